@@ -1,0 +1,44 @@
+"""hdjax: does a high-dimensional algorithm do what its deterministic equivalent says?
+
+It runs many random trajectories of an algorithm at dimension d side by side, integrates the limit
+d -> infinity on the same device, and compares the two in one jitted program.
+"""
+
+from hdjax import gaussian, random, schedules, spectra, streaming
+from hdjax.engine import (
+    Plan,
+    Result,
+    compare,
+    ensemble,
+    limit,
+    load,
+    make_plan,
+    paths,
+    scaling,
+    simulate,
+    sweep,
+)
+from hdjax.system import NoFluctuationsError, NoLimitError, Simulator, System
+
+__all__ = [
+    "NoFluctuationsError",
+    "NoLimitError",
+    "Plan",
+    "Result",
+    "Simulator",
+    "System",
+    "compare",
+    "ensemble",
+    "gaussian",
+    "limit",
+    "load",
+    "make_plan",
+    "paths",
+    "random",
+    "scaling",
+    "schedules",
+    "simulate",
+    "spectra",
+    "streaming",
+    "sweep",
+]

@@ -1,0 +1,309 @@
+"""The host loop: the pure program of `ensemble`, chunk by chunk.
+
+A chunk is some points of a sweep times some runs.  Its size follows from the memory of the device;
+results do not depend on it beyond the rounding of merged moments, and the numbers drawn not at
+all.  With several devices the runs of a chunk are spread over them.  An interrupt (Ctrl-C) between
+chunks keeps what is finished.
+"""
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+from tqdm import tqdm
+
+from hdjax.engine.ensemble import Ensemble, Plan, ensemble
+from hdjax.system import System
+
+Keep = Literal["runs", "summary"]
+
+# Runs whose curves are kept with keep="summary": enough for quantiles and faint lines.
+KEPT_RUNS = 1024
+# Runs side by side at most: beyond, nothing is gained and progress is not seen.
+_MOST_RUNS = {"cpu": 1024, "other": 16384}
+# The share of the device's memory that a chunk may take.
+_SHARE = 0.25
+
+
+class Streamed(eqx.Module):
+    """Count, mean and sum of squared deviations over the runs that are still finite."""
+
+    count: Float[Array, "*points times"]
+    mean: dict[str, Array]
+    squares: dict[str, Array]
+
+
+class Collected:
+    """Everything the chunks gave, on the host, with a leading axis of points.
+
+    Attributes:
+        kept: an `Ensemble` of NumPy arrays (points, kept runs, ...); its `limit` is (points, ...)
+            from the law.
+        streamed: moments over all runs, or None without runs.
+        sup_error: name -> (count, mean, squares) over all runs, each (points,).
+        runs: how many runs were finished.
+        interrupted: whether that is fewer than asked for.
+        seconds: {"compile", "simulate"}.
+    """
+
+    def __init__(self) -> None:
+        self.kept: Any = None
+        self.streamed: Any = None
+        self.runs = 0
+        self.interrupted = False
+        self.seconds = {"compile": 0.0, "simulate": 0.0}
+
+
+def drive(
+    systems: Sequence[System],
+    plans: Sequence[Plan],
+    key: Key[Array, ""],
+    *,
+    runs: int,
+    keep: Keep = "runs",
+    chunk: int | None = None,
+    shared_keys: bool = True,
+    progress: bool = True,
+) -> Collected:
+    """Run systems of equal structure (the points of a sweep, or one) and collect the results."""
+    points = len(systems)
+    width, height = _chunk_shape(systems[0], plans[0], runs, points, chunk)
+    sharding = _runs_sharding()
+    if sharding is not None:
+        width = -(-width // sharding.num_devices) * sharding.num_devices
+    blocks = [
+        (point, run) for point in range(0, points, height) for run in range(0, max(runs, 1), width)
+    ]
+    collected = Collected()
+    rows: list[_Row] = []
+    bar = tqdm(total=len(blocks), unit="chunk", disable=None if progress else True, leave=False)
+    try:
+        for point, run in blocks:
+            chosen = [min(p, points - 1) for p in range(point, point + height)]
+            ids = np.arange(run, run + width)
+            keys = [key if shared_keys else jax.random.fold_in(key, p) for p in chosen]
+            arguments = (
+                _stack([systems[p] for p in chosen]),
+                _stack([plans[p] for p in chosen]),
+                jnp.stack(keys),
+                _place(np.minimum(ids, max(runs, 1) - 1), sharding),
+                _place(ids < runs, sharding),
+            )
+            results, streamed = _execute(arguments, collected.seconds)
+            if run == 0:
+                rows.append(_Row(min(height, points - point), keep))
+            rows[-1].add(results, streamed, min(width, runs - run))
+            bar.update()
+    except KeyboardInterrupt:
+        done = [row for row in rows if row.kept_runs or not runs]
+        if not done or len(done) < -(-points // height):
+            raise
+        collected.interrupted = True
+        rows = done
+    finally:
+        bar.close()
+    _assemble(collected, rows, runs)
+    return collected
+
+
+@eqx.filter_jit
+def _program(
+    systems: System,
+    plans: Plan,
+    keys: Key[Array, " points"],
+    run_ids: Int[Array, " runs"],
+    mask: Bool[Array, " runs"],
+) -> tuple[Ensemble, Streamed | None]:
+    def point(system: System, plan: Plan, key: Key[Array, ""]) -> Any:
+        result = ensemble(system, plan, key, run_ids)
+        return result, None if result.runs is None else _stream(result, mask)
+
+    return eqx.filter_vmap(point)(systems, plans, keys)
+
+
+def _stream(result: Ensemble, mask: Bool[Array, " runs"]) -> Streamed:
+    values = {f"value {name}": value for name, value in result.runs.values.items()}
+    # A run's own scalars join as curves of a single time.
+    scalars = {f"sup_error {name}": e[:, None] for name, e in result.sup_error.items()}
+
+    def moments(value: Array) -> tuple[Array, Array, Array]:
+        flat = value.reshape(*value.shape[:2], -1)
+        good = mask[:, None] & jnp.isfinite(flat).all(axis=-1)
+        good = good.reshape(good.shape + (1,) * (value.ndim - 2))
+        count = good.sum(axis=0).astype(value.real.dtype)
+        mean = jnp.where(good, value, 0).sum(axis=0) / jnp.maximum(count, 1)
+        squares = (jnp.where(good, jnp.abs(value - mean[None]), 0) ** 2).sum(axis=0)
+        return count, mean, squares
+
+    parts = {name: moments(value) for name, value in (values | scalars).items()}
+    return Streamed(
+        {name: part[0] for name, part in parts.items()},
+        {name: part[1] for name, part in parts.items()},
+        {name: part[2] for name, part in parts.items()},
+    )
+
+
+def _execute(arguments: tuple[Any, ...], seconds: dict[str, float]) -> Any:
+    """Run the program, timing compilation (cached by jit) and execution apart."""
+    begin = time.perf_counter()
+    _program.lower(*arguments).compile()
+    compiled = time.perf_counter()
+    results = jax.block_until_ready(_program(*arguments))
+    seconds["compile"] += compiled - begin
+    seconds["simulate"] += time.perf_counter() - compiled
+    return results
+
+
+class _Row:
+    """The run chunks of some points, reduced as they come."""
+
+    def __init__(self, points: int, keep: Keep) -> None:
+        self.points, self.limit_runs = points, None if keep == "runs" else KEPT_RUNS
+        self.kept_runs = self.runs = 0
+        self.pieces: list[Ensemble] = []
+        self.streamed: Any = None
+
+    def add(self, results: Ensemble, streamed: Streamed | None, runs: int) -> None:
+        self.runs += runs
+        keep = runs
+        if self.limit_runs is not None:
+            keep = max(0, min(runs, self.limit_runs - self.kept_runs))
+        if keep or not self.pieces:
+            self.pieces.append(self._cut(results, keep))
+            self.kept_runs += keep
+        if streamed is not None:
+            part = jax.tree.map(lambda x: np.asarray(x[: self.points], _wide(x)), streamed)
+            self.streamed = part if self.streamed is None else _merge(self.streamed, part)
+
+    def _cut(self, results: Ensemble, keep: int) -> Ensemble:
+        def per_run(tree: PyTree) -> PyTree:
+            return jax.tree.map(lambda x: np.asarray(x[: self.points, :keep]), tree)
+
+        def once(tree: PyTree) -> PyTree:
+            return jax.tree.map(lambda x: np.asarray(x[: self.points]), tree)
+
+        own = results.limit is not None and results.limit.diverged_at.ndim == 2
+        return Ensemble(
+            per_run(results.runs),
+            per_run(results.limit) if own else once(results.limit),
+            per_run(results.sup_error),
+            once(results.predicted_std),
+            per_run(results.probes),
+        )
+
+    def join(self) -> Ensemble:
+        first = self.pieces[0]
+        own = first.limit is not None and first.limit.diverged_at.ndim == 2
+
+        def runs(get: Any) -> PyTree:
+            parts = [get(piece) for piece in self.pieces]
+            return jax.tree.map(lambda *xs: np.concatenate(xs, axis=1), *parts)
+
+        return Ensemble(
+            runs(lambda piece: piece.runs),
+            runs(lambda piece: piece.limit) if own else first.limit,
+            runs(lambda piece: piece.sup_error),
+            first.predicted_std,
+            runs(lambda piece: piece.probes),
+        )
+
+
+def _merge(a: Streamed, b: Streamed) -> Streamed:
+    """Moments of the union of two samples (Chan, Golub and LeVeque 1979)."""
+    count, mean, squares = {}, {}, {}
+    for name in a.mean:
+        n = a.count[name] + b.count[name]
+        share = b.count[name] / np.maximum(n, 1)
+        delta = b.mean[name] - a.mean[name]
+        count[name] = n
+        mean[name] = a.mean[name] + share * delta
+        squares[name] = (
+            a.squares[name] + b.squares[name] + np.abs(delta) ** 2 * a.count[name] * share
+        )
+    return Streamed(count, mean, squares)
+
+
+def _assemble(collected: Collected, rows: list[_Row], runs: int) -> None:
+    finished = min(row.runs for row in rows)
+    kept = min(row.kept_runs for row in rows)
+    collected.interrupted |= finished < runs
+    collected.runs = finished
+    joined = [row.join() for row in rows]
+
+    def cut(result: Ensemble) -> Ensemble:
+        own = result.limit is not None and result.limit.diverged_at.ndim == 2
+        trim = lambda tree: jax.tree.map(lambda x: x[:, :kept], tree)  # noqa: E731
+        return Ensemble(
+            trim(result.runs),
+            trim(result.limit) if own else result.limit,
+            trim(result.sup_error),
+            result.predicted_std,
+            trim(result.probes),
+        )
+
+    concatenate = lambda *xs: np.concatenate(xs, axis=0)  # noqa: E731
+    collected.kept = jax.tree.map(concatenate, *[cut(result) for result in joined])
+    if rows[0].streamed is not None:
+        collected.streamed = jax.tree.map(concatenate, *[row.streamed for row in rows])
+
+
+def _stack(trees: Sequence[Any]) -> Any:
+    return jax.tree.map(
+        lambda *leaves: jnp.stack(leaves) if eqx.is_array_like(leaves[0]) else leaves[0], *trees
+    )
+
+
+def _wide(x: Array) -> Any:
+    return np.complex128 if jnp.iscomplexobj(x) else np.float64
+
+
+def _runs_sharding() -> NamedSharding | None:
+    devices = jax.local_devices()
+    if len(devices) == 1:
+        return None
+    return NamedSharding(Mesh(np.array(devices), ("runs",)), PartitionSpec("runs"))
+
+
+def _place(values: np.ndarray, sharding: NamedSharding | None) -> Array:
+    return jnp.asarray(values) if sharding is None else jax.device_put(values, sharding)
+
+
+def _chunk_shape(
+    system: System, plan: Plan, runs: int, points: int, chunk: int | None
+) -> tuple[int, int]:
+    """Runs and points side by side."""
+    if not runs or not plan.runs:
+        return 1, points
+    device = jax.devices()[0]
+    most = _MOST_RUNS["cpu" if device.platform == "cpu" else "other"]
+    if chunk is not None:
+        lanes = chunk
+    else:
+        simulator = system.simulator(plan.method, plan.horizon)
+        shapes = jax.eval_shape(lambda: plan.evaluate(system, system.start()))
+        record = sum(8 * int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
+        # Realised limits hold some copies of the summary for each run.
+        held = 0
+        if plan.start == "realised":
+            held = 16 * sum(x.nbytes for x in jax.tree.leaves(system.start()))
+        need = simulator.bytes_per_run() + 3 * len(plan.ticks) * record + held
+        lanes = max(1, min(most, int(_SHARE * device_memory(device) / need)))
+    # Chunks of equal size: the last one must not compile a program of its own.
+    pieces = -(-runs // min(runs, lanes))
+    width = -(-runs // pieces)
+    return width, max(1, min(points, lanes // width if chunk is None else points))
+
+
+def device_memory(device: Any) -> int:
+    """Bytes that `device` offers: its own limit, or the host's available memory for a CPU."""
+    stats = device.memory_stats()
+    if stats and "bytes_limit" in stats:
+        return int(stats["bytes_limit"])
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,202 @@
+"""The pure core of the engine: many runs of a system, its limit, and their comparison.
+
+`ensemble` is a function of arrays: it jits, it vmaps over stacked systems, and its `limit` part
+differentiates.  One program holds simulation and limit together.  Everything that looks at values
+on the host, loops over chunks or draws a progress bar is in `hdjax.engine.drive`.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from hdjax.system import Simulator, System
+
+Named = tuple[tuple[str, Any], ...]
+StartKind = Literal["law", "realised"]
+
+
+class Plan(eqx.Module):
+    """What to run and what to look at.
+
+    Array leaves may differ from point to point of a sweep; everything static belongs to the
+    program.
+
+    Attributes:
+        ticks: (times,) the clock at the records.
+        times: (times,) the same in the family's time; the limit is evaluated there.
+        method: how to simulate (a pytree, None for the family's default).
+        statistics: pairs (name, function of (system, summary)), None for the system's own of that
+            name.
+        probes: pairs (name, function of (simulator, state, key)).
+        paths: pairs (name, function of (times, values)).
+        start: where the limit starts: the "law" of the start or each run's "realised" one; None
+            for no limit.
+        runs: whether to simulate at all.
+        fluctuations: whether to predict standard deviations.
+        horizon: what the system asks to know of the duration (`System.horizon`).
+    """
+
+    ticks: Int[Array, " times"]
+    times: Float[Array, " times"]
+    method: Any = None
+    statistics: Named = eqx.field(static=True, default=())
+    probes: Named = eqx.field(static=True, default=())
+    paths: Named = eqx.field(static=True, default=())
+    start: StartKind | None = eqx.field(static=True, default="law")
+    runs: bool = eqx.field(static=True, default=True)
+    fluctuations: bool = eqx.field(static=True, default=False)
+    horizon: Any = eqx.field(static=True, default=None)
+
+    def evaluate(self, system: System, summary: Any) -> dict[str, Array]:
+        """The chosen statistics of one summary."""
+        own = system.statistics(summary)
+        values = {
+            name: own[name] if function is None else jnp.asarray(function(system, summary))
+            for name, function in self.statistics
+        }
+        return {name: value.astype(_inexact(value.dtype)) for name, value in values.items()}
+
+
+class Curves(eqx.Module):
+    """Statistics along time, NaN from `diverged_at` on (NaN where nothing diverged)."""
+
+    values: dict[str, Array]
+    paths: dict[str, Array]
+    diverged_at: Float[Array, "*runs"]
+
+
+class Ensemble(eqx.Module):
+    """What `ensemble` returns: arrays with leading axes runs, times.
+
+    `limit` has a leading axis of runs for realised starts; `predicted_std` is in the layout of
+    one limit curve.  Parts that were not asked for are None or empty.
+    """
+
+    runs: Curves | None
+    limit: Curves | None
+    sup_error: dict[str, Float[Array, " runs"]]
+    predicted_std: dict[str, Array] | None
+    probes: dict[str, Array]
+
+
+def ensemble(
+    system: System,
+    plan: Plan,
+    key: Key[Array, ""],
+    run_ids: Int[Array, " runs"],
+    *,
+    batch_size: int | None = None,
+) -> Ensemble:
+    """Simulate the runs `run_ids` of `system`, evaluate its limit, and compare.
+
+    Args:
+        system: the system (traced leaves are fine).
+        plan: what to run and record.
+        key: the experiment's key; run r uses `fold_in(key, r)`, whoever shares its batch.
+        run_ids: (runs,) which runs.
+        batch_size: under the caller's own jit, how many runs to advance side by side (None: all);
+            the numbers drawn do not depend on it.
+
+    Returns:
+        Curves of all runs and of the limit, and sup over time of their distance.
+
+    Example:
+        >>> plan = make_plan(system, ts=[0.0, 1.0])
+        >>> out = jax.jit(lambda s: ensemble(s, plan, jax.random.key(0), jnp.arange(8)))(system)
+    """
+    simulator = system.simulator(plan.method, plan.horizon) if plan.runs else None
+
+    def one(run: Int[Array, ""]) -> tuple[Any, ...]:
+        if simulator is None:
+            return None, None, {}, {}
+        run_key = jax.random.fold_in(key, run)
+        curves, probes = trajectory(system, simulator, plan, run_key)
+        if plan.start != "realised":
+            return curves, None, {}, probes
+        start = simulator.summary(simulator.init(run_key))
+        limit = limit_curves(system, plan, start)
+        return curves, limit, _sup_error(curves, limit), probes
+
+    law = limit_curves(system, plan, None) if plan.start == "law" else None
+    if batch_size is None:
+        curves, limit, error, probes = jax.vmap(one)(run_ids)
+    else:
+        curves, limit, error, probes = jax.lax.map(one, run_ids, batch_size=batch_size)
+    if law is not None:
+        limit = law
+        if curves is not None:
+            error = jax.vmap(lambda run: _sup_error(run, law))(curves)
+    std = predicted_std(system, plan) if plan.fluctuations else None
+    return Ensemble(curves, limit, error, std, probes)
+
+
+def trajectory(
+    system: System, simulator: Simulator, plan: Plan, run_key: Key[Array, ""]
+) -> tuple[Curves, dict[str, Array]]:
+    """One run: its statistics and probes at the plan's ticks."""
+
+    def record(carry: tuple[Any, Array], tick: Array) -> tuple[Any, Any]:
+        state, last = carry
+        state = simulator.advance(state, last, tick, run_key)
+        summary = simulator.summary(state)
+        probe_key = jax.random.fold_in(run_key, tick.astype(jnp.uint32))
+        probes = {name: probe(simulator, state, probe_key) for name, probe in plan.probes}
+        return (state, tick), (plan.evaluate(system, summary), system.alive(summary), probes)
+
+    start = (simulator.init(run_key), jnp.zeros((), plan.ticks.dtype))
+    _, (values, alive, probes) = jax.lax.scan(record, start, plan.ticks)
+    return _curves(plan, values, alive), probes
+
+
+def limit_curves(system: System, plan: Plan, start: Any) -> Curves:
+    """The limit's statistics at the plan's times, from `start` (None: the law's)."""
+
+    def save(summary: Any) -> tuple[dict[str, Array], Array]:
+        alive = system.alive(summary)
+        return plan.evaluate(system, summary), jnp.where(alive, 0.0, jnp.nan)
+
+    values, marks = system.limit(plan.times, start=start, save=save)
+    return _curves(plan, values, jnp.isfinite(marks))
+
+
+def predicted_std(system: System, plan: Plan) -> dict[str, Array]:
+    """Standard deviations that the theory predicts for the plan's statistics."""
+
+    def of(name: str) -> Callable[[Any], Array]:
+        return lambda summary: plan.evaluate(system, summary)[name]
+
+    functions = {name: of(name) for name, _ in plan.statistics}
+    start = None
+    if plan.start == "realised":
+        start = system.start()
+    return system.fluctuations(plan.times, functions, start=start)
+
+
+def _curves(plan: Plan, values: dict[str, Array], alive: Array) -> Curves:
+    """Blank everything from the first record that is not a result."""
+    for value in values.values():
+        alive = alive & jnp.isfinite(value.reshape(value.shape[0], -1)).all(axis=1)
+    alive = jnp.cumprod(alive.astype(jnp.int32)).astype(bool)
+
+    def blank(value: Array) -> Array:
+        mask = alive.reshape(alive.shape + (1,) * (value.ndim - 1))
+        return jnp.where(mask, value, jnp.nan)
+
+    values = {name: blank(value) for name, value in values.items()}
+    first = plan.times[jnp.argmin(alive)]
+    diverged_at = jnp.where(alive.all(), jnp.nan, first)
+    paths = {name: function(plan.times, values) for name, function in plan.paths}
+    return Curves(values, paths, diverged_at)
+
+
+def _sup_error(run: Curves, limit: Curves) -> dict[str, Array]:
+    """sup over times and entries; NaN where either side diverged."""
+    return {name: jnp.abs(run.values[name] - limit.values[name]).max() for name in run.values}
+
+
+def _inexact(dtype: Any) -> Any:
+    return dtype if jnp.issubdtype(dtype, jnp.inexact) else jnp.result_type(float)

@@ -1,0 +1,164 @@
+"""Results: one xarray Dataset, with what people do with it.
+
+Variables are named after statistics: `risk` (run, time) for the kept runs, `risk_mean`,
+`risk_std`, `risk_quantile`, `risk_limit`, `risk_sup_error` (run), `risk_predicted_std`.  Runs that
+diverged hold NaN from `diverged_at` on and are left out of moments; `count` says how many are in.
+"""
+
+import importlib.metadata
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hdjax import plots, store
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+class Result:
+    """A finished experiment.
+
+    Attributes:
+        data: the `xarray.Dataset`; everything else is read from it.
+
+    Example:
+        >>> result.data["risk_mean"]  # doctest: +SKIP
+    """
+
+    def __init__(self, data: xr.Dataset):
+        self.data = data
+
+    @property
+    def statistics(self) -> list[str]:
+        """Names of the statistics."""
+        return json.loads(self.data.attrs["statistics"])
+
+    @property
+    def times(self) -> np.ndarray:
+        """Recorded times."""
+        return self.data["time"].values
+
+    def __getitem__(self, name: str) -> xr.DataArray:
+        return self.data[name]
+
+    def mean(self, statistic: str) -> xr.DataArray:
+        """Mean over the finite runs."""
+        return self.data[f"{statistic}_mean"]
+
+    def std(self, statistic: str) -> xr.DataArray:
+        """Standard deviation over the finite runs (ddof 1)."""
+        return self.data[f"{statistic}_std"]
+
+    def limit(self, statistic: str) -> xr.DataArray:
+        """The deterministic equivalent (one curve for each run if starts are realised)."""
+        return self.data[f"{statistic}_limit"]
+
+    def sup_error(self, statistic: str) -> xr.DataArray:
+        """sup over time of |run - limit| for each kept run."""
+        return self.data[f"{statistic}_sup_error"]
+
+    def zscore(self, statistic: str) -> xr.DataArray:
+        """(run - limit) / predicted standard deviation.
+
+        Raises:
+            KeyError: the theory predicts no fluctuations here.
+        """
+        data = self.data
+        return (data[statistic] - data[f"{statistic}_limit"]) / data[f"{statistic}_predicted_std"]
+
+    def to_xarray(self) -> xr.Dataset:
+        """The dataset."""
+        return self.data
+
+    def plot(self, statistic: str | None = None, **options: Any) -> Axes | Figure:
+        """Draw one statistic (returns its `Axes`) or all (returns the `Figure`)."""
+        if statistic is None:
+            return plots.plot_all(self.data, **options)
+        return plots.plot(self.data, statistic, **options)
+
+    def save(self, directory: str | Path) -> Path:
+        """Write `result.nc` and `summary.json` into `directory`; returns it."""
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        store.save(self.data, directory / "result.nc")
+        store.save_summary(self.data, directory / "summary.json")
+        return directory
+
+    def __repr__(self) -> str:
+        return describe(self.data)
+
+
+def load(path: str | Path) -> Result:
+    """A saved result: a NetCDF file, or the directory that holds `result.nc`.
+
+    Example:
+        >>> result = load("results/phase_retrieval")  # doctest: +SKIP
+    """
+    path = Path(path)
+    return Result(store.load(path / "result.nc" if path.is_dir() else path))
+
+
+def describe(data: xr.Dataset) -> str:
+    """A readable table of a result."""
+    attrs = data.attrs
+    head = f"{attrs['kind']} of {attrs['family']}: {attrs['runs']} runs"
+    if "time" in data.coords and data.sizes.get("time"):
+        times = data["time"].values
+        head += f", {len(times)} times in [{times[0]:.4g}, {times[-1]:.4g}] ({attrs['time_label']})"
+    lines = [head]
+    if "diverged_at" in data:
+        bad = int(np.isfinite(data["diverged_at"].values).sum())
+        if bad:
+            first = float(np.nanmin(data["diverged_at"].values))
+            total = data["diverged_at"].size
+            lines.append(f"{bad} of {total} kept runs diverged, the first at t = {first:.4g}")
+    rows = [("statistic", "mean (end)", "std (end)", "limit (end)", "sup error")]
+    for name in json.loads(attrs["statistics"]):
+        rows.append((name, *(_last(data, f"{name}{suffix}") for suffix in ("_mean", "_std", "_limit"))))
+        rows[-1] += (_median(data, f"{name}_sup_error"),)
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines += ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    if attrs.get("note"):
+        lines.append(attrs["note"])
+    return "\n".join(lines)
+
+
+def _last(data: xr.Dataset, name: str) -> str:
+    if name not in data:
+        return "-"
+    values = data[name]
+    if "time" in values.dims:
+        values = values.isel(time=-1)
+    if "run" in values.dims:
+        values = values.median("run")
+    return f"{float(values):.5g}" if values.ndim == 0 else f"{values.ndim}-d"
+
+
+def _median(data: xr.Dataset, name: str) -> str:
+    if name not in data:
+        return "-"
+    return f"{float(data[name].median()):.4g}"
+
+
+def provenance() -> dict[str, str]:
+    """Versions, device and precision, as attributes of a dataset."""
+    packages = ("hdjax", "jax", "jaxlib", "equinox", "diffrax", "numpy", "xarray")
+    versions = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    device = jax.devices()[0]
+    return {
+        "versions": json.dumps(versions),
+        "device": f"{len(jax.devices())} x {device.platform}: {device.device_kind}",
+        "precision": "float64" if jax.config.read("jax_enable_x64") else "float32",
+    }

@@ -1,0 +1,23 @@
+"""Expectations E[f(z)] over a few standard normals, and factors of their covariance.
+
+Losses see data only through a handful of Gaussian projections r = L z with L L^T = B. This package
+has the rules that integrate over z, the expectations themselves with an error estimate, and the
+factor L for covariances that may be singular.
+"""
+
+from hdjax.gaussian.expectation import expectation, expectation_with_error
+from hdjax.gaussian.factor import factor, safe_sqrt, solve_transpose
+from hdjax.gaussian.rules import QMC, GaussHermite, Rule, Trapezoid, default_rule
+
+__all__ = [
+    "QMC",
+    "GaussHermite",
+    "Rule",
+    "Trapezoid",
+    "default_rule",
+    "expectation",
+    "expectation_with_error",
+    "factor",
+    "safe_sqrt",
+    "solve_transpose",
+]

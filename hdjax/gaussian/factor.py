@@ -1,0 +1,85 @@
+"""Lower-triangular factors of covariance matrices that may be singular.
+
+    L L^T = B,   B positive semidefinite
+
+by Cholesky elimination in which a pivot of the size of rounding gives a zero column. `eigh` would
+do as well, but its gradients are infinite at repeated eigenvalues and its eigenvectors jump; this
+factor is differentiable wherever the pivots are positive and has finite gradients everywhere.
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def factor(covariance: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """The lower-triangular L with L L^T = B, with zero columns where B is singular.
+
+    Pivot k counts as zero up to n eps B_kk, the rounding error that it carries; the rule does not
+    depend on the scales of the variables, so a variance that decays to 1e-30 keeps its digits. An
+    entry larger than positive semidefiniteness allows (the error of an integrator, for small
+    variances) is cut down to what it allows. NaN stays NaN.
+
+    Args:
+        covariance: B, symmetric positive semidefinite; the lower triangle is read.
+
+    Returns:
+        L, with columns of zeros for zero pivots; derivatives through those are zero.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> factor(jnp.array([[4.0, 2.0], [2.0, 1.0]])).tolist()
+        [[2.0, 0.0], [1.0, 0.0]]
+    """
+    n = covariance.shape[-1]
+    if n == 0:
+        return covariance
+    rounding = n * jnp.finfo(covariance.dtype).eps * jnp.diagonal(covariance)
+    rest, columns = covariance, []
+    for k in range(n):
+        pivot = rest[k, k]
+        singular = pivot <= rounding[k]
+        root = jnp.sqrt(jnp.where(singular, 1, pivot))
+        below = rest[:, k] / root
+        # |L_jk|^2 <= rest_jj for every positive semidefinite matrix.
+        variance = jnp.diagonal(rest)
+        bound = jnp.copysign(safe_sqrt(variance), below)
+        below = jnp.where(below**2 > variance + 8 * rounding, bound, below)
+        below = jnp.where(jnp.arange(n) > k, below, 0).at[k].set(root)
+        column = jnp.where(singular, 0, below)
+        columns.append(column)
+        rest = rest - column[:, None] * column[None, :]
+    return jnp.stack(columns, axis=1)
+
+
+def solve_transpose(
+    lower: Float[Array, "n n"], right: Float[Array, "n *rest"]
+) -> Float[Array, "n *rest"]:
+    """The H with L^T H = G, where H_k = 0 for each zero column k of L.
+
+    With G = E[z g^T] and r = L z this is Stein's H = E[grad_r g^T] on the support of r, in which
+    B^-1 never appears.
+
+    Args:
+        lower: L, as `factor` gives it.
+        right: G, of any further shape.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> lower = factor(jnp.array([[4.0, 2.0], [2.0, 1.0]]))
+        >>> solve_transpose(lower, jnp.array([6.0, 0.0])).tolist()
+        [3.0, 0.0]
+    """
+    n = lower.shape[-1]
+    rows: list[Array] = []
+    for k in reversed(range(n)):
+        known = sum((lower[j, k] * rows[n - 1 - j] for j in range(k + 1, n)), start=0 * right[k])
+        singular = lower[k, k] == 0
+        row = (right[k] - known) / jnp.where(singular, 1, lower[k, k])
+        rows.append(jnp.where(singular, 0, row))
+    return jnp.stack(rows[::-1]) if rows else right
+
+
+def safe_sqrt(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Square root that is 0 with derivative 0 for x <= 0 (NaN stays NaN)."""
+    negative = x <= 0
+    return jnp.where(negative, 0, jnp.sqrt(jnp.where(negative, 1, x)))

@@ -1,0 +1,269 @@
+"""Random numbers that are a function of (key, tick, column) and of nothing else.
+
+Every number is read off a counter, so a run has the same draws whatever block, chunk, device or
+batch it is computed in. The counter cipher is threefry2x32 with 20 rounds (J. Salmon, M. Moraes,
+R. Dror, D. Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011), twice:
+
+    tick key = threefry(key, tick as 64 bits)           # what jax.random.fold_in(key, tick) does
+    words    = threefry(tick key, (2^31 + plane, pair))  # two words of 32 bits a pair of columns
+
+and a pair of words is a pair of independent normals (Box and Muller, 1958):
+
+    (z_lo, z_hi) = sqrt(-2 log u) (cos, sin)(2 pi v),    u, v uniform.
+
+It is written out in elementwise operations, so that XLA compiles the whole of it into one loop
+without a pass over memory: on a CPU 10 to 20 times faster than `jax.random.normal`, and twice as
+fast as the inverse error function in place of Box and Muller's formula. Logarithm, sine and cosine
+are polynomials in float32: XLA's own are slow in one version of jax or the other, and these give
+the same bits in the vectorised part of a loop and in its rest.
+
+The two normals of a pair come out of one computation, which XLA would repeat for each array that it
+has to write: the primitive is therefore `normal_pairs`, one complex array.
+
+Range and resolution: float32 normals come from 31 bits of radius and 32 of angle and end at
+sqrt(64 log 2) = 6.66; float64 draws use a second pair of words (plane 1) as the lower 32 bits of
+radius and angle, and end at 9.49. The float32 draws are the float64 draws to rounding, so a run in
+float32 follows the run in float64. The law is symmetric, no draw is infinite. Normals and uniforms
+of the same (key, tick, column) share their bits: give each purpose its own `stream`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.typing import DTypeLike
+from jaxtyping import Array, Complex, Float, Int, Key, UInt32
+
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_PARITY = np.uint32(0x1BD11BDA)
+_PLANE = 1 << 31
+
+# Least squares at Chebyshev nodes; relative errors 9e-8 (logarithm) and 1.4e-7 in float32.
+# log(1 + f) = f - f^2 / 2 + f^3 P(f) for sqrt(1/2) <= 1 + f <= sqrt(2)
+_LOG = (0.333333286, -0.250002965, 0.200014713, -0.166422509)
+_LOG += (0.142021143, -0.129721452, 0.127126789, -0.0810227043)
+# sin(pi s / 2) = s P(s^2) and cos(pi s / 2) = P(s^2) for |s| <= 1/2
+_SIN = (1.57079632, -0.645963478, 0.0796802229, -0.00460216311)
+_COS = (1.0, -1.23370054, 0.253669204, -0.0208600704, 0.000903629875)
+
+
+def stream(key: Key[Array, ""], index: int | Int[Array, ""]) -> Key[Array, ""]:
+    """The key of an independent stream: one for the data, one for label noise, and so on.
+
+    Args:
+        key: Typed key of a run.
+        index: Which stream, 0 or more and below 2^32.
+
+    Returns:
+        A typed key.
+    """
+    return jax.random.fold_in(_typed(key), index)
+
+
+def normals(
+    key: Key[Array, ""],
+    tick: int | Int[Array, ""],
+    rows: int,
+    cols: int,
+    dtype: DTypeLike = jnp.float32,
+) -> Float[Array, "rows cols"]:
+    """Standard normals of the ticks tick, tick + 1, ..., tick + rows - 1.
+
+    Args:
+        key: Typed threefry key of a run (`jax.random.key`).
+        tick: First tick, not negative: a Python integer, or a traced scalar of 32 or 64 bits.
+        rows: Number of ticks (static).
+        cols: Numbers per tick (static), below 2^32.
+        dtype: float32 or float64.
+
+    Returns:
+        One row per tick: the real parts of `normal_pairs`, then the imaginary parts.
+
+    Raises:
+        TypeError: if the key is not a typed key, or the tick not an integer.
+        ValueError: if the key is not a single threefry key, or the dtype neither of the two.
+
+    Example:
+        >>> import jax
+        >>> from hdjax import random
+        >>> random.normals(jax.random.key(0), 100, rows=2, cols=3).shape
+        (2, 3)
+    """
+    # Without the barrier XLA computes the pairs twice, and compiles ten times as long (jax 0.12).
+    pairs = lax.optimization_barrier(normal_pairs(key, tick, rows, -(-cols // 2), dtype))
+    return jnp.concatenate([pairs.real, pairs.imag[:, : cols // 2]], axis=1)
+
+
+def normal_pairs(
+    key: Key[Array, ""],
+    tick: int | Int[Array, ""],
+    rows: int,
+    pairs: int,
+    dtype: DTypeLike = jnp.float32,
+) -> Complex[Array, "rows pairs"]:
+    """Standard normals as they are computed: two by two, in one complex array.
+
+    Args:
+        key: As in `normals`.
+        tick: As in `normals`.
+        rows: As in `normals`.
+        pairs: Half the number of normals per tick (static), below 2^31.
+        dtype: As in `normals`: of the real and of the imaginary part.
+
+    Returns:
+        A complex array whose real and imaginary parts are independent standard normals.
+    """
+    return lax.complex(*_box_muller(*_planes(key, tick, rows, pairs, dtype), jnp.dtype(dtype)))
+
+
+def uniforms(
+    key: Key[Array, ""],
+    tick: int | Int[Array, ""],
+    rows: int,
+    cols: int,
+    dtype: DTypeLike = jnp.float32,
+) -> Float[Array, "rows cols"]:
+    """Uniforms in the open interval (0, 1) of the ticks tick, ..., tick + rows - 1.
+
+    They are the midpoints of 2^23 (float32) or 2^52 (float64) equal cells, so that 0 and 1 cannot
+    come up.
+
+    Args:
+        key: As in `normals`.
+        tick: As in `normals`.
+        rows: As in `normals`.
+        cols: As in `normals`.
+        dtype: As in `normals`.
+
+    Returns:
+        One row per tick.
+    """
+    high, low = _planes(key, tick, rows, -(-cols // 2), dtype)
+    if low is None:
+        halves = [((word >> 9).astype(jnp.float32) + 0.5) * 2.0**-23 for word in high]
+    else:
+        halves = [
+            (a.astype(jnp.float64) * 2.0**20 + (b >> 12).astype(jnp.float64) + 0.5) * 2.0**-52
+            for a, b in zip(high, low, strict=True)
+        ]
+    return jnp.concatenate([halves[0], halves[1][:, : cols // 2]], axis=1)
+
+
+def threefry2x32(
+    key: tuple[UInt32[Array, "..."], UInt32[Array, "..."]],
+    counter: tuple[UInt32[Array, "..."], UInt32[Array, "..."]],
+) -> tuple[UInt32[Array, "..."], UInt32[Array, "..."]]:
+    """Threefry2x32 with 20 rounds, elementwise: a bijection of 64 bits for each key.
+
+    Args:
+        key: Two words.
+        counter: Two words.
+
+    Returns:
+        Two words.
+    """
+    schedule = (*key, key[0] ^ key[1] ^ _PARITY)
+    x, y = counter[0] + schedule[0], counter[1] + schedule[1]
+    for i in range(5):
+        for r in _ROTATIONS[i % 2]:
+            x = x + y
+            y = ((y << r) | (y >> (32 - r))) ^ x
+        x = x + schedule[(i + 1) % 3]
+        y = y + schedule[(i + 2) % 3] + np.uint32(i + 1)
+    return x, y
+
+
+def _typed(key):
+    if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
+        raise TypeError(f"key must be a typed key, as made by jax.random.key; got {key!r}")
+    return key
+
+
+def _key_words(key):
+    data = jax.random.key_data(_typed(key))
+    cipher = str(jax.random.key_impl(key))
+    if data.shape != (2,) or cipher != "threefry2x32":
+        raise ValueError(
+            f"key must be one key for threefry2x32, got {cipher} and shape {key.shape}; "
+            "use jax.random.key(seed, impl='threefry2x32')"
+        )
+    return data[0], data[1]
+
+
+def _tick_words(tick, rows):
+    """High and low words of the ticks tick, ..., tick + rows - 1, as columns."""
+    if isinstance(tick, int | np.integer):
+        high, low = np.uint32(int(tick) >> 32), np.uint32(int(tick) & 0xFFFFFFFF)
+    elif jnp.issubdtype(tick.dtype, jnp.integer):
+        low = tick.astype(jnp.uint32)
+        wide = tick.dtype.itemsize == 8
+        high = (tick >> 32).astype(jnp.uint32) if wide else jnp.zeros((), jnp.uint32)
+    else:
+        raise TypeError(f"tick must be an integer, got dtype {tick.dtype}")
+    lows = lax.broadcasted_iota(jnp.uint32, (rows, 1), 0) + low
+    return high + (lows < low).astype(jnp.uint32), lows
+
+
+def _planes(key, tick, rows, pairs, dtype):
+    """Two words per (row, pair), and two more for float64."""
+    if jnp.dtype(dtype) not in (jnp.float32, jnp.float64):
+        raise ValueError(f"dtype must be float32 or float64, got {jnp.dtype(dtype)}")
+    tick_key = threefry2x32(_key_words(key), _tick_words(tick, rows))
+    pair = lax.broadcasted_iota(jnp.uint32, (rows, pairs), 1)
+    high = threefry2x32(tick_key, (jnp.uint32(_PLANE), pair))
+    if jnp.dtype(dtype) == jnp.float32:
+        return high, None
+    return high, threefry2x32(tick_key, (jnp.uint32(_PLANE + 1), pair))
+
+
+def _box_muller(high, low, dtype):
+    """The pair of normals of a pair of words; `low` has the lower bits of float64."""
+    radius_word, angle_word = high
+    # The lower 30 bits of the angle: s in (-1/2, 1/2) quarter turns, midpoints of its cells.
+    s = _signed(angle_word << 2).astype(dtype) * 2.0**-32
+    if low is None:
+        # 31 bits, because only signed integers convert fast; the half keeps u above 0.
+        log_u = _log(_signed(radius_word >> 1).astype(dtype) * 2.0**-31 + 2.0**-32)
+        sine, cosine = _sine_cosine(s + 2.0**-31)
+    else:
+        radius_bits, angle_bits = (word.astype(dtype) * 2.0**-64 + 2.0**-65 for word in low)
+        log_u = jnp.log(radius_word.astype(dtype) * 2.0**-32 + radius_bits)
+        angle = (s + 4 * angle_bits) * (math.pi / 2)
+        sine, cosine = jnp.sin(angle), jnp.cos(angle)
+    # The upper two bits: a half turn is the sign of both numbers, a quarter turn their order.
+    radius = jnp.sqrt(-2 * log_u)
+    radius = jnp.where(_signed(angle_word) < 0, -radius, radius)
+    quarter = _signed(angle_word << 1) < 0
+    return (
+        radius * jnp.where(quarter, sine, cosine),
+        radius * jnp.where(quarter, cosine, sine),
+    )
+
+
+def _signed(word):
+    return lax.bitcast_convert_type(word, jnp.int32)
+
+
+def _log(u):
+    """Logarithm of positive normal float32 numbers."""
+    bits = lax.bitcast_convert_type(u, jnp.int32)
+    exponent = (bits - np.int32(0x3F3504F3)) >> 23  # the mantissa in [sqrt(1/2), sqrt(2))
+    f = lax.bitcast_convert_type(bits - (exponent << 23), jnp.float32) - 1
+    rest = f * f * (f * _polynomial(f, _LOG) - 0.5)
+    return exponent.astype(jnp.float32) * math.log(2) + (f + rest)
+
+
+def _sine_cosine(s):
+    square = s * s
+    return s * _polynomial(square, _SIN), _polynomial(square, _COS)
+
+
+def _polynomial(x, coefficients):
+    value = x * coefficients[-1] + coefficients[-2]
+    for c in coefficients[-3::-1]:
+        value = value * x + c
+    return value

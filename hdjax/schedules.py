@@ -1,0 +1,311 @@
+"""Learning rates as functions of time, gamma(t) with t = k/d.
+
+A schedule is a module whose numbers are array leaves, so that schedules of one kind stack, and a
+sweep over their numbers compiles once. A Python closure (a lambda, an Optax schedule) hides its
+numbers in the traced program: it works, but every new one is traced again, and systems that hold
+different ones cannot be stacked. Prefer the modules below, `Table` for anything tabulated, or a
+module-level function with its numbers as arguments, `jax.tree_util.Partial(rate, jnp.array(0.3))`.
+"""
+
+import abc
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+from jaxtyping import Array, Float
+
+from hdjax.system import is_concrete
+
+
+class Schedule(eqx.Module):
+    """A learning rate gamma(t) = O(1), never negative."""
+
+    @abc.abstractmethod
+    def __call__(self, t: Float[Array, ""]) -> Float[Array, ""]:
+        """The rate at time `t` (a scalar)."""
+
+
+class Constant(Schedule):
+    """gamma(t) = value.
+
+    Args:
+        value: the rate.
+
+    Raises:
+        ValueError: a rate that is negative or not finite.
+
+    Example:
+        >>> float(Constant(0.5)(3.0))
+        0.5
+    """
+
+    value: Float[Array, ""]
+
+    def __init__(self, value: Any):
+        self.value = _numbers("value", value, ndim=0)
+
+    def __call__(self, t: Float[Array, ""]) -> Float[Array, ""]:
+        return self.value
+
+
+class PiecewiseConstant(Schedule):
+    """gamma(t) = values[i] for boundaries[i - 1] <= t < boundaries[i].
+
+    Args:
+        boundaries: (n,) increasing times.
+        values: (n + 1,) rates.
+
+    Raises:
+        ValueError: rates that are negative or not finite, times that do not increase, lengths that
+            do not match.
+
+    Example:
+        >>> schedule = PiecewiseConstant(boundaries=[1.0], values=[0.5, 0.125])
+        >>> float(schedule(0.9)), float(schedule(1.0))
+        (0.5, 0.125)
+    """
+
+    boundaries: Float[Array, " n"]
+    values: Float[Array, " n+1"]
+
+    def __init__(self, boundaries: Any, values: Any):
+        self.boundaries = _times("boundaries", boundaries)
+        self.values = _numbers("values", values, ndim=1)
+        n, given = self.boundaries.shape[0], self.values.shape[0]
+        if given != n + 1:
+            raise ValueError(f"values: {given} rates; allowed with {n} boundaries: {n + 1}")
+
+    def __call__(self, t: Float[Array, ""]) -> Float[Array, ""]:
+        passed = jnp.asarray(t, self.boundaries.dtype) >= self.boundaries
+        return self.values[passed.sum()]
+
+
+class PowerDecay(Schedule):
+    """gamma(t) = initial (1 + t / timescale)^(-exponent).
+
+    Args:
+        initial: the rate at t = 0.
+        exponent: at least 0; 0 is a constant rate, 1/2 and 1 are the usual decays.
+        timescale: positive; when the decay sets in.
+
+    Raises:
+        ValueError: arguments outside of these ranges or not finite.
+
+    Example:
+        >>> float(PowerDecay(initial=1.0, exponent=0.5, timescale=2.0)(6.0))
+        0.5
+    """
+
+    initial: Float[Array, ""]
+    exponent: Float[Array, ""]
+    timescale: Float[Array, ""]
+
+    def __init__(self, initial: Any, exponent: Any, timescale: Any = 1.0):
+        self.initial = _numbers("initial", initial, ndim=0)
+        self.exponent = _numbers("exponent", exponent, ndim=0)
+        self.timescale = _positive("timescale", timescale)
+
+    def __call__(self, t: Float[Array, ""]) -> Float[Array, ""]:
+        t = jnp.asarray(t, self.initial.dtype)
+        return self.initial * (1 + t / self.timescale) ** -self.exponent
+
+
+class Cosine(Schedule):
+    """From `initial` to `final` along half a cosine of duration `horizon`, and `final` after it.
+
+    Args:
+        initial: the rate at t = 0.
+        horizon: positive time at which the rate becomes `final`.
+        final: the last rate.
+
+    Raises:
+        ValueError: arguments outside of these ranges, negative or not finite.
+
+    Example:
+        >>> schedule = Cosine(initial=1.0, horizon=10.0)
+        >>> round(float(schedule(5.0)), 6), round(float(schedule(20.0)), 6)
+        (0.5, 0.0)
+    """
+
+    initial: Float[Array, ""]
+    horizon: Float[Array, ""]
+    final: Float[Array, ""]
+
+    def __init__(self, initial: Any, horizon: Any, final: Any = 0.0):
+        self.initial = _numbers("initial", initial, ndim=0)
+        self.horizon = _positive("horizon", horizon)
+        self.final = _numbers("final", final, ndim=0)
+
+    def __call__(self, t: Float[Array, ""]) -> Float[Array, ""]:
+        phase = jnp.clip(jnp.asarray(t, self.initial.dtype) / self.horizon, 0, 1)
+        return self.final + (self.initial - self.final) * (1 + jnp.cos(jnp.pi * phase)) / 2
+
+
+class Table(Schedule):
+    """Linear interpolation of tabulated rates, constant outside of the table.
+
+    Args:
+        times: (n,) increasing times.
+        values: (n,) rates at these.
+
+    Raises:
+        ValueError: rates that are negative or not finite, times that do not increase, lengths that
+            do not match.
+
+    Example:
+        >>> float(Table(times=[0.0, 2.0], values=[1.0, 0.0])(0.5))
+        0.75
+    """
+
+    times: Float[Array, " n"]
+    values: Float[Array, " n"]
+
+    def __init__(self, times: Any, values: Any):
+        self.times = _times("times", times)
+        self.values = _numbers("values", values, ndim=1)
+        n, given = self.times.shape[0], self.values.shape[0]
+        if given != n or n == 0:
+            raise ValueError(f"values: {given} rates; allowed: as many as times ({n}), at least 1")
+
+    def __call__(self, t: Float[Array, ""]) -> Float[Array, ""]:
+        return jnp.interp(jnp.asarray(t, self.times.dtype), self.times, self.values)
+
+
+class FunctionOfTime(Schedule):
+    """gamma(t) = fn(t) for any function that JAX can trace.
+
+    The values of `fn` cannot be checked, and a plain function is a constant of the traced program:
+    see the module's note on closures.
+
+    Args:
+        fn: maps a scalar time to a scalar rate. The arrays of a `jax.tree_util.Partial` and of a
+            module are leaves.
+
+    Raises:
+        TypeError: `fn` cannot be called.
+
+    Example:
+        >>> float(FunctionOfTime(lambda t: 1 / (1 + t))(1.0))
+        0.5
+    """
+
+    fn: Callable
+
+    def __init__(self, fn: Callable):
+        if not callable(fn):
+            raise TypeError(f"fn: {fn!r}; allowed: a function of time")
+        # A Partial's function belongs to the structure of the tree, so vmap and jit take it.
+        self.fn = fn if isinstance(fn, Partial | eqx.Module) else Partial(fn)
+
+    def __call__(self, t: Float[Array, ""]) -> Float[Array, ""]:
+        dtype = jnp.result_type(float)
+        return jnp.asarray(self.fn(jnp.asarray(t, dtype)), dtype)
+
+
+class FunctionOfStep(Schedule):
+    """gamma(t) = fn(t d), for schedules that count steps; made by `from_optax`."""
+
+    fn: Callable
+    dimension: Float[Array, ""]
+
+    def __init__(self, fn: Callable, dimension: Any):
+        if not callable(fn):
+            raise TypeError(f"schedule: {fn!r}; allowed: a function of the step, such as Optax's")
+        self.fn = fn if isinstance(fn, Partial | eqx.Module) else Partial(fn)
+        self.dimension = _positive("dimension", dimension)
+
+    def __call__(self, t: Float[Array, ""]) -> Float[Array, ""]:
+        dtype = self.dimension.dtype
+        step = jnp.asarray(t, dtype) * self.dimension
+        # The time k/d of a step may come back as k - 1e-9: a schedule with jumps needs k itself.
+        nearest = jnp.round(step)
+        rounding = 4 * jnp.finfo(dtype).eps * nearest
+        step = jnp.where(jnp.abs(step - nearest) <= rounding, nearest, step)
+        return jnp.asarray(self.fn(step), dtype)
+
+
+def from_optax(schedule: Callable, dimension: Any) -> FunctionOfStep:
+    """An Optax schedule, a function of the step k, as a function of t = k/d.
+
+    Optax schedules take real numbers: the limit evaluates the schedule at the real step t d, the
+    simulation at the integer steps k, at the times k/d. Rates keep the scaling of hdjax: O(1), the
+    step applied being gamma/d. The schedule is a closure: see the module's note.
+
+    Args:
+        schedule: maps a step count to a rate.
+        dimension: d, steps per unit of time.
+
+    Returns:
+        A schedule of hdjax.
+
+    Raises:
+        TypeError: `schedule` cannot be called.
+        ValueError: `dimension` not positive.
+
+    Example:
+        >>> import optax
+        >>> schedule = from_optax(optax.cosine_decay_schedule(0.5, decay_steps=1000), dimension=100)
+        >>> round(float(schedule(5.0)), 6)
+        0.25
+    """
+    return FunctionOfStep(schedule, dimension)
+
+
+def as_schedule(value: Any) -> Schedule:
+    """What a learning rate may be given as: a number, a schedule, a function of t.
+
+    Args:
+        value: a number or scalar array (-> `Constant`), a `Schedule`, or a function of t
+            (-> `FunctionOfTime`). Optax schedules are functions of the step: see `from_optax`.
+
+    Raises:
+        ValueError: an array that is not a scalar, a rate that is negative or not finite.
+        TypeError: anything else.
+
+    Example:
+        >>> float(as_schedule(0.5)(1.0)), float(as_schedule(lambda t: 2 * t)(1.0))
+        (0.5, 2.0)
+    """
+    if isinstance(value, Schedule):
+        return value
+    if callable(value):
+        return FunctionOfTime(value)
+    return Constant(_numbers("learning_rate", value, ndim=0))
+
+
+def _numbers(name: str, value: Any, ndim: int) -> Float[Array, "..."]:
+    """A float array of numbers >= 0, checked where it is concrete."""
+    if isinstance(value, bool | str) or value is None:
+        raise TypeError(f"{name}: {value!r}; allowed: a number, an array, a schedule")
+    try:
+        array = jnp.asarray(value, jnp.result_type(float))
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name}: {value!r}; allowed: a number, an array, a schedule") from error
+    if array.ndim != ndim:
+        hint = "; `sweep` takes many rates, `Table` rates that change in time" if ndim == 0 else ""
+        kind = ("a scalar", "an array with one axis")[ndim]
+        raise ValueError(f"{name}: an array of shape {array.shape}; allowed: {kind}{hint}")
+    if is_concrete(array):
+        bad = ~(np.isfinite(array) & (np.asarray(array) >= 0))
+        if bad.any():
+            raise ValueError(
+                f"{name}: {np.asarray(array)[bad].ravel()[0]}; allowed: finite, 0 or more"
+            )
+    return array
+
+
+def _positive(name: str, value: Any) -> Float[Array, ""]:
+    array = _numbers(name, value, ndim=0)
+    if is_concrete(array) and float(array) == 0:
+        raise ValueError(f"{name}: {value}; allowed: positive")
+    return array
+
+
+def _times(name: str, value: Any) -> Float[Array, " n"]:
+    array = _numbers(name, value, ndim=1)
+    if is_concrete(array) and np.any(np.diff(np.asarray(array)) <= 0):
+        raise ValueError(f"{name}: {np.asarray(array)}; allowed: increasing times")
+    return array

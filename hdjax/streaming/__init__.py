@@ -1,0 +1,71 @@
+"""One-pass (streaming) SGD on high-dimensional projected models, and its deterministic equivalent.
+
+Start with `OnePassSGD`.  `model.py` is the system, `losses/` what is minimised, `simulate.py` how
+it runs at finite d, `limit.py` and `field.py` where it goes as d grows.
+"""
+
+from hdjax.streaming.columns import GaussianStart, GramStart
+from hdjax.streaming.field import BlockField, GramSummary
+from hdjax.streaming.learning_rates import critical_learning_rate
+from hdjax.streaming.limit import ExponentialMidpoint, Integrator
+from hdjax.streaming.losses import (
+    ClosedFormLoss,
+    ComponentLogistic,
+    FunctionLoss,
+    GaussianNoise,
+    LeastSquares,
+    LipschitzPhaseRetrieval,
+    Logistic,
+    Loss,
+    Noise,
+    NoNoise,
+    PhaseRetrieval,
+    UniformNoise,
+)
+from hdjax.streaming.model import Mixture, OnePassSGD
+from hdjax.streaming.moments import moments, quadrature_moments
+from hdjax.streaming.projections import Layout, Moments, Projections
+from hdjax.streaming.resolvent import contour, contour_weights, resolvent
+from hdjax.streaming.simulate import Direct
+
+least_squares = LeastSquares()
+logistic = Logistic()
+phase_retrieval = PhaseRetrieval()
+lipschitz_phase_retrieval = LipschitzPhaseRetrieval()
+
+__all__ = [
+    "BlockField",
+    "ClosedFormLoss",
+    "ComponentLogistic",
+    "Direct",
+    "ExponentialMidpoint",
+    "FunctionLoss",
+    "GaussianNoise",
+    "GaussianStart",
+    "GramStart",
+    "GramSummary",
+    "Integrator",
+    "Layout",
+    "LeastSquares",
+    "LipschitzPhaseRetrieval",
+    "Logistic",
+    "Loss",
+    "Mixture",
+    "Moments",
+    "NoNoise",
+    "Noise",
+    "OnePassSGD",
+    "PhaseRetrieval",
+    "Projections",
+    "UniformNoise",
+    "contour",
+    "contour_weights",
+    "critical_learning_rate",
+    "least_squares",
+    "lipschitz_phase_retrieval",
+    "logistic",
+    "moments",
+    "phase_retrieval",
+    "quadrature_moments",
+    "resolvent",
+]

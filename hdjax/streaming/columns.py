@@ -1,0 +1,289 @@
+"""Where students, teachers and means come from: given arrays, random laws, or Gram blocks only.
+
+All columns that are not prescribed by Gram blocks are linear in a few given columns F (d, f) and
+independent Gaussian columns Z with entries N(0, 1/d):
+
+    W = F T_F + Z T_Z,   E[W^T P_i W] = T_F^T (F^T P_i F) T_F + w_i T_Z^T T_Z,
+
+with P_i the eigenprojections of the covariance and w_i = d_i / d.  That expression is the law's
+value as d grows, from which the limit starts.
+"""
+
+import abc
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from hdjax.spectra import Spectrum
+from hdjax.streaming.projections import Layout
+from hdjax.system import is_concrete
+
+
+class GaussianStart(eqx.Module):
+    """Independent columns N(0, I/d) times `scale`: squared norm scale^2 + O(d^-1/2).
+
+    As a student with `overlap` rho, X = rho X* + sqrt(scale^2 - rho^2) N(0, I/d): the inner
+    product with a unit teacher column is rho, the norm stays `scale`.
+
+    Args:
+        scale: norm of each column, a number or one for each column.
+        overlap: a number or one for each column (students only; the j-th student column overlaps
+            with the j-th teacher column).
+        columns: how many columns (more than one where `scale` or `overlap` says so).
+
+    Raises:
+        ValueError: negative scale, or an overlap beyond the scale.
+
+    Example:
+        >>> start = GaussianStart(overlap=0.2)
+    """
+
+    scale: Float[Array, " columns"]
+    overlap: Float[Array, " columns"]
+    columns: int = eqx.field(static=True)
+
+    def __init__(self, scale: Any = 1.0, overlap: Any = 0.0, columns: int | None = None):
+        scale, overlap = jnp.asarray(scale), jnp.asarray(overlap)
+        if columns is None:
+            columns = max([1, *scale.shape, *overlap.shape])
+        if is_concrete(scale, overlap):
+            s, o = np.asarray(scale), np.asarray(overlap)
+            if not np.all(np.isfinite(s) & (s >= 0)):
+                raise ValueError(f"scale: {s}; allowed: finite and at least 0")
+            if not np.all(np.abs(o) <= s):
+                raise ValueError(f"overlap: {o}; allowed: at most scale = {s} in size")
+        dtype = jnp.result_type(float)
+        self.scale = jnp.broadcast_to(scale, (columns,)).astype(dtype)
+        self.overlap = jnp.broadcast_to(overlap, (columns,)).astype(dtype)
+        self.columns = columns
+
+
+class GramStart(eqx.Module):
+    """All columns by their Gram blocks alone, in a uniformly random orientation.
+
+    Args:
+        blocks: (g, q, q) blocks V_i = W^T P_i W of W = [X | X* | means], one for each group of
+            the spectrum, positive semidefinite.
+        students: number m of student columns (the first ones).
+
+    Raises:
+        ValueError: blocks of another shape, not finite, not symmetric or indefinite.
+
+    Example:
+        >>> start = GramStart(jnp.array([[[0.6, 0.15], [0.15, 0.9]]]), students=1)
+    """
+
+    blocks: Float[Array, "g q q"]
+    students: int = eqx.field(static=True)
+
+    def __init__(self, blocks: Any, students: int = 1):
+        self.blocks = jnp.asarray(blocks, jnp.result_type(float))
+        self.students = students
+        if self.blocks.ndim != 3 or self.blocks.shape[1] != self.blocks.shape[2]:
+            raise ValueError(f"blocks: shape {self.blocks.shape}; allowed: (groups, q, q)")
+        check_blocks(self.blocks)
+
+
+def check_blocks(blocks: Float[Array, "g q q"]) -> None:
+    """Raise ValueError unless concrete `blocks` are finite, symmetric and semidefinite."""
+    if not is_concrete(blocks):
+        return
+    values = np.asarray(blocks)
+    if not np.isfinite(values).all():
+        raise ValueError("blocks: NaN or infinite entries; allowed: finite Gram matrices")
+    size = np.abs(values).max(initial=0.0)
+    slack = 100 * np.finfo(values.dtype).eps * max(size, np.finfo(values.dtype).tiny)
+    if np.abs(values - values.transpose(0, 2, 1)).max(initial=0.0) > slack:
+        raise ValueError("blocks: not symmetric; allowed: symmetric Gram matrices")
+    lowest = np.linalg.eigvalsh(values).min(initial=0.0)
+    if lowest < -slack:
+        raise ValueError(
+            f"blocks: indefinite, lowest eigenvalue {lowest:.3g}; allowed: positive semidefinite"
+        )
+
+
+class Columns(eqx.Module):
+    """The joint law of W, in frame coordinates (see `Layout`)."""
+
+    layout: eqx.AbstractVar[Layout]
+
+    @abc.abstractmethod
+    def blocks(self, spectrum: Spectrum) -> Float[Array, "g q q"]:
+        """Gram blocks of W' as d grows, one for each group of `spectrum`."""
+
+    @abc.abstractmethod
+    def sample(self, key: Key[Array, ""], spectrum: Spectrum) -> Float[Array, "d q"]:
+        """One draw of W = [X | X* | means] (natural columns) in the eigenbasis."""
+
+    @property
+    @abc.abstractmethod
+    def follows_spectrum(self) -> bool:
+        """Whether the blocks are known for any spectrum, as they are for random columns."""
+
+
+class LinearColumns(Columns):
+    """W = F T_F + Z T_Z: given columns and random ones."""
+
+    given: Float[Array, "d f"] | None
+    mix_given: Float[Array, "f q"]
+    mix_random: Float[Array, "z q"]
+    layout: Layout = eqx.field(static=True)
+
+    def blocks(self, spectrum: Spectrum) -> Float[Array, "g q q"]:
+        random = self.layout.to_frame(self.mix_random)
+        blocks = spectrum.weights[:, None, None] * (random.T @ random)[None]
+        if self.given is None:
+            return blocks
+        mix = self.layout.to_frame(self.mix_given)
+        gram = group_gram(self.given, spectrum)
+        return blocks + jnp.einsum("fa,gfh,hb->gab", mix, gram, mix, precision="highest")
+
+    def sample(self, key: Key[Array, ""], spectrum: Spectrum) -> Float[Array, "d q"]:
+        d = coordinates(spectrum)
+        dtype = self.mix_random.dtype
+        shape = (d, self.mix_random.shape[0])
+        z = jax.random.normal(key, shape, dtype) / jnp.sqrt(jnp.asarray(d, dtype))
+        columns = jnp.dot(z, self.mix_random, precision="highest")
+        if self.given is None:
+            return columns
+        return columns + jnp.dot(self.given, self.mix_given, precision="highest")
+
+    @property
+    def follows_spectrum(self) -> bool:
+        return self.given is None
+
+
+class GramColumns(Columns):
+    """W by its Gram blocks: within each eigenspace a random orthonormal frame times a factor."""
+
+    gram: Float[Array, "g q q"]
+    layout: Layout = eqx.field(static=True)
+
+    def blocks(self, spectrum: Spectrum) -> Float[Array, "g q q"]:
+        # W -> W' on both sides of each block.
+        once = self.layout.to_frame(self.gram).transpose(0, 2, 1)
+        return self.layout.to_frame(once).transpose(0, 2, 1)
+
+    def sample(self, key: Key[Array, ""], spectrum: Spectrum) -> Float[Array, "d q"]:
+        groups, q = spectrum.groups, self.layout.width
+        z = jax.random.normal(key, (coordinates(spectrum), q), self.gram.dtype)
+        # Orthonormalise the first min(q, d_i) columns within group i, and give the block's
+        # leading eigenvectors to them: its rank is at most d_i.
+        full = jnp.arange(q)[None] < jnp.round(spectrum.multiplicities)[:, None]
+        keep = full[:, :, None] & full[:, None, :]
+        eye = jnp.eye(q, dtype=z.dtype)
+        lower = jnp.linalg.cholesky(jnp.where(keep, group_gram(z, spectrum), eye[None]))
+        values, vectors = jnp.linalg.eigh(self.gram)
+        root = jnp.sqrt(jnp.maximum(values, 0))[:, ::-1] * full
+        factor = root[:, :, None] * vectors[:, :, ::-1].transpose(0, 2, 1)
+        inverse = jax.vmap(lambda l, f: jax.scipy.linalg.solve_triangular(l.T, f))(lower, factor)
+        return jnp.einsum("da,dab->db", z, inverse[groups], precision="highest")
+
+    @property
+    def follows_spectrum(self) -> bool:
+        return False
+
+
+def group_gram(columns: Float[Array, "d q"], spectrum: Spectrum) -> Float[Array, "g q q"]:
+    """Gram matrices of `columns` summed within each group of equal eigenvalues."""
+    g = spectrum.eigenvalues.shape[-1]
+    if g == 1:
+        return jnp.einsum("da,db->ab", columns, columns, precision="highest")[None]
+    outer = columns[:, :, None] * columns[:, None, :]
+    if g == columns.shape[0]:
+        return outer
+    return jax.ops.segment_sum(outer, spectrum.groups, g, indices_are_sorted=True)
+
+
+def coordinates(spectrum: Spectrum) -> int:
+    """The number of coordinates d as a shape.
+
+    Raises:
+        ValueError: the spectrum has none (a quadrature rule, or d given as an array).
+    """
+    if spectrum.size is None:
+        raise ValueError(
+            "spectrum: it has no coordinates (a compressed rule, or a dimension given as an "
+            "array); allowed for direct simulation: a spectrum made with d as an int"
+        )
+    return spectrum.size
+
+
+def linear_columns(
+    start: Any, target: Any, means: Any, spectrum: Spectrum
+) -> tuple[LinearColumns, Layout]:
+    """The joint law of given arrays (d, columns) and `GaussianStart`s, in this order of columns.
+
+    Raises:
+        ValueError: shapes that disagree, entries that are not finite, an overlap without a target.
+    """
+    parts = [_part(*pair, spectrum) for pair in (("start", start), ("target", target))]
+    if means is not None:
+        parts.append(_part("means", means, spectrum))
+    counts = [0 if part is None else _count(part) for part in parts]
+    layout = Layout(counts[0], counts[1], sum(counts[2:]))
+    if layout.students == 0:
+        raise ValueError("start: None; allowed: GaussianStart, GramStart or an array (d, m)")
+
+    dtype = jnp.result_type(float)
+    given = [part for part in parts if isinstance(part, jax.Array)]
+    f = sum(_count(part) for part in given)
+    z = layout.width - f
+    mix = jnp.zeros((f + z, layout.width), dtype)
+    row = {"given": 0, "random": f}
+    column = 0
+    for part in parts:
+        if part is None:
+            continue
+        kind = "given" if isinstance(part, jax.Array) else "random"
+        values = jnp.ones(_count(part), dtype) if kind == "given" else part.scale
+        if part is parts[0] and kind == "random":
+            values = jnp.sqrt(part.scale**2 - part.overlap**2)
+        index = jnp.arange(_count(part))
+        mix = mix.at[row[kind] + index, column + index].set(values)
+        row[kind] += _count(part)
+        column += _count(part)
+    start_part = parts[0]
+    if isinstance(start_part, GaussianStart):
+        mix = _overlap(mix, start_part, layout)
+    arrays = jnp.concatenate(given, axis=1) if given else None
+    return LinearColumns(arrays, mix[:f], mix[f:], layout), layout
+
+
+def _overlap(mix: Array, start: GaussianStart, layout: Layout) -> Array:
+    """Add `overlap` times the teacher's own combination to each student column."""
+    m, s = layout.students, layout.teachers
+    if m != s:
+        if is_concrete(start.overlap) and np.any(np.asarray(start.overlap) != 0):
+            raise ValueError(
+                f"overlap: {np.asarray(start.overlap)}; allowed with {m} student and {s} teacher "
+                "columns: 0 (each student overlaps with its own teacher column)"
+            )
+        return mix
+    return mix.at[:, :m].add(start.overlap[None] * mix[:, m : 2 * m])
+
+
+def _count(part: Any) -> int:
+    return part.shape[1] if isinstance(part, jax.Array) else part.columns
+
+
+def _part(name: str, value: Any, spectrum: Spectrum) -> Any:
+    if value is None or isinstance(value, GaussianStart):
+        return value
+    array = jnp.asarray(value, jnp.result_type(float))
+    if array.ndim == 1:
+        array = array[:, None]
+    if array.ndim != 2 or array.shape[0] != spectrum.size:
+        raise ValueError(
+            f"{name}: shape {array.shape}; allowed: (d, columns) with d = {spectrum.size} of the "
+            "spectrum"
+        )
+    if is_concrete(array) and not np.isfinite(np.asarray(array)).all():
+        raise ValueError(f"{name}: NaN or infinite entries; allowed: finite numbers")
+    if spectrum.basis is not None:
+        array = jnp.dot(spectrum.basis.T, array, precision="highest")
+    return array

@@ -1,0 +1,201 @@
+"""What a loss is: one sample's f(x, teacher, component, noise, theta), and the law of its noise.
+
+x (m,) are the student projections, teacher (s,) the teacher projections, component the index of
+the mixture component that the sample came from, noise the label noise, theta any pytree of side
+parameters (second layers, biases).  Derivatives come from autodiff.  There is no hidden factor
+1/2: what the function says is what is descended.
+"""
+
+import abc
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from hdjax.gaussian import Rule
+from hdjax.streaming.projections import Moments, Projections
+
+Sample = tuple[Float[Array, " m"], Float[Array, " s"], Any, Float[Array, " k"], PyTree]
+
+
+class Noise(eqx.Module):
+    """A law of label noise, as a function of `dim` independent standard normals."""
+
+    @property
+    @abc.abstractmethod
+    def dim(self) -> int:
+        """How many standard normals a draw takes."""
+
+    @abc.abstractmethod
+    def __call__(self, z: Float[Array, " dim"]) -> Float[Array, " k"]:
+        """The noise of one sample."""
+
+
+class NoNoise(Noise):
+    """No label noise: an empty vector."""
+
+    @property
+    def dim(self) -> int:
+        return 0
+
+    def __call__(self, z: Float[Array, " dim"]) -> Float[Array, " k"]:
+        return z
+
+
+class GaussianNoise(Noise):
+    """Independent N(0, sigma^2) in each of `dim` entries."""
+
+    sigma: Float[Array, ""]
+    entries: int = eqx.field(static=True, default=1)
+
+    @property
+    def dim(self) -> int:
+        return self.entries
+
+    def __call__(self, z: Float[Array, " dim"]) -> Float[Array, " k"]:
+        return self.sigma * z
+
+
+class UniformNoise(Noise):
+    """One uniform draw in (0, 1): turns a probability into a sampled label."""
+
+    @property
+    def dim(self) -> int:
+        return 1
+
+    def __call__(self, z: Float[Array, " dim"]) -> Float[Array, " k"]:
+        return jax.scipy.special.ndtr(z)
+
+
+class Loss(eqx.Module):
+    """One sample's loss, with the law of its label noise.
+
+    `smooth` says whether the gradient in x is itself differentiable: then the limit's H is a mean
+    of second derivatives, otherwise it comes from Gaussian integration by parts.  `rule` is the
+    rule for expectations (None: `hdjax.gaussian.default_rule` of the number of variables).
+    """
+
+    noise: eqx.AbstractVar[Noise]
+    smooth: eqx.AbstractVar[bool]
+    rule: eqx.AbstractVar[Rule | None]
+
+    @abc.abstractmethod
+    def __call__(
+        self,
+        x: Float[Array, " m"],
+        teacher: Float[Array, " s"],
+        component: Any,
+        noise: Float[Array, " k"],
+        theta: PyTree,
+    ) -> Float[Array, ""]:
+        """The loss of one sample."""
+
+    def check(self, students: int, teachers: int) -> None:  # noqa: B027
+        """Raise ValueError where the loss does not fit that many columns."""
+
+    def gradient(
+        self,
+        x: Float[Array, " m"],
+        teacher: Float[Array, " s"],
+        component: Any,
+        noise: Float[Array, " k"],
+        theta: PyTree,
+    ) -> tuple[Float[Array, " m"], PyTree]:
+        """The derivatives in x and in theta of one sample's loss."""
+        return jax.grad(self.__call__, argnums=(0, 4))(x, teacher, component, noise, theta)
+
+
+class ClosedFormLoss(Loss):
+    """A loss whose moments are known in closed form for centred Gaussian projections."""
+
+    @abc.abstractmethod
+    def closed_form(self, law: Projections) -> Moments:
+        """Risk, H (natural coordinates (x, x*)) and C under a law of mean zero."""
+
+
+class FunctionLoss(Loss):
+    """Any function of the projections, by autodiff and low-dimensional Gaussian expectations.
+
+    Args:
+        function: `f(x, teacher, component, noise, theta) -> scalar`.  Use a module-level function
+            or an `eqx.Module` with array leaves: a new lambda is a new program.
+        noise: law of the label noise.
+        smooth: False when the derivative in x jumps (absolute values, hinges, quantiles), or
+            jumps in the teacher or the noise (hard or sampled labels).
+        rule: rule for the expectations.
+
+    Example:
+        >>> def cauchy(x, teacher, component, noise, theta):
+        ...     return jnp.log1p((x[0] - teacher[0]) ** 2)
+        >>> loss = FunctionLoss(cauchy)
+    """
+
+    function: Callable
+    noise: Noise
+    smooth: bool = eqx.field(static=True)
+    rule: Rule | None = eqx.field(static=True)
+
+    def __init__(
+        self,
+        function: Callable,
+        *,
+        noise: Noise | None = None,
+        smooth: bool = True,
+        rule: Rule | None = None,
+    ):
+        if not callable(function):
+            raise TypeError(f"function: {function!r}; allowed: a callable of five arguments")
+        # A module keeps its array leaves (they can be swept); a plain function is static.
+        is_module = isinstance(function, eqx.Module)
+        self.function = function if is_module else jax.tree_util.Partial(function)
+        self.noise = NoNoise() if noise is None else noise
+        self.smooth = smooth
+        self.rule = rule
+
+    def __call__(
+        self,
+        x: Float[Array, " m"],
+        teacher: Float[Array, " s"],
+        component: Any,
+        noise: Float[Array, " k"],
+        theta: PyTree,
+    ) -> Float[Array, ""]:
+        return self.function(x, teacher, component, noise, theta)
+
+
+def leaf(value: Any) -> np.ndarray | Array:
+    """A number as an array leaf that takes the precision of whoever uses it.
+
+    NumPy scalars keep a loss made at import time free of the precision that happened to be set
+    then: the system casts them.
+    """
+    return value if isinstance(value, jax.Array) else np.asarray(value, dtype=np.float64)
+
+
+def check_positive(name: str, value: Any, *, strict: bool) -> None:
+    """Raise ValueError where a concrete `value` is negative (or zero, if strict) or not finite."""
+    if isinstance(value, jax.core.Tracer):
+        return
+    array = np.asarray(value)
+    wrong = ~np.isfinite(array) | (array <= 0 if strict else array < 0)
+    if np.any(wrong):
+        rule = "positive" if strict else "at least 0"
+        raise ValueError(f"{name}: {value}; allowed: finite and {rule}")
+
+
+def check_columns(loss: str, students: int, teachers: int, expected: tuple[int, int]) -> None:
+    """Raise ValueError where a loss for `expected` columns meets others."""
+    if (students, teachers) != expected:
+        raise ValueError(
+            f"start, target: {students} student and {teachers} teacher columns; "
+            f"allowed with {loss}: {expected[0]} and {expected[1]}"
+        )
+
+
+def zero_gradient(law: Projections) -> Float[Array, " m"]:
+    """The gradient's mean is not needed under a law of mean zero: no column carries it."""
+    return jnp.zeros(law.students, law.covariance.dtype)

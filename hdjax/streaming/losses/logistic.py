@@ -1,0 +1,185 @@
+"""Binary logistic regression: f = log(1 + e^x) - y x.
+
+The label y is s(x*) (soft), Bernoulli(s(x*)) (sampled) or 1{x* > 0} (hard), or belongs to the
+mixture component.  arXiv 2308.08977; with Q, M, P the entries of B and w ~ N(0, 1),
+
+    H_1 = E s'(sqrt(Q) w),  H_2 = -E s'(sqrt(P) w)  [hard: -1/sqrt(2 pi P)],
+    R = E log(1 + e^{sqrt(Q) w}) + M H_2.
+
+One-dimensional means use the trapezoid rule, which stays accurate for large logits.
+"""
+
+import math
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from hdjax import gaussian
+from hdjax.gaussian import Rule
+from hdjax.streaming.losses.base import (
+    ClosedFormLoss,
+    Loss,
+    NoNoise,
+    Noise,
+    UniformNoise,
+    check_columns,
+    leaf,
+    zero_gradient,
+)
+from hdjax.streaming.projections import Moments, Projections
+
+Labels = Literal["soft", "sampled", "hard"]
+
+
+def _cross_entropy(logit: Float[Array, ""], label: Any) -> Float[Array, ""]:
+    return jnp.logaddexp(0.0, logit) - label * logit
+
+
+class Logistic(ClosedFormLoss):
+    """Logistic loss with labels from a teacher's logit.
+
+    Args:
+        labels: "soft" y = s(x*) (the slides' noiseless logistic), "sampled" y ~ Bernoulli(s(x*)),
+            "hard" y = 1{x* > 0}.
+        rule: rule for the two-dimensional mean in C (None: the default).
+
+    Example:
+        >>> loss = Logistic(labels="sampled")
+    """
+
+    labels: Labels = eqx.field(static=True)
+    rule: Rule | None = eqx.field(static=True)
+
+    def __init__(self, labels: Labels = "soft", rule: Rule | None = None):
+        if labels not in ("soft", "sampled", "hard"):
+            raise ValueError(f"labels: {labels!r}; allowed: 'soft', 'sampled', 'hard'")
+        self.labels, self.rule = labels, rule
+
+    @property
+    def smooth(self) -> bool:
+        return self.labels == "soft"
+
+    @property
+    def noise(self) -> Noise:
+        return UniformNoise() if self.labels == "sampled" else NoNoise()
+
+    def check(self, students: int, teachers: int) -> None:
+        check_columns("Logistic", students, teachers, (1, 1))
+
+    def __call__(
+        self,
+        x: Float[Array, " m"],
+        teacher: Float[Array, " s"],
+        component: Any,
+        noise: Float[Array, " k"],
+        theta: PyTree,
+    ) -> Float[Array, ""]:
+        logit = teacher[0]
+        match self.labels:
+            case "soft":
+                label = jax.nn.sigmoid(logit)
+            case "sampled":
+                label = jnp.where(noise[0] < jax.nn.sigmoid(logit), 1.0, 0.0).astype(x.dtype)
+            case "hard":
+                label = jnp.where(logit > 0, 1.0, 0.0).astype(x.dtype)
+        return _cross_entropy(x[0], label)
+
+    def closed_form(self, law: Projections) -> Moments:
+        gram = law.gram
+        student, overlap, teacher = gram[0, 0], gram[0, 1], gram[1, 1]
+        root, teacher_root = gaussian.safe_sqrt(student), gaussian.safe_sqrt(teacher)
+        mean = _one_dimensional(gram.dtype)
+
+        h_student = mean(lambda w: _slope(root * w))
+        if self.labels == "hard":
+            h_teacher = -1 / (math.sqrt(2 * math.pi) * teacher_root)
+        else:
+            h_teacher = -mean(lambda w: _slope(teacher_root * w))
+        risk = mean(lambda w: jnp.logaddexp(0.0, root * w)) + overlap * h_teacher
+        return Moments(
+            risk=risk,
+            gradient=zero_gradient(law),
+            stein=jnp.stack([h_student, h_teacher])[:, None],
+            noise=self._noise(law, mean)[None, None],
+        )
+
+    def _noise(self, law: Projections, mean: Any) -> Float[Array, ""]:
+        """C = E (s(x) - y)^2, by label."""
+        gram = law.gram
+        if self.labels == "hard":
+            root = gaussian.safe_sqrt(gram[0, 0])
+            # P(x* > 0 | x) for x = sqrt(Q) w; the quotient's limit at a singular B is a sign.
+            spread = gaussian.safe_sqrt(law.determinant)
+            tiny = jnp.finfo(gram.dtype).tiny
+
+            def integrand(w: Float[Array, ""]) -> Float[Array, ""]:
+                s = jax.nn.sigmoid(root * w)
+                positive = jax.scipy.special.ndtr(gram[0, 1] * w / jnp.maximum(spread, tiny))
+                return s**2 - 2 * s * positive
+
+            return 0.5 + mean(integrand)
+
+        def squared(z: Float[Array, " n"]) -> Float[Array, ""]:
+            x, teacher = law.at(z)
+            return (jax.nn.sigmoid(x[0]) - jax.nn.sigmoid(teacher[0])) ** 2
+
+        soft = gaussian.expectation(squared, 2, self.rule, gram.dtype)
+        if self.labels == "soft":
+            return soft
+        teacher_root = gaussian.safe_sqrt(gram[1, 1])
+        return soft + mean(lambda w: _slope(teacher_root * w))
+
+
+class ComponentLogistic(Loss):
+    """Logistic loss whose label is that of the sample's mixture component.
+
+    Args:
+        labels: (components,) labels in {0, 1}.
+
+    Example:
+        >>> loss = ComponentLogistic([0.0, 1.0])
+    """
+
+    labels: Float[Array, " components"]
+    rule: Rule | None = eqx.field(static=True, default=None)
+
+    def __init__(self, labels: Any):
+        self.labels = leaf(labels)
+        self.rule = None
+        values = None if isinstance(labels, jax.core.Tracer) else self.labels
+        if values is not None and not bool(((values == 0) | (values == 1)).all()):
+            raise ValueError(f"labels: {labels}; allowed: 0 or 1 for each component")
+
+    @property
+    def smooth(self) -> bool:
+        return True
+
+    @property
+    def noise(self) -> Noise:
+        return NoNoise()
+
+    def check(self, students: int, teachers: int) -> None:
+        check_columns("ComponentLogistic", students, teachers, (1, 0))
+
+    def __call__(
+        self,
+        x: Float[Array, " m"],
+        teacher: Float[Array, " s"],
+        component: Any,
+        noise: Float[Array, " k"],
+        theta: PyTree,
+    ) -> Float[Array, ""]:
+        return _cross_entropy(x[0], jnp.asarray(self.labels)[component])
+
+
+def _slope(logit: Float[Array, ""]) -> Float[Array, ""]:
+    """s'(x), without overflow."""
+    return jax.nn.sigmoid(logit) * jax.nn.sigmoid(-logit)
+
+
+def _one_dimensional(dtype: Any) -> Any:
+    """E over one standard normal, by the default (trapezoid) rule."""
+    return lambda fn: gaussian.expectation(lambda z: fn(z[0]), 1, None, dtype)

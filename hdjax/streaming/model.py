@@ -1,0 +1,365 @@
+"""One-pass SGD on projected models: the one system of the streaming family.
+
+    X_{k+1} = X_k - gamma_k/d (a g^T + tau X_k),   a = mean_c + K_c^{1/2} z,   t = k/d
+
+with a fresh sample at each step, g the gradient of the loss in the m student projections
+x = X^T a, teacher projections x* = X*^T a, mixture component c and side parameters theta.  Least
+squares, generalised linear models, phase retrieval, mixtures and two-layer heads are instances.
+
+Scalings: tr K/d and the columns' squared norms are O(1), so projections are O(1); the learning
+rate gamma is O(1) and the step applied is gamma/d; the unit of time t is d steps.
+Sources: "Hitting the High-Dimensional Notes" (arXiv 2308.08977); "Spectral alignment of SGD"
+(arXiv 2310.03010) for mixtures.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, PyTree
+
+from hdjax import spectra
+from hdjax.schedules import Schedule, as_schedule
+from hdjax.spectra import Spectrum
+from hdjax.streaming.columns import Columns, GramColumns, GramStart, check_blocks, linear_columns
+from hdjax.streaming.field import BlockField, GramSummary
+from hdjax.streaming.limit import BlockState, Integrator, velocity
+from hdjax.streaming.losses import FunctionLoss, Loss
+from hdjax.streaming.projections import Layout
+from hdjax.streaming.simulate import Direct, DirectSimulator
+from hdjax.system import System, is_concrete
+
+# A statistic that grows beyond this many times its order of magnitude has left the regime in which
+# X = O(1); both simulation and limit then count as diverged.
+_DIVERGED = 1e4
+
+
+class Mixture(eqx.Module):
+    """Gaussian mixture data: a = mean_c + K_c^{1/2} z with probability p_c.
+
+    Args:
+        probabilities: (c,) positive, summing to 1.
+        means: (d, c) array in the coordinates of the spectrum, a `GaussianStart`, or None for
+            means of zero.  Squared norms are O(1).
+        eigenvalues: (c, g) eigenvalues of each component's covariance on the groups of the
+            system's spectrum (covariances commute); None: the spectrum's, for all.
+
+    Raises:
+        ValueError: probabilities that are not positive or do not sum to 1.
+
+    Example:
+        >>> means = jnp.stack([jnp.ones(100), -jnp.ones(100)], axis=1) / 10
+        >>> mixture = Mixture(probabilities=[0.5, 0.5], means=means)
+    """
+
+    probabilities: Float[Array, " c"]
+    means: Any
+    eigenvalues: Float[Array, "c g"] | None
+
+    def __init__(self, probabilities: Any, means: Any = None, eigenvalues: Any = None):
+        dtype = jnp.result_type(float)
+        self.probabilities = jnp.asarray(probabilities, dtype)
+        self.means = means
+        self.eigenvalues = None if eigenvalues is None else jnp.asarray(eigenvalues, dtype)
+        if is_concrete(self.probabilities):
+            p = np.asarray(self.probabilities)
+            if p.ndim != 1 or not np.all(p > 0) or abs(p.sum() - 1) > 1e-5:
+                raise ValueError(f"probabilities: {p}; allowed: positive numbers that sum to 1")
+
+
+class OnePassSGD(System):
+    """One-pass SGD and its deterministic equivalent.
+
+    Args:
+        loss: a `Loss`, or a function `f(x, teacher, component, noise, theta) -> scalar`, smooth
+            and without noise (wrap it in `FunctionLoss` for anything else).
+        spectrum: eigenvalues of the covariance K, see `hdjax.spectra`.
+        learning_rate: gamma = O(1); a number or a schedule, a function of t.  The step applied is
+            gamma(k/d)/d.
+        start: law of X_0: `GaussianStart`, an array (d, m) or (d,), or `GramStart`.
+        target: law of X*: the same, or None (no teacher; with `GramStart`, it is in the blocks).
+        mixture: the mixture that data come from; None: N(0, K).
+        ridge: tau >= 0; the penalty tau/2 (|X|^2 + |theta|^2).
+        batch_size: samples averaged in each step (time stays t = steps/d).
+        theta: initial side parameters, a pytree of arrays handed to the loss.
+        compression: integrate the limit on a Gauss rule of so many nodes instead of the spectrum
+            (random starts only); the cost no longer depends on d.
+        integrator: how the limit is integrated.
+
+    Raises:
+        ValueError, TypeError: naming the argument, its value and what is allowed.
+
+    Example:
+        >>> import hdjax as hd
+        >>> system = hd.streaming.OnePassSGD(
+        ...     loss=hd.streaming.phase_retrieval,
+        ...     spectrum=hd.spectra.identity(100),
+        ...     learning_rate=0.03,
+        ...     start=hd.streaming.GaussianStart(overlap=0.2),
+        ...     target=hd.streaming.GaussianStart(),
+        ... )
+    """
+
+    family: ClassVar[str] = "streaming"
+    time_label: ClassVar[str] = "t = k/d"
+    labels: ClassVar[Mapping[str, str]] = {
+        "risk": "risk",
+        "distance": "squared distance |X - X*|^2",
+        "gradient_norm": "squared gradient norm |grad R|^2",
+        "overlaps": "overlaps W^T W",
+    }
+
+    loss: Loss
+    spectrum: Spectrum
+    learning_rate: Schedule
+    columns: Columns
+    probabilities: Float[Array, " c"]
+    eigenvalues: Float[Array, "c g"]
+    ridge: Float[Array, ""]
+    theta: PyTree
+    integrator: Integrator
+    batch_size: int = eqx.field(static=True)
+    compression: int | None = eqx.field(static=True)
+
+    def __init__(
+        self,
+        loss: Any,
+        spectrum: Spectrum,
+        learning_rate: Any,
+        start: Any,
+        target: Any = None,
+        *,
+        mixture: Mixture | None = None,
+        ridge: Any = 0.0,
+        batch_size: int = 1,
+        theta: PyTree = None,
+        compression: int | None = None,
+        integrator: Integrator | None = None,
+    ):
+        if not isinstance(spectrum, Spectrum):
+            raise TypeError(f"spectrum: {spectrum!r}; allowed: a Spectrum of hdjax.spectra")
+        if batch_size < 1:
+            raise ValueError(f"batch_size: {batch_size}; allowed: at least 1")
+        if compression is not None and compression < 1:
+            raise ValueError(f"compression: {compression}; allowed: None or at least 1 node")
+        mixture = Mixture([1.0]) if mixture is None else mixture
+        dtype = jnp.result_type(float)
+
+        def cast(tree: Any) -> Any:
+            return jax.tree.map(lambda x: jnp.asarray(x, dtype) if _is_real(x) else x, tree)
+
+        self.loss = cast(loss if isinstance(loss, Loss) else FunctionLoss(loss))
+        self.spectrum = spectrum
+        self.learning_rate = cast(as_schedule(learning_rate))
+        self.columns = _joint_columns(start, target, mixture, spectrum)
+        self.probabilities = mixture.probabilities
+        c, g = self.probabilities.shape[0], spectrum.eigenvalues.shape[-1]
+        eigenvalues = spectrum.eigenvalues if mixture.eigenvalues is None else mixture.eigenvalues
+        if mixture.eigenvalues is not None and eigenvalues.shape != (c, g):
+            raise ValueError(
+                f"mixture.eigenvalues: shape {eigenvalues.shape}; allowed: {(c, g)}, components "
+                "by groups of the spectrum"
+            )
+        self.eigenvalues = jnp.broadcast_to(eigenvalues, (c, g))
+        self.ridge = jnp.asarray(ridge, dtype)
+        self.theta = cast(theta)
+        self.batch_size = int(batch_size)
+        self.compression = compression
+        self.integrator = Integrator() if integrator is None else integrator
+        if compression is not None and not self.columns.follows_spectrum:
+            raise ValueError(
+                "compression: it needs the law of random columns; allowed with given arrays or "
+                "Gram blocks: None"
+            )
+        if compression is not None and mixture.eigenvalues is not None:
+            raise ValueError("compression: allowed with eigenvalues for each component: None")
+        self.loss.check(self.layout.students, self.layout.teachers)
+        self.validate()
+
+    @property
+    def layout(self) -> Layout:
+        """Which columns there are."""
+        return self.columns.layout
+
+    def validate(self, *, compared: bool = False, realised: bool = False) -> None:
+        spectra.validate(self.spectrum)
+        for name, value, least in (
+            ("learning_rate", self.learning_rate, 0),
+            ("ridge", self.ridge, 0),
+            ("mixture.eigenvalues", self.eigenvalues, 0),
+            ("theta", self.theta, -np.inf),
+            ("loss", self.loss, -np.inf),
+        ):
+            _check_leaves(name, value, least)
+        if isinstance(self.columns, GramColumns):
+            check_blocks(self.columns.gram)
+        if compared and realised and self.compression is not None:
+            raise ValueError(
+                "compression: a realised start has a block for every group of the spectrum; "
+                "allowed with start='realised': None"
+            )
+        if compared and not realised and is_concrete(self):
+            self._warn_of_symmetry()
+
+    def _warn_of_symmetry(self) -> None:
+        """A start of zero overlap at which the limit's overlap has no velocity never finds X*."""
+        m, s = self.layout.students, self.layout.teachers
+        if not s:
+            return
+        blocks, theta = self.start().blocks, self.theta
+        rate, _ = self.vector_field(jnp.zeros(()), (blocks, theta))
+
+        def cross(tree: Array) -> Array:
+            summary = GramSummary(tree, theta, self.eigenvalues, self.layout)
+            return jnp.abs(summary.natural[:, :m, m : m + s]).max()
+
+        moving = jnp.abs(rate).max()
+        if float(cross(blocks)) == 0 and float(cross(rate)) <= 1e-6 * float(moving):
+            warnings.warn(
+                "start: its overlap with the target is zero in law and the limit never leaves that "
+                "symmetry, while SGD does; compare with start='realised', or give an overlap",
+                stacklevel=4,
+            )
+
+    def simulator(self, method: Any = None, horizon: Any = None) -> DirectSimulator:
+        """Direct SGD in R^d (`Direct`, the default)."""
+        method = Direct() if method is None else method
+        if not isinstance(method, Direct):
+            raise TypeError(f"method: {method!r}; allowed: Direct(...) or None")
+        return method.simulator(self)
+
+    def start(self) -> GramSummary:
+        """Blocks of the start's law, on the groups that the limit uses."""
+        spectrum, eigenvalues = self._limit_spectrum()
+        return GramSummary(self.columns.blocks(spectrum), self.theta, eigenvalues, self.layout)
+
+    def field(self) -> BlockField:
+        """The right-hand side of the limit, on the limit's own groups."""
+        spectrum, eigenvalues = self._limit_spectrum()
+        return self._field(eigenvalues, spectrum.weights)
+
+    def vector_field(self, t: Float[Array, ""], state: BlockState, args: Any = None) -> BlockState:
+        """d(blocks, theta)/dt in frame coordinates, for the user's own `diffeqsolve`.
+
+        Example:
+            >>> import diffrax
+            >>> term = diffrax.ODETerm(system.vector_field)  # y0 = (system.start().blocks, theta)
+        """
+        return velocity(self.field().coefficients(t, state), state)
+
+    @eqx.filter_jit
+    def limit(
+        self,
+        ts: Float[Array, " times"],
+        start: GramSummary | None = None,
+        save: Callable[[GramSummary], PyTree[Array]] = lambda summary: summary,
+    ) -> PyTree[Array]:
+        """The deterministic equivalent at `ts` (increasing, from 0 on), in units of d steps."""
+        if start is None:
+            start, field = self.start(), self.field()
+        else:
+            field = self._field(start.eigenvalues, self.spectrum.weights)
+        initial = (start.blocks, start.theta)
+        origin = jnp.trace(start.blocks.sum(0))
+
+        def summary(state: BlockState) -> GramSummary:
+            return GramSummary(state[0], state[1], start.eigenvalues, self.layout)
+
+        return self.integrator(
+            field,
+            initial,
+            ts,
+            save=lambda state: save(summary(state)),
+            alive=lambda state: _bounded(state, origin),
+        )
+
+    def alive(self, summary: GramSummary) -> Bool[Array, ""]:
+        """Finite, and squared norms within 10^4 of order 1 (beyond, the run has diverged)."""
+        return _bounded((summary.blocks, summary.theta), jnp.trace(self.start().blocks.sum(0)))
+
+    def statistics(self, summary: GramSummary) -> dict[str, Array]:
+        """Risk, squared gradient norm, overlaps W^T W and, for m = s, |X - X*|^2."""
+        field = self._field(summary.eigenvalues, jnp.ones_like(summary.eigenvalues[0]))
+        parts = field.component_moments((summary.blocks, summary.theta))
+        direction = field.direction(parts)
+        statistics = {"risk": jnp.dot(self.probabilities, parts.risk)}
+        m = self.layout.students
+        if self.layout.centred:
+            statistics["distance"] = jnp.trace(summary.blocks.sum(0)[:m, :m])
+        statistics["gradient_norm"] = jnp.einsum(
+            "gam,gab,gbm->", direction, summary.blocks, direction, precision="highest"
+        )
+        statistics["overlaps"] = summary.overlaps
+        return statistics
+
+    def _limit_spectrum(self) -> tuple[Spectrum, Float[Array, "c g"]]:
+        if self.compression is None:
+            return self.spectrum, self.eigenvalues
+        rule = self.spectrum.compress(self.compression)
+        c = self.probabilities.shape[0]
+        return rule, jnp.broadcast_to(rule.eigenvalues, (c, *rule.eigenvalues.shape))
+
+    def _field(self, eigenvalues: Array, weights: Array) -> BlockField:
+        return BlockField(
+            self.loss,
+            self.learning_rate,
+            self.ridge,
+            self.probabilities,
+            eigenvalues,
+            weights,
+            self.layout,
+            self.batch_size,
+        )
+
+
+def _bounded(state: BlockState, origin: Float[Array, ""]) -> Bool[Array, ""]:
+    leaves = [leaf for leaf in jax.tree.leaves(state) if eqx.is_inexact_array(leaf)]
+    finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
+    return finite & (jnp.trace(state[0].sum(0)) <= _DIVERGED * (1 + origin))
+
+
+def _joint_columns(start: Any, target: Any, mixture: Mixture, spectrum: Spectrum) -> Columns:
+    c = mixture.probabilities.shape[0]
+    if isinstance(start, GramStart):
+        g, q = start.blocks.shape[:2]
+        means = 0 if mixture.means is None else c
+        if target is not None or means:
+            raise ValueError(
+                "target, mixture.means: given beside a GramStart; allowed: None (its blocks hold "
+                "the students and the teachers)"
+            )
+        if g != spectrum.eigenvalues.shape[-1]:
+            raise ValueError(
+                f"start: {g} Gram blocks; allowed: {spectrum.eigenvalues.shape[-1]}, one for each "
+                "group of the spectrum"
+            )
+        if not 1 <= start.students <= q:
+            raise ValueError(f"students: {start.students}; allowed: 1 to {q}, the blocks' width")
+        return GramColumns(start.blocks, Layout(start.students, q - start.students))
+    for name, value in (("target", target), ("mixture.means", mixture.means)):
+        if isinstance(value, GramStart):
+            raise TypeError(f"{name}: GramStart; allowed: GaussianStart, an array or None")
+    columns, layout = linear_columns(start, target, mixture.means, spectrum)
+    if layout.means not in (0, c):
+        raise ValueError(f"mixture.means: {layout.means} columns; allowed: {c}, one a component")
+    return columns
+
+
+def _is_real(leaf: Any) -> bool:
+    kinds = (float, np.ndarray, jax.Array)
+    return isinstance(leaf, kinds) and jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+
+
+def _check_leaves(name: str, tree: Any, least: float) -> None:
+    for leaf in jax.tree.leaves(tree):
+        if not eqx.is_inexact_array(leaf) or not is_concrete(leaf):
+            continue
+        values = np.asarray(leaf)
+        if not np.all(np.isfinite(values) & (values >= least)):
+            rule = "finite" if least == -np.inf else f"finite and at least {least}"
+            bad = values[~(np.isfinite(values) & (values >= least))]
+            raise ValueError(f"{name}: {bad.ravel()[0]}; allowed: {rule}")

@@ -1,0 +1,77 @@
+"""Moments of a loss under the law of its projections: closed form, or any loss by quadrature.
+
+With g = grad_x f and r = (x, x*) ~ N(mean, B), Gaussian integration by parts (Stein) gives
+E[(r - mean) g^T] = B H.  For a smooth loss H = E[grad_r g^T] by autodiff; otherwise
+H = L^{-T} E[z g^T] with r = mean + L z, where directions in which B is singular drop out (their
+columns of W vanish under K).  B itself is never inverted.  arXiv 2308.08977, section 3.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from hdjax import gaussian
+from hdjax.gaussian import Rule
+from hdjax.streaming.losses import ClosedFormLoss, Loss
+from hdjax.streaming.projections import Moments, Projections
+
+
+def moments(loss: Loss, law: Projections, component: Any, theta: PyTree) -> Moments:
+    """Risk, H, C and mean gradients of `loss` under `law`; H in the frame of `law`.
+
+    Uses the loss's closed form where it has one and the law is centred.
+    """
+    if isinstance(loss, ClosedFormLoss) and law.mean is None:
+        closed = loss.closed_form(law)
+        zero = jax.tree.map(jnp.zeros_like, theta)
+        return Moments(closed.risk, closed.gradient, law.frame @ closed.stein, closed.noise, zero)
+    return quadrature_moments(loss, law, component, theta)
+
+
+def quadrature_moments(
+    loss: Loss, law: Projections, component: Any, theta: PyTree, rule: Rule | None = None
+) -> Moments:
+    """The same for any loss, by a rule for the n + k variables of projections and label noise.
+
+    Args:
+        loss: any loss.
+        law: law of the projections, dimension n = m + s.
+        component: index handed to the loss.
+        theta: side parameters.
+        rule: the rule; None takes the loss's own, else the default for n + k variables.
+    """
+    variables = law.dim + loss.noise.dim
+
+    def integrand(z: Float[Array, " v"]) -> tuple[Array, ...]:
+        x, teacher = law.at(z[: law.dim])
+        noise = loss.noise(z[law.dim :])
+
+        def gradient(x: Array, teacher: Array) -> tuple[Array, PyTree]:
+            return loss.gradient(x, teacher, component, noise, theta)
+
+        value = loss(x, teacher, component, noise, theta)
+        g, theta_gradient = gradient(x, teacher)
+        if loss.smooth:
+            by_student, by_teacher = jax.jacfwd(lambda *r: gradient(*r)[0], argnums=(0, 1))(
+                x, teacher
+            )
+            stein = jnp.concatenate([by_student.T, by_teacher.T])
+        else:
+            stein = jnp.outer(z[: law.dim], g)
+        return value, g, stein, jnp.outer(g, g), theta_gradient
+
+    dtype = law.covariance.dtype
+    value, g, stein, noise, theta_gradient = gaussian.expectation(
+        integrand, variables, rule if rule is not None else loss.rule, dtype
+    )
+    if loss.smooth:
+        stein = law.frame @ stein
+    else:
+        stein = gaussian.solve_transpose(law.factor, stein)
+    # H_1 is a mean of Hessians: what quadrature leaves of asymmetry is error.
+    m = law.students
+    own = (stein[:m] + stein[:m].T) / 2
+    stein = jnp.concatenate([own, stein[m:]])
+    return Moments(value, g, stein, noise, theta_gradient)

@@ -1,0 +1,149 @@
+"""Direct one-pass SGD in R^d.
+
+    X_{k+1} = X_k - gamma(k/d)/d (mean over the batch of a g^T + tau X_k)
+
+in the eigenbasis of the covariance, where a sample has independent entries.  Samples come from the
+counter-based generator of `hdjax.random` and are processed a few steps at a time by matrix
+products (`hdjax.streaming._kernel`, arXiv 2308.08977 with the blocking of a triangular recursion):
+equal to step-by-step SGD to rounding, whatever the blocks.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key, PyTree
+
+from hdjax.streaming import _kernel
+from hdjax.streaming.columns import coordinates, group_gram
+from hdjax.streaming.field import GramSummary
+from hdjax.system import Simulator
+
+if TYPE_CHECKING:
+    from hdjax.streaming.model import OnePassSGD
+
+# t d within this relative distance of an integer is that integer: 0.29 * 100 is 28.999999999999996.
+_ROUNDING = 1e-9
+
+
+class Direct(eqx.Module):
+    """Plain SGD on explicit columns, memory and time O(d) a step.
+
+    Args:
+        dtype: precision of the run, "float32" or "float64" (which needs `jax_enable_x64`); the
+            limit keeps the system's own.
+        block: steps processed together; None: chosen for the device.
+
+    Raises:
+        ValueError: another dtype, float64 without 64-bit numbers, a block below 1.
+
+    Example:
+        >>> method = Direct(block=8)
+    """
+
+    dtype: str = eqx.field(static=True, default="float32")
+    block: int | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self) -> None:
+        if self.dtype not in ("float32", "float64"):
+            raise ValueError(f"dtype: {self.dtype!r}; allowed: 'float32', 'float64'")
+        if self.dtype == "float64" and not jax.config.read("jax_enable_x64"):
+            raise ValueError(
+                "dtype: 'float64'; allowed after jax.config.update('jax_enable_x64', True)"
+            )
+        if self.block is not None and self.block < 1:
+            raise ValueError(f"block: {self.block}; allowed: None or at least 1")
+
+    def simulator(self, system: "OnePassSGD") -> "DirectSimulator":
+        """The simulator of `system`."""
+        d = coordinates(system.spectrum)
+        block = self.block if self.block is not None else _kernel.block_size(d)
+        return DirectSimulator(system, self.dtype, block)
+
+
+class DirectState(eqx.Module):
+    """Students X (d, m) and frozen columns [X* | means] in the eigenbasis, and theta."""
+
+    students: Float[Array, "d m"]
+    frozen: Float[Array, "d f"]
+    theta: PyTree
+
+
+class DirectSimulator(Simulator):
+    """One realisation of direct SGD; the clock is the step k, t = k/d."""
+
+    system: Any
+    dtype: str = eqx.field(static=True)
+    block: int = eqx.field(static=True)
+
+    def init(self, key: Key[Array, ""]) -> DirectState:
+        system = self.system
+        columns = system.columns.sample(_kernel.start_key(key), system.spectrum)
+        columns = columns.astype(self.dtype)
+        m = system.layout.students
+        return DirectState(columns[:, :m], columns[:, m:], self._cast(system.theta))
+
+    def advance(
+        self,
+        state: DirectState,
+        k0: Int[Array, ""],
+        k1: Int[Array, ""],
+        key: Key[Array, ""],
+    ) -> DirectState:
+        system, layout = self._cast(self.system), self.system.layout
+        s = layout.teachers
+        scale = jnp.sqrt(system.eigenvalues)
+        if scale.shape[-1] != state.students.shape[0]:
+            scale = scale[:, self.system.spectrum.groups]
+        students, theta = _kernel.advance(
+            state.students,
+            state.theta,
+            k0,
+            k1,
+            key,
+            fixed=state.frozen[:, :s],
+            means=state.frozen[:, s:].T if layout.means else None,
+            scale=scale,
+            probabilities=system.probabilities,
+            gradient=system.loss.gradient,
+            noise=system.loss.noise,
+            learning_rate=system.learning_rate,
+            ridge=system.ridge,
+            steps=self.block,
+            batch_size=system.batch_size,
+        )
+        return DirectState(students, state.frozen, theta)
+
+    def summary(self, state: DirectState) -> GramSummary:
+        system = self.system
+        dtype = system.ridge.dtype
+        columns = jnp.concatenate([state.students, state.frozen], axis=1)
+        # The frame's differences first, in the run's precision (exact near recovery), then sums
+        # in the limit's.
+        columns = system.layout.to_frame(columns).astype(dtype)
+        blocks = group_gram(columns, system.spectrum)
+        theta = jax.tree.map(lambda x: x.astype(dtype), state.theta)
+        return GramSummary(blocks, theta, system.eigenvalues, system.layout)
+
+    def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
+        """k = floor(t d), where t d within 1e-9 of an integer is that integer."""
+        steps = np.asarray(ts, np.float64) * coordinates(self.system.spectrum)
+        return np.floor(steps + _ROUNDING * np.maximum(steps, 1)).astype(np.int64)
+
+    def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
+        """t = k/d."""
+        return np.asarray(ticks, np.float64) / coordinates(self.system.spectrum)
+
+    def bytes_per_run(self) -> int:
+        layout, d = self.system.layout, coordinates(self.system.spectrum)
+        rows = self.block * self.system.batch_size
+        samples = np.dtype(self.dtype).itemsize * d * (3 * layout.width + 2 * rows)
+        groups = self.system.spectrum.eigenvalues.shape[-1]
+        return int(samples + 8 * 4 * min(groups, d) * layout.width**2)
+
+    def _cast(self, tree: Any) -> Any:
+        return jax.tree.map(
+            lambda x: x.astype(self.dtype) if eqx.is_inexact_array(x) else x, tree
+        )

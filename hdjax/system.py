@@ -1,0 +1,151 @@
+"""The contract between a family of problems and the engine.
+
+A `System` is a model, an algorithm and the law of its start.  It offers two views of the same
+experiment:
+
+* a `Simulator`, which runs **one** realisation at finite dimension d, and
+* a limit, the deterministic equivalent as d grows,
+
+both of which end in a `Summary` (any pytree of arrays: Gram blocks, overlaps, order parameters).
+Statistics are functions of the summary, written once and evaluated on either side.
+
+A new family is a new `System` with its simulators.  Nothing in `hdjax.engine` knows more about it
+than what is written here.
+"""
+
+import abc
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+
+State = PyTree[Array]
+Summary = PyTree[Array]
+Statistic = Callable[[Any, Summary], PyTree[Array]]
+
+
+class NoLimitError(TypeError):
+    """The system has no deterministic equivalent (or this one is not known)."""
+
+
+class NoFluctuationsError(TypeError):
+    """The system's theory does not predict the spread at finite d."""
+
+
+class Simulator(eqx.Module):
+    """One way to run a system at finite d.
+
+    The clock is an integer tick that belongs to the engine, not to the state.  Every random number
+    of a realisation is a function of its key and of a tick, never of the interval that `advance`
+    is asked for: two calls over [k0, k1) and [k1, k2) give what one call over [k0, k2) gives.
+    """
+
+    @abc.abstractmethod
+    def init(self, key: Key[Array, ""]) -> State:
+        """Draw the start of one realisation."""
+
+    @abc.abstractmethod
+    def advance(
+        self, state: State, k0: Int[Array, ""], k1: Int[Array, ""], key: Key[Array, ""]
+    ) -> State:
+        """Evolve one realisation from tick `k0` to tick `k1` (traced), with the key of `init`."""
+
+    @abc.abstractmethod
+    def summary(self, state: State) -> Summary:
+        """What the limit also knows, in the limit's dtype."""
+
+    @abc.abstractmethod
+    def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
+        """The clock at times `ts`, made on the host in 64 bits."""
+
+    @abc.abstractmethod
+    def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
+        """The times that were actually recorded: those at which the limit is evaluated."""
+
+    @abc.abstractmethod
+    def bytes_per_run(self) -> int:
+        """Device memory that one realisation needs, from which the engine sizes its chunks."""
+
+
+class System(eqx.Module):
+    """A model, an algorithm and the law of its start (immutable; numbers are array leaves).
+
+    A stacked `System` under `jax.vmap` is a sweep; a gradient through `limit` is the optimisation
+    of whatever leaf it is taken with respect to.
+    """
+
+    family: ClassVar[str]
+    time_label: ClassVar[str]
+    labels: ClassVar[Mapping[str, str]] = {}
+
+    @abc.abstractmethod
+    def simulator(self, method: Any = None, horizon: Any = None) -> Simulator:
+        """The simulator for `method` (an object with its own options; None is the default)."""
+
+    def horizon(self, ts: Float[np.ndarray, " times"]) -> Any:
+        """What the compiled program must know of the duration, handed to `simulator`.
+
+        A hashable value, such as a number of steps that fixes shapes; None where one program
+        serves any duration.
+        """
+        return None
+
+    @abc.abstractmethod
+    def start(self) -> Summary:
+        """The summary of the start as d grows."""
+
+    @abc.abstractmethod
+    def statistics(self, summary: Summary) -> dict[str, Array]:
+        """The family's own statistics of a summary."""
+
+    def limit(
+        self,
+        ts: Float[Array, " times"],
+        start: Summary | None = None,
+        save: Callable[[Summary], PyTree[Array]] = lambda summary: summary,
+    ) -> PyTree[Array]:
+        """The deterministic equivalent: `save(summary)` at `ts`, stacked along a leading axis.
+
+        Times that were not reached (divergence, solver failure) hold NaN.
+
+        Raises:
+            NoLimitError: the system has none.
+        """
+        raise NoLimitError(f"{type(self).__name__} has no limit: simulate it instead of comparing")
+
+    def fluctuations(
+        self,
+        ts: Float[Array, " times"],
+        statistics: Mapping[str, Callable[[Summary], Array]],
+        start: Summary | None = None,
+    ) -> dict[str, Array]:
+        """Predicted standard deviation at this d of each statistic at `ts`, in the same layout.
+
+        A given `start` is a fixed one (no variance of its own); otherwise the law's variance
+        enters.
+
+        Raises:
+            NoFluctuationsError: theory does not give it for this system.
+        """
+        raise NoFluctuationsError(f"{type(self).__name__} predicts no fluctuations")
+
+    def alive(self, summary: Summary) -> Bool[Array, ""]:
+        """Whether a realisation (or the limit) is still a result: False from divergence on."""
+        leaves = [leaf for leaf in jax.tree.leaves(summary) if eqx.is_inexact_array(leaf)]
+        return jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
+
+    def validate(self, *, compared: bool = False, realised: bool = False) -> None:  # noqa: B027
+        """Check concrete leaves again where the engine takes the system.
+
+        `eqx.tree_at` goes round every constructor, so this repeats their checks, and warns of
+        what is legal but useless (`compared` with a limit that never leaves its start, say).
+        """
+
+
+def is_concrete(*leaves: Any) -> bool:
+    """Whether values can be looked at: False inside jit, vmap and grad."""
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(leaves))

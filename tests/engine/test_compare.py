@@ -1,0 +1,267 @@
+"""The engine on streaming systems: chunks, keys, summaries, paths, divergence, traces."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import hdjax as hd
+from hdjax.engine.ensemble import ensemble
+
+TIMES = [0.0, 0.25, 0.5, 1.0, 2.0]
+
+
+def least_squares(rate=0.7, sigma=0.5, d=40, exponent=0.3, **options):
+    return hd.streaming.OnePassSGD(
+        hd.streaming.LeastSquares(sigma=sigma),
+        hd.spectra.power_law(d, exponent=exponent),
+        rate,
+        hd.streaming.GaussianStart(),
+        hd.streaming.GaussianStart(),
+        **options,
+    )
+
+
+@pytest.fixture
+def key():
+    return jax.random.key(7)
+
+
+def test_comparison_holds_everything(key):
+    result = hd.compare(
+        least_squares(),
+        TIMES,
+        key=key,
+        runs=12,
+        paths={"half": hd.paths.hitting_time("risk", 0.7), "end": hd.paths.value_at("risk", 2.0)},
+        probes={"norm": lambda simulator, state, key: jnp.linalg.norm(state.students)},
+    )
+    data = result.data
+    assert data["risk"].dims == ("run", "time")
+    assert data["overlaps"].shape == (12, 5, 2, 2)
+    np.testing.assert_allclose(data["time"], TIMES)
+    runs = data["risk"].values
+    np.testing.assert_allclose(data["risk_mean"], runs.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(data["risk_std"], runs.std(0, ddof=1), rtol=1e-10)
+    np.testing.assert_allclose(data["risk_quantile"].sel(quantile=0.5), np.median(runs, axis=0))
+    gap = np.abs(runs - data["risk_limit"].values).max(axis=1)
+    np.testing.assert_allclose(data["risk_sup_error"], gap, rtol=1e-12)
+    np.testing.assert_allclose(data["path_end"], runs[:, -1])
+    assert np.isfinite(data["path_half_limit"])
+    assert data["probe_norm"].shape == (12, 5)
+    assert set(data["count"].values) == {12}
+    assert np.isnan(data["diverged_at"]).all()
+    assert "12 runs" in repr(result)
+
+
+def test_limit_is_evaluated_where_runs_are_recorded(key):
+    # d = 7: t = 0.5 is step 3, that is t = 3/7.
+    result = hd.compare(least_squares(d=7), [0.0, 0.5], key=key, runs=2)
+    np.testing.assert_allclose(result.times, [0, 3 / 7])
+    at = hd.limit(least_squares(d=7), [0.0, 3 / 7]).limit("risk")
+    np.testing.assert_allclose(result.limit("risk"), at, rtol=1e-6)
+
+
+@pytest.mark.parametrize("start", ["law", "realised"])
+def test_chunks_draw_the_same_numbers(key, start):
+    whole = hd.compare(least_squares(), TIMES, key=key, runs=7, start=start)
+    chunked = hd.compare(least_squares(), TIMES, key=key, runs=7, start=start, chunk=3)
+    again = hd.compare(least_squares(), TIMES, key=key, runs=7, start=start, chunk=3)
+    np.testing.assert_allclose(whole["risk"], chunked["risk"], rtol=2e-5)
+    np.testing.assert_allclose(whole["risk_std"], chunked["risk_std"], rtol=1e-4)
+    np.testing.assert_array_equal(chunked["risk"], again["risk"])
+    np.testing.assert_array_equal(chunked["risk_std"], again["risk_std"])
+
+
+def test_records_do_not_change_the_run(key):
+    few = hd.simulate(least_squares(), [2.0], key=key, runs=3)
+    many = hd.simulate(least_squares(), np.linspace(0, 2, 30), key=key, runs=3)
+    np.testing.assert_allclose(few["risk"][:, -1], many["risk"][:, -1], rtol=2e-5)
+
+
+def test_summary_streams_moments(key):
+    """More runs than are kept: moments cover all of them, quantiles the first 1024."""
+    system, ts = least_squares(d=8), [0.0, 1.0]
+    full = hd.compare(system, ts, key=key, runs=1500, statistics=["risk"])
+    streamed = hd.compare(system, ts, key=key, runs=1500, statistics=["risk"], keep="summary")
+    assert streamed.data.sizes["run"] == 1024
+    assert "1024" in streamed.data.attrs["note"]
+    assert streamed.data.attrs["runs"] == 1500
+    np.testing.assert_allclose(streamed.mean("risk"), full.mean("risk"), rtol=1e-12)
+    np.testing.assert_allclose(streamed.std("risk"), full.std("risk"), rtol=1e-12)
+    error = full.sup_error("risk").values
+    np.testing.assert_allclose(streamed["risk_sup_error_mean"], error.mean(), rtol=1e-10)
+    np.testing.assert_allclose(streamed["risk_sup_error_std"], error.std(ddof=1), rtol=1e-10)
+
+
+def test_realised_starts_have_their_own_limits(key):
+    system = least_squares(d=200)
+    law = hd.compare(system, TIMES, key=key, runs=16)
+    own = hd.compare(system, TIMES, key=key, runs=16, start="realised")
+    assert own.limit("risk").dims == ("run", "time")
+    np.testing.assert_allclose(own.limit("risk")[:, 0], own["risk"][:, 0], rtol=1e-5)
+    assert own.sup_error("risk").median() < 0.8 * law.sup_error("risk").median()
+
+
+def test_statistics_of_the_user_on_both_sides(key):
+    def curvature(system, summary):
+        return summary.moment(jnp.square)[0, 1]
+
+    names = {"risk": None, "curvature": curvature}
+    result = hd.compare(least_squares(d=400), TIMES, key=key, runs=8, statistics=names)
+    assert result.statistics == ["risk", "curvature"]
+    assert float(result.sup_error("curvature").median()) < 0.3
+    spread = float(result.std("curvature")[-1])
+    gap = abs(float(result.mean("curvature")[-1] - result.limit("curvature")[-1]))
+    assert gap < 5 * spread
+
+
+def test_divergence_is_marked_and_left_out(key):
+    """gamma far above 2/kappa: the run diverges, says when, and its curve is blank after."""
+    result = hd.compare(least_squares(rate=8.0), np.linspace(0, 4, 17), key=key, runs=4)
+    at = result["diverged_at"].values
+    assert np.isfinite(at).all()
+    assert np.all((at > 0) & (at < 4))
+    assert np.isfinite(result["limit_diverged_at"])
+    risk = result["risk"].values
+    times = result.times
+    for run in range(4):
+        np.testing.assert_array_equal(np.isnan(risk[run]), times >= at[run])
+    assert result["count"][-1] == 0
+    assert np.isnan(result.mean("risk")[-1])
+    assert "diverged" in repr(result)
+    with pytest.raises(FloatingPointError, match="not finite from t"):
+        hd.limit(least_squares(rate=8.0), np.linspace(0, 4, 17))
+
+
+def test_mixed_divergence_keeps_the_good_runs_in_the_moments(key):
+    def sometimes(system, summary):
+        return jnp.where(summary.overlaps[0, 0] > 1, jnp.nan, 1.0)
+
+    statistics = {"risk": None, "sometimes": sometimes}
+    result = hd.simulate(least_squares(), [0.0], key=key, runs=40, statistics=statistics)
+    bad = np.isfinite(result["diverged_at"].values)
+    assert 0 < bad.sum() < 40
+    assert int(result["count"][0]) == 40 - bad.sum()
+    np.testing.assert_allclose(result.mean("risk")[0], result["risk"].values[~bad, 0].mean())
+
+
+def test_sweep_over_numbers_traces_once(key):
+    traces = []
+
+    def spy(system, summary):
+        traces.append(1)
+        return summary.overlaps[0, 0]
+
+    def make(learning_rate, sigma, exponent):
+        return least_squares(learning_rate, sigma, exponent=exponent)
+
+    def run(rates, sigmas, exponents):
+        traces.clear()
+        grid = {"learning_rate": rates, "sigma": sigmas, "exponent": exponents}
+        result = hd.sweep(make, grid, [0.0, 1.0], key=key, runs=3, statistics={"spy": spy})
+        return result, len(traces)
+
+    _, first = run([0.3, 0.5], [0.1, 0.2], [0.0001, 0.5])
+    result, second = run([0.4, 0.6], [0.3, 0.4], [0.2, 0.9])
+    assert result.data.attrs["programs"] == 1
+    # The second sweep of equal shape compiles nothing: only shapes are looked at again.
+    assert second <= first // 2
+    point = hd.compare(make(0.6, 0.3, 0.9), [0.0, 1.0], key=key, runs=3, statistics={"spy": spy})
+    swept = result["spy"].sel(learning_rate=0.6, sigma=0.3, exponent=0.9)
+    np.testing.assert_allclose(swept, point["spy"], rtol=2e-5)
+
+
+def test_sweep_loops_only_over_what_changes_shapes(key):
+    result = hd.sweep(
+        lambda d, rate: least_squares(rate, d=d),
+        {"d": [16, 32], "rate": [0.2, 0.4, 0.6]},
+        [0.0, 1.0],
+        key=key,
+        runs=2,
+        statistics=["risk"],
+    )
+    assert result.data.attrs["programs"] == 2
+    assert "spectrum" in result.data.attrs["reasons"]
+    assert result["risk"].dims == ("d", "rate", "run", "time")
+    limits = result.limit("risk").isel(time=-1)
+    assert (limits.diff("rate") < 0).all()
+
+
+def test_scaling_has_the_exponent_of_the_theory(key):
+    result = hd.scaling(
+        lambda d: least_squares(d=d, exponent=0.0001),
+        [32, 512],
+        np.linspace(0, 1, 6),
+        key=key,
+        runs=48,
+        statistics=["risk"],
+    )
+    slope = float(result["risk_exponent"])
+    low, high = result["risk_exponent_interval"].values
+    assert low < slope < high
+    assert abs(slope + 0.5) < 0.15
+
+
+def test_array_level_is_pure(key):
+    """ensemble under the caller's own jit and vmap, and grad through its limit."""
+    plan = hd.make_plan(least_squares(), TIMES, statistics=["risk"])
+
+    def run(rate):
+        return ensemble(least_squares(rate), plan, key, jnp.arange(3))
+
+    one = jax.jit(run)(0.5)
+    stacked = jax.vmap(run)(jnp.array([0.5, 0.7]))
+    np.testing.assert_allclose(stacked.runs.values["risk"][0], one.runs.values["risk"], rtol=2e-5)
+    mapped = jax.jit(
+        lambda rate: ensemble(least_squares(rate), plan, key, jnp.arange(3), batch_size=2)
+    )(0.5)
+    np.testing.assert_allclose(mapped.runs.values["risk"], one.runs.values["risk"], rtol=2e-5)
+    only_limit = hd.make_plan(least_squares(), TIMES, statistics=["risk"], runs=False)
+
+    def final(rate):
+        out = ensemble(least_squares(rate), only_limit, key, jnp.arange(1))
+        return out.limit.values["risk"][-1]
+
+    slope = jax.grad(final)(0.7)
+    step = 1e-4
+    finite = (final(0.7 + step) - final(0.7 - step)) / (2 * step)
+    np.testing.assert_allclose(slope, finite, rtol=1e-4)
+
+
+def test_forward_mode_through_a_simulation(key):
+    plan = hd.make_plan(least_squares(), [1.0], statistics=["risk"], start=None)
+    method = hd.streaming.Direct(dtype="float64")
+    plan = hd.make_plan(least_squares(), [1.0], statistics=["risk"], start=None, method=method)
+
+    def risk(rate):
+        return ensemble(least_squares(rate), plan, key, jnp.arange(2)).runs.values["risk"][:, -1]
+
+    slope = jax.jacfwd(risk)(0.5)
+    finite = (risk(0.5 + 1e-5) - risk(0.5 - 1e-5)) / 2e-5
+    np.testing.assert_allclose(slope, finite, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ts": [0.0, -1.0]}, "ts:"),
+        ({"ts": [1.0, 0.5]}, "ts:"),
+        ({"ts": []}, "ts:"),
+        ({"ts": [0.0, np.nan]}, "ts:"),
+        ({"runs": 0}, "runs:"),
+        ({"keep": "all"}, "keep:"),
+        ({"chunk": 0}, "chunk:"),
+        ({"statistics": ["rsik"]}, "statistics: 'rsik'"),
+        ({"start": "real"}, "start:"),
+    ],
+)
+def test_wrong_arguments(key, change, message):
+    arguments = {"ts": TIMES, "key": key, "runs": 2} | change
+    with pytest.raises(ValueError, match=message):
+        hd.compare(least_squares(), **arguments)
+
+
+def test_wrong_key():
+    with pytest.raises(TypeError, match="key:"):
+        hd.compare(least_squares(), TIMES, key=jax.random.PRNGKey(0), runs=2)

@@ -1,0 +1,285 @@
+"""The block ODE: reference values, integrators, resolvent form, derivatives, float32."""
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import hdjax as hd
+from hdjax.streaming import ExponentialMidpoint, GramStart, Integrator, OnePassSGD
+
+BLOCK = np.array([[0.6, 0.15], [0.15, 0.9]])
+SPECTRUM = dict(eigenvalues=[0.5, 2.0], multiplicities=[60, 40], normalise=False)
+TIMES = jnp.array([0.5, 1.0, 3.0])
+FINE = Integrator(diffrax.Dopri8(), rtol=1e-10, atol=1e-12)
+# math, section 14: risk and squared distance at t = .5, 1, 3.
+REFERENCE = {
+    "least_squares": (
+        hd.streaming.LeastSquares(sigma=0.5),
+        0.8,
+        (0.520876217, 0.403379654, 0.265476623),
+        (0.832058222, 0.624314990, 0.296240481),
+    ),
+    "logistic": (
+        hd.streaming.Logistic(),
+        3.0,
+        (0.675049777, 0.646566941, 0.612564801),
+        (0.797647516, 0.564374879, 0.179552570),
+    ),
+    "phase_retrieval": (
+        hd.streaming.PhaseRetrieval(),
+        0.03,
+        (2.704956313, 2.615464635, 2.289497742),
+        (1.141584443, 1.089359794, 0.889994138),
+    ),
+    "lipschitz": (
+        hd.streaming.LipschitzPhaseRetrieval(),
+        0.25,
+        (0.593031072, 0.581411710, 0.468645175),
+        (1.163690022, 1.115841947, 0.829607254),
+    ),
+}
+
+
+def system(loss, rate, integrator=FINE, block=BLOCK, **options):
+    spectrum = hd.spectra.explicit(**SPECTRUM)
+    start = GramStart(np.asarray(spectrum.weights)[:, None, None] * block, len(block) // 2)
+    return OnePassSGD(loss, spectrum, rate, start, integrator=integrator, **options)
+
+
+@pytest.mark.parametrize("name", REFERENCE)
+def test_reference_curves(name):
+    loss, rate, risk, distance = REFERENCE[name]
+    model = system(loss, rate)
+    found = model.limit(TIMES, save=model.statistics)
+    np.testing.assert_allclose(found["risk"], risk, rtol=1e-8, atol=1e-9)
+    np.testing.assert_allclose(found["distance"], distance, rtol=1e-8, atol=1e-9)
+
+
+def test_two_columns():
+    rows = [[1.0, 0, 0, 0], [0.3, 0.8, 0, 0], [0.5, -0.2, 0.9, 0], [-0.1, 0.4, 0.2, 0.7]]
+    factor = np.array(rows)
+    loss = hd.streaming.LeastSquares(sigma=0.5, columns=2)
+    model = system(loss, 0.6, block=factor @ factor.T)
+    found = model.limit(TIMES, save=model.statistics)
+    np.testing.assert_allclose(found["risk"], [0.902027862, 0.700188008, 0.460304958], rtol=1e-8)
+    np.testing.assert_allclose(
+        found["distance"], [1.377328445, 1.042417590, 0.487664589], rtol=1e-8
+    )
+
+
+def test_ridge_and_batches():
+    model = system(hd.streaming.Logistic(), 2.0, ridge=0.3, batch_size=4)
+    risk = model.limit(jnp.array([2.0]), save=lambda s: model.statistics(s)["risk"])
+    np.testing.assert_allclose(risk, 0.630187941, rtol=1e-8)
+
+
+@pytest.mark.parametrize("name", REFERENCE)
+@pytest.mark.parametrize("ridge", [0.0, 0.4])
+def test_exponential_midpoint_is_of_order_two(name, ridge):
+    loss, rate, *_ = REFERENCE[name]
+
+    def risk(integrator):
+        model = system(loss, rate, integrator, ridge=ridge)
+        return float(model.limit(TIMES[-1:], save=lambda s: model.statistics(s)["risk"])[0])
+
+    exact = risk(FINE)
+    errors = [abs(risk(Integrator(ExponentialMidpoint(), steps=n)) - exact) for n in (16, 32, 64)]
+    ratios = np.array(errors[:-1]) / errors[1:]
+    assert np.all((ratios > 3.3) & (ratios < 4.7)), (errors, ratios)
+
+
+@pytest.mark.parametrize(
+    "solver", [ExponentialMidpoint(), diffrax.Tsit5(), diffrax.Dopri8(), diffrax.Kvaerno5()]
+)
+def test_solvers_agree_to_tolerance(solver):
+    loss, rate, risk, _ = REFERENCE["logistic"]
+    model = system(loss, rate, Integrator(solver, rtol=1e-6, atol=1e-9))
+    found = model.limit(TIMES, save=lambda s: model.statistics(s)["risk"])
+    np.testing.assert_allclose(found, risk, rtol=2e-5)
+
+
+def test_stiff_power_law_keeps_blocks_semidefinite():
+    """lambda_max about 860: 20 exponential steps where an explicit solver needs thousands."""
+    spectrum = hd.spectra.power_law(2000, exponent=1.2)
+    model = OnePassSGD(
+        hd.streaming.LeastSquares(sigma=0.1),
+        spectrum,
+        0.5,
+        hd.streaming.GaussianStart(),
+        hd.streaming.GaussianStart(),
+        integrator=Integrator(ExponentialMidpoint(), steps=40),
+    )
+    assert float(spectrum.eigenvalues.max()) > 300
+    blocks = model.limit(jnp.array([0.5, 4.0]), save=lambda s: s.blocks)
+    lowest = np.linalg.eigvalsh(np.asarray(blocks)).min()
+    assert lowest > -1e-12
+    coarse = model.limit(jnp.array([4.0]), save=lambda s: model.statistics(s)["risk"])
+    fine = OnePassSGD(
+        hd.streaming.LeastSquares(sigma=0.1),
+        spectrum,
+        0.5,
+        hd.streaming.GaussianStart(),
+        hd.streaming.GaussianStart(),
+        integrator=Integrator(ExponentialMidpoint(), steps=1000),
+    )
+    exact = fine.limit(jnp.array([4.0]), save=lambda s: fine.statistics(s)["risk"])
+    np.testing.assert_allclose(coarse, exact, rtol=2e-3)
+
+
+def test_float32_reaches_tiny_risks():
+    """Noiseless least squares in centred coordinates: no stall at the rounding of |X*|^2."""
+    with jax.enable_x64(False):
+        model = OnePassSGD(
+            hd.streaming.LeastSquares(),
+            hd.spectra.explicit([0.5, 1.5], [50, 50]),
+            0.8,
+            hd.streaming.GaussianStart(),
+            hd.streaming.GaussianStart(),
+            integrator=Integrator(ExponentialMidpoint(), rtol=1e-4, atol=1e-30),
+        )
+        risk = model.limit(jnp.array([60.0]), save=lambda s: model.statistics(s)["risk"])
+    assert risk.dtype == jnp.float32
+    assert 0 < float(risk[0]) < 1e-9
+
+
+def test_resolvent_form():
+    """The contour form of the ODE (section 2.4) gives the same blocks as the block form."""
+    loss, rate, risk, _ = REFERENCE["logistic"]
+    model = system(loss, rate)
+    # Ellipse flattened to .3: nodes with Re z < 0 have growing modes that cancel analytically only.
+    nodes = 64
+    angle = 2 * np.pi * (np.arange(nodes) + 0.5) / nodes
+    centre, half = 1.25, 1.25 * 0.75
+    z = jnp.asarray(centre + half * (np.cos(angle) + 0.3j * np.sin(angle)))
+    dz = jnp.asarray(half * (-np.sin(angle) + 0.3j * np.cos(angle)) / (1j * nodes))
+    spectrum = model.spectrum
+    blocks = model.start().blocks
+    inverse = 1 / (z[:, None] - spectrum.eigenvalues[None].astype(complex))
+    start = jnp.einsum("zg,gab->zab", inverse, blocks.astype(complex))
+    field = model.field()
+    trace = inverse @ (spectrum.weights * spectrum.eigenvalues).astype(complex)
+
+    def contour_velocity(t, s, args):
+        gram = jnp.einsum("z,zab->ab", dz, s)
+        b = jnp.einsum("z,zab->ab", dz * z, s).real
+        law = hd.streaming.Projections(b, jnp.asarray(model.layout.frame), 1)
+        found = hd.streaming.moments(model.loss, law, 0, None)  # in the frame
+        h = found.stein.astype(complex)
+        moved = jnp.einsum("zab,bm->zam", z[:, None, None] * s - gram[None], h)
+        change = jnp.zeros_like(s).at[:, :, :1].add(-rate * moved)
+        change = change + change.transpose(0, 2, 1)
+        return change.at[:, :1, :1].add(rate**2 * trace[:, None, None] * found.noise.astype(complex)[None])
+
+    # diffrax advises against complex states: carry real and imaginary parts.
+    def real_velocity(t, y, args):
+        v = contour_velocity(t, jax.lax.complex(*y), args)
+        return v.real, v.imag
+
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(real_velocity),
+        diffrax.Dopri8(),
+        0.0,
+        3.0,
+        None,
+        (start.real, start.imag),
+        saveat=diffrax.SaveAt(ts=TIMES),
+        stepsize_controller=diffrax.PIDController(rtol=1e-9, atol=1e-11),
+    )
+    s = jax.lax.complex(*solution.ys)
+    expected = model.limit(TIMES, save=lambda summary: summary.blocks)
+    statistic = jnp.einsum("zg,tgab->tzab", inverse, expected.astype(complex))
+    np.testing.assert_allclose(s, statistic, atol=1e-7)
+
+
+def test_resolvent_statistic_holds_every_moment():
+    model = system(*REFERENCE["logistic"][:2])
+    summary = model.start()
+    z = hd.streaming.contour(0.5, 2.0, 160)
+    weights = hd.streaming.contour_weights(0.5, 2.0, 160)
+    s = np.asarray(hd.streaming.resolvent(tuple(z))(model, summary))
+    s = s[..., 0] + 1j * s[..., 1]
+    for power in (0, 1, 2, 3):
+        moment = np.einsum("z,zab->ab", weights * z**power, s)
+        expected = summary.moment(lambda lam, power=power: lam**power)
+        np.testing.assert_allclose(moment, expected, atol=1e-10)
+
+
+def test_gradient_through_the_limit_both_modes():
+    def risk(rate, adjoint):
+        integrator = Integrator(rtol=1e-9, atol=1e-11, adjoint=adjoint)
+        model = system(hd.streaming.LeastSquares(sigma=0.5), rate, integrator)
+        return model.limit(jnp.array([1.0]), save=lambda s: model.statistics(s)["risk"])[0]
+
+    reverse = diffrax.RecursiveCheckpointAdjoint()
+    by_reverse = jax.grad(lambda r: risk(r, reverse))(0.8)
+    by_forward = jax.jacfwd(lambda r: risk(r, diffrax.ForwardMode()))(0.8)
+    step = 1e-5
+    finite = (risk(0.8 + step, reverse) - risk(0.8 - step, reverse)) / (2 * step)
+    np.testing.assert_allclose(by_reverse, finite, rtol=1e-5)
+    np.testing.assert_allclose(by_forward, finite, rtol=1e-5)
+
+
+def test_vector_field_serves_the_users_own_solver():
+    loss, rate, _, distance = REFERENCE["logistic"]
+    model = system(loss, rate)
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(model.vector_field),
+        diffrax.Tsit5(),
+        0.0,
+        3.0,
+        0.01,
+        (model.start().blocks, None),
+    )
+    np.testing.assert_allclose(solution.ys[0][0].sum(0)[0, 0], distance[-1], rtol=1e-6)
+
+
+def test_compression_is_geometric():
+    """Gauss rule of the spectrum: logistic, lambda ~ i^-.6, the errors of section 2.5."""
+    spectrum = hd.spectra.power_law(1000, exponent=0.6)
+    start = hd.streaming.GaussianStart(scale=1.5, overlap=0.3)
+    ts = jnp.linspace(0.0, 8.0, 9)
+
+    def risk(points):
+        model = OnePassSGD(
+            hd.streaming.logistic,
+            spectrum,
+            2.0,
+            start,
+            hd.streaming.GaussianStart(),
+            compression=points,
+            integrator=FINE,
+        )
+        return model.limit(ts, save=lambda s: model.statistics(s)["risk"])
+
+    exact = risk(None)
+    errors = [float(jnp.abs(risk(p) - exact).max()) for p in (4, 8, 16)]
+    assert errors[0] < 1e-2
+    assert errors[1] < 5e-4
+    assert errors[2] < 5e-6
+
+
+def test_critical_learning_rate():
+    model = system(*REFERENCE["logistic"][:2])
+    np.testing.assert_allclose(
+        hd.streaming.critical_learning_rate(model), 8.464319089, rtol=1e-8
+    )
+    quiet = system(hd.streaming.LeastSquares(), 1.0)
+    trace = float(quiet.spectrum.trace)
+    np.testing.assert_allclose(hd.streaming.critical_learning_rate(quiet), 2 / trace, rtol=1e-12)
+
+
+@pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0, 2.0])
+def test_critical_rate_of_the_slides(exponent):
+    """|X_0|^2 = 4 orthogonal to |X*|^2 = 1, tr K/d = 1: 11.445034 whatever the spectrum."""
+    model = OnePassSGD(
+        hd.streaming.logistic,
+        hd.spectra.powers(1000, exponent),
+        1.0,
+        hd.streaming.GaussianStart(scale=2.0),
+        hd.streaming.GaussianStart(),
+    )
+    np.testing.assert_allclose(
+        hd.streaming.critical_learning_rate(model), 11.445034, rtol=1e-7
+    )
