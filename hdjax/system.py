@@ -120,10 +120,10 @@ class System(eqx.Module):
     def fluctuations(
         self,
         ts: Float[Array, " times"],
-        statistics: Mapping[str, Callable[[Summary], Array]],
+        statistics: Callable[[Summary], dict[str, Array]],
         start: Summary | None = None,
     ) -> dict[str, Array]:
-        """Predicted standard deviation at this d of each statistic at `ts`, in the same layout.
+        """Predicted standard deviations at this d of `statistics(summary)` at `ts`.
 
         A given `start` is a fixed one (no variance of its own); otherwise the law's variance
         enters.

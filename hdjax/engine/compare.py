@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Key
 from hdjax.engine.drive import KEPT_RUNS, Collected, Keep, drive
 from hdjax.engine.ensemble import Plan, StartKind
 from hdjax.engine.result import QUANTILES, Result, provenance
-from hdjax.system import NoFluctuationsError, NoLimitError, System
+from hdjax.system import System
 
 Statistics = Sequence[str | tuple[str, Callable]] | Mapping[str, Callable | None] | None
 Probes = Mapping[str, Callable]
@@ -195,7 +195,7 @@ def make_plan(
     else:
         horizon, ticks, times = None, np.zeros(len(ts), np.int64), ts
     chosen = _statistics(system, statistics)
-    plan = Plan(
+    return Plan(
         ticks=jnp.asarray(ticks),
         times=jnp.asarray(times, dtype),
         method=method,
@@ -204,13 +204,9 @@ def make_plan(
         paths=tuple((paths or {}).items()),
         start=start,
         runs=runs,
-        fluctuations=False,
+        fluctuations=fluctuations,
         horizon=horizon,
     )
-    wanted = _predicts(system, plan) if fluctuations is None else fluctuations
-    if wanted:
-        plan = Plan(**{**vars(plan), "fluctuations": True})
-    return plan
 
 
 def check_times(ts: Any) -> Float[np.ndarray, " times"]:
@@ -253,16 +249,6 @@ def _statistics(system: System, statistics: Statistics) -> tuple[tuple[str, Any]
     if not pairs:
         raise ValueError("statistics: none; allowed: at least one")
     return pairs
-
-
-def _predicts(system: System, plan: Plan) -> bool:
-    from hdjax.engine.ensemble import predicted_std
-
-    try:
-        jax.eval_shape(lambda: predicted_std(system, plan))
-    except (NoFluctuationsError, NoLimitError):
-        return False
-    return True
 
 
 def dataset(

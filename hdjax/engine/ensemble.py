@@ -5,7 +5,6 @@ differentiates.  One program holds simulation and limit together.  Everything th
 on the host, loops over chunks or draws a progress bar is in `hdjax.engine.drive`.
 """
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 import equinox as eqx
@@ -13,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from hdjax.system import Simulator, System
+from hdjax.system import NoFluctuationsError, Simulator, System
 
 Named = tuple[tuple[str, Any], ...]
 StartKind = Literal["law", "realised"]
@@ -36,7 +35,7 @@ class Plan(eqx.Module):
         start: where the limit starts: the "law" of the start or each run's "realised" one; None
             for no limit.
         runs: whether to simulate at all.
-        fluctuations: whether to predict standard deviations.
+        fluctuations: whether to predict standard deviations; None: where the theory gives them.
         horizon: what the system asks to know of the duration (`System.horizon`).
     """
 
@@ -48,7 +47,7 @@ class Plan(eqx.Module):
     paths: Named = eqx.field(static=True, default=())
     start: StartKind | None = eqx.field(static=True, default="law")
     runs: bool = eqx.field(static=True, default=True)
-    fluctuations: bool = eqx.field(static=True, default=False)
+    fluctuations: bool | None = eqx.field(static=True, default=False)
     horizon: Any = eqx.field(static=True, default=None)
 
     def evaluate(self, system: System, summary: Any) -> dict[str, Array]:
@@ -130,8 +129,7 @@ def ensemble(
         limit = law
         if curves is not None:
             error = jax.vmap(lambda run: _sup_error(run, law))(curves)
-    std = predicted_std(system, plan) if plan.fluctuations else None
-    return Ensemble(curves, limit, error, std, probes)
+    return Ensemble(curves, limit, error, predicted_std(system, plan), probes)
 
 
 def trajectory(
@@ -163,17 +161,19 @@ def limit_curves(system: System, plan: Plan, start: Any) -> Curves:
     return _curves(plan, values, jnp.isfinite(marks))
 
 
-def predicted_std(system: System, plan: Plan) -> dict[str, Array]:
-    """Standard deviations that the theory predicts for the plan's statistics."""
-
-    def of(name: str) -> Callable[[Any], Array]:
-        return lambda summary: plan.evaluate(system, summary)[name]
-
-    functions = {name: of(name) for name, _ in plan.statistics}
-    start = None
-    if plan.start == "realised":
-        start = system.start()
-    return system.fluctuations(plan.times, functions, start=start)
+def predicted_std(system: System, plan: Plan) -> dict[str, Array] | None:
+    """Standard deviations that the theory predicts for the plan's statistics, if wanted."""
+    if plan.fluctuations is False:
+        return None
+    start = system.start() if plan.start == "realised" else None
+    try:
+        return system.fluctuations(
+            plan.times, lambda summary: plan.evaluate(system, summary), start=start
+        )
+    except NoFluctuationsError:
+        if plan.fluctuations:
+            raise
+        return None
 
 
 def _curves(plan: Plan, values: dict[str, Array], alive: Array) -> Curves:

@@ -173,12 +173,13 @@ class GramColumns(Columns):
         z = jax.random.normal(key, (coordinates(spectrum), q), self.gram.dtype)
         # Orthonormalise the first min(q, d_i) columns within group i, and give the block's
         # leading eigenvectors to them: its rank is at most d_i.
-        full = jnp.arange(q)[None] < jnp.round(spectrum.multiplicities)[:, None]
+        rank = jnp.round(spectrum.multiplicities).astype(jnp.int32)
+        full = jnp.arange(q, dtype=jnp.int32)[None] < rank[:, None]
         keep = full[:, :, None] & full[:, None, :]
         eye = jnp.eye(q, dtype=z.dtype)
         lower = jnp.linalg.cholesky(jnp.where(keep, group_gram(z, spectrum), eye[None]))
         values, vectors = jnp.linalg.eigh(self.gram)
-        root = jnp.sqrt(jnp.maximum(values, 0))[:, ::-1] * full
+        root = jnp.where(full, jnp.sqrt(jnp.maximum(values, 0))[:, ::-1], 0)
         factor = root[:, :, None] * vectors[:, :, ::-1].transpose(0, 2, 1)
         inverse = jax.vmap(lambda l, f: jax.scipy.linalg.solve_triangular(l.T, f))(lower, factor)
         return jnp.einsum("da,dab->db", z, inverse[groups], precision="highest")

@@ -27,6 +27,7 @@ from hdjax.schedules import Schedule, as_schedule
 from hdjax.spectra import Spectrum
 from hdjax.streaming.columns import Columns, GramColumns, GramStart, check_blocks, linear_columns
 from hdjax.streaming.field import BlockField, GramSummary
+from hdjax.streaming.fluctuations import fluctuations
 from hdjax.streaming.limit import BlockState, Integrator, velocity
 from hdjax.streaming.losses import FunctionLoss, Loss
 from hdjax.streaming.projections import Layout
@@ -210,15 +211,17 @@ class OnePassSGD(System):
         m, s = self.layout.students, self.layout.teachers
         if not s:
             return
-        blocks, theta = self.start().blocks, self.theta
-        rate, _ = self.vector_field(jnp.zeros(()), (blocks, theta))
+        start, frame = self.start(), self.layout.frame
 
-        def cross(tree: Array) -> Array:
-            summary = GramSummary(tree, theta, self.eigenvalues, self.layout)
-            return jnp.abs(summary.natural[:, :m, m : m + s]).max()
+        def cross(blocks: Array) -> float:
+            natural = frame.T @ np.asarray(blocks) @ frame
+            return float(np.abs(natural[:, :m, m : m + s]).max())
 
-        moving = jnp.abs(rate).max()
-        if float(cross(blocks)) == 0 and float(cross(rate)) <= 1e-6 * float(moving):
+        if cross(start.blocks) > 0:
+            return
+        state = (start.blocks, start.theta)
+        rate, _ = eqx.filter_jit(self.vector_field)(jnp.zeros(()), state)
+        if cross(rate) <= 1e-6 * float(jnp.abs(rate).max()):
             warnings.warn(
                 "start: its overlap with the target is zero in law and the limit never leaves that "
                 "symmetry, while SGD does; compare with start='realised', or give an overlap",
@@ -241,6 +244,11 @@ class OnePassSGD(System):
         """The right-hand side of the limit, on the limit's own groups."""
         spectrum, eigenvalues = self._limit_spectrum()
         return self._field(eigenvalues, spectrum.weights)
+
+    def field_on(self, spectrum: Spectrum) -> BlockField:
+        """The right-hand side of the limit on the groups of another spectrum, for all components."""
+        shape = (self.probabilities.shape[0], *spectrum.eigenvalues.shape)
+        return self._field(jnp.broadcast_to(spectrum.eigenvalues, shape), spectrum.weights)
 
     def vector_field(self, t: Float[Array, ""], state: BlockState, args: Any = None) -> BlockState:
         """d(blocks, theta)/dt in frame coordinates, for the user's own `diffeqsolve`.
@@ -276,6 +284,15 @@ class OnePassSGD(System):
             save=lambda state: save(summary(state)),
             alive=lambda state: _bounded(state, origin),
         )
+
+    def fluctuations(
+        self,
+        ts: Float[Array, " times"],
+        statistics: Callable[[GramSummary], dict[str, Array]],
+        start: GramSummary | None = None,
+    ) -> dict[str, Array]:
+        """Predicted standard deviations, for one student column on Gaussian data."""
+        return fluctuations(self, ts, statistics, start)
 
     def alive(self, summary: GramSummary) -> Bool[Array, ""]:
         """Finite, and squared norms within 10^4 of order 1 (beyond, the run has diverged)."""
