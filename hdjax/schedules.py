@@ -15,6 +15,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from hdjax.system import is_concrete
@@ -24,7 +25,7 @@ class Schedule(eqx.Module):
     """A learning rate gamma(t) = O(1), never negative."""
 
     @abc.abstractmethod
-    def __call__(self, t: Float[Array, ""]) -> Float[Array, ""]:
+    def __call__(self, t: ArrayLike) -> Float[Array, ""]:
         """The rate at time `t` (a scalar)."""
 
 
@@ -47,7 +48,8 @@ class Constant(Schedule):
     def __init__(self, value: Any):
         self.value = _numbers("value", value, ndim=0)
 
-    def __call__(self, t: Float[Array, ""]) -> Float[Array, ""]:
+    def __call__(self, t: ArrayLike) -> Float[Array, ""]:
+        """The value, at any `t`."""
         return self.value
 
 
@@ -78,7 +80,8 @@ class PiecewiseConstant(Schedule):
         if given != n + 1:
             raise ValueError(f"values: {given} rates; allowed with {n} boundaries: {n + 1}")
 
-    def __call__(self, t: Float[Array, ""]) -> Float[Array, ""]:
+    def __call__(self, t: ArrayLike) -> Float[Array, ""]:
+        """The value of the interval that `t` is in."""
         passed = jnp.asarray(t, self.boundaries.dtype) >= self.boundaries
         return self.values[passed.sum()]
 
@@ -108,7 +111,8 @@ class PowerDecay(Schedule):
         self.exponent = _numbers("exponent", exponent, ndim=0)
         self.timescale = _positive("timescale", timescale)
 
-    def __call__(self, t: Float[Array, ""]) -> Float[Array, ""]:
+    def __call__(self, t: ArrayLike) -> Float[Array, ""]:
+        """The decayed rate at `t`."""
         t = jnp.asarray(t, self.initial.dtype)
         return self.initial * (1 + t / self.timescale) ** -self.exponent
 
@@ -139,7 +143,8 @@ class Cosine(Schedule):
         self.horizon = _positive("horizon", horizon)
         self.final = _numbers("final", final, ndim=0)
 
-    def __call__(self, t: Float[Array, ""]) -> Float[Array, ""]:
+    def __call__(self, t: ArrayLike) -> Float[Array, ""]:
+        """The rate at `t`."""
         phase = jnp.clip(jnp.asarray(t, self.initial.dtype) / self.horizon, 0, 1)
         return self.final + (self.initial - self.final) * (1 + jnp.cos(jnp.pi * phase)) / 2
 
@@ -170,7 +175,8 @@ class Table(Schedule):
         if given != n or n == 0:
             raise ValueError(f"values: {given} rates; allowed: as many as times ({n}), at least 1")
 
-    def __call__(self, t: Float[Array, ""]) -> Float[Array, ""]:
+    def __call__(self, t: ArrayLike) -> Float[Array, ""]:
+        """The interpolated rate at `t`."""
         return jnp.interp(jnp.asarray(t, self.times.dtype), self.times, self.values)
 
 
@@ -195,12 +201,10 @@ class FunctionOfTime(Schedule):
     fn: Callable
 
     def __init__(self, fn: Callable):
-        if not callable(fn):
-            raise TypeError(f"fn: {fn!r}; allowed: a function of time")
-        # A Partial's function belongs to the structure of the tree, so vmap and jit take it.
-        self.fn = fn if isinstance(fn, Partial | eqx.Module) else Partial(fn)
+        self.fn = _as_tree(fn, "fn", "a function of time")
 
-    def __call__(self, t: Float[Array, ""]) -> Float[Array, ""]:
+    def __call__(self, t: ArrayLike) -> Float[Array, ""]:
+        """The value of `fn` at `t`."""
         dtype = jnp.result_type(float)
         return jnp.asarray(self.fn(jnp.asarray(t, dtype)), dtype)
 
@@ -212,18 +216,18 @@ class FunctionOfStep(Schedule):
     dimension: Float[Array, ""]
 
     def __init__(self, fn: Callable, dimension: Any):
-        if not callable(fn):
-            raise TypeError(f"schedule: {fn!r}; allowed: a function of the step, such as Optax's")
-        self.fn = fn if isinstance(fn, Partial | eqx.Module) else Partial(fn)
+        self.fn = _as_tree(fn, "schedule", "a function of the step, such as Optax's")
         self.dimension = _positive("dimension", dimension)
 
-    def __call__(self, t: Float[Array, ""]) -> Float[Array, ""]:
-        dtype = self.dimension.dtype
-        step = jnp.asarray(t, dtype) * self.dimension
+    def __call__(self, t: ArrayLike) -> Float[Array, ""]:
+        """The value of `fn` at the step t d."""
+        dtype, t = self.dimension.dtype, jnp.asarray(t)
+        given = t.dtype if jnp.issubdtype(t.dtype, jnp.floating) else dtype
+        rounding = 4 * float(jnp.finfo(given).eps)
+        step = t.astype(dtype) * self.dimension
         # The time k/d of a step may come back as k - 1e-9: a schedule with jumps needs k itself.
         nearest = jnp.round(step)
-        rounding = 4 * jnp.finfo(dtype).eps * nearest
-        step = jnp.where(jnp.abs(step - nearest) <= rounding, nearest, step)
+        step = jnp.where(jnp.abs(step - nearest) <= rounding * nearest, nearest, step)
         return jnp.asarray(self.fn(step), dtype)
 
 
@@ -274,6 +278,13 @@ def as_schedule(value: Any) -> Schedule:
     if callable(value):
         return FunctionOfTime(value)
     return Constant(_numbers("learning_rate", value, ndim=0))
+
+
+def _as_tree(fn: Any, name: str, allowed: str) -> Any:
+    """A function as a pytree: what is no array in it belongs to the structure, for jit and vmap."""
+    if not callable(fn):
+        raise TypeError(f"{name}: {fn!r}; allowed: {allowed}")
+    return fn if isinstance(fn, Partial | eqx.Module) else Partial(fn)
 
 
 def _numbers(name: str, value: Any, ndim: int) -> Float[Array, "..."]:

@@ -21,6 +21,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 State = PyTree[Array]
@@ -138,7 +139,7 @@ class System(eqx.Module):
         leaves = [leaf for leaf in jax.tree.leaves(summary) if eqx.is_inexact_array(leaf)]
         return jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
 
-    def validate(self, *, compared: bool = False, realised: bool = False) -> None:  # noqa: B027
+    def validate(self, *, compared: bool = False, realised: bool = False) -> None:
         """Check concrete leaves again where the engine takes the system.
 
         `eqx.tree_at` goes round every constructor, so this repeats their checks, and warns of
@@ -148,4 +149,4 @@ class System(eqx.Module):
 
 def is_concrete(*leaves: Any) -> bool:
     """Whether values can be looked at: False inside jit, vmap and grad."""
-    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(leaves))
+    return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(leaves))

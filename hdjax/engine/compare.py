@@ -13,8 +13,8 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float, Key
 
-from hdjax.engine.drive import KEPT_RUNS, Collected, Keep, drive
-from hdjax.engine.ensemble import Plan, StartKind
+from hdjax.engine.drive import KEPT_RUNS, Collected, drive
+from hdjax.engine.ensemble import Named, Plan
 from hdjax.engine.result import QUANTILES, Result, provenance
 from hdjax.system import System
 
@@ -33,7 +33,7 @@ def simulate(
     statistics: Statistics = None,
     probes: Probes | None = None,
     paths: Paths | None = None,
-    keep: Keep = "runs",
+    keep: str = "runs",
     chunk: int | None = None,
     progress: bool = True,
 ) -> Result:
@@ -66,9 +66,7 @@ def simulate(
         system, ts, method=method, statistics=statistics, probes=probes, paths=paths, start=None
     )
     check_run(runs, keep, chunk, key)
-    collected = drive(
-        [system], [plan], key, runs=runs, keep=keep, chunk=chunk, progress=progress
-    )
+    collected = drive([system], [plan], key, runs=runs, keep=keep, chunk=chunk, progress=progress)
     return Result(dataset(system, plan, collected, kind="simulate", key=key, keep=keep))
 
 
@@ -104,13 +102,13 @@ def compare(
     *,
     key: Key[Array, ""],
     runs: int,
-    start: StartKind = "law",
+    start: str = "law",
     method: Any = None,
     statistics: Statistics = None,
     probes: Probes | None = None,
     paths: Paths | None = None,
     fluctuations: bool | None = None,
-    keep: Keep = "runs",
+    keep: str = "runs",
     chunk: int | None = None,
     progress: bool = True,
 ) -> Result:
@@ -156,9 +154,7 @@ def compare(
         start=start,
         fluctuations=fluctuations,
     )
-    collected = drive(
-        [system], [plan], key, runs=runs, keep=keep, chunk=chunk, progress=progress
-    )
+    collected = drive([system], [plan], key, runs=runs, keep=keep, chunk=chunk, progress=progress)
     return Result(dataset(system, plan, collected, kind="compare", key=key, keep=keep))
 
 
@@ -170,7 +166,7 @@ def make_plan(
     statistics: Statistics = None,
     probes: Probes | None = None,
     paths: Paths | None = None,
-    start: StartKind | None = "law",
+    start: str | None = "law",
     runs: bool = True,
     fluctuations: bool | None = False,
 ) -> Plan:
@@ -235,14 +231,14 @@ def check_run(runs: int, keep: str, chunk: int | None, key: Any) -> None:
         raise TypeError(f"key: {type(key).__name__}; allowed: a typed key, jax.random.key(seed)")
 
 
-def _statistics(system: System, statistics: Statistics) -> tuple[tuple[str, Any], ...]:
+def _statistics(system: System, statistics: Statistics) -> Named:
     own = list(jax.eval_shape(lambda: system.statistics(system.start())))
     if statistics is None:
         return tuple((name, None) for name in own)
     if isinstance(statistics, Mapping):
-        pairs = tuple(statistics.items())
+        pairs: Named = tuple(statistics.items())
     else:
-        pairs = tuple((s, None) if isinstance(s, str) else tuple(s) for s in statistics)
+        pairs = tuple((s, None) if isinstance(s, str) else (s[0], s[1]) for s in statistics)
     for name, function in pairs:
         if function is None and name not in own:
             raise ValueError(f"statistics: {name!r}; allowed: {', '.join(own)}, or a function")
@@ -307,7 +303,9 @@ def dataset(
         coords["quantile"] = list(QUANTILES)
         if keep == "summary" and collected.runs > KEPT_RUNS:
             note = f"quantiles and single curves from the first {KEPT_RUNS} runs"
-    seconds = {name: round(value, 4) for name, value in collected.seconds.items()}
+    seconds: dict[str, float | None] = {
+        name: round(value, 4) for name, value in collected.seconds.items()
+    }
     if kind == "limit":
         seconds = {"compile": seconds["compile"], "simulate": None, "limit": seconds["simulate"]}
     else:
@@ -354,7 +352,7 @@ def _where(count: np.ndarray, value: np.ndarray, least: int) -> np.ndarray:
 def _quantiles(values: np.ndarray) -> np.ndarray:
     """Quantiles over the finite runs; NaN where none is left."""
     if np.iscomplexobj(values):
-        return _quantiles(values.real) + 1j * _quantiles(values.imag)
+        return _quantiles(np.real(values)) + 1j * _quantiles(np.imag(values))
     safe = np.where(np.isfinite(values).any(axis=0), values, 0.0)
     quantiles = np.nanquantile(safe, QUANTILES, axis=0)
     return np.where(np.isfinite(values).any(axis=0), quantiles, np.nan)
@@ -363,5 +361,5 @@ def _quantiles(values: np.ndarray) -> np.ndarray:
 def _real_parts(value: np.ndarray) -> list[tuple[str, np.ndarray]]:
     """NetCDF has no complex numbers: real and imaginary parts are variables of their own."""
     if np.iscomplexobj(value):
-        return [("", value.real), ("_imag", value.imag)]
+        return [("", np.real(value)), ("_imag", np.imag(value))]
     return [("", value)]

@@ -9,20 +9,18 @@ chunks keeps what is finished.
 import os
 import time
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+from jaxtyping import Array, Bool, Int, Key, PyTree
 from tqdm import tqdm
 
-from hdjax.engine.ensemble import Ensemble, Plan, ensemble
+from hdjax.engine.ensemble import Curves, Ensemble, Plan, Values, ensemble
 from hdjax.system import System
-
-Keep = Literal["runs", "summary"]
 
 # Runs whose curves are kept with keep="summary": enough for quantiles and faint lines.
 KEPT_RUNS = 1024
@@ -35,9 +33,9 @@ _SHARE = 0.25
 class Streamed(eqx.Module):
     """Count, mean and sum of squared deviations over the runs that are still finite."""
 
-    count: Float[Array, "*points times"]
-    mean: dict[str, Array]
-    squares: dict[str, Array]
+    count: Values
+    mean: Values
+    squares: Values
 
 
 class Collected:
@@ -67,7 +65,7 @@ def drive(
     key: Key[Array, ""],
     *,
     runs: int,
-    keep: Keep = "runs",
+    keep: str = "runs",
     chunk: int | None = None,
     shared_keys: bool = True,
     progress: bool = True,
@@ -123,15 +121,15 @@ def _program(
 ) -> tuple[Ensemble, Streamed | None]:
     def point(system: System, plan: Plan, key: Key[Array, ""]) -> Any:
         result = ensemble(system, plan, key, run_ids)
-        return result, None if result.runs is None else _stream(result, mask)
+        return result, None if result.runs is None else _stream(result.runs, result.sup_error, mask)
 
     return eqx.filter_vmap(point)(systems, plans, keys)
 
 
-def _stream(result: Ensemble, mask: Bool[Array, " runs"]) -> Streamed:
-    values = {f"value {name}": value for name, value in result.runs.values.items()}
+def _stream(runs: Curves, sup_error: Values, mask: Bool[Array, " runs"]) -> Streamed:
+    values = {f"value {name}": value for name, value in runs.values.items()}
     # A run's own scalars join as curves of a single time.
-    scalars = {f"sup_error {name}": e[:, None] for name, e in result.sup_error.items()}
+    scalars = {f"sup_error {name}": e[:, None] for name, e in sup_error.items()}
 
     def moments(value: Array) -> tuple[Array, Array, Array]:
         flat = value.reshape(*value.shape[:2], -1)
@@ -164,7 +162,7 @@ def _execute(arguments: tuple[Any, ...], seconds: dict[str, float]) -> Any:
 class _Row:
     """The run chunks of some points, reduced as they come."""
 
-    def __init__(self, points: int, keep: Keep) -> None:
+    def __init__(self, points: int, keep: str) -> None:
         self.points, self.limit_runs = points, None if keep == "runs" else KEPT_RUNS
         self.kept_runs = self.runs = 0
         self.pieces: list[Ensemble] = []

@@ -5,17 +5,20 @@ differentiates.  One program holds simulation and limit together.  Everything th
 on the host, loops over chunks or draws a progress bar is in `hdjax.engine.drive`.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from hdjax.system import NoFluctuationsError, Simulator, System
 
 Named = tuple[tuple[str, Any], ...]
-StartKind = Literal["law", "realised"]
+# On the device while the program runs, NumPy once collected.
+Numbers = Array | np.ndarray
+Values = dict[str, Any]
 
 
 class Plan(eqx.Module):
@@ -45,7 +48,7 @@ class Plan(eqx.Module):
     statistics: Named = eqx.field(static=True, default=())
     probes: Named = eqx.field(static=True, default=())
     paths: Named = eqx.field(static=True, default=())
-    start: StartKind | None = eqx.field(static=True, default="law")
+    start: str | None = eqx.field(static=True, default="law")
     runs: bool = eqx.field(static=True, default=True)
     fluctuations: bool | None = eqx.field(static=True, default=False)
     horizon: Any = eqx.field(static=True, default=None)
@@ -63,9 +66,9 @@ class Plan(eqx.Module):
 class Curves(eqx.Module):
     """Statistics along time, NaN from `diverged_at` on (NaN where nothing diverged)."""
 
-    values: dict[str, Array]
-    paths: dict[str, Array]
-    diverged_at: Float[Array, "*runs"]
+    values: Values
+    paths: Values
+    diverged_at: Numbers
 
 
 class Ensemble(eqx.Module):
@@ -77,9 +80,9 @@ class Ensemble(eqx.Module):
 
     runs: Curves | None
     limit: Curves | None
-    sup_error: dict[str, Float[Array, " runs"]]
-    predicted_std: dict[str, Array] | None
-    probes: dict[str, Array]
+    sup_error: Values
+    predicted_std: Values | None
+    probes: Values
 
 
 def ensemble(
@@ -194,7 +197,7 @@ def _curves(plan: Plan, values: dict[str, Array], alive: Array) -> Curves:
 
 
 def _sup_error(run: Curves, limit: Curves) -> dict[str, Array]:
-    """sup over times and entries; NaN where either side diverged."""
+    """Sup over times and entries; NaN where either side diverged."""
     return {name: jnp.abs(run.values[name] - limit.values[name]).max() for name in run.values}
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 
 @dataclasses.dataclass(frozen=True)
-class hitting_time:  # noqa: N801
+class hitting_time:
     """The first time at which a scalar statistic reaches `level`, from either side; inf if never.
 
     Between records the curve is taken as linear.
@@ -44,7 +44,7 @@ class hitting_time:  # noqa: N801
 
 
 @dataclasses.dataclass(frozen=True)
-class value_at:  # noqa: N801
+class value_at:
     """The value of a scalar statistic at time `t`, linear between records.
 
     Args:
@@ -65,7 +65,7 @@ class value_at:  # noqa: N801
 
 
 @dataclasses.dataclass(frozen=True)
-class first_bad_time:  # noqa: N801
+class first_bad_time:
     """The first recorded time at which a statistic is not finite; inf if it always is.
 
     Args:

@@ -61,7 +61,7 @@ class Result:
         return self.data[f"{statistic}_limit"]
 
     def sup_error(self, statistic: str) -> xr.DataArray:
-        """sup over time of |run - limit| for each kept run."""
+        """Sup over time of |run - limit| for each kept run."""
         return self.data[f"{statistic}_sup_error"]
 
     def zscore(self, statistic: str) -> xr.DataArray:
@@ -119,12 +119,14 @@ def describe(data: xr.Dataset) -> str:
             first = float(np.nanmin(data["diverged_at"].values))
             total = data["diverged_at"].size
             lines.append(f"{bad} of {total} kept runs diverged, the first at t = {first:.4g}")
-    rows = [("statistic", "mean (end)", "std (end)", "limit (end)", "sup error")]
+    rows = [["statistic", "mean (end)", "std (end)", "limit (end)", "sup error"]]
     for name in json.loads(attrs["statistics"]):
-        rows.append((name, *(_last(data, f"{name}{suffix}") for suffix in ("_mean", "_std", "_limit"))))
-        rows[-1] += (_median(data, f"{name}_sup_error"),)
+        ends = [_last(data, name + suffix) for suffix in ("_mean", "_std", "_limit")]
+        rows.append([name, *ends, _median(data, f"{name}_sup_error")])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines += ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines += [
+        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
     if attrs.get("note"):
         lines.append(attrs["note"])
     return "\n".join(lines)

@@ -10,7 +10,6 @@ import xarray as xr
 from jaxtyping import Array, Float, Key
 
 from hdjax.engine.compare import compare
-from hdjax.engine.ensemble import StartKind
 from hdjax.engine.result import Result
 from hdjax.system import System
 
@@ -24,7 +23,7 @@ def scaling(
     *,
     key: Key[Array, ""],
     runs: int,
-    start: StartKind = "law",
+    start: str = "law",
     statistics: Any = None,
     **options: Any,
 ) -> Result:
@@ -92,9 +91,7 @@ def fit_exponent(
     if min(len(row) for row in rows) == 0:
         return np.nan, (np.nan, np.nan)
     rng = np.random.default_rng(seed)
-    medians = np.array(
-        [np.median(rng.choice(row, (_RESAMPLES, len(row))), axis=1) for row in rows]
-    )
+    medians = np.array([np.median(rng.choice(row, (_RESAMPLES, len(row))), axis=1) for row in rows])
     with np.errstate(divide="ignore", invalid="ignore"):
         slopes = _slope(x, np.log(medians))
         slope = _slope(x, np.log([[np.median(row)] for row in rows]))[0]

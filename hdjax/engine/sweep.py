@@ -12,8 +12,7 @@ import xarray as xr
 from jaxtyping import Array, Key
 
 from hdjax.engine.compare import check_run, check_times, dataset, make_plan
-from hdjax.engine.drive import Keep, drive
-from hdjax.engine.ensemble import StartKind
+from hdjax.engine.drive import drive
 from hdjax.engine.result import Result
 from hdjax.system import System
 
@@ -25,12 +24,12 @@ def sweep(
     *,
     key: Key[Array, ""],
     runs: int,
-    start: StartKind | None = "law",
+    start: str | None = "law",
     method: Any = None,
     statistics: Any = None,
     probes: Any = None,
     paths: Any = None,
-    keep: Keep = "runs",
+    keep: str = "runs",
     chunk: int | None = None,
     shared_keys: bool = True,
     progress: bool = True,
@@ -112,7 +111,9 @@ def sweep(
                 point=position,
             )
     data = _grid(found, grid, nominal)
-    data.attrs.update(axes=json.dumps(axes), programs=len(groups), reasons=_reasons(systems, groups))
+    data.attrs.update(
+        axes=json.dumps(axes), programs=len(groups), reasons=_reasons(systems, groups)
+    )
     return Result(data)
 
 
@@ -156,7 +157,7 @@ def _grid(
         values = values.reshape(shape + values.shape[1:])
         variables[name] = ((*grid, *variable.dims), values, variable.attrs)
     coords: dict[str, Any] = {name: _labels(values) for name, values in grid.items()}
-    coords |= {name: value.values for name, value in first.coords.items()}
+    coords |= {str(name): value.values for name, value in first.coords.items()}
     attrs = dict(first.attrs)
     attrs["interrupted"] = max(part.attrs["interrupted"] for part in parts)
     return xr.Dataset(variables, coords, attrs)
@@ -165,4 +166,6 @@ def _grid(
 def _labels(values: Sequence[Any]) -> list[Any]:
     if all(isinstance(value, int | float | str | np.number) for value in values):
         return [v.item() if isinstance(v, np.number) else v for v in values]
-    return [getattr(value, "__name__", None) or f"{i}: {value!r}"[:60] for i, value in enumerate(values)]
+    return [
+        getattr(value, "__name__", None) or f"{i}: {value!r}"[:60] for i, value in enumerate(values)
+    ]

@@ -5,8 +5,8 @@ has the rules that integrate over z, the expectations themselves with an error e
 factor L for covariances that may be singular.
 """
 
-from hdjax.gaussian.expectation import expectation, expectation_with_error
-from hdjax.gaussian.factor import factor, safe_sqrt, solve_transpose
+from hdjax.gaussian.expectations import expectation, expectation_with_error
+from hdjax.gaussian.factors import factor, safe_sqrt, solve_transpose
 from hdjax.gaussian.rules import QMC, GaussHermite, Rule, Trapezoid, default_rule
 
 __all__ = [

@@ -2,144 +2,214 @@
 
     X_{j+1} = rho_j X_j - gamma_j / (d b) sum_i a_ji g_ji^T,    rho_j = 1 - gamma_j tau / d,
 
-with b samples a_ji = mean_c + K_c^{1/2} z a step and g_ji the loss's gradient at X_j^T a_ji. Over a
-block of n steps, whose n b samples are the rows of A, the parameters stay in the span of X_0 and
-those rows:
+with b samples a_ji = mean_c + K_c^{1/2} z a step, and g_ji the gradient of the loss at X_j^T a_ji.
+Over a block of n steps, whose n b samples are the rows of A, X_j stays in the span of X_0 and of
+those rows, and what a step needs of it are its projections S = A X_j:
 
-    X_j = pi_j X_0 - A^T C_j,    X_j^T a = pi_j S - C_j^T Gamma,    S = A X_0,  Gamma = A A^T.
+    X_n = pi_0 X_0 - sum_j pi_{j+1} a_j c_j^T,    S <- rho_j S - (A a_j) c_j^T,
 
-So the sequential part runs on S and Gamma alone (n b rows instead of d coordinates), and R^d is met
-in four matrix products a block. It is SGD step by step, to rounding.
+with c_j = gamma_j / d g_j and pi_j = rho_j ... rho_{n-1}.
 
-Source: C. Paquette et al., "Hitting the High-D(imensional) Notes" (arXiv 2308.08977) for the
-algorithm; the blocking is that of compact Householder products.
+The sequential part runs on S (n b rows) alone, and R^d is met in a few matrix products a block. It
+is SGD step by step, to rounding. Samples are drawn for several blocks at a time.
+
+Source: arXiv 2308.08977 for the algorithm and its scaling.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jaxtyping import Array, Complex, Float, Int, Key, PyTree
 
 from hdjax import random
 
 _START, _STEPS = 0, 1  # streams of a run's key
-
-_dot = partial(lax.dot_general, precision=lax.Precision.HIGHEST)
+_DRAWN = 2**17  # normals drawn at a time: half a megabyte in float32, which a core's cache holds
 _ROWS = (((1,), (1,)), ((), ()))  # A B^T
 _COLUMNS = (((0,), (0,)), ((), ()))  # A^T B
-MODE = "barrier"
+
+_dot = partial(lax.dot_general, precision=lax.Precision.HIGHEST)
 
 
-def start_key(key):
+class _Data(NamedTuple):
+    """The law of a sample, and the columns that it is projected on without changing them."""
+
+    scale: Float[Array, "c d"]
+    means: Float[Array, "c d"] | None
+    probabilities: Float[Array, " c"]
+    fixed: Float[Array, "s d"]
+    noise: Any
+    batch: int
+
+    @property
+    def normals(self) -> int:
+        """Standard normals per sample: coordinates, label noise, choice of the component."""
+        return self.scale.shape[1] + self.noise.dim + (self.scale.shape[0] > 1)
+
+
+class _Descent(NamedTuple):
+    """What is done with a sample's projections, from tick `start` to tick `stop`."""
+
+    gradient: Callable
+    learning_rate: Callable
+    ridge: Float[Array, ""]
+    start: Int[Array, ""]
+    stop: Int[Array, ""]
+
+
+class _Samples(NamedTuple):
+    """The samples of a block: rows of A, and what the loss sees besides projections."""
+
+    rows: Float[Array, "n_b d"]
+    component: Int[Array, "n b"]
+    noise: Float[Array, "n b k"]
+
+
+def start_key(key: Key[Array, ""]) -> Key[Array, ""]:
+    """The stream of a run's key from which its start is drawn."""
     return random.stream(key, _START)
 
 
-def block_size(d):
-    return 8
+def block_size(d: int) -> int:
+    """Steps a block, where nothing else is asked for.
+
+    On a CPU the Gram matrix of four steps costs a sixth of their random numbers, and more steps
+    cost more (measured at d = 256 to 16384). A GPU takes about 8 microseconds for an iteration of a
+    loop, whatever it does (not measured here: section 8 of the model's note puts 24 to 245 steps).
+    """
+    return 4 if jax.default_backend() == "cpu" else 32
 
 
 def advance(
-    X, theta, k0, k1, key, *, fixed, means, scale, probabilities, gradient, noise, learning_rate,
-    ridge, steps, batch_size,
-):
-    d, m = X.shape
-    key = random.stream(key, _STEPS)
-    extra = noise.dim + (probabilities.shape[0] > 1)
-    half = -(-(d + extra) // 2)
-    kw = dict(fixed=fixed.T, means=means, scale=scale, probabilities=probabilities, gradient=gradient, noise=noise,
-              learning_rate=learning_rate, ridge=ridge, batch_size=batch_size, lo=k0, hi=k1)
+    students: Float[Array, "d m"],
+    theta: PyTree,
+    k0: Int[Array, ""],
+    k1: Int[Array, ""],
+    key: Key[Array, ""],
+    *,
+    fixed: Float[Array, "d s"],
+    means: Float[Array, "c d"] | None,
+    scale: Float[Array, "c d"],
+    probabilities: Float[Array, " c"],
+    gradient: Callable,
+    noise: Any,
+    learning_rate: Callable,
+    ridge: Float[Array, ""],
+    steps: int,
+    batch_size: int,
+) -> tuple[Float[Array, "d m"], PyTree]:
+    """SGD from tick k0 to tick k1, both traced.
 
-    def draw(tick):
-        z = random.normal_pairs(key, tick, steps, batch_size * half, X.dtype)
-        return z.reshape(steps * batch_size, half)
+    Args:
+        students: X in the eigenbasis, of the dtype of the run.
+        theta: Side parameters, a pytree of arrays of the same dtype, or None.
+        k0: First tick.
+        k1: Tick after the last.
+        key: Key of the run; the draws of a tick depend on it and on the tick alone.
+        fixed: Teacher columns X*, s may be 0.
+        means: Means of the mixture's components, or None.
+        scale: Square roots of the eigenvalues of each component's covariance.
+        probabilities: Weights of the components.
+        gradient: `(x, teacher, component, noise, theta) -> (dx, dtheta)` of one sample's loss.
+        noise: Law of the label noise: `dim` standard normals in, the noise of one sample out.
+        learning_rate: gamma as a function of t = k / d; the step applied is gamma / d.
+        ridge: tau of the penalty tau/2 (|X|^2 + |theta|^2).
+        steps: Steps a block (static); the result depends on it by rounding only.
+        batch_size: Samples averaged in each step (static).
 
-    def body(i, carry):
-        tick = (i * steps).astype(k0.dtype)
-        if MODE == "pipe":
-            Xt, theta, z = carry
-            Xt, theta = _block(Xt, theta, z, tick - steps, steps, **kw)
-            return Xt, theta, draw(tick)
-        Xt, theta = carry
-        z = draw(tick)
-        if MODE == "barrier":
-            z = lax.optimization_barrier(z)
-        if MODE == "cond":
-            z = lax.cond(tick < k1, draw, lambda tick: jnp.zeros_like(z), tick)
-        return _block(Xt, theta, z, tick, steps, **kw)
+    Returns:
+        X and theta at tick k1.
+    """
+    data = _Data(scale, means, probabilities, fixed.T, noise, batch_size)
+    descent = _Descent(gradient, learning_rate, ridge, k0, k1)
+    key, dtype = random.stream(key, _STEPS), students.dtype
+    half = -(-data.normals // 2)
+    blocks = max(1, min(_DRAWN // (2 * half * batch_size * steps), 64 // steps))
+    drawn = blocks * steps
 
-    first, last = k0 // steps, -(-k1 // steps)
-    if MODE == "pipe":
-        z = jnp.zeros((steps * batch_size, half), jnp.result_type(X.dtype, jnp.complex64))
-        Xt, theta, _ = lax.fori_loop(first, last + 1, body, (X.T, theta, z))
-    else:
-        Xt, theta = lax.fori_loop(first, last, body, (X.T, theta))
-    return Xt.T, theta
+    def draw(i, state):
+        # The inner loop's edge makes XLA write the draws down once, where it would otherwise
+        # repeat the generator in each of their uses; its bounds skip the blocks outside [k0, k1).
+        tick = i * drawn
+        pairs = random.normal_pairs(key, tick, drawn, batch_size * half, dtype)
+        first = jnp.maximum(k0 - tick, 0) // steps
+        last = -(-jnp.minimum(k1 - tick, drawn) // steps)
+
+        def block(j, state):
+            rows = lax.dynamic_slice_in_dim(pairs, j * steps, steps)
+            samples = _samples(data, rows.reshape(steps * batch_size, half), steps)
+            return _block(descent, data, samples, tick + j * steps, *state)
+
+        return lax.fori_loop(first, last, block, state)
+
+    state = lax.fori_loop(k0 // drawn, -(-k1 // drawn), draw, (students.T, theta))
+    return state[0].T, state[1]
 
 
-def _block(Xt, theta, z, tick, steps, *, fixed, means, scale, probabilities, gradient, noise, learning_rate, ridge, batch_size, lo, hi):
-    (m, d), b = Xt.shape, batch_size
-    half = z.shape[1]
-    components = probabilities.shape[0]
-    A = CAT(z, scale, d)
-    tail = z.imag[:, d - half:]
-    label = jax.vmap(noise)(tail[:, :noise.dim]).reshape(steps, b, -1)
-    component = jnp.zeros((steps, b), jnp.int32)
-    S = _dot(A, Xt, _ROWS).reshape(steps, b, m)
-    T = _dot(A, fixed, _ROWS).reshape(steps, b, -1)
-    gram = _dot(A, A, _ROWS).reshape(steps, b, steps, b)
-    C, shrink, theta = SOLVE(S, T, gram, component, label, theta, tick, steps, gradient=gradient, learning_rate=learning_rate, ridge=ridge, d=d, lo=lo, hi=hi)
-    return shrink * Xt - _dot(C.reshape(steps * b, m), A, _COLUMNS), theta
+def _samples(data: _Data, pairs: Complex[Array, "n_b half"], steps: int) -> _Samples:
+    """Standard normals to samples."""
+    (components, d), shape = data.scale.shape, (steps, data.batch)
+    normals = jnp.concatenate([pairs.real, pairs.imag], axis=1)
+    rows, noise = normals[:, :d], normals[:, d : d + data.noise.dim]
+    noise = jax.vmap(data.noise)(noise).reshape(*shape, -1)
+    if components == 1:
+        component = jnp.zeros(shape, jnp.int32)
+        rows = rows * data.scale
+        return _Samples(rows if data.means is None else rows + data.means, component, noise)
+    # A normal above the quantile of the cumulative weight of a component is none of that one.
+    edges = jax.scipy.special.ndtri(jnp.cumsum(data.probabilities)[:-1])
+    component = (normals[:, data.normals - 1, None] > edges[None]).sum(1, dtype=jnp.int32)
+    rows = rows * data.scale[component]
+    rows = rows if data.means is None else rows + data.means[component]
+    return _Samples(rows, component.reshape(shape), noise)
 
-def cat0(z, scale, d):
-    half = z.shape[1]
-    return jnp.concatenate([z.real * scale[0, :half], z.imag[:, :d - half] * scale[0, half:]], 1)
-def cat1(z, scale, d):
-    return jnp.concatenate([z.real, z.imag], 1)[:, :d] * scale[0]
-def cat2(z, scale, d):
-    return lax.optimization_barrier(jnp.concatenate([z.real, z.imag], 1)[:, :d]) * scale[0]
-CAT = cat0
 
-def solve_right(S, T, gram, component, label, theta, tick, steps, *, gradient, learning_rate, ridge, d, lo, hi):
-    b, m = S.shape[1:]
-    def step(carry, j):
-        S, C, shrink, theta = carry
-        rate = learning_rate((tick + j).astype(S.dtype) / d) / d
-        active = (tick + j >= lo) & (tick + j < hi)
-        g, tg = jax.vmap(gradient, (0, 0, 0, 0, None))(S[j], T[j], component[j], label[j], theta)
-        g = jnp.where(active, rate / b * g, 0)
-        rho = jnp.where(active, 1 - rate * ridge, 1)
-        S = rho * S - (gram[:, :, j, :, None] * g[None, None]).sum(2)
-        C = (rho * C).at[j].set(g)
-        theta = jax.tree.map(lambda t, g: jnp.where(active, rho * t - rate * g.mean(0), t), theta, tg)
-        return (S, C, rho * shrink, theta), None
-    carry = (S, jnp.zeros_like(S), jnp.ones((), S.dtype), theta)
-    if UNROLL == "python":
-        for j in range(steps): carry, _ = step(carry, j)
-    else:
-        carry, _ = lax.scan(step, carry, jnp.arange(steps, dtype=tick.dtype), unroll=min(UNROLL, steps))
-    return carry[1:]
+def _block(
+    descent: _Descent, data: _Data, samples: _Samples, tick: Int[Array, ""], students, theta
+) -> tuple[Float[Array, "m d"], PyTree]:
+    """The steps from `tick` on, on the transposed parameters."""
+    rows, shape = samples.rows, samples.component.shape
+    (steps, batch), d = shape, rows.shape[1]
+    projections = _dot(rows, students, _ROWS).reshape(*shape, -1)
+    teachers = _dot(rows, data.fixed, _ROWS).reshape(*shape, -1)
+    gram = _gram(rows).reshape(steps, batch, steps, batch)
+    ticks = tick + jnp.arange(steps, dtype=tick.dtype)
+    active = (ticks >= descent.start) & (ticks < descent.stop)
+    rates = jax.vmap(descent.learning_rate)(ticks.astype(rows.dtype) / d).astype(rows.dtype)
+    rates = jnp.where(active, rates / d, 0)
 
-def solve_left(S, T, gram, component, label, theta, tick, steps, *, gradient, learning_rate, ridge, d, lo, hi):
-    b, m = S.shape[1:]
-    C, shrink = [], jnp.ones((), S.dtype)
-    for j in range(steps):
-        rate = learning_rate((tick + j).astype(S.dtype) / d) / d
-        active = (tick + j >= lo) & (tick + j < hi)
-        x = shrink * S[j]
-        for l in range(j):
-            x = x - (gram[j, :, l, :, None] * C[l][None]).sum(1)
-        g, tg = jax.vmap(gradient, (0, 0, 0, 0, None))(x, T[j], component[j], label[j], theta)
-        g = jnp.where(active, rate / b * g, 0)
-        rho = jnp.where(active, 1 - rate * ridge, 1)
-        C = [rho * c for c in C] + [g]
-        shrink = rho * shrink
-        theta = jax.tree.map(lambda t, g: jnp.where(active, rho * t - rate * g.mean(0), t), theta, tg)
-    return jnp.stack(C), shrink, theta
-SOLVE = solve_right
-UNROLL = "python"
+    keep = 1 - rates * descent.ridge
+
+    def step(carry, inputs):
+        projections, theta = carry
+        j, active, rate, keep, teacher, component, noise = inputs
+        g, slope = jax.vmap(descent.gradient, in_axes=(0, 0, 0, 0, None))(
+            projections[j], teacher, component, noise, theta
+        )
+        # Not a product with a rate of zero: what is not finite must not leak out of masked steps.
+        g = jnp.where(active, rate / batch * g, 0)
+        projections = keep * projections - (gram[:, :, j, :, None] * g[None, None]).sum(2)
+        theta = jax.tree.map(
+            lambda t, s: jnp.where(active, keep * t - rate * s.mean(0), t), theta, slope
+        )
+        return (projections, theta), g
+
+    inputs = (jnp.arange(steps), active, rates, keep, teachers, samples.component, samples.noise)
+    (_, theta), g = lax.scan(step, (projections, theta), inputs, unroll=min(steps, 8))
+    # The ridge of the steps that follow shrinks a step's gradient too.
+    kept = jnp.append(lax.cumprod(keep, reverse=True), jnp.ones_like(keep, shape=1))
+    coefficients = (g * kept[1:, None, None]).reshape(steps * batch, -1)
+    return kept[0] * students - _dot(coefficients, rows, _COLUMNS), theta
+
+
+def _gram(rows: Float[Array, "n d"]) -> Float[Array, "n n"]:
+    if rows.shape[0] > 4:
+        return _dot(rows, rows, _ROWS)
+    # On a CPU a few products with a row are twice as fast as the product of such a flat matrix.
+    return jnp.stack([jnp.dot(rows, row, precision="highest") for row in rows])

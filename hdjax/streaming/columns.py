@@ -48,8 +48,7 @@ class GaussianStart(eqx.Module):
 
     def __init__(self, scale: Any = 1.0, overlap: Any = 0.0, columns: int | None = None):
         scale, overlap = jnp.asarray(scale), jnp.asarray(overlap)
-        if columns is None:
-            columns = max([1, *scale.shape, *overlap.shape])
+        count = max([1, *scale.shape, *overlap.shape]) if columns is None else columns
         if is_concrete(scale, overlap):
             s, o = np.asarray(scale), np.asarray(overlap)
             if not np.all(np.isfinite(s) & (s >= 0)):
@@ -57,9 +56,9 @@ class GaussianStart(eqx.Module):
             if not np.all(np.abs(o) <= s):
                 raise ValueError(f"overlap: {o}; allowed: at most scale = {s} in size")
         dtype = jnp.result_type(float)
-        self.scale = jnp.broadcast_to(scale, (columns,)).astype(dtype)
-        self.overlap = jnp.broadcast_to(overlap, (columns,)).astype(dtype)
-        self.columns = columns
+        self.scale = jnp.broadcast_to(scale, (count,)).astype(dtype)
+        self.overlap = jnp.broadcast_to(overlap, (count,)).astype(dtype)
+        self.columns = count
 
 
 class GramStart(eqx.Module):
@@ -181,8 +180,8 @@ class GramColumns(Columns):
         values, vectors = jnp.linalg.eigh(self.gram)
         root = jnp.where(full, jnp.sqrt(jnp.maximum(values, 0))[:, ::-1], 0)
         factor = root[:, :, None] * vectors[:, :, ::-1].transpose(0, 2, 1)
-        inverse = jax.vmap(lambda l, f: jax.scipy.linalg.solve_triangular(l.T, f))(lower, factor)
-        return jnp.einsum("da,dab->db", z, inverse[groups], precision="highest")
+        frame = jax.vmap(jax.scipy.linalg.solve_triangular)(lower.mT, factor)
+        return jnp.einsum("da,dab->db", z, frame[groups], precision="highest")
 
     @property
     def follows_spectrum(self) -> bool:
@@ -222,37 +221,39 @@ def linear_columns(
     Raises:
         ValueError: shapes that disagree, entries that are not finite, an overlap without a target.
     """
-    parts = [_part(*pair, spectrum) for pair in (("start", start), ("target", target))]
-    if means is not None:
-        parts.append(_part("means", means, spectrum))
+    parts: list[Any] = [
+        _part(name, value, spectrum)
+        for name, value in (("start", start), ("target", target), ("means", means))
+    ]
     counts = [0 if part is None else _count(part) for part in parts]
-    layout = Layout(counts[0], counts[1], sum(counts[2:]))
+    layout = Layout(*counts)
     if layout.students == 0:
         raise ValueError("start: None; allowed: GaussianStart, GramStart or an array (d, m)")
-
-    dtype = jnp.result_type(float)
     given = [part for part in parts if isinstance(part, jax.Array)]
-    f = sum(_count(part) for part in given)
-    z = layout.width - f
-    mix = jnp.zeros((f + z, layout.width), dtype)
-    row = {"given": 0, "random": f}
+    offset = {True: 0, False: sum(_count(part) for part in given)}
+    mix = jnp.zeros((layout.width, layout.width), jnp.result_type(float))
     column = 0
-    for part in parts:
+    for part, count in zip(parts, counts, strict=True):
         if part is None:
             continue
-        kind = "given" if isinstance(part, jax.Array) else "random"
-        values = jnp.ones(_count(part), dtype) if kind == "given" else part.scale
-        if part is parts[0] and kind == "random":
-            values = jnp.sqrt(part.scale**2 - part.overlap**2)
-        index = jnp.arange(_count(part))
-        mix = mix.at[row[kind] + index, column + index].set(values)
-        row[kind] += _count(part)
-        column += _count(part)
-    start_part = parts[0]
-    if isinstance(start_part, GaussianStart):
-        mix = _overlap(mix, start_part, layout)
-    arrays = jnp.concatenate(given, axis=1) if given else None
-    return LinearColumns(arrays, mix[:f], mix[f:], layout), layout
+        is_given = isinstance(part, jax.Array)
+        size = jnp.ones(count) if is_given else part.scale
+        if part is parts[0] and not is_given:
+            size = jnp.sqrt(part.scale**2 - part.overlap**2)
+        index = jnp.arange(count)
+        mix = mix.at[offset[is_given] + index, column + index].set(size)
+        offset[is_given] += count
+        column += count
+    if isinstance(start, GaussianStart):
+        mix = _overlap(mix, start, layout)
+    f = sum(_count(part) for part in given)
+    columns = LinearColumns(
+        given=jnp.concatenate(given, axis=1) if given else None,
+        mix_given=mix[:f],
+        mix_random=mix[f:],
+        layout=layout,
+    )
+    return columns, layout
 
 
 def _overlap(mix: Array, start: GaussianStart, layout: Layout) -> Array:

@@ -86,7 +86,9 @@ class BlockField(eqx.Module):
         seen = jnp.einsum("cg,cnm->gnm", weighted, parts.stein, precision="highest")
         direction = jnp.zeros((seen.shape[0], width, m), seen.dtype).at[:, :n].set(seen)
         if self.layout.means:
-            direction = direction.at[:, n:].add((self.probabilities[:, None] * parts.gradient)[None])
+            direction = direction.at[:, n:].add(
+                (self.probabilities[:, None] * parts.gradient)[None]
+            )
         return direction
 
     def noise(self, parts: Moments) -> Float[Array, "g m m"]:
@@ -109,6 +111,8 @@ class BlockField(eqx.Module):
             drift=gamma * (self.direction(parts) + (self.ridge * frame)[None]),
             noise=gamma**2 * self.noise(parts),
             theta=jax.tree.map(
-                lambda g, value: -gamma * (g + self.ridge * value), self.theta_gradient(parts), theta
+                lambda g, value: -gamma * (g + self.ridge * value),
+                self.theta_gradient(parts),
+                theta,
             ),
         )

@@ -7,8 +7,9 @@ With y the stacked Gram blocks, sqrt(d) (y_SGD - y) tends to a Gaussian process 
 where Sigma is the covariance of one step's increment.  For one student column (m = 1) and Gaussian
 data that increment is xi_i = -gamma (u_i e^T + e u_i^T) + gamma^2 lambda_i w_i g^2 e e^T with
 u_i = g W'^T P_i a; given r = L z the projections W'^T P_i a are Gaussian with mean lambda_i K_i z,
-K_i = V_i L^{-T}, and covariance delta_ij lambda_i V_i - lambda_i lambda_j K_i K_j^T.  So Sigma needs
-E[g z], E[g^2], E[g^2 z z^T], E[g^3 z] and E[g^4] only.  The standard deviation of a statistic phi is
+K_i = V_i L^{-T}, and covariance delta_ij lambda_i V_i - lambda_i lambda_j K_i K_j^T.  So Sigma
+needs only E[g z], E[g^2], E[g^2 z z^T], E[g^3 z] and E[g^4].
+The standard deviation of a statistic phi is
 sqrt(grad phi^T P grad phi / d).  (Homogenised SGD has the right mean and the wrong spread.)
 
 Extends arXiv 2308.08977; P starts from the covariance of the start's law, or from 0 at a given one.
@@ -18,7 +19,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import diffrax
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -26,7 +26,7 @@ from jaxtyping import Array, Float
 from hdjax import gaussian
 from hdjax.streaming.columns import LinearColumns, group_gram
 from hdjax.streaming.field import BlockField, GramSummary
-from hdjax.streaming.limit import velocity
+from hdjax.streaming.limit import reached_only, velocity
 from hdjax.system import NoFluctuationsError
 
 if TYPE_CHECKING:
@@ -78,7 +78,8 @@ def fluctuations(
         blocks, covariance = state
 
         def force(flat: Array) -> Array:
-            return velocity(args.coefficients(t, (flat.reshape(g, q, q), None)), (flat.reshape(g, q, q), None))[0].ravel()
+            state = (flat.reshape(g, q, q), None)
+            return velocity(args.coefficients(t, state), state)[0].ravel()
 
         flat = blocks.ravel()
         jacobian = jax.jacfwd(force)(flat)
@@ -112,12 +113,7 @@ def fluctuations(
         max_steps=16**4,
         throw=False,
     )
-    reached = jnp.isfinite(solution.ts)
-
-    def mask(values: Array) -> Array:
-        return jnp.where(reached.reshape(-1, *[1] * (values.ndim - 1)), values, jnp.nan)
-
-    return jax.tree.map(mask, solution.ys)
+    return reached_only(solution)
 
 
 def increment_covariance(
@@ -171,7 +167,7 @@ def gradient_moments(field: BlockField, law: Any) -> tuple[Array, ...]:
 
 
 def start_covariance(columns: Any, spectrum: Any) -> Float[Array, "g q q g q q"]:
-    """d times the covariance of the start's blocks: zero where they are given."""
+    """D times the covariance of the start's blocks: zero where they are given."""
     g, q = spectrum.eigenvalues.shape[-1], columns.layout.width
     result = jnp.zeros((g, q, q, g, q, q), spectrum.weights.dtype)
     if not isinstance(columns, LinearColumns):
@@ -185,13 +181,9 @@ def start_covariance(columns: Any, spectrum: Any) -> Float[Array, "g q q g q q"]
     # Wick: rows of the columns are independent Gaussian vectors round the given ones.
     half = d + (spectrum.weights / 2)[:, None, None] * s[None]
 
-    def pair(index: str) -> Array:
-        left, right = index
+    def pair(left: str, right: str) -> Array:
         first = jnp.einsum(f"g{left},{right}->gabcd", half, s)
         return first + jnp.einsum(f"{left},g{right}->gabcd", s, half)
 
-    each = pair(("ac", "bd")) + pair(("ad", "bc"))
+    each = pair("ac", "bd") + pair("ad", "bc")
     return result.at[jnp.arange(g), :, :, jnp.arange(g)].set(each)
-
-
-__all__ = ["NODES", "fluctuations", "gradient_moments", "increment_covariance", "start_covariance"]

@@ -213,13 +213,18 @@ class Integrator(eqx.Module):
             event=diffrax.Event(lambda t, y, args, **_: ~alive(y)),
             throw=False,
         )
-        reached = jnp.isfinite(solution.ts)
+        return reached_only(solution)
 
-        def mask(values: Array) -> Array:
-            shape = reached.shape + (1,) * (values.ndim - 1)
-            return jnp.where(reached.reshape(shape), values, jnp.nan)
 
-        return jax.tree.map(mask, solution.ys)
+def reached_only(solution: diffrax.Solution) -> Any:
+    """The saved values, with NaN at times that the solver did not reach."""
+    times = jnp.asarray(solution.ts)
+    reached = jnp.isfinite(times)
+
+    def mask(values: Array) -> Array:
+        return jnp.where(reached.reshape(-1, *[1] * (values.ndim - 1)), values, jnp.nan)
+
+    return jax.tree.map(mask, solution.ys)
 
 
 def _product(a: Float[Array, "g i j"], b: Float[Array, "g j k"]) -> Float[Array, "g i k"]:

@@ -189,9 +189,9 @@ class OnePassSGD(System):
     def validate(self, *, compared: bool = False, realised: bool = False) -> None:
         spectra.validate(self.spectrum)
         for name, value, least in (
-            ("learning_rate", self.learning_rate, 0),
-            ("ridge", self.ridge, 0),
-            ("mixture.eigenvalues", self.eigenvalues, 0),
+            ("learning_rate", self.learning_rate, 0.0),
+            ("ridge", self.ridge, 0.0),
+            ("mixture.eigenvalues", self.eigenvalues, 0.0),
             ("theta", self.theta, -np.inf),
             ("loss", self.loss, -np.inf),
         ):
@@ -246,7 +246,7 @@ class OnePassSGD(System):
         return self._field(eigenvalues, spectrum.weights)
 
     def field_on(self, spectrum: Spectrum) -> BlockField:
-        """The right-hand side of the limit on the groups of another spectrum, for all components."""
+        """The right-hand side of the limit on the groups of another spectrum."""
         shape = (self.probabilities.shape[0], *spectrum.eigenvalues.shape)
         return self._field(jnp.broadcast_to(spectrum.eigenvalues, shape), spectrum.weights)
 
@@ -356,7 +356,7 @@ def _joint_columns(start: Any, target: Any, mixture: Mixture, spectrum: Spectrum
             )
         if not 1 <= start.students <= q:
             raise ValueError(f"students: {start.students}; allowed: 1 to {q}, the blocks' width")
-        return GramColumns(start.blocks, Layout(start.students, q - start.students))
+        return GramColumns(gram=start.blocks, layout=Layout(start.students, q - start.students))
     for name, value in (("target", target), ("mixture.means", mixture.means)):
         if isinstance(value, GramStart):
             raise TypeError(f"{name}: GramStart; allowed: GaussianStart, an array or None")

@@ -44,7 +44,7 @@ def quadrature_moments(
     """
     variables = law.dim + loss.noise.dim
 
-    def integrand(z: Float[Array, " v"]) -> tuple[Array, ...]:
+    def integrand(z: Float[Array, " v"]) -> PyTree[Array]:
         x, teacher = law.at(z[: law.dim])
         noise = loss.noise(z[law.dim :])
 
@@ -66,10 +66,8 @@ def quadrature_moments(
     value, g, stein, noise, theta_gradient = gaussian.expectation(
         integrand, variables, rule if rule is not None else loss.rule, dtype
     )
-    if loss.smooth:
-        stein = law.frame @ stein
-    else:
-        stein = gaussian.solve_transpose(law.factor, stein)
+    by_parts = not loss.smooth
+    stein = gaussian.solve_transpose(law.factor, stein) if by_parts else law.frame @ stein
     # H_1 is a mean of Hessians: what quadrature leaves of asymmetry is error.
     m = law.students
     own = (stein[:m] + stein[:m].T) / 2

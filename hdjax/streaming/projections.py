@@ -12,10 +12,9 @@ reach an excess risk of 1e-19 where [X | X*] stalls at 3e-6.  Everything is cova
 import dataclasses
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from hdjax import gaussian
 
@@ -132,4 +131,4 @@ class Moments(eqx.Module):
     gradient: Float[Array, " m"]
     stein: Float[Array, "n m"]
     noise: Float[Array, "m m"]
-    theta_gradient: jax.Array | dict | tuple | list | eqx.Module | None = None
+    theta_gradient: PyTree = None

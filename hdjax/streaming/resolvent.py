@@ -27,13 +27,13 @@ def contour(low: float, high: float, nodes: int = 64) -> Complex[np.ndarray, " n
 
 
 def contour_weights(low: float, high: float, nodes: int = 64) -> Complex[np.ndarray, " nodes"]:
-    """dz / (2 pi i) at the nodes of `contour`."""
+    """Dz / (2 pi i) at the nodes of `contour`."""
     z = contour(low, high, nodes)
     return (z - (low + high) / 2) / nodes
 
 
 @dataclasses.dataclass(frozen=True)
-class resolvent:  # noqa: N801
+class resolvent:
     """The statistic S(t, z) at given points z off the spectrum.
 
     Its value has shape (points, q, q, 2), real and imaginary parts last, for natural columns
@@ -51,8 +51,8 @@ class resolvent:  # noqa: N801
     def __call__(self, system: Any, summary: Any) -> Float[Array, "points q q 2"]:
         dtype = summary.blocks.dtype
         z = np.asarray(self.points)
-        gap_re = jnp.asarray(z.real, dtype)[:, None] - summary.eigenvalues[0][None]
-        gap_im = jnp.asarray(z.imag, dtype)[:, None]
+        gap_re = jnp.asarray(np.real(z), dtype)[:, None] - summary.eigenvalues[0][None]
+        gap_im = jnp.asarray(np.imag(z), dtype)[:, None]
         size = gap_re**2 + gap_im**2
         blocks = summary.natural
         parts = [

@@ -24,8 +24,8 @@ from hdjax.system import Simulator
 if TYPE_CHECKING:
     from hdjax.streaming.model import OnePassSGD
 
-# t d within this relative distance of an integer is that integer: 0.29 * 100 is 28.999999999999996.
-_ROUNDING = 1e-9
+# t d within rounding of an integer is that integer: 0.29 * 100 is 28.999999999999996.
+_ROUNDING = 8 * np.finfo(np.float64).eps
 
 
 class Direct(eqx.Module):
@@ -128,12 +128,12 @@ class DirectSimulator(Simulator):
         return GramSummary(blocks, theta, system.eigenvalues, system.layout)
 
     def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
-        """k = floor(t d), where t d within 1e-9 of an integer is that integer."""
+        """K = floor(t d), where t d within rounding of an integer is that integer."""
         steps = np.asarray(ts, np.float64) * coordinates(self.system.spectrum)
-        return np.floor(steps + _ROUNDING * np.maximum(steps, 1)).astype(np.int64)
+        return np.floor(steps * (1 + _ROUNDING)).astype(np.int64)
 
     def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
-        """t = k/d."""
+        """T = k/d."""
         return np.asarray(ticks, np.float64) / coordinates(self.system.spectrum)
 
     def bytes_per_run(self) -> int:
@@ -144,6 +144,4 @@ class DirectSimulator(Simulator):
         return int(samples + 8 * 4 * min(groups, d) * layout.width**2)
 
     def _cast(self, tree: Any) -> Any:
-        return jax.tree.map(
-            lambda x: x.astype(self.dtype) if eqx.is_inexact_array(x) else x, tree
-        )
+        return jax.tree.map(lambda x: x.astype(self.dtype) if eqx.is_inexact_array(x) else x, tree)

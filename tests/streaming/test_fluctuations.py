@@ -16,7 +16,7 @@ def two_groups(loss, rate, block, d=100, **options):
 
 
 def test_reference_of_least_squares():
-    """sqrt(d) std of the excess risk at t = 1 from a fixed start: .3201589864 (math, section 14)."""
+    """sqrt(d) std of the excess risk at t = 1 from a fixed start (math, section 14)."""
     # |X - X*|^2 is .7 and .3 in the two groups; X* = 0 leaves nothing else.
     blocks = np.zeros((2, 2, 2))
     blocks[:, 0, 0] = [0.7, 0.3]
@@ -44,13 +44,17 @@ def test_increment_covariance_is_that_of_one_step(loss):
     p = jnp.einsum("g,gab,rgb->rga", jnp.sqrt(lam), root, xi)
     r = p.sum(1)
     noise = jax.random.normal(key_b, (runs, loss.noise.dim))
-    grad = jax.vmap(
-        lambda r, n: loss.gradient(r[:1] + r[1:], r[1:], 0, loss.noise(n), None)[0][0]
-    )(r, noise)
+    grad = jax.vmap(lambda r, n: loss.gradient(r[:1] + r[1:], r[1:], 0, loss.noise(n), None)[0][0])(
+        r, noise
+    )
     e = jnp.array([1.0, 0.0])
     up = grad[:, None, None] * p
     xi = -1.1 * (up[..., None] * e[None, None, None] + e[None, None, :, None] * up[:, :, None])
-    xi = xi + (1.1**2 * (lam * w)[None] * grad[:, None] ** 2)[..., None, None] * jnp.outer(e, e)[None, None]
+    xi = (
+        xi
+        + (1.1**2 * (lam * w)[None] * grad[:, None] ** 2)[..., None, None]
+        * jnp.outer(e, e)[None, None]
+    )
     flat = np.asarray(xi.reshape(runs, -1))
     flat = flat - flat.mean(0)
     products = flat[:, :, None] * flat[:, None, :]
@@ -112,10 +116,10 @@ def test_many_groups_are_compressed_or_refused():
     start, target = GaussianStart(overlap=0.3), GaussianStart()
     model = OnePassSGD(hd.streaming.LeastSquares(sigma=0.3), spectrum, 0.4, start, target)
     result = hd.compare(model, [0.0, 1.0], key=jax.random.key(2), runs=1000, statistics=["risk"])
-    np.testing.assert_allclose(
-        result["risk_predicted_std"], result.std("risk"), rtol=0.08
+    np.testing.assert_allclose(result["risk_predicted_std"], result.std("risk"), rtol=0.08)
+    given = OnePassSGD(
+        hd.streaming.least_squares, spectrum, 0.4, np.ones(300) / 20, np.ones(300) / 30
     )
-    given = OnePassSGD(hd.streaming.least_squares, spectrum, 0.4, np.ones(300) / 20, np.ones(300) / 30)
     with pytest.raises(hd.NoFluctuationsError, match="300 groups"):
         hd.compare(given, [0.0, 1.0], key=jax.random.key(2), runs=2, fluctuations=True)
     quiet = hd.compare(given, [0.0, 1.0], key=jax.random.key(2), runs=2)

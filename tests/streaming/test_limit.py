@@ -146,7 +146,7 @@ def test_float32_reaches_tiny_risks():
 
 def test_resolvent_form():
     """The contour form of the ODE (section 2.4) gives the same blocks as the block form."""
-    loss, rate, risk, _ = REFERENCE["logistic"]
+    loss, rate, *_ = REFERENCE["logistic"]
     model = system(loss, rate)
     # Ellipse flattened to .3: nodes with Re z < 0 have growing modes that cancel analytically only.
     nodes = 64
@@ -158,7 +158,6 @@ def test_resolvent_form():
     blocks = model.start().blocks
     inverse = 1 / (z[:, None] - spectrum.eigenvalues[None].astype(complex))
     start = jnp.einsum("zg,gab->zab", inverse, blocks.astype(complex))
-    field = model.field()
     trace = inverse @ (spectrum.weights * spectrum.eigenvalues).astype(complex)
 
     def contour_velocity(t, s, args):
@@ -170,7 +169,9 @@ def test_resolvent_form():
         moved = jnp.einsum("zab,bm->zam", z[:, None, None] * s - gram[None], h)
         change = jnp.zeros_like(s).at[:, :, :1].add(-rate * moved)
         change = change + change.transpose(0, 2, 1)
-        return change.at[:, :1, :1].add(rate**2 * trace[:, None, None] * found.noise.astype(complex)[None])
+        return change.at[:, :1, :1].add(
+            rate**2 * trace[:, None, None] * found.noise.astype(complex)[None]
+        )
 
     # diffrax advises against complex states: carry real and imaginary parts.
     def real_velocity(t, y, args):
@@ -262,9 +263,7 @@ def test_compression_is_geometric():
 
 def test_critical_learning_rate():
     model = system(*REFERENCE["logistic"][:2])
-    np.testing.assert_allclose(
-        hd.streaming.critical_learning_rate(model), 8.464319089, rtol=1e-8
-    )
+    np.testing.assert_allclose(hd.streaming.critical_learning_rate(model), 8.464319089, rtol=1e-8)
     quiet = system(hd.streaming.LeastSquares(), 1.0)
     trace = float(quiet.spectrum.trace)
     np.testing.assert_allclose(hd.streaming.critical_learning_rate(quiet), 2 / trace, rtol=1e-12)
@@ -280,6 +279,4 @@ def test_critical_rate_of_the_slides(exponent):
         hd.streaming.GaussianStart(scale=2.0),
         hd.streaming.GaussianStart(),
     )
-    np.testing.assert_allclose(
-        hd.streaming.critical_learning_rate(model), 11.445034, rtol=1e-7
-    )
+    np.testing.assert_allclose(hd.streaming.critical_learning_rate(model), 11.445034, rtol=1e-7)

@@ -157,7 +157,9 @@ def test_large_logits():
     from scipy.integrate import quad
     from scipy.special import expit
 
-    found = moments(hd.streaming.Logistic(), Projections.natural(jnp.diag(jnp.array([900.0, 1.0])), 1), 0, None)
+    found = moments(
+        hd.streaming.Logistic(), Projections.natural(jnp.diag(jnp.array([900.0, 1.0])), 1), 0, None
+    )
     exact = quad(
         lambda w: expit(30 * w) * expit(-30 * w) * np.exp(-w * w / 2) / np.sqrt(2 * np.pi),
         -2,

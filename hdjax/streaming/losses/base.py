@@ -18,8 +18,10 @@ from jaxtyping import Array, Float, PyTree
 
 from hdjax.gaussian import Rule
 from hdjax.streaming.projections import Moments, Projections
+from hdjax.system import is_concrete
 
-Sample = tuple[Float[Array, " m"], Float[Array, " s"], Any, Float[Array, " k"], PyTree]
+# A scalar leaf, NumPy until a system casts it to its own precision; see `leaf`.
+Number = Any
 
 
 class Noise(eqx.Module):
@@ -49,7 +51,7 @@ class NoNoise(Noise):
 class GaussianNoise(Noise):
     """Independent N(0, sigma^2) in each of `dim` entries."""
 
-    sigma: Float[Array, ""]
+    sigma: Number
     entries: int = eqx.field(static=True, default=1)
 
     @property
@@ -94,7 +96,7 @@ class Loss(eqx.Module):
     ) -> Float[Array, ""]:
         """The loss of one sample."""
 
-    def check(self, students: int, teachers: int) -> None:  # noqa: B027
+    def check(self, students: int, teachers: int) -> None:
         """Raise ValueError where the loss does not fit that many columns."""
 
     def gradient(
@@ -134,7 +136,7 @@ class FunctionLoss(Loss):
         >>> loss = FunctionLoss(cauchy)
     """
 
-    function: Callable
+    function: Any
     noise: Noise
     smooth: bool = eqx.field(static=True)
     rule: Rule | None = eqx.field(static=True)
@@ -167,7 +169,7 @@ class FunctionLoss(Loss):
         return self.function(x, teacher, component, noise, theta)
 
 
-def leaf(value: Any) -> np.ndarray | Array:
+def leaf(value: Any) -> Any:
     """A number as an array leaf that takes the precision of whoever uses it.
 
     NumPy scalars keep a loss made at import time free of the precision that happened to be set
@@ -178,7 +180,7 @@ def leaf(value: Any) -> np.ndarray | Array:
 
 def check_positive(name: str, value: Any, *, strict: bool) -> None:
     """Raise ValueError where a concrete `value` is negative (or zero, if strict) or not finite."""
-    if isinstance(value, jax.core.Tracer):
+    if not is_concrete(value):
         return
     array = np.asarray(value)
     wrong = ~np.isfinite(array) | (array <= 0 if strict else array < 0)

@@ -15,6 +15,7 @@ from hdjax.streaming.losses.base import (
     ClosedFormLoss,
     GaussianNoise,
     Noise,
+    Number,
     check_positive,
     leaf,
     zero_gradient,
@@ -35,8 +36,8 @@ class LeastSquares(ClosedFormLoss):
         >>> loss = LeastSquares(sigma=0.5)
     """
 
-    sigma: Float[Array, ""]
-    scale: Float[Array, ""]
+    sigma: Number
+    scale: Number
     columns: int = eqx.field(static=True)
     rule: Rule | None = eqx.field(static=True, default=None)
 

@@ -10,11 +10,12 @@ One-dimensional means use the trapezoid rule, which stays accurate for large log
 """
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from hdjax import gaussian
@@ -22,16 +23,15 @@ from hdjax.gaussian import Rule
 from hdjax.streaming.losses.base import (
     ClosedFormLoss,
     Loss,
-    NoNoise,
     Noise,
+    NoNoise,
     UniformNoise,
     check_columns,
     leaf,
     zero_gradient,
 )
 from hdjax.streaming.projections import Moments, Projections
-
-Labels = Literal["soft", "sampled", "hard"]
+from hdjax.system import is_concrete
 
 
 def _cross_entropy(logit: Float[Array, ""], label: Any) -> Float[Array, ""]:
@@ -50,10 +50,10 @@ class Logistic(ClosedFormLoss):
         >>> loss = Logistic(labels="sampled")
     """
 
-    labels: Labels = eqx.field(static=True)
+    labels: str = eqx.field(static=True)
     rule: Rule | None = eqx.field(static=True)
 
-    def __init__(self, labels: Labels = "soft", rule: Rule | None = None):
+    def __init__(self, labels: str = "soft", rule: Rule | None = None):
         if labels not in ("soft", "sampled", "hard"):
             raise ValueError(f"labels: {labels!r}; allowed: 'soft', 'sampled', 'hard'")
         self.labels, self.rule = labels, rule
@@ -143,14 +143,13 @@ class ComponentLogistic(Loss):
         >>> loss = ComponentLogistic([0.0, 1.0])
     """
 
-    labels: Float[Array, " components"]
+    labels: Float[Array, " components"] | Float[np.ndarray, " components"]
     rule: Rule | None = eqx.field(static=True, default=None)
 
     def __init__(self, labels: Any):
         self.labels = leaf(labels)
         self.rule = None
-        values = None if isinstance(labels, jax.core.Tracer) else self.labels
-        if values is not None and not bool(((values == 0) | (values == 1)).all()):
+        if is_concrete(self.labels) and not np.isin(np.asarray(self.labels), (0, 1)).all():
             raise ValueError(f"labels: {labels}; allowed: 0 or 1 for each component")
 
     @property

@@ -22,8 +22,9 @@ from hdjax import gaussian
 from hdjax.gaussian import Rule
 from hdjax.streaming.losses.base import (
     ClosedFormLoss,
-    NoNoise,
     Noise,
+    NoNoise,
+    Number,
     check_columns,
     check_positive,
     leaf,
@@ -39,7 +40,7 @@ class PhaseRetrieval(ClosedFormLoss):
         >>> loss = PhaseRetrieval(scale=0.25)
     """
 
-    scale: Float[Array, ""]
+    scale: Number
     rule: Rule | None = eqx.field(static=True, default=None)
 
     def __init__(self, scale: Any = 1.0):
@@ -98,7 +99,7 @@ class LipschitzPhaseRetrieval(ClosedFormLoss):
         >>> loss = LipschitzPhaseRetrieval()
     """
 
-    scale: Float[Array, ""]
+    scale: Number
     rule: Rule | None = eqx.field(static=True, default=None)
 
     def __init__(self, scale: Any = 1.0):
@@ -137,9 +138,7 @@ class LipschitzPhaseRetrieval(ClosedFormLoss):
         risk = jnp.maximum(error[0, 0] - 4 / math.pi * (root - overlap * angle), 0)
         # H_1 grows like Q^{-1/2} at Q -> 0, where it multiplies a block of order Q: drop it at 0.
         positive = student > 0
-        h_student = jnp.where(
-            positive, 2 - 4 / math.pi * root / jnp.where(positive, student, 1), 0
-        )
+        h_student = jnp.where(positive, 2 - 4 / math.pi * root / jnp.where(positive, student, 1), 0)
         h_teacher = -4 / math.pi * (math.pi / 2 - angle)
         return Moments(
             risk=self.scale * risk,

@@ -14,8 +14,8 @@ from jaxtyping import Array, Float
 def factor(covariance: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """The lower-triangular L with L L^T = B, with zero columns where B is singular.
 
-    Pivot k counts as zero up to n eps B_kk, the rounding error that it carries; the rule does not
-    depend on the scales of the variables, so a variance that decays to 1e-30 keeps its digits. An
+    Pivot k counts as zero up to 4 n eps B_kk, about the rounding error that it carries. This does
+    not depend on the scales of the variables: a variance that decays to 1e-30 keeps its digits. An
     entry larger than positive semidefiniteness allows (the error of an integrator, for small
     variances) is cut down to what it allows. NaN stays NaN.
 
@@ -36,16 +36,15 @@ def factor(covariance: Float[Array, "n n"]) -> Float[Array, "n n"]:
     rounding = n * jnp.finfo(covariance.dtype).eps * jnp.diagonal(covariance)
     rest, columns = covariance, []
     for k in range(n):
-        pivot = rest[k, k]
-        singular = pivot <= rounding[k]
+        pivot, variance = rest[k, k], jnp.diagonal(rest)
+        singular = pivot <= 4 * rounding[k]
         root = jnp.sqrt(jnp.where(singular, 1, pivot))
         below = rest[:, k] / root
         # |L_jk|^2 <= rest_jj for every positive semidefinite matrix.
-        variance = jnp.diagonal(rest)
-        bound = jnp.copysign(safe_sqrt(variance), below)
-        below = jnp.where(below**2 > variance + 8 * rounding, bound, below)
-        below = jnp.where(jnp.arange(n) > k, below, 0).at[k].set(root)
-        column = jnp.where(singular, 0, below)
+        excess = below**2 > variance + rounding
+        below = jnp.where(excess, jnp.copysign(safe_sqrt(variance), below), below)
+        column = jnp.where(jnp.arange(n) > k, below, 0).at[k].set(root)
+        column = jnp.where(singular, 0, column)
         columns.append(column)
         rest = rest - column[:, None] * column[None, :]
     return jnp.stack(columns, axis=1)

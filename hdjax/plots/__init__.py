@@ -1,0 +1,85 @@
+"""Figures of results, from the dataset alone; functions return `Axes` and show or save nothing.
+
+Colours are Okabe and Ito's, safe for colour-blind readers; blue is what was simulated, black and
+dashed what the theory says.  Runs that diverged are counted in the legend, not drawn.
+"""
+
+import difflib
+import json
+import math
+from typing import Any
+
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hdjax.plots import _curves, _scaling, _sweep
+from hdjax.plots._style import PANEL
+
+__all__ = ["plot", "plot_all"]
+
+
+def plot(ds: xr.Dataset, statistic: str, ax: Axes | None = None, **options: Any) -> Axes:
+    """Draw one statistic of a result.
+
+    Simulations and comparisons: the band of 5 to 95 % of the runs, some single runs, their mean,
+    the limit (or the limits from each run's realised start, with their median) and, where theory
+    predicts the spread, the predicted 5 to 95 %.  Scalings: the error against d with the fitted
+    power.  Sweeps: lines over one axis, a heat map over two.
+
+    Args:
+        ds: a result's dataset.
+        statistic: its name.
+        ax: where to draw; None makes a figure (`ax.figure`).
+        **options: for curves `index` (an entry of a vector or matrix; default: the first few),
+            `runs` (how many single runs, 12), `band` ("quantile" or "std"), `xscale` and `yscale`
+            ("linear" or "log"; default: what suits the data).  For sweeps `value` ("mean",
+            "limit", "std" or "sup_error"), `time` (default: the last), `select` ({axis: value};
+            with all axes selected, curves are drawn) and `index`.
+
+    Raises:
+        ValueError: an unknown statistic, index, axis or value.
+
+    Example:
+        >>> ax = plot(result.data, "risk")  # doctest: +SKIP
+        >>> ax.figure.savefig("risk.png")  # doctest: +SKIP
+    """
+    names = json.loads(ds.attrs["statistics"])
+    if statistic not in names:
+        near = difflib.get_close_matches(statistic, names, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"statistic: {statistic!r}; {hint}allowed: {', '.join(names)}")
+    if ax is None:
+        ax = Figure(figsize=(1.3 * PANEL[0], 1.3 * PANEL[1]), layout="constrained").subplots()
+    draw = {"scaling": _scaling.draw, "sweep": _sweep.draw}.get(ds.attrs["kind"], _curves.draw)
+    draw(ds, statistic, ax, **options)
+    return ax
+
+
+def plot_all(ds: xr.Dataset, **options: Any) -> Figure:
+    """A figure with a panel for each scalar statistic (for each statistic, if none is scalar).
+
+    Args:
+        ds: a result's dataset.
+        **options: as for `plot`.
+
+    Example:
+        >>> plot_all(result.data).savefig("figure.png")  # doctest: +SKIP
+    """
+    names = json.loads(ds.attrs["statistics"])
+    chosen = [name for name in names if _is_scalar(ds, name)] or names
+    columns = min(len(chosen), 3 if len(chosen) != 4 else 2)
+    rows = math.ceil(len(chosen) / columns)
+    size = (PANEL[0] * max(columns, 1.3), PANEL[1] * max(rows, 1.3 if columns == 1 else 1))
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for name, ax in zip(chosen, panels, strict=False):
+        plot(ds, name, ax, **options)
+    for ax in panels[len(chosen) :]:
+        ax.remove()
+    return figure
+
+
+def _is_scalar(ds: xr.Dataset, name: str) -> bool:
+    variable = next(f"{name}{part}" for part in ("", "_limit", "_median") if f"{name}{part}" in ds)
+    return not any(str(dim).startswith(f"{name}_") for dim in ds[variable].dims)

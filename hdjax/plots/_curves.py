@@ -1,0 +1,220 @@
+"""Statistics against time: runs, their mean and band, the limit and the predicted band."""
+
+import dataclasses
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+
+from hdjax.plots._style import (
+    BLACK,
+    BLUE,
+    CYCLE,
+    ORANGE,
+    dress,
+    is_log_spaced,
+    legend,
+    spans_decades,
+)
+
+# The standard normal quantile of 95 %: predicted bands hold as much as the runs' band.
+_Z95 = 1.6449
+_FEW = 6
+Band = Literal["quantile", "std"]
+Index = int | tuple[int, ...] | None
+
+
+@dataclasses.dataclass
+class _Curves:
+    """What is drawn of one entry of a statistic; None where there is nothing."""
+
+    label: str
+    count: int = 0
+    runs: np.ndarray | None = None
+    mean: np.ndarray | None = None
+    low: np.ndarray | None = None
+    high: np.ndarray | None = None
+    limits: np.ndarray | None = None
+    limit: np.ndarray | None = None
+    predicted: np.ndarray | None = None
+
+    def values(self) -> list[np.ndarray]:
+        """The curves that decide about the scale."""
+        return [part for part in (self.mean, self.low, self.limit) if part is not None]
+
+
+def draw(
+    ds: xr.Dataset,
+    statistic: str,
+    ax: Axes,
+    *,
+    index: Index = None,
+    runs: int = 12,
+    band: Band = "quantile",
+    xscale: str | None = None,
+    yscale: str | None = None,
+) -> None:
+    """Draw `statistic` over time into `ax`."""
+    if band not in ("quantile", "std"):
+        raise ValueError(f"band: {band!r}; allowed: 'quantile', 'std'")
+    base = ds[statistic] if statistic in ds else ds[f"{statistic}_limit"]
+    entries, total = _entries(base, statistic, index)
+    alive, notes = _divergence(ds)
+    if len(entries) < total:
+        notes = [f"the first {len(entries)} of {total} entries", *notes]
+    time = ds["time"].values
+    curves = [_collect(ds, statistic, entry, alive, band) for entry in entries]
+    drawn = [value for part in curves for value in part.values()]
+
+    xscale = xscale or ("log" if is_log_spaced(time) else "linear")
+    yscale = yscale or ("log" if spans_decades(*drawn) else "linear")
+    for position, part in enumerate(curves):
+        alone = len(curves) == 1
+        _draw_entry(ax, time, part, runs, None if alone else CYCLE[position % len(CYCLE)], band)
+    ax.set_xscale(xscale)
+    ax.set_yscale(yscale)
+    if yscale == "log":
+        positive = np.concatenate([v[np.isfinite(v) & (v > 0)] for v in drawn] or [np.ones(1)])
+        if positive.size:
+            ax.set_ylim(positive.min() / 1.6, positive.max() * 1.6)
+    if xscale == "linear" and time.size > 1:
+        ax.set_xlim(time[0], time[-1])
+    label = base.attrs.get("long_name", statistic)
+    if len(curves) == 1 and curves[0].label:
+        label = f"{label} {curves[0].label}"
+    dress(ax, ds.attrs.get("time_label", "time"), label)
+    legend(ax, notes)
+
+
+def _entries(base: xr.DataArray, statistic: str, index: Index) -> tuple[list[tuple[int, ...]], int]:
+    """Which entries of the statistic to draw, and how many there are."""
+    shape = tuple(size for dim, size in base.sizes.items() if str(dim).startswith(f"{statistic}_"))
+    if index is not None:
+        chosen = (index,) if isinstance(index, int) else tuple(index)
+        fits = len(chosen) == len(shape) and all(
+            -size <= i < size for i, size in zip(chosen, shape, strict=True)
+        )
+        if not fits:
+            raise ValueError(f"index: {index}; allowed: an entry of shape {shape}")
+        return [tuple(i % size for i, size in zip(chosen, shape, strict=True))], 1
+    entries = [tuple(int(i) for i in entry) for entry in np.ndindex(*shape)]
+    values = base.values
+    symmetric = len(shape) == 2 and shape[0] == shape[1]
+    if symmetric and np.allclose(values, values.swapaxes(-1, -2), rtol=1e-4, equal_nan=True):
+        entries = [entry for entry in entries if entry[0] <= entry[1]]
+    return entries[:_FEW], len(entries)
+
+
+def _divergence(ds: xr.Dataset) -> tuple[np.ndarray | None, list[str]]:
+    """Which kept runs stayed finite, and what to say of the others."""
+    notes = []
+    if "limit_diverged_at" in ds:
+        stopped = ds["limit_diverged_at"].values
+        if np.isfinite(stopped).any():
+            notes.append(f"limit diverged at t = {np.nanmin(stopped):.4g}")
+    if "diverged_at" not in ds:
+        return None, notes
+    at = ds["diverged_at"].values
+    alive = ~np.isfinite(at)
+    if not alive.all():
+        bad = at.size - alive.sum()
+        first = np.nanmin(at)
+        notes.append(f"{bad} of {at.size} runs diverged from t = {first:.4g} on (not drawn)")
+    if ds.attrs.get("interrupted"):
+        notes.append("interrupted")
+    return alive, notes
+
+
+def _collect(
+    ds: xr.Dataset, name: str, entry: tuple[int, ...], alive: np.ndarray | None, band: Band
+) -> _Curves:
+    def get(variable: str) -> np.ndarray | None:
+        if variable not in ds:
+            return None
+        values = ds[variable]
+        return values.isel({f"{name}_{axis}": i for axis, i in enumerate(entry)}).values
+
+    curves = _Curves(str(list(entry)) if entry else "")
+    if alive is not None and alive.any():
+        # Stored moments are over all runs, of which curves may be a part.
+        curves.count = ds.attrs["runs"] if alive.all() else int(alive.sum())
+        _collect_runs(curves, get, name, alive, band)
+    limit = get(f"{name}_limit")
+    if limit is not None and ds[f"{name}_limit"].dims[0] == "run":
+        kept = limit if alive is None else limit[alive]
+        curves.limits = kept
+        curves.limit = _finite_median(kept)
+    elif limit is not None:
+        curves.limit = limit
+        curves.predicted = get(f"{name}_predicted_std")
+    return curves
+
+
+def _collect_runs(curves: _Curves, get: Any, name: str, alive: np.ndarray, band: Band) -> None:
+    curves.runs = get(name)[alive]
+    if alive.all():
+        curves.mean, spread = get(f"{name}_mean"), get(f"{name}_std")
+        quantiles = get(f"{name}_quantile")
+        curves.low, curves.high = quantiles[0], quantiles[-1]
+    else:
+        # Stored moments hold what diverging runs did before they stopped: leave that out.
+        curves.mean = curves.runs.mean(axis=0)
+        spread = curves.runs.std(axis=0, ddof=1) if len(curves.runs) > 1 else 0 * curves.mean
+        curves.low, curves.high = np.quantile(curves.runs, [0.05, 0.95], axis=0)
+    if band == "std":
+        curves.low, curves.high = curves.mean - spread, curves.mean + spread
+
+
+def _finite_median(values: np.ndarray) -> np.ndarray:
+    some = np.isfinite(values).any(axis=0)
+    return np.where(some, np.nanmedian(np.where(some, values, 0.0), axis=0), np.nan)
+
+
+def _draw_entry(
+    ax: Axes,
+    time: np.ndarray,
+    curves: _Curves,
+    runs: int,
+    colour: str | None,
+    band: Band,
+) -> None:
+    """One entry; with a `colour` of its own it is one of several, and the legend names it."""
+    alone = colour is None
+    main, theory = (BLUE, BLACK) if colour is None else (colour, colour)
+
+    def label(text: str) -> str | None:
+        return text if alone else None
+
+    if curves.mean is not None and curves.runs is not None:
+        shown = min(runs, len(curves.runs))
+        if shown and alone:
+            ax.plot(time, curves.runs[:shown].T, color=main, alpha=0.25, linewidth=0.6)
+        what = "5–95 % of the runs" if band == "quantile" else "mean ± standard deviation"
+        ax.fill_between(
+            time, curves.low, curves.high, color=main, alpha=0.2, linewidth=0, label=label(what)
+        )
+        count = (
+            len(curves.runs) if "note" not in ds.attrs or not ds.attrs["note"] else ds.attrs["runs"]
+        )
+        name = label(f"mean of {count} runs") or curves.label
+        ax.plot(time, curves.mean, color=main, linewidth=2.2, label=name)
+    if curves.limits is not None:
+        shown = min(runs, len(curves.limits))
+        ax.plot(time, curves.limits[:shown].T, color=theory, alpha=0.35, linewidth=0.6, ls="--")
+    if curves.limit is not None:
+        name = "limit" if curves.limits is None else "limits from the runs' starts, median"
+        ax.plot(
+            time,
+            curves.limit,
+            color=theory,
+            linewidth=1.3,
+            linestyle="--",
+            label=label(name) or (curves.label if curves.mean is None else None),
+        )
+    if curves.predicted is not None and curves.limit is not None:
+        edge = _Z95 * curves.predicted
+        tint = ORANGE if alone else theory
+        style: dict[str, Any] = {"color": tint, "linewidth": 1.2, "linestyle": ":"}
+        ax.plot(time, curves.limit + edge, label=label("predicted 5–95 %"), **style)
+        ax.plot(time, curves.limit - edge, **style)

@@ -1,0 +1,67 @@
+"""Colours, scales and the dress of axes."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter
+
+# Okabe and Ito's palette (2008), without its yellow, which is faint on white.
+BLACK = "#000000"
+BLUE = "#0072B2"
+VERMILLION = "#D55E00"
+GREEN = "#009E73"
+PURPLE = "#CC79A7"
+ORANGE = "#E69F00"
+SKY = "#56B4E9"
+CYCLE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
+
+# Inches of one panel of a figure with several.
+PANEL = (4.4, 3.3)
+# A quantity that spans more decades than this is drawn on a logarithmic axis.
+_DECADES = 1.5
+_FONT = {"label": 10, "tick": 9, "legend": 8}
+
+
+def spans_decades(*values: Any) -> bool:
+    """Whether all finite values are positive and spread over more than 1.5 decades."""
+    joined = np.concatenate([np.ravel(value) for value in values] or [np.zeros(0)])
+    joined = joined[np.isfinite(joined)]
+    return bool(
+        joined.size and joined.min() > 0 and np.log10(joined.max() / joined.min()) > _DECADES
+    )
+
+
+def is_log_spaced(values: np.ndarray) -> bool:
+    """Whether a grid (of times, after a possible 0, or of parameters) grows geometrically."""
+    positive = np.asarray(values, float)
+    positive = positive[1:] if positive.size and positive[0] == 0 else positive
+    if positive.size < 3 or not spans_decades(positive):
+        return False
+    steps, ratios = np.abs(np.diff(positive)), np.abs(np.diff(np.log(positive)))
+    return bool(ratios.std() / ratios.mean() < steps.std() / steps.mean())
+
+
+def dress(ax: Axes, xlabel: str, ylabel: str) -> None:
+    """Labels, ticks, a faint grid, and no box."""
+    ax.set_xlabel(xlabel, fontsize=_FONT["label"])
+    ax.set_ylabel(ylabel, fontsize=_FONT["label"])
+    ax.tick_params(labelsize=_FONT["tick"])
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(True, color="0.92", linewidth=0.8)
+    ax.set_axisbelow(True)
+
+
+def label_few_ticks(axis: Any, values: np.ndarray) -> None:
+    """Ticks at the values themselves, for a short list."""
+    axis.set_ticks(list(values), labels=[f"{value:g}" for value in values])
+    axis.set_minor_formatter(NullFormatter())
+
+
+def legend(ax: Axes, notes: list[str]) -> None:
+    """The legend of what is drawn, and `notes` as lines of their own."""
+    handles, labels = ax.get_legend_handles_labels()
+    handles = [*handles, *[Line2D([], [], linestyle="none") for _ in notes]]
+    if handles:
+        ax.legend(handles, [*labels, *notes], fontsize=_FONT["legend"], frameon=False)

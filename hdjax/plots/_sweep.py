@@ -1,0 +1,189 @@
+"""Sweeps: lines over one axis, a heat map over two."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
+
+from hdjax.plots import _curves
+from hdjax.plots._style import (
+    BLACK,
+    BLUE,
+    dress,
+    is_log_spaced,
+    label_few_ticks,
+    legend,
+    spans_decades,
+)
+
+_VALUES = ("mean", "limit", "std", "sup_error")
+
+
+def draw(
+    ds: xr.Dataset,
+    statistic: str,
+    ax: Axes,
+    *,
+    value: str | None = None,
+    time: float | None = None,
+    select: Mapping[str, Any] | None = None,
+    index: _curves.Index = None,
+    **options: Any,
+) -> None:
+    """Draw a statistic at one time over the axes that are not selected."""
+    ds = _selected(ds, select or {})
+    axes = [axis for axis in json.loads(ds.attrs["axes"]) if axis in ds.dims]
+    if not axes:
+        _curves.draw(ds, statistic, ax, index=index, **options)
+        return
+    if options:
+        raise ValueError(f"{', '.join(options)}: allowed for curves, with every axis selected")
+    if len(axes) > 2:
+        raise ValueError(
+            f"select: axes {', '.join(axes)} are left; allowed: at most two, select the others"
+        )
+    value = value or ("mean" if f"{statistic}_mean" in ds else "limit")
+    if value not in _VALUES:
+        raise ValueError(f"value: {value!r}; allowed: {', '.join(_VALUES)}")
+    ds = _at(_entry(ds, statistic, index), time)
+    (_lines if len(axes) == 1 else _heat_map)(ds, statistic, axes, value, ax)
+
+
+def _selected(ds: xr.Dataset, select: Mapping[str, Any]) -> xr.Dataset:
+    axes = json.loads(ds.attrs["axes"])
+    for axis, value in select.items():
+        if axis not in axes:
+            raise ValueError(f"select: {axis!r}; allowed: {', '.join(axes)}")
+        values = ds[axis].values
+        near = values == value
+        if values.dtype.kind in "iuf" and isinstance(value, int | float):
+            near = np.isclose(values, value, rtol=1e-9, atol=0)
+        if not near.any():
+            listed = ", ".join(str(v) for v in values)
+            raise ValueError(f"select: {axis} = {value!r}; allowed: {listed}")
+        ds = ds.isel({axis: int(np.argmax(near))})
+    return ds
+
+
+def _entry(ds: xr.Dataset, statistic: str, index: _curves.Index) -> xr.Dataset:
+    dims = [dim for dim in ds.dims if str(dim).startswith(f"{statistic}_")]
+    if not dims:
+        return ds
+    chosen = (index,) if isinstance(index, int) else index
+    shape = tuple(ds.sizes[dim] for dim in dims)
+    if chosen is None or len(chosen) != len(dims):
+        raise ValueError(f"index: {index}; allowed: an entry of shape {shape}")
+    return ds.isel(dict(zip(dims, chosen, strict=True)))
+
+
+def _at(ds: xr.Dataset, time: float | None) -> xr.Dataset:
+    """One record, the nearest to `time`."""
+    times = ds["time"].values
+    if time is not None and not times[0] <= time <= times[-1]:
+        raise ValueError(f"time: {time}; allowed: {times[0]:g} to {times[-1]:g}")
+    return ds.isel(time=-1 if time is None else int(np.argmin(np.abs(times - time))))
+
+
+def _value(ds: xr.Dataset, statistic: str, value: str) -> xr.DataArray:
+    """A number for each point, NaN where no run stayed finite."""
+    name = f"{statistic}_{value}"
+    if name not in ds:
+        raise ValueError(f"value: {value!r}; the result has no {name}")
+    data = ds[name]
+    if "run" in data.dims:
+        good = data.notnull().any("run")
+        data = data.where(good, 0.0).median("run").where(good)
+    return data
+
+
+def _label(ds: xr.Dataset, statistic: str, value: str) -> str:
+    name = ds[f"{statistic}_{value}"].attrs.get("long_name", statistic)
+    if value == "sup_error":
+        return f"median of sup over t of |run − limit|, {name}"
+    prefix = {"mean": "", "limit": "limit of ", "std": "standard deviation of "}[value]
+    return f"{prefix}{name} at t = {float(ds['time']):.4g}"
+
+
+def _positions(values: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Where the grid points stand on an axis, and whether it is one of numbers."""
+    if values.dtype.kind in "iuf":
+        return values.astype(float), True
+    return np.arange(len(values), dtype=float), False
+
+
+def _ticks(ax: Axes, which: str, values: np.ndarray, numeric: bool) -> None:
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    if numeric and is_log_spaced(values):
+        getattr(ax, f"set_{which}scale")("log")
+    if not numeric:
+        axis.set_ticks(range(len(values)), labels=[str(value) for value in values])
+    elif len(values) <= 7:
+        label_few_ticks(axis, values)
+
+
+def _lines(ds: xr.Dataset, statistic: str, axes: list[str], value: str, ax: Axes) -> None:
+    (axis,) = axes
+    values = ds[axis].values
+    x, numeric = _positions(values)
+    centre = _value(ds, statistic, value).values
+    names = {"sup_error": "median over the runs", "limit": "limit"}
+    name = names.get(value, f"{value} of {ds.attrs['runs']} runs")
+    colour = BLACK if value == "limit" else BLUE
+    joined = "-" if numeric else "none"
+    ax.plot(x, centre, color=colour, linestyle=joined, marker="o", markersize=4, label=name)
+    drawn = [centre]
+    if value == "mean":
+        low, high = (
+            ds[f"{statistic}_quantile"].isel(quantile=[0, -1]).transpose("quantile", ...).values
+        )
+        ax.fill_between(
+            x, low, high, color=BLUE, alpha=0.2, linewidth=0, label="5–95 % of the runs"
+        )
+        drawn.append(low)
+        if f"{statistic}_limit" in ds:
+            limit = _value(ds, statistic, "limit").values
+            ax.plot(x, limit, color=BLACK, ls="--", marker="x", markersize=4, lw=1.3, label="limit")
+            drawn.append(limit)
+    if spans_decades(*drawn):
+        ax.set_yscale("log")
+    _ticks(ax, "x", values, numeric)
+    dress(ax, axis.replace("_", " "), _label(ds, statistic, value))
+    missing = [str(v) for v, c in zip(values, centre, strict=True) if not np.isfinite(c)]
+    legend(ax, [f"diverged at {axis} = {', '.join(missing)}"] if missing else [])
+
+
+def _heat_map(ds: xr.Dataset, statistic: str, axes: list[str], value: str, ax: Axes) -> None:
+    down, across = axes
+    data = _value(ds, statistic, value).transpose(down, across).values
+    norm = LogNorm() if spans_decades(data) else Normalize()
+    edges = []
+    for axis in (across, down):
+        position, numeric = _positions(ds[axis].values)
+        edges.append(_edges(position, numeric and is_log_spaced(position)))
+    mesh = ax.pcolormesh(*edges, np.ma.masked_invalid(data), cmap="cividis", norm=norm)
+    figure = ax.get_figure(root=True)
+    bar = figure.colorbar(mesh, ax=ax)
+    bar.set_label(_label(ds, statistic, value), fontsize=9)
+    bar.ax.tick_params(labelsize=8)
+    for which, axis in (("x", across), ("y", down)):
+        values = ds[axis].values
+        _ticks(ax, which, values, values.dtype.kind in "iuf")
+    dress(ax, across.replace("_", " "), down.replace("_", " "))
+    ax.grid(False)
+    if not np.isfinite(data).all():
+        ax.patch.set(hatch="////", edgecolor="0.7", facecolor="0.95")
+        ax.set_title("hatched: diverged", fontsize=8, color="0.3")
+
+
+def _edges(centres: np.ndarray, logarithmic: bool) -> np.ndarray:
+    """Borders of the cells round increasing or decreasing centres."""
+    if len(centres) == 1:
+        return np.array([centres[0] - 0.5, centres[0] + 0.5])
+    points = np.log(centres) if logarithmic else centres
+    middle = (points[1:] + points[:-1]) / 2
+    edges = np.concatenate([[2 * points[0] - middle[0]], middle, [2 * points[-1] - middle[-1]]])
+    return np.exp(edges) if logarithmic else edges

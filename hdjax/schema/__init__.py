@@ -1,0 +1,34 @@
+"""What the config schemas of families share: strict tables, arrays from files, spectra, rates."""
+
+from hdjax.schema.arrays import ArrayField
+from hdjax.schema.schedules import Critical, ScheduleConfig
+from hdjax.schema.spectra import SpectrumConfig
+from hdjax.schema.tables import (
+    Call,
+    ConfigError,
+    Integer,
+    Kind,
+    NonNegative,
+    Positive,
+    PositiveInteger,
+    Strict,
+    read,
+    suggest,
+)
+
+__all__ = [
+    "ArrayField",
+    "Call",
+    "ConfigError",
+    "Critical",
+    "Integer",
+    "Kind",
+    "NonNegative",
+    "Positive",
+    "PositiveInteger",
+    "ScheduleConfig",
+    "SpectrumConfig",
+    "Strict",
+    "read",
+    "suggest",
+]

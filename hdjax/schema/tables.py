@@ -1,0 +1,191 @@
+"""Strict tables of a config, tables chosen by `kind`, and mistakes told one line each.
+
+Every table of a config is a `Strict` pydantic model: its unknown keys are refused, with the nearest
+valid name in the message.  `read` validates and says what is wrong in the user's terms.
+"""
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, TypeVar
+
+import pydantic
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from hdjax.schema.arrays import ARRAY_SCHEMA
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class ConfigError(ValueError):
+    """A mistake in a config; each line of the message names the key, its value and the remedy."""
+
+
+class Strict(BaseModel):
+    """A table of a config: keys that it does not know and values of other types are refused."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, arbitrary_types_allowed=True
+    )
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, data: Any) -> Any:
+        allowed = list(cls.model_fields)
+        unknown = [key for key in data if key not in allowed] if isinstance(data, dict) else []
+        if unknown:
+            context = {"keys": unknown, "allowed": allowed}
+            raise PydanticCustomError("unknown_keys", "unknown", context)
+        return data
+
+
+class Call(Strict):
+    """A table that stands for a call of `make`, with its fields (but `kind`) as arguments."""
+
+    make: ClassVar[Callable[..., Any]]
+
+    def build(self, *arguments: Any) -> Any:
+        """What the call returns, after positional `arguments`."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields if name != "kind"}
+        return type(self).make(*arguments, **fields)
+
+
+class Kind:
+    """Marks a union of tables that is chosen by `kind`: a bare string stands for `{ kind = ... }`.
+
+    Args:
+        default: the kind of a table that does not say.
+        array: the kind that holds an array in its field `values`: taken for a list, the name of an
+            array file, or a table with `file`.
+        number: the kind that holds a number in its field `value`: taken for a bare number.
+    """
+
+    def __init__(
+        self, default: str | None = None, array: str | None = None, number: str | None = None
+    ):
+        self.default, self.array, self.number = default, array, number
+
+    def expand(self, value: Any) -> Any:
+        """The value as a table with a `kind`."""
+        is_file = isinstance(value, str) and value.endswith((".npy", ".npz"))
+        is_file |= isinstance(value, dict) and "file" in value and "kind" not in value
+        if self.array and (is_file or isinstance(value, list)):
+            return {"kind": self.array, "values": value}
+        if self.number and isinstance(value, int | float):
+            return {"kind": self.number, "value": value}
+        if isinstance(value, str):
+            return {"kind": value}
+        if self.default and isinstance(value, dict) and "kind" not in value:
+            return {"kind": self.default, **value}
+        return value
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        return BeforeValidator(self.expand).__get_pydantic_core_schema__(source, handler)
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> Any:
+        table = handler(schema)
+        kinds = list(table.get("discriminator", {}).get("mapping", {})) or [self.default]
+        other: list[Any] = [{"type": "string", "enum": kinds}]
+        if self.array:
+            other.append(ARRAY_SCHEMA)
+        if self.number:
+            other.append({"type": "number"})
+        return {"anyOf": [table, *other]}
+
+
+def _integral(value: Any) -> Any:
+    """1e6 is an integer."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Integer = Annotated[int, BeforeValidator(_integral)]
+PositiveInteger = Annotated[int, Field(ge=1), BeforeValidator(_integral)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+def suggest(name: Any, allowed: Iterable[str]) -> str:
+    """The remedy for a wrong name: the nearest valid one, and all of them.
+
+    Example:
+        >>> suggest("rsik", ["risk", "distance"])
+        "did you mean 'risk'? allowed: risk, distance"
+    """
+    names = [str(valid) for valid in allowed]
+    near = difflib.get_close_matches(str(name), names, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{hint}allowed: {', '.join(names) or 'none'}"
+
+
+def read(
+    model: type[Model], data: Mapping[str, Any], directory: Path | str = ".", prefix: str = ""
+) -> Model:
+    """Validate `data`; array files are named relative to `directory`.
+
+    Args:
+        model: the table's schema.
+        data: the table.
+        directory: where array files are looked for.
+        prefix: where the table stands in the config, for the messages.
+
+    Raises:
+        ConfigError: one line for each mistake.
+
+    Example:
+        >>> class Point(Strict):
+        ...     x: float
+        >>> read(Point, {"x": 1.0}).x
+        1.0
+    """
+    try:
+        return model.model_validate(data, context={"directory": directory})
+    except pydantic.ValidationError as error:
+        lines = [line for found in error.errors() for line in _lines(found, data, prefix)]
+        raise ConfigError("\n".join(dict.fromkeys(lines))) from None
+
+
+def _lines(error: Any, data: Any, prefix: str) -> list[str]:
+    path = [part for part in [prefix] if part] + _path(error, data)
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "unknown_keys":
+        keys, allowed = context["keys"], context["allowed"]
+        return [f"{'.'.join([*path, key])}: unknown key; {suggest(key, allowed)}" for key in keys]
+    where, value = ".".join(path) or "config", _brief(error["input"])
+    match kind:
+        case "missing":
+            return [f"{where}: missing"]
+        case "union_tag_not_found":
+            return [f"{where}: {value}; allowed: a table with `kind`"]
+        case "union_tag_invalid":
+            tags = [tag.strip().strip("'") for tag in context["expected_tags"].split(",")]
+            return [f"{where}: {context['tag']!r}; {suggest(context['tag'], tags)}"]
+        case "literal_error":
+            words = context["expected"].replace(" or ", ", ").replace("'", "").split(", ")
+            return [f"{where}: {value}; {suggest(error['input'], words)}"]
+        case "value_error":
+            return [f"{where}: {context['error']}"]
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return [f"{where}: {value}; allowed: a table"]
+    rule = error["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+    return [f"{where}: {value}; allowed: {rule}"]
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _path(error: Any, data: Any) -> list[str]:
+    """Where the mistake is, in the user's terms: pydantic's path without the tags of unions."""
+    path: list[str] = []
+    for part in error["loc"]:
+        keys = (
+            data if isinstance(data, dict) else range(len(data)) if isinstance(data, list) else ()
+        )
+        if part in keys:
+            data = data[part]
+        elif not (error["type"] == "missing" and part == error["loc"][-1]):
+            continue
+        path.append(str(part))
+    return path

@@ -1,0 +1,305 @@
+"""Spectra to choose from, all scaled to tr K/d = 1 unless `normalise=False`.
+
+Those with one eigenvalue a coordinate keep a group for each of them, whatever their parameters, so
+that spectra of different parameters have equal shapes and stack into a sweep.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int
+
+from hdjax.spectra._checks import (
+    Numbers,
+    as_dimension,
+    as_float,
+    as_integer_dimension,
+    as_parameter,
+    check_eigenvalues,
+    check_multiplicities,
+)
+from hdjax.spectra._gauss import golub_welsch
+from hdjax.spectra.spectrum import Spectrum
+from hdjax.system import is_concrete
+
+
+def identity(d: ArrayLike) -> Spectrum:
+    """K = I: one group, whatever the dimension.
+
+    Args:
+        d: dimension, an integer or a scalar array.
+
+    Raises:
+        ValueError: d below 1.
+
+    Example:
+        >>> identity(10**9).eigenvalues.shape
+        (1,)
+    """
+    size, dimension = as_dimension(d)
+    one = jnp.ones(1, dimension.dtype)
+    return Spectrum(one, one, dimension, size=size)
+
+
+def power_law(d: int, exponent: Numbers, *, normalise: bool = True) -> Spectrum:
+    """lambda_i proportional to i^-exponent, i = 1, ..., d.
+
+    Args:
+        d: dimension, an integer.
+        exponent: any finite number.
+        normalise: scale to tr K/d = 1; otherwise lambda_1 = 1.
+
+    Raises:
+        ValueError: d below 1 or no integer, an exponent that is not finite.
+
+    Example:
+        >>> round(float(power_law(100, exponent=0.5).trace), 6)
+        1.0
+    """
+    size = as_integer_dimension(d)
+    exponent = as_parameter("exponent", exponent)
+    index = jnp.arange(1, size + 1, dtype=exponent.dtype)
+    return _coordinates(index**-exponent, normalise)
+
+
+def powers(d: int, exponent: Numbers, *, normalise: bool = True) -> Spectrum:
+    """lambda_i proportional to (i/d)^(2 exponent), i = 1, ..., d: K = diag(sigma_i^(2 exponent)).
+
+    Args:
+        d: dimension, an integer.
+        exponent: any finite number; 0 has equal eigenvalues, kept in d groups so that spectra of
+            different exponents stack.
+        normalise: scale to tr K/d = 1; otherwise lambda_d = 1.
+
+    Raises:
+        ValueError: d below 1 or no integer, an exponent that is not finite.
+
+    Example:
+        >>> powers(4, exponent=0.5, normalise=False).eigenvalues.tolist()
+        [0.25, 0.5, 0.75, 1.0]
+    """
+    size = as_integer_dimension(d)
+    exponent = as_parameter("exponent", exponent)
+    sigma = jnp.arange(1, size + 1, dtype=exponent.dtype) / size
+    return _coordinates(sigma ** (2 * exponent), normalise)
+
+
+def uniform(d: int, low: ArrayLike, high: ArrayLike, *, normalise: bool = True) -> Spectrum:
+    """Eigenvalues spread evenly over [low, high]: low + (high - low)(i - 1/2)/d.
+
+    Args:
+        d: dimension, an integer.
+        low: at least 0.
+        high: at least `low`.
+        normalise: scale to tr K/d = 1.
+
+    Raises:
+        ValueError: d below 1 or no integer, 0 <= low <= high violated.
+
+    Example:
+        >>> uniform(2, 0.0, 4.0, normalise=False).eigenvalues.tolist()
+        [1.0, 3.0]
+    """
+    size = as_integer_dimension(d)
+    low, high = as_parameter("low", low), as_parameter("high", high)
+    if is_concrete(low, high) and not 0 <= float(low) <= float(high):
+        raise ValueError(f"low, high: {float(low)}, {float(high)}; allowed: 0 <= low <= high")
+    return _coordinates(low + (high - low) * _quantile_levels(size), normalise)
+
+
+def explicit(
+    eigenvalues: Numbers,
+    multiplicities: Numbers | None = None,
+    *,
+    normalise: bool = True,
+) -> Spectrum:
+    """The eigenvalues of K as given.
+
+    Args:
+        eigenvalues: (g,) finite, at least 0.
+        multiplicities: (g,) positive integers, one for each eigenvalue. None: one each, in the
+            order of the coordinates; runs of equal neighbours then become one group (without
+            changing that order: sort them, where the order is free).
+        normalise: scale to tr K/d = 1.
+
+    Raises:
+        ValueError: negative or non-finite eigenvalues, multiplicities that are not positive
+            integers or as many as the eigenvalues.
+
+    Example:
+        >>> spectrum = explicit([0.5, 2.0], [60, 40], normalise=False)
+        >>> spectrum.size, round(float(spectrum.trace), 6)
+        (100, 1.1)
+    """
+    values = as_float(eigenvalues)
+    if values.ndim != 1 or values.shape[0] == 0:
+        raise ValueError(f"eigenvalues: shape {values.shape}; allowed: (g,) with g at least 1")
+    check_eigenvalues(values)
+    if multiplicities is None:
+        if is_concrete(values):
+            values, counts = _runs(np.asarray(values))
+        else:
+            counts = np.ones(values.shape[0], np.int64)
+    else:
+        counts = multiplicities
+    if np.shape(counts) != values.shape:
+        raise ValueError(
+            f"multiplicities: shape {np.shape(counts)}; allowed: {values.shape}, one for each "
+            "eigenvalue"
+        )
+    if is_concrete(counts):
+        size = sum(check_multiplicities(np.asarray(counts)).tolist())
+        dimension = as_float(size)
+        weights = as_float(np.asarray(counts, np.float64) / size)
+    else:
+        size, dimension = None, as_float(counts).sum()
+        weights = as_float(counts) / dimension
+    spectrum = Spectrum(as_float(values), weights, dimension, size=size)
+    return spectrum.normalised() if normalise else spectrum
+
+
+def marchenko_pastur(
+    d: ArrayLike, ratio: ArrayLike, *, points: int | None = None, normalise: bool = True
+) -> Spectrum:
+    """The Marchenko-Pastur law of A^T A / n, A (n, d) with independent standard entries.
+
+    Support [(1 - sqrt r)^2, (1 + sqrt r)^2] for r = d/n, and for r > 1 a mass 1 - 1/r at 0. Moments
+    1, 1 + r, 1 + 3r + r^2, ...
+
+    Args:
+        d: dimension; an array is allowed with `points`.
+        ratio: r = d/n > 0, the number of coordinates per sample.
+        points: None for the law's quantiles (i - 1/2)/d as eigenvalues of d coordinates, in
+            decreasing order; a number for its Gauss rule, which has no coordinates and is exact
+            for moments up to degree 2 points - 1.
+        normalise: scale to tr K/d = 1 (the Gauss rule is, in any case).
+
+    Raises:
+        ValueError: d or `points` below 1, a ratio that is not positive and finite.
+
+    Example:
+        >>> rule = marchenko_pastur(10**6, ratio=0.5, points=4)
+        >>> round(float(rule.moment(jnp.square)), 4)
+        1.5
+    """
+    ratio = as_parameter("ratio", ratio)
+    if is_concrete(ratio) and not float(ratio) > 0:
+        raise ValueError(f"ratio: {float(ratio)}; allowed: positive")
+    if points is None:
+        return _coordinates(_marchenko_pastur_quantiles(as_integer_dimension(d), ratio), normalise)
+    if points < 1:
+        raise ValueError(f"points: {points}; allowed: at least 1")
+    # The law is the free Poisson law, whose orthogonal polynomials have constant coefficients.
+    diagonal = jnp.full(points, 1 + ratio).at[0].set(1)
+    nodes, weights = golub_welsch(diagonal, jnp.full(points - 1, jnp.sqrt(ratio)))
+    _, dimension = as_dimension(d)
+    return Spectrum(jnp.maximum(nodes, 0), weights, dimension)
+
+
+def from_covariance(covariance: Numbers, *, normalise: bool = True) -> Spectrum:
+    """The spectrum of a dense K, with its eigenvectors: K = basis diag(eigenvalues) basis^T.
+
+    Eigenvalues that agree to rounding (eps d lambda_max) form one group at their mean. Negative
+    ones within rounding are the rounding of zeros, and become zeros.
+
+    Args:
+        covariance: K (d, d), symmetric and positive semidefinite.
+        normalise: scale to tr K/d = 1.
+
+    Raises:
+        ValueError: K not square, not finite, not symmetric or not positive semidefinite.
+
+    Example:
+        >>> spectrum = from_covariance([[2.0, 1.0], [1.0, 2.0]], normalise=False)
+        >>> [round(float(value), 6) for value in spectrum.eigenvalues]
+        [1.0, 3.0]
+    """
+    matrix = covariance if isinstance(covariance, jax.Array) else np.asarray(covariance)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.shape[0] == 0:
+        raise ValueError(f"covariance: shape {matrix.shape}; allowed: (d, d) with d at least 1")
+    if not is_concrete(matrix):
+        eigenvalues, basis = jnp.linalg.eigh(as_float(matrix))
+        return _with_basis(explicit(jnp.maximum(eigenvalues, 0), normalise=normalise), basis)
+    precision = np.dtype(matrix.dtype) if jnp.issubdtype(matrix.dtype, jnp.floating) else float
+    eps, matrix = float(jnp.finfo(precision).eps), np.asarray(matrix, np.float64)
+    if not np.isfinite(matrix).all():
+        raise ValueError("covariance: NaN or infinite entries; allowed: finite numbers")
+    rounding = eps * matrix.shape[0] * np.abs(matrix).max()
+    asymmetry = np.abs(matrix - matrix.T).max()
+    if asymmetry > rounding:
+        raise ValueError(f"covariance: asymmetric by {asymmetry:.3g}; allowed: symmetric")
+    eigenvalues, basis = np.linalg.eigh((matrix + matrix.T) / 2)
+    rounding = eps * matrix.shape[0] * np.abs(eigenvalues).max()
+    if eigenvalues[0] < -rounding:
+        raise ValueError(
+            f"covariance: lowest eigenvalue {eigenvalues[0]:.3g}; allowed: positive semidefinite"
+        )
+    eigenvalues, counts = _runs(np.maximum(eigenvalues, 0), rounding)
+    return _with_basis(explicit(eigenvalues, counts, normalise=normalise), as_float(basis))
+
+
+def _with_basis(spectrum: Spectrum, basis: Float[Array, "d d"]) -> Spectrum:
+    return Spectrum(
+        spectrum.eigenvalues, spectrum.weights, spectrum.dimension, basis, spectrum.size
+    )
+
+
+def _coordinates(eigenvalues: Float[Array, " d"], normalise: bool) -> Spectrum:
+    """One group for each coordinate: the shapes do not depend on the values, so these stack."""
+    check_eigenvalues(eigenvalues)
+    d = eigenvalues.shape[0]
+    weights = jnp.full(d, 1 / d, eigenvalues.dtype)
+    spectrum = Spectrum(eigenvalues, weights, as_float(d), size=d)
+    return spectrum.normalised() if normalise else spectrum
+
+
+def _quantile_levels(d: int) -> Float[Array, " d"]:
+    return (jnp.arange(d, dtype=jnp.result_type(float)) + 0.5) / d
+
+
+def _marchenko_pastur_quantiles(d: int, ratio: Float[Array, ""]) -> Float[Array, " d"]:
+    """Eigenvalues above which the mass is (i - 1/2)/d.
+
+    With lambda = 1 + r + 2 sqrt(r) cos(theta), the density 2 sin^2(theta) / (pi lambda) is smooth
+    in theta and has an elementary integral.
+    """
+    c = jnp.sqrt(ratio)
+    levels = _quantile_levels(d)
+
+    def eigenvalue(theta: Array) -> Array:
+        return (1 - c) ** 2 + 4 * c * jnp.cos(theta / 2) ** 2
+
+    def mass_above(theta: Array) -> Array:
+        sine, cosine = jnp.sin(theta / 2), jnp.cos(theta / 2)
+        edge = jnp.arctan2(jnp.abs(1 - c) * sine, (1 + c) * cosine)
+        arc = (1 + ratio) * theta - 2 * c * jnp.sin(theta) - 2 * jnp.abs(1 - ratio) * edge
+        return arc / (2 * jnp.pi * ratio)
+
+    def halve(_: Any, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = bracket
+        middle = (low + high) / 2
+        above = mass_above(middle) < levels
+        return jnp.where(above, middle, low), jnp.where(above, high, middle)
+
+    bounds = (jnp.zeros_like(levels), jnp.full_like(levels, jnp.pi))
+    low, high = jax.lax.stop_gradient(jax.lax.fori_loop(0, 52, halve, bounds))
+    theta = (low + high) / 2
+    # The implicit function theorem gives the derivative in the ratio.
+    mass = mass_above(theta)
+    density = jax.lax.stop_gradient(2 * jnp.sin(theta) ** 2 / (jnp.pi * eigenvalue(theta)))
+    theta = theta - (mass - jax.lax.stop_gradient(mass)) / density
+    return jnp.where(levels < jnp.minimum(1, 1 / ratio), eigenvalue(theta), 0)
+
+
+def _runs(
+    values: Float[np.ndarray, " d"], tolerance: float = 0.0
+) -> tuple[Float[np.ndarray, " g"], Int[np.ndarray, " g"]]:
+    """Runs of neighbours that agree within `tolerance`: their mean values and their lengths."""
+    starts = np.flatnonzero(np.concatenate([[True], np.abs(np.diff(values)) > tolerance]))
+    counts = np.diff(np.append(starts, len(values)))
+    if tolerance == 0:
+        return values[starts], counts
+    return np.add.reduceat(values, starts) / counts, counts

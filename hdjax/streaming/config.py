@@ -1,0 +1,309 @@
+"""How a one-pass SGD experiment is written in a config with `family = "streaming"`.
+
+    [system]
+    dimension = 1000
+    loss = "phase_retrieval"                            # { kind = "least_squares", sigma = 0.5 }
+    spectrum = { kind = "power_law", exponent = 0.5 }   # "identity" if nothing is said
+    learning_rate = 0.03                                # { kind = "critical", factor = 0.5 }
+    start = { overlap = 0.2 }                           # "start.npy", [[...], ...]
+    target = {}
+
+A table with a `kind` calls the public constructor of that name with the table's other keys; a bare
+string is a table with nothing else.
+"""
+
+from typing import Annotated, Any, Literal
+
+import diffrax
+import jax.numpy as jnp
+import numpy as np
+from pydantic import Field
+
+from hdjax import schedules, spectra, streaming
+from hdjax.schema import (
+    ArrayField,
+    Call,
+    Critical,
+    Kind,
+    NonNegative,
+    Positive,
+    PositiveInteger,
+    ScheduleConfig,
+    SpectrumConfig,
+    Strict,
+)
+from hdjax.schema.spectra import Identity
+
+
+class LeastSquares(Call):
+    """scale/2 |x - x* - noise|^2 with label noise of standard deviation sigma."""
+
+    make = streaming.LeastSquares
+    kind: Literal["least_squares"] = "least_squares"
+    sigma: NonNegative = 0.0
+    scale: Positive = 1.0
+    columns: PositiveInteger = 1
+
+
+class Logistic(Call):
+    """Logistic loss with labels from the teacher's logit."""
+
+    make = streaming.Logistic
+    kind: Literal["logistic"] = "logistic"
+    labels: Literal["soft", "sampled", "hard"] = "soft"
+
+
+class ComponentLogistic(Call):
+    """Logistic loss whose label (0 or 1) is that of the sample's mixture component."""
+
+    make = streaming.ComponentLogistic
+    kind: Literal["component_logistic"] = "component_logistic"
+    labels: ArrayField
+
+
+class PhaseRetrieval(Call):
+    """scale (x^2 - x*^2)^2."""
+
+    make = streaming.PhaseRetrieval
+    kind: Literal["phase_retrieval"] = "phase_retrieval"
+    scale: Positive = 1.0
+
+
+class LipschitzPhaseRetrieval(Call):
+    """scale (|x| - |x*|)^2."""
+
+    make = streaming.LipschitzPhaseRetrieval
+    kind: Literal["lipschitz_phase_retrieval"] = "lipschitz_phase_retrieval"
+    scale: Positive = 1.0
+
+
+def _given(spectrum: spectra.Spectrum, values: np.ndarray) -> Any:
+    return jnp.asarray(values, jnp.result_type(float))
+
+
+def _gaussian(spectrum: spectra.Spectrum, **options: Any) -> streaming.GaussianStart:
+    return streaming.GaussianStart(**{name: _listed(value) for name, value in options.items()})
+
+
+def _gram(spectrum: spectra.Spectrum, blocks: np.ndarray, students: int) -> streaming.GramStart:
+    if blocks.ndim == 2:
+        blocks = np.asarray(spectrum.weights)[:, None, None] * blocks[None]
+    return streaming.GramStart(blocks, students)
+
+
+class Gaussian(Call):
+    """Independent Gaussian columns; students may overlap with the target."""
+
+    make = _gaussian
+    kind: Literal["gaussian"] = "gaussian"
+    scale: NonNegative | list[NonNegative] = 1.0
+    overlap: float | list[float] = 0.0
+    columns: PositiveInteger | None = None
+
+
+class Given(Call):
+    """Columns (d, m) as an array."""
+
+    make = _given
+    kind: Literal["array"] = "array"
+    values: ArrayField
+
+
+class Gram(Call):
+    """Gram blocks (g, q, q) of students and teachers; one (q, q) is spread over the spectrum."""
+
+    make = _gram
+    kind: Literal["gram"] = "gram"
+    blocks: ArrayField
+    students: PositiveInteger = 1
+
+
+def _orthonormal(spectrum: spectra.Spectrum, components: int, scale: float) -> Any:
+    return scale * _cosines(spectrum, components)
+
+
+def _opposite(spectrum: spectra.Spectrum, components: int, scale: float) -> Any:
+    if components != 2:
+        raise ValueError(f"means: 'opposite' with {components} components; allowed: 2")
+    return scale * _cosines(spectrum, 1) * jnp.array([[1.0, -1.0]])
+
+
+def _gaussian_means(spectrum: spectra.Spectrum, components: int, scale: Any) -> Any:
+    return streaming.GaussianStart(_listed(scale), columns=components)
+
+
+def _given_means(spectrum: spectra.Spectrum, components: int, values: np.ndarray) -> Any:
+    return _given(spectrum, values)
+
+
+class Orthonormal(Call):
+    """`scale` times orthonormal means, one a component, spread evenly over the eigenbasis."""
+
+    make = _orthonormal
+    kind: Literal["orthonormal"] = "orthonormal"
+    scale: NonNegative = 1.0
+
+
+class Opposite(Call):
+    """Two means, +mu and -mu with |mu| = `scale`, spread evenly over the eigenbasis."""
+
+    make = _opposite
+    kind: Literal["opposite"] = "opposite"
+    scale: NonNegative = 1.0
+
+
+class GaussianMeans(Call):
+    """Independent Gaussian means of norm `scale`, drawn anew in each run."""
+
+    make = _gaussian_means
+    kind: Literal["gaussian"] = "gaussian"
+    scale: NonNegative | list[NonNegative] = 1.0
+
+
+class GivenMeans(Call):
+    """Means (d, components) as an array."""
+
+    make = _given_means
+    kind: Literal["array"] = "array"
+    values: ArrayField
+
+
+Means = Annotated[
+    Orthonormal | Opposite | GaussianMeans | GivenMeans,
+    Field(discriminator="kind"),
+    Kind(array="array"),
+]
+
+
+class Mixture(Strict):
+    """Gaussian mixture data; without `means` the components differ in `eigenvalues` alone."""
+
+    probabilities: list[Positive]
+    means: Means | None = None
+    eigenvalues: ArrayField | None = None
+
+    def build(self, spectrum: spectra.Spectrum) -> streaming.Mixture:
+        """The mixture in the coordinates of `spectrum`."""
+        means = None
+        if self.means is not None:
+            means = self.means.build(spectrum, len(self.probabilities))
+        return streaming.Mixture(np.asarray(self.probabilities), means, self.eigenvalues)
+
+
+def _integrator(solver: str, **options: Any) -> streaming.Integrator:
+    solvers = {
+        "tsit5": diffrax.Tsit5,
+        "dopri8": diffrax.Dopri8,
+        "kvaerno5": diffrax.Kvaerno5,
+        "exponential_midpoint": streaming.ExponentialMidpoint,
+    }
+    return streaming.Integrator(solvers[solver](), **options)
+
+
+class Integrator(Call):
+    """How the limit is integrated; `steps` for equal steps instead of tolerances."""
+
+    make = _integrator
+    solver: Literal["tsit5", "dopri8", "kvaerno5", "exponential_midpoint"] = "tsit5"
+    rtol: Positive = 1e-6
+    atol: Positive = 1e-9
+    steps: PositiveInteger | None = None
+    max_steps: PositiveInteger = 16**4
+
+
+Loss = Annotated[
+    LeastSquares | Logistic | ComponentLogistic | PhaseRetrieval | LipschitzPhaseRetrieval,
+    Field(discriminator="kind"),
+    Kind(),
+]
+Start = Annotated[
+    Gaussian | Given | Gram, Field(discriminator="kind"), Kind(default="gaussian", array="array")
+]
+Target = Annotated[
+    Gaussian | Given, Field(discriminator="kind"), Kind(default="gaussian", array="array")
+]
+
+
+class SystemConfig(Strict):
+    """The arguments of `hdjax.streaming.OnePassSGD`, and the dimension."""
+
+    dimension: PositiveInteger | None = None
+    loss: Loss
+    spectrum: SpectrumConfig = Identity()
+    learning_rate: ScheduleConfig
+    start: Start = Gaussian()
+    target: Target | None = None
+    mixture: Mixture | None = None
+    ridge: NonNegative = 0.0
+    batch_size: PositiveInteger = 1
+    compression: PositiveInteger | None = None
+    integrator: Integrator = Integrator()
+
+    def build(self) -> streaming.OnePassSGD:
+        """The system.
+
+        Raises:
+            ValueError, TypeError: naming the argument, its value and what is allowed.
+        """
+        rate = self.learning_rate
+        if not isinstance(rate, Critical):
+            return self._system(rate.build())
+        unit = self._system(schedules.Constant(1.0))
+        return self._system(rate.factor * streaming.critical_learning_rate(unit))
+
+    def _system(self, rate: Any) -> streaming.OnePassSGD:
+        spectrum = self.spectrum.build(self.dimension)
+        return streaming.OnePassSGD(
+            self.loss.build(),
+            spectrum,
+            rate,
+            self.start.build(spectrum),
+            None if self.target is None else self.target.build(spectrum),
+            mixture=None if self.mixture is None else self.mixture.build(spectrum),
+            ridge=self.ridge,
+            batch_size=self.batch_size,
+            compression=self.compression,
+            integrator=self.integrator.build(),
+        )
+
+
+class Direct(Call):
+    """Plain SGD on explicit columns."""
+
+    make = streaming.Direct
+    kind: Literal["direct"] = "direct"
+    dtype: Literal["float32", "float64"] = "float32"
+    block: PositiveInteger | None = None
+
+
+def _resolvent(low: float, high: float, nodes: int, name: str) -> streaming.resolvent:
+    points = streaming.contour(low, high, nodes)
+    return streaming.resolvent(tuple(complex(z) for z in points))
+
+
+class Resolvent(Call):
+    """S(t, z) at `nodes` points of an ellipse round [low, high], which holds the spectrum."""
+
+    make = _resolvent
+    kind: Literal["resolvent"] = "resolvent"
+    name: str = "resolvent"
+    low: float = 0.0
+    high: float
+    nodes: PositiveInteger = 16
+
+
+MethodConfig = Annotated[Direct, Kind(default="direct")]
+StatisticConfig = Annotated[Resolvent, Kind(default="resolvent")]
+
+
+def _listed(value: Any) -> Any:
+    return np.asarray(value, np.float64) if isinstance(value, list) else value
+
+
+def _cosines(spectrum: spectra.Spectrum, columns: int) -> Any:
+    """The first columns of the discrete cosine basis: orthonormal and spread over coordinates."""
+    d = spectrum.size
+    if d is None or d <= columns:
+        raise ValueError(f"means: {columns} in dimension {d}; allowed: fewer than the dimension")
+    angle = np.pi * (np.arange(d)[:, None] + 0.5) * np.arange(1, columns + 1)[None] / d
+    return jnp.asarray(np.sqrt(2 / d) * np.cos(angle), jnp.result_type(float))

@@ -1,0 +1,75 @@
+"""Imports go downwards only, and what is imported is what is declared."""
+
+import ast
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# The one table of layers: a part imports from lower lines only, never from its own.
+LAYERS = (
+    ("__init__", "__main__"),
+    ("cli",),
+    ("config", "expect", "doctor"),
+    ("engine",),
+    ("streaming",),  # families, side by side
+    ("schema",),
+    ("gaussian", "spectra", "random", "schedules"),
+    ("system", "plots", "store"),
+)
+# The engine is written against the contract alone; figures and files know datasets alone.
+ONLY = {"engine": {"system", "plots", "store"}, "plots": set(), "store": set()}
+
+RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
+# NetCDF is read and written through xarray, which imports these.
+ENGINES = {"h5netcdf", "h5py"}
+# Comes with, and in step with, another dependency.
+COMES_WITH = {"pydantic_core": "pydantic", "jaxlib": "jax", "pandas": "xarray"}
+
+
+def part_of(path):
+    return path.relative_to(ROOT / "hdjax").with_suffix("").parts[0]
+
+
+def imports(source):
+    """Every module named by an import, wherever it stands: `from a import b` names a.b."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def wrong_imports(part, source):
+    """The parts of hdjax that `part` may not import, but does."""
+    found = {name.split(".")[1] for name in imports(source) if name.startswith("hdjax.")} - {part}
+    allowed = ONLY.get(part, {other for other in RANK if RANK[other] > RANK[part]})
+    return sorted(found - allowed)
+
+
+FILES = sorted((ROOT / "hdjax").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_downwards(path):
+    assert part_of(path) in RANK, "not in the table of layers"
+    assert wrong_imports(part_of(path), path.read_text()) == []
+
+
+def test_the_rules_can_be_broken():
+    assert wrong_imports("gaussian", "from hdjax import spectra") == ["spectra"]
+    assert wrong_imports("system", "def f():\n    import hdjax.engine.drive") == ["engine"]
+    assert wrong_imports("engine", "from hdjax.streaming.model import OnePassSGD") == ["streaming"]
+    assert wrong_imports("streaming", "from hdjax.streaming.model import OnePassSGD") == []
+
+
+def test_dependencies_are_those_that_are_imported():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {spec.split(">")[0].split("[")[0] for spec in project["dependencies"]}
+    used = {name.split(".")[0] for path in FILES for name in imports(path.read_text())}
+    used = {COMES_WITH.get(name, name) for name in used - sys.stdlib_module_names - {"hdjax"}}
+    assert declared - ENGINES == used

@@ -1,0 +1,170 @@
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.tree_util import Partial
+
+from hdjax.schedules import (
+    Constant,
+    Cosine,
+    FunctionOfTime,
+    PiecewiseConstant,
+    PowerDecay,
+    Schedule,
+    Table,
+    as_schedule,
+    from_optax,
+)
+
+TIMES = jnp.array([0.0, 0.5, 1.0, 2.5, 4.0, 9.0])
+
+
+def step_rate(step):
+    return 0.3 / (1 + step)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        (Constant(0.3), lambda t: 0.3 + 0 * t),
+        (PiecewiseConstant([1.0, 4.0], [3.0, 2.0, 0.0]), lambda t: 3.0 - (t >= 1) - 2 * (t >= 4)),
+        (PowerDecay(2.0, 0.5, 4.0), lambda t: 2 / np.sqrt(1 + t / 4)),
+        (Cosine(2.0, 4.0, 0.5), lambda t: 1.25 + 0.75 * np.cos(np.pi * np.minimum(t / 4, 1))),
+        (Table([0.5, 2.5], [1.0, 3.0]), lambda t: np.clip(t + 0.5, 1, 3)),
+        (FunctionOfTime(lambda t: t**2), lambda t: t**2),
+        (from_optax(step_rate, 100), lambda t: 0.3 / (1 + 100 * t)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_values(schedule, expected):
+    values = jax.jit(jax.vmap(schedule))(TIMES)
+    np.testing.assert_allclose(values, expected(np.asarray(TIMES)), rtol=1e-14)
+    assert values.dtype == jnp.float64
+    # A simulation in single precision asks at single-precision times, a user at Python's.
+    for t in (TIMES[2].astype(jnp.float32), 1.0, 1):
+        value = schedule(t)
+        assert value.shape == ()
+        assert value == pytest.approx(float(expected(1.0)), rel=1e-14)
+    assert all(eqx.is_inexact_array(leaf) for leaf in jax.tree.leaves(schedule))
+
+
+def test_stacked_schedules_trace_once():
+    traces = []
+
+    @jax.jit
+    def rate(schedule, t):
+        traces.append(None)
+        return schedule(t)
+
+    rates = [rate(Constant(value), jnp.asarray(1.0)) for value in (0.1, 0.2, 3)]
+    assert rates == [0.1, 0.2, 3.0]
+    assert len(traces) == 1
+
+    stacked = jax.vmap(Constant)(jnp.array([0.1, 0.2]))
+    np.testing.assert_array_equal(jax.vmap(lambda s: s(0.0))(stacked), [0.1, 0.2])
+    decays = jax.tree.map(
+        lambda *leaves: jnp.stack(leaves), *map(PowerDecay, (1.0, 2.0), (1.0, 0.5))
+    )
+    np.testing.assert_allclose(jax.vmap(lambda s: s(3.0))(decays), [0.25, 1.0])
+
+
+def hyperbola(scale, t):
+    return scale / (1 + t)
+
+
+def test_functions_with_array_arguments_stack():
+    traces = []
+
+    @jax.jit
+    def rate(schedule):
+        traces.append(None)
+        return schedule(1.0)
+
+    schedules = [as_schedule(Partial(hyperbola, jnp.asarray(scale))) for scale in (1.0, 4.0)]
+    assert [float(rate(schedule)) for schedule in schedules] == [0.5, 2.0]
+    assert len(traces) == 1
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *schedules)
+    np.testing.assert_array_equal(jax.vmap(lambda s: s(1.0))(stacked), [0.5, 2.0])
+
+
+def test_rates_are_differentiable():
+    def total(initial, exponent):
+        return jax.vmap(PowerDecay(initial, exponent, 2.0))(TIMES).sum()
+
+    gradient = jax.grad(total, argnums=(0, 1))(1.5, 0.5)
+    base = (1 + np.asarray(TIMES) / 2) ** -0.5
+    np.testing.assert_allclose(gradient, (base.sum(), -(1.5 * base * np.log(1 / base**2)).sum()))
+
+
+def test_optax_schedules_are_functions_of_the_step():
+    d = 1000
+    cosine = optax.cosine_decay_schedule(0.5, decay_steps=4 * d, alpha=0.1)
+    schedule = from_optax(cosine, dimension=d)
+    for k in (0, 1, 1234, 4 * d, 9 * d):
+        assert schedule(k / d) == pytest.approx(float(cosine(k)), rel=1e-12)
+    values = jax.jit(jax.vmap(schedule))(TIMES)
+    np.testing.assert_allclose(values, [cosine(t * d) for t in TIMES], rtol=1e-12)
+    np.testing.assert_allclose(schedule(2.0), Cosine(0.5, 4.0, 0.05)(2.0), rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_optax_jumps_fall_on_their_step(dtype):
+    """For many d the product (k / d) * d rounds to less than k."""
+    for d in (7, 49, 1000, 4099):
+        steps = jnp.arange(1, 300)
+        for jump in (1, 5, 107):
+            constant = optax.piecewise_constant_schedule(1.0, {jump: 0.25})
+            schedule = from_optax(constant, jnp.asarray(d, dtype))
+            times = steps.astype(dtype) / jnp.asarray(d, dtype)
+            got = jax.jit(jax.vmap(schedule))(times)
+            np.testing.assert_array_equal(got, [float(constant(k)) for k in steps.tolist()])
+
+
+def test_as_schedule():
+    for number in (0.5, 1, np.float32(0.5), np.asarray(0.5), jnp.asarray(0.5)):
+        schedule = as_schedule(number)
+        assert isinstance(schedule, Constant)
+        assert float(schedule(0.0)) == float(number)
+        assert schedule.value.dtype == jnp.float64
+    given = PowerDecay(1.0, 0.5)
+    assert as_schedule(given) is given
+    assert isinstance(as_schedule(lambda t: t), Schedule)
+    assert jax.jit(lambda rate: as_schedule(rate)(0.0))(-1.0) == -1.0
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: as_schedule(-0.1), "learning_rate: -0.1; allowed: finite, 0 or more"),
+        (lambda: as_schedule(np.nan), "learning_rate: nan; allowed"),
+        (
+            lambda: as_schedule([0.1, 0.2]),
+            r"learning_rate: .*shape \(2,\); allowed: a scalar.*sweep",
+        ),
+        (lambda: Constant(np.inf), "value: inf; allowed"),
+        (lambda: PiecewiseConstant([1.0], [1.0]), "values: 1 rates; allowed with 1 boundaries: 2"),
+        (lambda: PiecewiseConstant([2.0, 1.0], [1.0] * 3), "boundaries: .*; allowed: increasing"),
+        (lambda: PiecewiseConstant([1.0], [1.0, -2.0]), "values: -2.0; allowed"),
+        (lambda: PowerDecay(1.0, -0.5), "exponent: -0.5; allowed"),
+        (lambda: PowerDecay(1.0, 0.5, 0.0), "timescale: 0.0; allowed: positive"),
+        (lambda: Cosine(1.0, 0.0), "horizon: 0.0; allowed: positive"),
+        (lambda: Table([0.0, 1.0], [1.0]), "values: 1 rates; allowed: as many as times"),
+        (lambda: Table([], []), "values: 0 rates; allowed"),
+        (lambda: from_optax(step_rate, 0), "dimension: 0; allowed: positive"),
+    ],
+)
+def test_invalid_rates_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("value", ["fast", None, True, {"rate": 1.0}])
+def test_what_is_no_rate_is_refused(value):
+    with pytest.raises(TypeError, match="learning_rate: "):
+        as_schedule(value)
+    with pytest.raises(TypeError):
+        from_optax(value, 10)
+    with pytest.raises(TypeError):
+        FunctionOfTime(value)
