@@ -27,8 +27,6 @@ float32 follows the run in float64. The law is symmetric, no draw is infinite. N
 of the same (key, tick, column) share their bits: give each purpose its own `stream`.
 """
 
-from __future__ import annotations
-
 import math
 
 import jax

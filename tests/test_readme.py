@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,7 +24,6 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
     names = {"__name__": name(page)}
     for block in blocks(page, "python"):
         exec(compile(block, name(page), "exec"), names)
-    plt.close("all")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

@@ -26,12 +26,21 @@ def lanczos(
     def step(k: Any, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         vectors, diagonal, off_diagonal = carry
         image = eigenvalues * vectors[k]
-        before = jnp.dot(image, image, precision="highest")
-        diagonal = diagonal.at[k].set(jnp.dot(vectors[k], image, precision="highest"))
-        for _ in range(2):  # twice is enough: orthogonal to rounding
+        before = _square(image)
+        centre = jnp.dot(vectors[k], image, precision="highest")
+        diagonal = diagonal.at[k].set(centre)
+
+        def orthogonalise(image: Array) -> Array:
             overlaps = jnp.dot(vectors, image, precision="highest")
-            image = image - jnp.dot(overlaps, vectors, precision="highest")
-        square = jnp.dot(image, image, precision="highest")
+            return image - jnp.dot(overlaps, vectors, precision="highest")
+
+        # The recurrence, one pass over all vectors for what rounding has left of them, and another
+        # where that pass took away much (Kahan's criterion: twice is enough).
+        short = image - centre * vectors[k] - off_diagonal[k - 1] * vectors[k - 1]
+        image = orthogonalise(short)
+        again = _square(image) < 0.5 * _square(short)
+        image = jax.lax.cond(again, orthogonalise, lambda image: image, image)
+        square = _square(image)
         broken = square <= (8 * eps) ** 2 * before
         norm = jnp.sqrt(jnp.where(broken, 1, square))
         vectors = vectors.at[k + 1].set(jnp.where(broken, 0, image / norm))
@@ -42,6 +51,10 @@ def lanczos(
     zeros = jnp.zeros(points, eigenvalues.dtype)
     _, diagonal, off_diagonal = jax.lax.fori_loop(0, points, step, (start, zeros, zeros))
     return diagonal, off_diagonal[:-1]
+
+
+def _square(vector: Float[Array, " g"]) -> Float[Array, ""]:
+    return jnp.dot(vector, vector, precision="highest")
 
 
 def golub_welsch(

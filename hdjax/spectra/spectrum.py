@@ -101,6 +101,8 @@ class Spectrum(eqx.Module):
         if points >= self.eigenvalues.shape[-1]:
             return Spectrum(self.eigenvalues, self.weights, self.dimension)
         nodes, weights = golub_welsch(*lanczos(self.eigenvalues, self.weights, points))
+        # Nodes lie between the extreme eigenvalues, but for rounding.
+        nodes = jnp.clip(nodes, self.eigenvalues.min(), self.eigenvalues.max())
         return Spectrum(nodes, weights, self.dimension)
 
     def binned(self, cells: int) -> tuple["Spectrum", Int[np.ndarray, " g"]]:

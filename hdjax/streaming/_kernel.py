@@ -16,8 +16,6 @@ is SGD step by step, to rounding. Samples are drawn for several blocks at a time
 Source: arXiv 2308.08977 for the algorithm and its scaling.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple

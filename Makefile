@@ -1,0 +1,56 @@
+# `make demo` and `make test` are all the set-up there is: each makes .venv if it has to.
+# Another interpreter: make test PYTHON=python3.13
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --quiet --disable-pip-version-check install
+DEMO := results/phase_retrieval
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test fast lint bench clean
+
+help:
+	@echo "make demo    run configs/phase_retrieval.toml: prints a table, leaves $(DEMO)/"
+	@echo "make test    run all tests"
+	@echo "make fast    run the tests that take seconds"
+	@echo "make lint    ruff and pyright"
+	@echo "make bench   run the benchmarks"
+	@echo "make clean   remove .venv, results/ and caches"
+
+demo: $(VENV)/.run
+	$(PY) -m hdjax run configs/phase_retrieval.toml --out $(DEMO)
+
+test: $(VENV)/.dev
+	$(PY) -m pytest -n auto
+
+fast: $(VENV)/.dev
+	$(PY) -m pytest -n auto -m "not slow"
+
+lint: $(VENV)/.dev
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m pyright --pythonpath $(PY)
+
+bench: $(VENV)/.run
+	for script in benchmarks/*.py; do $(PY) $$script || exit 1; done
+
+clean:
+	rm -rf $(VENV) results .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is newer than pyproject.toml once everything that it asks for is installed.
+$(VENV)/.run: $(VENV)/.made pyproject.toml
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.made pyproject.toml
+	$(PIP) --editable ".[dev]"
+	@touch $@ $(VENV)/.run
+
+$(VENV)/.made:
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON): not found; Python 3.11 or newer is needed (make PYTHON=...)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, $(PYTHON) is " + sys.version.split()[0] + " (make PYTHON=...)")'
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "$(PYTHON) comes without venv; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
