@@ -22,10 +22,10 @@ demo: $(VENV)/.run
 	$(PY) -m hdjax run configs/phase_retrieval.toml --out $(DEMO)
 
 test: $(VENV)/.dev
-	$(PY) -m pytest -n auto
+	$(PY) -m pytest -n auto --maxprocesses 4
 
 fast: $(VENV)/.dev
-	$(PY) -m pytest -n auto -m "not slow"
+	$(PY) -m pytest -n auto --maxprocesses 4 -m "not slow"
 
 lint: $(VENV)/.dev
 	$(PY) -m ruff check .

@@ -11,7 +11,8 @@
      "seconds": {"compile", "simulate", "limit"}}
 
 Vectors and matrices are nested lists within a time.  What does not exist, or is not finite, is
-null.  With a limit from each run's realised start, "limit" is the median over runs.
+null.  With a limit from each run's realised start, "limit" is the mean over the finite ones (of a
+path statistic the median).
 
 A sweep has "axes": {NAME: [values]} besides, and every number above becomes a list nested over the
 axes.  A scaling has "dimensions": [...] in the place of "times", and statistics {"sup_error":
@@ -126,7 +127,7 @@ def summary(ds: xr.Dataset) -> dict[str, Any]:
 def _statistic(ds: xr.Dataset, name: str) -> dict[str, Any]:
     error = f"{name}_sup_error"
     return {
-        "limit": _values(ds, f"{name}_limit"),
+        "limit": _values(ds, f"{name}_limit", _mean),
         "mean": _values(ds, f"{name}_mean"),
         "std": _values(ds, f"{name}_std"),
         "predicted_std": _values(ds, f"{name}_predicted_std"),
@@ -156,23 +157,33 @@ def _path(ds: xr.Dataset, name: str) -> dict[str, Any]:
     return {**found, "limit": _values(ds, f"path_{name}_limit")}
 
 
-def _values(ds: xr.Dataset, name: str) -> Any:
-    if name not in ds:
-        return None
-    return _listed((_median(ds[name]) if "run" in ds[name].dims else ds[name]).values)
-
-
 def _median(runs: xr.DataArray) -> xr.DataArray:
     """Median over the runs that have a number; NaN where none has."""
-    safe = runs.where(runs.notnull().any("run"), 0.0)
-    return safe.median("run").where(runs.notnull().any("run"))
+    some = runs.notnull().any("run")
+    return runs.where(some, 0.0).median("run").where(some)
+
+
+def _mean(runs: xr.DataArray) -> xr.DataArray:
+    """Mean over the runs that have a number; NaN where none has."""
+    some = runs.notnull().any("run")
+    return runs.where(some, 0.0).mean("run").where(some)
+
+
+def _values(
+    ds: xr.Dataset, name: str, over_runs: Callable[[xr.DataArray], xr.DataArray] = _median
+) -> Any:
+    if name not in ds:
+        return None
+    return _listed((over_runs(ds[name]) if "run" in ds[name].dims else ds[name]).values)
 
 
 def _listed(values: np.ndarray) -> Any:
     """Nested lists, with None for what JSON has no number for."""
-    if values.dtype.kind == "f":
-        values = np.where(np.isfinite(values), values.astype(object), None)
-    return np.asarray(values).tolist()
+    if values.dtype.kind != "f":
+        return values.tolist()
+    plain = values.astype(object)
+    plain[~np.isfinite(values)] = None
+    return plain.tolist()
 
 
 def _json(attrs: Mapping[str, Any], name: str, default: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 from scipy import stats
@@ -212,7 +213,9 @@ def test_python_ticks_of_64_bits_need_no_x64():
     np.testing.assert_array_equal(narrow, normals(KEY, jnp.int64(2**40 + 1), 2, 10, jnp.float32))
 
 
-def test_wrong_input_is_named():
+def test_wrong_input_is_named(monkeypatch):
+    # what a user sees, who does not run with checked annotations
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(TypeError, match="typed key"):
         random.normals(jnp.zeros(2, jnp.uint32), 0, 1, 1)
     with pytest.raises(TypeError, match="typed key"):

@@ -1,9 +1,12 @@
 """What the documentation shows runs: its Python blocks, its configs, its links, its commands."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
+
+from hdjax import config, expect
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -37,3 +40,19 @@ def test_make_knows_the_commands_of_the_readme():
     commands = set(re.findall(r"\bmake (\w+)", (ROOT / "README.md").read_text()))
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert {"demo", "test"} <= commands <= targets
+
+
+CONFIGS = [(page, block) for page in PAGES for block in blocks(page, "toml")]
+
+
+@pytest.mark.parametrize(("page", "block"), CONFIGS, ids=[name(page) for page, _ in CONFIGS])
+def test_configs_are_valid(page, block):
+    experiment = config.Experiment.of(tomllib.loads(block))
+    names = expect.Names(
+        experiment.kind,
+        experiment.statistics(),
+        list(experiment.config.run.paths),
+        experiment.times.tolist(),
+        {axis: experiment.grid[key] for axis, key in experiment.axes.items()},
+    )
+    expect.check(experiment.config.expect.rules, names)

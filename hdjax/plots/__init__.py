@@ -23,7 +23,7 @@ def plot(ds: xr.Dataset, statistic: str, ax: Axes | None = None, **options: Any)
     """Draw one statistic of a result.
 
     Simulations and comparisons: the band of 5 to 95 % of the runs, some single runs, their mean,
-    the limit (or the limits from each run's realised start, with their median) and, where theory
+    the limit (or the limits from each run's realised start, with their mean) and, where theory
     predicts the spread, the predicted 5 to 95 %.  Scalings: the error against d with the fitted
     power.  Sweeps: lines over one axis, a heat map over two.
 
@@ -77,7 +77,20 @@ def plot_all(ds: xr.Dataset, **options: Any) -> Figure:
         plot(ds, name, ax, **options)
     for ax in panels[len(chosen) :]:
         ax.remove()
+    _share_legend(list(panels[: len(chosen)]))
     return figure
+
+
+def _share_legend(panels: list[Axes]) -> None:
+    """One legend, in the first panel, where all say the same."""
+    legends = [ax.get_legend() for ax in panels]
+    said = [
+        [text.get_text() for text in legend.get_texts()] if legend else [] for legend in legends
+    ]
+    if all(texts == said[0] for texts in said):
+        for legend in legends[1:]:
+            if legend:
+                legend.remove()
 
 
 def _is_scalar(ds: xr.Dataset, name: str) -> bool:

@@ -1,7 +1,7 @@
 """Statistics against time: runs, their mean and band, the limit and the predicted band."""
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -21,27 +21,28 @@ from hdjax.plots._style import (
 # The standard normal quantile of 95 %: predicted bands hold as much as the runs' band.
 _Z95 = 1.6449
 _FEW = 6
-Band = Literal["quantile", "std"]
+
 Index = int | tuple[int, ...] | None
 
 
 @dataclasses.dataclass
 class _Curves:
-    """What is drawn of one entry of a statistic; None where there is nothing."""
+    """What is drawn of one entry of a statistic: arrays over time, None where there is nothing."""
 
     label: str
     count: int = 0
-    runs: np.ndarray | None = None
-    mean: np.ndarray | None = None
-    low: np.ndarray | None = None
-    high: np.ndarray | None = None
-    limits: np.ndarray | None = None
-    limit: np.ndarray | None = None
-    predicted: np.ndarray | None = None
+    runs: Any = None
+    mean: Any = None
+    low: Any = None
+    high: Any = None
+    limits: Any = None
+    limit: Any = None
+    predicted: Any = None
 
     def values(self) -> list[np.ndarray]:
         """The curves that decide about the scale."""
-        return [part for part in (self.mean, self.low, self.limit) if part is not None]
+        parts = (self.mean, self.low, self.high, self.limit)
+        return [part for part in parts if part is not None]
 
 
 def draw(
@@ -51,7 +52,7 @@ def draw(
     *,
     index: Index = None,
     runs: int = 12,
-    band: Band = "quantile",
+    band: str = "quantile",
     xscale: str | None = None,
     yscale: str | None = None,
 ) -> None:
@@ -84,7 +85,12 @@ def draw(
     if len(curves) == 1 and curves[0].label:
         label = f"{label} {curves[0].label}"
     dress(ax, ds.attrs.get("time_label", "time"), label)
-    legend(ax, notes)
+    styles = {}
+    if len(curves) > 1 and curves[0].limit is not None and curves[0].mean is not None:
+        styles = {"limit": "--"} | (
+            {"predicted 5–95 %": ":"} if curves[0].predicted is not None else {}
+        )
+    legend(ax, notes, styles)
 
 
 def _entries(base: xr.DataArray, statistic: str, index: Index) -> tuple[list[tuple[int, ...]], int]:
@@ -127,7 +133,7 @@ def _divergence(ds: xr.Dataset) -> tuple[np.ndarray | None, list[str]]:
 
 
 def _collect(
-    ds: xr.Dataset, name: str, entry: tuple[int, ...], alive: np.ndarray | None, band: Band
+    ds: xr.Dataset, name: str, entry: tuple[int, ...], alive: np.ndarray | None, band: str
 ) -> _Curves:
     def get(variable: str) -> np.ndarray | None:
         if variable not in ds:
@@ -144,14 +150,14 @@ def _collect(
     if limit is not None and ds[f"{name}_limit"].dims[0] == "run":
         kept = limit if alive is None else limit[alive]
         curves.limits = kept
-        curves.limit = _finite_median(kept)
+        curves.limit = _finite_mean(kept)
     elif limit is not None:
         curves.limit = limit
         curves.predicted = get(f"{name}_predicted_std")
     return curves
 
 
-def _collect_runs(curves: _Curves, get: Any, name: str, alive: np.ndarray, band: Band) -> None:
+def _collect_runs(curves: _Curves, get: Any, name: str, alive: np.ndarray, band: str) -> None:
     curves.runs = get(name)[alive]
     if alive.all():
         curves.mean, spread = get(f"{name}_mean"), get(f"{name}_std")
@@ -166,9 +172,9 @@ def _collect_runs(curves: _Curves, get: Any, name: str, alive: np.ndarray, band:
         curves.low, curves.high = curves.mean - spread, curves.mean + spread
 
 
-def _finite_median(values: np.ndarray) -> np.ndarray:
+def _finite_mean(values: np.ndarray) -> np.ndarray:
     some = np.isfinite(values).any(axis=0)
-    return np.where(some, np.nanmedian(np.where(some, values, 0.0), axis=0), np.nan)
+    return np.where(some, np.nanmean(np.where(some, values, 0.0), axis=0), np.nan)
 
 
 def _draw_entry(
@@ -177,7 +183,7 @@ def _draw_entry(
     curves: _Curves,
     runs: int,
     colour: str | None,
-    band: Band,
+    band: str,
 ) -> None:
     """One entry; with a `colour` of its own it is one of several, and the legend names it."""
     alone = colour is None
@@ -186,24 +192,22 @@ def _draw_entry(
     def label(text: str) -> str | None:
         return text if alone else None
 
-    if curves.mean is not None and curves.runs is not None:
+    if curves.mean is not None:
         shown = min(runs, len(curves.runs))
-        if shown and alone:
+        if shown and alone and curves.count > 1:
             ax.plot(time, curves.runs[:shown].T, color=main, alpha=0.25, linewidth=0.6)
         what = "5–95 % of the runs" if band == "quantile" else "mean ± standard deviation"
-        ax.fill_between(
-            time, curves.low, curves.high, color=main, alpha=0.2, linewidth=0, label=label(what)
-        )
-        count = (
-            len(curves.runs) if "note" not in ds.attrs or not ds.attrs["note"] else ds.attrs["runs"]
-        )
-        name = label(f"mean of {count} runs") or curves.label
+        style: dict[str, Any] = {"color": main, "alpha": 0.2, "linewidth": 0}
+        if curves.count > 1:
+            ax.fill_between(time, curves.low, curves.high, label=label(what), **style)
+        several = f"mean of {curves.count} runs" if curves.count > 1 else "one run"
+        name = label(several) or curves.label
         ax.plot(time, curves.mean, color=main, linewidth=2.2, label=name)
     if curves.limits is not None:
         shown = min(runs, len(curves.limits))
         ax.plot(time, curves.limits[:shown].T, color=theory, alpha=0.35, linewidth=0.6, ls="--")
     if curves.limit is not None:
-        name = "limit" if curves.limits is None else "limits from the runs' starts, median"
+        name = "limit" if curves.limits is None else "mean of the runs' own limits"
         ax.plot(
             time,
             curves.limit,
@@ -215,6 +219,6 @@ def _draw_entry(
     if curves.predicted is not None and curves.limit is not None:
         edge = _Z95 * curves.predicted
         tint = ORANGE if alone else theory
-        style: dict[str, Any] = {"color": tint, "linewidth": 1.2, "linestyle": ":"}
-        ax.plot(time, curves.limit + edge, label=label("predicted 5–95 %"), **style)
-        ax.plot(time, curves.limit - edge, **style)
+        dots: dict[str, Any] = {"color": tint, "linewidth": 1.2, "linestyle": ":"}
+        ax.plot(time, curves.limit + edge, label=label("predicted 5–95 %"), **dots)
+        ax.plot(time, curves.limit - edge, **dots)

@@ -3,7 +3,6 @@
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullLocator
 
 from hdjax.plots._style import BLACK, BLUE, dress, label_few_ticks, legend
 
@@ -13,7 +12,7 @@ def draw(ds: xr.Dataset, statistic: str, ax: Axes) -> None:
     dims = ds["dimension"].values.astype(float)
     median = ds[f"{statistic}_median"].values
     errors = ds[f"{statistic}_sup_error"].values
-    some = np.isfinite(errors).any(axis=1)
+    some = np.any(np.isfinite(errors), axis=1)
     safe = np.where(some[:, None], errors, 0.0)
     low, high = np.where(some, np.nanquantile(safe, [0.25, 0.75], axis=1), np.nan)
     ax.errorbar(
@@ -38,11 +37,9 @@ def draw(ds: xr.Dataset, statistic: str, ax: Axes) -> None:
     ax.set_xscale("log")
     if good.any():
         ax.set_yscale("log")
-    if len(dims) <= 8:
-        label_few_ticks(ax.xaxis, dims)
-        ax.xaxis.set_minor_locator(NullLocator())
+    label_few_ticks(ax.xaxis, dims, logarithmic=True)
     name = ds[f"{statistic}_sup_error"].attrs.get("long_name", statistic)
-    dress(ax, "dimension d", f"sup over t of |run − limit|, {name}")
+    dress(ax, "dimension d", f"sup over t of |run − limit|,\n{name}")
     bad = int(np.isfinite(ds["diverged_at"].values).sum())
     notes = [f"{bad} of {errors.size} runs diverged (left out)"] if bad else []
     legend(ax, notes)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import NullLocator
 
 # Okabe and Ito's palette (2008), without its yellow, which is faint on white.
 BLACK = "#000000"
@@ -34,34 +34,48 @@ def spans_decades(*values: Any) -> bool:
 
 
 def is_log_spaced(values: np.ndarray) -> bool:
-    """Whether a grid (of times, after a possible 0, or of parameters) grows geometrically."""
-    positive = np.asarray(values, float)
-    positive = positive[1:] if positive.size and positive[0] == 0 else positive
-    if positive.size < 3 or not spans_decades(positive):
+    """Whether a grid (of times, after those at 0, or of parameters) grows geometrically."""
+    numbers = np.asarray(values, float)
+    positive = np.unique(numbers[numbers > 0])
+    if numbers.min(initial=0) < 0 or positive.size < 3 or not spans_decades(positive):
         return False
-    steps, ratios = np.abs(np.diff(positive)), np.abs(np.diff(np.log(positive)))
+    steps, ratios = np.diff(positive), np.diff(np.log(positive))
     return bool(ratios.std() / ratios.mean() < steps.std() / steps.mean())
+
+
+def pretty(label: str) -> str:
+    """A plain-text label in the letters of print."""
+    for plain, printed in (("^2", "²"), ("^T", "ᵀ"), (" - ", " − ")):
+        label = label.replace(plain, printed)
+    return label
 
 
 def dress(ax: Axes, xlabel: str, ylabel: str) -> None:
     """Labels, ticks, a faint grid, and no box."""
-    ax.set_xlabel(xlabel, fontsize=_FONT["label"])
-    ax.set_ylabel(ylabel, fontsize=_FONT["label"])
+    ax.set_xlabel(pretty(xlabel), fontsize=_FONT["label"])
+    ax.set_ylabel(pretty(ylabel), fontsize=_FONT["label"])
     ax.tick_params(labelsize=_FONT["tick"])
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(True, color="0.92", linewidth=0.8)
     ax.set_axisbelow(True)
 
 
-def label_few_ticks(axis: Any, values: np.ndarray) -> None:
-    """Ticks at the values themselves, for a short list."""
-    axis.set_ticks(list(values), labels=[f"{value:g}" for value in values])
-    axis.set_minor_formatter(NullFormatter())
+def label_few_ticks(axis: Any, values: np.ndarray, logarithmic: bool) -> None:
+    """Ticks at the values themselves, where these are few and not crowded."""
+    places = np.sort(np.log(values) if logarithmic else values)
+    room = np.diff(places) / max(np.ptp(places), 1e-300)
+    if len(values) <= 8 and room.min(initial=1.0) > 0.07:
+        axis.set_ticks(list(values), labels=[f"{value:g}" for value in values])
+        axis.set_minor_locator(NullLocator())
 
 
-def legend(ax: Axes, notes: list[str]) -> None:
-    """The legend of what is drawn, and `notes` as lines of their own."""
+def legend(ax: Axes, notes: list[str], styles: dict[str, Any] | None = None) -> None:
+    """The legend of what is drawn and of line styles (in grey), and `notes` above the axes."""
     handles, labels = ax.get_legend_handles_labels()
-    handles = [*handles, *[Line2D([], [], linestyle="none") for _ in notes]]
+    for label, style in (styles or {}).items():
+        handles.append(Line2D([], [], color="0.4", linestyle=style, linewidth=1.3))
+        labels.append(label)
     if handles:
-        ax.legend(handles, [*labels, *notes], fontsize=_FONT["legend"], frameon=False)
+        ax.legend(handles, labels, fontsize=_FONT["legend"], frameon=False)
+    if notes:
+        ax.set_title("\n".join(notes), loc="left", fontsize=_FONT["legend"], color="0.35")

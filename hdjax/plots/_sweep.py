@@ -17,6 +17,7 @@ from hdjax.plots._style import (
     is_log_spaced,
     label_few_ticks,
     legend,
+    pretty,
     spans_decades,
 )
 
@@ -50,7 +51,11 @@ def draw(
     if value not in _VALUES:
         raise ValueError(f"value: {value!r}; allowed: {', '.join(_VALUES)}")
     ds = _at(_entry(ds, statistic, index), time)
-    (_lines if len(axes) == 1 else _heat_map)(ds, statistic, axes, value, ax)
+    name = f"{statistic}_{value}"
+    if name not in ds:
+        raise ValueError(f"value: {value!r}; the result has no {name}")
+    label = _label(ds, statistic, value, index)
+    (_lines if len(axes) == 1 else _heat_map)(ds, statistic, axes, value, label, ax)
 
 
 def _selected(ds: xr.Dataset, select: Mapping[str, Any]) -> xr.Dataset:
@@ -90,20 +95,20 @@ def _at(ds: xr.Dataset, time: float | None) -> xr.Dataset:
 
 def _value(ds: xr.Dataset, statistic: str, value: str) -> xr.DataArray:
     """A number for each point, NaN where no run stayed finite."""
-    name = f"{statistic}_{value}"
-    if name not in ds:
-        raise ValueError(f"value: {value!r}; the result has no {name}")
-    data = ds[name]
+    data = ds[f"{statistic}_{value}"]
     if "run" in data.dims:
         good = data.notnull().any("run")
-        data = data.where(good, 0.0).median("run").where(good)
+        data = data.where(good, 0.0)
+        data = (data.median("run") if value == "sup_error" else data.mean("run")).where(good)
     return data
 
 
-def _label(ds: xr.Dataset, statistic: str, value: str) -> str:
+def _label(ds: xr.Dataset, statistic: str, value: str, index: _curves.Index) -> str:
     name = ds[f"{statistic}_{value}"].attrs.get("long_name", statistic)
+    if index is not None:
+        name += f" {np.atleast_1d(index).tolist()}"
     if value == "sup_error":
-        return f"median of sup over t of |run − limit|, {name}"
+        return f"median of sup over t of |run − limit|,\n{name}"
     prefix = {"mean": "", "limit": "limit of ", "std": "standard deviation of "}[value]
     return f"{prefix}{name} at t = {float(ds['time']):.4g}"
 
@@ -117,15 +122,18 @@ def _positions(values: np.ndarray) -> tuple[np.ndarray, bool]:
 
 def _ticks(ax: Axes, which: str, values: np.ndarray, numeric: bool) -> None:
     axis = ax.xaxis if which == "x" else ax.yaxis
-    if numeric and is_log_spaced(values):
+    logarithmic = numeric and is_log_spaced(values)
+    if logarithmic:
         getattr(ax, f"set_{which}scale")("log")
     if not numeric:
         axis.set_ticks(range(len(values)), labels=[str(value) for value in values])
-    elif len(values) <= 7:
-        label_few_ticks(axis, values)
+    else:
+        label_few_ticks(axis, values.astype(float), logarithmic)
 
 
-def _lines(ds: xr.Dataset, statistic: str, axes: list[str], value: str, ax: Axes) -> None:
+def _lines(
+    ds: xr.Dataset, statistic: str, axes: list[str], value: str, label: str, ax: Axes
+) -> None:
     (axis,) = axes
     values = ds[axis].values
     x, numeric = _positions(values)
@@ -151,12 +159,23 @@ def _lines(ds: xr.Dataset, statistic: str, axes: list[str], value: str, ax: Axes
     if spans_decades(*drawn):
         ax.set_yscale("log")
     _ticks(ax, "x", values, numeric)
-    dress(ax, axis.replace("_", " "), _label(ds, statistic, value))
-    missing = [str(v) for v, c in zip(values, centre, strict=True) if not np.isfinite(c)]
-    legend(ax, [f"diverged at {axis} = {', '.join(missing)}"] if missing else [])
+    dress(ax, axis.replace("_", " "), label)
+    legend(ax, _divergence(ds, axis))
 
 
-def _heat_map(ds: xr.Dataset, statistic: str, axes: list[str], value: str, ax: Axes) -> None:
+def _divergence(ds: xr.Dataset, axis: str) -> list[str]:
+    if "diverged_at" not in ds:
+        return []
+    bad = ds["diverged_at"].notnull().sum("run").values
+    total = ds.sizes["run"]
+    values = ds[axis].values
+    points = [f"{n} of {total} at {v}" for v, n in zip(values, bad, strict=True) if n]
+    return [f"runs that diverged: {', '.join(points)}"] if points else []
+
+
+def _heat_map(
+    ds: xr.Dataset, statistic: str, axes: list[str], value: str, label: str, ax: Axes
+) -> None:
     down, across = axes
     data = _value(ds, statistic, value).transpose(down, across).values
     norm = LogNorm() if spans_decades(data) else Normalize()
@@ -164,10 +183,10 @@ def _heat_map(ds: xr.Dataset, statistic: str, axes: list[str], value: str, ax: A
     for axis in (across, down):
         position, numeric = _positions(ds[axis].values)
         edges.append(_edges(position, numeric and is_log_spaced(position)))
-    mesh = ax.pcolormesh(*edges, np.ma.masked_invalid(data), cmap="cividis", norm=norm)
-    figure = ax.get_figure(root=True)
+    mesh = ax.pcolormesh(*edges, np.ma.masked_invalid(data), cmap="viridis", norm=norm)
+    figure: Any = ax.get_figure(root=True)
     bar = figure.colorbar(mesh, ax=ax)
-    bar.set_label(_label(ds, statistic, value), fontsize=9)
+    bar.set_label(pretty(label), fontsize=9)
     bar.ax.tick_params(labelsize=8)
     for which, axis in (("x", across), ("y", down)):
         values = ds[axis].values
@@ -176,7 +195,7 @@ def _heat_map(ds: xr.Dataset, statistic: str, axes: list[str], value: str, ax: A
     ax.grid(False)
     if not np.isfinite(data).all():
         ax.patch.set(hatch="////", edgecolor="0.7", facecolor="0.95")
-        ax.set_title("hatched: diverged", fontsize=8, color="0.3")
+        legend(ax, ["hatched: diverged"])
 
 
 def _edges(centres: np.ndarray, logarithmic: bool) -> np.ndarray:

@@ -79,9 +79,20 @@ def block_size(d: int) -> int:
 
     On a CPU the Gram matrix of four steps costs a sixth of their random numbers, and more steps
     cost more (measured at d = 256 to 16384). A GPU takes about 8 microseconds for an iteration of a
-    loop, whatever it does (not measured here: section 8 of the model's note puts 24 to 245 steps).
+    loop, whatever it does, which pays for larger Gram matrices (from a model, not measured).
     """
-    return 4 if jax.default_backend() == "cpu" else 32
+    if jax.default_backend() == "cpu":
+        return 4
+    return 32 if d <= 10_000 else 8
+
+
+def side_by_side(d: int) -> int | None:
+    """How many runs to `vmap`, the others one group after the other; None: all.
+
+    On a CPU the state and the samples of a group must stay in a core's cache: at d = 4096, 64 runs
+    side by side take twice the time of one after the other.
+    """
+    return max(1, 4096 // d) if jax.default_backend() == "cpu" else None
 
 
 def advance(
@@ -128,8 +139,9 @@ def advance(
     descent = _Descent(gradient, learning_rate, ridge, k0, k1)
     key, dtype = random.stream(key, _STEPS), students.dtype
     half = -(-data.normals // 2)
-    blocks = max(1, min(_DRAWN // (2 * half * batch_size * steps), 64 // steps))
-    drawn = blocks * steps
+    # No more than d/32 steps either: an interval between records is often some tenth of d.
+    drawn = min(_DRAWN // (2 * half * batch_size), students.shape[0] // 32)
+    drawn = max(drawn // steps, 1) * steps
 
     def draw(i, state):
         # The inner loop's edge makes XLA write the draws down once, where it would otherwise
@@ -203,11 +215,21 @@ def _block(
     # The ridge of the steps that follow shrinks a step's gradient too.
     kept = jnp.append(lax.cumprod(keep, reverse=True), jnp.ones_like(keep, shape=1))
     coefficients = (g * kept[1:, None, None]).reshape(steps * batch, -1)
-    return kept[0] * students - _dot(coefficients, rows, _COLUMNS), theta
+    return kept[0] * students - _combine(coefficients, rows), theta
 
 
 def _gram(rows: Float[Array, "n d"]) -> Float[Array, "n n"]:
+    """A A^T."""
     if rows.shape[0] > 4:
         return _dot(rows, rows, _ROWS)
-    # On a CPU a few products with a row are twice as fast as the product of such a flat matrix.
+    # On a CPU a product with each row takes half the time of the product of such a flat matrix.
     return jnp.stack([jnp.dot(rows, row, precision="highest") for row in rows])
+
+
+def _combine(coefficients: Float[Array, "n m"], rows: Float[Array, "n d"]) -> Float[Array, "m d"]:
+    """C^T A."""
+    if rows.shape[0] > 32:
+        return _dot(coefficients, rows, _COLUMNS)
+    # One loop over the coordinates; jax 0.10 makes a slow one out of the product under a vmap.
+    terms = [c[:, None] * row[None] for c, row in zip(coefficients, rows, strict=True)]
+    return sum(terms[1:], terms[0])

@@ -124,7 +124,7 @@ class OnePassSGD(System):
     theta: PyTree
     integrator: Integrator
     batch_size: int = eqx.field(static=True)
-    compression: int | None = eqx.field(static=True)
+    compressed: Spectrum | None
 
     def __init__(
         self,
@@ -169,13 +169,14 @@ class OnePassSGD(System):
         self.ridge = jnp.asarray(ridge, dtype)
         self.theta = cast(theta)
         self.batch_size = int(batch_size)
-        self.compression = compression
         self.integrator = Integrator() if integrator is None else integrator
         if compression is not None and not self.columns.follows_spectrum:
             raise ValueError(
                 "compression: it needs the law of random columns; allowed with given arrays or "
                 "Gram blocks: None"
             )
+        # Made once: the limit's cost must not depend on d.
+        self.compressed = None if compression is None else spectrum.compress(compression)
         if compression is not None and mixture.eigenvalues is not None:
             raise ValueError("compression: allowed with eigenvalues for each component: None")
         self.loss.check(self.layout.students, self.layout.teachers)
@@ -198,7 +199,7 @@ class OnePassSGD(System):
             _check_leaves(name, value, least)
         if isinstance(self.columns, GramColumns):
             check_blocks(self.columns.gram)
-        if compared and realised and self.compression is not None:
+        if compared and realised and self.compressed is not None:
             raise ValueError(
                 "compression: a realised start has a block for every group of the spectrum; "
                 "allowed with start='realised': None"
@@ -314,9 +315,9 @@ class OnePassSGD(System):
         return statistics
 
     def _limit_spectrum(self) -> tuple[Spectrum, Float[Array, "c g"]]:
-        if self.compression is None:
+        rule = self.compressed
+        if rule is None:
             return self.spectrum, self.eigenvalues
-        rule = self.spectrum.compress(self.compression)
         c = self.probabilities.shape[0]
         return rule, jnp.broadcast_to(rule.eigenvalues, (c, *rule.eigenvalues.shape))
 

@@ -206,10 +206,10 @@ def test_block_size_does_not_matter(steps):
 
 
 def test_number_of_blocks_drawn_at_a_time_does_not_matter(monkeypatch):
-    expected = blocked("batch", 5, 60)
+    expected = blocked("batch", 5, 40, d=400)  # 12 ticks at a time
     monkeypatch.setattr(_kernel, "_DRAWN", 1)
-    fresh = runner.__wrapped__("batch", 33, 4, jnp.float64)
-    state = fresh(beginning("batch"), jnp.int64(5), jnp.int64(60), KEY)
+    one_block = runner.__wrapped__("batch", 400, 4, jnp.float64)
+    state = one_block(beginning("batch", 400), jnp.int64(5), jnp.int64(40), KEY)
     assert_same(state, expected, rtol=1e-12, atol=1e-14)
 
 
@@ -261,7 +261,7 @@ def test_int32_ticks_and_vmap_over_keys():
     ("ridge", "norm"), [(0.0, 0.865526684776384), (0.5, 0.6584266401196806)], ids=str
 )
 def test_reference_value_of_a_block(ridge, norm):
-    """Explicit rows, gamma_k = .6 + .05 k, g = tanh x - tanh x*: value of math/streaming_sgd.md."""
+    """Explicit rows, gamma_k = .6 + .05 k, g = tanh x - tanh x*, computed independently."""
     n, d = 10, 14
     i, j = np.meshgrid(np.arange(n), np.arange(d), indexing="ij")
     rows = jnp.asarray(1.4 * np.sin(0.7 * (i + 1) * (j + 2) + 0.3 * i))
@@ -326,5 +326,11 @@ def test_forward_derivative_in_the_learning_rate():
     np.testing.assert_allclose(value, final(0.5), atol=1e-12)
 
 
-def test_block_size_is_small_on_a_cpu():
-    assert _kernel.block_size(1000) == (4 if jax.default_backend() == "cpu" else 32)
+@pytest.mark.parametrize(
+    ("backend", "block", "runs"), [("cpu", {4}, [16, 4, 1]), ("gpu", {32, 8}, [None] * 3)]
+)
+def test_sizes_follow_the_backend(monkeypatch, backend, block, runs):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    dims = [256, 1024, 16384]
+    assert {_kernel.block_size(d) for d in dims} == block
+    assert [_kernel.side_by_side(d) for d in dims] == runs

@@ -1,0 +1,7 @@
+"""`python -m hdjax`."""
+
+import sys
+
+from hdjax.cli import main
+
+sys.exit(main())

@@ -1,0 +1,240 @@
+"""The command `hdjax`: from a config to files, a table and a figure.
+
+Exit codes: 0 for success, 1 for an expectation that failed (the results are kept), 2 for a mistake
+of the user (one line for each on standard error), 130 after Ctrl-C (what was finished is kept).
+"""
+
+import itertools
+import json
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import typer
+
+from hdjax import config, doctor, expect, plots, store
+from hdjax.engine import Result, load
+
+_EXPECTATION_FAILED, _MISTAKE, _INTERRUPTED = 1, 2, 130
+
+app = typer.Typer(
+    name="hdjax",
+    help="High-dimensional algorithms against their deterministic equivalents.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="Default: results/<name of the config>.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a dotted key; may be repeated."),
+]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code.
+
+    Args:
+        arguments: the words after `hdjax`; None for those of the process.
+
+    Example:
+        >>> main(["run", "configs/least_squares.toml", "--out", "results"])  # doctest: +SKIP
+        0
+    """
+    jax.config.update("jax_enable_x64", True)
+    words = None if arguments is None else list(arguments)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("default", UserWarning)
+            warnings.showwarning = _show_warning
+            return typer.main.get_command(app).main(words, "hdjax", standalone_mode=False) or 0
+    except (KeyboardInterrupt, typer.Abort):
+        _say("interrupted: nothing was finished")
+        return _INTERRUPTED
+    except (
+        ValueError,
+        TypeError,
+        OSError,
+        FloatingPointError,
+        jax.errors.JaxRuntimeError,
+    ) as error:
+        return _fail(str(error) or type(error).__name__)
+    except Exception as error:
+        # Typer's own, for words it does not know; their class depends on its version.
+        message = getattr(error, "format_message", None)
+        if message is None:
+            raise
+        return _fail(message())
+
+
+@app.callback(invoke_without_command=True)
+def _help(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def run(config_file: ConfigFile, out: Out = None, changes: Overrides = None) -> int:
+    """Run CONFIG: its sweep or scaling, if it has one, or else a comparison."""
+    return _execute(config_file, out, changes, None)
+
+
+@app.command()
+def scaling(config_file: ConfigFile, out: Out = None, changes: Overrides = None) -> int:
+    """Run the [scaling] of CONFIG: the error against the dimension."""
+    return _execute(config_file, out, changes, "scaling")
+
+
+@app.command()
+def sweep(config_file: ConfigFile, out: Out = None, changes: Overrides = None) -> int:
+    """Run the [sweep] of CONFIG: a grid of parameters."""
+    return _execute(config_file, out, changes, "sweep")
+
+
+@app.command()
+def plot(
+    result: Annotated[Path, typer.Argument(metavar="RESULT", help="A result.nc, or its folder.")],
+    statistic: Annotated[str | None, typer.Option(help="Default: all that are scalar.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Its ending says the format.")
+    ] = None,
+) -> int:
+    """Draw a saved result, without computing anything again."""
+    loaded = load(result)
+    folder = result if result.is_dir() else result.parent
+    file = folder / f"{statistic or 'figure'}.png" if out is None else out
+    drawn = plots.plot_all(loaded.data) if statistic is None else plots.plot(loaded.data, statistic)
+    _save_figure(drawn, file)
+    typer.echo(file)
+    return 0
+
+
+@app.command(name="doctor")
+def doctor_() -> int:
+    """Say what is installed, on what it runs, and whether its numbers can be trusted."""
+    return doctor.main()
+
+
+@app.command()
+def schema(family: Annotated[str | None, typer.Argument(metavar="[FAMILY]")] = None) -> int:
+    """Print the JSON schema of configs."""
+    typer.echo(json.dumps(config.json_schema(family), indent=1))
+    return 0
+
+
+def _execute(file: Path, out: Path | None, changes: list[str] | None, kind: str | None) -> int:
+    experiment = config.load(file, changes or [])
+    kind = experiment.kind if kind is None else kind
+    rules = experiment.config.expect.rules
+    expect.check(rules, _names(experiment, kind))
+    folder = Path("results") / file.stem if out is None else out
+    folder.mkdir(parents=True, exist_ok=True)
+
+    result = experiment.run(kind)
+    written = [store.save(result.data, folder / "result.nc")]
+    typer.echo(_table(result))
+    failed = _evaluate(rules, result)
+    if rules:
+        store.save(result.data, written[0])
+    written.append(store.save_summary(result.data, folder / "summary.json"))
+    try:
+        written.append(_save_figure(plots.plot_all(result.data), folder / "figure.png"))
+    except Exception as error:
+        # Whatever is wrong with a figure, the numbers are worth more.
+        _say(f"warning: no figure: {error}")
+    for path in written:
+        typer.echo(path)
+    if result.data.attrs["interrupted"]:
+        _say(f"interrupted: {result.data.attrs['runs']} runs were finished and are kept")
+        return _INTERRUPTED
+    return _EXPECTATION_FAILED if failed else 0
+
+
+def _table(result: Result) -> str:
+    """What came out, as text: curves as the result prints itself, a row for each d or point."""
+    ds, kind = result.data, result.data.attrs["kind"]
+    if kind not in ("scaling", "sweep"):
+        return str(result)
+    head = f"{kind} of {ds.attrs['family']}: {ds.attrs['runs']} runs at each point"
+    names = result.statistics
+    if kind == "scaling":
+        rows = [["d", *[f"sup error: {name}" for name in names]]]
+        for d in ds["dimension"].values:
+            rows.append([str(d), *[f"{ds[f'{n}_median'].sel(dimension=d):.4g}" for n in names]])
+        rows.append(["exponent", *[f"{ds[f'{n}_exponent']:.3f}" for n in names]])
+        bounds = [ds[f"{n}_exponent_interval"].values for n in names]
+        rows.append(["95 % interval", *[f"{low:.3f} to {high:.3f}" for low, high in bounds]])
+        return "\n".join([head, *_aligned(rows)])
+    axes = json.loads(ds.attrs["axes"])
+    columns = [f"{n}_{part}" for n in names for part in ("mean", "limit", "sup_error")]
+    final = ds[[column for column in columns if column in ds]].isel(time=-1)
+    final = final.median("run") if "run" in final.dims else final
+    scalar = [str(c) for c in final.data_vars if set(final[c].dims) == set(axes)]
+    rows = [[*axes, *scalar]]
+    for point in itertools.product(*[range(ds.sizes[axis]) for axis in axes]):
+        at = final.isel(dict(zip(axes, point, strict=True)))
+        rows.append([str(at[axis].values) for axis in axes] + [f"{at[c]:.4g}" for c in scalar])
+    return "\n".join([f"{head}, values at t = {float(final['time']):.4g}", *_aligned(rows)])
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+
+
+def _names(experiment: config.Experiment, kind: str) -> expect.Names:
+    run, tables = experiment.config.run, experiment.config
+    axes: dict[str, Any] = {}
+    if kind == "sweep":
+        axes = {name: experiment.grid[key] for name, key in experiment.axes.items()}
+    elif kind == "scaling" and tables.scaling is not None:
+        axes = {"dimension": tables.scaling.dims}
+    elif run.runs == 0:
+        kind = "limit"
+    elif not run.limit:
+        kind = "simulate"
+    dimension = getattr(tables.system, "dimension", None)
+    paths = list(run.paths)
+    return expect.Names(
+        kind, experiment.statistics(), paths, experiment.times.tolist(), axes, dimension
+    )
+
+
+def _evaluate(rules: list[str], result: Result) -> bool:
+    """Print each rule with PASS or FAIL, note them in the result, and say whether any failed."""
+    outcome = expect.evaluate(rules, result.data)
+    for line in outcome:
+        value = "not finite" if line["value"] is None else f"{line['value']:.5g}"
+        typer.echo(f"{'PASS' if line['passed'] else 'FAIL'}  {line['rule']}  ({value})")
+    result.data.attrs["expect"] = json.dumps(outcome)
+    return not all(line["passed"] for line in outcome)
+
+
+def _save_figure(drawn: Any, file: Path) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure = getattr(drawn, "figure", drawn)
+    figure.savefig(file, dpi=150)
+    return file
+
+
+def _fail(message: str) -> int:
+    for line in message.splitlines():
+        _say(f"error: {line}")
+    return _MISTAKE
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _show_warning(message: Any, category: Any, *_: Any) -> None:
+    _say(f"warning: {message}")

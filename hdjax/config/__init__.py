@@ -1,0 +1,30 @@
+"""Configs: an experiment written as TOML, validated before anything is run.
+
+    family = "streaming"          # whose schema [system] follows
+    [system]                      # the family's own: see hdjax.streaming.config
+    [run]                         # times, runs, seed, method, statistics, ...: see `Run`
+    [sweep]                       # optional: "system.learning_rate" = [0.1, 0.2], one line an axis
+    [scaling]                     # optional: dims = [64, 256, 1024]
+    [expect]                      # optional: rules = ["sup_error(risk) < 0.1"], see hdjax.expect
+
+Arrays may be `.npy` or `.npz` files, named relative to the config.  A new family is one line in
+`hdjax.config.tables.FAMILIES`.
+"""
+
+from hdjax.config.experiment import Experiment, load, parse_override, set_key
+from hdjax.config.tables import FAMILIES, Config, Range, Run, json_schema, model_of
+from hdjax.schema import ConfigError
+
+__all__ = [
+    "FAMILIES",
+    "Config",
+    "ConfigError",
+    "Experiment",
+    "Range",
+    "Run",
+    "json_schema",
+    "load",
+    "model_of",
+    "parse_override",
+    "set_key",
+]

@@ -1,0 +1,289 @@
+"""An experiment: a config that was read and validated, and how it is run."""
+
+import copy
+import dataclasses
+import json
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from hdjax.config.tables import FAMILIES, Range, family_module, model_of
+from hdjax.engine import Result, compare, limit, scaling, simulate, sweep
+from hdjax.schema import ConfigError, read
+from hdjax.system import System
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> "Experiment":
+    """Read and validate a config, with every point of its sweep.
+
+    Args:
+        path: the TOML file.
+        overrides: "dotted.key=value" with values as in TOML (a bare word is text).
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ConfigError: what is wrong in it, one line for each mistake.
+
+    Example:
+        >>> load("configs/least_squares.toml", ["run.runs=8"]).run()  # doctest: +SKIP
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"config: no file {str(path)!r}")
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+    for override in overrides:
+        key, value = parse_override(override)
+        set_key(raw, key, value)
+    return Experiment.of(raw, path.parent)
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """The key and the value of "key=value".
+
+    Raises:
+        ConfigError: no "=", or a value that is neither TOML nor a bare word.
+
+    Example:
+        >>> parse_override("run.times=[0, 1.5]"), parse_override("system.loss=logistic")
+        (('run.times', [0, 1.5]), ('system.loss', 'logistic'))
+    """
+    key, separator, value = (part.strip() for part in text.partition("="))
+    if not separator or not key:
+        raise ConfigError(f"--set {text}: allowed: key=value, such as system.learning_rate=0.1")
+    try:
+        return key, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        if re.fullmatch(r"[A-Za-z_./][\w./-]*", value):
+            return key, value
+        raise ConfigError(f"--set {text}: {value!r}; allowed: a value as in TOML") from None
+
+
+def set_key(raw: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key in nested tables; text on the way becomes the table that it stands for.
+
+    Raises:
+        ConfigError: something else than a table is on the way.
+
+    Example:
+        >>> raw = {"system": {"loss": "least_squares"}}
+        >>> set_key(raw, "system.loss.sigma", 0.5)
+        >>> raw
+        {'system': {'loss': {'kind': 'least_squares', 'sigma': 0.5}}}
+    """
+    *way, last = key.split(".")
+    table: dict[str, Any] = raw
+    for depth, part in enumerate(way):
+        below: Any = table.setdefault(part, {})
+        if isinstance(below, str):
+            below = table[part] = {"kind": below}
+        if not isinstance(below, dict):
+            where = ".".join(way[: depth + 1])
+            raise ConfigError(f"{key}: {where} is {below!r}; allowed: a table")
+        table = below
+    table[last] = value
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A validated config.
+
+    Attributes:
+        config: the validated tables.
+        raw: what was written, overrides included.
+        directory: where its array files are.
+        grid: the axes of its sweep by dotted key, each with its values.
+    """
+
+    config: Any
+    raw: dict[str, Any]
+    directory: Path
+    grid: Mapping[str, list[Any]]
+
+    @classmethod
+    def of(cls, raw: dict[str, Any], directory: Path | str = ".") -> "Experiment":
+        """Validate tables.
+
+        Raises:
+            ConfigError: one line for each mistake.
+        """
+        if "family" not in raw:
+            raise ConfigError(f"family: missing; allowed: {', '.join(FAMILIES)}")
+        family_module(raw["family"])
+        config = read(model_of(raw["family"]), raw, directory)
+        grid = _grid(config.sweep or {})
+        experiment = cls(config, raw, Path(directory), grid)
+        for key, values in grid.items():
+            for value in values:
+                experiment._system_config({key: value})
+        if config.scaling is not None:
+            for d in config.scaling.dims:
+                experiment._system_config({"system.dimension": d})
+        return experiment
+
+    @property
+    def kind(self) -> str:
+        """What `hdjax run` does: "scaling" or "sweep" where there is such a table, or "compare".
+
+        Raises:
+            ConfigError: there are both.
+        """
+        if self.config.sweep is not None and self.config.scaling is not None:
+            raise ConfigError("sweep, scaling: both; allowed: one (or hdjax sweep, hdjax scaling)")
+        if self.config.sweep is not None:
+            return "sweep"
+        return "compare" if self.config.scaling is None else "scaling"
+
+    @property
+    def times(self) -> np.ndarray:
+        """The nominal times of the records."""
+        times = self.config.run.times
+        return times.values if isinstance(times, Range) else np.asarray(times, np.float64)
+
+    @property
+    def axes(self) -> dict[str, str]:
+        """Short names of the sweep's axes, each with its dotted key."""
+        keys = [key.split(".") for key in self.grid]
+        names = {}
+        for own in keys:
+            length = 1
+            while sum(other[-length:] == own[-length:] for other in keys) > 1:
+                length += 1
+            names["_".join(own[-length:])] = ".".join(own)
+        return names
+
+    def system(self, changes: Mapping[str, Any] | None = None) -> System:
+        """The system, with dotted keys changed.
+
+        Raises:
+            ConfigError: a value that the schema refuses.
+            ValueError, TypeError: one that the constructors refuse.
+        """
+        return self._system_config(changes or {}).build()
+
+    def statistics(self) -> list[str]:
+        """Names of the statistics that are recorded."""
+        chosen = self.config.run.statistics
+        if chosen is not None:
+            return [value if isinstance(value, str) else value.name for value in chosen]
+        system = self.system(self._first_point())
+        return list(jax.eval_shape(lambda: system.statistics(system.start())))
+
+    def run(self, kind: str | None = None, progress: bool = True) -> Result:
+        """Run the experiment; the config goes into the result.
+
+        Args:
+            kind: "compare", "sweep" or "scaling"; None: what `kind` says.
+            progress: as for `hdjax.compare`.
+
+        Raises:
+            ConfigError: the config has no table for that kind.
+            ValueError, TypeError: what the family or the engine refuses.
+        """
+        kind = self.kind if kind is None else kind
+        run, key = self.config.run, jax.random.key(self.config.run.seed)
+        options = self._options(progress)
+        named = {name: path.build() for name, path in run.paths.items()}
+        if kind == "scaling":
+            result = self._scaling(key, options)
+        elif kind == "sweep":
+            result = self._sweep(key, options | {"paths": named})
+        elif run.runs == 0:
+            statistics = options["statistics"]
+            result = limit(self.system(), self.times, statistics=statistics, paths=named)
+        elif not run.limit:
+            result = simulate(self.system(), self.times, key=key, paths=named, **options)
+        else:
+            result = compare(
+                self.system(),
+                self.times,
+                key=key,
+                start=run.start,
+                fluctuations=run.fluctuations,
+                paths=named,
+                **options,
+            )
+        result.data.attrs["config"] = json.dumps(self.raw, default=str)
+        return result
+
+    def _scaling(self, key: Any, options: dict[str, Any]) -> Result:
+        run = self.config.run
+        if self.config.scaling is None:
+            raise ConfigError("scaling: missing; allowed: [scaling] with dims = [64, 256, ...]")
+        refused = {"paths": run.paths, "fluctuations": run.fluctuations, "limit": not run.limit}
+        for name in (name for name, value in refused.items() if value):
+            raise ConfigError(f"run.{name}: a scaling records errors alone; allowed: none")
+        return scaling(
+            lambda d: self.system({"system.dimension": d}),
+            self.config.scaling.dims,
+            self.times,
+            key=key,
+            start=run.start,
+            **options,
+        )
+
+    def _sweep(self, key: Any, options: dict[str, Any]) -> Result:
+        run, axes = self.config.run, self.axes
+        if not axes:
+            raise ConfigError('sweep: missing; allowed: [sweep] with "system.key" = [values]')
+        if run.fluctuations:
+            raise ConfigError("run.fluctuations: true; allowed in a sweep: none")
+        return sweep(
+            lambda **point: self.system({axes[name]: value for name, value in point.items()}),
+            {name: self.grid[key] for name, key in axes.items()},
+            self.times,
+            key=key,
+            start=run.start if run.limit else None,
+            **options,
+        )
+
+    def _options(self, progress: bool) -> dict[str, Any]:
+        run = self.config.run
+        statistics = None
+        if run.statistics is not None:
+            statistics = [s if isinstance(s, str) else (s.name, s.build()) for s in run.statistics]
+        return {
+            "runs": run.runs,
+            "method": None if run.method is None else run.method.build(),
+            "statistics": statistics,
+            "keep": run.keep,
+            "chunk": run.chunk,
+            "progress": progress,
+        }
+
+    def _system_config(self, changes: Mapping[str, Any]) -> Any:
+        raw = copy.deepcopy({"system": self.raw["system"]})
+        for key, value in changes.items():
+            set_key(raw, key, value)
+        schema = family_module(self.config.family).SystemConfig
+        return read(schema, raw["system"], self.directory, prefix="system")
+
+    def _first_point(self) -> dict[str, Any]:
+        if self.config.scaling is not None:
+            return {"system.dimension": self.config.scaling.dims[0]}
+        return {key: values[0] for key, values in self.grid.items()}
+
+
+def _grid(table: dict[str, Any], prefix: str = "") -> dict[str, list[Any]]:
+    """The axes of a sweep by dotted key; TOML makes nested tables of bare dotted keys."""
+    grid: dict[str, list[Any]] = {}
+    for name, value in table.items():
+        key = prefix + name
+        if isinstance(value, dict) and not {"stop", "num"} & set(value):
+            grid |= _grid(value, f"{key}.")
+            continue
+        if not key.startswith("system."):
+            raise ConfigError(f"sweep.{key}: allowed: keys of the system, such as system.ridge")
+        if isinstance(value, dict):
+            value = read(Range, value, prefix=f"sweep.{key}").values.tolist()
+        if not isinstance(value, list) or not value:
+            raise ConfigError(f"sweep.{key}: {value!r}; allowed: a list, or {{ start, stop, num }}")
+        grid[key] = value
+    return grid

@@ -1,0 +1,35 @@
+"""`[expect]` in a config: what an experiment should show, as rules that can fail.
+
+    rules = [
+        "sup_error(risk) < 0.1",
+        "-0.57 <= exponent(risk) <= -0.43",
+        "abs(value(risk, t=5) - limit(risk, t=5)) < 3 * std(risk, t=5) / sqrt(runs)",
+    ]
+
+A rule is a comparison (chains are fine) of numbers, + - * / **, `abs`, `sqrt`, `log`, `exp`,
+`min`, `max`, the names `runs`, `dimension` and `pi`, and of these functions of a statistic s:
+
+    value(s, t=)           mean over the finite runs; without t, here and below, at the last time
+    final(s)               the same at the last time
+    std(s, t=)             their standard deviation
+    quantile(s, q=, t=)    their quantile, q one of 0.05, 0.25, 0.5, 0.75, 0.95
+    limit(s, t=)           the limit; for realised starts the mean of the runs' own
+    predicted_std(s, t=)   the standard deviation that theory predicts
+    rise(s)                the largest rise of the limit from one record to the next
+    sup_error(s)           median over the finite runs of sup over t of |run - limit|
+    max_sup_error(s)       its largest value; not a number if a run diverged
+    diverged()             fraction of the runs that diverged
+    path(p), path_limit(p) a path statistic: the median over the runs; that of the limit
+    exponent(s), exponent_low(s), exponent_high(s)
+                           of a scaling: the fitted power of d, and the ends of its interval
+
+An entry of a vector or matrix is `overlaps[0, 1]`.  In a sweep every function also takes the axes
+by name, `value(risk, t=5, learning_rate=0.5)`, and in a scaling `sup_error(risk, dimension=256)`;
+the point must be one that was run (`max_sup_error` and `diverged` may be over all).  Times are
+those of records, k/d for nominal ones.  A rule whose numbers are not finite never passes.
+"""
+
+from hdjax.expect.functions import Names
+from hdjax.expect.rules import check, evaluate
+
+__all__ = ["Names", "check", "evaluate"]

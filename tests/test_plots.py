@@ -1,0 +1,321 @@
+"""Figures, from datasets made by hand: what is drawn, on which scales, and what is left out."""
+
+import io
+import json
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib.collections import QuadMesh
+from matplotlib.figure import Figure
+
+from hdjax import plots
+
+RUNS = 20
+LINEAR = np.linspace(0, 10, 21)
+ATTRS = {
+    "family": "streaming",
+    "paths": "[]",
+    "runs": RUNS,
+    "start": "law",
+    "time_label": "t = k/d",
+    "interrupted": 0,
+    "note": "",
+}
+
+
+def moments(name, runs, dims, extra=()):
+    lead = dims[: dims.index("run")]
+    axis = len(lead)
+    return {
+        name: ((*dims, *extra), runs),
+        f"{name}_mean": ((*lead, "time", *extra), np.nanmean(runs, axis=axis)),
+        f"{name}_std": ((*lead, "time", *extra), np.nanstd(runs, axis=axis, ddof=1)),
+        f"{name}_quantile": (
+            ("quantile", *lead, "time", *extra),
+            np.nanquantile(runs, [0.05, 0.25, 0.5, 0.75, 0.95], axis=axis),
+        ),
+    }
+
+
+def comparison(time=LINEAR, decay=0.1, **attrs):
+    """Curves exp(-decay t) with multiplicative noise, their limit and predicted spread."""
+    rng = np.random.default_rng(0)
+    limit = np.exp(-decay * time)
+    runs = limit * (1 + 0.1 * rng.standard_normal((RUNS, 1)))
+    variables = moments("risk", runs, ("run", "time")) | {
+        "risk_limit": ("time", limit, {"long_name": "risk"}),
+        "risk_predicted_std": ("time", 0.1 * limit),
+        "diverged_at": ("run", np.full(RUNS, np.nan)),
+        "limit_diverged_at": ((), np.nan),
+    }
+    attrs = {**ATTRS, "kind": "compare", "statistics": json.dumps(["risk"]), **attrs}
+    return xr.Dataset(variables, {"time": time, "run": range(RUNS)}, attrs)
+
+
+def matrices():
+    time, shape = LINEAR, (2, 2)
+    values = np.stack([np.cos(time + i + j) for i in range(2) for j in range(2)], -1)
+    runs = np.broadcast_to(values.reshape(-1, *shape), (RUNS, len(time), *shape))
+    extra = ("overlaps_0", "overlaps_1")
+    variables = moments("overlaps", runs, ("run", "time"), extra)
+    variables["overlaps_limit"] = (("time", *extra), runs[0])
+    variables["diverged_at"] = ("run", np.full(RUNS, np.nan))
+    attrs = {**ATTRS, "kind": "compare", "statistics": json.dumps(["overlaps"])}
+    return xr.Dataset(variables, {"time": time, "run": range(RUNS)}, attrs)
+
+
+def swept(**axes):
+    """Risk = product of the axes' values at all times; the last value of an axis may diverge."""
+    shape = tuple(len(values) for values in axes.values())
+    grids = np.meshgrid(*axes.values(), indexing="ij")
+    level = np.prod(grids, axis=0)
+    time = np.array([0.0, 1.0])
+    runs = np.broadcast_to(level[..., None, None], (*shape, RUNS, 2)).copy()
+    dims = (*axes, "run", "time")
+    variables = moments("risk", runs, dims) | {
+        "risk_limit": ((*axes, "time"), np.broadcast_to(level[..., None], (*shape, 2))),
+        "risk_sup_error": ((*axes, "run"), 0.5 * runs[..., 0]),
+        "diverged_at": ((*axes, "run"), np.full((*shape, RUNS), np.nan)),
+    }
+    attrs = {**ATTRS, "kind": "sweep", "statistics": '["risk"]', "axes": json.dumps(list(axes))}
+    return xr.Dataset(variables, {**axes, "time": time, "run": range(RUNS)}, attrs)
+
+
+def scaled():
+    dims = np.array([64, 256, 1024])
+    errors = dims[:, None] ** -0.5 * np.linspace(0.8, 1.2, RUNS)
+    variables = {
+        "risk_sup_error": (("dimension", "run"), errors, {"long_name": "risk"}),
+        "risk_median": ("dimension", np.median(errors, axis=1)),
+        "risk_exponent": ((), -0.5),
+        "risk_exponent_interval": ("bound", [-0.55, -0.45]),
+        "diverged_at": (("dimension", "run"), np.full(errors.shape, np.nan)),
+    }
+    attrs = {**ATTRS, "kind": "scaling", "statistics": '["risk"]'}
+    return xr.Dataset(variables, {"dimension": dims}, attrs)
+
+
+def line(ax, label):
+    (found,) = [one for one in ax.get_lines() if str(one.get_label()).startswith(label)]
+    return found
+
+
+def legend(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def rendered(ax):
+    ax.figure.savefig(io.BytesIO())
+    return ax
+
+
+@pytest.fixture(autouse=True)
+def _no_pyplot():
+    """Nothing may be left behind in pyplot's state."""
+    yield
+    assert plt.get_fignums() == []
+
+
+def test_comparison_draws_runs_mean_limit_and_both_bands():
+    ds = comparison()
+    ax = rendered(plots.plot(ds, "risk"))
+    np.testing.assert_array_equal(line(ax, "mean of 20 runs").get_ydata(), ds["risk_mean"])
+    np.testing.assert_array_equal(line(ax, "limit").get_ydata(), ds["risk_limit"])
+    upper = line(ax, "predicted").get_ydata()
+    np.testing.assert_allclose(upper, ds["risk_limit"] + 1.6449 * ds["risk_predicted_std"])
+    (band,) = ax.collections
+    edges = band.get_paths()[0].vertices[:, 1]
+    assert edges.min() == ds["risk_quantile"].min()
+    assert edges.max() == ds["risk_quantile"].max()
+    faint = [one for one in ax.get_lines() if (one.get_alpha() or 1) < 0.5]
+    assert len(faint) == 12
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("t = k/d", "risk")
+
+
+def test_few_runs_and_standard_deviations_on_demand():
+    ds = comparison()
+    ax = plots.plot(ds, "risk", runs=3, band="std")
+    assert len([one for one in ax.get_lines() if (one.get_alpha() or 1) < 0.5]) == 3
+    edges = ax.collections[0].get_paths()[0].vertices[:, 1]
+    np.testing.assert_allclose(edges.max(), (ds["risk_mean"] + ds["risk_std"]).max())
+    with pytest.raises(ValueError, match="band: 'wide'"):
+        plots.plot(ds, "risk", band="wide")
+
+
+def test_axes_given_are_used():
+    ax = Figure().subplots()
+    assert plots.plot(comparison(), "risk", ax) is ax
+
+
+@pytest.mark.parametrize(
+    ("time", "decay", "scales"),
+    [
+        (LINEAR, 0.1, ("linear", "linear")),
+        (LINEAR, 1.0, ("linear", "log")),
+        (np.array([0, *np.geomspace(0.01, 10, 20)]), 0.1, ("log", "linear")),
+        # Recorded times are multiples of 1/d: several of the first may be 0.
+        (np.array([0, 0, *np.geomspace(0.01, 10, 20)]), 1.0, ("log", "log")),
+        (np.geomspace(1, 10, 20), 0.1, ("linear", "linear")),
+    ],
+)
+def test_scales_follow_the_data(time, decay, scales):
+    ax = rendered(plots.plot(comparison(time, decay), "risk"))
+    assert (ax.get_xscale(), ax.get_yscale()) == scales
+
+
+def test_scales_can_be_given():
+    ax = plots.plot(comparison(), "risk", xscale="log", yscale="log")
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+
+
+def test_diverged_runs_are_counted_and_not_drawn():
+    ds = comparison()
+    runs = ds["risk"].values.copy()
+    runs[3, 5:15], runs[3, 15:] = 1e3, np.nan
+    at = np.where(np.arange(RUNS) == 3, LINEAR[15], np.nan)
+    ds = ds.assign(moments("risk", runs, ("run", "time")), diverged_at=("run", at))
+    ax = rendered(plots.plot(ds, "risk"))
+    assert ax.get_title(loc="left") == "1 of 20 runs diverged from t = 7.5 on (not drawn)"
+    drawn = np.concatenate([one.get_ydata() for one in ax.get_lines()])
+    assert drawn.max() < 2
+    good = np.delete(runs, 3, axis=0)
+    np.testing.assert_allclose(line(ax, "mean of 19 runs").get_ydata(), good.mean(0))
+    assert ax.collections[0].get_paths()[0].vertices[:, 1].max() < 2
+
+
+def test_nothing_but_the_limit_is_drawn_when_all_runs_diverged():
+    ds = comparison()
+    ds = ds.assign(risk=ds["risk"] * np.nan, diverged_at=("run", np.full(RUNS, 0.5)))
+    ax = rendered(plots.plot(ds, "risk"))
+    assert legend(ax) == ["limit", "predicted 5–95 %"]
+    assert ax.get_title(loc="left").startswith("20 of 20 runs diverged from t = 0.5")
+    assert not ax.collections
+
+
+def test_realised_starts_show_each_limit_and_their_mean():
+    ds = comparison(start="realised")
+    limits = 1.1 * ds["risk"].values
+    ds = ds.assign(
+        risk_limit=(("run", "time"), limits), limit_diverged_at=("run", np.full(RUNS, np.nan))
+    )
+    ax = rendered(plots.plot(ds, "risk"))
+    shown = line(ax, "mean of the runs' own limits").get_ydata()
+    np.testing.assert_allclose(shown, limits.mean(0))
+    # The prediction is of the spread round each run's own limit: there is no common band.
+    assert not any("predicted" in text for text in legend(ax))
+
+
+def test_summaries_name_all_the_runs_that_their_mean_is_over():
+    ds = comparison(runs=100_000, note="single curves from the first 20 runs")
+    assert "mean of 100000 runs" in legend(plots.plot(ds, "risk"))
+
+
+def test_matrices_have_a_line_for_each_entry():
+    ds = matrices()
+    ax = rendered(plots.plot(ds, "overlaps"))
+    assert legend(ax) == ["[0, 0]", "[0, 1]", "[1, 1]", "limit"]
+    np.testing.assert_array_equal(line(ax, "[0, 1]").get_ydata(), ds["overlaps_mean"][:, 0, 1])
+    one = plots.plot(ds, "overlaps", index=(1, -1))
+    assert one.get_ylabel() == "overlaps [1, 1]"
+    with pytest.raises(ValueError, match=r"index: \(2, 0\); allowed: an entry of shape \(2, 2\)"):
+        plots.plot(ds, "overlaps", index=(2, 0))
+    with pytest.raises(ValueError, match="index: 1"):
+        plots.plot(ds, "overlaps", index=1)
+
+
+def test_parts_may_be_missing():
+    ds = comparison()
+    only_limit = ds[["risk_limit", "limit_diverged_at"]].assign_attrs(kind="limit", runs=0)
+    assert legend(rendered(plots.plot(only_limit, "risk"))) == ["limit"]
+    names = ["risk_limit", "risk_predicted_std", "limit_diverged_at"]
+    only_runs = ds.drop_vars(names).assign_attrs(kind="simulate")
+    assert legend(rendered(plots.plot(only_runs, "risk"))) == [
+        "5–95 % of the runs",
+        "mean of 20 runs",
+    ]
+
+
+def test_unknown_statistic_names_the_nearest():
+    with pytest.raises(ValueError, match="did you mean 'risk'"):
+        plots.plot(comparison(), "rsik")
+
+
+def test_all_has_a_panel_for_each_scalar_statistic():
+    ds = comparison()
+    ds = ds.merge(ds.rename({name: name.replace("risk", "loss") for name in ds if "risk" in name}))
+    ds = ds.merge(matrices(), combine_attrs="drop").assign_attrs(
+        **ds.attrs | {"statistics": json.dumps(["risk", "overlaps", "loss"])}
+    )
+    figure = plots.plot_all(ds)
+    figure.savefig(io.BytesIO())
+    assert len(figure.axes) == 2
+    assert [ax.get_legend() is not None for ax in figure.axes] == [True, False]
+    assert len(plots.plot_all(matrices()).axes) == 1
+
+
+def test_scaling_has_the_fitted_power():
+    ax = rendered(plots.plot(scaled(), "risk"))
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+    (fit,) = [one for one in ax.get_lines() if one.get_linestyle() == "--"]
+    x, y = np.log(fit.get_xdata()), np.log(fit.get_ydata())
+    np.testing.assert_allclose(np.diff(y) / np.diff(x), -0.5)
+    np.testing.assert_allclose(fit.get_ydata(), scaled()["risk_median"])
+    assert "exponent in [-0.55, -0.45]" in fit.get_label()
+
+
+def test_scaling_without_a_finite_error_still_draws():
+    ds = scaled()
+    ds["risk_sup_error"][0], ds["risk_median"][0] = np.nan, np.nan
+    ds["diverged_at"][0] = 1.0
+    ax = rendered(plots.plot(ds, "risk"))
+    assert ax.get_title(loc="left") == "20 of 60 runs diverged (left out)"
+
+
+def test_sweep_over_one_axis_is_a_line():
+    ds = swept(rate=[0.1, 1.0, 10.0])
+    ax = rendered(plots.plot(ds, "risk"))
+    np.testing.assert_allclose(line(ax, "mean of 20 runs").get_ydata(), [0.1, 1, 10])
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+    assert ax.get_ylabel() == "risk at t = 1"
+    error = plots.plot(ds, "risk", value="sup_error", time=0.0)
+    np.testing.assert_allclose(line(error, "median").get_ydata(), [0.05, 0.5, 5])
+    with pytest.raises(ValueError, match="value: 'maen'"):
+        plots.plot(ds, "risk", value="maen")
+    with pytest.raises(ValueError, match="time: 3"):
+        plots.plot(ds, "risk", time=3.0)
+
+
+def test_sweep_over_two_axes_is_a_heat_map_and_hatches_divergence():
+    ds = swept(rate=[1.0, 2.0], noise=[1.0, 3.0, 5.0])
+    ds["risk_mean"][1, 2] = np.nan
+    ax = rendered(plots.plot(ds, "risk"))
+    (mesh,) = [one for one in ax.collections if isinstance(one, QuadMesh)]
+    found = mesh.get_array()
+    np.testing.assert_allclose(found.filled(-1), [[1, 3, 5], [2, 6, -1]])
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("noise", "rate")
+    assert ax.get_title(loc="left") == "hatched: diverged"
+
+
+def test_sweep_over_names_has_no_line_between_them():
+    ds = swept(rate=[1.0, 2.0]).assign_coords(rate=["small", "large"])
+    ax = rendered(plots.plot(ds, "risk"))
+    assert line(ax, "mean").get_linestyle() == "None"
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["small", "large"]
+
+
+def test_sweep_axes_are_selected():
+    ds = swept(rate=[1.0, 2.0], noise=[1.0, 3.0], scale=[1.0, 7.0])
+    with pytest.raises(ValueError, match="at most two"):
+        plots.plot(ds, "risk")
+    ax = plots.plot(ds, "risk", select={"scale": 7.0, "rate": 2})
+    np.testing.assert_allclose(line(ax, "mean").get_ydata(), [14, 42])
+    curve = plots.plot(ds, "risk", select={"scale": 7.0, "rate": 2.0, "noise": 3.0}, runs=2)
+    np.testing.assert_allclose(line(curve, "mean").get_ydata(), [42, 42])
+    with pytest.raises(ValueError, match=r"scale = 7.5; allowed: 1.0, 7.0"):
+        plots.plot(ds, "risk", select={"scale": 7.5})
+    with pytest.raises(ValueError, match="select: 'sclae'"):
+        plots.plot(ds, "risk", select={"sclae": 7.0})
+    with pytest.raises(ValueError, match="runs: allowed for curves"):
+        plots.plot(ds, "risk", select={"scale": 7.0}, runs=2)
