@@ -1,11 +1,13 @@
 """The command `hdjax`: from a config to files, a table and a figure.
 
 Exit codes: 0 for success, 1 for an expectation that failed (the results are kept), 2 for a mistake
-of the user (one line for each on standard error), 130 after Ctrl-C (what was finished is kept).
+of the user (one line for each on standard error; with HDJAX_TRACEBACK set, where it was found),
+130 after Ctrl-C (what was finished is kept).
 """
 
 import itertools
 import json
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -19,6 +21,15 @@ from hdjax import config, doctor, expect, plots, store
 from hdjax.engine import Result, load
 
 _EXPECTATION_FAILED, _MISTAKE, _INTERRUPTED = 1, 2, 130
+# What the package raises at wrong input, and what too large a problem leads to.
+_MISTAKES = (
+    ValueError,
+    TypeError,
+    OSError,
+    ArithmeticError,
+    MemoryError,
+    jax.errors.JaxRuntimeError,
+)
 
 app = typer.Typer(
     name="hdjax",
@@ -49,22 +60,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0
     """
     jax.config.update("jax_enable_x64", True)
-    words = None if arguments is None else list(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("default", UserWarning)
             warnings.showwarning = _show_warning
             return typer.main.get_command(app).main(words, "hdjax", standalone_mode=False) or 0
     except (KeyboardInterrupt, typer.Abort):
-        _say("interrupted: nothing was finished")
+        _say("interrupted")
         return _INTERRUPTED
-    except (
-        ValueError,
-        TypeError,
-        OSError,
-        FloatingPointError,
-        jax.errors.JaxRuntimeError,
-    ) as error:
+    except _MISTAKES as error:
+        if os.environ.get("HDJAX_TRACEBACK"):
+            raise
         return _fail(str(error) or type(error).__name__)
     except Exception as error:
         # Typer's own, for words it does not know; their class depends on its version.
@@ -72,12 +79,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if message is None:
             raise
         return _fail(message())
-
-
-@app.callback(invoke_without_command=True)
-def _help(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
 
 
 @app.command()
@@ -131,17 +132,26 @@ def schema(family: Annotated[str | None, typer.Argument(metavar="[FAMILY]")] = N
 
 def _execute(file: Path, out: Path | None, changes: list[str] | None, kind: str | None) -> int:
     experiment = config.load(file, changes or [])
-    kind = experiment.kind if kind is None else kind
+    kind = experiment.choose(kind)
     rules = experiment.config.expect.rules
     expect.check(rules, _names(experiment, kind))
     folder = Path("results") / file.stem if out is None else out
     folder.mkdir(parents=True, exist_ok=True)
 
-    result = experiment.run(kind)
+    try:
+        result = experiment.run(kind)
+    except KeyboardInterrupt:
+        _say("interrupted: nothing was finished")
+        return _INTERRUPTED
     written = [store.save(result.data, folder / "result.nc")]
     typer.echo(_table(result))
-    failed = _evaluate(rules, result)
-    if rules:
+    failed, mistake = False, None
+    try:
+        failed = _evaluate(rules, result)
+    except ValueError as error:
+        # A rule that could not be judged before the run: told when everything is written.
+        mistake = error
+    if rules and mistake is None:
         store.save(result.data, written[0])
     written.append(store.save_summary(result.data, folder / "summary.json"))
     try:
@@ -154,6 +164,8 @@ def _execute(file: Path, out: Path | None, changes: list[str] | None, kind: str 
     if result.data.attrs["interrupted"]:
         _say(f"interrupted: {result.data.attrs['runs']} runs were finished and are kept")
         return _INTERRUPTED
+    if mistake is not None:
+        raise mistake
     return _EXPECTATION_FAILED if failed else 0
 
 

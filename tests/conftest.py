@@ -2,8 +2,16 @@
 
 import jax
 import matplotlib as mpl
+import pytest
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 mpl.use("Agg")
+
+
+@pytest.fixture(autouse=True)
+def compile_quickly(request):
+    """Most tests compile for longer than they run; those that simulate much are optimised."""
+    optimised = any(request.node.get_closest_marker(name) for name in ("slow", "optimised"))
+    jax.config.update("jax_disable_most_optimizations", not optimised)

@@ -4,6 +4,8 @@ import pytest
 
 from hdjax import doctor
 
+pytestmark = pytest.mark.optimised
+
 
 def test_a_sound_installation_passes(capsys):
     assert doctor.main() == 0

@@ -175,7 +175,7 @@ def test_diverged_runs_are_counted_and_not_drawn():
     runs = ds["risk"].values.copy()
     runs[3, 5:15], runs[3, 15:] = 1e3, np.nan
     at = np.where(np.arange(RUNS) == 3, LINEAR[15], np.nan)
-    ds = ds.assign(moments("risk", runs, ("run", "time")), diverged_at=("run", at))
+    ds = ds.assign(moments("risk", runs, ("run", "time")) | {"diverged_at": ("run", at)})
     ax = rendered(plots.plot(ds, "risk"))
     assert ax.get_title(loc="left") == "1 of 20 runs diverged from t = 7.5 on (not drawn)"
     drawn = np.concatenate([one.get_ydata() for one in ax.get_lines()])
@@ -244,10 +244,10 @@ def test_unknown_statistic_names_the_nearest():
 
 def test_all_has_a_panel_for_each_scalar_statistic():
     ds = comparison()
-    ds = ds.merge(ds.rename({name: name.replace("risk", "loss") for name in ds if "risk" in name}))
-    ds = ds.merge(matrices(), combine_attrs="drop").assign_attrs(
-        **ds.attrs | {"statistics": json.dumps(["risk", "overlaps", "loss"])}
-    )
+    again = {name.replace("risk", "loss"): ds[name] for name in ds if "risk" in name}
+    matrix = {name: value for name, value in matrices().items() if "overlaps" in name}
+    names = json.dumps(["risk", "overlaps", "loss"])
+    ds = ds.assign(again | matrix).assign_attrs(statistics=names)
     figure = plots.plot_all(ds)
     figure.savefig(io.BytesIO())
     assert len(figure.axes) == 2

@@ -9,6 +9,8 @@ from scipy import stats
 
 from hdjax import random
 
+pytestmark = pytest.mark.optimised
+
 KEY = jax.random.key(20)
 normals = jax.jit(random.normals, static_argnums=(2, 3, 4))
 uniforms = jax.jit(random.uniforms, static_argnums=(2, 3, 4))

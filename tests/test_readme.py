@@ -42,17 +42,25 @@ def test_make_knows_the_commands_of_the_readme():
     assert {"demo", "test"} <= commands <= targets
 
 
-CONFIGS = [(page, block) for page in PAGES for block in blocks(page, "toml")]
+SHOWN = [(name(page), block) for page in PAGES for block in blocks(page, "toml")]
+SHIPPED = [(name(path), path.read_text()) for path in sorted((ROOT / "configs").glob("*.toml"))]
 
 
-@pytest.mark.parametrize(("page", "block"), CONFIGS, ids=[name(page) for page, _ in CONFIGS])
-def test_configs_are_valid(page, block):
-    experiment = config.Experiment.of(tomllib.loads(block))
-    names = expect.Names(
-        experiment.kind,
-        experiment.statistics(),
-        list(experiment.config.run.paths),
-        experiment.times.tolist(),
-        {axis: experiment.grid[key] for axis, key in experiment.axes.items()},
+@pytest.mark.parametrize("text", [pytest.param(t, id=label) for label, t in SHOWN + SHIPPED])
+def test_configs_are_valid_and_expect_something(text):
+    experiment = config.Experiment.of(tomllib.loads(text))
+    axes = {axis: experiment.grid[key] for axis, key in experiment.axes.items()}
+    if experiment.kind == "scaling":
+        axes = {"dimension": experiment.config.scaling.dims}
+    rules = experiment.config.expect.rules
+    assert rules
+    expect.check(
+        rules,
+        expect.Names(
+            experiment.kind,
+            experiment.statistics(),
+            list(experiment.config.run.paths),
+            experiment.times.tolist(),
+            axes,
+        ),
     )
-    expect.check(experiment.config.expect.rules, names)

@@ -14,7 +14,7 @@ import numpy as np
 
 from hdjax.config.tables import FAMILIES, Range, family_module, model_of
 from hdjax.engine import Result, compare, limit, scaling, simulate, sweep
-from hdjax.schema import ConfigError, read
+from hdjax.schema import ConfigError, read, suggest
 from hdjax.system import System
 
 
@@ -119,6 +119,8 @@ class Experiment:
         family_module(raw["family"])
         config = read(model_of(raw["family"]), raw, directory)
         grid = _grid(config.sweep or {})
+        if config.sweep is not None and not grid:
+            raise ConfigError('sweep: no axis; allowed: e.g. "system.ridge" = [0.0, 0.1]')
         experiment = cls(config, raw, Path(directory), grid)
         for key, values in grid.items():
             for value in values:
@@ -128,18 +130,31 @@ class Experiment:
                 experiment._system_config({"system.dimension": d})
         return experiment
 
-    @property
-    def kind(self) -> str:
-        """What `hdjax run` does: "scaling" or "sweep" where there is such a table, or "compare".
+    def choose(self, kind: str | None = None) -> str:
+        """What is run: "scaling" or "sweep" where there is such a table, otherwise "compare".
+
+        Args:
+            kind: what is asked for, if anything.
 
         Raises:
-            ConfigError: there are both.
+            ConfigError: there are both tables, or not the one that is asked for, or options of
+                [run] that it would ignore.
         """
-        if self.config.sweep is not None and self.config.scaling is not None:
+        tables = {"sweep": self.config.sweep, "scaling": self.config.scaling}
+        found = [name for name, table in tables.items() if table is not None]
+        if kind is None and len(found) == 2:
             raise ConfigError("sweep, scaling: both; allowed: one (or hdjax sweep, hdjax scaling)")
-        if self.config.sweep is not None:
-            return "sweep"
-        return "compare" if self.config.scaling is None else "scaling"
+        kind = kind or (found[0] if found else "compare")
+        if kind in tables and kind not in found:
+            example = {"sweep": '"system.ridge" = [0.0, 0.1]', "scaling": "dims = [64, 256]"}
+            raise ConfigError(f"{kind}: missing; allowed: [{kind}] with e.g. {example[kind]}")
+        run = self.config.run
+        ignored = {"fluctuations": bool(run.fluctuations) and kind != "compare"}
+        if kind == "scaling":
+            ignored |= {"paths": bool(run.paths), "limit": not run.limit}
+        for name in (name for name, given in ignored.items() if given):
+            raise ConfigError(f"run.{name}: a {kind} does not use it; allowed: none")
+        return kind
 
     @property
     def times(self) -> np.ndarray:
@@ -169,25 +184,38 @@ class Experiment:
         return self._system_config(changes or {}).build()
 
     def statistics(self) -> list[str]:
-        """Names of the statistics that are recorded."""
-        chosen = self.config.run.statistics
-        if chosen is not None:
-            return [value if isinstance(value, str) else value.name for value in chosen]
+        """Names of the statistics that are recorded.
+
+        Raises:
+            ConfigError: the system does not have one that is asked for.
+        """
+        run = self.config.run
         system = self.system(self._first_point())
-        return list(jax.eval_shape(lambda: system.statistics(system.start())))
+        own = list(jax.eval_shape(lambda: system.statistics(system.start())))
+        for value in run.statistics or []:
+            if isinstance(value, str) and value not in own:
+                raise ConfigError(f"run.statistics: {value!r}; {suggest(value, own)}")
+        names = own
+        if run.statistics is not None:
+            names = [value if isinstance(value, str) else value.name for value in run.statistics]
+        for name, path in run.paths.items():
+            if path.statistic not in names:
+                hint = suggest(path.statistic, names)
+                raise ConfigError(f"run.paths.{name}.statistic: {path.statistic!r}; {hint}")
+        return names
 
     def run(self, kind: str | None = None, progress: bool = True) -> Result:
         """Run the experiment; the config goes into the result.
 
         Args:
-            kind: "compare", "sweep" or "scaling"; None: what `kind` says.
+            kind: "compare", "sweep" or "scaling"; None: what `choose` says.
             progress: as for `hdjax.compare`.
 
         Raises:
             ConfigError: the config has no table for that kind.
             ValueError, TypeError: what the family or the engine refuses.
         """
-        kind = self.kind if kind is None else kind
+        kind = self.choose(kind)
         run, key = self.config.run, jax.random.key(self.config.run.seed)
         options = self._options(progress)
         named = {name: path.build() for name, path in run.paths.items()}
@@ -214,27 +242,17 @@ class Experiment:
         return result
 
     def _scaling(self, key: Any, options: dict[str, Any]) -> Result:
-        run = self.config.run
-        if self.config.scaling is None:
-            raise ConfigError("scaling: missing; allowed: [scaling] with dims = [64, 256, ...]")
-        refused = {"paths": run.paths, "fluctuations": run.fluctuations, "limit": not run.limit}
-        for name in (name for name, value in refused.items() if value):
-            raise ConfigError(f"run.{name}: a scaling records errors alone; allowed: none")
         return scaling(
             lambda d: self.system({"system.dimension": d}),
             self.config.scaling.dims,
             self.times,
             key=key,
-            start=run.start,
+            start=self.config.run.start,
             **options,
         )
 
     def _sweep(self, key: Any, options: dict[str, Any]) -> Result:
         run, axes = self.config.run, self.axes
-        if not axes:
-            raise ConfigError('sweep: missing; allowed: [sweep] with "system.key" = [values]')
-        if run.fluctuations:
-            raise ConfigError("run.fluctuations: true; allowed in a sweep: none")
         return sweep(
             lambda **point: self.system({axes[name]: value for name, value in point.items()}),
             {name: self.grid[key] for name, key in axes.items()},

@@ -262,7 +262,8 @@ def dataset(
     variables: dict[str, Any] = {}
     names = [name for name, _ in plan.statistics]
 
-    def add(name: str, dims: tuple[str, ...], value: np.ndarray, stem: str | None = None) -> None:
+    def add(name: str, dims: tuple[str, ...], value: Any, stem: str | None = None) -> None:
+        value = np.asarray(value)
         extra = tuple(f"{stem or name}_{i}" for i in range(value.ndim - len(dims)))
         label = system.labels.get(stem or name, stem or name)
         for part, array in _real_parts(value):

@@ -33,8 +33,10 @@ class Names:
     dimension: int | None = None
 
 
-_ANY = ("compare", "simulate", "limit", "sweep", "scaling")
-_CURVES = ("compare", "simulate", "limit", "sweep")
+# The kinds of results that hold curves of runs, of the limit, and their distance.
+_RUNS = ("compare", "simulate", "sweep")
+_LIMIT = ("compare", "limit", "sweep")
+_BOTH = ("compare", "sweep", "scaling")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +54,7 @@ class _Function:
     measure: Callable[..., Any]
     subject: str | None = "statistic"
     arguments: tuple[str, ...] = ()
-    kinds: tuple[str, ...] = _CURVES
+    kinds: tuple[str, ...] = _RUNS
     whole: bool = False
 
 
@@ -77,15 +79,17 @@ FUNCTIONS = {
     "value": _Function(_at("_mean"), arguments=("t",)),
     "std": _Function(_at("_std"), arguments=("t",)),
     "quantile": _Function(_quantile, arguments=("q", "t")),
-    "limit": _Function(_at("_limit"), arguments=("t",)),
-    "predicted_std": _Function(_at("_predicted_std"), arguments=("t",)),
     "final": _Function(lambda call, ds: call.variable(ds, "_mean").isel(time=-1)),
-    "rise": _Function(lambda call, ds: call.variable(ds, "_limit").diff("time").max()),
-    "sup_error": _Function(_at("_sup_error"), kinds=_ANY),
-    "max_sup_error": _Function(_max_sup_error, kinds=_ANY, whole=True),
-    "diverged": _Function(_diverged, None, kinds=_ANY, whole=True),
+    "limit": _Function(_at("_limit"), arguments=("t",), kinds=_LIMIT),
+    "rise": _Function(
+        lambda call, ds: call.variable(ds, "_limit").diff("time").max(), kinds=_LIMIT
+    ),
+    "predicted_std": _Function(_at("_predicted_std"), arguments=("t",), kinds=("compare",)),
+    "sup_error": _Function(_at("_sup_error"), kinds=_BOTH),
+    "max_sup_error": _Function(_max_sup_error, kinds=_BOTH, whole=True),
+    "diverged": _Function(_diverged, None, kinds=(*_RUNS, "scaling"), whole=True),
     "path": _Function(_at(""), "path"),
-    "path_limit": _Function(_at("_limit"), "path"),
+    "path_limit": _Function(_at("_limit"), "path", kinds=_LIMIT),
     "exponent": _Function(_at("_exponent"), kinds=("scaling",), whole=True),
     "exponent_low": _Function(
         lambda call, ds: call.variable(ds, "_exponent_interval")[0], kinds=("scaling",), whole=True

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import PlainValidator, ValidationInfo, WithJsonSchema
+from pydantic import PlainValidator, WithJsonSchema
 
 _FILE_SCHEMA = {
     "type": "object",
@@ -21,7 +21,7 @@ ARRAY_SCHEMA: dict[str, Any] = {
 }
 
 
-def load_array(value: Any, info: ValidationInfo) -> np.ndarray:
+def load_array(value: Any, info: Any) -> np.ndarray:
     """The array that `value` holds or names; its file is looked for in the context's directory.
 
     Raises:

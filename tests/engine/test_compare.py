@@ -1,5 +1,7 @@
 """The engine on streaming systems: chunks, keys, summaries, paths, divergence, traces."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,8 @@ import hdjax as hd
 from hdjax.engine.ensemble import ensemble
 
 TIMES = [0.0, 0.25, 0.5, 1.0, 2.0]
+# Predicted spreads have tests of their own, and take as long to compile as everything else.
+compare = partial(hd.compare, fluctuations=False)
 
 
 def least_squares(rate=0.7, sigma=0.5, d=40, exponent=0.3, **options):
@@ -28,7 +32,7 @@ def key():
 
 
 def test_comparison_holds_everything(key):
-    result = hd.compare(
+    result = compare(
         least_squares(),
         TIMES,
         key=key,
@@ -56,7 +60,7 @@ def test_comparison_holds_everything(key):
 
 def test_limit_is_evaluated_where_runs_are_recorded(key):
     # d = 7: t = 0.5 is step 3, that is t = 3/7.
-    result = hd.compare(least_squares(d=7), [0.0, 0.5], key=key, runs=2)
+    result = compare(least_squares(d=7), [0.0, 0.5], key=key, runs=2)
     np.testing.assert_allclose(result.times, [0, 3 / 7])
     at = hd.limit(least_squares(d=7), [0.0, 3 / 7]).limit("risk")
     np.testing.assert_allclose(result.limit("risk"), at, rtol=1e-6)
@@ -64,9 +68,9 @@ def test_limit_is_evaluated_where_runs_are_recorded(key):
 
 @pytest.mark.parametrize("start", ["law", "realised"])
 def test_chunks_draw_the_same_numbers(key, start):
-    whole = hd.compare(least_squares(), TIMES, key=key, runs=7, start=start)
-    chunked = hd.compare(least_squares(), TIMES, key=key, runs=7, start=start, chunk=3)
-    again = hd.compare(least_squares(), TIMES, key=key, runs=7, start=start, chunk=3)
+    whole = compare(least_squares(), TIMES, key=key, runs=7, start=start)
+    chunked = compare(least_squares(), TIMES, key=key, runs=7, start=start, chunk=3)
+    again = compare(least_squares(), TIMES, key=key, runs=7, start=start, chunk=3)
     np.testing.assert_allclose(whole["risk"], chunked["risk"], rtol=2e-5)
     np.testing.assert_allclose(whole["risk_std"], chunked["risk_std"], rtol=1e-4)
     np.testing.assert_array_equal(chunked["risk"], again["risk"])
@@ -82,8 +86,8 @@ def test_records_do_not_change_the_run(key):
 def test_summary_streams_moments(key):
     """More runs than are kept: moments cover all of them, quantiles the first 1024."""
     system, ts = least_squares(d=8), [0.0, 1.0]
-    full = hd.compare(system, ts, key=key, runs=1500, statistics=["risk"])
-    streamed = hd.compare(system, ts, key=key, runs=1500, statistics=["risk"], keep="summary")
+    full = compare(system, ts, key=key, runs=1500, statistics=["risk"])
+    streamed = compare(system, ts, key=key, runs=1500, statistics=["risk"], keep="summary")
     assert streamed.data.sizes["run"] == 1024
     assert "1024" in streamed.data.attrs["note"]
     assert streamed.data.attrs["runs"] == 1500
@@ -94,21 +98,23 @@ def test_summary_streams_moments(key):
     np.testing.assert_allclose(streamed["risk_sup_error_std"], error.std(ddof=1), rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_realised_starts_have_their_own_limits(key):
     system = least_squares(d=200)
-    law = hd.compare(system, TIMES, key=key, runs=16)
-    own = hd.compare(system, TIMES, key=key, runs=16, start="realised")
+    law = compare(system, TIMES, key=key, runs=16)
+    own = compare(system, TIMES, key=key, runs=16, start="realised")
     assert own.limit("risk").dims == ("run", "time")
     np.testing.assert_allclose(own.limit("risk")[:, 0], own["risk"][:, 0], rtol=1e-5)
     assert own.sup_error("risk").median() < 0.8 * law.sup_error("risk").median()
 
 
+@pytest.mark.slow
 def test_statistics_of_the_user_on_both_sides(key):
     def curvature(system, summary):
         return summary.moment(jnp.square)[0, 1]
 
     names = {"risk": None, "curvature": curvature}
-    result = hd.compare(least_squares(d=400), TIMES, key=key, runs=8, statistics=names)
+    result = compare(least_squares(d=400), TIMES, key=key, runs=8, statistics=names)
     assert result.statistics == ["risk", "curvature"]
     assert float(result.sup_error("curvature").median()) < 0.3
     spread = float(result.std("curvature")[-1])
@@ -118,7 +124,7 @@ def test_statistics_of_the_user_on_both_sides(key):
 
 def test_divergence_is_marked_and_left_out(key):
     """gamma far above 2/kappa: the run diverges, says when, and its curve is blank after."""
-    result = hd.compare(least_squares(rate=8.0), np.linspace(0, 4, 17), key=key, runs=4)
+    result = compare(least_squares(rate=8.0), np.linspace(0, 4, 17), key=key, runs=4)
     at = result["diverged_at"].values
     assert np.isfinite(at).all()
     assert np.all((at > 0) & (at < 4))
@@ -167,11 +173,12 @@ def test_sweep_over_numbers_traces_once(key):
     assert result.data.attrs["programs"] == 1
     # The second sweep of equal shape compiles nothing: only shapes are looked at again.
     assert second <= first // 2
-    point = hd.compare(make(0.6, 0.3, 0.9), [0.0, 1.0], key=key, runs=3, statistics={"spy": spy})
+    point = compare(make(0.6, 0.3, 0.9), [0.0, 1.0], key=key, runs=3, statistics={"spy": spy})
     swept = result["spy"].sel(learning_rate=0.6, sigma=0.3, exponent=0.9)
     np.testing.assert_allclose(swept, point["spy"], rtol=2e-5)
 
 
+@pytest.mark.slow
 def test_sweep_loops_only_over_what_changes_shapes(key):
     result = hd.sweep(
         lambda d, rate: least_squares(rate, d=d),
@@ -188,6 +195,7 @@ def test_sweep_loops_only_over_what_changes_shapes(key):
     assert (limits.diff("rate") < 0).all()
 
 
+@pytest.mark.slow
 def test_scaling_has_the_exponent_of_the_theory(key):
     result = hd.scaling(
         lambda d: least_squares(d=d, exponent=0.0001),
@@ -203,6 +211,7 @@ def test_scaling_has_the_exponent_of_the_theory(key):
     assert abs(slope + 0.5) < 0.15
 
 
+@pytest.mark.slow
 def test_array_level_is_pure(key):
     """ensemble under the caller's own jit and vmap, and grad through its limit."""
     plan = hd.make_plan(least_squares(), TIMES, statistics=["risk"])
@@ -229,6 +238,7 @@ def test_array_level_is_pure(key):
     np.testing.assert_allclose(slope, finite, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_forward_mode_through_a_simulation(key):
     plan = hd.make_plan(least_squares(), [1.0], statistics=["risk"], start=None)
     method = hd.streaming.Direct(dtype="float64")
@@ -259,9 +269,9 @@ def test_forward_mode_through_a_simulation(key):
 def test_wrong_arguments(key, change, message):
     arguments = {"ts": TIMES, "key": key, "runs": 2} | change
     with pytest.raises(ValueError, match=message):
-        hd.compare(least_squares(), **arguments)
+        compare(least_squares(), **arguments)
 
 
 def test_wrong_key():
     with pytest.raises(TypeError, match="key:"):
-        hd.compare(least_squares(), TIMES, key=jax.random.PRNGKey(0), runs=2)
+        compare(least_squares(), TIMES, key=jax.random.PRNGKey(0), runs=2)

@@ -83,6 +83,7 @@ def test_start_covariance_is_that_of_the_law():
     assert np.all(np.abs(products.mean(0) - expected) <= 5 * error + 1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fixed", [True, False])
 @pytest.mark.parametrize(
     ("loss", "rate"),
@@ -111,6 +112,7 @@ def test_predicted_spread_is_the_measured_one(loss, rate, fixed):
     assert 0.9 < float(z.std()) < 1.1
 
 
+@pytest.mark.slow
 def test_many_groups_are_compressed_or_refused():
     spectrum = hd.spectra.power_law(300, exponent=0.4)
     start, target = GaussianStart(overlap=0.3), GaussianStart()

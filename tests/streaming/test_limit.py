@@ -75,6 +75,7 @@ def test_ridge_and_batches():
     np.testing.assert_allclose(risk, 0.630187941, rtol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REFERENCE)
 @pytest.mark.parametrize("ridge", [0.0, 0.4])
 def test_exponential_midpoint_is_of_order_two(name, ridge):
@@ -100,6 +101,7 @@ def test_solvers_agree_to_tolerance(solver):
     np.testing.assert_allclose(found, risk, rtol=2e-5)
 
 
+@pytest.mark.slow
 def test_stiff_power_law_keeps_blocks_semidefinite():
     """lambda_max about 860: 20 exponential steps where an explicit solver needs thousands."""
     spectrum = hd.spectra.power_law(2000, exponent=1.2)
@@ -144,6 +146,7 @@ def test_float32_reaches_tiny_risks():
     assert 0 < float(risk[0]) < 1e-9
 
 
+@pytest.mark.slow
 def test_resolvent_form():
     """The contour form of the ODE (section 2.4) gives the same blocks as the block form."""
     loss, rate, *_ = REFERENCE["logistic"]
@@ -207,6 +210,7 @@ def test_resolvent_statistic_holds_every_moment():
         np.testing.assert_allclose(moment, expected, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_gradient_through_the_limit_both_modes():
     def risk(rate, adjoint):
         integrator = Integrator(rtol=1e-9, atol=1e-11, adjoint=adjoint)
@@ -236,6 +240,7 @@ def test_vector_field_serves_the_users_own_solver():
     np.testing.assert_allclose(solution.ys[0][0].sum(0)[0, 0], distance[-1], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_compression_is_geometric():
     """Gauss rule of the spectrum: logistic, lambda ~ i^-.6, the errors of section 2.5."""
     spectrum = hd.spectra.power_law(1000, exponent=0.6)

@@ -66,6 +66,7 @@ def head(x, teacher, component, noise, theta):
     return jnp.logaddexp(0.0, logit) - label * logit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["two_classes", "trained_head", "different_spectra"])
 def test_mixtures_follow_their_limit(kind):
     """Two components, side parameters, commuting covariances: error at d = 100 and 1600."""
@@ -148,6 +149,7 @@ def test_clock_beyond_32_bits_needs_64_bit_integers():
         hd.make_plan(model, [3e7])
 
 
+@pytest.mark.slow
 def test_schedules_of_time_and_of_steps_agree():
     """An Optax schedule is a function of the step k = t d."""
 
@@ -160,7 +162,12 @@ def test_schedules_of_time_and_of_steps_agree():
             GaussianStart(),
         )
         result = hd.compare(
-            model, [0.0, 1.0, 2.0], key=jax.random.key(0), runs=4, statistics=["risk"]
+            model,
+            [0.0, 1.0, 2.0],
+            key=jax.random.key(0),
+            runs=4,
+            statistics=["risk"],
+            fluctuations=False,
         )
         return result["risk"].values, result.limit("risk").values
 
@@ -172,6 +179,7 @@ def test_schedules_of_time_and_of_steps_agree():
     assert np.abs(by_time[1][-1] / constant[1][-1] - 1) > 0.1
 
 
+@pytest.mark.slow
 def test_symmetric_start_warns_and_realised_starts_serve():
     def model(overlap):
         return OnePassSGD(

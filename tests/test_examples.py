@@ -1,0 +1,61 @@
+"""The examples in docstrings run, and give what they show."""
+
+import doctest
+import importlib
+import pkgutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import hdjax as hd
+
+MODULES = ["hdjax"] + [
+    info.name
+    for info in pkgutil.walk_packages(hd.__path__, "hdjax.")
+    if info.name != "hdjax.__main__"
+]
+
+
+def make_system(d=32, learning_rate=0.5):
+    return hd.streaming.OnePassSGD(
+        loss=hd.streaming.least_squares,
+        spectrum=hd.spectra.identity(d),
+        learning_rate=learning_rate,
+        start=hd.streaming.GaussianStart(),
+        target=hd.streaming.GaussianStart(),
+    )
+
+
+def make_swept(learning_rate):
+    return make_system(learning_rate=learning_rate)
+
+
+# What an example may use without a word, beside the public names and its module's own.
+AT_HAND = {
+    "hd": hd,
+    "jax": jax,
+    "jnp": jnp,
+    "np": np,
+    "system": make_system(),
+    "make_system": make_system,
+    "make_swept": make_swept,
+}
+
+
+def examples():
+    for name in MODULES:
+        module = importlib.import_module(name)
+        public = {name: getattr(hd, name) for name in hd.__all__}
+        names = {**public, **vars(module), **AT_HAND}
+        for test in doctest.DocTestFinder().find(module, globs=names):
+            if any(not example.options.get(doctest.SKIP) for example in test.examples):
+                yield pytest.param(test, id=test.name)
+
+
+@pytest.mark.parametrize("example", list(examples()))
+def test_examples_run(example, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runner = doctest.DocTestRunner(verbose=False, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert runner.run(example, clear_globs=False).failed == 0

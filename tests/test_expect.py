@@ -1,0 +1,218 @@
+"""Rules: what they mean, which are refused before the run, and that nothing passes by accident."""
+
+import json
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from hdjax import expect
+
+ATTRS = {"statistics": '["risk", "overlaps"]', "paths": '["half"]', "runs": 4, "axes": ""}
+
+
+@pytest.fixture
+def ds():
+    time = np.array([0.0, 0.496, 1.0])
+    entries = ("overlaps_0", "overlaps_1")
+    overlaps = np.arange(12.0).reshape(3, 2, 2)
+    variables = {
+        "risk": (("run", "time"), np.ones((4, 3))),
+        "risk_mean": ("time", [2.0, 1.0, 0.5]),
+        "risk_std": ("time", [0.2, 0.1, np.nan]),
+        "risk_quantile": (("quantile", "time"), np.arange(15.0).reshape(5, 3)),
+        "risk_limit": ("time", [2.0, 1.1, 1.3]),
+        "risk_predicted_std": ("time", [0.2, 0.125, 0.0]),
+        "risk_sup_error": ("run", [0.1, 0.2, 0.6, np.nan]),
+        "overlaps_mean": (("time", *entries), overlaps),
+        "overlaps_sup_error": ("run", [0.1, 0.2, 0.3, 0.4]),
+        "diverged_at": ("run", [np.nan, np.nan, np.nan, 0.7]),
+        "path_half": ("run", [0.2, 0.3, 0.4, np.inf]),
+        "path_half_limit": ((), 0.25),
+    }
+    coords = {"time": time, "run": range(4), "quantile": [0.05, 0.25, 0.5, 0.75, 0.95]}
+    config = json.dumps({"system": {"dimension": 100}})
+    return xr.Dataset(variables, coords, ATTRS | {"kind": "compare", "config": config})
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "passed"),
+    [
+        ("value(risk, t=0.5) < 1.5", 1.0, True),
+        ("value(risk, 0.5) > 1.5", 1.0, False),
+        ("value(risk) == 0.5", 0.5, True),
+        ("value('risk', t=0) != 2", 2.0, False),
+        ("final(risk) <= 0.5", 0.5, True),
+        ("0.9 <= limit(risk, t=0.5) <= 1.2", 1.1, True),
+        ("1.2 <= limit(risk, t=0.5) <= 1.5", 1.1, False),
+        ("std(risk, t=0.5) / predicted_std(risk, t=0.5) > 0.7", 0.8, True),
+        ("quantile(risk, q=0.25, t=1) >= 5", 5.0, True),
+        ("rise(risk) < 0", 0.2, False),
+        ("sup_error(risk) < 0.3", 0.2, True),
+        ("sup_error(overlaps) < 0.3", 0.25, True),
+        ("max_sup_error(overlaps) < 0.3", 0.4, False),
+        ("diverged() <= 0.25", 0.25, True),
+        ("path(half) < 0.36", 0.35, True),
+        ("abs(path(half) - path_limit(half)) < 0.2", 0.1, True),
+        ("value(overlaps[1, 0], t=1) == 10", 10.0, True),
+        ("value(overlaps[-1, 1], t=0) == 3", 3.0, True),
+        ("-2 ** 2 + 3 * (1 - 0.5) < runs", 4.0, True),
+        ("min(runs, sqrt(dimension)) == 4", 4.0, True),
+        ("max(1, log(exp(2)), runs) == 4", 4.0, True),
+        ("3.14 < pi < 3.15", np.pi, True),
+        ("value(risk, t=0.5) > 3 * std(risk, t=0.5) / sqrt(runs)", 1.0, True),
+    ],
+)
+def test_rules_mean_what_they_say(ds, rule, value, passed):
+    (outcome,) = expect.evaluate([rule], ds)
+    assert outcome["rule"] == rule
+    assert outcome["value"] == pytest.approx(value)
+    assert outcome["passed"] is passed
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "std(risk, t=1) < 1",
+        "std(risk, t=1) != 1",
+        "max_sup_error(risk) < 10",
+        "value(risk, t=0) / 0 > 1",
+        "sqrt(-1) < 1",
+        "1 < 2 < log(0) + 5",
+        "0 ** -1 > 0",
+        "10 ** 400 > 1",
+    ],
+)
+def test_what_is_not_finite_never_passes(ds, rule):
+    (outcome,) = expect.evaluate([rule], ds)
+    assert outcome["passed"] is False
+    json.dumps(outcome, allow_nan=False)
+
+
+def test_realised_limits_are_averaged_over_the_finite_ones(ds):
+    limits = np.array([[1.0, 2, 3], [3.0, 4, 5], [2.0, 3, np.nan], [np.nan] * 3])
+    ds = ds.assign(risk_limit=(("run", "time"), limits))
+    outcome = expect.evaluate(["limit(risk, t=0) == 2", "limit(risk) == 4"], ds)
+    assert [line["passed"] for line in outcome] == [True, True]
+
+
+NAMES = expect.Names("compare", ["risk", "overlaps"], ["half"], [0.0, 0.5, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("sup_error(risk)", "compares nothing"),
+        ("sup_error(risk) <", "invalid syntax"),
+        ("sup_error(risk < 1", "was never closed"),
+        ("", "invalid syntax"),
+        ("sup_error(risk) is 1", "none of <"),
+        ("sup_error(risk) in (1, 2)", "none of <"),
+        ("sup_eror(risk) < 1", "did you mean 'sup_error'"),
+        ("sup_error(rsik) < 1", "did you mean 'risk'"),
+        ("path(hlaf) < 1", "did you mean 'half'"),
+        ("risk < 1", "'risk'"),
+        ("value(risk, t=0.7) < 1", "nearest record is at 0.5"),
+        ("value(risk, t='end') < 1", "allowed: a number"),
+        ("value(risk, at=1) < 1", "argument 'at'"),
+        ("value(risk, 1, 2) < 1", "too many arguments"),
+        ("value() < 1", "no statistic"),
+        ("quantile(risk, t=1) < 1", "q is missing"),
+        ("exponent(risk) < 1", "allowed: scaling"),
+        ("dimension < 1", "dimension"),
+        ("abs() < 1", "abs"),
+        ("sqrt(1, 2) < 1", "sqrt"),
+        ("True < 2", "'True'"),
+        ("'a' < 'b'", "allowed: numbers"),
+        ("__import__('os') < 1", "function '__import__'"),
+        ("risk.__class__ < 1", "allowed: numbers"),
+        ("(lambda: 1)() < 2", "allowed: numbers"),
+        ("[1][0] < 2", "allowed: numbers"),
+        ("value(risk[x]) < 2", "allowed: a number or a name"),
+        ("value(risk['a']) < 2", "entries such as"),
+        ("value(**risk) < 2", "no statistic"),
+        ("1 if 1 else 2 < 3", "compares nothing"),
+        ("(" * 500 + "1" + ")" * 500 + " < 2", "nested"),
+    ],
+)
+def test_wrong_rules_are_found_before_the_run(rule, message):
+    with pytest.raises(ValueError, match="rule") as caught:
+        expect.check([rule], NAMES)
+    assert message in str(caught.value)
+
+
+def test_every_wrong_rule_has_a_line():
+    with pytest.raises(ValueError, match="rule") as caught:
+        expect.check(["rsik < 1", "sup_error(risk) < 1", "value(risk, t=3) < 1"], NAMES)
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_what_the_result_does_not_hold_is_an_error(ds):
+    with pytest.raises(ValueError, match="has none of 'overlaps'"):
+        expect.evaluate(["limit(overlaps[0, 0]) < 1"], ds)
+    with pytest.raises(ValueError, match="one entry of it"):
+        expect.evaluate(["value(overlaps) < 1"], ds)
+    with pytest.raises(ValueError, match=r"overlaps\[0, 2\]: allowed: \(2, 2\)"):
+        expect.evaluate(["value(overlaps[0, 2]) < 1"], ds)
+    with pytest.raises(ValueError, match=r"q: 0\.3"):
+        expect.evaluate(["quantile(risk, q=0.3) < 1"], ds)
+
+
+@pytest.fixture
+def swept(ds):
+    points = xr.concat([ds, 2 * ds], "rate", data_vars="all").assign_coords(rate=[0.1, 0.2])
+    parts = [points, 10 * points]
+    grid = xr.concat(parts, "loss", data_vars="all").assign_coords(loss=["a", "b"])
+    grid["diverged_at"] = ds["diverged_at"].expand_dims(loss=["a", "b"], rate=[0.1, 0.2])
+    return grid.assign_attrs(ds.attrs | {"kind": "sweep", "axes": '["loss", "rate"]'})
+
+
+def test_points_of_a_sweep_are_selected_by_name(swept):
+    rules = [
+        "value(risk, t=0, rate=0.2, loss='b') == 40",
+        "sup_error(overlaps, rate=0.1, loss='b') == 2.5",
+        "max_sup_error(overlaps) == 8",
+        "max_sup_error(overlaps, loss='a') == 0.8",
+        "diverged() == 0.25",
+        "diverged(rate=0.1) == 0.25",
+    ]
+    for outcome in expect.evaluate(rules, swept):
+        assert outcome["passed"], outcome
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("value(risk, t=0, rate=0.1) < 1", "loss is missing; allowed: a, b"),
+        ("value(risk, t=0, rate=0.15, loss='a') < 1", "rate: 0.15; allowed: 0.1, 0.2"),
+        ("value(risk, t=0, rate=0.1, loss='c') < 1", "loss: 'c'"),
+        ("value(risk, t=0, raet=0.1, loss='a') < 1", "did you mean 'rate'"),
+    ],
+)
+def test_points_that_were_not_run_are_refused(swept, rule, message):
+    with pytest.raises(ValueError, match="rule") as caught:
+        expect.evaluate([rule], swept)
+    assert message in str(caught.value)
+
+
+def test_scalings_have_exponents():
+    variables = {
+        "risk_sup_error": (("dimension", "run"), [[0.2, 0.4, 0.6], [0.1, 0.2, 0.3]]),
+        "risk_exponent": ((), -0.5),
+        "risk_exponent_interval": ("bound", [-0.6, -0.4]),
+        "diverged_at": (("dimension", "run"), np.full((2, 3), np.nan)),
+    }
+    attrs = {"kind": "scaling", "statistics": '["risk"]', "paths": "[]", "runs": 3, "config": ""}
+    ds = xr.Dataset(variables, {"dimension": [16, 64]}, attrs)
+    rules = [
+        "-0.57 <= exponent(risk) <= -0.43",
+        "exponent_low(risk) == -0.6",
+        "exponent_high(risk) == -0.4",
+        "sup_error(risk, dimension=64) == 0.2",
+        "diverged() == 0",
+    ]
+    assert all(outcome["passed"] for outcome in expect.evaluate(rules, ds))
+    with pytest.raises(ValueError, match="dimension: 32; allowed: 16, 64"):
+        expect.evaluate(["sup_error(risk, dimension=32) < 1"], ds)
+    with pytest.raises(ValueError, match="allowed: compare"):
+        expect.evaluate(["value(risk) < 1"], ds)
