@@ -149,7 +149,7 @@ def row(loss, d, runs, normals, repeats, slow):
 
 def main():
     """Print the table, write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Benchmark of direct one-pass SGD.")
     parser.add_argument("--dims", type=int, nargs="+", default=[256, 1024, 4096, 16384])
     parser.add_argument("--runs", type=int, nargs="+", default=[1, 64])
     parser.add_argument("--losses", nargs="+", choices=LOSSES, default=list(LOSSES))

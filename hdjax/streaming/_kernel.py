@@ -231,5 +231,7 @@ def _combine(coefficients: Float[Array, "n m"], rows: Float[Array, "n d"]) -> Fl
     if rows.shape[0] > 32:
         return _dot(coefficients, rows, _COLUMNS)
     # One loop over the coordinates; jax 0.10 makes a slow one out of the product under a vmap.
-    terms = [c[:, None] * row[None] for c, row in zip(coefficients, rows, strict=True)]
-    return sum(terms[1:], terms[0])
+    total = jnp.zeros((coefficients.shape[1], rows.shape[1]), rows.dtype)
+    for c, row in zip(coefficients, rows, strict=True):
+        total = total + c[:, None] * row[None]
+    return total
