@@ -89,7 +89,8 @@ def report(done: Sequence[Check]) -> str:
     for device in jax.local_devices():
         gib = device_memory(device) / 2**30
         lines.append(f"{'device':<10}{device.platform}: {device.device_kind}, {gib:.1f} GiB free")
-    precision = jax.config.read("jax_default_matmul_precision") or "the device's own"
+    precision = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
+    precision = precision or "the device's own"
     lines.append(f"{'x64':<10}{'on' if jax.config.read('jax_enable_x64') else 'off'}")
     lines.append(f"{'matmul':<10}{precision} by default")
     lines += [f"{'pass' if check.ok else 'FAIL'}  {check.name}: {check.detail}" for check in done]
