@@ -50,14 +50,14 @@ SHIPPED = [(name(path), path.read_text()) for path in sorted((ROOT / "configs").
 def test_configs_are_valid_and_expect_something(text):
     experiment = config.Experiment.of(tomllib.loads(text))
     axes = {axis: experiment.grid[key] for axis, key in experiment.axes.items()}
-    if experiment.kind == "scaling":
+    if experiment.choose() == "scaling":
         axes = {"dimension": experiment.config.scaling.dims}
     rules = experiment.config.expect.rules
     assert rules
     expect.check(
         rules,
         expect.Names(
-            experiment.kind,
+            experiment.choose(),
             experiment.statistics(),
             list(experiment.config.run.paths),
             experiment.times.tolist(),

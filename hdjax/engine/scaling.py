@@ -56,19 +56,25 @@ def scaling(
         raise ValueError(f"dims: {list(dims)}; allowed: at least two different positive integers")
     parts = []
     for index, d in enumerate(sizes):
-        parts.append(
-            compare(
-                make_system(d),
-                ts,
-                key=jax.random.fold_in(key, index),
-                runs=runs,
-                start=start,
-                statistics=statistics,
-                fluctuations=False,
-                **options,
-            ).data
-        )
-    return Result(_combine(parts, sizes))
+        part = compare(
+            make_system(d),
+            ts,
+            key=jax.random.fold_in(key, index),
+            runs=runs,
+            start=start,
+            statistics=statistics,
+            fluctuations=False,
+            **options,
+        ).data
+        if part.attrs["interrupted"]:
+            break
+        parts.append(part)
+    # What an interrupt leaves: the dimensions that were finished, if a slope goes through them.
+    if len(parts) < 2:
+        raise KeyboardInterrupt
+    data = _combine(parts, sizes[: len(parts)])
+    data.attrs["interrupted"] = int(len(parts) < len(sizes))
+    return Result(data)
 
 
 def fit_exponent(
@@ -125,6 +131,5 @@ def _combine(parts: list[xr.Dataset], dims: list[int]) -> xr.Dataset:
         for name in seconds[0]
     }
     attrs = {**parts[0].attrs, "kind": "scaling", "seconds": json.dumps(total)}
-    attrs["interrupted"] = max(part.attrs["interrupted"] for part in parts)
     coords = {"dimension": dims, "run": parts[0]["run"].values, "bound": ["low", "high"]}
     return xr.Dataset(variables, coords, attrs)
