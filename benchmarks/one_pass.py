@@ -27,7 +27,6 @@ from jax import lax
 
 import hdjax as hd
 from hdjax import random
-from hdjax.streaming import _kernel
 
 RATE = 0.5
 LOSSES = {
@@ -53,7 +52,7 @@ def hdjax_program(loss, d, runs, steps):
         target=hd.streaming.GaussianStart(),
     )
     plan = hd.make_plan(system, [steps / d], start=None)
-    program = jax.jit(partial(hd.ensemble, batch_size=min(runs, _kernel.side_by_side(d) or runs)))
+    program = jax.jit(hd.ensemble)
     arguments = system, plan, jax.random.key(0), jnp.arange(runs)
     return lambda: program(*arguments)
 
@@ -136,7 +135,8 @@ def measure(programs, repeats):
 
 def row(loss, d, runs, normals, repeats, slow):
     """One line of the table: millions of normals a second, and ratios."""
-    steps = max(128, normals // (runs * d) // 16 * 16)  # the start is drawn too
+    # Not too few: the start is drawn too, by `jax.random.normal`.
+    steps = max(512, normals // (runs * d) // 16 * 16)
     seconds = measure(contenders(loss, d, runs, steps, slow), repeats)
     rates = {name: runs * steps * d / s / 1e6 for name, s in seconds.items()}
     bare = max(rate for name, rate in rates.items() if name.startswith("bare"))
@@ -154,7 +154,7 @@ def main():
     parser.add_argument("--runs", type=int, nargs="+", default=[1, 64])
     parser.add_argument("--losses", nargs="+", choices=LOSSES, default=list(LOSSES))
     parser.add_argument("--normals", type=int, default=2**25, help="normals drawn in a timing")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--fast", action="store_true", help="leave out NumPy and the naive scan")
     parser.add_argument("--json", help="write the numbers to this file")
     options = parser.parse_args()

@@ -5,7 +5,6 @@ of the user (one line for each on standard error; with HDJAX_TRACEBACK set, wher
 130 after Ctrl-C (what was finished is kept).
 """
 
-import itertools
 import json
 import os
 import sys
@@ -144,7 +143,7 @@ def _execute(file: Path, out: Path | None, changes: list[str] | None, kind: str 
         _say("interrupted: nothing was finished")
         return _INTERRUPTED
     written = [store.save(result.data, folder / "result.nc")]
-    typer.echo(_table(result))
+    typer.echo(result)
     failed, mistake = False, None
     try:
         failed = _evaluate(rules, result)
@@ -162,45 +161,11 @@ def _execute(file: Path, out: Path | None, changes: list[str] | None, kind: str 
     for path in written:
         typer.echo(path)
     if result.data.attrs["interrupted"]:
-        _say(f"interrupted: {result.data.attrs['runs']} runs were finished and are kept")
+        _say(f"interrupted: what was finished is kept ({result.data.attrs['runs']} runs)")
         return _INTERRUPTED
     if mistake is not None:
         raise mistake
     return _EXPECTATION_FAILED if failed else 0
-
-
-def _table(result: Result) -> str:
-    """What came out, as text: curves as the result prints itself, a row for each d or point."""
-    ds, kind = result.data, result.data.attrs["kind"]
-    if kind not in ("scaling", "sweep"):
-        return str(result)
-    head = f"{kind} of {ds.attrs['family']}: {ds.attrs['runs']} runs at each point"
-    names = result.statistics
-    if kind == "scaling":
-        rows = [["d", *[f"sup error: {name}" for name in names]]]
-        for d in ds["dimension"].values:
-            rows.append([str(d), *[f"{ds[f'{n}_median'].sel(dimension=d):.4g}" for n in names]])
-        rows.append(["exponent", *[f"{ds[f'{n}_exponent']:.3f}" for n in names]])
-        bounds = [ds[f"{n}_exponent_interval"].values for n in names]
-        rows.append(["95 % interval", *[f"{low:.3f} to {high:.3f}" for low, high in bounds]])
-        return "\n".join([head, *_aligned(rows)])
-    axes = json.loads(ds.attrs["axes"])
-    columns = [f"{n}_{part}" for n in names for part in ("mean", "limit", "sup_error")]
-    final = ds[[column for column in columns if column in ds]].isel(time=-1)
-    final = final.median("run") if "run" in final.dims else final
-    scalar = [str(c) for c in final.data_vars if set(final[c].dims) == set(axes)]
-    rows = [[*axes, *scalar]]
-    for point in itertools.product(*[range(ds.sizes[axis]) for axis in axes]):
-        at = final.isel(dict(zip(axes, point, strict=True)))
-        rows.append([str(at[axis].values) for axis in axes] + [f"{at[c]:.4g}" for c in scalar])
-    return "\n".join([f"{head}, values at t = {float(final['time']):.4g}", *_aligned(rows)])
-
-
-def _aligned(rows: list[list[str]]) -> list[str]:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return [
-        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
 
 
 def _names(experiment: config.Experiment, kind: str) -> expect.Names:

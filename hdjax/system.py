@@ -71,6 +71,10 @@ class Simulator(eqx.Module):
     def bytes_per_run(self) -> int:
         """Device memory that one realisation needs, from which the engine sizes its chunks."""
 
+    def side_by_side(self) -> int | None:
+        """How many realisations of a chunk to advance together, the others in turn; None: all."""
+        return None
+
 
 class System(eqx.Module):
     """A model, an algorithm and the law of its start (immutable; numbers are array leaves).

@@ -139,7 +139,7 @@ def test_ctrl_c_keeps_the_runs_that_were_finished(path, out, monkeypatch, capsys
 
     monkeypatch.setattr(drive, "_execute", interrupted)
     assert cli.main(["run", path, "--out", str(out)]) == 130
-    assert "4 runs were finished" in capsys.readouterr().err
+    assert "what was finished is kept (4 runs)" in capsys.readouterr().err
     kept = store.load(out / "result.nc")
     assert kept.sizes["run"] == 4
     assert np.isfinite(kept["risk"]).all()

@@ -43,18 +43,19 @@ class Collected:
 
     Attributes:
         kept: an `Ensemble` of NumPy arrays (points, kept runs, ...); its `limit` is (points, ...)
-            from the law.
+            from the law.  Interrupted, it holds the first `points` points only.
         streamed: moments over all runs, or None without runs.
         sup_error: name -> (count, mean, squares) over all runs, each (points,).
-        runs: how many runs were finished.
-        interrupted: whether that is fewer than asked for.
+        points: how many points were finished.
+        runs: how many runs of each.
+        interrupted: whether either is fewer than asked for.
         seconds: {"compile", "simulate"}.
     """
 
     def __init__(self) -> None:
         self.kept: Any = None
         self.streamed: Any = None
-        self.runs = 0
+        self.points = self.runs = 0
         self.interrupted = False
         self.seconds = {"compile": 0.0, "simulate": 0.0}
 
@@ -100,14 +101,14 @@ def drive(
             rows[-1].add(results, streamed, min(width, runs - run))
             bar.update()
     except KeyboardInterrupt:
-        done = [row for row in rows if row.kept_runs or not runs]
-        if not done or len(done) < -(-points // height):
+        # Finished points; of a first one that is not, the runs that it has.
+        rows = [row for row in rows if row.runs == runs] or [row for row in rows[:1] if row.runs]
+        if not rows:
             raise
         collected.interrupted = True
-        rows = done
     finally:
         bar.close()
-    _assemble(collected, rows, runs)
+    _assemble(collected, rows)
     return collected
 
 
@@ -123,7 +124,12 @@ def _program(
         result = ensemble(system, plan, key, run_ids)
         return result, None if result.runs is None else _stream(result.runs, result.sup_error, mask)
 
-    return eqx.filter_vmap(point)(systems, plans, keys)
+    arguments = systems, plans, keys
+    if len(keys) > 1:
+        return eqx.filter_vmap(point)(*arguments)
+    # A batch of one would be compiled as a batch, twice slower on a CPU.
+    first = jax.tree.map(lambda x: x[0] if eqx.is_array(x) else x, arguments)
+    return jax.tree.map(lambda x: x[None], point(*first))
 
 
 def _stream(runs: Curves, sup_error: Values, mask: Bool[Array, " runs"]) -> Streamed:
@@ -228,26 +234,11 @@ def _merge(a: Streamed, b: Streamed) -> Streamed:
     return Streamed(count, mean, squares)
 
 
-def _assemble(collected: Collected, rows: list[_Row], runs: int) -> None:
-    finished = min(row.runs for row in rows)
-    kept = min(row.kept_runs for row in rows)
-    collected.interrupted |= finished < runs
-    collected.runs = finished
-    joined = [row.join() for row in rows]
-
-    def cut(result: Ensemble) -> Ensemble:
-        own = result.limit is not None and result.limit.diverged_at.ndim == 2
-        trim = lambda tree: jax.tree.map(lambda x: x[:, :kept], tree)  # noqa: E731
-        return Ensemble(
-            trim(result.runs),
-            trim(result.limit) if own else result.limit,
-            trim(result.sup_error),
-            result.predicted_std,
-            trim(result.probes),
-        )
-
+def _assemble(collected: Collected, rows: list[_Row]) -> None:
+    """Rows have equally many runs: all of them, or there is a single row."""
+    collected.points, collected.runs = sum(row.points for row in rows), rows[0].runs
     concatenate = lambda *xs: np.concatenate(xs, axis=0)  # noqa: E731
-    collected.kept = jax.tree.map(concatenate, *[cut(result) for result in joined])
+    collected.kept = jax.tree.map(concatenate, *[row.join() for row in rows])
     if rows[0].streamed is not None:
         collected.streamed = jax.tree.map(concatenate, *[row.streamed for row in rows])
 

@@ -5,6 +5,7 @@ differentiates.  One program holds simulation and limit together.  Everything th
 on the host, loops over chunks or draws a progress bar is in `hdjax.engine.drive`.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -100,8 +101,8 @@ def ensemble(
         plan: what to run and record.
         key: the experiment's key; run r uses `fold_in(key, r)`, whoever shares its batch.
         run_ids: (runs,) which runs.
-        batch_size: under the caller's own jit, how many runs to advance side by side (None: all);
-            the numbers drawn do not depend on it.
+        batch_size: how many runs to advance side by side, the others in their turn (None: what
+            the simulator likes best); the numbers drawn do not depend on it.
 
     Returns:
         Curves of all runs and of the limit, and sup over time of their distance.
@@ -112,27 +113,32 @@ def ensemble(
     """
     simulator = system.simulator(plan.method, plan.horizon) if plan.runs else None
 
-    def one(run: Int[Array, ""]) -> tuple[Any, ...]:
-        if simulator is None:
-            return None, None, {}, {}
+    def one(run: Int[Array, ""]) -> tuple[Curves, dict[str, Array], Any]:
         run_key = jax.random.fold_in(key, run)
-        curves, probes = trajectory(system, simulator, plan, run_key)
-        if plan.start != "realised":
-            return curves, None, {}, probes
-        start = simulator.summary(simulator.init(run_key))
-        limit = limit_curves(system, plan, start)
-        return curves, limit, _sup_error(curves, limit), probes
+        start = simulator.summary(simulator.init(run_key)) if plan.start == "realised" else None
+        return *trajectory(system, simulator, plan, run_key), start
 
-    law = limit_curves(system, plan, None) if plan.start == "law" else None
-    if batch_size is None:
-        curves, limit, error, probes = jax.vmap(one)(run_ids)
-    else:
-        curves, limit, error, probes = jax.lax.map(one, run_ids, batch_size=batch_size)
-    if law is not None:
-        limit = law
-        if curves is not None:
-            error = jax.vmap(lambda run: _sup_error(run, law))(curves)
+    limit = limit_curves(system, plan, None) if plan.start == "law" else None
+    curves, error, probes = None, {}, {}
+    if simulator is not None:
+        batch_size = simulator.side_by_side() if batch_size is None else batch_size
+        curves, probes, starts = _map(one, run_ids, batch_size)
+        if plan.start == "realised":
+            limit = jax.vmap(lambda start: limit_curves(system, plan, start))(starts)
+            error = jax.vmap(_sup_error)(curves, limit)
+        elif limit is not None:
+            error = jax.vmap(_sup_error, in_axes=(0, None))(curves, limit)
     return Ensemble(curves, limit, error, predicted_std(system, plan), probes)
+
+
+def _map(function: Callable[[Array], Any], run_ids: Array, batch_size: int | None) -> Any:
+    """`vmap` over the runs, in groups of equal size (a smaller last one would compile twice)."""
+    runs = run_ids.shape[0]
+    if batch_size is None or runs <= batch_size > 1:
+        return jax.vmap(function)(run_ids)
+    batch_size = max(size for size in range(1, batch_size + 1) if runs % size == 0)
+    # A batch of one would be compiled as a batch, twice slower on a CPU.
+    return jax.lax.map(function, run_ids, batch_size=batch_size if batch_size > 1 else None)
 
 
 def trajectory(

@@ -8,6 +8,7 @@ diverged hold NaN from `diverged_at` on and are left out of moments; `count` say
 import importlib.metadata
 import json
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hdjax import plots, store
+from hdjax.engine.describe import describe
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -105,48 +107,12 @@ def load(path: str | Path) -> Result:
     return Result(store.load(path / "result.nc" if path.is_dir() else path))
 
 
-def describe(data: xr.Dataset) -> str:
-    """A readable table of a result."""
-    attrs = data.attrs
-    head = f"{attrs['kind']} of {attrs['family']}: {attrs['runs']} runs"
-    if "time" in data.coords and data.sizes.get("time"):
-        times = data["time"].values
-        head += f", {len(times)} times in [{times[0]:.4g}, {times[-1]:.4g}] ({attrs['time_label']})"
-    lines = [head]
-    if "diverged_at" in data:
-        bad = int(np.isfinite(data["diverged_at"].values).sum())
-        if bad:
-            first = float(np.nanmin(data["diverged_at"].values))
-            total = data["diverged_at"].size
-            lines.append(f"{bad} of {total} kept runs diverged, the first at t = {first:.4g}")
-    rows = [["statistic", "mean (end)", "std (end)", "limit (end)", "sup error"]]
-    for name in json.loads(attrs["statistics"]):
-        ends = [_last(data, name + suffix) for suffix in ("_mean", "_std", "_limit")]
-        rows.append([name, *ends, _median(data, f"{name}_sup_error")])
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines += [
-        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
-    if attrs.get("note"):
-        lines.append(attrs["note"])
-    return "\n".join(lines)
-
-
-def _last(data: xr.Dataset, name: str) -> str:
-    if name not in data:
-        return "-"
-    values = data[name]
-    if "time" in values.dims:
-        values = values.isel(time=-1)
-    if "run" in values.dims:
-        values = values.median("run")
-    return f"{float(values):.5g}" if values.ndim == 0 else f"{values.ndim}-d"
-
-
-def _median(data: xr.Dataset, name: str) -> str:
-    if name not in data:
-        return "-"
-    return f"{float(data[name].median()):.4g}"
+def total_seconds(parts: Sequence[xr.Dataset]) -> str:
+    """The attribute `seconds` of what several programs measured."""
+    seconds = [json.loads(part.attrs["seconds"]) for part in parts]
+    names = [name for name in seconds[0] if seconds[0][name] is not None]
+    total = {name: round(sum(each[name] for each in seconds), 4) for name in names}
+    return json.dumps(seconds[0] | total)
 
 
 def provenance() -> dict[str, str]:

@@ -10,7 +10,7 @@ import xarray as xr
 from jaxtyping import Array, Float, Key
 
 from hdjax.engine.compare import compare
-from hdjax.engine.result import Result
+from hdjax.engine.result import Result, total_seconds
 from hdjax.system import System
 
 _RESAMPLES = 2000
@@ -125,11 +125,6 @@ def _combine(parts: list[xr.Dataset], dims: list[int]) -> xr.Dataset:
         ("dimension", "run"),
         np.stack([part["diverged_at"].values for part in parts]),
     )
-    seconds = [json.loads(part.attrs["seconds"]) for part in parts]
-    total = {
-        name: None if seconds[0][name] is None else round(sum(s[name] for s in seconds), 4)
-        for name in seconds[0]
-    }
-    attrs = {**parts[0].attrs, "kind": "scaling", "seconds": json.dumps(total)}
+    attrs = {**parts[0].attrs, "kind": "scaling", "seconds": total_seconds(parts)}
     coords = {"dimension": dims, "run": parts[0]["run"].values, "bound": ["low", "high"]}
     return xr.Dataset(variables, coords, attrs)

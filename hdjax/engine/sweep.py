@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from jaxtyping import Array, Key
 
 from hdjax.engine.compare import check_run, check_times, dataset, make_plan
 from hdjax.engine.drive import drive
-from hdjax.engine.result import Result
+from hdjax.engine.result import Result, total_seconds
 from hdjax.system import System
 
 
@@ -57,6 +58,8 @@ def sweep(
             sharper than either value); False: independent ones.
         progress: as for `compare`.
 
+    An interrupt (Ctrl-C) keeps the points that were finished; the others are NaN.
+
     Raises:
         ValueError: an empty grid or axis.
 
@@ -90,17 +93,24 @@ def sweep(
     groups = _groups(systems, plans)
     found: dict[int, xr.Dataset] = {}
     for members in groups.values():
-        collected = drive(
-            [systems[i] for i in members],
-            [plans[i] for i in members],
-            key,
-            runs=runs,
-            keep=keep,
-            chunk=chunk,
-            shared_keys=shared_keys,
-            progress=progress,
-        )
-        for position, i in enumerate(members):
+        try:
+            collected = drive(
+                [systems[i] for i in members],
+                [plans[i] for i in members],
+                key,
+                runs=runs,
+                keep=keep,
+                chunk=chunk,
+                shared_keys=shared_keys,
+                progress=progress,
+            )
+        except KeyboardInterrupt:
+            if not found:
+                raise
+            break
+        if collected.runs < runs and found:
+            break
+        for position, i in enumerate(members[: collected.points]):
             found[i] = dataset(
                 systems[i],
                 plans[i],
@@ -110,9 +120,15 @@ def sweep(
                 keep=keep,
                 point=position,
             )
+        if collected.interrupted:
+            break
     data = _grid(found, grid, nominal)
+    firsts = [found[members[0]] for members in groups.values() if members[0] in found]
     data.attrs.update(
-        axes=json.dumps(axes), programs=len(groups), reasons=_reasons(systems, groups)
+        axes=json.dumps(axes),
+        programs=len(groups),
+        reasons=_reasons(systems, groups),
+        seconds=total_seconds(firsts),
     )
     return Result(data)
 
@@ -149,17 +165,26 @@ def _grid(
     """Datasets of the points, in order, as one with an axis for each parameter."""
     shape = tuple(len(values) for values in grid.values())
     # Recorded times k/d differ between dimensions: the grid is labelled by the nominal ones.
-    parts = [found[i].assign_coords(time=nominal) for i in range(len(found))]
-    first = parts[0]
+    parts = {i: part.assign_coords(time=nominal) for i, part in found.items()}
+    first = next(iter(parts.values()))
     variables = {}
     for name, variable in first.data_vars.items():
-        values = np.stack([part[name].values for part in parts])
-        values = values.reshape(shape + values.shape[1:])
-        variables[name] = ((*grid, *variable.dims), values, variable.attrs)
+        # Points that an interrupt left out stay NaN, and their counts 0.
+        integer = np.issubdtype(variable.dtype, np.integer)
+        values = np.full(
+            (math.prod(shape), *variable.shape), 0 if integer else np.nan, variable.dtype
+        )
+        for i, part in parts.items():
+            values[i] = part[name].values
+        variables[name] = (
+            (*grid, *variable.dims),
+            values.reshape(shape + variable.shape),
+            variable.attrs,
+        )
     coords: dict[str, Any] = {name: _labels(values) for name, values in grid.items()}
     coords |= {str(name): value.values for name, value in first.coords.items()}
-    attrs = dict(first.attrs)
-    attrs["interrupted"] = max(part.attrs["interrupted"] for part in parts)
+    interrupted = len(parts) < math.prod(shape) or first.attrs["interrupted"]
+    attrs = {**first.attrs, "points": len(parts), "interrupted": int(interrupted)}
     return xr.Dataset(variables, coords, attrs)
 
 

@@ -27,7 +27,7 @@ from jaxtyping import Array, Complex, Float, Int, Key, PyTree
 
 from hdjax import random
 
-_START, _STEPS = 0, 1  # streams of a run's key
+_START, _STEPS, _LABELS = 0, 1, 2  # streams of a run's key
 _DRAWN = 2**17  # normals drawn at a time: half a megabyte in float32, which a core's cache holds
 _ROWS = (((1,), (1,)), ((), ()))  # A B^T
 _COLUMNS = (((0,), (0,)), ((), ()))  # A^T B
@@ -46,9 +46,9 @@ class _Data(NamedTuple):
     batch: int
 
     @property
-    def normals(self) -> int:
-        """Standard normals per sample: coordinates, label noise, choice of the component."""
-        return self.scale.shape[1] + self.noise.dim + (self.scale.shape[0] > 1)
+    def extras(self) -> int:
+        """Standard normals per sample beside its coordinates: label noise, choice of component."""
+        return self.noise.dim + (self.scale.shape[0] > 1)
 
 
 class _Descent(NamedTuple):
@@ -89,10 +89,10 @@ def block_size(d: int) -> int:
 def side_by_side(d: int) -> int | None:
     """How many runs to `vmap`, the others one group after the other; None: all.
 
-    On a CPU the state and the samples of a group must stay in a core's cache: at d = 4096, 64 runs
-    side by side take twice the time of one after the other.
+    On a CPU a batch of runs only pays where a single one has too little to do between two loops
+    (jax 0.12: a tenth faster at d = 32, a quarter slower at d = 512).
     """
-    return max(1, 4096 // d) if jax.default_backend() == "cpu" else None
+    return max(1, 256 // d) if jax.default_backend() == "cpu" else None
 
 
 def advance(
@@ -137,23 +137,30 @@ def advance(
     """
     data = _Data(scale, means, probabilities, fixed.T, noise, batch_size)
     descent = _Descent(gradient, learning_rate, ridge, k0, k1)
-    key, dtype = random.stream(key, _STEPS), students.dtype
-    half = -(-data.normals // 2)
-    # No more than d/32 steps either: an interval between records is often some tenth of d.
+    dtype, half = students.dtype, -(-students.shape[0] // 2)
+    key, labels = random.stream(key, _STEPS), random.stream(key, _LABELS)
+    # No more than d/32 steps either: an interval between records is often some tenth of d.  But at
+    # least two blocks: of a single one XLA repeats the generator in each use, ten times slower.
     drawn = min(_DRAWN // (2 * half * batch_size), students.shape[0] // 32)
-    drawn = max(drawn // steps, 1) * steps
+    drawn = max(drawn // steps, 2) * steps
 
     def draw(i, state):
         # The inner loop's edge makes XLA write the draws down once, where it would otherwise
         # repeat the generator in each of their uses; its bounds skip the blocks outside [k0, k1).
         tick = i * drawn
         pairs = random.normal_pairs(key, tick, drawn, batch_size * half, dtype)
+        extras = random.normals(labels, tick, drawn, batch_size * data.extras, dtype)
         first = jnp.maximum(k0 - tick, 0) // steps
         last = -(-jnp.minimum(k1 - tick, drawn) // steps)
 
         def block(j, state):
-            rows = lax.dynamic_slice_in_dim(pairs, j * steps, steps)
-            samples = _samples(data, rows.reshape(steps * batch_size, half), steps)
+            rows, own = (lax.dynamic_slice_in_dim(x, j * steps, steps) for x in (pairs, extras))
+            samples = _samples(
+                data,
+                rows.reshape(steps * batch_size, half),
+                own.reshape(steps * batch_size, data.extras),
+                steps,
+            )
             return _block(descent, data, samples, tick + j * steps, *state)
 
         return lax.fori_loop(first, last, block, state)
@@ -162,22 +169,26 @@ def advance(
     return state[0].T, state[1]
 
 
-def _samples(data: _Data, pairs: Complex[Array, "n_b half"], steps: int) -> _Samples:
+def _samples(
+    data: _Data, pairs: Complex[Array, "n_b half"], extras: Float[Array, "n_b k"], steps: int
+) -> _Samples:
     """Standard normals to samples."""
     (components, d), shape = data.scale.shape, (steps, data.batch)
-    normals = jnp.concatenate([pairs.real, pairs.imag], axis=1)
-    rows, noise = normals[:, :d], normals[:, d : d + data.noise.dim]
-    noise = jax.vmap(data.noise)(noise).reshape(*shape, -1)
-    if components == 1:
-        component = jnp.zeros(shape, jnp.int32)
-        rows = rows * data.scale
-        return _Samples(rows if data.means is None else rows + data.means, component, noise)
-    # A normal above the quantile of the cumulative weight of a component is none of that one.
-    edges = jax.scipy.special.ndtri(jnp.cumsum(data.probabilities)[:-1])
-    component = (normals[:, data.normals - 1, None] > edges[None]).sum(1, dtype=jnp.int32)
-    rows = rows * data.scale[component]
-    rows = rows if data.means is None else rows + data.means[component]
-    return _Samples(rows, component.reshape(shape), noise)
+    half = d - d // 2
+    component = jnp.zeros(shape, jnp.int32)
+    scale, means = data.scale, data.means
+    if components > 1:
+        # A normal above the quantile of the cumulative weight of a component is none of that one.
+        edges = jax.scipy.special.ndtri(jnp.cumsum(data.probabilities)[:-1])
+        component = (extras[:, -1, None] > edges[None]).sum(1, dtype=jnp.int32)
+        scale, means = scale[component], None if means is None else means[component]
+        component = component.reshape(shape)
+    # Two vectorised writes; jax 0.12 makes a loop with a branch out of a concatenation.
+    rows = jnp.zeros((pairs.shape[0], d), scale.dtype)
+    rows = lax.dynamic_update_slice(rows, pairs.real * scale[:, :half], (0, 0))
+    rows = lax.dynamic_update_slice(rows, pairs.imag[:, : d // 2] * scale[:, half:], (0, half))
+    noise = jax.vmap(data.noise)(extras[:, : data.noise.dim]).reshape(*shape, -1)
+    return _Samples(rows if means is None else rows + means, component, noise)
 
 
 def _block(
@@ -188,7 +199,7 @@ def _block(
     (steps, batch), d = shape, rows.shape[1]
     projections = _dot(rows, students, _ROWS).reshape(*shape, -1)
     teachers = _dot(rows, data.fixed, _ROWS).reshape(*shape, -1)
-    gram = _gram(rows).reshape(steps, batch, steps, batch)
+    gram = _gram(rows, batch).reshape(steps, batch, steps, batch)
     ticks = tick + jnp.arange(steps, dtype=tick.dtype)
     active = (ticks >= descent.start) & (ticks < descent.stop)
     rates = jax.vmap(descent.learning_rate)(ticks.astype(rows.dtype) / d).astype(rows.dtype)
@@ -218,12 +229,13 @@ def _block(
     return kept[0] * students - _combine(coefficients, rows), theta
 
 
-def _gram(rows: Float[Array, "n d"]) -> Float[Array, "n n"]:
-    """A A^T."""
+def _gram(rows: Float[Array, "n d"], batch: int) -> Float[Array, "n n"]:
+    """A A^T; of few rows without the last step's columns, which no step after it asks for."""
     if rows.shape[0] > 4:
         return _dot(rows, rows, _ROWS)
     # On a CPU a product with each row takes half the time of the product of such a flat matrix.
-    return jnp.stack([jnp.dot(rows, row, precision="highest") for row in rows])
+    products = [jnp.dot(rows, row, precision="highest") for row in rows[:-batch]]
+    return jnp.stack(products + [jnp.zeros_like(rows[:, 0])] * batch, axis=1)
 
 
 def _combine(coefficients: Float[Array, "n m"], rows: Float[Array, "n d"]) -> Float[Array, "m d"]:

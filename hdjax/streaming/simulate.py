@@ -139,9 +139,13 @@ class DirectSimulator(Simulator):
     def bytes_per_run(self) -> int:
         layout, d = self.system.layout, coordinates(self.system.spectrum)
         rows = self.block * self.system.batch_size
-        samples = np.dtype(self.dtype).itemsize * d * (3 * layout.width + 2 * rows)
+        # Two blocks are drawn at a time, and one is made samples of.
+        samples = np.dtype(self.dtype).itemsize * d * (3 * layout.width + 3 * rows)
         groups = self.system.spectrum.eigenvalues.shape[-1]
         return int(samples + 8 * 4 * min(groups, d) * layout.width**2)
+
+    def side_by_side(self) -> int | None:
+        return _kernel.side_by_side(coordinates(self.system.spectrum))
 
     def _cast(self, tree: Any) -> Any:
         return jax.tree.map(lambda x: x.astype(self.dtype) if eqx.is_inexact_array(x) else x, tree)

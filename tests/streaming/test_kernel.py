@@ -138,25 +138,27 @@ def blocked(name, k0, k1, *, d=33, steps=4, dtype=jnp.float64, key=KEY, start=No
     return runner(name, d, steps, dtype)(start, jnp.int64(k0), jnp.int64(k1), key)
 
 
-draw = jax.jit(random.normal_pairs, static_argnums=(2, 3, 4))
+draw_pairs = jax.jit(random.normal_pairs, static_argnums=(2, 3, 4))
+draw = jax.jit(random.normals, static_argnums=(2, 3, 4))
 
 
 def sample(problem, tick, d, key=KEY):
     """Rows, components and noise of a tick, from the generator one tick at a time."""
     _, _, means, scale = arrays(problem, d, jnp.float64)
     k, c = problem.noise.dim, len(problem.probabilities)
-    half = -(-(d + k + (c > 1)) // 2)
-    stream = random.stream(key, 1)
-    pairs = draw(stream, jnp.int64(tick), 1, problem.batch * half, jnp.float64)
+    half, extra = -(-d // 2), k + (c > 1)
+    pairs = draw_pairs(random.stream(key, 1), jnp.int64(tick), 1, problem.batch * half, jnp.float64)
     pairs = np.asarray(pairs).reshape(problem.batch, half)
     z = np.concatenate([pairs.real, pairs.imag], axis=1)
+    own = draw(random.stream(key, 2), jnp.int64(tick), 1, problem.batch * extra, jnp.float64)
+    own = np.asarray(own).reshape(problem.batch, extra)
     component = np.zeros(problem.batch, int)
     if c > 1:
-        component = np.searchsorted(ndtri(np.cumsum(problem.probabilities)[:-1]), z[:, d + k])
+        component = np.searchsorted(ndtri(np.cumsum(problem.probabilities)[:-1]), own[:, k])
     rows = z[:, :d] * np.asarray(scale)[component]
     if means is not None:
         rows = rows + np.asarray(means)[component]
-    return rows, component, problem.noise.sigma * z[:, d : d + k]
+    return rows, component, problem.noise.sigma * own[:, :k]
 
 
 def step_by_step(name, k0, k1, d=33, key=KEY):
@@ -215,7 +217,6 @@ def test_number_of_blocks_drawn_at_a_time_does_not_matter(monkeypatch):
 
 @pytest.mark.parametrize("d", [1, 2, 64])
 def test_any_dimension(d):
-    # k = 1 normals for the noise, so that they reach into the first half of the columns at d = 1
     assert_same(blocked("slow theta", 0, 9, d=d), step_by_step("slow theta", 0, 9, d=d), rtol=1e-10)
 
 
@@ -289,9 +290,10 @@ def test_law_of_the_samples():
     data = _kernel._Data(
         scale, means, jnp.asarray(probabilities), jnp.zeros((0, d)), Noise(k, 0.5), 1
     )
-    half = -(-data.normals // 2)
-    pairs = random.normal_pairs(KEY, 0, count, half, jnp.float64)
-    rows, component, noise = jax.tree.map(np.asarray, _kernel._samples(data, pairs, count))
+    pairs = random.normal_pairs(KEY, 0, count, 3, jnp.float64)
+    extras = random.normals(random.stream(KEY, 2), 0, count, data.extras, jnp.float64)
+    samples = _kernel._samples(data, pairs, extras, count)
+    rows, component, noise = jax.tree.map(np.asarray, samples)
     rows, component, noise = rows, component[:, 0], noise[:, 0]
     observed = np.bincount(component, minlength=3)
     assert stats.chisquare(observed, count * np.array(probabilities)).pvalue > 1e-3
@@ -306,9 +308,10 @@ def test_law_of_the_samples():
     assert np.abs(correlation[d : d + k, -1]).max() < 4 / np.sqrt(count)
 
 
-def test_start_and_steps_are_different_streams():
-    start, steps = _kernel.start_key(KEY), random.stream(KEY, _kernel._STEPS)
-    assert not np.array_equal(jax.random.key_data(start), jax.random.key_data(steps))
+def test_start_steps_and_labels_are_different_streams():
+    others = [random.stream(KEY, i) for i in (_kernel._STEPS, _kernel._LABELS)]
+    keys = [jax.random.key_data(key) for key in (_kernel.start_key(KEY), *others)]
+    assert len(np.unique(keys, axis=0)) == 3
 
 
 def test_forward_derivative_in_the_learning_rate():
@@ -327,10 +330,10 @@ def test_forward_derivative_in_the_learning_rate():
 
 
 @pytest.mark.parametrize(
-    ("backend", "block", "runs"), [("cpu", {4}, [16, 4, 1]), ("gpu", {32, 8}, [None] * 3)]
+    ("backend", "block", "runs"), [("cpu", {4}, [8, 1, 1]), ("gpu", {32, 8}, [None] * 3)]
 )
 def test_sizes_follow_the_backend(monkeypatch, backend, block, runs):
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
-    dims = [256, 1024, 16384]
+    dims = [32, 1024, 16384]
     assert {_kernel.block_size(d) for d in dims} == block
     assert [_kernel.side_by_side(d) for d in dims] == runs

@@ -23,6 +23,7 @@ def exact_mean_risk(steps, gamma, sigma, batch):
     return ((lam * v).sum() + sigma**2) / 2
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("batch", [1, 3])
 def test_exact_finite_dimensional_mean(batch):
     """Mean risk over 4000 runs against the exact recursion at d = 100: within 4 standard errors."""
