@@ -13,5 +13,5 @@ mpl.use("Agg")
 @pytest.fixture(autouse=True)
 def compile_quickly(request):
     """Most tests compile for longer than they run; those that simulate much are optimised."""
-    optimised = any(request.node.get_closest_marker(name) for name in ("slow", "optimised"))
-    jax.config.update("jax_disable_most_optimizations", not optimised)
+    optimised = request.node.get_closest_marker("optimised")
+    jax.config.update("jax_disable_most_optimizations", optimised is None)

@@ -171,6 +171,7 @@ def test_warnings_are_one_line(path, out, capsys):
     assert line.startswith("warning: start: its overlap")
 
 
+@pytest.mark.slow
 def test_scaling_and_sweep(path, out, capsys):
     words = ["scaling", path, "--out", str(out), "--set", "scaling.dims=[8, 16]"]
     rules = "expect.rules=['sup_error(risk, dimension=8) > 0', 'exponent(risk) < 5']"

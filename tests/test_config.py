@@ -67,6 +67,7 @@ def test_configs_that_are_shipped_are_valid(path):
     assert len(experiment.times) > 1
 
 
+@pytest.mark.slow
 def test_a_config_runs_as_the_call_that_it_stands_for(write):
     experiment = config.load(write())
     result = experiment.run(progress=False)

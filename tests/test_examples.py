@@ -44,6 +44,10 @@ AT_HAND = {
 }
 
 
+# Those that compile several comparisons.
+SLOW = {f"hdjax.engine.{name}" for name in ("compare.compare", "scaling.scaling", "sweep.sweep")}
+
+
 def examples():
     for name in MODULES:
         module = importlib.import_module(name)
@@ -51,7 +55,8 @@ def examples():
         names = {**public, **vars(module), **AT_HAND}
         for test in doctest.DocTestFinder().find(module, globs=names):
             if any(not example.options.get(doctest.SKIP) for example in test.examples):
-                yield pytest.param(test, id=test.name)
+                marks = [pytest.mark.slow] if test.name in SLOW else []
+                yield pytest.param(test, id=test.name, marks=marks)
 
 
 @pytest.mark.parametrize("example", list(examples()))

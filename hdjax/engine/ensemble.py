@@ -111,23 +111,24 @@ def ensemble(
         >>> plan = make_plan(system, ts=[0.0, 1.0])
         >>> out = jax.jit(lambda s: ensemble(s, plan, jax.random.key(0), jnp.arange(8)))(system)
     """
-    simulator = system.simulator(plan.method, plan.horizon) if plan.runs else None
+    limit = limit_curves(system, plan, None) if plan.start == "law" else None
+    if not plan.runs:
+        return Ensemble(None, limit, {}, predicted_std(system, plan), {})
+    simulator = system.simulator(plan.method, plan.horizon)
 
     def one(run: Int[Array, ""]) -> tuple[Curves, dict[str, Array], Any]:
         run_key = jax.random.fold_in(key, run)
         start = simulator.summary(simulator.init(run_key)) if plan.start == "realised" else None
         return *trajectory(system, simulator, plan, run_key), start
 
-    limit = limit_curves(system, plan, None) if plan.start == "law" else None
-    curves, error, probes = None, {}, {}
-    if simulator is not None:
-        batch_size = simulator.side_by_side() if batch_size is None else batch_size
-        curves, probes, starts = _map(one, run_ids, batch_size)
-        if plan.start == "realised":
-            limit = jax.vmap(lambda start: limit_curves(system, plan, start))(starts)
-            error = jax.vmap(_sup_error)(curves, limit)
-        elif limit is not None:
-            error = jax.vmap(_sup_error, in_axes=(0, None))(curves, limit)
+    batch_size = simulator.side_by_side() if batch_size is None else batch_size
+    curves, probes, starts = _map(one, run_ids, batch_size)
+    error = {}
+    if plan.start == "realised":
+        limit = jax.vmap(lambda start: limit_curves(system, plan, start))(starts)
+        error = jax.vmap(_sup_error)(curves, limit)
+    elif limit is not None:
+        error = jax.vmap(_sup_error, in_axes=(0, None))(curves, limit)
     return Ensemble(curves, limit, error, predicted_std(system, plan), probes)
 
 

@@ -205,8 +205,8 @@ class Integrator(Call):
 
     make = _integrator
     solver: Literal["tsit5", "dopri8", "kvaerno5", "exponential_midpoint"] = "tsit5"
-    rtol: Positive = 1e-6
-    atol: Positive = 1e-9
+    rtol: Positive = 1e-5
+    atol: Positive = 1e-8
     steps: PositiveInteger | None = None
     max_steps: PositiveInteger = 16**4
 

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -103,14 +104,14 @@ def fluctuations(
         return jax.tree.map(std, jax.jacrev(values)(blocks))
 
     solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(rate),
+        diffrax.ODETerm(eqx.filter_jit(rate)),
         diffrax.Tsit5(),
         t0=jnp.zeros_like(ts[-1]),
         t1=ts[-1],
         dt0=None,
         y0=(blocks, covariance),
         args=field,
-        saveat=diffrax.SaveAt(ts=ts, fn=save),
+        saveat=diffrax.SaveAt(ts=ts, fn=eqx.filter_jit(save)),
         stepsize_controller=diffrax.PIDController(rtol=_RTOL, atol=_ATOL),
         max_steps=_MOST_STEPS,
         event=diffrax.Event(lambda t, y, args, **_: ~(jnp.trace(y[0].sum(0)) < _DIVERGED)),

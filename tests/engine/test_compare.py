@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import hdjax as hd
+from hdjax.engine import drive
 from hdjax.engine.ensemble import ensemble
 
 TIMES = [0.0, 0.25, 0.5, 1.0, 2.0]
@@ -60,17 +61,18 @@ def test_comparison_holds_everything(key):
 
 def test_limit_is_evaluated_where_runs_are_recorded(key):
     # d = 7: t = 0.5 is step 3, that is t = 3/7.
-    result = compare(least_squares(d=7), [0.0, 0.5], key=key, runs=2)
+    result = compare(least_squares(d=7), [0.0, 0.5], key=key, runs=2, statistics=["risk"])
     np.testing.assert_allclose(result.times, [0, 3 / 7])
-    at = hd.limit(least_squares(d=7), [0.0, 3 / 7]).limit("risk")
+    at = hd.limit(least_squares(d=7), [0.0, 3 / 7], statistics=["risk"]).limit("risk")
     np.testing.assert_allclose(result.limit("risk"), at, rtol=1e-6)
 
 
-@pytest.mark.parametrize("start", ["law", "realised"])
+@pytest.mark.parametrize("start", [pytest.param("law", marks=pytest.mark.slow), "realised"])
 def test_chunks_draw_the_same_numbers(key, start):
-    whole = compare(least_squares(), TIMES, key=key, runs=7, start=start)
-    chunked = compare(least_squares(), TIMES, key=key, runs=7, start=start, chunk=3)
-    again = compare(least_squares(), TIMES, key=key, runs=7, start=start, chunk=3)
+    options = {"key": key, "runs": 7, "start": start, "statistics": ["risk"]}
+    whole = compare(least_squares(), TIMES, **options)
+    chunked = compare(least_squares(), TIMES, **options, chunk=3)
+    again = compare(least_squares(), TIMES, **options, chunk=3)
     np.testing.assert_allclose(whole["risk"], chunked["risk"], rtol=2e-5)
     np.testing.assert_allclose(whole["risk_std"], chunked["risk_std"], rtol=1e-4)
     np.testing.assert_array_equal(chunked["risk"], again["risk"])
@@ -124,7 +126,8 @@ def test_statistics_of_the_user_on_both_sides(key):
 
 def test_divergence_is_marked_and_left_out(key):
     """gamma far above 2/kappa: the run diverges, says when, and its curve is blank after."""
-    result = compare(least_squares(rate=8.0), np.linspace(0, 4, 17), key=key, runs=4)
+    ts, statistics = np.linspace(0, 4, 17), ["risk"]
+    result = compare(least_squares(rate=8.0), ts, key=key, runs=4, statistics=statistics)
     at = result["diverged_at"].values
     assert np.isfinite(at).all()
     assert np.all((at > 0) & (at < 4))
@@ -137,7 +140,7 @@ def test_divergence_is_marked_and_left_out(key):
     assert np.isnan(result.mean("risk")[-1])
     assert "diverged" in repr(result)
     with pytest.raises(FloatingPointError, match="not finite from t"):
-        hd.limit(least_squares(rate=8.0), np.linspace(0, 4, 17))
+        hd.limit(least_squares(rate=8.0), ts, statistics=statistics)
 
 
 def test_mixed_divergence_keeps_the_good_runs_in_the_moments(key):
@@ -250,6 +253,56 @@ def test_forward_mode_through_a_simulation(key):
     slope = jax.jacfwd(risk)(0.5)
     finite = (risk(0.5 + 1e-5) - risk(0.5 - 1e-5)) / 2e-5
     np.testing.assert_allclose(slope, finite, rtol=1e-5)
+
+
+def interrupt(monkeypatch, call):
+    """Ctrl-C at the given call of a program."""
+    execute, calls = drive._execute, []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return execute(*arguments)
+
+    monkeypatch.setattr(drive, "_execute", interrupted)
+
+
+def test_an_interrupted_sweep_keeps_its_finished_points(key, monkeypatch):
+    def run(**options):
+        return hd.sweep(
+            lambda d, rate: least_squares(rate, d=d),
+            {"d": [8, 16], "rate": [0.2, 0.4]},
+            [0.0, 1.0],
+            key=key,
+            runs=2,
+            start=None,
+            statistics=["risk"],
+            **options,
+        )
+
+    interrupt(monkeypatch, call=2)
+    result = run()
+    assert result.data.attrs["interrupted"] == 1
+    assert result.data.attrs["points"] == 2
+    assert np.isfinite(result["risk"].sel(d=8)).all()
+    assert np.isnan(result["risk"].sel(d=16)).all()
+    assert (result["count"].sel(d=16) == 0).all()
+    assert "d   rate" in repr(result)
+    interrupt(monkeypatch, call=1)
+    with pytest.raises(KeyboardInterrupt):
+        run()
+
+
+@pytest.mark.slow
+def test_an_interrupted_scaling_keeps_its_finished_dimensions(key, monkeypatch):
+    interrupt(monkeypatch, call=3)
+    result = hd.scaling(
+        lambda d: least_squares(d=d), [8, 16, 32], [0.0, 1.0], key=key, runs=2, statistics=["risk"]
+    )
+    assert result.data.attrs["interrupted"] == 1
+    np.testing.assert_array_equal(result["dimension"], [8, 16])
+    assert "exponent" in repr(result)
 
 
 @pytest.mark.parametrize(

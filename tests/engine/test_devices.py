@@ -21,8 +21,15 @@ system = hd.streaming.OnePassSGD(
     hd.streaming.GaussianStart(),
     hd.streaming.GaussianStart(),
 )
+jax.config.update("jax_disable_most_optimizations", True)
 result = hd.compare(
-    system, [0.0, 1.0], key=jax.random.key(3), runs=6, start="realised", statistics=["risk"]
+    system,
+    [0.0, 1.0],
+    key=jax.random.key(3),
+    runs=6,
+    start="realised",
+    statistics=["risk"],
+    fluctuations=False,
 )
 np.savez(sys.argv[1], devices=len(jax.devices()), risk=result["risk"].values,
          std=result.std("risk").values, limit=result.limit("risk").values)

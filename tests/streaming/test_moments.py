@@ -205,6 +205,7 @@ def integrate(field, state, t):
     return np.asarray(blocks[-1].sum(0)), jax.tree.map(lambda x: np.asarray(x[-1]), theta)
 
 
+@pytest.mark.slow
 def test_softmax_mixture_reference():
     """Model S of the spectral-alignment note, T1: three classes, correlated means, lambda = 2."""
     loss = hd.streaming.FunctionLoss(softmax, rule=Trapezoid(21, radius=6.0))
@@ -236,6 +237,7 @@ def xor(x, teacher, component, noise, theta):
     return jnp.logaddexp(0.0, logit) - label * logit
 
 
+@pytest.mark.slow
 def test_xor_with_trained_second_layer_reference():
     """Model X of the spectral-alignment note, T2, tanh: side parameters theta = v are trained."""
     s = np.array([[0.9, -0.9, 0.2, -0.2], [-0.1, 0.1, 0.7, -0.7]])

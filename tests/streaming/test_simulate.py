@@ -67,6 +67,7 @@ def head(x, teacher, component, noise, theta):
     return jnp.logaddexp(0.0, logit) - label * logit
 
 
+@pytest.mark.optimised
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["two_classes", "trained_head", "different_spectra"])
 def test_mixtures_follow_their_limit(kind):
@@ -198,13 +199,14 @@ def test_symmetric_start_warns_and_realised_starts_serve():
     hd.compare(model(0.2), [0.0, 0.1], fluctuations=False, **arguments)
 
 
+@pytest.mark.optimised
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("loss", "rate", "overlap", "end"),
     [
-        (hd.streaming.LeastSquares(sigma=0.3), 0.6, 0.0, 2.0),
-        (hd.streaming.logistic, 3.0, 0.0, 2.0),
-        (hd.streaming.phase_retrieval, 0.03, 0.5, 2.0),
+        (hd.streaming.LeastSquares(sigma=0.3), 0.6, 0.0, 1.0),
+        (hd.streaming.logistic, 3.0, 0.0, 1.0),
+        (hd.streaming.phase_retrieval, 0.03, 0.5, 1.0),
     ],
     ids=["least_squares", "logistic", "phase_retrieval"],
 )
@@ -218,9 +220,9 @@ def test_error_falls_like_the_root_of_d(loss, rate, overlap, end):
     result = hd.scaling(
         make,
         [64, 256, 1024, 4096],
-        np.linspace(0, end, 21),
+        np.linspace(0, end, 11),
         key=jax.random.key(5),
-        runs=96,
+        runs=64,
         start="realised",
         statistics=["risk"],
     )
