@@ -71,7 +71,11 @@ def drive(
     shared_keys: bool = True,
     progress: bool = True,
 ) -> Collected:
-    """Run systems of equal structure (the points of a sweep, or one) and collect the results."""
+    """Run systems of equal structure (the points of a sweep, or one) and collect the results.
+
+    Raises:
+        ValueError: a single run does not fit in the device's memory.
+    """
     points = len(systems)
     width, height = _chunk_shape(systems[0], plans[0], runs, points, chunk)
     sharding = _runs_sharding()
@@ -271,19 +275,25 @@ def _chunk_shape(
     if not runs or not plan.runs:
         return 1, points
     device = jax.devices()[0]
+    simulator = system.simulator(plan.method, plan.horizon)
+    need, memory = simulator.bytes_per_run(), device_memory(device)
+    if need > memory:
+        raise ValueError(
+            f"method: {type(simulator).__name__} needs {need / 2**30:.3g} GiB for a run; allowed: "
+            f"what the device has, {memory / 2**30:.3g} GiB"
+        )
     most = _MOST_RUNS["cpu" if device.platform == "cpu" else "other"]
     if chunk is not None:
         lanes = chunk
     else:
-        simulator = system.simulator(plan.method, plan.horizon)
         shapes = jax.eval_shape(lambda: plan.evaluate(system, system.start()))
         record = sum(8 * int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
         # Realised limits hold some copies of the summary for each run.
         held = 0
         if plan.start == "realised":
             held = 16 * sum(x.nbytes for x in jax.tree.leaves(system.start()))
-        need = simulator.bytes_per_run() + 3 * len(plan.ticks) * record + held
-        lanes = max(1, min(most, int(_SHARE * device_memory(device) / need)))
+        need += 3 * len(plan.ticks) * record + held
+        lanes = max(1, min(most, int(_SHARE * memory / need)))
     # Chunks of equal size: the last one must not compile a program of its own.
     pieces = -(-runs // min(runs, lanes))
     width = -(-runs // pieces)

@@ -56,16 +56,19 @@ def scaling(
         raise ValueError(f"dims: {list(dims)}; allowed: at least two different positive integers")
     parts = []
     for index, d in enumerate(sizes):
-        part = compare(
-            make_system(d),
-            ts,
-            key=jax.random.fold_in(key, index),
-            runs=runs,
-            start=start,
-            statistics=statistics,
-            fluctuations=False,
-            **options,
-        ).data
+        try:
+            part = compare(
+                make_system(d),
+                ts,
+                key=jax.random.fold_in(key, index),
+                runs=runs,
+                start=start,
+                statistics=statistics,
+                fluctuations=False,
+                **options,
+            ).data
+        except KeyboardInterrupt:
+            break
         if part.attrs["interrupted"]:
             break
         parts.append(part)

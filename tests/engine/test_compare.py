@@ -294,7 +294,6 @@ def test_an_interrupted_sweep_keeps_its_finished_points(key, monkeypatch):
         run()
 
 
-@pytest.mark.slow
 def test_an_interrupted_scaling_keeps_its_finished_dimensions(key, monkeypatch):
     interrupt(monkeypatch, call=3)
     result = hd.scaling(
@@ -323,6 +322,15 @@ def test_wrong_arguments(key, change, message):
     arguments = {"ts": TIMES, "key": key, "runs": 2} | change
     with pytest.raises(ValueError, match=message):
         compare(least_squares(), **arguments)
+
+
+def test_a_run_that_does_not_fit(key):
+    """d = 10^12 is fine for the limit, and refused by a method that holds every coordinate."""
+    law = hd.streaming.GaussianStart()
+    loss, spectrum = hd.streaming.least_squares, hd.spectra.identity(10**12)
+    system = hd.streaming.OnePassSGD(loss, spectrum, 0.5, law, law)
+    with pytest.raises(ValueError, match="needs .* GiB for a run"):
+        hd.simulate(system, [1e-11], key=key, runs=1)
 
 
 def test_wrong_key():
