@@ -329,7 +329,7 @@ def test_a_run_that_does_not_fit(key):
     law = hd.streaming.GaussianStart()
     loss, spectrum = hd.streaming.least_squares, hd.spectra.identity(10**12)
     system = hd.streaming.OnePassSGD(loss, spectrum, 0.5, law, law)
-    with pytest.raises(ValueError, match="needs .* GiB for a run"):
+    with pytest.raises(ValueError, match=r"needs .* GiB for a run"):
         hd.simulate(system, [1e-11], key=key, runs=1)
 
 
