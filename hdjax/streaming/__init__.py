@@ -9,10 +9,16 @@ from hdjax.streaming.field import BlockField, GramSummary
 from hdjax.streaming.learning_rates import critical_learning_rate
 from hdjax.streaming.limit import ExponentialMidpoint, Integrator
 from hdjax.streaming.losses import (
+    AbsoluteError,
     ClosedFormLoss,
+    Committee,
     ComponentLogistic,
+    ErfCommittee,
     FunctionLoss,
+    GaussianMixtureNoise,
     GaussianNoise,
+    Hinge,
+    Huber,
     LeastSquares,
     LipschitzPhaseRetrieval,
     Logistic,
@@ -20,6 +26,8 @@ from hdjax.streaming.losses import (
     Noise,
     NoNoise,
     PhaseRetrieval,
+    ReLUUnit,
+    Softmax,
     UniformNoise,
 )
 from hdjax.streaming.model import Mixture, OnePassSGD
@@ -34,16 +42,22 @@ phase_retrieval = PhaseRetrieval()
 lipschitz_phase_retrieval = LipschitzPhaseRetrieval()
 
 __all__ = [
+    "AbsoluteError",
     "BlockField",
     "ClosedFormLoss",
+    "Committee",
     "ComponentLogistic",
     "Direct",
+    "ErfCommittee",
     "ExponentialMidpoint",
     "FunctionLoss",
+    "GaussianMixtureNoise",
     "GaussianNoise",
     "GaussianStart",
     "GramStart",
     "GramSummary",
+    "Hinge",
+    "Huber",
     "Integrator",
     "Layout",
     "LeastSquares",
@@ -57,6 +71,8 @@ __all__ = [
     "OnePassSGD",
     "PhaseRetrieval",
     "Projections",
+    "ReLUUnit",
+    "Softmax",
     "UniformNoise",
     "contour",
     "contour_weights",

@@ -33,48 +33,7 @@ from hdjax.schema import (
     Strict,
 )
 from hdjax.schema.spectra import Identity
-
-
-class LeastSquares(Call):
-    """scale/2 |x - x* - noise|^2 with label noise of standard deviation sigma."""
-
-    make = streaming.LeastSquares
-    kind: Literal["least_squares"] = "least_squares"
-    sigma: NonNegative = 0.0
-    scale: Positive = 1.0
-    columns: PositiveInteger = 1
-
-
-class Logistic(Call):
-    """Logistic loss with labels from the teacher's logit."""
-
-    make = streaming.Logistic
-    kind: Literal["logistic"] = "logistic"
-    labels: Literal["soft", "sampled", "hard"] = "soft"
-
-
-class ComponentLogistic(Call):
-    """Logistic loss whose label (0 or 1) is that of the sample's mixture component."""
-
-    make = streaming.ComponentLogistic
-    kind: Literal["component_logistic"] = "component_logistic"
-    labels: ArrayField
-
-
-class PhaseRetrieval(Call):
-    """scale (x^2 - x*^2)^2."""
-
-    make = streaming.PhaseRetrieval
-    kind: Literal["phase_retrieval"] = "phase_retrieval"
-    scale: Positive = 1.0
-
-
-class LipschitzPhaseRetrieval(Call):
-    """scale (|x| - |x*|)^2."""
-
-    make = streaming.LipschitzPhaseRetrieval
-    kind: Literal["lipschitz_phase_retrieval"] = "lipschitz_phase_retrieval"
-    scale: Positive = 1.0
+from hdjax.streaming.losses.config import Loss
 
 
 def _given(spectrum: spectra.Spectrum, values: np.ndarray) -> Any:
@@ -211,11 +170,6 @@ class Integrator(Call):
     max_steps: PositiveInteger = 16**4
 
 
-Loss = Annotated[
-    LeastSquares | Logistic | ComponentLogistic | PhaseRetrieval | LipschitzPhaseRetrieval,
-    Field(discriminator="kind"),
-    Kind(),
-]
 Start = Annotated[
     Gaussian | Given | Gram, Field(discriminator="kind"), Kind(default="gaussian", array="array")
 ]
@@ -236,6 +190,7 @@ class SystemConfig(Strict):
     mixture: Mixture | None = None
     ridge: NonNegative = 0.0
     batch_size: PositiveInteger = 1
+    theta: ArrayField | None = None
     compression: PositiveInteger | None = None
     integrator: Integrator = Integrator()
 
@@ -262,6 +217,7 @@ class SystemConfig(Strict):
             mixture=None if self.mixture is None else self.mixture.build(spectrum),
             ridge=self.ridge,
             batch_size=self.batch_size,
+            theta=self.theta,
             compression=self.compression,
             integrator=self.integrator.build(),
         )

@@ -28,6 +28,7 @@ from hdjax import gaussian
 from hdjax.streaming.columns import LinearColumns, group_gram
 from hdjax.streaming.field import BlockField, GramSummary
 from hdjax.streaming.limit import reached_only, velocity
+from hdjax.streaming.moments import mean_over_samples
 from hdjax.system import NoFluctuationsError
 
 if TYPE_CHECKING:
@@ -158,16 +159,15 @@ def increment_covariance(
 
 def gradient_moments(field: BlockField, law: Any) -> tuple[Array, ...]:
     """E[g z], E[g^2], E[g^2 z z^T], E[g^3 z], E[g^4] for one student column, by quadrature."""
-    loss, n = field.loss, law.dim
+    loss = field.loss
 
-    def integrand(z: Float[Array, " v"]) -> tuple[Array, ...]:
-        x, teacher = law.at(z[:n])
-        gradient, _ = loss.gradient(x, teacher, 0, loss.noise(z[n:]), None)
-        s, z = gradient[0], z[:n]
+    def integrand(z: Float[Array, " n"], noise: Float[Array, " k"]) -> tuple[Array, ...]:
+        x, teacher = law.at(z)
+        gradient, _ = loss.gradient(x, teacher, 0, noise, None)
+        s = gradient[0]
         return s * z, s**2, s**2 * jnp.outer(z, z), s**3 * z, s**4
 
-    variables = n + loss.noise.dim
-    return gaussian.expectation(integrand, variables, loss.rule, law.covariance.dtype)
+    return mean_over_samples(integrand, loss, law)
 
 
 def start_covariance(columns: Any, spectrum: Any) -> Float[Array, "g q q g q q"]:

@@ -179,7 +179,7 @@ class OnePassSGD(System):
         self.compressed = None if compression is None else spectrum.compress(compression)
         if compression is not None and mixture.eigenvalues is not None:
             raise ValueError("compression: allowed with eigenvalues for each component: None")
-        self.loss.check(self.layout.students, self.layout.teachers)
+        self.loss.check(self.layout.students, self.layout.teachers, self.theta)
         self.validate()
 
     @property

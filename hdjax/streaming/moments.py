@@ -6,6 +6,7 @@ H = L^{-T} E[z g^T] with r = mean + L z, where directions in which B is singular
 columns of W vanish under K).  B itself is never inverted.  arXiv 2308.08977, section 3.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -24,10 +25,32 @@ def moments(loss: Loss, law: Projections, component: Any, theta: PyTree) -> Mome
     Uses the loss's closed form where it has one and the law is centred.
     """
     if isinstance(loss, ClosedFormLoss) and law.mean is None:
-        closed = loss.closed_form(law)
-        zero = jax.tree.map(jnp.zeros_like, theta)
-        return Moments(closed.risk, closed.gradient, law.frame @ closed.stein, closed.noise, zero)
+        closed = loss.closed_form(law, theta)
+        slope = closed.theta_gradient
+        if slope is None:
+            slope = jax.tree.map(jnp.zeros_like, theta)
+        return Moments(closed.risk, closed.gradient, law.frame @ closed.stein, closed.noise, slope)
     return quadrature_moments(loss, law, component, theta)
+
+
+def mean_over_samples(
+    fn: Callable[[Array, Array], PyTree[Array]],
+    loss: Loss,
+    law: Projections,
+    rule: Rule | None = None,
+) -> PyTree[Array]:
+    """E[fn(z, noise)] over the standard normals of the projections and the law of label noise."""
+    n, total = law.dim, None
+    for probability, noise in loss.noise.branches():
+        part = gaussian.expectation(
+            lambda z, noise=noise: fn(z[:n], noise(z[n:])),
+            n + noise.dim,
+            rule if rule is not None else loss.rule,
+            law.covariance.dtype,
+        )
+        part = jax.tree.map(lambda x, p=probability: p * x, part)
+        total = part if total is None else jax.tree.map(jnp.add, total, part)
+    return total
 
 
 def quadrature_moments(
@@ -42,11 +65,9 @@ def quadrature_moments(
         theta: side parameters.
         rule: the rule; None takes the loss's own, else the default for n + k variables.
     """
-    variables = law.dim + loss.noise.dim
 
-    def integrand(z: Float[Array, " v"]) -> PyTree[Array]:
-        x, teacher = law.at(z[: law.dim])
-        noise = loss.noise(z[law.dim :])
+    def integrand(z: Float[Array, " n"], noise: Float[Array, " k"]) -> PyTree[Array]:
+        x, teacher = law.at(z)
 
         def gradient(x: Array, teacher: Array) -> tuple[Array, PyTree]:
             return loss.gradient(x, teacher, component, noise, theta)
@@ -59,13 +80,10 @@ def quadrature_moments(
             )
             stein = jnp.concatenate([by_student.T, by_teacher.T])
         else:
-            stein = jnp.outer(z[: law.dim], g)
+            stein = jnp.outer(z, g)
         return value, g, stein, jnp.outer(g, g), theta_gradient
 
-    dtype = law.covariance.dtype
-    value, g, stein, noise, theta_gradient = gaussian.expectation(
-        integrand, variables, rule if rule is not None else loss.rule, dtype
-    )
+    value, g, stein, noise, theta_gradient = mean_over_samples(integrand, loss, law, rule)
     by_parts = not loss.smooth
     stein = gaussian.solve_transpose(law.factor, stein) if by_parts else law.frame @ stein
     # H_1 is a mean of Hessians: what quadrature leaves of asymmetry is error.

@@ -39,6 +39,40 @@ REFERENCE = {
         (0.593031072, 0.581411710, 0.468645175),
         (1.163690022, 1.115841947, 0.829607254),
     ),
+    "huber": (
+        hd.streaming.Huber(0.7, sigma=(0.3, 3.0), probabilities=(0.8, 0.2)),
+        0.9,
+        (0.596010725, 0.537766846, 0.437725784),
+        (0.940530286, 0.752423975, 0.371921366),
+    ),
+    "hinge": (
+        hd.streaming.Hinge(),
+        0.7,
+        (0.746223250, 0.634255974, 0.438420111),
+        (0.982429847, 0.855214655, 0.736505322),
+    ),
+    "relu": (
+        hd.streaming.ReLUUnit(sigma=0.3),
+        1.1,
+        (0.245601034, 0.214329715, 0.144473358),
+        (1.022688277, 0.879866181, 0.521424416),
+    ),
+}
+TWO = np.array([[1.0, 0, 0, 0], [0.3, 0.8, 0, 0], [0.5, -0.2, 0.9, 0], [-0.1, 0.4, 0.2, 0.7]])
+# The same with two students and two teachers.
+PAIRS = {
+    "least_squares": (
+        hd.streaming.LeastSquares(sigma=0.5, columns=2),
+        0.6,
+        (0.902027862, 0.700188008, 0.460304958),
+        (1.377328445, 1.042417590, 0.487664589),
+    ),
+    "erf_committee": (
+        hd.streaming.ErfCommittee([0.7, 1.2], [1.0, -0.5], sigma=0.2),
+        0.7,
+        (0.358401050, 0.273588451, 0.133807509),
+        (1.996476468, 2.062474565, 2.319402825),
+    ),
 }
 
 
@@ -57,16 +91,13 @@ def test_reference_curves(name):
     np.testing.assert_allclose(found["distance"], distance, rtol=1e-8, atol=1e-9)
 
 
-def test_two_columns():
-    rows = [[1.0, 0, 0, 0], [0.3, 0.8, 0, 0], [0.5, -0.2, 0.9, 0], [-0.1, 0.4, 0.2, 0.7]]
-    factor = np.array(rows)
-    loss = hd.streaming.LeastSquares(sigma=0.5, columns=2)
-    model = system(loss, 0.6, block=factor @ factor.T)
+@pytest.mark.parametrize("name", PAIRS)
+def test_two_columns(name):
+    loss, rate, risk, distance = PAIRS[name]
+    model = system(loss, rate, block=TWO @ TWO.T)
     found = model.limit(TIMES, save=model.statistics)
-    np.testing.assert_allclose(found["risk"], [0.902027862, 0.700188008, 0.460304958], rtol=1e-8)
-    np.testing.assert_allclose(
-        found["distance"], [1.377328445, 1.042417590, 0.487664589], rtol=1e-8
-    )
+    np.testing.assert_allclose(found["risk"], risk, rtol=1e-8)
+    np.testing.assert_allclose(found["distance"], distance, rtol=1e-8)
 
 
 def test_ridge_and_batches():
@@ -76,8 +107,10 @@ def test_ridge_and_batches():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", REFERENCE)
-@pytest.mark.parametrize("ridge", [0.0, 0.4])
+@pytest.mark.parametrize(
+    ("name", "ridge"),
+    [("least_squares", 0.4), ("logistic", 0.0), ("phase_retrieval", 0.4), ("lipschitz", 0.0)],
+)
 def test_exponential_midpoint_is_of_order_two(name, ridge):
     loss, rate, *_ = REFERENCE[name]
 

@@ -69,13 +69,11 @@ def head(x, teacher, component, noise, theta):
 
 @pytest.mark.optimised
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["two_classes", "trained_head", "different_spectra"])
+@pytest.mark.parametrize("kind", ["trained_head", "different_spectra"])
 def test_mixtures_follow_their_limit(kind):
     """Two components, side parameters, commuting covariances: error at d = 100 and 1600."""
 
     def make(d):
-        if kind == "two_classes":
-            return mixture(d)
         if kind == "trained_head":
             theta = {"gain": 1.0, "bias": -0.2}
             return mixture(d, hd.streaming.FunctionLoss(head), theta=theta)

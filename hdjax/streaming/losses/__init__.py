@@ -3,21 +3,33 @@
 from hdjax.streaming.losses.base import (
     ClosedFormLoss,
     FunctionLoss,
+    GaussianMixtureNoise,
     GaussianNoise,
     Loss,
     Noise,
     NoNoise,
     UniformNoise,
 )
+from hdjax.streaming.losses.committee import Committee, ErfCommittee
+from hdjax.streaming.losses.hinge import Hinge
 from hdjax.streaming.losses.least_squares import LeastSquares
 from hdjax.streaming.losses.logistic import ComponentLogistic, Logistic
 from hdjax.streaming.losses.phase_retrieval import LipschitzPhaseRetrieval, PhaseRetrieval
+from hdjax.streaming.losses.relu import ReLUUnit
+from hdjax.streaming.losses.robust import AbsoluteError, Huber
+from hdjax.streaming.losses.softmax import Softmax
 
 __all__ = [
+    "AbsoluteError",
     "ClosedFormLoss",
+    "Committee",
     "ComponentLogistic",
+    "ErfCommittee",
     "FunctionLoss",
+    "GaussianMixtureNoise",
     "GaussianNoise",
+    "Hinge",
+    "Huber",
     "LeastSquares",
     "LipschitzPhaseRetrieval",
     "Logistic",
@@ -25,5 +37,7 @@ __all__ = [
     "NoNoise",
     "Noise",
     "PhaseRetrieval",
+    "ReLUUnit",
+    "Softmax",
     "UniformNoise",
 ]

@@ -36,6 +36,10 @@ class Noise(eqx.Module):
     def __call__(self, z: Float[Array, " dim"]) -> Float[Array, " k"]:
         """The noise of one sample."""
 
+    def branches(self) -> "list[tuple[Any, Noise]]":
+        """Laws of which this is a mixture, with their probabilities: expectations sum over them."""
+        return [(1.0, self)]
+
 
 class NoNoise(Noise):
     """No label noise: an empty vector."""
@@ -60,6 +64,52 @@ class GaussianNoise(Noise):
 
     def __call__(self, z: Float[Array, " dim"]) -> Float[Array, " k"]:
         return self.sigma * z
+
+
+class GaussianMixtureNoise(Noise):
+    """N(0, sigma_c^2) with probability p_c; heavy tails, or outliers.
+
+    Args:
+        sigma: (c,) standard deviations, 0 or more.
+        probabilities: (c,) positive, summing to 1.
+
+    Raises:
+        ValueError: numbers that are not allowed, or not as many of each.
+
+    Example:
+        >>> noise = GaussianMixtureNoise(sigma=[0.3, 3.0], probabilities=[0.8, 0.2])
+    """
+
+    sigma: Number
+    probabilities: Number
+
+    def __init__(self, sigma: Any, probabilities: Any):
+        self.sigma, self.probabilities = leaf(sigma), leaf(probabilities)
+        if self.sigma.ndim != 1 or self.sigma.shape != self.probabilities.shape:
+            raise ValueError(
+                f"sigma, probabilities: shapes {self.sigma.shape} and {self.probabilities.shape}; "
+                "allowed: as many of each, in one axis"
+            )
+        check_positive("sigma", self.sigma, strict=False)
+        check_positive("probabilities", self.probabilities, strict=True)
+        if is_concrete(self.probabilities):
+            total = float(np.sum(np.asarray(self.probabilities)))
+            if abs(total - 1) > 1e-5:
+                raise ValueError(f"probabilities: sum {total:.6g}; allowed: 1")
+
+    @property
+    def dim(self) -> int:
+        return 2
+
+    def __call__(self, z: Float[Array, " dim"]) -> Float[Array, " k"]:
+        # A normal above the quantile of the cumulative weight of a law is none of that law.
+        edges = jax.scipy.special.ndtri(jnp.cumsum(jnp.asarray(self.probabilities))[:-1])
+        chosen = (z[0] > edges).sum(dtype=jnp.int32)
+        return jnp.asarray(self.sigma)[chosen] * z[1:]
+
+    def branches(self) -> list[tuple[Any, Noise]]:
+        indices = range(self.sigma.shape[0])
+        return [(self.probabilities[c], GaussianNoise(self.sigma[c])) for c in indices]
 
 
 class UniformNoise(Noise):
@@ -96,8 +146,8 @@ class Loss(eqx.Module):
     ) -> Float[Array, ""]:
         """The loss of one sample."""
 
-    def check(self, students: int, teachers: int) -> None:
-        """Raise ValueError where the loss does not fit that many columns."""
+    def check(self, students: int, teachers: int, theta: PyTree) -> None:
+        """Raise ValueError where the loss does not fit that many columns, or `theta`."""
 
     def gradient(
         self,
@@ -115,8 +165,8 @@ class ClosedFormLoss(Loss):
     """A loss whose moments are known in closed form for centred Gaussian projections."""
 
     @abc.abstractmethod
-    def closed_form(self, law: Projections) -> Moments:
-        """Risk, H (natural coordinates (x, x*)) and C under a law of mean zero."""
+    def closed_form(self, law: Projections, theta: PyTree) -> Moments:
+        """The moments under a law of mean zero, with H in natural coordinates (x, x*)."""
 
 
 class FunctionLoss(Loss):
@@ -196,6 +246,14 @@ def check_columns(loss: str, students: int, teachers: int, expected: tuple[int, 
             f"start, target: {students} student and {teachers} teacher columns; "
             f"allowed with {loss}: {expected[0]} and {expected[1]}"
         )
+
+
+def scalar_moments(
+    law: Projections, risk: Array, student: Array, teacher: Array, noise: Array
+) -> Moments:
+    """The moments for one student and one teacher: R, H = (H_1, H_2) and C."""
+    stein = jnp.stack([student, teacher])[:, None]
+    return Moments(risk, zero_gradient(law), stein, noise[None, None])
 
 
 def zero_gradient(law: Projections) -> Float[Array, " m"]:

@@ -55,7 +55,7 @@ class LeastSquares(ClosedFormLoss):
     def noise(self) -> Noise:
         return GaussianNoise(self.sigma, self.columns)
 
-    def check(self, students: int, teachers: int) -> None:
+    def check(self, students: int, teachers: int, theta: PyTree) -> None:
         if not students == teachers == self.columns:
             raise ValueError(
                 f"start, target: {students} student and {teachers} teacher columns; allowed with "
@@ -72,7 +72,7 @@ class LeastSquares(ClosedFormLoss):
     ) -> Float[Array, ""]:
         return self.scale / 2 * jnp.sum((x - teacher - noise) ** 2)
 
-    def closed_form(self, law: Projections) -> Moments:
+    def closed_form(self, law: Projections, theta: PyTree) -> Moments:
         m = law.students
         eye = jnp.eye(m, dtype=law.covariance.dtype)
         delta = law.error_gram[:m, :m] + self.sigma**2 * eye

@@ -28,7 +28,7 @@ from hdjax.streaming.losses.base import (
     UniformNoise,
     check_columns,
     leaf,
-    zero_gradient,
+    scalar_moments,
 )
 from hdjax.streaming.projections import Moments, Projections
 from hdjax.system import is_concrete
@@ -66,7 +66,7 @@ class Logistic(ClosedFormLoss):
     def noise(self) -> Noise:
         return UniformNoise() if self.labels == "sampled" else NoNoise()
 
-    def check(self, students: int, teachers: int) -> None:
+    def check(self, students: int, teachers: int, theta: PyTree) -> None:
         check_columns("Logistic", students, teachers, (1, 1))
 
     def __call__(
@@ -87,7 +87,7 @@ class Logistic(ClosedFormLoss):
                 label = jnp.where(logit > 0, 1.0, 0.0).astype(x.dtype)
         return _cross_entropy(x[0], label)
 
-    def closed_form(self, law: Projections) -> Moments:
+    def closed_form(self, law: Projections, theta: PyTree) -> Moments:
         gram = law.gram
         student, overlap, teacher = gram[0, 0], gram[0, 1], gram[1, 1]
         root, teacher_root = gaussian.safe_sqrt(student), gaussian.safe_sqrt(teacher)
@@ -99,12 +99,7 @@ class Logistic(ClosedFormLoss):
         else:
             h_teacher = -mean(lambda w: _slope(teacher_root * w))
         risk = mean(lambda w: jnp.logaddexp(0.0, root * w)) + overlap * h_teacher
-        return Moments(
-            risk=risk,
-            gradient=zero_gradient(law),
-            stein=jnp.stack([h_student, h_teacher])[:, None],
-            noise=self._noise(law, mean)[None, None],
-        )
+        return scalar_moments(law, risk, h_student, h_teacher, self._noise(law, mean))
 
     def _noise(self, law: Projections, mean: Any) -> Float[Array, ""]:
         """C = E (s(x) - y)^2, by label."""
@@ -160,7 +155,7 @@ class ComponentLogistic(Loss):
     def noise(self) -> Noise:
         return NoNoise()
 
-    def check(self, students: int, teachers: int) -> None:
+    def check(self, students: int, teachers: int, theta: PyTree) -> None:
         check_columns("ComponentLogistic", students, teachers, (1, 0))
 
     def __call__(

@@ -28,7 +28,7 @@ from hdjax.streaming.losses.base import (
     check_columns,
     check_positive,
     leaf,
-    zero_gradient,
+    scalar_moments,
 )
 from hdjax.streaming.projections import Moments, Projections
 
@@ -56,7 +56,7 @@ class PhaseRetrieval(ClosedFormLoss):
     def noise(self) -> Noise:
         return NoNoise()
 
-    def check(self, students: int, teachers: int) -> None:
+    def check(self, students: int, teachers: int, theta: PyTree) -> None:
         check_columns("PhaseRetrieval", students, teachers, (1, 1))
 
     def __call__(
@@ -69,7 +69,7 @@ class PhaseRetrieval(ClosedFormLoss):
     ) -> Float[Array, ""]:
         return self.scale * (x[0] ** 2 - teacher[0] ** 2) ** 2
 
-    def closed_form(self, law: Projections) -> Moments:
+    def closed_form(self, law: Projections, theta: PyTree) -> Moments:
         gram, error = law.gram, law.error_gram
         student, overlap, teacher = gram[0, 0], gram[0, 1], gram[1, 1]
         # x^2 - x*^2 = e y with e = x - x* and y = x + x* = e + 2 x*.
@@ -83,13 +83,9 @@ class PhaseRetrieval(ClosedFormLoss):
             + 2 * (student * e_y**2 + e_e * x_y**2 + y_y * x_e**2)
             + 8 * x_e * e_y * x_y
         )
-        h = jnp.stack([12 * student - 4 * teacher, -8 * overlap])[:, None]
-        return Moments(
-            risk=self.scale * risk,
-            gradient=zero_gradient(law),
-            stein=self.scale * h,
-            noise=(16 * self.scale**2 * sixth)[None, None],
-        )
+        h_student, h_teacher = 12 * student - 4 * teacher, -8 * overlap
+        c = self.scale
+        return scalar_moments(law, c * risk, c * h_student, c * h_teacher, 16 * c**2 * sixth)
 
 
 class LipschitzPhaseRetrieval(ClosedFormLoss):
@@ -115,7 +111,7 @@ class LipschitzPhaseRetrieval(ClosedFormLoss):
     def noise(self) -> Noise:
         return NoNoise()
 
-    def check(self, students: int, teachers: int) -> None:
+    def check(self, students: int, teachers: int, theta: PyTree) -> None:
         check_columns("LipschitzPhaseRetrieval", students, teachers, (1, 1))
 
     def __call__(
@@ -128,7 +124,7 @@ class LipschitzPhaseRetrieval(ClosedFormLoss):
     ) -> Float[Array, ""]:
         return self.scale * (jnp.abs(x[0]) - jnp.abs(teacher[0])) ** 2
 
-    def closed_form(self, law: Projections) -> Moments:
+    def closed_form(self, law: Projections, theta: PyTree) -> Moments:
         gram, error = law.gram, law.error_gram
         student, overlap = gram[0, 0], gram[0, 1]
         root = gaussian.safe_sqrt(law.determinant)
@@ -140,9 +136,5 @@ class LipschitzPhaseRetrieval(ClosedFormLoss):
         positive = student > 0
         h_student = jnp.where(positive, 2 - 4 / math.pi * root / jnp.where(positive, student, 1), 0)
         h_teacher = -4 / math.pi * (math.pi / 2 - angle)
-        return Moments(
-            risk=self.scale * risk,
-            gradient=zero_gradient(law),
-            stein=self.scale * jnp.stack([h_student, h_teacher])[:, None],
-            noise=(4 * self.scale**2 * risk)[None, None],
-        )
+        c = self.scale
+        return scalar_moments(law, c * risk, c * h_student, c * h_teacher, 4 * c**2 * risk)
