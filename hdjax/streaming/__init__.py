@@ -34,6 +34,7 @@ from hdjax.streaming.model import Mixture, OnePassSGD
 from hdjax.streaming.moments import moments, quadrature_moments
 from hdjax.streaming.projections import Layout, Moments, Projections
 from hdjax.streaming.resolvent import contour, contour_weights, resolvent
+from hdjax.streaming.sampler import GramSampler
 from hdjax.streaming.simulate import Direct
 
 least_squares = LeastSquares()
@@ -54,6 +55,7 @@ __all__ = [
     "GaussianMixtureNoise",
     "GaussianNoise",
     "GaussianStart",
+    "GramSampler",
     "GramStart",
     "GramSummary",
     "Hinge",

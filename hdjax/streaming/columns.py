@@ -118,6 +118,13 @@ class Columns(eqx.Module):
     def sample(self, key: Key[Array, ""], spectrum: Spectrum) -> Float[Array, "d q"]:
         """One draw of W = [X | X* | means] (natural columns) in the eigenbasis."""
 
+    @abc.abstractmethod
+    def sample_factor(self, key: Key[Array, ""], spectrum: Spectrum) -> Float[Array, "g q q"]:
+        """One draw of R_i, with the law of R_i^T R_i that of W^T P_i W; any d.
+
+        Rows are orthonormal directions of the eigenspace: those beyond its dimension are zero.
+        """
+
     @property
     @abc.abstractmethod
     def follows_spectrum(self) -> bool:
@@ -151,6 +158,31 @@ class LinearColumns(Columns):
             return columns
         return columns + jnp.dot(self.given, self.mix_given, precision="highest")
 
+    def sample_factor(self, key: Key[Array, ""], spectrum: Spectrum) -> Float[Array, "g q q"]:
+        """Given columns first; of random ones the rest has Bartlett's factor (Wishart's law)."""
+        q, f = self.layout.width, self.mix_given.shape[0]
+        counts, dtype = spectrum.multiplicities, self.mix_random.dtype
+        normal_key, chi_key = jax.random.split(key)
+        shape = (counts.shape[0], q, q - f)
+        z = jax.random.normal(normal_key, shape, dtype)
+        dof = counts[:, None] - f - jnp.arange(q - f, dtype=dtype)[None]
+        squares = jax.random.chisquare(chi_key, jnp.maximum(dof, 1), dtype=dtype)
+        rows, index = np.arange(q)[:, None], f + np.arange(q - f)
+        z = (
+            jnp.where((rows < index)[None], z, 0)
+            .at[:, index, np.arange(q - f)]
+            .set(jnp.sqrt(squares))
+        )
+        exists = jnp.arange(q, dtype=counts.dtype)[None] < jnp.round(counts)[:, None]
+        z = jnp.where(exists[:, :, None], z, 0)
+        factor = jnp.einsum("gra,aq->grq", z, self.mix_random, precision="highest")
+        factor = factor / jnp.sqrt(spectrum.dimension)
+        if self.given is None:
+            return factor
+        given = _leading(group_gram(self.given, spectrum), counts)
+        own = jnp.einsum("gra,aq->grq", given, self.mix_given, precision="highest")
+        return factor.at[:, :f].add(own)
+
     @property
     def follows_spectrum(self) -> bool:
         return self.given is None
@@ -170,22 +202,31 @@ class GramColumns(Columns):
     def sample(self, key: Key[Array, ""], spectrum: Spectrum) -> Float[Array, "d q"]:
         groups, q = spectrum.groups, self.layout.width
         z = jax.random.normal(key, (coordinates(spectrum), q), self.gram.dtype)
-        # Orthonormalise the first min(q, d_i) columns within group i, and give the block's
-        # leading eigenvectors to them: its rank is at most d_i.
+        # Orthonormalise the first min(q, d_i) columns within group i.
         rank = jnp.round(spectrum.multiplicities).astype(jnp.int32)
         full = jnp.arange(q, dtype=jnp.int32)[None] < rank[:, None]
         keep = full[:, :, None] & full[:, None, :]
         eye = jnp.eye(q, dtype=z.dtype)
         lower = jnp.linalg.cholesky(jnp.where(keep, group_gram(z, spectrum), eye[None]))
-        values, vectors = jnp.linalg.eigh(self.gram)
-        root = jnp.where(full, jnp.sqrt(jnp.maximum(values, 0))[:, ::-1], 0)
-        factor = root[:, :, None] * vectors[:, :, ::-1].transpose(0, 2, 1)
+        factor = self.sample_factor(key, spectrum)
         frame = jax.vmap(jax.scipy.linalg.solve_triangular)(lower.mT, factor)
         return jnp.einsum("da,dab->db", z, frame[groups], precision="highest")
+
+    def sample_factor(self, key: Key[Array, ""], spectrum: Spectrum) -> Float[Array, "g q q"]:
+        return _leading(self.gram, spectrum.multiplicities)
 
     @property
     def follows_spectrum(self) -> bool:
         return False
+
+
+def _leading(gram: Float[Array, "g k k"], counts: Float[Array, " g"]) -> Float[Array, "g k k"]:
+    """R with R^T R = gram, its rows by size: those beyond the d_i of a group are zero."""
+    values, vectors = jnp.linalg.eigh(gram)
+    root = jnp.sqrt(jnp.maximum(values, 0))[:, ::-1]
+    exists = jnp.arange(gram.shape[-1], dtype=counts.dtype)[None] < jnp.round(counts)[:, None]
+    root = jnp.where(exists, root, 0)
+    return root[:, :, None] * vectors[:, :, ::-1].transpose(0, 2, 1)
 
 
 def group_gram(columns: Float[Array, "d q"], spectrum: Spectrum) -> Float[Array, "g q q"]:

@@ -232,6 +232,14 @@ class Direct(Call):
     block: PositiveInteger | None = None
 
 
+class GramSampler(Call):
+    """SGD exactly in law by its Gram blocks; without `dtype`, the precision follows d."""
+
+    make = streaming.GramSampler
+    kind: Literal["gram_sampler"] = "gram_sampler"
+    dtype: Literal["float32", "float64"] | None = None
+
+
 def _resolvent(low: float, high: float, nodes: int, name: str) -> streaming.resolvent:
     points = streaming.contour(low, high, nodes)
     return streaming.resolvent(tuple(complex(z) for z in points))
@@ -248,7 +256,7 @@ class Resolvent(Call):
     nodes: PositiveInteger = 16
 
 
-MethodConfig = Annotated[Direct, Kind(default="direct")]
+MethodConfig = Annotated[Direct | GramSampler, Field(discriminator="kind"), Kind(default="direct")]
 StatisticConfig = Annotated[Resolvent, Kind(default="resolvent")]
 
 

@@ -31,8 +31,9 @@ from hdjax.streaming.fluctuations import fluctuations
 from hdjax.streaming.limit import BlockState, Integrator, velocity
 from hdjax.streaming.losses import FunctionLoss, Loss
 from hdjax.streaming.projections import Layout
-from hdjax.streaming.simulate import Direct, DirectSimulator
-from hdjax.system import System, is_concrete
+from hdjax.streaming.sampler import GramSampler
+from hdjax.streaming.simulate import Direct
+from hdjax.system import Simulator, System, is_concrete
 
 # A statistic that grows beyond this many times its order of magnitude has left the regime in which
 # X = O(1); both simulation and limit then count as diverged.
@@ -214,11 +215,14 @@ class OnePassSGD(System):
             return
         start, frame = self.start(), self.layout.frame
 
-        def cross(blocks: Array) -> float:
-            natural = frame.T @ np.asarray(blocks) @ frame
-            return float(np.abs(natural[:, :m, m : m + s]).max())
+        def natural(blocks: Array) -> np.ndarray:
+            return frame.T @ np.asarray(blocks) @ frame
 
-        if cross(start.blocks) > 0:
+        def cross(blocks: Array) -> float:
+            return float(np.abs(natural(blocks)[:, :m, m : m + s]).max())
+
+        target = np.abs(natural(start.blocks)[:, m : m + s, m : m + s]).max()
+        if cross(start.blocks) > 0 or target == 0:
             return
         state = (start.blocks, start.theta)
         rate, _ = eqx.filter_jit(self.vector_field)(jnp.zeros(()), state)
@@ -229,11 +233,11 @@ class OnePassSGD(System):
                 stacklevel=4,
             )
 
-    def simulator(self, method: Any = None, horizon: Any = None) -> DirectSimulator:
-        """Direct SGD in R^d (`Direct`, the default)."""
+    def simulator(self, method: Any = None, horizon: Any = None) -> Simulator:
+        """Direct SGD in R^d (`Direct`, the default), or its Gram blocks (`GramSampler`)."""
         method = Direct() if method is None else method
-        if not isinstance(method, Direct):
-            raise TypeError(f"method: {method!r}; allowed: Direct(...) or None")
+        if not isinstance(method, Direct | GramSampler):
+            raise TypeError(f"method: {method!r}; allowed: Direct(...), GramSampler(...) or None")
         return method.simulator(self)
 
     def start(self) -> GramSummary:

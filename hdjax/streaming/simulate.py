@@ -19,13 +19,11 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 from hdjax.streaming import _kernel
 from hdjax.streaming.columns import coordinates, group_gram
 from hdjax.streaming.field import GramSummary
+from hdjax.streaming.sampler import steps_at
 from hdjax.system import Simulator
 
 if TYPE_CHECKING:
     from hdjax.streaming.model import OnePassSGD
-
-# t d within rounding of an integer is that integer: 0.29 * 100 is 28.999999999999996.
-_ROUNDING = 8 * np.finfo(np.float64).eps
 
 
 class Direct(eqx.Module):
@@ -129,8 +127,7 @@ class DirectSimulator(Simulator):
 
     def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
         """K = floor(t d), where t d within rounding of an integer is that integer."""
-        steps = np.asarray(ts, np.float64) * coordinates(self.system.spectrum)
-        return np.floor(steps * (1 + _ROUNDING)).astype(np.int64)
+        return steps_at(ts, float(coordinates(self.system.spectrum)))
 
     def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
         """T = k/d."""

@@ -1,0 +1,297 @@
+"""One-pass SGD exactly in law, on a few numbers for each eigenvalue: d may be 10^9.
+
+Within the eigenspace of lambda_i, of dimension d_i, SGD sees its q columns only through their Gram
+block V_i = R_i^T R_i.  A sample's part there is sqrt(lambda_i) n, n ~ N(0, I): in q orthonormal
+directions that hold the columns its coordinates are z_i ~ N(0, I_q), and of what lies outside only
+the length c_i counts, c_i^2 ~ chi^2(d_i - q).  A step is therefore
+
+    v_i = (component's mean) + sqrt(lambda_i) z_i,      r = sum_i R_i^T v_i = (x, x*),
+    R_i <- R_i - gamma/d v_i (g, 0)^T,   with the new row  -gamma/d sqrt(lambda_i) c_i (g, 0),
+
+and a rotation folds the new row into the others.  Frozen columns (teachers, means) come first in a
+triangular R_i, so that only the students' own m x m corner is rotated.  Factors, not Gram matrices:
+nothing cancels, and X = 0 is a start like any other.  A mini-batch of b appends b rows, whose
+Gram matrix is a Wishart one (Bartlett's factor).  Groups with d_i <= q keep their d_i coordinates.
+
+arXiv 2308.08977 for the algorithm; exact for Gaussian mixtures with commuting covariances.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int, Key, PyTree
+
+from hdjax import gaussian, random
+from hdjax.streaming.field import GramSummary
+from hdjax.system import Simulator, is_concrete
+
+if TYPE_CHECKING:
+    from hdjax.streaming.model import OnePassSGD
+
+_START, _STEPS, _CHI = 0, 1, 2  # streams of a run's key
+_MOST_STEPS = 64  # steps whose numbers are drawn together
+_DRAWN = 2**14  # numbers drawn together in a run, at most
+# In float32 an update of size 1/d is rounded away: the drift of isotropic least squares is right to
+# a thousandth at d = 10^6, and the error is as large as the fluctuation at 5 10^6.
+_SINGLE = 10**5
+# From so many degrees of freedom on chi^2 is Wilson and Hilferty's: its mean is right to
+# (2/(9 n))^3 and its variance to (2/(9 n))^2 / 3, relatively: 1e-6 here.
+_WILSON_HILFERTY = 128
+
+
+class GramSampler(eqx.Module):
+    """SGD exactly in law by its Gram blocks: memory and time a step O(groups q^2), whatever d is.
+
+    The steps are sequential, d t of them.  Use it for thousands of runs up to d = 10^6, and for
+    short stretches beyond.
+
+    Args:
+        dtype: "float32" (up to d = 10^5), "float64" (needs `jax_enable_x64`), or None: float32
+            where it is allowed and d is an int, else float64.
+
+    Raises:
+        ValueError: another dtype, float64 without 64-bit numbers, float32 above d = 10^5.
+
+    Example:
+        >>> method = GramSampler()
+    """
+
+    dtype: str | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self) -> None:
+        if self.dtype not in (None, "float32", "float64"):
+            raise ValueError(f"dtype: {self.dtype!r}; allowed: 'float32', 'float64' or None")
+
+    def simulator(self, system: "OnePassSGD") -> "GramSimulator":
+        """The simulator of `system`."""
+        d, size = system.spectrum.dimension, system.spectrum.size
+        dtype = self.dtype
+        if dtype is None:
+            dtype = "float32" if size is not None and size <= _SINGLE else "float64"
+        if dtype == "float64" and not jax.config.read("jax_enable_x64"):
+            raise ValueError(
+                f"dtype: {self.dtype!r} at d = {d}; allowed after "
+                "jax.config.update('jax_enable_x64', True), or 'float32' with d an int up to 10^5"
+            )
+        if dtype == "float32" and is_concrete(d) and np.any(np.asarray(d) > _SINGLE):
+            raise ValueError(
+                f"dtype: 'float32' at d = {float(np.max(d)):.6g}; allowed: up to 10^5 (its updates "
+                "of size 1/d are rounded away), use 'float64'"
+            )
+        return GramSimulator(system, dtype)
+
+
+class GramState(eqx.Module):
+    """Columns in q orthonormal directions of each eigenspace, and theta.
+
+    `students` (in frame coordinates) move, `frozen` are [X* | means].
+    """
+
+    students: Float[Array, "g q m"]
+    frozen: Float[Array, "g q f"]
+    theta: PyTree
+
+
+class GramSimulator(Simulator):
+    """One realisation of the sampler; the clock is the step k, t = k/d."""
+
+    system: Any
+    dtype: str = eqx.field(static=True)
+
+    def init(self, key: Key[Array, ""]) -> GramState:
+        system, m = self.system, self.system.layout.students
+        factor = system.columns.sample_factor(random.stream(key, _START), system.spectrum)
+        factor = system.layout.to_frame(factor)
+        # Frozen columns first in a triangular factor: its last m rows belong to the students.
+        order = np.roll(np.arange(system.layout.width), -m)
+        triangular = jnp.linalg.qr(factor[:, :, order], mode="r")[:, :, np.argsort(order)]
+        whole = self._outside[:, 0] > 0
+        factor = jnp.where(whole[:, None, None], triangular, factor)
+        factor = factor.astype(self.dtype)
+        return GramState(factor[:, :, :m], factor[:, :, m:], self._cast(system.theta))
+
+    def advance(
+        self, state: GramState, k0: Int[Array, ""], k1: Int[Array, ""], key: Key[Array, ""]
+    ) -> GramState:
+        steps = self._steps
+
+        def block(j: Int[Array, ""], state: GramState) -> GramState:
+            tick = j * steps
+            normals, lengths = self._draw(key, tick)
+            first, last = jnp.maximum(k0 - tick, 0), jnp.minimum(k1 - tick, steps)
+
+            def one(i: Int[Array, ""], state: GramState) -> GramState:
+                row = lax.dynamic_index_in_dim(normals, i, keepdims=False)
+                length = lax.dynamic_index_in_dim(lengths, i, keepdims=False)
+                return self._step(state, tick + i, row, length)
+
+            return lax.fori_loop(first, last, one, state)
+
+        return lax.fori_loop(k0 // steps, -(-k1 // steps), block, state)
+
+    def summary(self, state: GramState) -> GramSummary:
+        system = self.system
+        dtype = system.ridge.dtype
+        columns = jnp.concatenate([state.students, state.frozen], axis=2).astype(dtype)
+        blocks = jnp.einsum("gra,grb->gab", columns, columns, precision="highest")
+        theta = jax.tree.map(lambda x: x.astype(dtype), state.theta)
+        return GramSummary(blocks, theta, system.eigenvalues, system.layout)
+
+    def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
+        """K = floor(t d), where t d within rounding of an integer is that integer."""
+        return steps_at(ts, float(self.system.spectrum.dimension))
+
+    def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
+        """T = k/d."""
+        return np.asarray(ticks, np.float64) / float(self.system.spectrum.dimension)
+
+    def bytes_per_run(self) -> int:
+        numbers = 2 * self._steps * self._columns + 4 * self.system.start().blocks.size
+        return int(np.dtype(self.dtype).itemsize * numbers)
+
+    @property
+    def _outside(self) -> Float[Array, "g b"]:
+        """Degrees of freedom of the chi^2 of each Bartlett row: d_i - q, d_i - q - 1, ..."""
+        counts, q = jnp.round(self.system.spectrum.multiplicities), self.system.layout.width
+        rows = jnp.arange(self.system.batch_size, dtype=counts.dtype)
+        return jnp.maximum(counts[:, None] - q - rows[None], 0)
+
+    @property
+    def _columns(self) -> int:
+        """Normals a step: directions and Bartlett's factor of each group, and a sample's own."""
+        system, b = self.system, self.system.batch_size
+        each = b * system.layout.width + b * (b + 1) // 2
+        return system.eigenvalues.shape[1] * each + b * self._extras
+
+    @property
+    def _extras(self) -> int:
+        """Normals of a sample beside its coordinates: label noise, choice of component."""
+        return self.system.loss.noise.dim + (self.system.probabilities.shape[0] > 1)
+
+    @property
+    def _steps(self) -> int:
+        return max(1, min(_MOST_STEPS, _DRAWN // self._columns))
+
+    def _draw(self, key: Key[Array, ""], tick: Int[Array, ""]) -> tuple[Array, Array]:
+        """Standard normals (steps, columns), and chi variables (steps, g, b), from `tick` on."""
+        n, dof = self._steps, self._outside.astype(self.dtype)
+        # One row: XLA vectorises the last axis, which must be long.
+        count = n * self._columns
+        normals = random.normals(random.stream(key, _STEPS), tick // n, 1, count, self.dtype)
+        normals = normals.reshape(n, self._columns)
+        exact_key = random.stream(key, _CHI)
+
+        def exact(_: Array) -> Array:
+            def one(tick: Array) -> Array:
+                draw = jax.random.chisquare(
+                    jax.random.fold_in(exact_key, tick), jnp.maximum(dof, 1), dtype=dof.dtype
+                )
+                return jnp.sqrt(draw)
+
+            return jax.vmap(one)((tick + jnp.arange(n, dtype=tick.dtype)).astype(jnp.uint32))
+
+        def accurate(z: Array) -> Array:
+            third = (2 / (9 * jnp.maximum(dof, 1)))[None]
+            cube = jnp.maximum(1 - third + jnp.sqrt(third) * z, 0)
+            return jnp.sqrt(dof[None] * cube) * cube
+
+        small = jnp.any((dof > 0) & (dof < _WILSON_HILFERTY))
+        z = normals[:, : dof.size].reshape(n, *dof.shape)
+        lengths = lax.cond(small, exact, accurate, z)
+        return normals[:, dof.size :], jnp.where(dof[None] > 0, lengths, 0)
+
+    def _step(
+        self, state: GramState, tick: Int[Array, ""], normals: Float[Array, " n"], lengths: Array
+    ) -> GramState:
+        system, layout = self._cast(self.system), self.system.layout
+        m, s, b = layout.students, layout.teachers, system.batch_size
+        students, frozen = state.students, state.frozen
+        g, q, _ = students.shape
+        extras = normals[: b * self._extras].reshape(b, self._extras)
+        normals = normals[b * self._extras :]
+        counts = jnp.round(system.spectrum.multiplicities)
+        # No directions beyond the d_i of a small group.
+        exists = jnp.arange(q, dtype=lengths.dtype)[None] < counts[:, None]
+        z = jnp.where(exists[None], normals[: b * g * q].reshape(b, g, q), 0)
+
+        component = jnp.zeros(b, jnp.int32)
+        if system.probabilities.shape[0] > 1:
+            edges = jax.scipy.special.ndtri(jnp.cumsum(system.probabilities)[:-1])
+            component = (extras[:, -1:] > edges[None]).sum(1, dtype=jnp.int32)
+        scale = jnp.sqrt(system.eigenvalues)[component]
+        v = scale[:, :, None] * z
+        if layout.means:
+            v = v + jnp.moveaxis(frozen[:, :, s:], 2, 0)[component]
+        # Sums of products, which fuse; a batched dot does not.
+        x = (v[:, :, :, None] * students[None]).sum((1, 2))
+        teacher = (v[:, :, :, None] * frozen[None, :, :, :s]).sum((1, 2))
+        if layout.centred:
+            x = x + teacher
+        noise = jax.vmap(system.loss.noise)(extras[:, : system.loss.noise.dim])
+        gradient, slope = jax.vmap(system.loss.gradient, in_axes=(0, 0, 0, 0, None))(
+            x, teacher, component, noise, state.theta
+        )
+        d = system.spectrum.dimension
+        rate = system.learning_rate(tick.astype(d.dtype) / d).astype(d.dtype) / d
+        decay = rate * system.ridge
+        pull = students + frozen[:, :, :s] if layout.centred else students
+        moved = (v[:, :, :, None] * gradient[:, None, None, :]).sum(0)
+        moved = students - decay * pull - rate / b * moved
+
+        triangle = bartlett(lengths, normals[b * g * q :])
+        new = (triangle * scale.T[:, None])[:, :, :, None] * gradient[None, None]
+        folded = fold(moved[:, q - m :], rate / b * new.sum(2))
+        inside = lengths[:, 0] > 0
+        folded = jnp.where(inside[:, None, None], folded, moved[:, q - m :])
+        students = jnp.concatenate([moved[:, : q - m], folded], axis=1)
+        theta = jax.tree.map(
+            lambda t, slope: (1 - decay) * t - rate * slope.mean(0), state.theta, slope
+        )
+        return GramState(students, frozen, theta)
+
+    def _cast(self, tree: Any) -> Any:
+        return jax.tree.map(lambda x: x.astype(self.dtype) if eqx.is_inexact_array(x) else x, tree)
+
+
+def bartlett(lengths: Float[Array, "g b"], normals: Float[Array, " n"]) -> Float[Array, "g b b"]:
+    """Upper-triangular factors of b x b Wishart matrices: chi on the diagonal, normals above."""
+    g, b = lengths.shape
+    upper = np.triu_indices(b, 1)
+    triangle = jnp.zeros((g, b, b), lengths.dtype)
+    if b > 1:
+        above = jnp.where(lengths[:, upper[0]] > 0, normals.reshape(g, -1), 0)
+        triangle = triangle.at[:, *upper].set(above)
+    return triangle + lengths[:, :, None] * jnp.eye(b, dtype=lengths.dtype)[None]
+
+
+def fold(top: Float[Array, "g m m"], rows: Float[Array, "g b m"]) -> Float[Array, "g m m"]:
+    """R with R^T R = top^T top + rows^T rows, by Householder reflections of all groups at once.
+
+    `jnp.linalg.qr` would call LAPACK for each of thousands of tiny matrices.
+    """
+    m = top.shape[-1]
+    rest, result = jnp.concatenate([top, rows], axis=1), []
+    for k in range(m):
+        column = rest[:, :, k]
+        norm = gaussian.safe_sqrt((column**2).sum(1))
+        norm = jnp.where(column[:, 0] > 0, -norm, norm)
+        v = column.at[:, 0].add(-norm)
+        square = (v**2).sum(1)
+        share = (v[:, :, None] * rest).sum(1) / jnp.where(square > 0, square, 1)[:, None]
+        rest = rest - 2 * v[:, :, None] * share[:, None]
+        # What reflection leaves in column k is norm at the top and rounding below.
+        rest = rest.at[:, :, k].set(0).at[:, 0, k].set(norm)
+        result.append(rest[:, 0])
+        rest = rest[:, 1:]
+    return jnp.stack(result, axis=1)
+
+
+def steps_at(ts: Float[np.ndarray, " times"], d: float) -> Int[np.ndarray, " times"]:
+    """Floor(t d), where t d within rounding of an integer is that integer."""
+    # 0.29 * 100 is 28.999999999999996.
+    steps = np.asarray(ts, np.float64) * d
+    return np.floor(steps * (1 + 8 * np.finfo(np.float64).eps)).astype(np.int64)
