@@ -5,6 +5,7 @@ it runs at finite d, `limit.py` and `field.py` where it goes as d grows.
 """
 
 from hdjax.streaming.columns import GaussianStart, GramStart
+from hdjax.streaming.diffusions import CorrectedDiffusion, Homogenised
 from hdjax.streaming.field import BlockField, GramSummary
 from hdjax.streaming.learning_rates import critical_learning_rate
 from hdjax.streaming.limit import ExponentialMidpoint, Integrator
@@ -48,6 +49,7 @@ __all__ = [
     "ClosedFormLoss",
     "Committee",
     "ComponentLogistic",
+    "CorrectedDiffusion",
     "Direct",
     "ErfCommittee",
     "ExponentialMidpoint",
@@ -59,6 +61,7 @@ __all__ = [
     "GramStart",
     "GramSummary",
     "Hinge",
+    "Homogenised",
     "Huber",
     "Integrator",
     "Layout",

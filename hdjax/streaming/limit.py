@@ -53,34 +53,44 @@ def velocity(coefficients: Coefficients, state: BlockState) -> BlockState:
     return jnp.moveaxis(moved + moved.swapaxes(0, 1), -1, 0), coefficients.theta
 
 
-def flow(coefficients: Coefficients, state: BlockState, h: Float[Array, ""]) -> BlockState:
-    """The exact flow over time `h` at frozen coefficients.
+def column_flow(
+    coefficients: Coefficients, h: Float[Array, ""]
+) -> tuple[Float[Array, "g m m"], Float[Array, "g f m"], Float[Array, "g m m"]]:
+    """What time `h` at frozen coefficients does to the columns: decay, carry and noise.
 
-    The columns move by W' -> W' M_i with the matrix exponential M_i of -h gamma Y_i E_x^T, and
-    the noise is integrated along.  With gamma Y_i's student rows = U diag(y) U^T, x = h y and
-    phi(x) = (1 - e^{-x})/x, the noise in the basis U is multiplied entrywise by h phi(x_a + x_b).
+    The students become `students decay + frozen carry` (the matrix exponential of
+    -h gamma Y_i E_x^T) plus columns of Gram matrix `noise`.  With gamma Y_i's student rows
+    = U diag(y) U^T, x = h y and phi(x) = (1 - e^{-x})/x, the noise in the basis U is multiplied
+    entrywise by h phi(x_a + x_b).
     """
-    blocks, theta = state
     m = coefficients.noise.shape[-1]
     own, rest = coefficients.drift[:, :m], coefficients.drift[:, m:]
     values, vectors = _eigh(own)
     x = h * values
     decay = _product(vectors * jnp.exp(-x)[:, None, :], vectors.mT)
     integral = _product(vectors * _phi(x)[:, None, :], vectors.mT)
-    carry = -h * _product(rest, integral)
+    noise = _product(_product(vectors.mT, coefficients.noise), vectors)
+    noise = h * noise * _phi(x[:, :, None] + x[:, None, :])
+    noise = _product(_product(vectors, noise), vectors.mT)
+    return decay, -h * _product(rest, integral), noise
 
+
+def flow(coefficients: Coefficients, state: BlockState, h: Float[Array, ""]) -> BlockState:
+    """The exact flow of the blocks over time `h` at frozen coefficients."""
+    blocks, theta = state
+    m = coefficients.noise.shape[-1]
+    decay, carry, noise = column_flow(coefficients, h)
     students, others = blocks[:, :, :m], blocks[:, :, m:]
     moved = _product(students, decay) + _product(others, carry)
     columns = jnp.concatenate([moved, others], axis=-1)
     rows = _product(decay, columns[:, :m]) + _product(carry.mT, columns[:, m:])
-    result = jnp.concatenate([rows, columns[:, m:]], axis=1)
+    result = jnp.concatenate([rows, columns[:, m:]], axis=1).at[:, :m, :m].add(noise)
+    return result, advance_theta(coefficients, theta, h)
 
-    noise = _product(_product(vectors.mT, coefficients.noise), vectors)
-    noise = h * noise * _phi(x[:, :, None] + x[:, None, :])
-    noise = _product(_product(vectors, noise), vectors.mT)
-    result = result.at[:, :m, :m].add(noise)
-    theta = jax.tree.map(lambda value, rate: value + h * rate, theta, coefficients.theta)
-    return result, theta
+
+def advance_theta(coefficients: Coefficients, theta: PyTree, h: Float[Array, ""]) -> PyTree:
+    """The side parameters after time `h` at frozen velocity."""
+    return jax.tree.map(lambda value, rate: value + h * rate, theta, coefficients.theta)
 
 
 class FlowInterpolation(diffrax.AbstractLocalInterpolation):

@@ -26,6 +26,7 @@ from hdjax import spectra
 from hdjax.schedules import Schedule, as_schedule
 from hdjax.spectra import Spectrum
 from hdjax.streaming.columns import Columns, GramColumns, GramStart, check_blocks, linear_columns
+from hdjax.streaming.diffusions import CorrectedDiffusion, Homogenised
 from hdjax.streaming.field import BlockField, GramSummary
 from hdjax.streaming.fluctuations import fluctuations
 from hdjax.streaming.limit import BlockState, Integrator, velocity
@@ -38,6 +39,7 @@ from hdjax.system import Simulator, System, is_concrete
 # A statistic that grows beyond this many times its order of magnitude has left the regime in which
 # X = O(1); both simulation and limit then count as diverged.
 _DIVERGED = 1e4
+_METHODS = (Direct, GramSampler, Homogenised, CorrectedDiffusion)
 
 
 class Mixture(eqx.Module):
@@ -234,10 +236,11 @@ class OnePassSGD(System):
             )
 
     def simulator(self, method: Any = None, horizon: Any = None) -> Simulator:
-        """Direct SGD in R^d (`Direct`, the default), or its Gram blocks (`GramSampler`)."""
+        """Direct SGD in R^d (`Direct`, the default), its law on Gram blocks, or a diffusion."""
         method = Direct() if method is None else method
-        if not isinstance(method, Direct | GramSampler):
-            raise TypeError(f"method: {method!r}; allowed: Direct(...), GramSampler(...) or None")
+        if not isinstance(method, _METHODS):
+            names = ", ".join(f"{kind.__name__}(...)" for kind in _METHODS)
+            raise TypeError(f"method: {method!r}; allowed: {names} or None")
         return method.simulator(self)
 
     def start(self) -> GramSummary:
@@ -251,7 +254,9 @@ class OnePassSGD(System):
         return self._field(eigenvalues, spectrum.weights)
 
     def field_on(self, spectrum: Spectrum) -> BlockField:
-        """The right-hand side of the limit on the groups of another spectrum."""
+        """The right-hand side of the limit on the system's own groups, or on another spectrum's."""
+        if spectrum is self.spectrum:
+            return self._field(self.eigenvalues, spectrum.weights)
         shape = (self.probabilities.shape[0], *spectrum.eigenvalues.shape)
         return self._field(jnp.broadcast_to(spectrum.eigenvalues, shape), spectrum.weights)
 
@@ -296,7 +301,7 @@ class OnePassSGD(System):
         statistics: Callable[[GramSummary], dict[str, Array]],
         start: GramSummary | None = None,
     ) -> dict[str, Array]:
-        """Predicted standard deviations, for one student column on Gaussian data."""
+        """Predicted standard deviations by the linear-noise equation (`fluctuations.py`)."""
         return fluctuations(self, ts, statistics, start)
 
     def alive(self, summary: GramSummary) -> Bool[Array, ""]:

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from hdjax import gaussian, random
 from hdjax.streaming.field import GramSummary
@@ -103,16 +103,7 @@ class GramSimulator(Simulator):
     dtype: str = eqx.field(static=True)
 
     def init(self, key: Key[Array, ""]) -> GramState:
-        system, m = self.system, self.system.layout.students
-        factor = system.columns.sample_factor(random.stream(key, _START), system.spectrum)
-        factor = system.layout.to_frame(factor)
-        # Frozen columns first in a triangular factor: its last m rows belong to the students.
-        order = np.roll(np.arange(system.layout.width), -m)
-        triangular = jnp.linalg.qr(factor[:, :, order], mode="r")[:, :, np.argsort(order)]
-        whole = self._outside[:, 0] > 0
-        factor = jnp.where(whole[:, None, None], triangular, factor)
-        factor = factor.astype(self.dtype)
-        return GramState(factor[:, :, :m], factor[:, :, m:], self._cast(system.theta))
+        return start_state(self.system, key, self.dtype)
 
     def advance(
         self, state: GramState, k0: Int[Array, ""], k1: Int[Array, ""], key: Key[Array, ""]
@@ -134,12 +125,7 @@ class GramSimulator(Simulator):
         return lax.fori_loop(k0 // steps, -(-k1 // steps), block, state)
 
     def summary(self, state: GramState) -> GramSummary:
-        system = self.system
-        dtype = system.ridge.dtype
-        columns = jnp.concatenate([state.students, state.frozen], axis=2).astype(dtype)
-        blocks = jnp.einsum("gra,grb->gab", columns, columns, precision="highest")
-        theta = jax.tree.map(lambda x: x.astype(dtype), state.theta)
-        return GramSummary(blocks, theta, system.eigenvalues, system.layout)
+        return gram_summary(self.system, state)
 
     def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
         """K = floor(t d), where t d within rounding of an integer is that integer."""
@@ -155,10 +141,7 @@ class GramSimulator(Simulator):
 
     @property
     def _outside(self) -> Float[Array, "g b"]:
-        """Degrees of freedom of the chi^2 of each Bartlett row: d_i - q, d_i - q - 1, ..."""
-        counts, q = jnp.round(self.system.spectrum.multiplicities), self.system.layout.width
-        rows = jnp.arange(self.system.batch_size, dtype=counts.dtype)
-        return jnp.maximum(counts[:, None] - q - rows[None], 0)
+        return outside(self.system, self.system.batch_size)
 
     @property
     def _columns(self) -> int:
@@ -183,40 +166,20 @@ class GramSimulator(Simulator):
         count = n * self._columns
         normals = random.normals(random.stream(key, _STEPS), tick // n, 1, count, self.dtype)
         normals = normals.reshape(n, self._columns)
-        exact_key = random.stream(key, _CHI)
-
-        def exact(_: Array) -> Array:
-            def one(tick: Array) -> Array:
-                draw = jax.random.chisquare(
-                    jax.random.fold_in(exact_key, tick), jnp.maximum(dof, 1), dtype=dof.dtype
-                )
-                return jnp.sqrt(draw)
-
-            return jax.vmap(one)((tick + jnp.arange(n, dtype=tick.dtype)).astype(jnp.uint32))
-
-        def accurate(z: Array) -> Array:
-            third = (2 / (9 * jnp.maximum(dof, 1)))[None]
-            cube = jnp.maximum(1 - third + jnp.sqrt(third) * z, 0)
-            return jnp.sqrt(dof[None] * cube) * cube
-
-        small = jnp.any((dof > 0) & (dof < _WILSON_HILFERTY))
+        ticks = tick + jnp.arange(n, dtype=tick.dtype)
         z = normals[:, : dof.size].reshape(n, *dof.shape)
-        lengths = lax.cond(small, exact, accurate, z)
-        return normals[:, dof.size :], jnp.where(dof[None] > 0, lengths, 0)
+        return normals[:, dof.size :], chi(random.stream(key, _CHI), ticks, dof, z)
 
     def _step(
         self, state: GramState, tick: Int[Array, ""], normals: Float[Array, " n"], lengths: Array
     ) -> GramState:
         system, layout = self._cast(self.system), self.system.layout
-        m, s, b = layout.students, layout.teachers, system.batch_size
+        s, b = layout.teachers, system.batch_size
         students, frozen = state.students, state.frozen
         g, q, _ = students.shape
         extras = normals[: b * self._extras].reshape(b, self._extras)
         normals = normals[b * self._extras :]
-        counts = jnp.round(system.spectrum.multiplicities)
-        # No directions beyond the d_i of a small group.
-        exists = jnp.arange(q, dtype=lengths.dtype)[None] < counts[:, None]
-        z = jnp.where(exists[None], normals[: b * g * q].reshape(b, g, q), 0)
+        z = jnp.where(directions(system)[None], normals[: b * g * q].reshape(b, g, q), 0)
 
         component = jnp.zeros(b, jnp.int32)
         if system.probabilities.shape[0] > 1:
@@ -244,17 +207,78 @@ class GramSimulator(Simulator):
 
         triangle = bartlett(lengths, normals[b * g * q :])
         new = (triangle * scale.T[:, None])[:, :, :, None] * gradient[None, None]
-        folded = fold(moved[:, q - m :], rate / b * new.sum(2))
-        inside = lengths[:, 0] > 0
-        folded = jnp.where(inside[:, None, None], folded, moved[:, q - m :])
-        students = jnp.concatenate([moved[:, : q - m], folded], axis=1)
+        students = fold_in(moved, rate / b * new.sum(2), lengths)
         theta = jax.tree.map(
             lambda t, slope: (1 - decay) * t - rate * slope.mean(0), state.theta, slope
         )
         return GramState(students, frozen, theta)
 
     def _cast(self, tree: Any) -> Any:
-        return jax.tree.map(lambda x: x.astype(self.dtype) if eqx.is_inexact_array(x) else x, tree)
+        return _cast(tree, self.dtype)
+
+
+def start_state(system: Any, key: Key[Array, ""], dtype: Any) -> GramState:
+    """A draw of the start, from the run's key."""
+    m = system.layout.students
+    factor = system.columns.sample_factor(random.stream(key, _START), system.spectrum)
+    factor = system.layout.to_frame(factor)
+    # Frozen columns first in a triangular factor: its last m rows belong to the students.
+    order = np.roll(np.arange(system.layout.width), -m)
+    triangular = jnp.linalg.qr(factor[:, :, order], mode="r")[:, :, np.argsort(order)]
+    whole = outside(system, 1) > 0
+    factor = jnp.where(whole[:, :, None], triangular, factor).astype(dtype)
+    return GramState(factor[:, :, :m], factor[:, :, m:], _cast(system.theta, dtype))
+
+
+def gram_summary(system: Any, state: GramState) -> GramSummary:
+    """Gram blocks of a state, in the limit's dtype."""
+    dtype = system.ridge.dtype
+    columns = jnp.concatenate([state.students, state.frozen], axis=2).astype(dtype)
+    blocks = jnp.einsum("gra,grb->gab", columns, columns, precision="highest")
+    return GramSummary(blocks, _cast(state.theta, dtype), system.eigenvalues, system.layout)
+
+
+def outside(system: Any, rows: int) -> Float[Array, "g rows"]:
+    """Degrees of freedom of the chi^2 of each Bartlett row: d_i - q, d_i - q - 1, ..."""
+    counts = jnp.round(system.spectrum.multiplicities)[:, None] - system.layout.width
+    return jnp.maximum(counts - jnp.arange(rows, dtype=counts.dtype)[None], 0)
+
+
+def directions(system: Any) -> Bool[Array, "g q"]:
+    """Which of the q directions exist: no more than the d_i of a small group."""
+    counts = jnp.round(system.spectrum.multiplicities)
+    return jnp.arange(system.layout.width, dtype=counts.dtype)[None] < counts[:, None]
+
+
+def chi(
+    key: Key[Array, ""], ticks: Int[Array, " n"], dof: Float[Array, "g b"], z: Float[Array, "n g b"]
+) -> Float[Array, "n g b"]:
+    """Square roots of chi^2 variables: from the normals `z` where all are large, else exact."""
+
+    def exact(_: Array) -> Array:
+        def one(tick: Array) -> Array:
+            own = jax.random.fold_in(key, tick)
+            return jnp.sqrt(jax.random.chisquare(own, jnp.maximum(dof, 1), dtype=dof.dtype))
+
+        return jax.vmap(one)(ticks.astype(jnp.uint32))
+
+    def accurate(z: Array) -> Array:
+        third = (2 / (9 * jnp.maximum(dof, 1)))[None]
+        cube = jnp.maximum(1 - third + jnp.sqrt(third) * z, 0)
+        return jnp.sqrt(dof[None] * cube) * cube
+
+    small = jnp.any((dof > 0) & (dof < _WILSON_HILFERTY))
+    return jnp.where(dof[None] > 0, lax.cond(small, exact, accurate, z), 0)
+
+
+def fold_in(
+    students: Float[Array, "g q m"], rows: Float[Array, "g b m"], lengths: Float[Array, "g b"]
+) -> Float[Array, "g q m"]:
+    """The students after new rows outside the q directions, where there is an outside."""
+    m = students.shape[2]
+    corner = students[:, -m:]
+    corner = jnp.where(lengths[:, :1, None] > 0, fold(corner, rows), corner)
+    return jnp.concatenate([students[:, :-m], corner], axis=1)
 
 
 def bartlett(lengths: Float[Array, "g b"], normals: Float[Array, " n"]) -> Float[Array, "g b b"]:
@@ -295,3 +319,7 @@ def steps_at(ts: Float[np.ndarray, " times"], d: float) -> Int[np.ndarray, " tim
     # 0.29 * 100 is 28.999999999999996.
     steps = np.asarray(ts, np.float64) * d
     return np.floor(steps * (1 + 8 * np.finfo(np.float64).eps)).astype(np.int64)
+
+
+def _cast(tree: Any, dtype: Any) -> Any:
+    return jax.tree.map(lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, tree)

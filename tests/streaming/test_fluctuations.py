@@ -4,15 +4,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 
 import hdjax as hd
-from hdjax.streaming import GaussianStart, GramStart, Integrator, OnePassSGD
-from hdjax.streaming.fluctuations import increment_covariance, start_covariance
+from hdjax.streaming import (
+    GaussianStart,
+    GramSampler,
+    GramStart,
+    Integrator,
+    Mixture,
+    OnePassSGD,
+)
+from hdjax.streaming.fluctuations import start_covariance
+from hdjax.streaming.increment import increment
 
 
 def two_groups(loss, rate, block, d=100, **options):
     spectrum = hd.spectra.explicit([0.5, 2.0], [6 * d // 10, 4 * d // 10], normalise=False)
-    return OnePassSGD(loss, spectrum, rate, GramStart(jnp.asarray(block)), **options)
+    start = GramStart(jnp.asarray(block), students=block.shape[-1] // 2)
+    return OnePassSGD(loss, spectrum, rate, start, **options)
 
 
 def test_reference_of_least_squares():
@@ -30,38 +40,74 @@ def test_reference_of_least_squares():
     np.testing.assert_allclose(model.limit(ts, save=risk)[1] - 0.125, 0.2477431484, rtol=1e-8)
 
 
-@pytest.mark.parametrize("loss", [hd.streaming.LeastSquares(sigma=0.3), hd.streaming.Logistic()])
-def test_increment_covariance_is_that_of_one_step(loss):
-    """Sigma against brute force: one step at large d, 20000 runs, within 5 standard errors."""
-    d, runs = 2000, 20_000
-    block = np.array([[0.9, 0.3], [0.3, 0.7]])
-    model = two_groups(loss, 1.1, np.array([0.4, 0.6])[:, None, None] * block, d)
-    sigma = increment_covariance(model.field(), jnp.zeros(()), model.start().blocks)
-    # In law: p_i ~ sqrt(lambda_i) V_i^{1/2} xi and |P_i a|^2/d ~ lambda_i w_i.
-    key_a, key_b = jax.random.split(jax.random.key(3))
-    lam, w = model.spectrum.eigenvalues, model.spectrum.weights
-    root = jnp.linalg.cholesky(model.start().blocks)
-    xi = jax.random.normal(key_a, (runs, 2, 2))
-    p = jnp.einsum("g,gab,rgb->rga", jnp.sqrt(lam), root, xi)
-    r = p.sum(1)
-    noise = jax.random.normal(key_b, (runs, loss.noise.dim))
-    grad = jax.vmap(lambda r, n: loss.gradient(r[:1] + r[1:], r[1:], 0, loss.noise(n), None)[0][0])(
-        r, noise
+D = 2000
+GIVEN = np.stack([np.cos(np.arange(D)), np.sin(np.arange(D) + 1.0)], axis=1) / np.sqrt(D / 2)
+HALF = np.array([0.6, 0.4])[:, None, None]
+PAIR = np.array([[1.0, 0, 0, 0], [0.3, 0.8, 0, 0], [0.5, -0.2, 0.9, 0], [-0.1, 0.4, 0.2, 0.7]])
+
+
+def trained(x, teacher, component, noise, theta):
+    logit = theta["gain"] * jnp.tanh(x[0]) + theta["bias"]
+    label = jnp.where(component == 0, 1.0, 0.0).astype(x.dtype)
+    return jnp.logaddexp(0.0, logit) - label * logit
+
+
+def mixture(d, start, means, **options):
+    return OnePassSGD(
+        hd.streaming.FunctionLoss(trained),
+        hd.spectra.explicit([0.5, 2.0], [6 * d // 10, 4 * d // 10], normalise=False),
+        1.5,
+        start,
+        mixture=Mixture([0.3, 0.7], means, eigenvalues=[[0.1, 0.9], [1.2, 0.3]]),
+        theta={"gain": 1.0, "bias": -0.2},
+        **options,
     )
-    e = jnp.array([1.0, 0.0])
-    up = grad[:, None, None] * p
-    xi = -1.1 * (up[..., None] * e[None, None, None] + e[None, None, :, None] * up[:, :, None])
-    xi = (
-        xi
-        + (1.1**2 * (lam * w)[None] * grad[:, None] ** 2)[..., None, None]
-        * jnp.outer(e, e)[None, None]
-    )
-    flat = np.asarray(xi.reshape(runs, -1))
-    flat = flat - flat.mean(0)
-    products = flat[:, :, None] * flat[:, None, :]
-    error = products.std(0) / np.sqrt(runs)
-    gap = np.abs(products.mean(0) - np.asarray(sigma).reshape(8, 8))
-    assert np.all(gap <= 5 * error + 1e-12)
+
+
+def one_column(loss):
+    return two_groups(loss, 1.1, HALF * np.array([[0.9, 0.3], [0.3, 0.7]]), D)
+
+
+MODELS = {
+    "least squares": lambda: one_column(hd.streaming.LeastSquares(sigma=0.3)),
+    "logistic": lambda: one_column(hd.streaming.Logistic("sampled")),
+    "two columns, batch": lambda: two_groups(
+        hd.streaming.LeastSquares(sigma=0.5, columns=2), 0.6, HALF * (PAIR @ PAIR.T), D,
+        batch_size=2,
+    ),
+    "mixture": lambda: mixture(D, GIVEN[:, :1] * 0.8, GIVEN),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_increment_covariance_is_that_of_one_step(name):
+    """Sigma against brute force, and its own draws: within 5 standard errors of 20 000."""
+    model, runs = MODELS[name](), 20_000
+    simulator = model.simulator(GramSampler("float64"))
+
+    def flat(summary):
+        return ravel_pytree((summary.blocks, summary.theta))[0]
+
+    @jax.jit
+    def step(key):
+        start = simulator.init(key)
+        moved = simulator.advance(start, jnp.asarray(0), jnp.asarray(1), key)
+        return D * (flat(simulator.summary(moved)) - flat(simulator.summary(start)))
+
+    keys = jax.random.split(jax.random.key(3), runs)
+    start = model.start()
+    found = increment(model.field(), jnp.zeros(()), (start.blocks, start.theta))
+    sigma = np.asarray(found.covariance())
+    z = jax.random.normal(jax.random.key(4), (runs, found.normals))
+    for draws in (jax.vmap(step)(keys), jax.jit(jax.vmap(found.sample))(z)):
+        draws = np.asarray(draws)
+        draws = draws - draws.mean(0)
+        products = draws[:, :, None] * draws[:, None, :]
+        error = products.std(0) / np.sqrt(runs)
+        # One step at d = 2000 has corrections of relative order 1/d.
+        slack = 3 / D * np.sqrt(np.outer(np.diag(sigma), np.diag(sigma)))
+        assert np.all(np.abs(products.mean(0) - sigma) <= 5 * error + slack + 1e-12)
+    assert np.linalg.eigvalsh(sigma).min() > -1e-10
 
 
 def test_start_covariance_is_that_of_the_law():
@@ -87,28 +133,35 @@ def test_start_covariance_is_that_of_the_law():
 @pytest.mark.optimised
 @pytest.mark.slow
 @pytest.mark.parametrize("fixed", [True, False])
-@pytest.mark.parametrize(
-    ("loss", "rate"),
-    [(hd.streaming.LeastSquares(sigma=0.5), 0.8), (hd.streaming.Logistic(), 4.0)],
-)
-def test_predicted_spread_is_the_measured_one(loss, rate, fixed):
-    """At d = 400, 1500 runs (standard error of a std 1.8 %): within 6 %."""
-    if fixed:
-        weights = np.array([0.6, 0.4])[:, None, None]
-        model = two_groups(loss, rate, weights * np.array([[0.6, 0.15], [0.15, 0.9]]), 400)
+@pytest.mark.parametrize("name", ["least_squares", "logistic", "mixture"])
+def test_predicted_spread_is_the_measured_one(name, fixed):
+    """At d = 400, 6000 runs of the sampler (standard error of a std .9 %): within 5 %."""
+    d = 400
+    if name == "mixture":
+        k = np.arange(d)
+        means = np.stack([np.cos(k), np.sin(k + 1.0)], axis=1) / np.sqrt(d / 2)
+        model = mixture(d, 0.7 * means[:, :1] if fixed else GaussianStart(scale=0.7), means)
     else:
+        loss, rate = {
+            "least_squares": (hd.streaming.LeastSquares(sigma=0.5), 0.8),
+            "logistic": (hd.streaming.Logistic(), 4.0),
+        }[name]
         spectrum = hd.spectra.explicit([0.5, 2.0], [240, 160], normalise=False)
         start, target = GaussianStart(scale=0.8, overlap=0.15), GaussianStart()
+        if fixed:
+            start, target = GramStart(HALF * np.array([[0.6, 0.15], [0.15, 0.9]])), None
         model = OnePassSGD(loss, spectrum, rate, start, target)
+    names = ["risk", "overlaps"] if name == "mixture" else ["risk", "distance"]
     result = hd.compare(
-        model, [0.0, 0.5, 1.0], key=jax.random.key(1), runs=1500, statistics=["risk", "distance"]
-    )
-    for name in ("risk", "distance"):
+        model, [0.0, 0.5, 1.0], key=jax.random.key(1), runs=6000, statistics=names,
+        method=GramSampler("float64"),
+    )  # fmt: skip
+    for name in names:
         predicted = result[f"{name}_predicted_std"].values
         measured = result.std(name).values
-        np.testing.assert_allclose(predicted[1:], measured[1:], rtol=0.06)
-        if not fixed:
-            np.testing.assert_allclose(predicted[0], measured[0], rtol=0.06)
+        first = 1 if fixed else 0
+        moving = measured[first:] > 1e-6
+        np.testing.assert_allclose(predicted[first:][moving], measured[first:][moving], rtol=0.05)
     z = result.zscore("risk").isel(time=-1)
     assert abs(float(z.mean())) < 0.2
     assert 0.9 < float(z.std()) < 1.1

@@ -10,7 +10,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from hdjax.gaussian import Rule
+from hdjax.gaussian import GaussHermite, Rule
 from hdjax.streaming.losses.base import (
     ClosedFormLoss,
     GaussianNoise,
@@ -45,7 +45,8 @@ class LeastSquares(ClosedFormLoss):
         check_positive("sigma", sigma, strict=False)
         check_positive("scale", scale, strict=True)
         self.sigma, self.scale, self.columns = leaf(sigma), leaf(scale), columns
-        self.rule = None
+        # Three nodes are exact: all means are of polynomials of degree four or less.
+        self.rule = GaussHermite(3)
 
     @property
     def smooth(self) -> bool:

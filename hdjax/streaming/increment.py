@@ -1,0 +1,168 @@
+"""The random part of one step of SGD on Gram blocks and side parameters.
+
+In a step the blocks and theta change by xi / d, where for a sample of component c with gradient g,
+projections p_i = W'^T P_i a on the columns, and slope h = grad_theta f,
+
+    xi = (-gamma (p_i g^T E_x^T + E_x g p_i^T) + gamma^2/b w_i lambda_i^c E_x g g^T E_x^T,
+          -gamma h)
+
+but for the ridge, which is not random.  Given r = mean + L z, the projections are Gaussian,
+
+    p_i = m_i + lambda_i K_i z + rho_i,    K_i = V_i L^{-T},
+    Cov(rho_i, rho_j) = delta_ij lambda_i V_i - lambda_i lambda_j K_i K_j^T,
+
+with m_i the column of V_i that belongs to the component's mean.  So xi is a linear map of a few
+features of one sample, g (1, z)^T, g g^T and h, marked with its component (their covariance holds
+what differs between components), and of rho g^T, whose covariance is that of rho times E g g^T.
+
+Extends arXiv 2308.08977 to what a step does at random; any number of columns, mixtures, batches of
+b (whose samples' cross products are O(d^-1/2) smaller).
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float
+
+from hdjax import gaussian
+from hdjax.streaming.field import BlockField
+from hdjax.streaming.limit import BlockState
+from hdjax.streaming.moments import mean_over_samples
+
+
+class Increment(eqx.Module):
+    """Covariance Sigma of the increment, d times that of one step, in parts.
+
+    Attributes:
+        features: (F, F) covariance of the features of all components.
+        lift: (F, n) their linear map into the flattened state (blocks, theta).
+        own: (c, g, q, q) factors of lambda_i^c V_i.
+        explained: (c, g, q, n) lambda_i^c K_i: what a sample's z explains of its projections.
+        lower: (c, n, n) L of each component.
+        noise: (c, m, m) p_c E g g^T / b.
+        gamma: the learning rate.
+    """
+
+    features: Float[Array, "f f"]
+    lift: Float[Array, "f n"]
+    own: Float[Array, "c g q q"]
+    explained: Float[Array, "c g q k"]
+    lower: Float[Array, "c k k"]
+    noise: Float[Array, "c m m"]
+    gamma: Float[Array, ""]
+
+    def covariance(self) -> Float[Array, "n n"]:
+        """Sigma, of the flattened state."""
+        _, g, q, _ = self.own.shape
+        m, n = self.noise.shape[-1], self.lift.shape[1]
+        variance = jnp.einsum("cgar,cgbr->cgab", self.own, self.own, precision="highest")
+        known = self.explained
+        rest = -jnp.einsum("ciax,cjbx->ciajb", known, known, precision="highest")
+        rest = rest.at[:, jnp.arange(g), :, jnp.arange(g)].add(jnp.moveaxis(variance, 1, 0))
+        rest = jnp.einsum("ciajb,ckl->iakjbl", rest, self.noise, precision="highest")
+        basis = jnp.eye(g * q * m, dtype=rest.dtype).reshape(-1, g, q, m)
+        push = jax.vmap(lambda d: drift_of(d, self.gamma).ravel())(basis)
+        blocks = jnp.linalg.multi_dot(
+            [push.T, rest.reshape(g * q * m, -1), push], precision="highest"
+        )
+        total = jnp.linalg.multi_dot([self.lift.T, self.features, self.lift], precision="highest")
+        if blocks.shape[0] == n:
+            return total + blocks
+        return total.at[: blocks.shape[0], : blocks.shape[0]].add(blocks)
+
+    @property
+    def normals(self) -> int:
+        """How many standard normals `sample` takes."""
+        c, g, q, _ = self.own.shape
+        return self.features.shape[0] + c * g * q * self.noise.shape[-1]
+
+    def sample(self, z: Float[Array, " normals"]) -> Float[Array, " n"]:
+        """A draw of N(0, Sigma), in time and memory linear in the state."""
+        c, g, q, _ = self.own.shape
+        f, k = self.features.shape[0], self.lower.shape[-1]
+        root = gaussian.factor(self.features)
+        total = jnp.linalg.multi_dot([z[:f], root.T, self.lift], precision="highest")
+        z = z[f:].reshape(c, g, q, -1)
+        drawn = (self.own[..., None] * z[:, :, None]).sum(3)
+        # Take away what the seen columns' sum explains: its share is among the features.
+        seen = jax.vmap(_solve)(self.lower, drawn[:, :, :k].sum(1))
+        rest = drawn - (self.explained[..., None] * seen[:, None, None]).sum(3)
+        colour = jax.vmap(gaussian.factor)(self.noise)
+        rest = (rest[..., None, :] * colour[:, None, None]).sum((0, 4))
+        blocks = drift_of(rest, self.gamma).ravel()
+        return total.at[: blocks.size].add(blocks)
+
+
+def increment(field: BlockField, t: Float[Array, ""], state: BlockState) -> Increment:
+    """The increment at time `t` and `state` = (blocks, theta), of the groups of `field`."""
+    blocks, theta = state
+    gamma, b, layout = field.learning_rate(t), field.batch_size, field.layout
+    n, m = layout.seen, layout.students
+    components, dtype = field.probabilities.shape[0], blocks.dtype
+    _, unravel_theta = ravel_pytree(theta)
+
+    def one(component: Array) -> tuple[Array, ...]:
+        law = field.law(blocks, component)
+
+        def features(z: Float[Array, " k"], noise: Float[Array, " l"]) -> tuple[Array, ...]:
+            x, teacher = law.at(z)
+            gradient, slope = field.loss.gradient(x, teacher, component, noise, theta)
+            affine = jnp.concatenate([jnp.ones_like(z, shape=1), z])
+            parts = jnp.outer(gradient, affine), jnp.outer(gradient, gradient), slope
+            flat = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(parts)])
+            return flat, jnp.outer(flat, flat)
+
+        mean, square = mean_over_samples(features, field.loss, law)
+        eigenvalues = field.eigenvalues[component]
+        lower = law.factor
+        known = jax.vmap(lambda v: _solve(lower, v[:n]).T)(blocks)
+        own = jnp.sqrt(eigenvalues)[:, None, None] * jax.vmap(gaussian.factor)(blocks)
+        return mean, square, lower, eigenvalues[:, None, None] * known, own
+
+    mean, square, lower, explained, own = jax.vmap(one)(jnp.arange(components))
+    f, p, start = mean.shape[1], field.probabilities, m * (n + 1)
+    second = mean[:, start : start + m * m].reshape(-1, m, m)
+    covariance = jnp.zeros((components, f, components, f), dtype)
+    covariance = covariance.at[jnp.arange(components), :, jnp.arange(components)].set(
+        p[:, None, None] * square
+    )
+    mean = p[:, None] * mean
+    covariance = covariance - mean[:, :, None, None] * mean[None, None]
+
+    def lift(vector: Float[Array, " f"], component: Array) -> Array:
+        weighted = vector[:start].reshape(m, n + 1)
+        direction = (explained[component][:, :, None] * weighted[None, None, :, 1:]).sum(3)
+        if layout.means:
+            direction = direction + blocks[:, :, n + component, None] * weighted[None, None, :, 0]
+        moved = drift_of(direction, gamma)
+        scale = gamma**2 / b * field.weights * field.eigenvalues[component]
+        corner = vector[start : start + m * m].reshape(m, m)
+        moved = moved.at[:, :m, :m].add(scale[:, None, None] * corner[None])
+        slope = unravel_theta(-gamma * vector[start + m * m :])
+        return ravel_pytree((moved, slope))[0]
+
+    basis = jnp.eye(f, dtype=dtype)
+    of_component = jax.vmap(jax.vmap(lift, in_axes=(0, None)), in_axes=(None, 0))
+    maps = of_component(basis, jnp.arange(components)).reshape(components * f, -1)
+    return Increment(
+        features=covariance.reshape(components * f, -1) / b,
+        lift=maps,
+        own=own,
+        explained=explained,
+        lower=lower,
+        noise=p[:, None, None] * second / b,
+        gamma=gamma,
+    )
+
+
+def drift_of(direction: Float[Array, "g q m"], gamma: Float[Array, ""]) -> Float[Array, "g q q"]:
+    """-gamma (D E_x^T + E_x D^T)."""
+    q, m = direction.shape[1:]
+    padded = jnp.pad(direction, ((0, 0), (0, 0), (0, q - m)))
+    return -gamma * (padded + padded.mT)
+
+
+def _solve(lower: Float[Array, "k k"], right: Float[Array, "k *rest"]) -> Float[Array, "k *rest"]:
+    """L^{-1} B, with zeros where L has zero columns."""
+    return gaussian.solve_transpose(lower.T[::-1, ::-1], right[::-1])[::-1]
