@@ -240,6 +240,22 @@ class GramSampler(Call):
     dtype: Literal["float32", "float64"] | None = None
 
 
+class Homogenised(Call):
+    """Homogenised SGD: SGD's means, not its fluctuations."""
+
+    make = streaming.Homogenised
+    kind: Literal["homogenised"] = "homogenised"
+    dt: Positive = 0.01
+
+
+class CorrectedDiffusion(Call):
+    """The diffusion of the Gram blocks with SGD's own fluctuations."""
+
+    make = streaming.CorrectedDiffusion
+    kind: Literal["corrected_diffusion"] = "corrected_diffusion"
+    dt: Positive = 0.01
+
+
 def _resolvent(low: float, high: float, nodes: int, name: str) -> streaming.resolvent:
     points = streaming.contour(low, high, nodes)
     return streaming.resolvent(tuple(complex(z) for z in points))
@@ -256,7 +272,11 @@ class Resolvent(Call):
     nodes: PositiveInteger = 16
 
 
-MethodConfig = Annotated[Direct | GramSampler, Field(discriminator="kind"), Kind(default="direct")]
+MethodConfig = Annotated[
+    Direct | GramSampler | Homogenised | CorrectedDiffusion,
+    Field(discriminator="kind"),
+    Kind(default="direct"),
+]
 StatisticConfig = Annotated[Resolvent, Kind(default="resolvent")]
 
 

@@ -79,6 +79,7 @@ MODELS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_increment_covariance_is_that_of_one_step(name):
     """Sigma against brute force, and its own draws: within 5 standard errors of 20 000."""
@@ -130,7 +131,6 @@ def test_start_covariance_is_that_of_the_law():
     assert np.all(np.abs(products.mean(0) - expected) <= 5 * error + 1e-6)
 
 
-@pytest.mark.optimised
 @pytest.mark.slow
 @pytest.mark.parametrize("fixed", [True, False])
 @pytest.mark.parametrize("name", ["least_squares", "logistic", "mixture"])
