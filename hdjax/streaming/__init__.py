@@ -7,6 +7,7 @@ it runs at finite d, `limit.py` and `field.py` where it goes as d grows.
 from hdjax.streaming.columns import GaussianStart, GramStart
 from hdjax.streaming.diffusions import CorrectedDiffusion, Homogenised
 from hdjax.streaming.field import BlockField, GramSummary
+from hdjax.streaming.fluctuations import bias
 from hdjax.streaming.learning_rates import critical_learning_rate
 from hdjax.streaming.limit import ExponentialMidpoint, Integrator
 from hdjax.streaming.losses import (
@@ -79,6 +80,7 @@ __all__ = [
     "ReLUUnit",
     "Softmax",
     "UniformNoise",
+    "bias",
     "contour",
     "contour_weights",
     "critical_learning_rate",

@@ -86,7 +86,7 @@ class Increment(eqx.Module):
         z = z[f:].reshape(c, g, q, -1)
         drawn = (self.own[..., None] * z[:, :, None]).sum(3)
         # Take away what the seen columns' sum explains: its share is among the features.
-        seen = jax.vmap(_solve)(self.lower, drawn[:, :, :k].sum(1))
+        seen = jax.vmap(solve)(self.lower, drawn[:, :, :k].sum(1))
         rest = drawn - (self.explained[..., None] * seen[:, None, None]).sum(3)
         colour = jax.vmap(gaussian.factor)(self.noise)
         rest = (rest[..., None, :] * colour[:, None, None]).sum((0, 4))
@@ -94,15 +94,26 @@ class Increment(eqx.Module):
         return total.at[: blocks.size].add(blocks)
 
 
-def increment(field: BlockField, t: Float[Array, ""], state: BlockState) -> Increment:
-    """The increment at time `t` and `state` = (blocks, theta), of the groups of `field`."""
-    blocks, theta = state
-    gamma, b, layout = field.learning_rate(t), field.batch_size, field.layout
-    n, m = layout.seen, layout.students
-    components, dtype = field.probabilities.shape[0], blocks.dtype
-    _, unravel_theta = ravel_pytree(theta)
+class Features(eqx.Module):
+    """The features (g (1, z)^T, g g^T, h) of a sample of each component, and what z explains.
 
-    def one(component: Array) -> tuple[Array, ...]:
+    `mean` and `square` are their first and second moments; `lower`, `own` and `explained` as in
+    `Increment`.
+    """
+
+    mean: Float[Array, "*c f"]
+    square: Float[Array, "*c f f"]
+    lower: Float[Array, "*c k k"]
+    explained: Float[Array, "*c g q k"]
+    own: Float[Array, "*c g q q"]
+
+
+def sample_features(field: BlockField, state: BlockState) -> Features:
+    """The features at `state` = (blocks, theta), of every component."""
+    blocks, theta = state
+    n = field.layout.seen
+
+    def one(component: Array) -> Features:
         law = field.law(blocks, component)
 
         def features(z: Float[Array, " k"], noise: Float[Array, " l"]) -> tuple[Array, ...]:
@@ -114,13 +125,23 @@ def increment(field: BlockField, t: Float[Array, ""], state: BlockState) -> Incr
             return flat, jnp.outer(flat, flat)
 
         mean, square = mean_over_samples(features, field.loss, law)
-        eigenvalues = field.eigenvalues[component]
-        lower = law.factor
-        known = jax.vmap(lambda v: _solve(lower, v[:n]).T)(blocks)
+        eigenvalues, lower = field.eigenvalues[component], law.factor
+        known = jax.vmap(lambda v: solve(lower, v[:n]).T)(blocks)
         own = jnp.sqrt(eigenvalues)[:, None, None] * jax.vmap(gaussian.factor)(blocks)
-        return mean, square, lower, eigenvalues[:, None, None] * known, own
+        return Features(mean, square, lower, eigenvalues[:, None, None] * known, own)
 
-    mean, square, lower, explained, own = jax.vmap(one)(jnp.arange(components))
+    return jax.vmap(one)(jnp.arange(field.probabilities.shape[0]))
+
+
+def increment(field: BlockField, t: Float[Array, ""], state: BlockState) -> Increment:
+    """The increment at time `t` and `state` = (blocks, theta), of the groups of `field`."""
+    blocks, theta = state
+    gamma, b, layout = field.learning_rate(t), field.batch_size, field.layout
+    n, m = layout.seen, layout.students
+    components, dtype = field.probabilities.shape[0], blocks.dtype
+    _, unravel_theta = ravel_pytree(theta)
+    parts = sample_features(field, state)
+    mean, square, explained = parts.mean, parts.square, parts.explained
     f, p, start = mean.shape[1], field.probabilities, m * (n + 1)
     second = mean[:, start : start + m * m].reshape(-1, m, m)
     covariance = jnp.zeros((components, f, components, f), dtype)
@@ -148,12 +169,56 @@ def increment(field: BlockField, t: Float[Array, ""], state: BlockState) -> Incr
     return Increment(
         features=covariance.reshape(components * f, -1) / b,
         lift=maps,
-        own=own,
+        own=parts.own,
         explained=explained,
-        lower=lower,
+        lower=parts.lower,
         noise=p[:, None, None] * second / b,
         gamma=gamma,
     )
+
+
+def second_order(
+    field: BlockField, t: Float[Array, ""], state: BlockState
+) -> Float[Array, "g q q"]:
+    """D^2 times what the mean change of the blocks in one step has beyond the limit's F / d.
+
+    With Q_i(z) = E[|P_i a|^2 | z] - lambda_i d_i = (1, z) S_i (1, z)^T and G_i = V_i Y_i, the part
+    of order 1/d^2 of E (change of X)^T P_i (change of X) is, for batches of b and the ridge in Y,
+
+        gamma^2 (1/b (E[Q_i g g^T] - Y0_i^T V_i Y0_i) + Y_i^T V_i Y_i),
+
+    where Y0 is Y without the ridge.
+    """
+    blocks, _ = state
+    gamma, b, layout = field.learning_rate(t), field.batch_size, field.layout
+    n, m, p = layout.seen, layout.students, field.probabilities
+    parts = sample_features(field, state)
+    start = m * (n + 1)
+    square = parts.square[:, :start, :start].reshape(-1, m, n + 1, m, n + 1)
+
+    def form(component: Array, lower: Array, explained: Array, eigenvalues: Array) -> Array:
+        """S_i of every group."""
+        inner = jax.vmap(lambda k: solve(lower, k[:n]))(explained) * eigenvalues[:, None, None]
+        constant = -jnp.trace(inner, axis1=1, axis2=2)
+        cross = jnp.zeros_like(inner[:, 0])
+        if layout.means:
+            column = n + component
+            constant = constant + blocks[:, column, column]
+            cross = explained[:, column]
+        top = jnp.concatenate([constant[:, None], cross], axis=1)[:, None]
+        return jnp.concatenate([top, jnp.concatenate([cross[:, :, None], inner], 2)], 1)
+
+    forms = jax.vmap(form)(jnp.arange(p.shape[0]), parts.lower, parts.explained, field.eigenvalues)
+    noise = jnp.einsum("c,caxby,cgxy->gab", p, square, forms, precision="highest")
+    bare = field.direction(field.component_moments(state))
+    frame = jnp.asarray(layout.frame[:, :m], blocks.dtype)
+    full = bare + field.ridge * frame[None]
+
+    def quadratic(y: Float[Array, "g q m"]) -> Float[Array, "g m m"]:
+        return jnp.einsum("gam,gab,gbk->gmk", y, blocks, y, precision="highest")
+
+    corner = gamma**2 * ((noise - quadratic(bare)) / b + quadratic(full))
+    return jnp.zeros_like(blocks).at[:, :m, :m].set(corner)
 
 
 def drift_of(direction: Float[Array, "g q m"], gamma: Float[Array, ""]) -> Float[Array, "g q q"]:
@@ -163,6 +228,6 @@ def drift_of(direction: Float[Array, "g q m"], gamma: Float[Array, ""]) -> Float
     return -gamma * (padded + padded.mT)
 
 
-def _solve(lower: Float[Array, "k k"], right: Float[Array, "k *rest"]) -> Float[Array, "k *rest"]:
+def solve(lower: Float[Array, "k k"], right: Float[Array, "k *rest"]) -> Float[Array, "k *rest"]:
     """L^{-1} B, with zeros where L has zero columns."""
     return gaussian.solve_transpose(lower.T[::-1, ::-1], right[::-1])[::-1]

@@ -182,3 +182,62 @@ def test_many_groups_are_compressed_or_refused():
         hd.compare(given, [0.0, 1.0], key=jax.random.key(2), runs=2, fluctuations=True)
     quiet = hd.compare(given, [0.0, 1.0], key=jax.random.key(2), runs=2)
     assert "risk_predicted_std" not in quiet.data
+
+
+def exact_mean_risk(d, steps, batch):
+    """E risk by the recursion for E delta_i^2, group by group (math, section 9)."""
+    lam, counts = np.array([0.5, 2.0]), np.array([6 * d // 10, 4 * d // 10])
+    total, g = np.array([0.7, 0.3]), 0.8 / d
+    for _ in range(steps):
+        spread = counts * lam * (lam @ total + 0.25) + lam**2 * total
+        total = total * (1 - g * lam) ** 2 + g**2 / batch * spread
+    return (lam @ total + 0.25) / 2
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_bias_of_least_squares_is_the_exact_one(batch):
+    """E risk minus the limit at d = 4000, by the exact recursion: the rest is O(1/d)."""
+    blocks, d = np.zeros((2, 2, 2)), 4000
+    blocks[:, 0, 0] = [0.7, 0.3]
+    fine = Integrator(rtol=1e-10, atol=1e-13)
+    loss = hd.streaming.LeastSquares(sigma=0.5)
+    model = two_groups(loss, 0.8, blocks, d, integrator=fine, batch_size=batch)
+    ts = jnp.array([0.0, 1.0])
+    risk = lambda summary: {"risk": model.statistics(summary)["risk"]}  # noqa: E731
+    found = hd.streaming.bias(model, ts, risk)["risk"]
+    exact = exact_mean_risk(d, d, batch) - float(model.limit(ts, save=risk)["risk"][1])
+    assert float(found[0]) == 0
+    np.testing.assert_allclose(found[1], exact, rtol=2e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["logistic", "mixture"])
+def test_bias_is_that_of_many_runs(name):
+    """Mean of 40 000 runs at d = 20 minus the limit; next order allowed 15 %."""
+    d, runs = 20, 40_000
+    if name == "logistic":
+        spectrum = hd.spectra.explicit([0.5, 2.0], [12, 8], normalise=False)
+        start, target = GaussianStart(scale=1.5, overlap=0.3), GaussianStart(scale=2.0)
+        rate = hd.schedules.PowerDecay(5.0, 0.5, 1.0)
+        model = OnePassSGD(hd.streaming.Logistic(), spectrum, rate, start, target, ridge=0.3)
+    else:
+        k = np.arange(d)
+        means = np.stack([np.cos(k), np.sin(k + 1.0)], axis=1) / np.sqrt(d / 2)
+        model = mixture(d, 0.7 * means[:, :1], means, ridge=0.2, batch_size=2)
+    ts = jnp.array([0.0, 1.0])
+    plan = {"statistics": ["risk", "overlaps"], "method": GramSampler("float64")}
+    result = hd.simulate(model, ts, key=jax.random.key(0), runs=runs, keep="summary", **plan)
+
+    def chosen(summary):
+        values = model.statistics(summary)
+        return {name: values[name] for name in ("risk", "overlaps")}
+
+    limit, found = model.limit(ts, save=chosen), hd.streaming.bias(model, ts, chosen)
+    clear = 0
+    for name in ("risk", "overlaps"):
+        gap = result.mean(name).values[1] - np.asarray(limit[name])[1]
+        error = result.std(name).values[1] / np.sqrt(runs)
+        predicted = np.asarray(found[name])[1]
+        assert np.all(np.abs(gap - predicted) <= 4 * error + 0.15 * np.abs(predicted) + 1e-7)
+        clear += np.sum(np.abs(predicted) > 8 * error)
+    assert clear >= 3
