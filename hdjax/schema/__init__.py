@@ -1,7 +1,7 @@
 """What the config schemas of families share: strict tables, arrays from files, spectra, rates."""
 
 from hdjax.schema.arrays import ArrayField
-from hdjax.schema.schedules import Critical, ScheduleConfig
+from hdjax.schema.schedules import AnySchedule, Critical
 from hdjax.schema.spectra import SpectrumConfig
 from hdjax.schema.tables import (
     Call,
@@ -17,6 +17,7 @@ from hdjax.schema.tables import (
 )
 
 __all__ = [
+    "AnySchedule",
     "ArrayField",
     "Call",
     "ConfigError",
@@ -26,7 +27,6 @@ __all__ = [
     "NonNegative",
     "Positive",
     "PositiveInteger",
-    "ScheduleConfig",
     "SpectrumConfig",
     "Strict",
     "read",

@@ -1,12 +1,10 @@
 """Learning rates in a config: a number, or a table for a class of `hdjax.schedules`."""
 
-from typing import Annotated, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from hdjax import schedules
 from hdjax.schema.arrays import ArrayField
-from hdjax.schema.tables import Call, Kind, NonNegative, Positive, Strict
+from hdjax.schema.tables import Call, NonNegative, Positive, Strict
 
 
 class Constant(Call):
@@ -62,8 +60,4 @@ class Critical(Strict):
     factor: NonNegative
 
 
-ScheduleConfig = Annotated[
-    Constant | PiecewiseConstant | PowerDecay | Cosine | Table | Critical,
-    Field(discriminator="kind"),
-    Kind(number="constant"),
-]
+AnySchedule = Constant | PiecewiseConstant | PowerDecay | Cosine | Table | Critical

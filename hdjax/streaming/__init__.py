@@ -8,7 +8,15 @@ from hdjax.streaming.columns import GaussianStart, GramStart
 from hdjax.streaming.diffusions import CorrectedDiffusion, Homogenised
 from hdjax.streaming.field import BlockField, GramSummary
 from hdjax.streaming.fluctuations import bias
-from hdjax.streaming.learning_rates import critical_learning_rate
+from hdjax.streaming.learning_rates import (
+    Greedy,
+    Polyak,
+    StateRate,
+    critical_learning_rate,
+    optimal_schedule,
+    stability_threshold,
+    strongly_convex_rate,
+)
 from hdjax.streaming.limit import ExponentialMidpoint, Integrator
 from hdjax.streaming.losses import (
     AbsoluteError,
@@ -61,6 +69,7 @@ __all__ = [
     "GramSampler",
     "GramStart",
     "GramSummary",
+    "Greedy",
     "Hinge",
     "Homogenised",
     "Huber",
@@ -76,9 +85,11 @@ __all__ = [
     "Noise",
     "OnePassSGD",
     "PhaseRetrieval",
+    "Polyak",
     "Projections",
     "ReLUUnit",
     "Softmax",
+    "StateRate",
     "UniformNoise",
     "bias",
     "contour",
@@ -88,7 +99,10 @@ __all__ = [
     "lipschitz_phase_retrieval",
     "logistic",
     "moments",
+    "optimal_schedule",
     "phase_retrieval",
     "quadrature_moments",
     "resolvent",
+    "stability_threshold",
+    "strongly_convex_rate",
 ]

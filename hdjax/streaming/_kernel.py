@@ -127,7 +127,8 @@ def advance(
         probabilities: Weights of the components.
         gradient: `(x, teacher, component, noise, theta) -> (dx, dtheta)` of one sample's loss.
         noise: Law of the label noise: `dim` standard normals in, the noise of one sample out.
-        learning_rate: gamma as a function of t = k / d; the step applied is gamma / d.
+        learning_rate: X^T and theta to gamma as a function of t = k / d, evaluated at the start of
+            each block; the step applied is gamma / d.
         ridge: tau of the penalty tau/2 (|X|^2 + |theta|^2).
         steps: Steps a block (static); the result depends on it by rounding only.
         batch_size: Samples averaged in each step (static).
@@ -202,7 +203,8 @@ def _block(
     gram = _gram(rows, batch).reshape(steps, batch, steps, batch)
     ticks = tick + jnp.arange(steps, dtype=tick.dtype)
     active = (ticks >= descent.start) & (ticks < descent.stop)
-    rates = jax.vmap(descent.learning_rate)(ticks.astype(rows.dtype) / d).astype(rows.dtype)
+    rate = descent.learning_rate(students, theta)
+    rates = jax.vmap(rate)(ticks.astype(rows.dtype) / d).astype(rows.dtype)
     rates = jnp.where(active, rates / d, 0)
 
     keep = 1 - rates * descent.ridge

@@ -21,6 +21,7 @@ from pydantic import Field
 
 from hdjax import schedules, spectra, streaming
 from hdjax.schema import (
+    AnySchedule,
     ArrayField,
     Call,
     Critical,
@@ -28,7 +29,6 @@ from hdjax.schema import (
     NonNegative,
     Positive,
     PositiveInteger,
-    ScheduleConfig,
     SpectrumConfig,
     Strict,
 )
@@ -178,13 +178,34 @@ Target = Annotated[
 ]
 
 
+class Polyak(Call):
+    """The rate at which |X - X*|^2 falls fastest, times `factor`; it follows the state."""
+
+    make = streaming.Polyak
+    kind: Literal["polyak"] = "polyak"
+    factor: Positive = 1.0
+
+
+class Greedy(Call):
+    """The rate at which the risk falls fastest, at most `largest`; it follows the state."""
+
+    make = streaming.Greedy
+    kind: Literal["greedy"] = "greedy"
+    largest: Positive = 100.0
+
+
+RateConfig = Annotated[
+    AnySchedule | Polyak | Greedy, Field(discriminator="kind"), Kind(number="constant")
+]
+
+
 class SystemConfig(Strict):
     """The arguments of `hdjax.streaming.OnePassSGD`, and the dimension."""
 
     dimension: PositiveInteger | None = None
     loss: Loss
     spectrum: SpectrumConfig = Identity()
-    learning_rate: ScheduleConfig
+    learning_rate: RateConfig
     start: Start = Gaussian()
     target: Target | None = None
     mixture: Mixture | None = None

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from hdjax.schedules import Schedule
+from hdjax.streaming.learning_rates import StateRate
 from hdjax.streaming.limit import BlockState, Coefficients
 from hdjax.streaming.losses import Loss
 from hdjax.streaming.moments import moments
@@ -52,7 +53,7 @@ class BlockField(eqx.Module):
     """The right-hand side of the limit for one spectrum (leaves only: it stacks and vmaps)."""
 
     loss: Loss
-    learning_rate: Schedule
+    learning_rate: Schedule | StateRate
     ridge: Float[Array, ""]
     probabilities: Float[Array, " c"]
     eigenvalues: Float[Array, "c g"]
@@ -97,6 +98,17 @@ class BlockField(eqx.Module):
         noise = jnp.einsum("cg,cij->gij", weighted, parts.noise, precision="highest")
         return noise / self.batch_size
 
+    def penalised(self, direction: Float[Array, "g q m"]) -> Float[Array, "g q m"]:
+        """Y_i with the ridge: of grad R + tau X."""
+        frame = jnp.asarray(self.layout.frame[:, : self.layout.students], direction.dtype)
+        return direction + (self.ridge * frame)[None]
+
+    def rate(self, t: Float[Array, ""], state: BlockState) -> Float[Array, ""]:
+        """Gamma: of the time, or of the state."""
+        if isinstance(self.learning_rate, StateRate):
+            return self.learning_rate.rate(self, state)
+        return self.learning_rate(t)
+
     def theta_gradient(self, parts: Moments) -> PyTree:
         """sum_c p_c E_c[grad_theta f]."""
         return jax.tree.map(lambda g: jnp.tensordot(self.probabilities, g, 1), parts.theta_gradient)
@@ -105,10 +117,9 @@ class BlockField(eqx.Module):
         """The frozen coefficients at time `t` and `state` = (blocks, theta)."""
         _, theta = state
         parts = self.component_moments(state)
-        gamma = self.learning_rate(t)
-        frame = jnp.asarray(self.layout.frame[:, : self.layout.students], gamma.dtype)
+        gamma = self.rate(t, state)
         return Coefficients(
-            drift=gamma * (self.direction(parts) + (self.ridge * frame)[None]),
+            drift=gamma * self.penalised(self.direction(parts)),
             noise=gamma**2 * self.noise(parts),
             theta=jax.tree.map(
                 lambda g, value: -gamma * (g + self.ridge * value),

@@ -136,7 +136,7 @@ def sample_features(field: BlockField, state: BlockState) -> Features:
 def increment(field: BlockField, t: Float[Array, ""], state: BlockState) -> Increment:
     """The increment at time `t` and `state` = (blocks, theta), of the groups of `field`."""
     blocks, theta = state
-    gamma, b, layout = field.learning_rate(t), field.batch_size, field.layout
+    gamma, b, layout = field.rate(t, state), field.batch_size, field.layout
     n, m = layout.seen, layout.students
     components, dtype = field.probabilities.shape[0], blocks.dtype
     _, unravel_theta = ravel_pytree(theta)
@@ -190,7 +190,7 @@ def second_order(
     where Y0 is Y without the ridge.
     """
     blocks, _ = state
-    gamma, b, layout = field.learning_rate(t), field.batch_size, field.layout
+    gamma, b, layout = field.rate(t, state), field.batch_size, field.layout
     n, m, p = layout.seen, layout.students, field.probabilities
     parts = sample_features(field, state)
     start = m * (n + 1)
@@ -211,8 +211,7 @@ def second_order(
     forms = jax.vmap(form)(jnp.arange(p.shape[0]), parts.lower, parts.explained, field.eigenvalues)
     noise = jnp.einsum("c,caxby,cgxy->gab", p, square, forms, precision="highest")
     bare = field.direction(field.component_moments(state))
-    frame = jnp.asarray(layout.frame[:, :m], blocks.dtype)
-    full = bare + field.ridge * frame[None]
+    full = field.penalised(bare)
 
     def quadratic(y: Float[Array, "g q m"]) -> Float[Array, "g m m"]:
         return jnp.einsum("gam,gab,gbk->gmk", y, blocks, y, precision="highest")

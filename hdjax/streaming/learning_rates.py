@@ -1,20 +1,124 @@
 """Learning rates that the limit singles out.
 
-With A = <X - X*, grad R> and I the noise's trace (arXiv 2308.08977, section on learning rates),
+With A = <X - X*, grad R>, I the trace of a step's noise (Gaussian data: (tr K/d) E|g|^2 / b) and
+Hess the risk's second derivative along that noise (Gaussian data: (tr K^2/d) tr(H_1 C) / b),
 
-    d/dt |X - X*|^2 = -2 gamma A + gamma^2 I,    gamma_crit = 2 A / I,
+    d/dt |X - X*|^2 = -2 gamma A + gamma^2 I,           gamma_critical = 2 A / I,
+    d/dt R = -gamma |grad R|^2 + gamma^2/2 Hess,        gamma_greedy = |grad R|^2 / Hess.
 
-where for Gaussian data I = (tr K/d) E|g|^2 / b.
+Polyak's rate A / I makes the distance fall fastest, the greedy one (an idealised line search) the
+risk; both follow the state, in the limit as in a simulation.  A ridge adds tau X to grad R.
+Sources: arXiv 2308.08977 and 2405.19585, sections on learning rates.
 """
 
-from typing import TYPE_CHECKING
+import abc
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
+import equinox as eqx
+import jax
 import jax.numpy as jnp
+import optax
+import optimistix
+from jax import lax
 from jaxtyping import Array, Float
 
+from hdjax.schedules import PiecewiseConstant, Schedule
+from hdjax.spectra import Spectrum
+from hdjax.streaming.losses.base import Number, check_positive, leaf
+
 if TYPE_CHECKING:
-    from hdjax.streaming.field import GramSummary
+    from hdjax.streaming.field import BlockField, GramSummary
+    from hdjax.streaming.limit import BlockState
     from hdjax.streaming.model import OnePassSGD
+    from hdjax.streaming.projections import Layout
+
+
+class StateRate(eqx.Module):
+    """A learning rate gamma = O(1) that is a function of the state, through its Gram blocks.
+
+    A simulation evaluates it on its own blocks, at each step (direct SGD: at each block of steps,
+    a few at a time).
+    """
+
+    @abc.abstractmethod
+    def rate(self, field: "BlockField", state: "BlockState") -> Float[Array, ""]:
+        """The rate at `state` = (blocks, theta) of the groups of `field`."""
+
+    def check(self, layout: "Layout") -> None:
+        """Raise ValueError for columns that the rule has no meaning for."""
+        del layout
+
+
+class Polyak(StateRate):
+    """gamma = factor A / I, half the critical rate times `factor`; 0 where A < 0.
+
+    Args:
+        factor: 1 makes |X - X*|^2 fall fastest, 2 keeps it constant.
+
+    Raises:
+        ValueError: a factor that is not positive; a system with m != s, which has no distance.
+
+    Example:
+        >>> rate = hd.streaming.Polyak()
+    """
+
+    factor: Number
+
+    def __init__(self, factor: Any = 1.0):
+        check_positive("factor", factor, strict=True)
+        self.factor = leaf(factor)
+
+    def rate(self, field: "BlockField", state: "BlockState") -> Float[Array, ""]:
+        aligned, noise = _distance_terms(field, state)
+        ratio = jnp.where(noise > 0, aligned / jnp.where(noise > 0, noise, 1), 0)
+        return self.factor * jnp.maximum(ratio, 0)
+
+    def check(self, layout: "Layout") -> None:
+        _check_centred(layout)
+
+
+class Greedy(StateRate):
+    """gamma = |grad R|^2 / Hess, at which the risk falls fastest: an idealised line search.
+
+    On ill-conditioned problems without noise it is much slower than the best constant.
+
+    Args:
+        largest: the rate where that is larger, or where the risk is not convex along the noise
+            (Hess <= 0).
+
+    Raises:
+        ValueError: `largest` not positive.
+
+    Example:
+        >>> rate = hd.streaming.Greedy(largest=10.0)
+    """
+
+    largest: Number
+
+    def __init__(self, largest: Any = 100.0):
+        check_positive("largest", largest, strict=True)
+        self.largest = leaf(largest)
+
+    def rate(self, field: "BlockField", state: "BlockState") -> Float[Array, ""]:
+        blocks, theta = state
+        parts, m = field.component_moments(state), field.layout.students
+        direction, slope = field.direction(parts), field.theta_gradient(parts)
+        descent = jnp.einsum(
+            "gam,gab,gbm->",
+            *(direction, blocks, field.penalised(direction)),
+            precision="highest",
+        )
+        for g, value in zip(jax.tree.leaves(slope), jax.tree.leaves(theta), strict=True):
+            descent = descent + jnp.sum(g * (g + field.ridge * value))
+        weighted = field.probabilities[:, None] * field.eigenvalues
+        bent = jnp.einsum(
+            "cg,cij,gji->",
+            *(weighted, parts.stein[:, :m], field.noise(parts)),
+            precision="highest",
+        )
+        ratio = jnp.where(bent > 0, descent / jnp.where(bent > 0, bent, 1), self.largest)
+        return jnp.clip(ratio, 0, self.largest)
 
 
 def critical_learning_rate(
@@ -36,17 +140,189 @@ def critical_learning_rate(
         >>> bool(critical_learning_rate(system) > 0)
         True
     """
-    layout = system.layout
+    _check_centred(system.layout)
+    if summary is None:
+        summary = system.start()
+    aligned, noise = _distance_terms(system.field(), (summary.blocks, summary.theta))
+    return 2 * aligned / noise
+
+
+def stability_threshold(
+    spectrum: Spectrum, *, batch_size: int = 1, exact: bool = False
+) -> Float[Array, ""]:
+    """The constant learning rate from which on least squares (f = |x - x*|^2/2) is unstable.
+
+    In the limit gamma = 2 b / (tr K/d).  At finite d the mean of the risk is stable up to the root
+    of (1/b) sum_i x_i / (2 - (1 + 1/b) x_i) = 1, x_i = gamma lambda_i / d, over all d eigenvalues:
+    for the identity and b = 1, gamma = 2 d/(d + 2).
+
+    Args:
+        spectrum: of the covariance.
+        batch_size: b.
+        exact: at the spectrum's own d instead of in the limit.
+
+    Returns:
+        gamma = O(1), the step being gamma/d.
+
+    Example:
+        >>> round(float(stability_threshold(hd.spectra.identity(8), exact=True)), 6)
+        1.6
+    """
+    b = batch_size
+    limit = 2 * b / jnp.dot(spectrum.weights, spectrum.eigenvalues)
+    if not exact:
+        return limit
+    d = spectrum.dimension
+    pole = 2 * d / ((1 + 1 / b) * spectrum.eigenvalues.max())
+
+    def excess(gamma: Float[Array, ""], args: Any) -> Float[Array, ""]:
+        x = gamma * spectrum.eigenvalues / d
+        # Large but finite at the pole, where bisection begins.
+        left = jnp.maximum(2 - (1 + 1 / b) * x, jnp.finfo(x.dtype).eps)
+        return jnp.dot(spectrum.multiplicities, x / left) / b - 1
+
+    upper = jnp.minimum(limit, pole)
+    eps = float(jnp.finfo(upper.dtype).eps)
+    solver = optimistix.Bisection(rtol=4 * eps, atol=4 * eps)
+    options = {"lower": jnp.zeros_like(upper), "upper": upper}
+    return optimistix.root_find(excess, solver, upper / 2, options=options).value
+
+
+def strongly_convex_rate(
+    spectrum: Spectrum, convexity: float, smoothness: float, share: float = 0.5
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """A learning rate gamma, and a with |X - X*|^2 <= e^{-a t} |X_0 - X*|^2 in the limit.
+
+    For f convex in x with second derivatives in [convexity, smoothness], least at x = x*:
+
+        gamma = 2 share convexity / (smoothness^2 tr K/d),
+        a = 4 share (1 - share) (convexity/smoothness)^2 lambda_min / (tr K/d).
+
+    Raises:
+        ValueError: 0 < convexity <= smoothness or 0 < share < 1 does not hold.
+
+    Example:
+        >>> gamma, a = strongly_convex_rate(hd.spectra.identity(100), 1.0, 2.0)
+    """
+    if not 0 < convexity <= smoothness:
+        raise ValueError(
+            f"convexity, smoothness: {convexity}, {smoothness}; allowed: "
+            "0 < convexity <= smoothness"
+        )
+    if not 0 < share < 1:
+        raise ValueError(f"share: {share}; allowed: between 0 and 1")
+    kappa = jnp.dot(spectrum.weights, spectrum.eigenvalues)
+    gamma = 2 * share * convexity / (smoothness**2 * kappa)
+    least = spectrum.eigenvalues.min()
+    return gamma, 4 * share * (1 - share) * (convexity / smoothness) ** 2 * least / kappa
+
+
+def optimal_schedule(
+    system: "OnePassSGD",
+    horizon: float,
+    *,
+    statistic: str = "risk",
+    pieces: int = 12,
+    family: Callable[[Float[Array, " n"]], Schedule] | None = None,
+    parameters: Float[Array, " n"] | None = None,
+    iterations: int = 50,
+) -> Schedule:
+    """The schedule whose limit has the least `statistic` at time `horizon`, by L-BFGS.
+
+    The gradient is that of the limit, through its integrator.  The optimum is a local one.
+
+    Args:
+        system: its own learning rate is replaced.
+        horizon: t = k/d at the end.
+        statistic: a scalar of `system.statistics`.
+        pieces: equal intervals of constant rate, where no family is given; the parameters are the
+            rates' logarithms.
+        family: parameters to a schedule, any function that JAX differentiates.
+        parameters: where to begin; None without a family: the system's own rate in mid-interval.
+        iterations: of L-BFGS.
+
+    Returns:
+        The schedule, to be used as a `learning_rate`.
+
+    Raises:
+        TypeError: a learning rate that follows the state, and no `parameters`.
+        ValueError: a horizon, pieces or iterations that are not positive, a family without
+            parameters, a statistic that is not a scalar, a limit that diverges at the start.
+
+    Example:
+        >>> best = optimal_schedule(system, 1.0, pieces=2, iterations=3)
+    """
+    for name, value in (("horizon", horizon), ("pieces", pieces), ("iterations", iterations)):
+        check_positive(name, value, strict=True)
+    dtype = jnp.result_type(float)
+    edges = jnp.linspace(0, horizon, pieces + 1, dtype=dtype)
+
+    def equal_pieces(logarithms: Float[Array, " n"]) -> Schedule:
+        return PiecewiseConstant(edges[1:-1], jnp.exp(logarithms))
+
+    make = equal_pieces if family is None else family
+    if family is None:
+        if parameters is None:
+            if isinstance(system.learning_rate, StateRate):
+                raise TypeError(
+                    f"system.learning_rate: {system.learning_rate!r}; allowed without parameters: "
+                    "a number or a schedule"
+                )
+            parameters = jnp.log(jax.vmap(system.learning_rate)((edges[:-1] + edges[1:]) / 2))
+    elif parameters is None:
+        raise ValueError("parameters: None; allowed with a family: an array")
+    parameters = jnp.asarray(parameters, dtype)
+    ts = jnp.asarray([0.0, horizon], dtype)
+
+    def objective(parameters: Float[Array, " n"]) -> Float[Array, ""]:
+        scheduled = eqx.tree_at(lambda s: s.learning_rate, system, make(parameters))
+        final = scheduled.limit(ts, save=lambda summary: scheduled.statistics(summary)[statistic])
+        return jnp.where(jnp.isfinite(final[1]), final[1], jnp.inf)
+
+    if statistic not in system.statistics(system.start()):
+        names = ", ".join(system.statistics(system.start()))
+        raise ValueError(f"statistic: {statistic!r}; allowed: {names}")
+    first = jax.eval_shape(objective, parameters)
+    if first.shape != ():
+        raise ValueError(f"statistic: {statistic!r} of shape {first.shape}; allowed: a scalar")
+    best, value = _minimise(objective, parameters, iterations)
+    if not jnp.isfinite(value):
+        raise ValueError("parameters: the limit diverges before the horizon; allowed: smaller ones")
+    return make(best)
+
+
+@eqx.filter_jit
+def _minimise(
+    objective: Callable[[Array], Array], parameters: Float[Array, " n"], iterations: int
+) -> tuple[Float[Array, " n"], Float[Array, ""]]:
+    solver = optax.lbfgs()
+    value_and_grad = optax.value_and_grad_from_state(objective)
+
+    def step(carry: Any, _: None) -> tuple[Any, None]:
+        parameters, state = carry
+        value, gradient = value_and_grad(parameters, state=state)
+        updates, state = solver.update(
+            gradient, state, parameters, value=value, grad=gradient, value_fn=objective
+        )
+        return (optax.apply_updates(parameters, updates), state), None
+
+    initial = (parameters, solver.init(parameters))
+    (best, _), _ = lax.scan(step, initial, None, length=iterations)
+    return best, objective(best)
+
+
+def _distance_terms(field: "BlockField", state: "BlockState") -> tuple[Array, Array]:
+    """A and I."""
+    blocks, m = state[0], field.layout.students
+    parts = field.component_moments(state)
+    direction = field.penalised(field.direction(parts))
+    aligned = jnp.einsum("gab,gba->", blocks[:, :m], direction, precision="highest")
+    return aligned, jnp.einsum("gii->", field.noise(parts))
+
+
+def _check_centred(layout: "Layout") -> None:
     if not layout.centred:
         raise ValueError(
             f"system: {layout.students} student and {layout.teachers} teacher columns; allowed: "
             "as many of each, so that |X - X*| exists"
         )
-    field = system.field()
-    if summary is None:
-        summary = system.start()
-    parts = field.component_moments((summary.blocks, summary.theta))
-    m = layout.students
-    moved = jnp.einsum("gab,gbm->am", summary.blocks[:, :m], field.direction(parts))
-    noise = jnp.einsum("gii->", field.noise(parts))
-    return 2 * jnp.trace(moved) / noise

@@ -29,6 +29,7 @@ from hdjax.streaming.columns import Columns, GramColumns, GramStart, check_block
 from hdjax.streaming.diffusions import CorrectedDiffusion, Homogenised
 from hdjax.streaming.field import BlockField, GramSummary
 from hdjax.streaming.fluctuations import fluctuations
+from hdjax.streaming.learning_rates import StateRate
 from hdjax.streaming.limit import BlockState, Integrator, velocity
 from hdjax.streaming.losses import FunctionLoss, Loss
 from hdjax.streaming.projections import Layout
@@ -82,8 +83,8 @@ class OnePassSGD(System):
         loss: a `Loss`, or a function `f(x, teacher, component, noise, theta) -> scalar`, smooth
             and without noise (wrap it in `FunctionLoss` for anything else).
         spectrum: eigenvalues of the covariance K, see `hdjax.spectra`.
-        learning_rate: gamma = O(1); a number or a schedule, a function of t.  The step applied is
-            gamma(k/d)/d.
+        learning_rate: gamma = O(1); a number, a schedule (a function of t), or a rule that follows
+            the state (`Polyak`, `Greedy`).  The step applied is gamma/d.
         start: law of X_0: `GaussianStart`, an array (d, m) or (d,), or `GramStart`.
         target: law of X*: the same, or None (no teacher; with `GramStart`, it is in the blocks).
         mixture: the mixture that data come from; None: N(0, K).
@@ -119,7 +120,7 @@ class OnePassSGD(System):
 
     loss: Loss
     spectrum: Spectrum
-    learning_rate: Schedule
+    learning_rate: Schedule | StateRate
     columns: Columns
     probabilities: Float[Array, " c"]
     eigenvalues: Float[Array, "c g"]
@@ -158,7 +159,8 @@ class OnePassSGD(System):
 
         self.loss = cast(loss if isinstance(loss, Loss) else FunctionLoss(loss))
         self.spectrum = spectrum
-        self.learning_rate = cast(as_schedule(learning_rate))
+        follows = isinstance(learning_rate, StateRate)
+        self.learning_rate = cast(learning_rate if follows else as_schedule(learning_rate))
         self.columns = _joint_columns(start, target, mixture, spectrum)
         self.probabilities = mixture.probabilities
         c, g = self.probabilities.shape[0], spectrum.eigenvalues.shape[-1]
@@ -182,6 +184,8 @@ class OnePassSGD(System):
         self.compressed = None if compression is None else spectrum.compress(compression)
         if compression is not None and mixture.eigenvalues is not None:
             raise ValueError("compression: allowed with eigenvalues for each component: None")
+        if follows:
+            learning_rate.check(self.layout)
         self.loss.check(self.layout.students, self.layout.teachers, self.theta)
         self.validate()
 

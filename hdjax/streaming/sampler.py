@@ -27,6 +27,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from hdjax import gaussian, random
 from hdjax.streaming.field import GramSummary
+from hdjax.streaming.learning_rates import StateRate
 from hdjax.system import Simulator, is_concrete
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ class GramSimulator(Simulator):
             x, teacher, component, noise, state.theta
         )
         d = system.spectrum.dimension
-        rate = system.learning_rate(tick.astype(d.dtype) / d).astype(d.dtype) / d
+        rate = self._rate(state, tick.astype(d.dtype) / d).astype(d.dtype) / d
         decay = rate * system.ridge
         pull = students + frozen[:, :, :s] if layout.centred else students
         moved = (v[:, :, :, None] * gradient[:, None, None, :]).sum(0)
@@ -212,6 +213,13 @@ class GramSimulator(Simulator):
             lambda t, slope: (1 - decay) * t - rate * slope.mean(0), state.theta, slope
         )
         return GramState(students, frozen, theta)
+
+    def _rate(self, state: GramState, t: Float[Array, ""]) -> Float[Array, ""]:
+        if not isinstance(self.system.learning_rate, StateRate):
+            return self._cast(self.system).learning_rate(t)
+        summary = self.summary(state)
+        field = self.system.field_on(self.system.spectrum)
+        return field.rate(t, (summary.blocks, summary.theta))
 
     def _cast(self, tree: Any) -> Any:
         return _cast(tree, self.dtype)

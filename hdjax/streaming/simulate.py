@@ -8,6 +8,7 @@ products (`hdjax.streaming._kernel`, arXiv 2308.08977 with the blocking of a tri
 equal to step-by-step SGD to rounding, whatever the blocks.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
@@ -19,6 +20,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 from hdjax.streaming import _kernel
 from hdjax.streaming.columns import coordinates, group_gram
 from hdjax.streaming.field import GramSummary
+from hdjax.streaming.learning_rates import StateRate
 from hdjax.streaming.sampler import steps_at
 from hdjax.system import Simulator
 
@@ -95,6 +97,15 @@ class DirectSimulator(Simulator):
         scale = jnp.sqrt(system.eigenvalues)
         if scale.shape[-1] != state.students.shape[0]:
             scale = scale[:, self.system.spectrum.groups]
+
+        def rate(students: Float[Array, "m d"], theta: PyTree) -> Callable[[Array], Array]:
+            if not isinstance(system.learning_rate, StateRate):
+                return system.learning_rate
+            summary = self.summary(DirectState(students.T, state.frozen, theta))
+            field = self.system.field_on(self.system.spectrum)
+            gamma = field.rate(jnp.zeros(()), (summary.blocks, summary.theta))
+            return lambda t: gamma
+
         students, theta = _kernel.advance(
             state.students,
             state.theta,
@@ -107,7 +118,7 @@ class DirectSimulator(Simulator):
             probabilities=system.probabilities,
             gradient=system.loss.gradient,
             noise=system.loss.noise,
-            learning_rate=system.learning_rate,
+            learning_rate=rate,
             ridge=system.ridge,
             steps=self.block,
             batch_size=system.batch_size,

@@ -115,7 +115,7 @@ def keywords(problem, d, dtype, steps):
         "probabilities": jnp.asarray(problem.probabilities, dtype),
         "gradient": jax.grad(problem.loss, argnums=(0, 4)),
         "noise": problem.noise,
-        "learning_rate": problem.rate,
+        "learning_rate": lambda students, theta: problem.rate,
         "ridge": jnp.asarray(problem.ridge, dtype),
         "steps": steps,
         "batch_size": problem.batch,
@@ -273,7 +273,7 @@ def test_reference_value_of_a_block(ridge, norm):
     data = _kernel._Data(jnp.ones((1, d)), None, jnp.ones(1), fixed, Noise(0), 1)
     descent = _kernel._Descent(
         gradient=lambda x, teacher, *_: (jnp.tanh(x) - jnp.tanh(teacher), None),
-        learning_rate=lambda t: 0.6 + 0.05 * t * d,
+        learning_rate=lambda students, theta: lambda t: 0.6 + 0.05 * t * d,
         ridge=jnp.asarray(ridge),
         start=jnp.asarray(0),
         stop=jnp.asarray(n),
@@ -320,7 +320,7 @@ def test_forward_derivative_in_the_learning_rate():
 
     @jax.jit
     def final(gamma):
-        rest["learning_rate"] = lambda t: gamma + 0 * t
+        rest["learning_rate"] = lambda students, theta: lambda t: gamma + 0 * t
         return _kernel.advance(x, None, jnp.int64(0), jnp.int64(25), KEY, **rest)[0]
 
     value, slope = jax.jvp(final, (0.5,), (1.0,))
