@@ -9,6 +9,7 @@ from hdjax.streaming.diffusions import CorrectedDiffusion, Homogenised
 from hdjax.streaming.field import BlockField, GramSummary
 from hdjax.streaming.fluctuations import bias
 from hdjax.streaming.learning_rates import (
+    AdaGradNorm,
     Greedy,
     Polyak,
     StateRate,
@@ -17,7 +18,7 @@ from hdjax.streaming.learning_rates import (
     stability_threshold,
     strongly_convex_rate,
 )
-from hdjax.streaming.limit import ExponentialMidpoint, Integrator
+from hdjax.streaming.limit import ExponentialMidpoint, Integrator, Side
 from hdjax.streaming.losses import (
     AbsoluteError,
     ClosedFormLoss,
@@ -42,7 +43,8 @@ from hdjax.streaming.losses import (
 )
 from hdjax.streaming.model import Mixture, OnePassSGD
 from hdjax.streaming.moments import moments, quadrature_moments
-from hdjax.streaming.projections import Layout, Moments, Projections
+from hdjax.streaming.optimisers import SGD, Averaging, Dana, HeavyBall, LinearMemory, Momentum
+from hdjax.streaming.projections import Layout, Memory, Moments, Projections
 from hdjax.streaming.resolvent import contour, contour_weights, resolvent
 from hdjax.streaming.sampler import GramSampler
 from hdjax.streaming.simulate import Direct
@@ -53,12 +55,16 @@ phase_retrieval = PhaseRetrieval()
 lipschitz_phase_retrieval = LipschitzPhaseRetrieval()
 
 __all__ = [
+    "SGD",
     "AbsoluteError",
+    "AdaGradNorm",
+    "Averaging",
     "BlockField",
     "ClosedFormLoss",
     "Committee",
     "ComponentLogistic",
     "CorrectedDiffusion",
+    "Dana",
     "Direct",
     "ErfCommittee",
     "ExponentialMidpoint",
@@ -70,17 +76,21 @@ __all__ = [
     "GramStart",
     "GramSummary",
     "Greedy",
+    "HeavyBall",
     "Hinge",
     "Homogenised",
     "Huber",
     "Integrator",
     "Layout",
     "LeastSquares",
+    "LinearMemory",
     "LipschitzPhaseRetrieval",
     "Logistic",
     "Loss",
+    "Memory",
     "Mixture",
     "Moments",
+    "Momentum",
     "NoNoise",
     "Noise",
     "OnePassSGD",
@@ -88,6 +98,7 @@ __all__ = [
     "Polyak",
     "Projections",
     "ReLUUnit",
+    "Side",
     "Softmax",
     "StateRate",
     "UniformNoise",

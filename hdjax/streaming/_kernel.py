@@ -8,7 +8,8 @@ those rows, and what a step needs of it are its projections S = A X_j:
 
     X_n = pi_0 X_0 - sum_j pi_{j+1} a_j c_j^T,    S <- rho_j S - (A a_j) c_j^T,
 
-with c_j = gamma_j / d g_j and pi_j = rho_j ... rho_{n-1}.
+with c_j = gamma_j / d g_j and pi_j = rho_j ... rho_{n-1}.  An optimiser's blocks of columns
+Z = [memories | X] move together, Z_{j+1} = Z_j (1 + M_j) - a_j g_j w_j: rho_j is then a matrix.
 
 The sequential part runs on S (n b rows) alone, and R^d is met in a few matrix products a block. It
 is SGD step by step, to rounding. Samples are drawn for several blocks at a time.
@@ -23,9 +24,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Complex, Float, Int, Key, PyTree
+from jaxtyping import Array, Complex, Float, Int, Key
 
 from hdjax import random
+from hdjax.streaming.limit import Side
+from hdjax.streaming.optimisers import moved
 
 _START, _STEPS, _LABELS = 0, 1, 2  # streams of a run's key
 _DRAWN = 2**17  # normals drawn at a time: half a megabyte in float32, which a core's cache holds
@@ -55,8 +58,7 @@ class _Descent(NamedTuple):
     """What is done with a sample's projections, from tick `start` to tick `stop`."""
 
     gradient: Callable
-    learning_rate: Callable
-    ridge: Float[Array, ""]
+    rules: Callable
     start: Int[Array, ""]
     stop: Int[Array, ""]
 
@@ -96,8 +98,8 @@ def side_by_side(d: int) -> int | None:
 
 
 def advance(
-    students: Float[Array, "d m"],
-    theta: PyTree,
+    moving: Float[Array, "d p"],
+    side: Side,
     k0: Int[Array, ""],
     k1: Int[Array, ""],
     key: Key[Array, ""],
@@ -108,16 +110,15 @@ def advance(
     probabilities: Float[Array, " c"],
     gradient: Callable,
     noise: Any,
-    learning_rate: Callable,
-    ridge: Float[Array, ""],
+    rules: Callable,
     steps: int,
     batch_size: int,
-) -> tuple[Float[Array, "d m"], PyTree]:
+) -> tuple[Float[Array, "d p"], Side]:
     """SGD from tick k0 to tick k1, both traced.
 
     Args:
-        students: X in the eigenbasis, of the dtype of the run.
-        theta: Side parameters, a pytree of arrays of the same dtype, or None.
+        moving: Columns [memories | X] in the eigenbasis, of the dtype of the run.
+        side: What moves beside them, of the same dtype.
         k0: First tick.
         k1: Tick after the last.
         key: Key of the run; the draws of a tick depend on it and on the tick alone.
@@ -127,22 +128,20 @@ def advance(
         probabilities: Weights of the components.
         gradient: `(x, teacher, component, noise, theta) -> (dx, dtheta)` of one sample's loss.
         noise: Law of the label noise: `dim` standard normals in, the noise of one sample out.
-        learning_rate: X^T and theta to gamma as a function of t = k / d, evaluated at the start of
-            each block; the step applied is gamma / d.
-        ridge: tau of the penalty tau/2 (|X|^2 + |theta|^2).
+        rules: `(moving^T, side) -> (tick -> (w, M))`, made anew at the start of each block.
         steps: Steps a block (static); the result depends on it by rounding only.
         batch_size: Samples averaged in each step (static).
 
     Returns:
-        X and theta at tick k1.
+        The columns and `side` at tick k1.
     """
     data = _Data(scale, means, probabilities, fixed.T, noise, batch_size)
-    descent = _Descent(gradient, learning_rate, ridge, k0, k1)
-    dtype, half = students.dtype, -(-students.shape[0] // 2)
+    descent = _Descent(gradient, rules, k0, k1)
+    dtype, half = moving.dtype, -(-moving.shape[0] // 2)
     key, labels = random.stream(key, _STEPS), random.stream(key, _LABELS)
     # No more than d/32 steps either: an interval between records is often some tenth of d.  But at
     # least two blocks: of a single one XLA repeats the generator in each use, ten times slower.
-    drawn = min(_DRAWN // (2 * half * batch_size), students.shape[0] // 32)
+    drawn = min(_DRAWN // (2 * half * batch_size), moving.shape[0] // 32)
     drawn = max(drawn // steps, 2) * steps
 
     def draw(i, state):
@@ -166,7 +165,7 @@ def advance(
 
         return lax.fori_loop(first, last, block, state)
 
-    state = lax.fori_loop(k0 // drawn, -(-k1 // drawn), draw, (students.T, theta))
+    state = lax.fori_loop(k0 // drawn, -(-k1 // drawn), draw, (moving.T, side))
     return state[0].T, state[1]
 
 
@@ -193,42 +192,66 @@ def _samples(
 
 
 def _block(
-    descent: _Descent, data: _Data, samples: _Samples, tick: Int[Array, ""], students, theta
-) -> tuple[Float[Array, "m d"], PyTree]:
-    """The steps from `tick` on, on the transposed parameters."""
+    descent: _Descent,
+    data: _Data,
+    samples: _Samples,
+    tick: Int[Array, ""],
+    moving: Float[Array, "p d"],
+    side: Side,
+) -> tuple[Float[Array, "p d"], Side]:
+    """The steps from `tick` on, on the transposed columns."""
     rows, shape = samples.rows, samples.component.shape
     (steps, batch), d = shape, rows.shape[1]
-    projections = _dot(rows, students, _ROWS).reshape(*shape, -1)
-    teachers = _dot(rows, data.fixed, _ROWS).reshape(*shape, -1)
-    gram = _gram(rows, batch).reshape(steps, batch, steps, batch)
     ticks = tick + jnp.arange(steps, dtype=tick.dtype)
     active = (ticks >= descent.start) & (ticks < descent.stop)
-    rate = descent.learning_rate(students, theta)
-    rates = jax.vmap(rate)(ticks.astype(rows.dtype) / d).astype(rows.dtype)
-    rates = jnp.where(active, rates / d, 0)
-
-    keep = 1 - rates * descent.ridge
+    rule = jax.vmap(descent.rules(moving, side))(ticks)
+    weights, mixing = (jnp.where(active.reshape(-1, *[1] * (x.ndim - 1)), x, 0) for x in rule)
+    blocks = weights.shape[1]
+    projections = _dot(rows, moving, _ROWS).reshape(*shape, blocks, -1)
+    teachers = _dot(rows, data.fixed, _ROWS).reshape(*shape, -1)
+    gram = _gram(rows, batch).reshape(steps, batch, steps, batch)
 
     def step(carry, inputs):
-        projections, theta = carry
-        j, active, rate, keep, teacher, component, noise = inputs
+        projections, parameters = carry
+        j, active, weights, mixing, teacher, component, noise = inputs
         g, slope = jax.vmap(descent.gradient, in_axes=(0, 0, 0, 0, None))(
-            projections[j], teacher, component, noise, theta
+            projections[j, :, -1], teacher, component, noise, parameters[-1]
         )
-        # Not a product with a rate of zero: what is not finite must not leak out of masked steps.
-        g = jnp.where(active, rate / batch * g, 0)
-        projections = keep * projections - (gram[:, :, j, :, None] * g[None, None]).sum(2)
-        theta = jax.tree.map(
-            lambda t, s: jnp.where(active, keep * t - rate * s.mean(0), t), theta, slope
-        )
-        return (projections, theta), g
+        # Not a product with a weight of zero: what is not finite must not leak out of masked steps.
+        g = jnp.where(active, g / batch, 0)
+        slope = jax.tree.map(lambda s: jnp.where(active, s.mean(0), 0), slope)
+        pushed = (gram[:, :, j, :, None] * g[None, None]).sum(2)
+        mixed = (projections[:, :, :, None] * mixing[None, None, :, :, None]).sum(2)
+        projections = projections + mixed - pushed[:, :, None] * weights[None, None, :, None]
+        change = moved(parameters, slope, weights, mixing)
+        return (projections, jax.tree.map(jnp.add, parameters, change)), g
 
-    inputs = (jnp.arange(steps), active, rates, keep, teachers, samples.component, samples.noise)
-    (_, theta), g = lax.scan(step, (projections, theta), inputs, unroll=min(steps, 8))
-    # The ridge of the steps that follow shrinks a step's gradient too.
-    kept = jnp.append(lax.cumprod(keep, reverse=True), jnp.ones_like(keep, shape=1))
-    coefficients = (g * kept[1:, None, None]).reshape(steps * batch, -1)
-    return kept[0] * students - _combine(coefficients, rows), theta
+    inputs = (jnp.arange(steps), active, weights, mixing, teachers, *samples[1:])
+    (_, parameters), g = lax.scan(
+        step, (projections, side.parameters), inputs, unroll=min(steps, 8)
+    )
+
+    def later(kept, rule):
+        # What the steps that follow make of a step's gradient.
+        weights, mixing = rule
+        return kept + (mixing[:, :, None] * kept[None]).sum(1), (weights[:, None] * kept).sum(0)
+
+    eye = jnp.eye(blocks, dtype=rows.dtype)
+    kept, weights = lax.scan(later, eye, (weights, mixing), reverse=True, unroll=min(steps, 8))
+    coefficients = (g[:, :, None] * weights[:, None, :, None]).reshape(steps * batch, -1)
+    moving = moving.reshape(blocks, -1, d)
+    moving = (moving[:, None] * kept[:, :, None, None]).sum(0).reshape(-1, d)
+    accumulated = side.accumulated
+    if accumulated is not None:
+        accumulated = accumulated + _squares(rows.reshape(steps, batch, d), g) / d**2
+    side = Side.of(parameters, accumulated)
+    return moving - _combine(coefficients, rows), side
+
+
+def _squares(rows: Float[Array, "n b d"], g: Float[Array, "n b m"]) -> Float[Array, ""]:
+    """The sum of |a^T g|^2 over steps."""
+    inner = jnp.einsum("nbd,ncd->nbc", rows, rows, precision="highest")
+    return jnp.einsum("nbc,nbm,ncm->", inner, g, g, precision="highest")
 
 
 def _gram(rows: Float[Array, "n d"], batch: int) -> Float[Array, "n n"]:

@@ -267,7 +267,8 @@ def linear_columns(
         for name, value in (("start", start), ("target", target), ("means", means))
     ]
     counts = [0 if part is None else _count(part) for part in parts]
-    layout = Layout(*counts)
+    students, teachers, classes = counts
+    layout = Layout(students, teachers, classes)
     if layout.students == 0:
         raise ValueError("start: None; allowed: GaussianStart, GramStart or an array (d, m)")
     given = [part for part in parts if isinstance(part, jax.Array)]

@@ -29,7 +29,7 @@ from jaxtyping import Array, Float, Int, Key
 from hdjax import gaussian, random
 from hdjax.streaming.field import GramSummary
 from hdjax.streaming.increment import increment
-from hdjax.streaming.limit import BlockState, Coefficients, advance_theta, column_flow, flow
+from hdjax.streaming.limit import BlockState, Coefficients, advance_side, column_flow, flow
 from hdjax.streaming.sampler import (
     GramState,
     bartlett,
@@ -145,43 +145,43 @@ class HomogenisedSimulator(Stepper):
     def step(
         self, state: GramState, t: Float[Array, ""], k: Int[Array, ""], key: Key[Array, ""]
     ) -> GramState:
-        system, (g, q, m) = self.system, state.students.shape
-        summary, h = self.summary(state), jnp.asarray(self.dt, t.dtype)
-        coefficients = self.middle(t, (summary.blocks, summary.theta))
+        system, (g, q, p) = self.system, state.moving.shape
+        h = jnp.asarray(self.dt, t.dtype)
+        coefficients = self.middle(t, self.summary(state).state)
         decay, carry, noise = column_flow(coefficients, h)
         # What a coordinate of the eigenspace gets of the block's noise.
         counts = system.spectrum.multiplicities[:, None, None]
         colour = jax.vmap(gaussian.factor)(noise / jnp.maximum(counts, 1)).mT
 
-        dof = outside(system, m)
-        sizes = np.cumsum([g * q * m, g * m])
-        count = int(sizes[-1]) + g * m * (m - 1) // 2
+        dof = outside(system, p)
+        sizes = np.cumsum([g * q * p, g * p])
+        count = int(sizes[-1]) + g * p * (p - 1) // 2
         normals = random.normals(random.stream(key, _STEPS), k, 1, count, t.dtype)[0]
         z, length, above = jnp.split(normals, sizes)
-        lengths = chi(random.stream(key, _CHI), k[None], dof, length.reshape(1, g, m))[0]
-        z = jnp.where(directions(system)[:, :, None], z.reshape(g, q, m), 0)
+        lengths = chi(random.stream(key, _CHI), k[None], dof, length.reshape(1, g, p))[0]
+        z = jnp.where(directions(system)[:, :, None], z.reshape(g, q, p), 0)
 
         def product(a: Array, b: Array) -> Array:
             return (a[:, :, :, None] * b[:, None]).sum(2)
 
-        moved = product(state.students, decay) + product(state.frozen, carry) + product(z, colour)
+        moved = product(state.moving, decay) + product(state.frozen, carry) + product(z, colour)
         rows = product(bartlett(lengths, above), colour)
-        theta = advance_theta(coefficients, state.theta, h)
-        return GramState(fold_in(moved, rows, lengths), state.frozen, theta)
+        side = advance_side(coefficients, state.side, h)
+        return GramState(fold_in(moved, rows, lengths), state.frozen, side)
 
     def summary(self, state: GramState) -> GramSummary:
         return gram_summary(self.system, state)
 
 
 class CorrectedSimulator(Stepper):
-    """One realisation of the corrected diffusion; the state is (blocks, theta)."""
+    """One realisation of the corrected diffusion; the state is (blocks, side)."""
 
     system: Any
     dt: float = eqx.field(static=True)
 
     def init(self, key: Key[Array, ""]) -> BlockState:
-        summary = gram_summary(self.system, start_state(self.system, key, self.system.ridge.dtype))
-        return summary.blocks, summary.theta
+        state = start_state(self.system, key, self.system.ridge.dtype)
+        return gram_summary(self.system, state).state
 
     def step(
         self, state: BlockState, t: Float[Array, ""], k: Int[Array, ""], key: Key[Array, ""]

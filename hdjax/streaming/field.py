@@ -1,41 +1,55 @@
 """The coefficients of the block ODE, and the summary that simulation and limit share."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from hdjax.schedules import Schedule
 from hdjax.streaming.learning_rates import StateRate
-from hdjax.streaming.limit import BlockState, Coefficients
+from hdjax.streaming.limit import BlockState, Coefficients, Side
 from hdjax.streaming.losses import Loss
 from hdjax.streaming.moments import moments
+from hdjax.streaming.optimisers import LinearMemory, Rule, moved, times_weights
 from hdjax.streaming.projections import Layout, Moments, Projections
 
 
 class GramSummary(eqx.Module):
-    """Gram blocks of the columns, group by group: all that the limit knows of X, and theta.
+    """Gram blocks of the columns, group by group: all that the limit knows of X, and the rest.
 
     `blocks` (g, q, q) are V_i = W'^T P_i W' in frame coordinates (`natural` gives W's), with the
-    `eigenvalues` (components, g) that they belong to and `theta` the side parameters.
+    `eigenvalues` (components, g) that they belong to; `side` holds what is no column.
     """
 
     blocks: Float[Array, "*times g q q"]
-    theta: PyTree
+    side: Side
     eigenvalues: Float[Array, "*times c g"]
     layout: Layout = eqx.field(static=True)
 
     @property
-    def natural(self) -> Float[Array, "*times g q q"]:
-        """Blocks of W = [X | X* | means]."""
-        frame = jnp.asarray(self.layout.frame, self.blocks.dtype)
+    def state(self) -> BlockState:
+        """What the limit integrates: (blocks, side)."""
+        return self.blocks, self.side
+
+    @property
+    def theta(self) -> PyTree:
+        """The side parameters."""
+        return self.side.theta
+
+    @property
+    def natural(self) -> Float[Array, "*times g k k"]:
+        """Blocks of [X | X* | means]."""
+        first = self.layout.first
+        frame = jnp.asarray(self.layout.frame[:, first:], self.blocks.dtype)
         return jnp.einsum("ca,...cd,db->...ab", frame, self.blocks, frame, precision="highest")
 
-    def moment(self, function: Callable[[Array], Array]) -> Float[Array, "q q"]:
-        """W^T q(K) W for any function q of the (first component's) eigenvalues.
+    def moment(self, function: Callable[[Array], Array]) -> Float[Array, "k k"]:
+        """W^T q(K) W, W = [X | X* | means], for any q of the first component's eigenvalues.
 
         >>> # the curvature-weighted overlaps W^T K^2 W of a summary: summary.moment(jnp.square)
         """
@@ -44,9 +58,18 @@ class GramSummary(eqx.Module):
         )
 
     @property
-    def overlaps(self) -> Float[Array, "q q"]:
-        """W^T W, the inner products of all columns."""
+    def overlaps(self) -> Float[Array, "k k"]:
+        """Inner products of the columns [X | X* | means]."""
         return self.natural.sum(axis=-3)
+
+    def at(self, memory: int) -> "GramSummary":
+        """The summary of plain SGD whose X is the given memory of the optimiser, an iterate."""
+        m, layout = self.layout.students, self.layout
+        index = np.r_[memory * m : (memory + 1) * m, layout.moving : layout.width]
+        blocks = self.blocks[..., index[:, None], index[None]]
+        side = Side(self.side.parameters[memory])
+        layout = dataclasses.replace(layout, memory=())
+        return GramSummary(blocks, side, self.eigenvalues, layout)
 
 
 class BlockField(eqx.Module):
@@ -54,6 +77,7 @@ class BlockField(eqx.Module):
 
     loss: Loss
     learning_rate: Schedule | StateRate
+    optimiser: LinearMemory
     ridge: Float[Array, ""]
     probabilities: Float[Array, " c"]
     eigenvalues: Float[Array, "c g"]
@@ -63,31 +87,34 @@ class BlockField(eqx.Module):
 
     def law(self, blocks: Float[Array, "g q q"], component: Any) -> Projections:
         """The law of the projections (x, x*) in one mixture component."""
-        n = self.layout.seen
+        layout = self.layout
+        seen = slice(layout.first, layout.first + layout.seen)
         covariance = jnp.einsum(
-            "g,gab->ab", self.eigenvalues[component], blocks[:, :n, :n], precision="highest"
+            "g,gab->ab", self.eigenvalues[component], blocks[:, seen, seen], precision="highest"
         )
-        frame = jnp.asarray(self.layout.frame[:n, :n], blocks.dtype)
-        mean = blocks.sum(0)[:n, n + component] if self.layout.means else None
-        return Projections(covariance, frame, self.layout.students, mean)
+        frame = jnp.asarray(layout.frame[seen, seen], blocks.dtype)
+        mean = blocks.sum(0)[seen, seen.stop + component] if layout.means else None
+        return Projections(covariance, frame, layout.students, mean)
 
     def component_moments(self, state: BlockState) -> Moments:
         """The moments of every component, stacked along a leading axis."""
-        blocks, theta = state
+        blocks, side = state
 
         def one(component: Array) -> Moments:
-            return moments(self.loss, self.law(blocks, component), component, theta)
+            return moments(self.loss, self.law(blocks, component), component, side.theta)
 
         return jax.vmap(one)(jnp.arange(self.probabilities.shape[0]))
 
     def direction(self, parts: Moments) -> Float[Array, "g q m"]:
         """Y_i with P_i grad R = P_i W' Y_i, without the ridge."""
-        n, m, width = self.layout.seen, self.layout.students, self.layout.width
+        layout, m = self.layout, self.layout.students
+        first, last = layout.first, layout.first + layout.seen
         weighted = self.probabilities[:, None] * self.eigenvalues
         seen = jnp.einsum("cg,cnm->gnm", weighted, parts.stein, precision="highest")
-        direction = jnp.zeros((seen.shape[0], width, m), seen.dtype).at[:, :n].set(seen)
-        if self.layout.means:
-            direction = direction.at[:, n:].add(
+        direction = jnp.zeros((seen.shape[0], layout.width, m), seen.dtype)
+        direction = direction.at[:, first:last].set(seen)
+        if layout.means:
+            direction = direction.at[:, last:].add(
                 (self.probabilities[:, None] * parts.gradient)[None]
             )
         return direction
@@ -100,7 +127,8 @@ class BlockField(eqx.Module):
 
     def penalised(self, direction: Float[Array, "g q m"]) -> Float[Array, "g q m"]:
         """Y_i with the ridge: of grad R + tau X."""
-        frame = jnp.asarray(self.layout.frame[:, : self.layout.students], direction.dtype)
+        students = slice(self.layout.first, self.layout.moving)
+        frame = jnp.asarray(self.layout.frame[:, students], direction.dtype)
         return direction + (self.ridge * frame)[None]
 
     def rate(self, t: Float[Array, ""], state: BlockState) -> Float[Array, ""]:
@@ -109,21 +137,35 @@ class BlockField(eqx.Module):
             return self.learning_rate.rate(self, state)
         return self.learning_rate(t)
 
+    def rule(self, t: Float[Array, ""], state: BlockState) -> Rule:
+        """The optimiser's weights of the gradient, and mixing of its blocks of columns."""
+        return self.optimiser.flow(self.rate(t, state), t)
+
     def theta_gradient(self, parts: Moments) -> PyTree:
         """sum_c p_c E_c[grad_theta f]."""
         return jax.tree.map(lambda g: jnp.tensordot(self.probabilities, g, 1), parts.theta_gradient)
 
     def coefficients(self, t: Float[Array, ""], state: BlockState) -> Coefficients:
-        """The frozen coefficients at time `t` and `state` = (blocks, theta)."""
-        _, theta = state
+        """The frozen coefficients at time `t` and `state` = (blocks, side)."""
+        _, side = state
+        layout = self.layout
         parts = self.component_moments(state)
-        gamma = self.rate(t, state)
+        noise = self.noise(parts)
+        weights, mixing = self.rule(t, state)
+        drift = times_weights(self.penalised(self.direction(parts)), weights)
+        if layout.memory:
+            moving = jnp.asarray(layout.frame[:, : layout.moving], drift.dtype)
+            kept = jnp.kron(mixing, jnp.eye(layout.students, dtype=drift.dtype))
+            drift = drift - jnp.dot(moving, kept, precision="highest")[None]
+        slope = jax.tree.map(
+            lambda g, theta: g + self.ridge * theta, self.theta_gradient(parts), side.theta
+        )
+        accumulated = None
+        if side.accumulated is not None:
+            accumulated = jnp.einsum("gii->", noise)
         return Coefficients(
-            drift=gamma * self.penalised(self.direction(parts)),
-            noise=gamma**2 * self.noise(parts),
-            theta=jax.tree.map(
-                lambda g, value: -gamma * (g + self.ridge * value),
-                self.theta_gradient(parts),
-                theta,
-            ),
+            drift=drift,
+            noise=times_weights(times_weights(noise, weights).mT, weights),
+            side=Side.of(moved(side.parameters, slope, weights, mixing), accumulated),
+            layout=layout,
         )

@@ -96,12 +96,18 @@ def bias(
         The difference at this d (divided by d already) at `ts`.
 
     Raises:
-        NoFluctuationsError: more groups and columns than fit.
+        NoFluctuationsError: more groups and columns than fit, an optimiser whose steps are not of
+            order 1/d (`Momentum`).
 
     Example:
         >>> ts = jnp.array([0.0, 1.0])
         >>> shift = hd.streaming.bias(system, ts, lambda s: {"risk": system.statistics(s)["risk"]})
     """
+    if not system.optimiser.small_steps:
+        raise NoFluctuationsError(
+            f"bias: {type(system.optimiser).__name__} remembers single steps; allowed: optimisers "
+            "whose steps are of order 1/d"
+        )
     expansion = Expansion(system, statistics)
 
     def curvature(fn: Callable[[Array], Any], flat: Array, covariance: Array) -> Any:
@@ -157,7 +163,7 @@ class Expansion:
         self.system, self.spectrum, self.statistics = system, spectrum, statistics
         self.dimension = spectrum.dimension
         self.field = system.field_on(spectrum)
-        self.start, self.unravel = ravel_pytree((system.columns.blocks(spectrum), system.theta))
+        self.start, self.unravel = ravel_pytree((system.blocks(spectrum), system.start_side()))
 
     def covariance(self, start: GramSummary | None) -> Float[Array, "n n"]:
         """P at t = 0: that of the law, or zero where a start is given."""
@@ -165,6 +171,10 @@ class Expansion:
         if start is not None:
             return covariance
         own = start_covariance(self.system.columns, self.spectrum)
+        if self.system.layout.memory:
+            extension = jnp.asarray(self.system.layout.extension, own.dtype)
+            for axis in (1, 2, 4, 5):
+                own = jnp.moveaxis(jnp.tensordot(own, extension, (axis, 0)), -1, axis)
         size = own.shape[0] * own.shape[1] ** 2
         return covariance.at[:size, :size].set(own.reshape(size, size))
 
@@ -189,8 +199,8 @@ class Expansion:
 
     def values(self, flat: Float[Array, " n"]) -> dict[str, Array]:
         """The statistics of a state."""
-        blocks, theta = self.unravel(flat)
-        summary = GramSummary(blocks, theta, self.field.eigenvalues, self.system.layout)
+        blocks, side = self.unravel(flat)
+        summary = GramSummary(blocks, side, self.field.eigenvalues, self.system.layout)
         return self.statistics(summary)
 
     def solve(

@@ -14,6 +14,7 @@ but for the ridge, which is not random.  Given r = mean + L z, the projections a
 with m_i the column of V_i that belongs to the component's mean.  So xi is a linear map of a few
 features of one sample, g (1, z)^T, g g^T and h, marked with its component (their covariance holds
 what differs between components), and of rho g^T, whose covariance is that of rho times E g g^T.
+With an optimiser, gamma E_x^T is Gamma E_z^T: what its blocks of columns get of a gradient.
 
 Extends arXiv 2308.08977 to what a step does at random; any number of columns, mixtures, batches of
 b (whose samples' cross products are O(d^-1/2) smaller).
@@ -27,8 +28,10 @@ from jaxtyping import Array, Float
 
 from hdjax import gaussian
 from hdjax.streaming.field import BlockField
-from hdjax.streaming.limit import BlockState
+from hdjax.streaming.limit import BlockState, Side
 from hdjax.streaming.moments import mean_over_samples
+from hdjax.streaming.optimisers import moved, times_weights
+from hdjax.streaming.projections import Layout
 
 
 class Increment(eqx.Module):
@@ -41,7 +44,7 @@ class Increment(eqx.Module):
         explained: (c, g, q, n) lambda_i^c K_i: what a sample's z explains of its projections.
         lower: (c, n, n) L of each component.
         noise: (c, m, m) p_c E g g^T / b.
-        gamma: the learning rate.
+        weights: (blocks,) what each of the optimiser's blocks of columns gets of a gradient.
     """
 
     features: Float[Array, "f f"]
@@ -50,7 +53,8 @@ class Increment(eqx.Module):
     explained: Float[Array, "c g q k"]
     lower: Float[Array, "c k k"]
     noise: Float[Array, "c m m"]
-    gamma: Float[Array, ""]
+    weights: Float[Array, " blocks"]
+    layout: Layout = eqx.field(static=True)
 
     def covariance(self) -> Float[Array, "n n"]:
         """Sigma, of the flattened state."""
@@ -62,7 +66,7 @@ class Increment(eqx.Module):
         rest = rest.at[:, jnp.arange(g), :, jnp.arange(g)].add(jnp.moveaxis(variance, 1, 0))
         rest = jnp.einsum("ciajb,ckl->iakjbl", rest, self.noise, precision="highest")
         basis = jnp.eye(g * q * m, dtype=rest.dtype).reshape(-1, g, q, m)
-        push = jax.vmap(lambda d: drift_of(d, self.gamma).ravel())(basis)
+        push = jax.vmap(lambda d: drift_of(d, self.weights).ravel())(basis)
         blocks = jnp.linalg.multi_dot(
             [push.T, rest.reshape(g * q * m, -1), push], precision="highest"
         )
@@ -86,11 +90,12 @@ class Increment(eqx.Module):
         z = z[f:].reshape(c, g, q, -1)
         drawn = (self.own[..., None] * z[:, :, None]).sum(3)
         # Take away what the seen columns' sum explains: its share is among the features.
-        seen = jax.vmap(solve)(self.lower, drawn[:, :, :k].sum(1))
+        first = self.layout.first
+        seen = jax.vmap(solve)(self.lower, drawn[:, :, first : first + k].sum(1))
         rest = drawn - (self.explained[..., None] * seen[:, None, None]).sum(3)
         colour = jax.vmap(gaussian.factor)(self.noise)
         rest = (rest[..., None, :] * colour[:, None, None]).sum((0, 4))
-        blocks = drift_of(rest, self.gamma).ravel()
+        blocks = drift_of(rest, self.weights).ravel()
         return total.at[: blocks.size].add(blocks)
 
 
@@ -109,16 +114,16 @@ class Features(eqx.Module):
 
 
 def sample_features(field: BlockField, state: BlockState) -> Features:
-    """The features at `state` = (blocks, theta), of every component."""
-    blocks, theta = state
-    n = field.layout.seen
+    """The features at `state` = (blocks, side), of every component."""
+    blocks, side = state
+    seen = slice(field.layout.first, field.layout.first + field.layout.seen)
 
     def one(component: Array) -> Features:
         law = field.law(blocks, component)
 
         def features(z: Float[Array, " k"], noise: Float[Array, " l"]) -> tuple[Array, ...]:
             x, teacher = law.at(z)
-            gradient, slope = field.loss.gradient(x, teacher, component, noise, theta)
+            gradient, slope = field.loss.gradient(x, teacher, component, noise, side.theta)
             affine = jnp.concatenate([jnp.ones_like(z, shape=1), z])
             parts = jnp.outer(gradient, affine), jnp.outer(gradient, gradient), slope
             flat = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(parts)])
@@ -126,7 +131,7 @@ def sample_features(field: BlockField, state: BlockState) -> Features:
 
         mean, square = mean_over_samples(features, field.loss, law)
         eigenvalues, lower = field.eigenvalues[component], law.factor
-        known = jax.vmap(lambda v: solve(lower, v[:n]).T)(blocks)
+        known = jax.vmap(lambda v: solve(lower, v[seen]).T)(blocks)
         own = jnp.sqrt(eigenvalues)[:, None, None] * jax.vmap(gaussian.factor)(blocks)
         return Features(mean, square, lower, eigenvalues[:, None, None] * known, own)
 
@@ -134,34 +139,39 @@ def sample_features(field: BlockField, state: BlockState) -> Features:
 
 
 def increment(field: BlockField, t: Float[Array, ""], state: BlockState) -> Increment:
-    """The increment at time `t` and `state` = (blocks, theta), of the groups of `field`."""
-    blocks, theta = state
-    gamma, b, layout = field.rate(t, state), field.batch_size, field.layout
-    n, m = layout.seen, layout.students
+    """The increment at time `t` and `state` = (blocks, side), of the groups of `field`."""
+    blocks, side = state
+    (weights, _), b, layout = field.rule(t, state), field.batch_size, field.layout
+    n, m, p = layout.seen, layout.students, layout.moving
     components, dtype = field.probabilities.shape[0], blocks.dtype
-    _, unravel_theta = ravel_pytree(theta)
+    _, unravel_theta = ravel_pytree(side.theta)
     parts = sample_features(field, state)
     mean, square, explained = parts.mean, parts.square, parts.explained
-    f, p, start = mean.shape[1], field.probabilities, m * (n + 1)
+    f, share, start = mean.shape[1], field.probabilities, m * (n + 1)
     second = mean[:, start : start + m * m].reshape(-1, m, m)
     covariance = jnp.zeros((components, f, components, f), dtype)
     covariance = covariance.at[jnp.arange(components), :, jnp.arange(components)].set(
-        p[:, None, None] * square
+        share[:, None, None] * square
     )
-    mean = p[:, None] * mean
+    mean = share[:, None] * mean
     covariance = covariance - mean[:, :, None, None] * mean[None, None]
 
     def lift(vector: Float[Array, " f"], component: Array) -> Array:
         weighted = vector[:start].reshape(m, n + 1)
         direction = (explained[component][:, :, None] * weighted[None, None, :, 1:]).sum(3)
         if layout.means:
-            direction = direction + blocks[:, :, n + component, None] * weighted[None, None, :, 0]
-        moved = drift_of(direction, gamma)
-        scale = gamma**2 / b * field.weights * field.eigenvalues[component]
+            column = layout.first + n + component
+            direction = direction + blocks[:, :, column, None] * weighted[None, None, :, 0]
+        change = drift_of(direction, weights)
+        scale = field.weights * field.eigenvalues[component] / b
         corner = vector[start : start + m * m].reshape(m, m)
-        moved = moved.at[:, :m, :m].add(scale[:, None, None] * corner[None])
-        slope = unravel_theta(-gamma * vector[start + m * m :])
-        return ravel_pytree((moved, slope))[0]
+        spread = times_weights(times_weights(corner, weights).T, weights)
+        change = change.at[:, :p, :p].add(scale[:, None, None] * spread[None])
+        slope = unravel_theta(vector[start + m * m :])
+        still = jnp.zeros((weights.size, weights.size), dtype)
+        parameters = moved(side.parameters, slope, weights, still)
+        accumulated = None if side.accumulated is None else scale.sum() * jnp.trace(corner)
+        return ravel_pytree((change, Side.of(parameters, accumulated)))[0]
 
     basis = jnp.eye(f, dtype=dtype)
     of_component = jax.vmap(jax.vmap(lift, in_axes=(0, None)), in_axes=(None, 0))
@@ -172,8 +182,9 @@ def increment(field: BlockField, t: Float[Array, ""], state: BlockState) -> Incr
         own=parts.own,
         explained=explained,
         lower=parts.lower,
-        noise=p[:, None, None] * second / b,
-        gamma=gamma,
+        noise=share[:, None, None] * second / b,
+        weights=weights,
+        layout=layout,
     )
 
 
@@ -187,44 +198,51 @@ def second_order(
 
         gamma^2 (1/b (E[Q_i g g^T] - Y0_i^T V_i Y0_i) + Y_i^T V_i Y_i),
 
-    where Y0 is Y without the ridge.
+    where Y0 is Y without the ridge; with an optimiser's memories, of all that moves.
     """
     blocks, _ = state
-    gamma, b, layout = field.rate(t, state), field.batch_size, field.layout
-    n, m, p = layout.seen, layout.students, field.probabilities
+    (weights, _), b, layout = field.rule(t, state), field.batch_size, field.layout
+    n, m, share = layout.seen, layout.students, field.probabilities
+    seen = slice(layout.first, layout.first + n)
     parts = sample_features(field, state)
     start = m * (n + 1)
     square = parts.square[:, :start, :start].reshape(-1, m, n + 1, m, n + 1)
 
     def form(component: Array, lower: Array, explained: Array, eigenvalues: Array) -> Array:
         """S_i of every group."""
-        inner = jax.vmap(lambda k: solve(lower, k[:n]))(explained) * eigenvalues[:, None, None]
+        inner = jax.vmap(lambda k: solve(lower, k[seen]))(explained) * eigenvalues[:, None, None]
         constant = -jnp.trace(inner, axis1=1, axis2=2)
         cross = jnp.zeros_like(inner[:, 0])
         if layout.means:
-            column = n + component
+            column = seen.stop + component
             constant = constant + blocks[:, column, column]
             cross = explained[:, column]
         top = jnp.concatenate([constant[:, None], cross], axis=1)[:, None]
         return jnp.concatenate([top, jnp.concatenate([cross[:, :, None], inner], 2)], 1)
 
-    forms = jax.vmap(form)(jnp.arange(p.shape[0]), parts.lower, parts.explained, field.eigenvalues)
-    noise = jnp.einsum("c,caxby,cgxy->gab", p, square, forms, precision="highest")
+    forms = jax.vmap(form)(
+        jnp.arange(share.shape[0]), parts.lower, parts.explained, field.eigenvalues
+    )
+    noise = jnp.einsum("c,caxby,cgxy->gab", share, square, forms, precision="highest")
     bare = field.direction(field.component_moments(state))
-    full = field.penalised(bare)
+    drift = field.coefficients(t, state).drift
 
-    def quadratic(y: Float[Array, "g q m"]) -> Float[Array, "g m m"]:
+    def quadratic(y: Float[Array, "g q k"]) -> Float[Array, "g k k"]:
         return jnp.einsum("gam,gab,gbk->gmk", y, blocks, y, precision="highest")
 
-    corner = gamma**2 * ((noise - quadratic(bare)) / b + quadratic(full))
-    return jnp.zeros_like(blocks).at[:, :m, :m].set(corner)
+    noise = times_weights(times_weights(noise - quadratic(bare), weights).mT, weights) / b
+    corner = noise + quadratic(drift)
+    p = layout.moving
+    return jnp.zeros_like(blocks).at[:, :p, :p].set(corner)
 
 
-def drift_of(direction: Float[Array, "g q m"], gamma: Float[Array, ""]) -> Float[Array, "g q q"]:
-    """-gamma (D E_x^T + E_x D^T)."""
-    q, m = direction.shape[1:]
-    padded = jnp.pad(direction, ((0, 0), (0, 0), (0, q - m)))
-    return -gamma * (padded + padded.mT)
+def drift_of(
+    direction: Float[Array, "g q m"], weights: Float[Array, " blocks"]
+) -> Float[Array, "g q q"]:
+    """-(D Gamma E_z^T + its transpose)."""
+    spread = times_weights(direction, weights)
+    padded = jnp.pad(spread, ((0, 0), (0, 0), (0, spread.shape[1] - spread.shape[2])))
+    return -(padded + padded.mT)
 
 
 def solve(lower: Float[Array, "k k"], right: Float[Array, "k *rest"]) -> Float[Array, "k *rest"]:

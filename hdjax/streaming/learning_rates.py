@@ -13,7 +13,7 @@ Sources: arXiv 2308.08977 and 2405.19585, sections on learning rates.
 
 import abc
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -41,9 +41,12 @@ class StateRate(eqx.Module):
     a few at a time).
     """
 
+    # Whether the rule asks for the sum of squared gradient norms (`Side.accumulated`).
+    accumulates: ClassVar[bool] = False
+
     @abc.abstractmethod
     def rate(self, field: "BlockField", state: "BlockState") -> Float[Array, ""]:
-        """The rate at `state` = (blocks, theta) of the groups of `field`."""
+        """The rate at `state` = (blocks, side) of the groups of `field`."""
 
     def check(self, layout: "Layout") -> None:
         """Raise ValueError for columns that the rule has no meaning for."""
@@ -76,6 +79,7 @@ class Polyak(StateRate):
 
     def check(self, layout: "Layout") -> None:
         _check_centred(layout)
+        _check_plain(layout)
 
 
 class Greedy(StateRate):
@@ -101,7 +105,7 @@ class Greedy(StateRate):
         self.largest = leaf(largest)
 
     def rate(self, field: "BlockField", state: "BlockState") -> Float[Array, ""]:
-        blocks, theta = state
+        blocks, side = state
         parts, m = field.component_moments(state), field.layout.students
         direction, slope = field.direction(parts), field.theta_gradient(parts)
         descent = jnp.einsum(
@@ -109,7 +113,7 @@ class Greedy(StateRate):
             *(direction, blocks, field.penalised(direction)),
             precision="highest",
         )
-        for g, value in zip(jax.tree.leaves(slope), jax.tree.leaves(theta), strict=True):
+        for g, value in zip(jax.tree.leaves(slope), jax.tree.leaves(side.theta), strict=True):
             descent = descent + jnp.sum(g * (g + field.ridge * value))
         weighted = field.probabilities[:, None] * field.eigenvalues
         bent = jnp.einsum(
@@ -119,6 +123,38 @@ class Greedy(StateRate):
         )
         ratio = jnp.where(bent > 0, descent / jnp.where(bent > 0, bent, 1), self.largest)
         return jnp.clip(ratio, 0, self.largest)
+
+    def check(self, layout: "Layout") -> None:
+        _check_plain(layout)
+
+
+class AdaGradNorm(StateRate):
+    """gamma_k = scale / sqrt(offset^2 + sum_{j<k} |gradient_j|^2 / d^2), AdaGrad's scalar form.
+
+    In the limit the sum is the integral of (tr K/d) E|g|^2 / b (Gaussian data).
+
+    Args:
+        scale: O(1).
+        offset: O(1), so that the first rate is scale/offset.
+
+    Raises:
+        ValueError: a scale or an offset that is not positive.
+
+    Example:
+        >>> rate = hd.streaming.AdaGradNorm(scale=1.0, offset=1.0)
+    """
+
+    accumulates: ClassVar[bool] = True
+    scale: Number
+    offset: Number
+
+    def __init__(self, scale: Any = 1.0, offset: Any = 1.0):
+        for name, value in (("scale", scale), ("offset", offset)):
+            check_positive(name, value, strict=True)
+        self.scale, self.offset = leaf(scale), leaf(offset)
+
+    def rate(self, field: "BlockField", state: "BlockState") -> Float[Array, ""]:
+        return self.scale / jnp.sqrt(self.offset**2 + state[1].accumulated)
 
 
 def critical_learning_rate(
@@ -143,7 +179,7 @@ def critical_learning_rate(
     _check_centred(system.layout)
     if summary is None:
         summary = system.start()
-    aligned, noise = _distance_terms(system.field(), (summary.blocks, summary.theta))
+    aligned, noise = _distance_terms(system.field(), summary.state)
     return 2 * aligned / noise
 
 
@@ -313,10 +349,10 @@ def _minimise(
 
 def _distance_terms(field: "BlockField", state: "BlockState") -> tuple[Array, Array]:
     """A and I."""
-    blocks, m = state[0], field.layout.students
+    students = slice(field.layout.first, field.layout.moving)
     parts = field.component_moments(state)
     direction = field.penalised(field.direction(parts))
-    aligned = jnp.einsum("gab,gba->", blocks[:, :m], direction, precision="highest")
+    aligned = jnp.einsum("gab,gba->", state[0][:, students], direction, precision="highest")
     return aligned, jnp.einsum("gii->", field.noise(parts))
 
 
@@ -325,4 +361,13 @@ def _check_centred(layout: "Layout") -> None:
         raise ValueError(
             f"system: {layout.students} student and {layout.teachers} teacher columns; allowed: "
             "as many of each, so that |X - X*| exists"
+        )
+
+
+def _check_plain(layout: "Layout") -> None:
+    if layout.memory:
+        names = ", ".join(memory.name for memory in layout.memory)
+        raise ValueError(
+            f"learning_rate: a rule made for plain SGD, with an optimiser that remembers {names}; "
+            "allowed: a number, a schedule or AdaGradNorm"
         )

@@ -9,8 +9,10 @@ the m student columns, and the moments of each component (see `Moments`),
               + gamma^2/b w_i sum_c p_c lambda_i^c E_x C_c E_x^T
     dtheta/dt = -gamma (sum_c p_c E_c[grad_theta f] + tau theta)
 
-for learning rate gamma/d, ridge tau and mini-batches of b.  Sources: arXiv 2308.08977 (Gaussian
-data), arXiv 2206.04030 and 2310.03010 (mixtures); e_c selects the column of component c's mean.
+for learning rate gamma/d, ridge tau and mini-batches of b; with an optimiser's memories
+(`optimisers.py`) gamma Y_i E_x^T becomes (Y_i Gamma - A E_z Theta) E_z^T, E_z including all moving
+columns.  Sources: arXiv 2308.08977 (Gaussian data), arXiv 2206.04030 and 2310.03010 (mixtures); e_c
+selects the column of component c's mean.
 """
 
 from collections.abc import Callable
@@ -22,23 +24,56 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-BlockState = tuple[Float[Array, "g q q"], PyTree]
+from hdjax.streaming.projections import Layout
+
+# Halvings of a step of a drift that is not symmetric: its series is then right to (h A)^2 2^-40.
+_DOUBLINGS = 20
+
+
+class Side(eqx.Module):
+    """What moves beside the columns.
+
+    Attributes:
+        theta: side parameters, a pytree.
+        memory: the same for each memory of the optimiser; None rather than an empty tuple, which
+            diffrax's loops do not take.
+        accumulated: the sum of squared gradient norms over d^2, for rates that depend on it.
+    """
+
+    theta: PyTree
+    memory: tuple[PyTree, ...] | None = None
+    accumulated: Float[Array, "*runs"] | None = None
+
+    @property
+    def parameters(self) -> tuple[PyTree, ...]:
+        """In an optimiser's order: memories, then theta."""
+        return (*(self.memory or ()), self.theta)
+
+    @classmethod
+    def of(cls, parameters: tuple[PyTree, ...], accumulated: Any) -> "Side":
+        """From parameters in an optimiser's order."""
+        return cls(parameters[-1], parameters[:-1] or None, accumulated)
+
+
+BlockState = tuple[Float[Array, "g q q"], Side]
 
 
 class Coefficients(eqx.Module):
     """What the right-hand side is made of at one state; frozen, its flow is explicit.
 
-    `drift` is gamma Y_i (g, q, m), `noise` gamma^2/b w_i sum_c p_c lambda_i^c C_c (g, m, m),
-    `theta` the velocity of the side parameters.
+    For plain SGD `drift` is gamma Y_i and `noise` gamma^2/b w_i sum_c p_c lambda_i^c C_c; an
+    optimiser's p moving columns have Y_i Gamma - A Theta, and Gamma on both sides of the noise.
+    `side` is the velocity of what moves beside the columns.
     """
 
-    drift: Float[Array, "g q m"]
-    noise: Float[Array, "g m m"]
-    theta: PyTree
+    drift: Float[Array, "g q p"]
+    noise: Float[Array, "g p p"]
+    side: Side
+    layout: Layout = eqx.field(static=True)
 
 
 def velocity(coefficients: Coefficients, state: BlockState) -> BlockState:
-    """The time derivative of (blocks, theta) at frozen coefficients."""
+    """The time derivative of (blocks, side) at frozen coefficients."""
     parts = state[0], coefficients.drift, coefficients.noise
     # Groups last: loops over the small axes would not vectorise.
     blocks, drift, noise = (jnp.moveaxis(part, 0, -1) for part in parts)
@@ -47,24 +82,27 @@ def velocity(coefficients: Coefficients, state: BlockState) -> BlockState:
     def product(a: Float[Array, "i j #g"], b: Float[Array, "j k #g"]) -> Float[Array, "i k g"]:
         return jnp.sum(a[:, :, None] * b[None], axis=1)
 
-    # The drift moves the student columns and, by symmetry, the student rows.
+    # The drift moves the first p columns and, by symmetry, rows.
     moved = product(inclusion, noise) / 2 - product(blocks, drift)
     moved = product(moved, inclusion.swapaxes(0, 1))
-    return jnp.moveaxis(moved + moved.swapaxes(0, 1), -1, 0), coefficients.theta
+    return jnp.moveaxis(moved + moved.swapaxes(0, 1), -1, 0), coefficients.side
 
 
 def column_flow(
     coefficients: Coefficients, h: Float[Array, ""]
-) -> tuple[Float[Array, "g m m"], Float[Array, "g f m"], Float[Array, "g m m"]]:
+) -> tuple[Float[Array, "g p p"], Float[Array, "g f p"], Float[Array, "g p p"]]:
     """What time `h` at frozen coefficients does to the columns: decay, carry and noise.
 
-    The students become `students decay + frozen carry` (the matrix exponential of
-    -h gamma Y_i E_x^T) plus columns of Gram matrix `noise`.  With gamma Y_i's student rows
-    = U diag(y) U^T, x = h y and phi(x) = (1 - e^{-x})/x, the noise in the basis U is multiplied
+    The moving columns become `moving decay + frozen carry` (the matrix exponential of the drift)
+    plus columns of Gram matrix `noise`.  Without memories the drift's own rows are symmetric,
+    U diag(y) U^T; with x = h y and phi(x) = (1 - e^{-x})/x, the noise in the basis U is multiplied
     entrywise by h phi(x_a + x_b).
     """
-    m = coefficients.noise.shape[-1]
-    own, rest = coefficients.drift[:, :m], coefficients.drift[:, m:]
+    p = coefficients.noise.shape[-1]
+    own, rest = coefficients.drift[:, :p], coefficients.drift[:, p:]
+    if coefficients.layout.memory:
+        decay, integral, noise = _doubled(own, coefficients.noise, h)
+        return decay, -_product(rest, integral), noise
     values, vectors = _eigh(own)
     x = h * values
     decay = _product(vectors * jnp.exp(-x)[:, None, :], vectors.mT)
@@ -75,22 +113,47 @@ def column_flow(
     return decay, -h * _product(rest, integral), noise
 
 
+def _doubled(
+    own: Float[Array, "g p p"], noise: Float[Array, "g p p"], h: Float[Array, ""]
+) -> tuple[Float[Array, "g p p"], Float[Array, "g p p"], Float[Array, "g p p"]]:
+    """E = e^{-h A}, and the integrals of e^{-s A} and e^{-s A^T} N e^{-s A} over s < h.
+
+    By series over a short time, doubled: no step takes differences, however stiff A is.
+    """
+    short = h / 2**_DOUBLINGS
+    eye = jnp.eye(own.shape[-1], dtype=own.dtype)[None]
+    x = short * own
+    # e^{-x} - 1 rather than e^{-x}: doubling would amplify the latter's rounding.
+    loss = -x + _product(x, x) / 2
+    sheared = _product(x.mT, noise)
+    state = (loss, short * (eye - x / 2), short * (noise - (sheared + sheared.mT) / 2))
+
+    def double(_: Any, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        loss, integral, noise = state
+        decay = eye + loss
+        later = _product(_product(decay.mT, noise), decay)
+        return 2 * loss + _product(loss, loss), integral + _product(integral, decay), noise + later
+
+    loss, integral, noise = jax.lax.fori_loop(0, _DOUBLINGS, double, state)
+    return eye + loss, integral, noise
+
+
 def flow(coefficients: Coefficients, state: BlockState, h: Float[Array, ""]) -> BlockState:
     """The exact flow of the blocks over time `h` at frozen coefficients."""
-    blocks, theta = state
-    m = coefficients.noise.shape[-1]
+    blocks, side = state
+    p = coefficients.noise.shape[-1]
     decay, carry, noise = column_flow(coefficients, h)
-    students, others = blocks[:, :, :m], blocks[:, :, m:]
-    moved = _product(students, decay) + _product(others, carry)
-    columns = jnp.concatenate([moved, others], axis=-1)
-    rows = _product(decay, columns[:, :m]) + _product(carry.mT, columns[:, m:])
-    result = jnp.concatenate([rows, columns[:, m:]], axis=1).at[:, :m, :m].add(noise)
-    return result, advance_theta(coefficients, theta, h)
+    moving, frozen = blocks[:, :, :p], blocks[:, :, p:]
+    moved = _product(moving, decay) + _product(frozen, carry)
+    columns = jnp.concatenate([moved, frozen], axis=-1)
+    rows = _product(decay.mT, columns[:, :p]) + _product(carry.mT, columns[:, p:])
+    result = jnp.concatenate([rows, columns[:, p:]], axis=1).at[:, :p, :p].add(noise)
+    return result, advance_side(coefficients, side, h)
 
 
-def advance_theta(coefficients: Coefficients, theta: PyTree, h: Float[Array, ""]) -> PyTree:
-    """The side parameters after time `h` at frozen velocity."""
-    return jax.tree.map(lambda value, rate: value + h * rate, theta, coefficients.theta)
+def advance_side(coefficients: Coefficients, side: Side, h: Float[Array, ""]) -> Side:
+    """What moves beside the columns after time `h` at frozen velocity."""
+    return jax.tree.map(lambda value, rate: value + h * rate, side, coefficients.side)
 
 
 class FlowInterpolation(diffrax.AbstractLocalInterpolation):

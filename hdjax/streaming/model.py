@@ -12,6 +12,7 @@ Sources: "Hitting the High-Dimensional Notes" (arXiv 2308.08977); "Spectral alig
 (arXiv 2310.03010) for mixtures.
 """
 
+import dataclasses
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
@@ -30,8 +31,9 @@ from hdjax.streaming.diffusions import CorrectedDiffusion, Homogenised
 from hdjax.streaming.field import BlockField, GramSummary
 from hdjax.streaming.fluctuations import fluctuations
 from hdjax.streaming.learning_rates import StateRate
-from hdjax.streaming.limit import BlockState, Integrator, velocity
+from hdjax.streaming.limit import BlockState, Integrator, Side, velocity
 from hdjax.streaming.losses import FunctionLoss, Loss
+from hdjax.streaming.optimisers import SGD, LinearMemory
 from hdjax.streaming.projections import Layout
 from hdjax.streaming.sampler import GramSampler
 from hdjax.streaming.simulate import Direct
@@ -91,6 +93,7 @@ class OnePassSGD(System):
         ridge: tau >= 0; the penalty tau/2 (|X|^2 + |theta|^2).
         batch_size: samples averaged in each step (time stays t = steps/d).
         theta: initial side parameters, a pytree of arrays handed to the loss.
+        optimiser: what SGD keeps besides X (`HeavyBall`, `Averaging`, ...); None: plain SGD.
         compression: integrate the limit on a Gauss rule of so many nodes instead of the spectrum
             (random starts only); the cost no longer depends on d.
         integrator: how the limit is integrated.
@@ -116,11 +119,14 @@ class OnePassSGD(System):
         "distance": "squared distance |X - X*|^2",
         "gradient_norm": "squared gradient norm |grad R|^2",
         "overlaps": "overlaps W^T W",
+        "average_risk": "risk of the average",
+        "average_distance": "squared distance of the average to X*",
     }
 
     loss: Loss
     spectrum: Spectrum
     learning_rate: Schedule | StateRate
+    optimiser: LinearMemory
     columns: Columns
     probabilities: Float[Array, " c"]
     eigenvalues: Float[Array, "c g"]
@@ -142,6 +148,7 @@ class OnePassSGD(System):
         ridge: Any = 0.0,
         batch_size: int = 1,
         theta: PyTree = None,
+        optimiser: Any = None,
         compression: int | None = None,
         integrator: Integrator | None = None,
     ):
@@ -161,6 +168,7 @@ class OnePassSGD(System):
         self.spectrum = spectrum
         follows = isinstance(learning_rate, StateRate)
         self.learning_rate = cast(learning_rate if follows else as_schedule(learning_rate))
+        self.optimiser = cast(SGD() if optimiser is None else optimiser)
         self.columns = _joint_columns(start, target, mixture, spectrum)
         self.probabilities = mixture.probabilities
         c, g = self.probabilities.shape[0], spectrum.eigenvalues.shape[-1]
@@ -186,18 +194,21 @@ class OnePassSGD(System):
             raise ValueError("compression: allowed with eigenvalues for each component: None")
         if follows:
             learning_rate.check(self.layout)
+        if not isinstance(self.optimiser, LinearMemory):
+            raise TypeError(f"optimiser: {optimiser!r}; allowed: a LinearMemory or None")
         self.loss.check(self.layout.students, self.layout.teachers, self.theta)
         self.validate()
 
     @property
     def layout(self) -> Layout:
         """Which columns there are."""
-        return self.columns.layout
+        return dataclasses.replace(self.columns.layout, memory=self.optimiser.memory)
 
     def validate(self, *, compared: bool = False, realised: bool = False) -> None:
         spectra.validate(self.spectrum)
         for name, value, least in (
             ("learning_rate", self.learning_rate, 0.0),
+            ("optimiser", self.optimiser, -np.inf),
             ("ridge", self.ridge, 0.0),
             ("mixture.eigenvalues", self.eigenvalues, 0.0),
             ("theta", self.theta, -np.inf),
@@ -217,9 +228,11 @@ class OnePassSGD(System):
     def _warn_of_symmetry(self) -> None:
         """A start of zero overlap at which the limit's overlap has no velocity never finds X*."""
         m, s = self.layout.students, self.layout.teachers
+        # The symmetry is that of the gradient, whatever an optimiser makes of it.
+        plain = eqx.tree_at(lambda system: system.optimiser, self, SGD())
         if not s:
             return
-        start, frame = self.start(), self.layout.frame
+        start, frame = plain.start(), plain.layout.frame
 
         def natural(blocks: Array) -> np.ndarray:
             return frame.T @ np.asarray(blocks) @ frame
@@ -230,8 +243,7 @@ class OnePassSGD(System):
         target = np.abs(natural(start.blocks)[:, m : m + s, m : m + s]).max()
         if cross(start.blocks) > 0 or target == 0:
             return
-        state = (start.blocks, start.theta)
-        rate, _ = eqx.filter_jit(self.vector_field)(jnp.zeros(()), state)
+        rate, _ = eqx.filter_jit(plain.vector_field)(jnp.zeros(()), start.state)
         if cross(rate) <= 1e-6 * float(jnp.abs(rate).max()):
             warnings.warn(
                 "start: its overlap with the target is zero in law and the limit never leaves that "
@@ -250,7 +262,23 @@ class OnePassSGD(System):
     def start(self) -> GramSummary:
         """Blocks of the start's law, on the groups that the limit uses."""
         spectrum, eigenvalues = self._limit_spectrum()
-        return GramSummary(self.columns.blocks(spectrum), self.theta, eigenvalues, self.layout)
+        return GramSummary(self.blocks(spectrum), self.start_side(), eigenvalues, self.layout)
+
+    def blocks(self, spectrum: Spectrum) -> Float[Array, "g q q"]:
+        """The start law's blocks on the groups of `spectrum`."""
+        return self.extended(self.extended(self.columns.blocks(spectrum)).mT).mT
+
+    def extended(self, columns: Float[Array, "*d k"]) -> Float[Array, "*d q"]:
+        """[X | X* | means] of a start, with the optimiser's memories."""
+        extension = jnp.asarray(self.layout.extension, columns.dtype)
+        return jnp.dot(columns, extension, precision="highest") if self.layout.memory else columns
+
+    def start_side(self) -> Side:
+        """What moves beside the columns, at the start."""
+        zero = jax.tree.map(jnp.zeros_like, self.theta)
+        memory = tuple(self.theta if x.iterate else zero for x in self.optimiser.memory)
+        follows = isinstance(self.learning_rate, StateRate) and self.learning_rate.accumulates
+        return Side(self.theta, memory or None, jnp.zeros_like(self.ridge) if follows else None)
 
     def field(self) -> BlockField:
         """The right-hand side of the limit, on the limit's own groups."""
@@ -265,11 +293,11 @@ class OnePassSGD(System):
         return self._field(jnp.broadcast_to(spectrum.eigenvalues, shape), spectrum.weights)
 
     def vector_field(self, t: Float[Array, ""], state: BlockState, args: Any = None) -> BlockState:
-        """d(blocks, theta)/dt in frame coordinates, for the user's own `diffeqsolve`.
+        """d(blocks, side)/dt in frame coordinates, for the user's own `diffeqsolve`.
 
         Example:
             >>> import diffrax
-            >>> term = diffrax.ODETerm(system.vector_field)  # y0 = (system.start().blocks, theta)
+            >>> term = diffrax.ODETerm(system.vector_field)  # y0 = system.start().state
         """
         return velocity(self.field().coefficients(t, state), state)
 
@@ -285,7 +313,7 @@ class OnePassSGD(System):
             start, field = self.start(), self.field()
         else:
             field = self._field(start.eigenvalues, self.spectrum.weights)
-        initial = (start.blocks, start.theta)
+        initial = start.state
         origin = jnp.trace(start.blocks.sum(0))
 
         def summary(state: BlockState) -> GramSummary:
@@ -310,17 +338,31 @@ class OnePassSGD(System):
 
     def alive(self, summary: GramSummary) -> Bool[Array, ""]:
         """Finite, and squared norms within 10^4 of order 1 (beyond, the run has diverged)."""
-        return _bounded((summary.blocks, summary.theta), jnp.trace(self.start().blocks.sum(0)))
+        return _bounded(summary.state, jnp.trace(self.start().blocks.sum(0)))
 
     def statistics(self, summary: GramSummary) -> dict[str, Array]:
-        """Risk, squared gradient norm, overlaps W^T W and, for m = s, |X - X*|^2."""
-        field = self._field(summary.eigenvalues, jnp.ones_like(summary.eigenvalues[0]))
-        parts = field.component_moments((summary.blocks, summary.theta))
+        """Risk, squared gradient norm, overlaps of [X | X* | means] and, for m = s, |X - X*|^2.
+
+        Of iterates that an optimiser remembers, risk and distance too (`average_risk`).
+        """
+        statistics = self._statistics(summary)
+        for i, memory in enumerate(summary.layout.memory):
+            if memory.iterate:
+                own = self._statistics(summary.at(i))
+                for name in ("risk", "distance"):
+                    if name in own:
+                        statistics[f"{memory.name}_{name}"] = own[name]
+        return statistics
+
+    def _statistics(self, summary: GramSummary) -> dict[str, Array]:
+        weights = jnp.ones_like(summary.eigenvalues[0])
+        field = self._field(summary.eigenvalues, weights, summary.layout)
+        parts = field.component_moments(summary.state)
         direction = field.direction(parts)
         statistics = {"risk": jnp.dot(self.probabilities, parts.risk)}
-        m = self.layout.students
-        if self.layout.centred:
-            statistics["distance"] = jnp.trace(summary.blocks.sum(0)[:m, :m])
+        if summary.layout.centred:
+            own = slice(summary.layout.first, summary.layout.moving)
+            statistics["distance"] = jnp.trace(summary.blocks.sum(0)[own, own])
         statistics["gradient_norm"] = jnp.einsum(
             "gam,gab,gbm->", direction, summary.blocks, direction, precision="highest"
         )
@@ -334,15 +376,18 @@ class OnePassSGD(System):
         c = self.probabilities.shape[0]
         return rule, jnp.broadcast_to(rule.eigenvalues, (c, *rule.eigenvalues.shape))
 
-    def _field(self, eigenvalues: Array, weights: Array) -> BlockField:
+    def _field(
+        self, eigenvalues: Array, weights: Array, layout: Layout | None = None
+    ) -> BlockField:
         return BlockField(
             self.loss,
             self.learning_rate,
+            self.optimiser,
             self.ridge,
             self.probabilities,
             eigenvalues,
             weights,
-            self.layout,
+            self.layout if layout is None else layout,
             self.batch_size,
         )
 

@@ -7,9 +7,13 @@ B = [X | X*]^T K [X | X*] ("Hitting the High-Dimensional Notes", arXiv 2308.0897
 When every student has its teacher (m = s) the engine keeps the columns W' = [X - X* | X* | means]
 instead of W = [X | X* | means] = W' A: near recovery nothing cancels, which is what makes float32
 reach an excess risk of 1e-19 where [X | X*] stalls at 3e-6.  Everything is covariant under A.
+
+Columns that an optimiser keeps as its memory come first, so that all that moves is contiguous:
+[memories | X | X* | means].
 """
 
 import dataclasses
+from typing import NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -19,13 +23,39 @@ from jaxtyping import Array, Float, PyTree
 from hdjax import gaussian
 
 
+class Memory(NamedTuple):
+    """Columns beside the students that an optimiser moves, one for each of them.
+
+    An `iterate` starts at X and is kept as a difference to X* where X is; others start at zero.
+    """
+
+    name: str
+    iterate: bool = False
+
+
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How many columns of each kind W has, in the order [students | teachers | means]."""
+    """How many columns of each kind W has, in the order [memories | X | X* | means]."""
 
     students: int
     teachers: int
     means: int = 0
+    memory: tuple[Memory, ...] = ()
+
+    @property
+    def first(self) -> int:
+        """Index of the first student column: how many columns memories have."""
+        return self.students * len(self.memory)
+
+    @property
+    def moving(self) -> int:
+        """Columns that the optimiser moves: memories and students."""
+        return self.first + self.students
+
+    @property
+    def iterates(self) -> tuple[bool, ...]:
+        """Of each block of moving columns, whether it is an iterate: memories, then X itself."""
+        return (*(memory.iterate for memory in self.memory), True)
 
     @property
     def seen(self) -> int:
@@ -35,7 +65,7 @@ class Layout:
     @property
     def width(self) -> int:
         """All columns of W (the letter q of the derivations)."""
-        return self.seen + self.means
+        return self.first + self.seen + self.means
 
     @property
     def centred(self) -> bool:
@@ -48,15 +78,26 @@ class Layout:
         matrix = np.eye(self.width)
         if self.centred:
             m = self.students
-            matrix[m : 2 * m, :m] = np.eye(m)
+            matrix[self.moving : self.moving + m, : self.moving] = np.kron(self.iterates, np.eye(m))
         return matrix
 
     def to_frame(self, columns: Float[Array, "*d q"]) -> Float[Array, "*d q"]:
-        """[X | X* | means] -> W', by subtraction of columns."""
-        m = self.students
+        """[memories | X | X* | means] -> W', by subtraction of columns."""
+        m, p = self.students, self.moving
         if not self.centred:
             return columns
-        return columns.at[..., :m].add(-columns[..., m : 2 * m])
+        for i, iterate in enumerate(self.iterates):
+            if iterate:
+                columns = columns.at[..., i * m : (i + 1) * m].add(-columns[..., p : p + m])
+        return columns
+
+    @property
+    def extension(self) -> Float[np.ndarray, "k q"]:
+        """[X | X* | means] to [memories | X | X* | means] at the start, in either coordinates."""
+        copies = np.kron(np.array(self.iterates[:-1], float)[None], np.eye(self.students))
+        padding = np.zeros((self.width - self.moving, self.first))
+        memories = np.vstack([copies.reshape(self.students, self.first), padding])
+        return np.hstack([memories, np.eye(self.width - self.first)])
 
 
 class Projections(eqx.Module):

@@ -23,11 +23,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from hdjax import gaussian, random
 from hdjax.streaming.field import GramSummary
 from hdjax.streaming.learning_rates import StateRate
+from hdjax.streaming.limit import Side
+from hdjax.streaming.optimisers import Rule, moved, times_weights
 from hdjax.system import Simulator, is_concrete
 
 if TYPE_CHECKING:
@@ -87,14 +89,14 @@ class GramSampler(eqx.Module):
 
 
 class GramState(eqx.Module):
-    """Columns in q orthonormal directions of each eigenspace, and theta.
+    """Columns in q orthonormal directions of each eigenspace, and what moves beside them.
 
-    `students` (in frame coordinates) move, `frozen` are [X* | means].
+    `moving` are the memories and students in frame coordinates, `frozen` are [X* | means].
     """
 
-    students: Float[Array, "g q m"]
+    moving: Float[Array, "g q p"]
     frozen: Float[Array, "g q f"]
-    theta: PyTree
+    side: Side
 
 
 class GramSimulator(Simulator):
@@ -175,9 +177,9 @@ class GramSimulator(Simulator):
         self, state: GramState, tick: Int[Array, ""], normals: Float[Array, " n"], lengths: Array
     ) -> GramState:
         system, layout = self._cast(self.system), self.system.layout
-        s, b = layout.teachers, system.batch_size
-        students, frozen = state.students, state.frozen
-        g, q, _ = students.shape
+        m, s, b = layout.students, layout.teachers, system.batch_size
+        moving, frozen = state.moving, state.frozen
+        g, q, _ = moving.shape
         extras = normals[: b * self._extras].reshape(b, self._extras)
         normals = normals[b * self._extras :]
         z = jnp.where(directions(system)[None], normals[: b * g * q].reshape(b, g, q), 0)
@@ -191,59 +193,86 @@ class GramSimulator(Simulator):
         if layout.means:
             v = v + jnp.moveaxis(frozen[:, :, s:], 2, 0)[component]
         # Sums of products, which fuse; a batched dot does not.
-        x = (v[:, :, :, None] * students[None]).sum((1, 2))
+        x = (v[:, :, :, None] * moving[None, :, :, layout.first :]).sum((1, 2))
         teacher = (v[:, :, :, None] * frozen[None, :, :, :s]).sum((1, 2))
         if layout.centred:
             x = x + teacher
         noise = jax.vmap(system.loss.noise)(extras[:, : system.loss.noise.dim])
         gradient, slope = jax.vmap(system.loss.gradient, in_axes=(0, 0, 0, 0, None))(
-            x, teacher, component, noise, state.theta
+            x, teacher, component, noise, state.side.theta
         )
-        d = system.spectrum.dimension
-        rate = self._rate(state, tick.astype(d.dtype) / d).astype(d.dtype) / d
-        decay = rate * system.ridge
-        pull = students + frozen[:, :, :s] if layout.centred else students
-        moved = (v[:, :, :, None] * gradient[:, None, None, :]).sum(0)
-        moved = students - decay * pull - rate / b * moved
-
+        # The batch's mean gradient, in the q directions and outside.
+        inside = (v[:, :, :, None] * gradient[:, None, None, :]).sum(0) / b
         triangle = bartlett(lengths, normals[b * g * q :])
-        new = (triangle * scale.T[:, None])[:, :, :, None] * gradient[None, None]
-        students = fold_in(moved, rate / b * new.sum(2), lengths)
-        theta = jax.tree.map(
-            lambda t, slope: (1 - decay) * t - rate * slope.mean(0), state.theta, slope
-        )
-        return GramState(students, frozen, theta)
+        beyond = (triangle * scale.T[:, None])[:, :, :, None] * gradient[None, None]
+        beyond = beyond.sum(2) / b
 
-    def _rate(self, state: GramState, t: Float[Array, ""]) -> Float[Array, ""]:
-        if not isinstance(self.system.learning_rate, StateRate):
-            return self._cast(self.system).learning_rate(t)
-        summary = self.summary(state)
-        field = self.system.field_on(self.system.spectrum)
-        return field.rate(t, (summary.blocks, summary.theta))
+        weights, mixing = self._rule(state, tick)
+        blocks = moving.reshape(g, q, -1, m)
+        mixed = (blocks[:, :, :, None] * mixing[None, None, :, :, None]).sum(2)
+        if layout.centred:
+            # What a mixture of iterates takes from X* is small: it is added as such.
+            iterates = np.asarray(layout.iterates, mixing.dtype)[:, None]
+            share = (iterates * mixing).sum(0)
+            mixed = mixed + frozen[:, :, None, :m] * share[None, None, :, None]
+        moving = moving + mixed.reshape(moving.shape) - times_weights(inside, weights)
+        moving = fold_in(moving, times_weights(beyond, weights), lengths)
+        slope = jax.tree.map(lambda slope: slope.mean(0), slope)
+        change = moved(state.side.parameters, slope, weights, mixing)
+        parameters = jax.tree.map(jnp.add, state.side.parameters, change)
+        accumulated = state.side.accumulated
+        if accumulated is not None:
+            accumulated = (
+                accumulated + ((inside**2).sum() + (beyond**2).sum()) / system.spectrum.dimension**2
+            )
+        return GramState(moving, frozen, Side.of(parameters, accumulated))
+
+    def _rule(self, state: GramState, tick: Int[Array, ""]) -> Rule:
+        """The weights of a step's gradient, and what its blocks of columns get of each other."""
+        system = self._cast(self.system)
+        d = system.spectrum.dimension
+        t = tick.astype(d.dtype) / d
+        if isinstance(system.learning_rate, StateRate):
+            gamma = state_rate(self.system, self.summary(state)).astype(d.dtype)
+        else:
+            gamma = system.learning_rate(t)
+        return self._cast(with_ridge(system.optimiser.step(gamma, t, d), system.ridge))
 
     def _cast(self, tree: Any) -> Any:
         return _cast(tree, self.dtype)
 
 
+def state_rate(system: Any, summary: GramSummary) -> Float[Array, ""]:
+    """The learning rate of a rule that follows the state, on a simulation's own blocks."""
+    return system.field_on(system.spectrum).rate(jnp.zeros_like(system.ridge), summary.state)
+
+
+def with_ridge(rule: Rule, ridge: Float[Array, ""]) -> Rule:
+    """The same step, with the penalty's gradient tau X counted among what blocks get of others."""
+    weights, mixing = rule
+    return weights, mixing.at[-1].add(-ridge * weights)
+
+
 def start_state(system: Any, key: Key[Array, ""], dtype: Any) -> GramState:
     """A draw of the start, from the run's key."""
-    m = system.layout.students
+    layout, p = system.layout, system.layout.moving
     factor = system.columns.sample_factor(random.stream(key, _START), system.spectrum)
-    factor = system.layout.to_frame(factor)
-    # Frozen columns first in a triangular factor: its last m rows belong to the students.
-    order = np.roll(np.arange(system.layout.width), -m)
+    factor = system.extended(factor)
+    factor = layout.to_frame(jnp.pad(factor, ((0, 0), (0, layout.first), (0, 0))))
+    # Frozen columns first in a triangular factor: its last p rows belong to those that move.
+    order = np.roll(np.arange(layout.width), -p)
     triangular = jnp.linalg.qr(factor[:, :, order], mode="r")[:, :, np.argsort(order)]
     whole = outside(system, 1) > 0
     factor = jnp.where(whole[:, :, None], triangular, factor).astype(dtype)
-    return GramState(factor[:, :, :m], factor[:, :, m:], _cast(system.theta, dtype))
+    return GramState(factor[:, :, :p], factor[:, :, p:], _cast(system.start_side(), dtype))
 
 
 def gram_summary(system: Any, state: GramState) -> GramSummary:
     """Gram blocks of a state, in the limit's dtype."""
     dtype = system.ridge.dtype
-    columns = jnp.concatenate([state.students, state.frozen], axis=2).astype(dtype)
+    columns = jnp.concatenate([state.moving, state.frozen], axis=2).astype(dtype)
     blocks = jnp.einsum("gra,grb->gab", columns, columns, precision="highest")
-    return GramSummary(blocks, _cast(state.theta, dtype), system.eigenvalues, system.layout)
+    return GramSummary(blocks, _cast(state.side, dtype), system.eigenvalues, system.layout)
 
 
 def outside(system: Any, rows: int) -> Float[Array, "g rows"]:
@@ -280,13 +309,13 @@ def chi(
 
 
 def fold_in(
-    students: Float[Array, "g q m"], rows: Float[Array, "g b m"], lengths: Float[Array, "g b"]
-) -> Float[Array, "g q m"]:
-    """The students after new rows outside the q directions, where there is an outside."""
-    m = students.shape[2]
-    corner = students[:, -m:]
+    moving: Float[Array, "g q p"], rows: Float[Array, "g b p"], lengths: Float[Array, "g b"]
+) -> Float[Array, "g q p"]:
+    """The moving columns after new rows outside the q directions, where there is an outside."""
+    p = moving.shape[2]
+    corner = moving[:, -p:]
     corner = jnp.where(lengths[:, :1, None] > 0, fold(corner, rows), corner)
-    return jnp.concatenate([students[:, :-m], corner], axis=1)
+    return jnp.concatenate([moving[:, :-p], corner], axis=1)
 
 
 def bartlett(lengths: Float[Array, "g b"], normals: Float[Array, " n"]) -> Float[Array, "g b b"]:

@@ -15,13 +15,15 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jaxtyping import Array, Float, Int, Key
 
 from hdjax.streaming import _kernel
 from hdjax.streaming.columns import coordinates, group_gram
 from hdjax.streaming.field import GramSummary
 from hdjax.streaming.learning_rates import StateRate
-from hdjax.streaming.sampler import steps_at
+from hdjax.streaming.limit import Side
+from hdjax.streaming.optimisers import Rule
+from hdjax.streaming.sampler import state_rate, steps_at, with_ridge
 from hdjax.system import Simulator
 
 if TYPE_CHECKING:
@@ -64,11 +66,11 @@ class Direct(eqx.Module):
 
 
 class DirectState(eqx.Module):
-    """Students X (d, m) and frozen columns [X* | means] in the eigenbasis, and theta."""
+    """Moving columns [memories | X] and frozen ones [X* | means] in the eigenbasis; the rest."""
 
-    students: Float[Array, "d m"]
+    moving: Float[Array, "d p"]
     frozen: Float[Array, "d f"]
-    theta: PyTree
+    side: Side
 
 
 class DirectSimulator(Simulator):
@@ -81,9 +83,9 @@ class DirectSimulator(Simulator):
     def init(self, key: Key[Array, ""]) -> DirectState:
         system = self.system
         columns = system.columns.sample(_kernel.start_key(key), system.spectrum)
-        columns = columns.astype(self.dtype)
-        m = system.layout.students
-        return DirectState(columns[:, :m], columns[:, m:], self._cast(system.theta))
+        columns = system.extended(columns).astype(self.dtype)
+        p = system.layout.moving
+        return DirectState(columns[:, :p], columns[:, p:], self._cast(system.start_side()))
 
     def advance(
         self,
@@ -93,22 +95,27 @@ class DirectSimulator(Simulator):
         key: Key[Array, ""],
     ) -> DirectState:
         system, layout = self._cast(self.system), self.system.layout
-        s = layout.teachers
+        s, d = layout.teachers, system.spectrum.dimension
         scale = jnp.sqrt(system.eigenvalues)
-        if scale.shape[-1] != state.students.shape[0]:
+        if scale.shape[-1] != state.moving.shape[0]:
             scale = scale[:, self.system.spectrum.groups]
 
-        def rate(students: Float[Array, "m d"], theta: PyTree) -> Callable[[Array], Array]:
-            if not isinstance(system.learning_rate, StateRate):
-                return system.learning_rate
-            summary = self.summary(DirectState(students.T, state.frozen, theta))
-            field = self.system.field_on(self.system.spectrum)
-            gamma = field.rate(jnp.zeros(()), (summary.blocks, summary.theta))
-            return lambda t: gamma
+        def rules(moving: Float[Array, "p d"], side: Side) -> Callable[[Array], Rule]:
+            gamma = None
+            if isinstance(system.learning_rate, StateRate):
+                own = self.summary(DirectState(moving.T, state.frozen, side))
+                gamma = state_rate(self.system, own).astype(self.dtype)
 
-        students, theta = _kernel.advance(
-            state.students,
-            state.theta,
+            def rule(tick: Int[Array, ""]) -> Rule:
+                t = tick.astype(d.dtype) / d
+                rate = system.learning_rate(t) if gamma is None else gamma
+                return with_ridge(system.optimiser.step(rate, t, d), system.ridge)
+
+            return rule
+
+        moving, side = _kernel.advance(
+            state.moving,
+            state.side,
             k0,
             k1,
             key,
@@ -118,23 +125,22 @@ class DirectSimulator(Simulator):
             probabilities=system.probabilities,
             gradient=system.loss.gradient,
             noise=system.loss.noise,
-            learning_rate=rate,
-            ridge=system.ridge,
+            rules=rules,
             steps=self.block,
             batch_size=system.batch_size,
         )
-        return DirectState(students, state.frozen, theta)
+        return DirectState(moving, state.frozen, side)
 
     def summary(self, state: DirectState) -> GramSummary:
         system = self.system
         dtype = system.ridge.dtype
-        columns = jnp.concatenate([state.students, state.frozen], axis=1)
+        columns = jnp.concatenate([state.moving, state.frozen], axis=1)
         # The frame's differences first, in the run's precision (exact near recovery), then sums
         # in the limit's.
         columns = system.layout.to_frame(columns).astype(dtype)
         blocks = group_gram(columns, system.spectrum)
-        theta = jax.tree.map(lambda x: x.astype(dtype), state.theta)
-        return GramSummary(blocks, theta, system.eigenvalues, system.layout)
+        side = jax.tree.map(lambda x: x.astype(dtype), state.side)
+        return GramSummary(blocks, side, system.eigenvalues, system.layout)
 
     def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
         """K = floor(t d), where t d within rounding of an integer is that integer."""

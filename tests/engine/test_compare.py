@@ -39,7 +39,7 @@ def test_comparison_holds_everything(key):
         key=key,
         runs=12,
         paths={"half": hd.paths.hitting_time("risk", 0.7), "end": hd.paths.value_at("risk", 2.0)},
-        probes={"norm": lambda simulator, state, key: jnp.linalg.norm(state.students)},
+        probes={"norm": lambda simulator, state, key: jnp.linalg.norm(state.moving)},
     )
     data = result.data
     assert data["risk"].dims == ("run", "time")

@@ -64,8 +64,8 @@ def mixture(d, start, means, **options):
     )
 
 
-def one_column(loss):
-    return two_groups(loss, 1.1, HALF * np.array([[0.9, 0.3], [0.3, 0.7]]), D)
+def one_column(loss, **options):
+    return two_groups(loss, 1.1, HALF * np.array([[0.9, 0.3], [0.3, 0.7]]), D, **options)
 
 
 MODELS = {
@@ -74,6 +74,9 @@ MODELS = {
     "two columns, batch": lambda: two_groups(
         hd.streaming.LeastSquares(sigma=0.5, columns=2), 0.6, HALF * (PAIR @ PAIR.T), D,
         batch_size=2,
+    ),
+    "heavy ball": lambda: one_column(
+        hd.streaming.Logistic("sampled"), optimiser=hd.streaming.Dana(2.0, 0.7), ridge=0.3
     ),
     "mixture": lambda: mixture(D, GIVEN[:, :1] * 0.8, GIVEN),
 }  # fmt: skip
@@ -87,7 +90,7 @@ def test_increment_covariance_is_that_of_one_step(name):
     simulator = model.simulator(GramSampler("float64"))
 
     def flat(summary):
-        return ravel_pytree((summary.blocks, summary.theta))[0]
+        return ravel_pytree(summary.state)[0]
 
     @jax.jit
     def step(key):
@@ -97,7 +100,7 @@ def test_increment_covariance_is_that_of_one_step(name):
 
     keys = jax.random.split(jax.random.key(3), runs)
     start = model.start()
-    found = increment(model.field(), jnp.zeros(()), (start.blocks, start.theta))
+    found = increment(model.field(), jnp.zeros(()), start.state)
     sigma = np.asarray(found.covariance())
     z = jax.random.normal(jax.random.key(4), (runs, found.normals))
     for draws in (jax.vmap(step)(keys), jax.jit(jax.vmap(found.sample))(z)):

@@ -12,6 +12,7 @@ from scipy.special import ndtri
 
 from hdjax import random
 from hdjax.streaming import _kernel
+from hdjax.streaming.limit import Side
 
 KEY = jax.random.key(5)
 
@@ -106,6 +107,16 @@ def arrays(problem, d, dtype):
     return cast[0][:, : problem.m], cast[0][:, problem.m :], cast[1], cast[2]
 
 
+def sgd(rate, ridge, d):
+    """Plain SGD's rule: the gradient's weight and the ridge's share."""
+
+    def rule(tick):
+        weight = (rate(tick.astype(ridge.dtype) / d) / d).astype(ridge.dtype)
+        return weight[None], -(ridge * weight)[None, None]
+
+    return lambda moving, side: rule
+
+
 def keywords(problem, d, dtype, steps):
     _, fixed, means, scale = arrays(problem, d, dtype)
     return {
@@ -115,8 +126,7 @@ def keywords(problem, d, dtype, steps):
         "probabilities": jnp.asarray(problem.probabilities, dtype),
         "gradient": jax.grad(problem.loss, argnums=(0, 4)),
         "noise": problem.noise,
-        "learning_rate": lambda students, theta: problem.rate,
-        "ridge": jnp.asarray(problem.ridge, dtype),
+        "rules": sgd(problem.rate, jnp.asarray(problem.ridge, dtype), d),
         "steps": steps,
         "batch_size": problem.batch,
     }
@@ -130,7 +140,7 @@ def runner(name, d, steps, dtype):
 
 def beginning(name, d=33, dtype=jnp.float64):
     theta = jax.tree.map(lambda x: x.astype(dtype), PROBLEMS[name].theta)
-    return arrays(PROBLEMS[name], d, dtype)[0], theta
+    return arrays(PROBLEMS[name], d, dtype)[0], Side(theta)
 
 
 def blocked(name, k0, k1, *, d=33, steps=4, dtype=jnp.float64, key=KEY, start=None):
@@ -164,7 +174,8 @@ def sample(problem, tick, d, key=KEY):
 def step_by_step(name, k0, k1, d=33, key=KEY):
     """X <- X - gamma/d (mean of a g^T + tau X), theta alike; everything at the old parameters."""
     problem = PROBLEMS[name]
-    x, theta = jax.tree.map(np.asarray, beginning(name, d))
+    x, side = jax.tree.map(np.asarray, beginning(name, d))
+    theta = side.theta
     fixed = np.asarray(arrays(problem, d, jnp.float64)[1])
     gradient = jax.jit(jax.vmap(jax.grad(problem.loss, argnums=(0, 4)), (0, 0, 0, 0, None)))
     for tick in range(k0, k1):
@@ -177,7 +188,7 @@ def step_by_step(name, k0, k1, d=33, key=KEY):
             theta,
             slope,
         )
-    return x, theta
+    return x, Side(theta)
 
 
 def assert_same(actual, expected, **tolerance):
@@ -249,7 +260,9 @@ def test_int32_ticks_and_vmap_over_keys():
     x, _ = beginning("mixture", dtype=jnp.float32)
     keys = jax.vmap(lambda i: jax.random.fold_in(KEY, i))(jnp.arange(3))
     run = jax.jit(
-        jax.vmap(lambda key: _kernel.advance(x, None, jnp.int32(2), jnp.int32(31), key, **rest)[0])
+        jax.vmap(
+            lambda key: _kernel.advance(x, Side(None), jnp.int32(2), jnp.int32(31), key, **rest)[0]
+        )
     )
     batch = run(keys)
     for i in range(3):
@@ -273,12 +286,11 @@ def test_reference_value_of_a_block(ridge, norm):
     data = _kernel._Data(jnp.ones((1, d)), None, jnp.ones(1), fixed, Noise(0), 1)
     descent = _kernel._Descent(
         gradient=lambda x, teacher, *_: (jnp.tanh(x) - jnp.tanh(teacher), None),
-        learning_rate=lambda students, theta: lambda t: 0.6 + 0.05 * t * d,
-        ridge=jnp.asarray(ridge),
+        rules=sgd(lambda t: 0.6 + 0.05 * t * d, jnp.asarray(ridge), d),
         start=jnp.asarray(0),
         stop=jnp.asarray(n),
     )
-    x, _ = _kernel._block(descent, data, samples, jnp.asarray(0), x, None)
+    x, _ = _kernel._block(descent, data, samples, jnp.asarray(0), x, Side(None))
     assert float(jnp.linalg.norm(x)) == pytest.approx(norm, abs=2e-15)
 
 
@@ -316,12 +328,12 @@ def test_start_steps_and_labels_are_different_streams():
 
 def test_forward_derivative_in_the_learning_rate():
     rest = keywords(PROBLEMS["logistic"], 33, jnp.float64, 4)
-    x, _ = beginning("logistic")
+    x, side = beginning("logistic")
 
     @jax.jit
     def final(gamma):
-        rest["learning_rate"] = lambda students, theta: lambda t: gamma + 0 * t
-        return _kernel.advance(x, None, jnp.int64(0), jnp.int64(25), KEY, **rest)[0]
+        rest["rules"] = sgd(lambda t: gamma + 0 * t, jnp.asarray(0.0), 33)
+        return _kernel.advance(x, side, jnp.int64(0), jnp.int64(25), KEY, **rest)[0]
 
     value, slope = jax.jvp(final, (0.5,), (1.0,))
     h = 1e-5

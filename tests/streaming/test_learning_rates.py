@@ -60,15 +60,14 @@ def test_rules_are_the_steepest_of_all_rates(name, statistic):
     rule = Greedy() if statistic == "risk" else Polyak()
     system = reference(loss, 1.0, **options)
     field, start = system.field(), system.start()
-    own = rule.rate(field, (start.blocks, start.theta))
+    own = rule.rate(field, start.state)
 
     def slope(gamma):
         moved = reference(loss, hd.schedules.Constant(gamma), **options)
-        state = (start.blocks, start.theta)
-        velocity, _ = moved.vector_field(jnp.zeros(()), state)
+        velocity, _ = moved.vector_field(jnp.zeros(()), start.state)
 
         def value(blocks):
-            summary = hd.streaming.GramSummary(blocks, None, start.eigenvalues, start.layout)
+            summary = hd.streaming.GramSummary(blocks, start.side, start.eigenvalues, start.layout)
             return system.statistics(summary)[statistic]
 
         return jax.jvp(value, (start.blocks,), (velocity,))[1]
@@ -83,7 +82,7 @@ def test_rules_are_the_steepest_of_all_rates(name, statistic):
 def test_critical_rate_is_twice_polyaks_also_with_a_ridge():
     system = reference(hd.streaming.Logistic(), 1.0, ridge=0.3)
     start = system.start()
-    half = Polyak().rate(system.field(), (start.blocks, start.theta))
+    half = Polyak().rate(system.field(), start.state)
     np.testing.assert_allclose(hd.streaming.critical_learning_rate(system), 2 * half, rtol=1e-12)
 
 

@@ -268,7 +268,7 @@ def test_vector_field_serves_the_users_own_solver():
         0.0,
         3.0,
         0.01,
-        (model.start().blocks, None),
+        model.start().state,
     )
     np.testing.assert_allclose(solution.ys[0][0].sum(0)[0, 0], distance[-1], rtol=1e-6)
 

@@ -205,12 +205,16 @@ T1 = {
 }
 
 
-def mixture_field(loss, s, q, g, probabilities, eigenvalues, ridge, rate, theta=None):
+def mixture_field(
+    loss, s, q, g, probabilities, eigenvalues, ridge, rate, theta=None, optimiser=None
+):
     """A block field with students and means (natural frame) from Gram blocks alone."""
-    layout = hd.streaming.Layout(s.shape[0], 0, s.shape[1])
+    optimiser = hd.streaming.SGD() if optimiser is None else optimiser
+    layout = hd.streaming.Layout(s.shape[0], 0, s.shape[1], optimiser.memory)
     field = hd.streaming.BlockField(
         loss,
         hd.schedules.Constant(jnp.asarray(rate)),
+        optimiser,
         jnp.asarray(ridge),
         jnp.asarray(probabilities),
         jnp.asarray(eigenvalues),
@@ -218,15 +222,16 @@ def mixture_field(loss, s, q, g, probabilities, eigenvalues, ridge, rate, theta=
         layout,
         1,
     )
-    blocks = jnp.asarray(np.block([[q, s], [s.T, g]]))[None]
-    return field, (blocks, theta)
+    # Memories come first, and start at zero.
+    blocks = jnp.pad(jnp.asarray(np.block([[q, s], [s.T, g]])), (layout.first, 0))[None]
+    return field, (blocks, hd.streaming.Side(theta))
 
 
 def integrate(field, state, t):
     integrator = hd.streaming.Integrator(diffrax.Dopri8(), rtol=1e-9, atol=1e-11)
     alive = lambda y: jnp.isfinite(y[0]).all()  # noqa: E731
-    blocks, theta = integrator(field, state, jnp.array([0.0, t]), lambda y: y, alive)
-    return np.asarray(blocks[-1].sum(0)), jax.tree.map(lambda x: np.asarray(x[-1]), theta)
+    blocks, side = integrator(field, state, jnp.array([0.0, t]), lambda y: y, alive)
+    return np.asarray(blocks[-1].sum(0)), jax.tree.map(lambda x: np.asarray(x[-1]), side.theta)
 
 
 @pytest.mark.slow
@@ -255,6 +260,22 @@ def test_softmax_mixture_reference():
     np.testing.assert_allclose(np.diag(gram)[:3], [1.2238373, 1.0502309, 0.7343232], atol=2e-6)
 
 
+def test_heavy_ball_reference():
+    """Model S again, by heavy ball with c = 2 from no momentum."""
+    field, state = mixture_field(
+        hd.streaming.FunctionLoss(softmax, rule=Trapezoid(15, radius=6.0)),
+        *(T1[name] for name in "SQG"),
+        [0.5, 0.3, 0.2],
+        np.full((3, 1), 0.5),
+        0.1,
+        1.5,
+        optimiser=hd.streaming.HeavyBall(2.0),
+    )
+    gram, _ = integrate(field, state, 2.0)
+    found = gram[3, 6], gram[5, 8], gram[3, 3], gram[3, 4]
+    np.testing.assert_allclose(found, [0.8175157, 0.4791766, 1.1633323, -0.1263012], atol=2e-6)
+
+
 def xor(x, teacher, component, noise, theta):
     logit = jnp.dot(theta, jnp.tanh(x))
     label = jnp.where(component < 2, 1.0, 0.0).astype(x.dtype)
@@ -278,7 +299,7 @@ def test_xor_with_trained_second_layer_reference():
         2.0,
         theta=jnp.array([0.8, -1.1]),
     )
-    velocity = field.coefficients(jnp.zeros(()), state).theta
+    velocity = field.coefficients(jnp.zeros(()), state).side.theta
     np.testing.assert_allclose(velocity, [-0.2021722, 0.2478532], atol=1e-6)
     gram, theta = integrate(field, state, 2.0)
     np.testing.assert_allclose(theta, [0.5208724, -0.7389921], atol=1e-6)

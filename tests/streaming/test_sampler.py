@@ -142,7 +142,7 @@ def test_draws_do_not_depend_on_the_interval():
     parts = simulator.init(key)
     for k0, k1 in itertools.pairwise(ticks):
         parts = advance(parts, k0, k1, key)
-    np.testing.assert_array_equal(whole.students, parts.students)
+    np.testing.assert_array_equal(whole.moving, parts.moving)
 
 
 def test_dimensions_share_a_program():

@@ -1,0 +1,229 @@
+"""Optimisers with a linear memory: references, exact means, limits, fluctuations."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.linalg import expm
+
+import hdjax as hd
+from hdjax.streaming import (
+    AdaGradNorm,
+    Averaging,
+    Dana,
+    Direct,
+    GaussianStart,
+    GramSampler,
+    GramStart,
+    HeavyBall,
+    Integrator,
+    Mixture,
+    Momentum,
+    OnePassSGD,
+)
+from hdjax.streaming.limit import _doubled
+
+FINE = Integrator(rtol=1e-9, atol=1e-12)
+LAM = np.array([0.5, 2.0])
+OPTIMISERS = {
+    "heavy ball": HeavyBall(2.0),
+    "nesterov": HeavyBall(hd.schedules.PowerDecay(3.0, 1.0)),
+    "dana": Dana(hd.schedules.PowerDecay(4.0, 1.0), 0.6),
+    "averaging": Averaging(hd.schedules.PowerDecay(10.0, 1.0, 0.1)),
+    "momentum": Momentum(0.8),
+}
+
+
+def least_squares(d, optimiser, *, sigma=0.5, gamma=0.6, **options):
+    """Distances .7 and .3 in two groups, X* = 0: everything is in |X|^2."""
+    blocks = np.zeros((2, 2, 2))
+    blocks[:, 0, 0] = [0.7, 0.3]
+    spectrum = hd.spectra.explicit(LAM, [6 * d // 10, 4 * d // 10], normalise=False)
+    loss = hd.streaming.LeastSquares(sigma=sigma)
+    options = {"optimiser": optimiser, "integrator": FINE, **options}
+    return OnePassSGD(loss, spectrum, gamma, GramStart(blocks, students=1), **options)
+
+
+def exact_risks(d, ts, optimiser, *, sigma=0.5, gamma=0.6, ridge=0.0, batch=1):
+    """E risk of least squares at finite d: the recursion of each eigenvalue's second moments."""
+    counts = np.array([0.6, 0.4]) * d
+    blocks = len(optimiser.memory) + 1
+    first = np.array([memory.iterate for memory in optimiser.memory] + [True], float)
+    second = np.array([0.7, 0.3])[:, None, None] * np.outer(first, first)
+    step = jax.jit(lambda t: optimiser.step(jnp.asarray(gamma), t, jnp.asarray(float(d))))
+    last = round(ts[-1] * d)
+    weights, mixing = (np.asarray(x) for x in jax.vmap(step)(jnp.arange(last) / d))
+    risks = []
+    for k in range(last + 1):
+        risk = (LAM @ second[:, -1, -1] + sigma**2) / 2
+        if k in np.round(np.array(ts) * d):
+            risks.append(risk)
+        if k == last:
+            return np.array(risks)
+        w, e = weights[k], np.eye(blocks)[-1]
+        m = np.eye(blocks) + mixing[k] - ridge * np.outer(e, w)
+        mean = m[None] - LAM[:, None, None] * np.outer(e, w)[None]
+        new = mean.swapaxes(1, 2) @ second @ mean
+        # The noise of a sample's gradient: E[a a^T x^2] has the fourth moments of a Gaussian.
+        square = LAM**2 * second[:, -1, -1] + LAM * counts * 2 * risk
+        second = new + (square / batch)[:, None, None] * np.outer(w, w)
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_limit_is_that_of_the_exact_means(name):
+    ts, options = [0.0, 1.0, 4.0], {"ridge": 0.2}
+    system = least_squares(100, OPTIMISERS[name], batch_size=2, **options)
+    limit = system.limit(jnp.array(ts), save=lambda s: system.statistics(s)["risk"])
+    gaps = [
+        exact_risks(d, ts, OPTIMISERS[name], batch=2, **options)[1:] - limit[1:]
+        for d in (400, 1600)
+    ]
+    assert np.abs(gaps[1]).max() < 2e-3
+    np.testing.assert_allclose(gaps[0] / gaps[1], 4, rtol=0.15)
+
+
+@pytest.mark.parametrize("method", [Direct("float64"), GramSampler("float64")])
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_simulations_have_the_exact_mean(name, method):
+    """At d = 20, where the limit is off by much more than 4 standard errors."""
+    ts, runs, options = [0.0, 1.0, 3.0], 4000, {"ridge": 0.2}
+    system = least_squares(20, OPTIMISERS[name], batch_size=2, **options)
+    plan = {"key": jax.random.key(1), "runs": runs, "statistics": ["risk"], "method": method}
+    result = hd.simulate(system, ts, **plan)
+    exact = exact_risks(20, ts, OPTIMISERS[name], batch=2, **options)
+    error = result.std("risk").values / np.sqrt(runs)
+    assert np.all(np.abs(result.mean("risk").values - exact)[1:] < 4 * error[1:])
+
+
+def test_fixed_momentum_is_a_learning_rate():
+    ts = jnp.array([0.0, 0.7, 2.0])
+    systems = least_squares(100, Momentum(0.75), gamma=0.2), least_squares(100, None, gamma=0.8)
+    first, second = (s.limit(ts, save=lambda x, s=s: s.statistics(x)["risk"]) for s in systems)
+    np.testing.assert_allclose(first, second, rtol=1e-8)
+
+
+def head(x, teacher, component, noise, theta):
+    logit = jnp.dot(theta, jnp.tanh(x))
+    label = jnp.where(component == 0, 1.0, 0.0).astype(x.dtype)
+    return jnp.logaddexp(0.0, logit) - label * logit
+
+
+@pytest.mark.parametrize("optimiser", [HeavyBall(1.0), Averaging(2.0)])
+def test_side_parameters_have_memories_too(optimiser):
+    d = 600
+    means = np.stack([np.cos(np.arange(d)), np.sin(np.arange(d) + 1.0)], axis=1) / np.sqrt(d / 2)
+    system = OnePassSGD(
+        head,
+        hd.spectra.explicit([0.5], [d], normalise=False),
+        1.5,
+        GaussianStart(scale=0.7, columns=2),
+        mixture=Mixture([0.4, 0.6], means),
+        theta=jnp.array([0.6, -0.4]),
+        optimiser=optimiser,
+        ridge=0.1,
+    )
+    theta = {"theta": lambda system, summary: jnp.concatenate(summary.side.parameters)}
+    result = hd.compare(system, [0.0, 1.0, 3.0], key=jax.random.key(2), runs=64, statistics=theta)
+    limit = result.limit("theta").values
+    error = result.std("theta").values / 8
+    assert np.abs(limit[-1] - limit[0]).min() > 0.01
+    assert np.all(np.abs(result.mean("theta").values - limit) < 4 * error + 4 / d)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["dana", "averaging", "adagrad"])
+def test_error_bars_and_bias(name):
+    """Spread within 6 %, and mean within 4 standard errors of limit and bias, at d = 40."""
+    runs, ts = 8000, [0.0, 0.5, 1.5]
+    if name == "adagrad":
+        system = least_squares(40, None, gamma=AdaGradNorm(0.7, 1.0), ridge=0.1)
+    else:
+        system = least_squares(40, OPTIMISERS[name], ridge=0.1)
+    statistic = "average_risk" if name == "averaging" else "risk"
+    plan = {"statistics": [statistic], "method": GramSampler("float64"), "keep": "summary"}
+    result = hd.compare(system, ts, key=jax.random.key(4), runs=runs, fluctuations=True, **plan)
+    std = result.std(statistic).values[1:]
+    np.testing.assert_allclose(std, result.data[f"{statistic}_predicted_std"][1:], rtol=0.06)
+    gap = (result.mean(statistic).values - result.limit(statistic).values)[1:]
+    shift = hd.streaming.bias(
+        system, jnp.array(ts), lambda s: {"it": system.statistics(s)[statistic]}
+    )
+    # What is left is of order 1/d^2.
+    assert np.all(np.abs(gap - shift["it"][1:]) < 4 * std / np.sqrt(runs) + 3 / 40**2)
+    if name != "averaging":
+        assert np.any(np.abs(gap) > 8 * std / np.sqrt(runs))
+
+
+@pytest.mark.parametrize("method", [Direct(), GramSampler()])
+def test_adagrad_norm_follows_its_limit(method):
+    system = OnePassSGD(
+        hd.streaming.Logistic(),
+        hd.spectra.explicit([0.5, 2.0], [240, 160], normalise=False),
+        AdaGradNorm(2.0, 0.5),
+        GaussianStart(scale=2.0),
+        GaussianStart(),
+        batch_size=2,
+    )
+    own = {
+        "risk": lambda system, summary: system.statistics(summary)["risk"],
+        "accumulated": lambda system, summary: summary.side.accumulated,
+    }
+    plan = {"statistics": own, "method": method, "start": "law"}
+    result = hd.compare(system, [0.0, 0.5, 2.0], key=jax.random.key(3), runs=96, **plan)
+    for name in own:
+        gap = result.mean(name).values - result.limit(name).values
+        error = result.std(name).values / np.sqrt(96)
+        assert np.all(np.abs(gap) <= 4 * error + 2 * result.limit(name).values / 400)
+    assert result.limit("accumulated").values[-1] > 0.05
+
+
+def test_flows_of_drifts_that_are_not_symmetric():
+    rng = np.random.default_rng(0)
+    own = 30 * rng.standard_normal((3, 3)) + 60 * np.eye(3)
+    factor, h = rng.standard_normal((3, 3)), 0.7
+    noise = factor @ factor.T
+    decay, integral, sheared = _doubled(*(jnp.asarray(x)[None] for x in (own, noise)), jnp.array(h))
+    np.testing.assert_allclose(decay[0], expm(-h * own), atol=1e-10)
+    np.testing.assert_allclose(integral[0] @ own, np.eye(3) - expm(-h * own), atol=1e-9)
+    # Lyapunov's equation of the stationary noise, up to what has decayed.
+    left = own.T @ np.asarray(sheared[0]) + np.asarray(sheared[0]) @ own
+    right = noise - expm(-h * own).T @ noise @ expm(-h * own)
+    np.testing.assert_allclose(left, right, atol=1e-8)
+
+
+def test_exponential_midpoint_with_memories():
+    ts = jnp.array([0.0, 1.0, 3.0])
+    exponential = Integrator(hd.streaming.ExponentialMidpoint(), steps=400)
+    systems = [
+        least_squares(100, OPTIMISERS["dana"], integrator=integrator)
+        for integrator in (FINE, exponential)
+    ]
+    fine, coarse = (s.limit(ts, save=lambda x, s=s: s.statistics(x)["risk"]) for s in systems)
+    np.testing.assert_allclose(coarse, fine, rtol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [hd.streaming.Homogenised(dt=0.02), hd.streaming.CorrectedDiffusion(dt=0.02)],
+    ids=["homogenised", "corrected"],
+)
+def test_diffusions_with_memories(method):
+    system = least_squares(1000, OPTIMISERS["dana"])
+    plan = {"statistics": ["risk"], "method": method, "fluctuations": True}
+    result = hd.compare(system, [0.0, 0.5, 1.5], key=jax.random.key(5), runs=400, **plan)
+    std, predicted = result.std("risk").values[1:], result.data["risk_predicted_std"].values[1:]
+    gap = np.abs(result.mean("risk").values - result.limit("risk").values)[1:]
+    assert np.all(gap < 4 * std / 20 + 3 / 1000)
+    if isinstance(method, hd.streaming.CorrectedDiffusion):
+        np.testing.assert_allclose(std, predicted, rtol=0.15)
+
+
+def test_wrong_optimisers():
+    with pytest.raises(ValueError, match=r"beta: 1\.0"):
+        Momentum(1.0)
+    with pytest.raises(TypeError, match="optimiser: 'adam'"):
+        least_squares(20, "adam")
+    with pytest.raises(ValueError, match="remembers momentum"):
+        least_squares(20, HeavyBall(1.0), gamma=hd.streaming.Greedy())
+    with pytest.raises(TypeError, match="remembers single steps"):
+        hd.streaming.bias(least_squares(20, Momentum(0.5)), jnp.array([0.0, 1.0]), lambda s: {})
