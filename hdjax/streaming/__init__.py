@@ -5,6 +5,7 @@ it runs at finite d, `limit.py` and `field.py` where it goes as d grows.
 """
 
 from hdjax.streaming.columns import GaussianStart, GramStart
+from hdjax.streaming.data import Data, Rademacher, Rows, Sampler, StudentT, UniformEntries
 from hdjax.streaming.diffusions import CorrectedDiffusion, Homogenised
 from hdjax.streaming.field import BlockField, GramSummary
 from hdjax.streaming.fluctuations import bias
@@ -43,11 +44,20 @@ from hdjax.streaming.losses import (
 )
 from hdjax.streaming.model import Mixture, OnePassSGD
 from hdjax.streaming.moments import moments, quadrature_moments
-from hdjax.streaming.optimisers import SGD, Averaging, Dana, HeavyBall, LinearMemory, Momentum
+from hdjax.streaming.optimisers import (
+    SGD,
+    Averaging,
+    Dana,
+    HeavyBall,
+    LinearMemory,
+    Momentum,
+    Optimiser,
+)
 from hdjax.streaming.projections import Layout, Memory, Moments, Projections
 from hdjax.streaming.resolvent import contour, contour_weights, resolvent
 from hdjax.streaming.sampler import GramSampler
 from hdjax.streaming.simulate import Direct
+from hdjax.streaming.transformed import Adam, Clipped, Optax, RMSProp, SignSGD, Transformed
 
 least_squares = LeastSquares()
 logistic = Logistic()
@@ -58,13 +68,16 @@ __all__ = [
     "SGD",
     "AbsoluteError",
     "AdaGradNorm",
+    "Adam",
     "Averaging",
     "BlockField",
+    "Clipped",
     "ClosedFormLoss",
     "Committee",
     "ComponentLogistic",
     "CorrectedDiffusion",
     "Dana",
+    "Data",
     "Direct",
     "ErfCommittee",
     "ExponentialMidpoint",
@@ -94,13 +107,23 @@ __all__ = [
     "NoNoise",
     "Noise",
     "OnePassSGD",
+    "Optax",
+    "Optimiser",
     "PhaseRetrieval",
     "Polyak",
     "Projections",
+    "RMSProp",
+    "Rademacher",
     "ReLUUnit",
+    "Rows",
+    "Sampler",
     "Side",
+    "SignSGD",
     "Softmax",
     "StateRate",
+    "StudentT",
+    "Transformed",
+    "UniformEntries",
     "UniformNoise",
     "bias",
     "contour",

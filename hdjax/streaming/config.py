@@ -33,6 +33,7 @@ from hdjax.schema import (
     Strict,
 )
 from hdjax.schema.spectra import Identity
+from hdjax.streaming.config_optimisers import SGD, OptimiserConfig
 from hdjax.streaming.losses.config import Loss
 
 
@@ -194,8 +195,19 @@ class Greedy(Call):
     largest: Positive = 100.0
 
 
+class AdaGradNorm(Call):
+    """scale / sqrt(offset^2 + sum of |gradient|^2/d^2 along the way)."""
+
+    make = streaming.AdaGradNorm
+    kind: Literal["adagrad_norm"] = "adagrad_norm"
+    scale: Positive = 1.0
+    offset: Positive = 1.0
+
+
 RateConfig = Annotated[
-    AnySchedule | Polyak | Greedy, Field(discriminator="kind"), Kind(number="constant")
+    AnySchedule | Polyak | Greedy | AdaGradNorm,
+    Field(discriminator="kind"),
+    Kind(number="constant"),
 ]
 
 
@@ -212,6 +224,7 @@ class SystemConfig(Strict):
     ridge: NonNegative = 0.0
     batch_size: PositiveInteger = 1
     theta: ArrayField | None = None
+    optimiser: OptimiserConfig = SGD()
     compression: PositiveInteger | None = None
     integrator: Integrator = Integrator()
 
@@ -239,18 +252,65 @@ class SystemConfig(Strict):
             ridge=self.ridge,
             batch_size=self.batch_size,
             theta=self.theta,
+            optimiser=self.optimiser.build(),
             compression=self.compression,
             integrator=self.integrator.build(),
         )
 
 
-class Direct(Call):
-    """Plain SGD on explicit columns."""
+class Rademacher(Call):
+    """Signs for entries of K^(-1/2) a."""
 
-    make = streaming.Direct
+    make = streaming.Rademacher
+    kind: Literal["rademacher"] = "rademacher"
+
+
+class UniformEntries(Call):
+    """Uniform entries of K^(-1/2) a."""
+
+    make = streaming.UniformEntries
+    kind: Literal["uniform"] = "uniform"
+
+
+class StudentT(Call):
+    """Entries of K^(-1/2) a of Student's law, of variance 1."""
+
+    make = streaming.StudentT
+    kind: Literal["student_t"] = "student_t"
+    dof: Annotated[float, Field(gt=2)]
+
+
+def _rows(values: np.ndarray) -> streaming.Rows:
+    return streaming.Rows(values)
+
+
+class Rows(Call):
+    """The rows of an array, each used once."""
+
+    make = _rows
+    kind: Literal["array"] = "array"
+    values: ArrayField
+
+
+DataConfig = Annotated[
+    Rademacher | UniformEntries | StudentT | Rows,
+    Field(discriminator="kind"),
+    Kind(array="array"),
+]
+
+
+def _direct(data: Any, **options: Any) -> streaming.Direct:
+    return streaming.Direct(data=None if data is None else data.build(), **options)
+
+
+class Direct(Call):
+    """Plain SGD on explicit columns, on Gaussian samples unless `data` says otherwise."""
+
+    make = _direct
     kind: Literal["direct"] = "direct"
     dtype: Literal["float32", "float64"] = "float32"
     block: PositiveInteger | None = None
+    data: DataConfig | None = None
 
 
 class GramSampler(Call):

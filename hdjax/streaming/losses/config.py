@@ -10,13 +10,14 @@ from hdjax.streaming import losses
 
 
 class LeastSquares(Call):
-    """scale/2 |x - x* - noise|^2 with label noise of standard deviation sigma."""
+    """scale/2 |x - x* - noise|^2; lists of sigma and probabilities are a mixture (one column)."""
 
     make = losses.LeastSquares
     kind: Literal["least_squares"] = "least_squares"
-    sigma: NonNegative = 0.0
+    sigma: NonNegative | list[NonNegative] = 0.0
     scale: Positive = 1.0
     columns: PositiveInteger = 1
+    probabilities: list[Positive] | None = None
 
 
 class Logistic(Call):

@@ -17,7 +17,6 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
-import numpy as np
 from jax.scipy.special import erf, erfc
 from jaxtyping import Array, Float, PyTree
 
@@ -57,7 +56,7 @@ class Huber(ClosedFormLoss):
     def __init__(self, delta: Any = 1.0, sigma: Any = (0.0,), probabilities: Any = (1.0,)):
         check_positive("delta", delta, strict=True)
         self.delta = leaf(delta)
-        self.noise = GaussianMixtureNoise(np.atleast_1d(sigma), probabilities)
+        self.noise = GaussianMixtureNoise(sigma, probabilities)
         self.rule = None
 
     @property
@@ -105,7 +104,7 @@ class AbsoluteError(ClosedFormLoss):
     rule: Rule | None = eqx.field(static=True, default=None)
 
     def __init__(self, sigma: Any = (0.0,), probabilities: Any = (1.0,)):
-        self.noise = GaussianMixtureNoise(np.atleast_1d(sigma), probabilities)
+        self.noise = GaussianMixtureNoise(sigma, probabilities)
         self.rule = None
 
     @property
