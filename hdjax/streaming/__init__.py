@@ -7,6 +7,7 @@ it runs at finite d, `limit.py` and `field.py` where it goes as d grows.
 from hdjax.streaming.columns import GaussianStart, GramStart
 from hdjax.streaming.data import Data, Rademacher, Rows, Sampler, StudentT, UniformEntries
 from hdjax.streaming.diffusions import CorrectedDiffusion, Homogenised
+from hdjax.streaming.features import compute_optimal, power_law_features
 from hdjax.streaming.field import BlockField, GramSummary
 from hdjax.streaming.fluctuations import bias
 from hdjax.streaming.learning_rates import (
@@ -33,6 +34,7 @@ from hdjax.streaming.losses import (
     Huber,
     LeastSquares,
     LipschitzPhaseRetrieval,
+    LogCosh,
     Logistic,
     Loss,
     Noise,
@@ -57,6 +59,7 @@ from hdjax.streaming.projections import Layout, Memory, Moments, Projections
 from hdjax.streaming.resolvent import contour, contour_weights, resolvent
 from hdjax.streaming.sampler import GramSampler
 from hdjax.streaming.simulate import Direct
+from hdjax.streaming.steady import SteadyState, stability, steady, steady_state
 from hdjax.streaming.transformed import Adam, Clipped, Optax, RMSProp, SignSGD, Transformed
 
 least_squares = LeastSquares()
@@ -98,6 +101,7 @@ __all__ = [
     "LeastSquares",
     "LinearMemory",
     "LipschitzPhaseRetrieval",
+    "LogCosh",
     "Logistic",
     "Loss",
     "Memory",
@@ -121,11 +125,13 @@ __all__ = [
     "SignSGD",
     "Softmax",
     "StateRate",
+    "SteadyState",
     "StudentT",
     "Transformed",
     "UniformEntries",
     "UniformNoise",
     "bias",
+    "compute_optimal",
     "contour",
     "contour_weights",
     "critical_learning_rate",
@@ -135,8 +141,12 @@ __all__ = [
     "moments",
     "optimal_schedule",
     "phase_retrieval",
+    "power_law_features",
     "quadrature_moments",
     "resolvent",
+    "stability",
     "stability_threshold",
+    "steady",
+    "steady_state",
     "strongly_convex_rate",
 ]

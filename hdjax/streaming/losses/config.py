@@ -80,6 +80,15 @@ class AbsoluteError(Call):
     probabilities: list[Positive] = Field(default=[1.0])
 
 
+class LogCosh(Call):
+    """Strongly convex and smooth: f'' between `convexity` and `smoothness`."""
+
+    make = losses.LogCosh
+    kind: Literal["log_cosh"] = "log_cosh"
+    convexity: NonNegative = 0.0
+    smoothness: Positive = 1.0
+
+
 class Hinge(Call):
     """max(0, 1 - sign(x*) x)."""
 
@@ -123,6 +132,7 @@ Loss = Annotated[
     | Softmax
     | Huber
     | AbsoluteError
+    | LogCosh
     | Hinge
     | ReLUUnit
     | Committee,
