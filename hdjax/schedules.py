@@ -204,9 +204,10 @@ class FunctionOfTime(Schedule):
         self.fn = _as_tree(fn, "fn", "a function of time")
 
     def __call__(self, t: ArrayLike) -> Float[Array, ""]:
-        """The value of `fn` at `t`."""
-        dtype = jnp.result_type(float)
-        return jnp.asarray(self.fn(jnp.asarray(t, dtype)), dtype)
+        """The value of `fn` at `t`, in the precision of `t`."""
+        t = jnp.asarray(t)
+        dtype = t.dtype if jnp.issubdtype(t.dtype, jnp.floating) else jnp.result_type(float)
+        return jnp.asarray(self.fn(t.astype(dtype)), dtype)
 
 
 class FunctionOfStep(Schedule):

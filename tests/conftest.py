@@ -10,6 +10,13 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 mpl.use("Agg")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def forget_programs():
+    """A process holds so many compiled programs and no more: each takes several memory maps."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(autouse=True)
 def compile_quickly(request):
     """Most tests compile for longer than they run; those that simulate much are optimised."""

@@ -50,7 +50,7 @@ SHIPPED = [(name(path), path.read_text()) for path in sorted((ROOT / "configs").
 @pytest.mark.parametrize("text", [pytest.param(t, id=label) for label, t in SHOWN + SHIPPED])
 def test_configs_are_valid_and_expect_something(text):
     experiment = config.Experiment.of(tomllib.loads(text))
-    axes = {axis: experiment.grid[key] for axis, key in experiment.axes.items()}
+    axes = {axis: list(experiment.grid[key]) for axis, key in experiment.axes.items()}
     if experiment.choose() == "scaling":
         axes = {"dimension": experiment.config.scaling.dims}
     rules = experiment.config.expect.rules
