@@ -6,10 +6,12 @@ from hdjax.streaming.losses.base import (
     GaussianMixtureNoise,
     GaussianNoise,
     Loss,
+    MomentsLoss,
     Noise,
     NoNoise,
     UniformNoise,
 )
+from hdjax.streaming.losses.classification import MixtureLogistic, MixtureSoftmax, Perceptron
 from hdjax.streaming.losses.committee import Committee, ErfCommittee
 from hdjax.streaming.losses.hinge import Hinge
 from hdjax.streaming.losses.least_squares import LeastSquares
@@ -34,8 +36,12 @@ __all__ = [
     "LipschitzPhaseRetrieval",
     "Logistic",
     "Loss",
+    "MixtureLogistic",
+    "MixtureSoftmax",
+    "MomentsLoss",
     "NoNoise",
     "Noise",
+    "Perceptron",
     "PhaseRetrieval",
     "ReLUUnit",
     "Softmax",
