@@ -61,6 +61,7 @@ from hdjax.streaming.optimisers import SGD, Averaging, Dana, HeavyBall, LinearMe
 from hdjax.streaming.projections import Layout, Memory, Moments, Projections
 from hdjax.streaming.resolvent import contour, contour_weights, resolvent
 from hdjax.streaming.sampler import GramSampler
+from hdjax.streaming.samples import Samples, draw_samples
 from hdjax.streaming.simulate import Direct
 
 least_squares = LeastSquares()
@@ -115,6 +116,7 @@ __all__ = [
     "Polyak",
     "Projections",
     "ReLUUnit",
+    "Samples",
     "Side",
     "Softmax",
     "StateRate",
@@ -123,6 +125,7 @@ __all__ = [
     "contour",
     "contour_weights",
     "critical_learning_rate",
+    "draw_samples",
     "gradient_flow",
     "least_squares",
     "lipschitz_phase_retrieval",
