@@ -227,7 +227,7 @@ def sample_weights(
     x = jnp.dot(samples.rows, moving, precision="highest")
     teacher = jnp.dot(samples.rows, frozen[:, :s], precision="highest")
     loss, theta = jax.tree.map(
-        lambda leaf: jnp.asarray(leaf, dtype) if eqx.is_inexact_array_like(leaf) else leaf,
+        lambda leaf: jnp.asarray(leaf, dtype) if eqx.is_inexact_array(leaf) else leaf,
         (system.loss, theta),
     )
     return jax.vmap(small_matrix, in_axes=(None, None, 0, 0, 0, 0, None))(

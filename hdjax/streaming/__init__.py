@@ -45,6 +45,7 @@ from hdjax.streaming.losses import (
     UniformNoise,
 )
 from hdjax.streaming.mixtures import (
+    columns_with_gram,
     gradient_flow,
     mixture_softmax,
     noise_spectrum,
@@ -122,6 +123,7 @@ __all__ = [
     "StateRate",
     "UniformNoise",
     "bias",
+    "columns_with_gram",
     "contour",
     "contour_weights",
     "critical_learning_rate",

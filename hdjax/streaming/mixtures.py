@@ -21,6 +21,7 @@ from hdjax import spectra
 from hdjax.spectra import Spectrum
 from hdjax.streaming.columns import GaussianStart
 from hdjax.streaming.field import GramSummary
+from hdjax.streaming.limit import Integrator
 from hdjax.streaming.losses import MixtureLogistic, MixtureSoftmax, Perceptron
 from hdjax.streaming.model import Mixture, OnePassSGD
 
@@ -176,8 +177,10 @@ def xor(
         rule=options.pop("rule", None),
     )
     first = theta[0] if isinstance(theta, tuple) else theta
-    columns = jnp.shape(first)[-1]
-    count = len(labels)
+    columns, count = jnp.shape(first)[-1], len(labels)
+    if not loss.smooth and columns > 2:
+        # Its expectations are right to 1e-4, and piecewise smooth: finer steps would be wasted.
+        options = {"integrator": Integrator(rtol=1e-3, atol=1e-5), **options}
     return OnePassSGD(
         loss,
         noise_spectrum(d, snr),
@@ -245,6 +248,27 @@ def xor_start(
     chosen = means[:, jnp.asarray(targets)]
     columns = columns + overlap * chosen / (chosen**2).sum(axis=0, keepdims=True)
     return columns, jnp.asarray([2 * labels[target] - 1 for target in targets], dtype)
+
+
+def columns_with_gram(d: int, gram: Any) -> Float[Array, "d k"]:
+    """Columns of a given Gram matrix, spread over the coordinates: [X | means] fixed at every d.
+
+    Raises:
+        ValueError: a matrix that is not symmetric positive semidefinite, or d columns or more.
+
+    Example:
+        >>> columns = columns_with_gram(50, [[1.0, 0.5], [0.5, 2.0]])
+        >>> (columns.T @ columns).round(5).tolist()
+        [[1.0, 0.5], [0.5, 2.0]]
+    """
+    gram = np.asarray(gram, np.float64)
+    if gram.ndim != 2 or gram.shape[0] != gram.shape[1] or not np.allclose(gram, gram.T):
+        raise ValueError(f"gram: shape {gram.shape}; allowed: a symmetric matrix")
+    values, vectors = np.linalg.eigh(gram)
+    if values[0] < -1e-8 * values[-1]:
+        raise ValueError(f"gram: lowest eigenvalue {values[0]:.3g}; allowed: positive semidefinite")
+    root = np.sqrt(np.maximum(values, 0))[:, None] * vectors.T
+    return jnp.dot(orthonormal_means(d, len(gram)), root, precision="highest")
 
 
 @eqx.filter_jit
