@@ -22,6 +22,7 @@ from hdjax.curvature.classifiers import (
     success_probability,
     taken_means,
 )
+from hdjax.curvature.emergence import OutlierCount, emergence_map
 from hdjax.curvature.law import Quadrature, quadrature
 from hdjax.curvature.matrices import (
     CurvatureMatrix,
@@ -41,6 +42,7 @@ __all__ = [
     "BlockSpectrum",
     "BlockTheory",
     "CurvatureMatrix",
+    "OutlierCount",
     "Quadrature",
     "SampleMatrix",
     "SpectralMeasure",
@@ -48,6 +50,7 @@ __all__ = [
     "TopSpace",
     "block_theory",
     "dual_gram",
+    "emergence_map",
     "empirical",
     "fixed_point_output",
     "learned_means",
