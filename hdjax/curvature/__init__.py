@@ -34,6 +34,12 @@ from hdjax.curvature.matrices import (
 from hdjax.curvature.solvers import SpectralMeasure, TopSpace, spectral_measure, top_space
 from hdjax.curvature.system import Alignment, AlignmentSummary
 from hdjax.curvature.theory import BlockSpectrum, BlockTheory, block_theory
+from hdjax.curvature.train import (
+    TrainingSamples,
+    training_edges,
+    training_loss,
+    training_samples,
+)
 
 __all__ = [
     "Alignment",
@@ -48,6 +54,7 @@ __all__ = [
     "SpectralMeasure",
     "StreamedMatrix",
     "TopSpace",
+    "TrainingSamples",
     "block_theory",
     "dual_gram",
     "emergence_map",
@@ -69,4 +76,7 @@ __all__ = [
     "success_probability",
     "taken_means",
     "top_space",
+    "training_edges",
+    "training_loss",
+    "training_samples",
 ]

@@ -103,12 +103,18 @@ class BlockTheory(eqx.Module):
         active = self.nodes.expect((jnp.abs(self.weights) > 0).astype(self.weights.dtype))
         return self.alpha * active > 1
 
+    def edges(self) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """Left and right end of the bulk; NaN where D vanishes, 0 left where it is singular."""
+        end, start = self.right_end(), self.left_end()
+        regular = jnp.isfinite(start)
+        left = jnp.where(regular, self.z(jnp.where(regular, start, 1)), 0)
+        empty = jnp.isnan(end) & ~(self.weights < 0).any()
+        return jnp.where(empty, jnp.nan, left), self.z(end)
+
     def spectrum(self) -> "BlockSpectrum":
         """Edges, outliers to the right and their vectors' shares."""
-        end, start = self.right_end(), self.left_end()
-        edge = self.z(end)
-        left = jnp.where(jnp.isfinite(start), self.z(jnp.where(jnp.isfinite(start), start, 1)), 0)
-        left = jnp.where(jnp.isnan(end) & ~(self.weights < 0).any(), jnp.nan, left)
+        end = self.right_end()
+        left, edge = self.edges()
         q = self.nodes.frame.shape[0]
         branches = self._branches(end)
         exists = branches > edge
