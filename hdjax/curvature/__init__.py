@@ -1,8 +1,8 @@
 """Hessian and gradient-covariance spectra along training, and what theory says of them.
 
-Start with `Alignment`.  `matrices.py` has the empirical matrices as products, `solvers.py` their top
-spaces and densities, `theory.py` bulk, edges, outliers and eigenvectors at finite n/d from the limit
-alone, `alignment.py` the measures, `classifiers.py` what XOR's two layers learn.
+Start with `Alignment`.  `matrices.py` has the empirical matrices as products, `solvers.py` their
+top spaces and densities, `theory.py` bulk, edges, outliers and eigenvectors at finite n/d from the
+limit alone, `alignment.py` the measures, `classifiers.py` what XOR's two layers learn.
 """
 
 from hdjax.curvature.alignment import (

@@ -12,15 +12,15 @@ its `rank` largest eigenvalues:
                from being the point that it is for n >> d
     no_separation, unconcentrated     1 where gap < 0.1, where spread > 1/2
 
-Of the block of side parameters: its eigenvalues, how many of them are not small against the largest
-(`rank`, above a third), and the share of theta in its top space.  "Spectral alignment of SGD" (arXiv
-2310.03010) warns of both failures, and of parameters outside the means' span (`outside_means`).
+Of the block of side parameters: its eigenvalues, how many of them are not small against the
+largest (`rank`, above a third), and the share of theta in its top space.  "Spectral alignment of
+SGD" (arXiv 2310.03010) warns of both failures, and of parameters outside the means' span
+(`outside_means`).
 """
 
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key, PyTree

@@ -3,7 +3,7 @@
 At snr = infinity with ReLU and 0 < beta < 1/8 every unit ends on +mu or -mu (v_i > 0) or on +nu or
 -nu (v_i < 0), W_i = |v_i| times that mean, and the units of every mean that has any satisfy
 
-    sum v_i^2 = L = log((1 - 4 beta)/(4 beta)),      output +L or -L there, 0 at a mean without units.
+    sum v_i^2 = L = log((1 - 4 beta)/(4 beta)),    output +L or -L there, 0 at a mean without units.
 
 The second layer's Hessian then has one eigenvalue beta (1 - 4 beta) L for each mean with units: its
 rank counts what was learned.  Units choose their means by the signs of their start, four choices
@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from hdjax.streaming import GramSummary, OnePassSGD
+from hdjax.streaming import GramSummary, MixtureLogistic, OnePassSGD
 
 
 def fixed_point_output(ridge: float) -> float:
@@ -82,11 +82,16 @@ def learned_means(
         system: with a `MixtureLogistic` loss.
         summary: a state.
         threshold: tau >= 0; half of `fixed_point_output` tells a learned mean from the others.
+
+    Raises:
+        TypeError: another loss.
     """
-    m = system.layout.students
-    overlaps = summary.overlaps[:m, m:]
-    output = jax.vmap(lambda x: system.loss.head(x, summary.theta), in_axes=1)(overlaps)
-    return (2 * jnp.asarray(system.loss.labels, output.dtype) - 1) * output > threshold
+    m, loss = system.layout.students, system.loss
+    if not isinstance(loss, MixtureLogistic):
+        raise TypeError(f"system: {type(loss).__name__} loss; allowed: MixtureLogistic")
+    head, overlaps = loss.head, summary.overlaps[:m, m:]
+    output = jax.vmap(lambda x: head(x, summary.theta), in_axes=1)(overlaps)
+    return (2 * jnp.asarray(loss.labels, output.dtype) - 1) * output > threshold
 
 
 def taken_means(

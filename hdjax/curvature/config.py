@@ -1,12 +1,12 @@
 """How spectral alignment is written in a config with `family = "curvature"`.
 
-    [system]
-    dimension = 400
-    model = { kind = "softmax", classes = 3, snr = 4.0 }    # "xor", "three_layers"
-    learning_rate = 1.0
-    ridge = 0.01
-    alpha = 4.0                                             # samples of a matrix: n = alpha d
-    blocks = [{ index = 0, kind = "hessian", rank = 3 }]    # index = "theta": side parameters
+[system]
+dimension = 400
+model = { kind = "softmax", classes = 3, snr = 4.0 }    # "xor", "three_layers"
+learning_rate = 1.0
+ridge = 0.01
+alpha = 4.0                                             # samples of a matrix: n = alpha d
+blocks = [{ index = 0, kind = "hessian", rank = 3 }]    # index = "theta": side parameters
 """
 
 from typing import Annotated, Any, Literal
@@ -22,6 +22,7 @@ from hdjax.schema import (
     AnySchedule,
     ArrayField,
     Call,
+    Critical,
     Integer,
     Kind,
     NonNegative,
@@ -204,8 +205,8 @@ class BlockConfig(Call):
 class SystemConfig(Strict):
     """The arguments of `hdjax.curvature.Alignment`, and of the training that it looks at.
 
-    `threshold` is "half" of the fixed point's output, or a number; `steps` integrates the limit in so
-    many equal steps.
+    `threshold` is "half" of the fixed point's output, or a number; `steps` integrates the limit in
+    so many equal steps.
     """
 
     dimension: PositiveInteger
@@ -213,9 +214,7 @@ class SystemConfig(Strict):
     learning_rate: Annotated[AnySchedule, Field(discriminator="kind"), Kind(number="constant")]
     ridge: NonNegative = 0.0
     start: Start = GaussianColumns()
-    optimiser: (
-        Annotated[HeavyBall | Momentum, Field(discriminator="kind"), Kind()] | None
-    ) = None
+    optimiser: Annotated[HeavyBall | Momentum, Field(discriminator="kind"), Kind()] | None = None
     blocks: list[BlockConfig] = Field(default=[])
     alpha: Positive = 4.0
     train: bool = False
@@ -229,8 +228,11 @@ class SystemConfig(Strict):
         Raises:
             ValueError, TypeError: naming the argument, its value and what is allowed.
         """
+        rate = self.learning_rate
+        if isinstance(rate, Critical):
+            raise ValueError("learning_rate: 'critical'; allowed without a teacher: other kinds")
         options: dict[str, Any] = {
-            "learning_rate": self.learning_rate.build(),
+            "learning_rate": rate.build(),
             "ridge": self.ridge,
             "optimiser": None if self.optimiser is None else self.optimiser.build(),
         }
@@ -277,9 +279,7 @@ class Emergence(Call):
     matrix: Literal["hessian", "gradient"] = "hessian"
 
 
-MethodConfig = Annotated[
-    Direct | GramSampler, Field(discriminator="kind"), Kind(default="direct")
-]
+MethodConfig = Annotated[Direct | GramSampler, Field(discriminator="kind"), Kind(default="direct")]
 StatisticConfig = Annotated[Emergence, Kind(default="outlier_count")]
 
 

@@ -1,9 +1,9 @@
 """The joint law of a block's weight D and of the few coordinates of a sample that it depends on.
 
 In an orthonormal basis of span[X, means], of Gram matrix R^T R, a sample of component a has
-coordinates u = R e_mean + xi/sqrt(snr).  A triangular R puts the coordinates that D depends on first
-(the m projections, or the loss's contrasts); expectations run over those alone, and along the others
-u is independent of D.  R may be singular: its zero rows are directions outside the span.
+coordinates u = R e_mean + xi/sqrt(snr).  A triangular R puts the coordinates that D depends on
+first (the m projections, or the loss's contrasts); expectations run over those alone, and along the
+others u is independent of D.  R may be singular: its zero rows are directions outside the span.
 """
 
 import equinox as eqx
@@ -15,7 +15,14 @@ from jaxtyping import Array, Float, PyTree
 from hdjax import gaussian
 from hdjax.curvature.weights import Kind, small_matrix
 from hdjax.gaussian import QMC, GaussHermite, Rule
-from hdjax.streaming import MixtureLogistic, MixtureSoftmax, OnePassSGD, Perceptron
+from hdjax.streaming import (
+    ACTIVATIONS,
+    MixtureLogistic,
+    MixtureSoftmax,
+    OnePassSGD,
+    Perceptron,
+)
+from hdjax.system import is_concrete
 
 # Nodes of a smaller weight neither move a mean nor may they bound the largest weight D.
 _NEGLIGIBLE = 1e-14
@@ -81,6 +88,7 @@ def quadrature(
         >>> nodes = quadrature(mixture, mixture.start().overlaps)
     """
     check_system(system)
+    _check_gram(gram)
     m, dtype = system.layout.students, gram.dtype
     contrasts = getattr(system.loss, "contrasts", None)
     rotation = np.eye(m)
@@ -147,11 +155,23 @@ def largest_weight(
     loss, nodes = system.loss, weights.max()
     if kind == "gradient" and isinstance(loss, MixtureSoftmax):
         return jnp.ones_like(nodes)
-    two_layers = isinstance(loss, MixtureLogistic) and not isinstance(theta, tuple)
-    if kind == "gradient" and two_layers and isinstance(loss.head, Perceptron):
-        # The slopes of ReLU, softplus and tanh have the supremum 1.
-        return jnp.maximum(theta[index] ** 2, nodes)
-    return nodes
+    if kind != "gradient" or not isinstance(loss, MixtureLogistic) or isinstance(theta, tuple):
+        return nodes
+    head = loss.head
+    known = isinstance(head, Perceptron) and head.activation in ACTIVATIONS.values()
+    # The slopes of ReLU, softplus and tanh have the supremum 1.
+    return jnp.maximum(theta[index] ** 2, nodes) if known else nodes
+
+
+def _check_gram(gram: Float[Array, "k k"]) -> None:
+    if not is_concrete(gram):
+        return
+    values = np.linalg.eigvalsh(np.asarray(gram))
+    if not values[0] > -1e-6 * values[-1]:
+        raise ValueError(
+            f"gram: indefinite, lowest eigenvalue {values[0]:.3g}; allowed: the Gram matrix of "
+            "[X | means], positive semidefinite"
+        )
 
 
 def _default_rule(dim: int, smooth: bool) -> Rule:

@@ -3,7 +3,7 @@
     A = 1/n sum_l L_l D_l L_l^T + shift I,     L_l (dx, dtheta) = (a_l dx^T, dtheta)
 
 A product with k vectors is two matrix products with the samples and a small one between them; the
-matrix itself is never formed.  Blocks (a class, a neuron, a layer) keep some of the h small indices.
+matrix itself is never formed.  Blocks (a class, a neuron, a layer) keep some of the h indices.
 `StreamedMatrix` draws its samples again in every product instead of storing them.
 "Spectral alignment of SGD" (arXiv 2310.03010): the empirical matrices on training and test data.
 """
@@ -329,8 +329,10 @@ def _block_columns(indices: Sequence[int], columns: int, size: int) -> int:
     """How many of a block's indices are columns."""
     indices = list(indices)
     inside = [index < columns for index in indices]
-    if not indices or not all(0 <= index < size for index in indices) or len(set(indices)) < len(
-        indices
+    if (
+        not indices
+        or not all(0 <= index < size for index in indices)
+        or len(set(indices)) < len(indices)
     ):
         raise ValueError(f"indices: {indices}; allowed: different numbers from 0 to {size - 1}")
     if inside != sorted(inside, reverse=True):

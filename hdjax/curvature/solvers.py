@@ -69,7 +69,9 @@ def top_space(
     first = random.at[:, : min(given, width)].set(start[:, :width])
     # Columns that are zero or depend on each other would leave the block singular.
     scale = jnp.linalg.norm(first, axis=0, keepdims=True)
-    first = first / jnp.where(scale > 0, scale, 1) + 1e-3 * random / jnp.sqrt(jnp.asarray(n, first.dtype))
+    first = first / jnp.where(scale > 0, scale, 1) + 1e-3 * random / jnp.sqrt(
+        jnp.asarray(n, first.dtype)
+    )
 
     def cycle(block: Float[Array, "n w"]) -> TopSpace:
         basis = jnp.zeros((n, width * steps), block.dtype)
@@ -156,7 +158,9 @@ def spectral_measure(
         4.0
     """
     if probes < 1 or not 1 <= steps <= size:
-        raise ValueError(f"probes, steps: {probes}, {steps}; allowed: at least 1, steps up to {size}")
+        raise ValueError(
+            f"probes, steps: {probes}, {steps}; allowed: at least 1, steps up to {size}"
+        )
     vectors = jnp.zeros((size, 0), dtype) if known is None else known.vectors
     removed = vectors.shape[1]
 

@@ -188,7 +188,9 @@ class AlignmentSimulator(Simulator):
     def init(self, key: Key[Array, ""]) -> AlignmentState:
         state = self.inner.init(key)
         if self.system.random_theta:
-            theta = _perturbed(random.stream(key, _THETA), state.side.theta, self.system.theta_scale)
+            theta = _perturbed(
+                random.stream(key, _THETA), state.side.theta, self.system.theta_scale
+            )
             state = eqx.tree_at(lambda state: state.side.theta, state, theta)
         return AlignmentState(state, key, jnp.zeros((), jnp.int32))
 
@@ -256,7 +258,9 @@ class AlignmentSimulator(Simulator):
 def _perturbed(key: Key[Array, ""], theta: PyTree, scale: Float[Array, ""]) -> PyTree:
     leaves, tree = jax.tree.flatten(theta)
     moved = [
-        leaf + scale.astype(leaf.dtype) * jax.random.normal(random.stream(key, i), leaf.shape, leaf.dtype)
+        leaf
+        + scale.astype(leaf.dtype)
+        * jax.random.normal(random.stream(key, i), leaf.shape, leaf.dtype)
         for i, leaf in enumerate(leaves)
     ]
     return jax.tree.unflatten(tree, moved)

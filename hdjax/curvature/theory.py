@@ -1,4 +1,4 @@
-"""Deterministic equivalent of one block of the Hessian or gradient covariance at n = alpha d samples.
+"""Deterministic equivalent of a block of the Hessian or gradient covariance at n = alpha d samples.
 
 With D the block's weight, u a sample's coordinates in span[X, means], and
 
@@ -24,7 +24,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Complex, Float, Int
+from jaxtyping import Array, Bool, Complex, Float, Inexact, Int
 
 from hdjax import gaussian
 from hdjax.curvature.law import Quadrature, block_weights, largest_weight, quadrature
@@ -54,13 +54,13 @@ class BlockTheory(eqx.Module):
         """Alpha snr."""
         return self.alpha / self.nodes.noise
 
-    def tilted(self, s: Float[Array, ""]) -> Float[Array, "c nodes"]:
-        """w(s) = D/(1 + D s/(alpha snr)) at the nodes."""
+    def tilted(self, s: Inexact[Array, ""]) -> Inexact[Array, "c nodes"]:
+        """w(s) = D/(1 + D s/(alpha snr)) at the nodes, for real or complex s."""
         weights = self.weights.astype(s.dtype)
         return weights / (1 + weights * s / self._scale.astype(s.dtype))
 
     def z(self, s: Float[Array, ""]) -> Float[Array, ""]:
-        """z = -1/s + E[w(s)]/snr."""
+        """Z = -1/s + E[w(s)]/snr."""
         return -1 / s + self.nodes.noise * self.nodes.expect(self.tilted(s))
 
     def slope(self, s: Float[Array, ""]) -> Float[Array, ""]:
@@ -184,9 +184,12 @@ class BlockTheory(eqx.Module):
         s = jax.lax.fori_loop(0, iterations, damped, -1 / z)
         return jax.lax.fori_loop(0, 20, newton, s)
 
-    def density(self, grid: Float[Array, " x"], height: float = 1e-6) -> Float[Array, " x"]:
+    def density(
+        self, grid: Float[Array, " x"], height: float = 1e-6, iterations: int = 300
+    ) -> Float[Array, " x"]:
         """The bulk's density, Im s(x + i height)/pi (of mass one, outliers being 1/d)."""
-        return self.stieltjes(jax.lax.complex(grid, jnp.full_like(grid, height))).imag / jnp.pi
+        z = jax.lax.complex(grid, jnp.full_like(grid, height))
+        return self.stieltjes(z, iterations).imag / jnp.pi
 
 
 class BlockSpectrum(eqx.Module):

@@ -3,16 +3,17 @@
 A sample of component a that was used at time tau has at time T, when n = T d samples have been used
 once each, the projections
 
-    r = r_T - gamma/snr Phi(T, tau)^T g(r_tau),      d/dt Phi(t, tau) = -gamma Phi B,  Phi(tau, tau) = I,
+    r = r_T - gamma/snr Phi(T, tau)^T g(r_tau),
+    d/dt Phi(t, tau) = -gamma Phi B,    Phi(tau, tau) = I,
 
 with g the loss's gradient at the time of its use, B = E[A]/snr + beta I, and (r_tau, r_T) jointly
 Gaussian of covariance 1/snr times the Gram matrix of [X_tau, X_T].  The two-time overlaps solve
 
     d/dt Q(tau, t) = -gamma (S(tau) (g P)_t^T + Q(tau, t) B_t),     Q(tau, tau) = Q(tau),
 
-and tau is uniform on [0, T].  So training loss and the bulk of matrices on training data follow from
-the limit alone, the kick -gamma/snr Phi^T g being of order one: training and test data differ at any
-d, and agree as gamma/snr -> 0.  Goes beyond "Spectral alignment of SGD" (arXiv 2310.03010).
+and tau is uniform on [0, T].  So training loss and the bulk of matrices on training data follow
+from the limit alone, the kick -gamma/snr Phi^T g being of order one: training and test data differ
+at any d, and agree as gamma/snr -> 0.  Goes beyond "Spectral alignment of SGD" (arXiv 2310.03010).
 """
 
 from typing import Any
@@ -27,7 +28,7 @@ from hdjax.curvature.law import Quadrature, check_system, largest_weight
 from hdjax.curvature.theory import BlockTheory
 from hdjax.curvature.weights import Kind, small_matrix
 from hdjax.gaussian import QMC, Rule
-from hdjax.streaming import OnePassSGD
+from hdjax.streaming import OnePassSGD, StateRate
 
 
 class TrainingSamples(eqx.Module):
@@ -66,7 +67,13 @@ def training_samples(
         ValueError: another kind of system.
     """
     check_system(system)
-    m, gamma = system.layout.students, system.learning_rate(jnp.zeros_like(system.ridge))
+    rate = system.learning_rate
+    if isinstance(rate, StateRate) or system.layout.memory:
+        raise ValueError(
+            f"system: {type(rate).__name__}, {type(system.optimiser).__name__}; allowed: plain "
+            "SGD at a constant learning rate"
+        )
+    m, gamma = system.layout.students, rate(jnp.zeros_like(system.ridge))
     noise, c = system.eigenvalues[0, 0], system.probabilities.shape[0]
     ts = jnp.linspace(0.0, 1.0, grid, dtype=noise.dtype) * horizon
     start = system.start() if start is None else start
@@ -81,7 +88,7 @@ def training_samples(
         return b + system.ridge * jnp.eye(m, dtype=b.dtype), (p[:, None] * parts.gradient).T
 
     b, push = jax.lax.map(rates, path)
-    overlaps = path.overlaps
+    overlaps = jax.vmap(lambda summary: summary.overlaps)(path)
     eye = jnp.eye(m, dtype=b.dtype)
 
     def two_times(tau: Array) -> tuple[Array, Array]:

@@ -11,7 +11,7 @@ ReLU the empirical Hessian has no delta functions, unlike the Hessian of the pop
 "Spectral alignment of SGD" (arXiv 2310.03010), sections 2 and 3.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,8 @@ from jaxtyping import Array, Float, PyTree
 
 from hdjax.streaming import Loss
 
-Kind = Literal["hessian", "gradient"]
+# One of these two.
+Kind = str
 KINDS = ("hessian", "gradient")
 
 

@@ -20,6 +20,7 @@ from hdjax.streaming.learning_rates import (
 )
 from hdjax.streaming.limit import ExponentialMidpoint, Integrator, Side
 from hdjax.streaming.losses import (
+    ACTIVATIONS,
     AbsoluteError,
     ClosedFormLoss,
     Committee,
@@ -71,6 +72,7 @@ phase_retrieval = PhaseRetrieval()
 lipschitz_phase_retrieval = LipschitzPhaseRetrieval()
 
 __all__ = [
+    "ACTIVATIONS",
     "SGD",
     "AbsoluteError",
     "AdaGradNorm",

@@ -3,8 +3,8 @@
     a = mu_c + z / sqrt(snr),   z ~ N(0, I_d),   |mu_c| = O(1),   step gamma/d
 
 so that the noise has variance 1/snr in each coordinate; snr = infinity is SGD on the means
-themselves.  The models of "Spectral alignment of SGD" (arXiv 2310.03010) and "High-dimensional limit
-theorems for SGD" (arXiv 2206.04030), as instances of `OnePassSGD`.
+themselves.  The models of "Spectral alignment of SGD" (arXiv 2310.03010) and "High-dimensional
+limit theorems for SGD" (arXiv 2206.04030), as instances of `OnePassSGD`.
 """
 
 import dataclasses

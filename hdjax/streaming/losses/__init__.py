@@ -11,7 +11,12 @@ from hdjax.streaming.losses.base import (
     NoNoise,
     UniformNoise,
 )
-from hdjax.streaming.losses.classification import MixtureLogistic, MixtureSoftmax, Perceptron
+from hdjax.streaming.losses.classification import (
+    ACTIVATIONS,
+    MixtureLogistic,
+    MixtureSoftmax,
+    Perceptron,
+)
 from hdjax.streaming.losses.committee import Committee, ErfCommittee
 from hdjax.streaming.losses.hinge import Hinge
 from hdjax.streaming.losses.least_squares import LeastSquares
@@ -22,6 +27,7 @@ from hdjax.streaming.losses.robust import AbsoluteError, Huber
 from hdjax.streaming.losses.softmax import Softmax
 
 __all__ = [
+    "ACTIVATIONS",
     "AbsoluteError",
     "ClosedFormLoss",
     "Committee",

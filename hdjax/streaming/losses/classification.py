@@ -4,8 +4,8 @@
     logistic: f = log(1 + e^h) - y h,  h = head(x, theta)  any finite head: two layers, three layers
 
 The label y is that of the sample's component.  "Spectral alignment of SGD" (arXiv 2310.03010) and
-"High-dimensional limit theorems for SGD" (arXiv 2206.04030): mixtures of k classes with softmax, and
-XOR with two layers, h = v^T phi(x).
+"High-dimensional limit theorems for SGD" (arXiv 2206.04030): mixtures of k classes with softmax,
+and XOR with two layers, h = v^T phi(x).
 
 The softmax loss depends on the m - 1 contrasts of x alone, over which its expectations run.  A ReLU
 network of two layers has its kinks at x_j = 0: with one or two columns expectations are nested
@@ -228,9 +228,7 @@ def _panels(
     mean: Float[Array, " n"], lower: Float[Array, "n n"]
 ) -> tuple[Float[Array, "nodes n"], Float[Array, " nodes"]]:
     """Nodes z and weights for N(0, I_n) with every mean + L z cut at coordinates zero, n <= 2."""
-    nodes, weights = (
-        jnp.asarray(x, mean.dtype) for x in np.polynomial.legendre.leggauss(_PANEL)
-    )
+    nodes, weights = (jnp.asarray(x, mean.dtype) for x in np.polynomial.legendre.leggauss(_PANEL))
 
     def line(centre: Float[Array, ""], scale: Float[Array, ""]) -> tuple[Array, Array]:
         cut = -centre / jnp.where(scale > 0, scale, 1)
