@@ -172,7 +172,7 @@ def _names(experiment: config.Experiment, kind: str) -> expect.Names:
     run, tables = experiment.config.run, experiment.config
     axes: dict[str, Any] = {}
     if kind == "sweep":
-        axes = {name: experiment.grid[key] for name, key in experiment.axes.items()}
+        axes = {name: list(experiment.grid[key]) for name, key in experiment.axes.items()}
     elif kind == "scaling" and tables.scaling is not None:
         axes = {"dimension": tables.scaling.dims}
     elif run.runs == 0:

@@ -228,9 +228,22 @@ def test_sweeps_name_their_axes_by_the_end_of_the_key(write):
         "sigma": "system.loss.sigma",
         "learning_rate": "system.learning_rate",
     }
-    np.testing.assert_allclose(experiment.grid["system.learning_rate"], [0.1, 0.2, 0.3, 0.4])
+    rates = list(experiment.grid["system.learning_rate"])
+    np.testing.assert_allclose(rates, [0.1, 0.2, 0.3, 0.4])
     both = '[sweep]\n"system.start.scale" = [1.0]\n"system.target.scale" = [2.0]'
     assert set(config.load(write(extra=both)).axes) == {"start_scale", "target_scale"}
+
+
+def test_tables_in_a_sweep_go_by_their_names(write):
+    rates = """
+    [sweep]
+    "system.learning_rate" = [{ name = "slow", kind = "constant", value = 0.1 }, "greedy", 0.3]
+    """
+    experiment = config.load(write(extra=rates))
+    assert list(experiment.grid["system.learning_rate"]) == ["slow", "greedy", "0.3"]
+    assert experiment.grid["system.learning_rate"]["slow"] == {"kind": "constant", "value": 0.1}
+    with pytest.raises(config.ConfigError, match="allowed: different values"):
+        config.load(write(extra='[sweep]\n"system.ridge" = [0.1, 0.1]'))
 
 
 def test_a_sweep_is_run_at_its_points(write):

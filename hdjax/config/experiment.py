@@ -99,13 +99,14 @@ class Experiment:
         config: the validated tables.
         raw: what was written, overrides included.
         directory: where its array files are.
-        grid: the axes of its sweep by dotted key, each with its values.
+        grid: the axes of its sweep by dotted key, each with its values by label: a value is its
+            own label unless it is a table with a `name`.
     """
 
     config: Any
     raw: dict[str, Any]
     directory: Path
-    grid: Mapping[str, list[Any]]
+    grid: Mapping[str, dict[Any, Any]]
 
     @classmethod
     def of(cls, raw: dict[str, Any], directory: Path | str = ".") -> "Experiment":
@@ -123,7 +124,7 @@ class Experiment:
             raise ConfigError('sweep: no axis; allowed: e.g. "system.ridge" = [0.0, 0.1]')
         experiment = cls(config, raw, Path(directory), grid)
         for key, values in grid.items():
-            for value in values:
+            for value in values.values():
                 experiment._system_config({key: value})
         if config.scaling is not None:
             for d in config.scaling.dims:
@@ -252,10 +253,12 @@ class Experiment:
         )
 
     def _sweep(self, key: Any, options: dict[str, Any]) -> Result:
-        run, axes = self.config.run, self.axes
+        run, axes, grid = self.config.run, self.axes, self.grid
         return sweep(
-            lambda **point: self.system({axes[name]: value for name, value in point.items()}),
-            {name: self.grid[key] for name, key in axes.items()},
+            lambda **point: self.system(
+                {axes[name]: grid[axes[name]][label] for name, label in point.items()}
+            ),
+            {name: list(grid[key]) for name, key in axes.items()},
             self.times,
             key=key,
             start=run.start if run.limit else None,
@@ -286,12 +289,12 @@ class Experiment:
     def _first_point(self) -> dict[str, Any]:
         if self.config.scaling is not None:
             return {"system.dimension": self.config.scaling.dims[0]}
-        return {key: values[0] for key, values in self.grid.items()}
+        return {key: next(iter(values.values())) for key, values in self.grid.items()}
 
 
-def _grid(table: dict[str, Any], prefix: str = "") -> dict[str, list[Any]]:
+def _grid(table: dict[str, Any], prefix: str = "") -> dict[str, dict[Any, Any]]:
     """The axes of a sweep by dotted key; TOML makes nested tables of bare dotted keys."""
-    grid: dict[str, list[Any]] = {}
+    grid: dict[str, dict[Any, Any]] = {}
     for name, value in table.items():
         key = prefix + name
         if isinstance(value, dict) and not {"stop", "num"} & set(value):
@@ -303,5 +306,19 @@ def _grid(table: dict[str, Any], prefix: str = "") -> dict[str, list[Any]]:
             value = read(Range, value, prefix=f"sweep.{key}").values.tolist()
         if not isinstance(value, list) or not value:
             raise ConfigError(f"sweep.{key}: {value!r}; allowed: a list, or {{ start, stop, num }}")
-        grid[key] = value
+        pairs = [_labelled(i, entry) for i, entry in enumerate(value)]
+        # A coordinate is of one type.
+        words = any(isinstance(label, str) for label, _ in pairs)
+        grid[key] = {str(label) if words else label: entry for label, entry in pairs}
+        if len(grid[key]) < len(pairs):
+            raise ConfigError(f"sweep.{key}: {value!r}; allowed: different values")
     return grid
+
+
+def _labelled(i: int, value: Any) -> tuple[Any, Any]:
+    """How a value is called in results and rules, and the value itself."""
+    if isinstance(value, dict) and "name" in value:
+        return value["name"], {name: entry for name, entry in value.items() if name != "name"}
+    if isinstance(value, list | dict):
+        return f"{i}: {value!r}"[:60], value
+    return value, value

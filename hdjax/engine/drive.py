@@ -9,6 +9,7 @@ chunks keeps what is finished.
 import os
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -78,9 +79,8 @@ def drive(
     """
     points = len(systems)
     width, height = _chunk_shape(systems[0], plans[0], runs, points, chunk)
-    sharding = _runs_sharding()
-    if sharding is not None:
-        width = -(-width // sharding.num_devices) * sharding.num_devices
+    mesh = _mesh()
+    width = -(-width // mesh.size) * mesh.size
     blocks = [
         (point, run) for point in range(0, points, height) for run in range(0, max(runs, 1), width)
     ]
@@ -96,8 +96,9 @@ def drive(
                 _stack([systems[p] for p in chosen]),
                 _stack([plans[p] for p in chosen]),
                 jnp.stack(keys),
-                _place(np.minimum(ids, max(runs, 1) - 1), sharding),
-                _place(ids < runs, sharding),
+                _place(np.minimum(ids, max(runs, 1) - 1), mesh),
+                _place(ids < runs, mesh),
+                mesh,
             )
             results, streamed = _execute(arguments, collected.seconds)
             if run == 0:
@@ -123,9 +124,18 @@ def _program(
     keys: Key[Array, " points"],
     run_ids: Int[Array, " runs"],
     mask: Bool[Array, " runs"],
+    mesh: Mesh,
 ) -> tuple[Ensemble, Streamed | None]:
     def point(system: System, plan: Plan, key: Key[Array, ""]) -> Any:
-        result = ensemble(system, plan, key, run_ids)
+        run = partial(ensemble, system, plan, key)
+        if mesh.size > 1:
+            # Every device advances its own runs, as it would by itself.
+            own: Any = PartitionSpec("runs")
+            alike: Any = PartitionSpec()
+            limit = own if plan.start == "realised" else alike
+            specs = Ensemble(own, limit, own, alike, own)
+            run = jax.shard_map(run, mesh=mesh, in_specs=own, out_specs=specs, check_vma=False)
+        result = run(run_ids)
         return result, None if result.runs is None else _stream(result.runs, result.sup_error, mask)
 
     arguments = systems, plans, keys
@@ -257,15 +267,12 @@ def _wide(x: Array) -> Any:
     return np.complex128 if jnp.iscomplexobj(x) else np.float64
 
 
-def _runs_sharding() -> NamedSharding | None:
-    devices = jax.local_devices()
-    if len(devices) == 1:
-        return None
-    return NamedSharding(Mesh(np.array(devices), ("runs",)), PartitionSpec("runs"))
+def _mesh() -> Mesh:
+    return Mesh(np.array(jax.local_devices()), ("runs",))
 
 
-def _place(values: np.ndarray, sharding: NamedSharding | None) -> Array:
-    return jnp.asarray(values) if sharding is None else jax.device_put(values, sharding)
+def _place(values: np.ndarray, mesh: Mesh) -> Array:
+    return jax.device_put(values, NamedSharding(mesh, PartitionSpec("runs")))
 
 
 def _chunk_shape(

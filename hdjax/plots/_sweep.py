@@ -22,6 +22,7 @@ from hdjax.plots._style import (
 )
 
 _VALUES = ("mean", "limit", "std", "sup_error")
+_MOST_LETTERS = 36  # of all names on an axis side by side
 
 
 def draw(
@@ -126,7 +127,10 @@ def _ticks(ax: Axes, which: str, values: np.ndarray, numeric: bool) -> None:
     if logarithmic:
         getattr(ax, f"set_{which}scale")("log")
     if not numeric:
-        axis.set_ticks(range(len(values)), labels=[str(value) for value in values])
+        names = [str(value).replace("_", " ") for value in values]
+        axis.set_ticks(range(len(values)), labels=names)
+        if which == "x" and sum(len(name) for name in names) > _MOST_LETTERS:
+            ax.tick_params(axis="x", labelrotation=30)
     else:
         label_few_ticks(axis, values.astype(float), logarithmic)
 
@@ -148,13 +152,16 @@ def _lines(
         low, high = (
             ds[f"{statistic}_quantile"].isel(quantile=[0, -1]).transpose("quantile", ...).values
         )
-        ax.fill_between(
-            x, low, high, color=BLUE, alpha=0.2, linewidth=0, label="5–95 % of the runs"
-        )
+        band = {"color": BLUE, "label": "5–95 % of the runs"}
+        if numeric:
+            ax.fill_between(x, low, high, alpha=0.2, linewidth=0, **band)
+        else:
+            ax.vlines(x, low, high, alpha=0.4, linewidth=4, **band)
         drawn.append(low)
         if f"{statistic}_limit" in ds:
             limit = _value(ds, statistic, "limit").values
-            ax.plot(x, limit, color=BLACK, ls="--", marker="x", markersize=4, lw=1.3, label="limit")
+            dashed = "--" if numeric else "none"
+            ax.plot(x, limit, color=BLACK, ls=dashed, marker="x", ms=5, lw=1.3, label="limit")
             drawn.append(limit)
     if spans_decades(*drawn):
         ax.set_yscale("log")

@@ -1,7 +1,7 @@
 """What the config schemas of families share: strict tables, arrays from files, spectra, rates."""
 
 from hdjax.schema.arrays import ArrayField
-from hdjax.schema.schedules import AnySchedule, Critical
+from hdjax.schema.schedules import AnySchedule, Critical, ScheduleConfig
 from hdjax.schema.spectra import SpectrumConfig
 from hdjax.schema.tables import (
     Call,
@@ -27,6 +27,7 @@ __all__ = [
     "NonNegative",
     "Positive",
     "PositiveInteger",
+    "ScheduleConfig",
     "SpectrumConfig",
     "Strict",
     "read",

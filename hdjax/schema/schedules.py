@@ -1,10 +1,12 @@
 """Learning rates in a config: a number, or a table for a class of `hdjax.schedules`."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from hdjax import schedules
 from hdjax.schema.arrays import ArrayField
-from hdjax.schema.tables import Call, NonNegative, Positive, Strict
+from hdjax.schema.tables import Call, Kind, NonNegative, Positive, Strict
 
 
 class Constant(Call):
@@ -60,4 +62,8 @@ class Critical(Strict):
     factor: NonNegative
 
 
-AnySchedule = Constant | PiecewiseConstant | PowerDecay | Cosine | Table | Critical
+FixedSchedule = Constant | PiecewiseConstant | PowerDecay | Cosine | Table
+AnySchedule = FixedSchedule | Critical
+
+# A function of t that is no learning rate: a damping, say.
+ScheduleConfig = Annotated[FixedSchedule, Field(discriminator="kind"), Kind(number="constant")]

@@ -7,15 +7,13 @@ valid name in the message.  `read` validates and says what is wrong in the user'
 import difflib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar
 
 import pydantic
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from hdjax.schema.arrays import ARRAY_SCHEMA
-
-Model = TypeVar("Model", bound=BaseModel)
 
 
 class ConfigError(ValueError):
@@ -118,13 +116,11 @@ def suggest(name: Any, allowed: Iterable[str]) -> str:
     return f"{hint}allowed: {', '.join(names) or 'none'}"
 
 
-def read(
-    model: type[Model], data: Mapping[str, Any], directory: Path | str = ".", prefix: str = ""
-) -> Model:
+def read(model: Any, data: Mapping[str, Any], directory: Path | str = ".", prefix: str = "") -> Any:
     """Validate `data`; array files are named relative to `directory`.
 
     Args:
-        model: the table's schema.
+        model: the table's schema, or a union of such.
         data: the table.
         directory: where array files are looked for.
         prefix: where the table stands in the config, for the messages.
@@ -139,7 +135,7 @@ def read(
         1.0
     """
     try:
-        return model.model_validate(data, context={"directory": directory})
+        return pydantic.TypeAdapter(model).validate_python(data, context={"directory": directory})
     except pydantic.ValidationError as error:
         lines = [line for found in error.errors() for line in _lines(found, data, prefix)]
         raise ConfigError("\n".join(dict.fromkeys(lines))) from None

@@ -5,7 +5,9 @@ it runs at finite d, `limit.py` and `field.py` where it goes as d grows.
 """
 
 from hdjax.streaming.columns import GaussianStart, GramStart
+from hdjax.streaming.data import Data, Rademacher, Rows, Sampler, StudentT, UniformEntries
 from hdjax.streaming.diffusions import CorrectedDiffusion, Homogenised
+from hdjax.streaming.features import compute_optimal, power_law_features
 from hdjax.streaming.field import BlockField, GramSummary
 from hdjax.streaming.fluctuations import bias
 from hdjax.streaming.learning_rates import (
@@ -33,6 +35,7 @@ from hdjax.streaming.losses import (
     Huber,
     LeastSquares,
     LipschitzPhaseRetrieval,
+    LogCosh,
     Logistic,
     Loss,
     MixtureLogistic,
@@ -59,12 +62,22 @@ from hdjax.streaming.mixtures import (
 )
 from hdjax.streaming.model import Mixture, OnePassSGD
 from hdjax.streaming.moments import moments, quadrature_moments
-from hdjax.streaming.optimisers import SGD, Averaging, Dana, HeavyBall, LinearMemory, Momentum
+from hdjax.streaming.optimisers import (
+    SGD,
+    Averaging,
+    Dana,
+    HeavyBall,
+    LinearMemory,
+    Momentum,
+    Optimiser,
+)
 from hdjax.streaming.projections import Layout, Memory, Moments, Projections
 from hdjax.streaming.resolvent import contour, contour_weights, resolvent
 from hdjax.streaming.sampler import GramSampler
 from hdjax.streaming.samples import Samples, draw_samples
 from hdjax.streaming.simulate import Direct
+from hdjax.streaming.steady import SteadyState, stability, steady, steady_state
+from hdjax.streaming.transformed import Adam, Clipped, Optax, RMSProp, SignSGD, Transformed
 
 least_squares = LeastSquares()
 logistic = Logistic()
@@ -76,13 +89,16 @@ __all__ = [
     "SGD",
     "AbsoluteError",
     "AdaGradNorm",
+    "Adam",
     "Averaging",
     "BlockField",
+    "Clipped",
     "ClosedFormLoss",
     "Committee",
     "ComponentLogistic",
     "CorrectedDiffusion",
     "Dana",
+    "Data",
     "Direct",
     "ErfCommittee",
     "ExponentialMidpoint",
@@ -103,6 +119,7 @@ __all__ = [
     "LeastSquares",
     "LinearMemory",
     "LipschitzPhaseRetrieval",
+    "LogCosh",
     "Logistic",
     "Loss",
     "Memory",
@@ -114,18 +131,30 @@ __all__ = [
     "NoNoise",
     "Noise",
     "OnePassSGD",
+    "Optax",
+    "Optimiser",
     "Perceptron",
     "PhaseRetrieval",
     "Polyak",
     "Projections",
+    "RMSProp",
+    "Rademacher",
     "ReLUUnit",
+    "Rows",
+    "Sampler",
     "Samples",
     "Side",
+    "SignSGD",
     "Softmax",
     "StateRate",
+    "SteadyState",
+    "StudentT",
+    "Transformed",
+    "UniformEntries",
     "UniformNoise",
     "bias",
     "columns_with_gram",
+    "compute_optimal",
     "contour",
     "contour_weights",
     "critical_learning_rate",
@@ -140,10 +169,14 @@ __all__ = [
     "optimal_schedule",
     "orthonormal_means",
     "phase_retrieval",
+    "power_law_features",
     "quadrature_moments",
     "resolvent",
     "simplex_means",
+    "stability",
     "stability_threshold",
+    "steady",
+    "steady_state",
     "strongly_convex_rate",
     "three_layers",
     "xor",

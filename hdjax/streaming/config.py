@@ -15,6 +15,7 @@ string is a table with nothing else.
 from typing import Annotated, Any, Literal
 
 import diffrax
+import jax
 import jax.numpy as jnp
 import numpy as np
 from pydantic import Field
@@ -25,6 +26,7 @@ from hdjax.schema import (
     ArrayField,
     Call,
     Critical,
+    Integer,
     Kind,
     NonNegative,
     Positive,
@@ -33,7 +35,11 @@ from hdjax.schema import (
     Strict,
 )
 from hdjax.schema.spectra import Identity
+from hdjax.streaming.config_methods import MethodConfig, StatisticConfig
+from hdjax.streaming.config_optimisers import SGD, OptimiserConfig
 from hdjax.streaming.losses.config import Loss
+
+__all__ = ["MethodConfig", "StatisticConfig", "SystemConfig"]
 
 
 def _given(spectrum: spectra.Spectrum, values: np.ndarray) -> Any:
@@ -42,6 +48,13 @@ def _given(spectrum: spectra.Spectrum, values: np.ndarray) -> Any:
 
 def _gaussian(spectrum: spectra.Spectrum, **options: Any) -> streaming.GaussianStart:
     return streaming.GaussianStart(**{name: _listed(value) for name, value in options.items()})
+
+
+def _axis(spectrum: spectra.Spectrum, index: int, scale: float) -> Any:
+    d = spectrum.size
+    if d is None or index >= d:
+        raise ValueError(f"index: {index} in dimension {d}; allowed: 0 to the dimension - 1")
+    return jnp.zeros((d, 1), jnp.result_type(float)).at[index].set(scale)
 
 
 def _gram(spectrum: spectra.Spectrum, blocks: np.ndarray, students: int) -> streaming.GramStart:
@@ -66,6 +79,15 @@ class Given(Call):
     make = _given
     kind: Literal["array"] = "array"
     values: ArrayField
+
+
+class Axis(Call):
+    """`scale` times a vector of the standard basis: a column as little spread as there is."""
+
+    make = _axis
+    kind: Literal["axis"] = "axis"
+    index: Annotated[Integer, Field(ge=0)] = 0
+    scale: NonNegative = 1.0
 
 
 class Gram(Call):
@@ -171,10 +193,12 @@ class Integrator(Call):
 
 
 Start = Annotated[
-    Gaussian | Given | Gram, Field(discriminator="kind"), Kind(default="gaussian", array="array")
+    Gaussian | Given | Axis | Gram,
+    Field(discriminator="kind"),
+    Kind(default="gaussian", array="array"),
 ]
 Target = Annotated[
-    Gaussian | Given, Field(discriminator="kind"), Kind(default="gaussian", array="array")
+    Gaussian | Given | Axis, Field(discriminator="kind"), Kind(default="gaussian", array="array")
 ]
 
 
@@ -194,14 +218,26 @@ class Greedy(Call):
     largest: Positive = 100.0
 
 
+class AdaGradNorm(Call):
+    """scale / sqrt(offset^2 + sum of |gradient|^2/d^2 along the way)."""
+
+    make = streaming.AdaGradNorm
+    kind: Literal["adagrad_norm"] = "adagrad_norm"
+    scale: Positive = 1.0
+    offset: Positive = 1.0
+
+
 RateConfig = Annotated[
-    AnySchedule | Polyak | Greedy, Field(discriminator="kind"), Kind(number="constant")
+    AnySchedule | Polyak | Greedy | AdaGradNorm,
+    Field(discriminator="kind"),
+    Kind(number="constant"),
 ]
 
 
-class SystemConfig(Strict):
+class Projected(Strict):
     """The arguments of `hdjax.streaming.OnePassSGD`, and the dimension."""
 
+    kind: Literal["projected"] = "projected"
     dimension: PositiveInteger | None = None
     loss: Loss
     spectrum: SpectrumConfig = Identity()
@@ -212,6 +248,7 @@ class SystemConfig(Strict):
     ridge: NonNegative = 0.0
     batch_size: PositiveInteger = 1
     theta: ArrayField | None = None
+    optimiser: OptimiserConfig = SGD()
     compression: PositiveInteger | None = None
     integrator: Integrator = Integrator()
 
@@ -239,66 +276,44 @@ class SystemConfig(Strict):
             ridge=self.ridge,
             batch_size=self.batch_size,
             theta=self.theta,
+            optimiser=self.optimiser.build(),
             compression=self.compression,
             integrator=self.integrator.build(),
         )
 
 
-class Direct(Call):
-    """Plain SGD on explicit columns."""
+class PowerLawFeatures(Strict):
+    """Least squares on random features of power-law inputs; `dimension` is the number of them."""
 
-    make = streaming.Direct
-    kind: Literal["direct"] = "direct"
-    dtype: Literal["float32", "float64"] = "float32"
-    block: PositiveInteger | None = None
+    kind: Literal["power_law_features"] = "power_law_features"
+    dimension: PositiveInteger
+    inputs: PositiveInteger
+    alpha: float
+    beta: float
+    step: Positive
+    draw: Annotated[Integer, Field(ge=0)] = 0
+    batch_size: PositiveInteger = 1
+    optimiser: OptimiserConfig = SGD()
+    integrator: Integrator = Integrator()
 
-
-class GramSampler(Call):
-    """SGD exactly in law by its Gram blocks; without `dtype`, the precision follows d."""
-
-    make = streaming.GramSampler
-    kind: Literal["gram_sampler"] = "gram_sampler"
-    dtype: Literal["float32", "float64"] | None = None
-
-
-class Homogenised(Call):
-    """Homogenised SGD: SGD's means, not its fluctuations."""
-
-    make = streaming.Homogenised
-    kind: Literal["homogenised"] = "homogenised"
-    dt: Positive = 0.01
-
-
-class CorrectedDiffusion(Call):
-    """The diffusion of the Gram blocks with SGD's own fluctuations."""
-
-    make = streaming.CorrectedDiffusion
-    kind: Literal["corrected_diffusion"] = "corrected_diffusion"
-    dt: Positive = 0.01
+    def build(self) -> streaming.OnePassSGD:
+        """The system on the features drawn from the seed `draw`."""
+        return streaming.power_law_features(
+            jax.random.key(self.draw),
+            self.dimension,
+            self.inputs,
+            alpha=self.alpha,
+            beta=self.beta,
+            step=self.step,
+            batch_size=self.batch_size,
+            optimiser=self.optimiser.build(),
+            integrator=self.integrator.build(),
+        )
 
 
-def _resolvent(low: float, high: float, nodes: int, name: str) -> streaming.resolvent:
-    points = streaming.contour(low, high, nodes)
-    return streaming.resolvent(tuple(complex(z) for z in points))
-
-
-class Resolvent(Call):
-    """S(t, z) at `nodes` points of an ellipse round [low, high], which holds the spectrum."""
-
-    make = _resolvent
-    kind: Literal["resolvent"] = "resolvent"
-    name: str = "resolvent"
-    low: float = 0.0
-    high: float
-    nodes: PositiveInteger = 16
-
-
-MethodConfig = Annotated[
-    Direct | GramSampler | Homogenised | CorrectedDiffusion,
-    Field(discriminator="kind"),
-    Kind(default="direct"),
+SystemConfig = Annotated[
+    Projected | PowerLawFeatures, Field(discriminator="kind"), Kind(default="projected")
 ]
-StatisticConfig = Annotated[Resolvent, Kind(default="resolvent")]
 
 
 def _listed(value: Any) -> Any:

@@ -15,7 +15,7 @@ from hdjax.streaming.learning_rates import StateRate
 from hdjax.streaming.limit import BlockState, Coefficients, Side
 from hdjax.streaming.losses import Loss
 from hdjax.streaming.moments import moments
-from hdjax.streaming.optimisers import LinearMemory, Rule, moved, times_weights
+from hdjax.streaming.optimisers import Forces, Optimiser, Rule, moved, times_weights
 from hdjax.streaming.projections import Layout, Moments, Projections
 
 
@@ -77,7 +77,7 @@ class BlockField(eqx.Module):
 
     loss: Loss
     learning_rate: Schedule | StateRate
-    optimiser: LinearMemory
+    optimiser: Optimiser
     ridge: Float[Array, ""]
     probabilities: Float[Array, " c"]
     eigenvalues: Float[Array, "c g"]
@@ -145,27 +145,33 @@ class BlockField(eqx.Module):
         """sum_c p_c E_c[grad_theta f]."""
         return jax.tree.map(lambda g: jnp.tensordot(self.probabilities, g, 1), parts.theta_gradient)
 
+    def forces(self, state: BlockState) -> Forces:
+        """What moves plain SGD at `state`."""
+        side = state[1]
+        parts = self.component_moments(state)
+        noise = self.noise(parts)
+        slope = jax.tree.map(
+            lambda g, theta: g + self.ridge * theta, self.theta_gradient(parts), side.theta
+        )
+        follows = isinstance(self.learning_rate, StateRate) and self.learning_rate.accumulates
+        accumulated = jnp.einsum("gii->", noise) if follows else None
+        return Forces(self.penalised(self.direction(parts)), noise, slope, accumulated)
+
     def coefficients(self, t: Float[Array, ""], state: BlockState) -> Coefficients:
         """The frozen coefficients at time `t` and `state` = (blocks, side)."""
         _, side = state
         layout = self.layout
-        parts = self.component_moments(state)
-        noise = self.noise(parts)
+        forces = self.optimiser.forces(self, state)
         weights, mixing = self.rule(t, state)
-        drift = times_weights(self.penalised(self.direction(parts)), weights)
+        drift = times_weights(forces.direction, weights)
         if layout.memory:
             moving = jnp.asarray(layout.frame[:, : layout.moving], drift.dtype)
             kept = jnp.kron(mixing, jnp.eye(layout.students, dtype=drift.dtype))
             drift = drift - jnp.dot(moving, kept, precision="highest")[None]
-        slope = jax.tree.map(
-            lambda g, theta: g + self.ridge * theta, self.theta_gradient(parts), side.theta
-        )
-        accumulated = None
-        if side.accumulated is not None:
-            accumulated = jnp.einsum("gii->", noise)
+        change = moved(side.parameters, forces.slope, weights, mixing)
         return Coefficients(
             drift=drift,
-            noise=times_weights(times_weights(noise, weights).mT, weights),
-            side=Side.of(moved(side.parameters, slope, weights, mixing), accumulated),
+            noise=times_weights(times_weights(forces.noise, weights).mT, weights),
+            side=Side.of(change, forces.accumulated),
             layout=layout,
         )

@@ -27,6 +27,7 @@ from hdjax.streaming.columns import LinearColumns, group_gram
 from hdjax.streaming.field import GramSummary
 from hdjax.streaming.increment import increment, second_order
 from hdjax.streaming.limit import reached_only, velocity
+from hdjax.streaming.optimisers import LinearMemory
 from hdjax.system import NoFluctuationsError
 
 if TYPE_CHECKING:
@@ -146,6 +147,11 @@ class Expansion:
 
     def __init__(self, system: "OnePassSGD", statistics: Callable[[GramSummary], dict[str, Array]]):
         layout, spectrum = system.layout, system.spectrum
+        if not isinstance(system.optimiser, LinearMemory):
+            raise NoFluctuationsError(
+                f"fluctuations: {type(system.optimiser).__name__}; known for optimisers with a "
+                "linear memory"
+            )
         groups, entries = spectrum.eigenvalues.shape[-1], layout.width**2
         if groups * entries > _MOST_ENTRIES:
             nodes = min(NODES, _MOST_ENTRIES // entries)
@@ -163,7 +169,9 @@ class Expansion:
         self.system, self.spectrum, self.statistics = system, spectrum, statistics
         self.dimension = spectrum.dimension
         self.field = system.field_on(spectrum)
-        self.start, self.unravel = ravel_pytree((system.blocks(spectrum), system.start_side()))
+        self.start, self.unravel = ravel_pytree(
+            (system.blocks(spectrum), system.start_side(spectrum))
+        )
 
     def covariance(self, start: GramSummary | None) -> Float[Array, "n n"]:
         """P at t = 0: that of the law, or zero where a start is given."""

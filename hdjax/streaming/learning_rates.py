@@ -26,6 +26,7 @@ from jaxtyping import Array, Float
 from hdjax.schedules import PiecewiseConstant, Schedule
 from hdjax.spectra import Spectrum
 from hdjax.streaming.losses.base import Number, check_positive, leaf
+from hdjax.streaming.optimisers import SGD, LinearMemory, Optimiser
 
 if TYPE_CHECKING:
     from hdjax.streaming.field import BlockField, GramSummary
@@ -48,9 +49,13 @@ class StateRate(eqx.Module):
     def rate(self, field: "BlockField", state: "BlockState") -> Float[Array, ""]:
         """The rate at `state` = (blocks, side) of the groups of `field`."""
 
-    def check(self, layout: "Layout") -> None:
-        """Raise ValueError for columns that the rule has no meaning for."""
-        del layout
+    def check(self, layout: "Layout", optimiser: Optimiser) -> None:
+        """Raise ValueError for columns or an optimiser that the rule has no meaning for."""
+        if not isinstance(optimiser, SGD):
+            raise ValueError(
+                f"learning_rate: {type(self).__name__} with {type(optimiser).__name__}; allowed: "
+                "a number or a schedule (the rule is made for plain SGD)"
+            )
 
 
 class Polyak(StateRate):
@@ -77,9 +82,9 @@ class Polyak(StateRate):
         ratio = jnp.where(noise > 0, aligned / jnp.where(noise > 0, noise, 1), 0)
         return self.factor * jnp.maximum(ratio, 0)
 
-    def check(self, layout: "Layout") -> None:
+    def check(self, layout: "Layout", optimiser: Optimiser) -> None:
+        super().check(layout, optimiser)
         _check_centred(layout)
-        _check_plain(layout)
 
 
 class Greedy(StateRate):
@@ -124,9 +129,6 @@ class Greedy(StateRate):
         ratio = jnp.where(bent > 0, descent / jnp.where(bent > 0, bent, 1), self.largest)
         return jnp.clip(ratio, 0, self.largest)
 
-    def check(self, layout: "Layout") -> None:
-        _check_plain(layout)
-
 
 class AdaGradNorm(StateRate):
     """gamma_k = scale / sqrt(offset^2 + sum_{j<k} |gradient_j|^2 / d^2), AdaGrad's scalar form.
@@ -155,6 +157,10 @@ class AdaGradNorm(StateRate):
 
     def rate(self, field: "BlockField", state: "BlockState") -> Float[Array, ""]:
         return self.scale / jnp.sqrt(self.offset**2 + state[1].accumulated)
+
+    def check(self, layout: "Layout", optimiser: Optimiser) -> None:
+        if not isinstance(optimiser, LinearMemory):
+            super().check(layout, optimiser)
 
 
 def critical_learning_rate(
@@ -350,10 +356,9 @@ def _minimise(
 def _distance_terms(field: "BlockField", state: "BlockState") -> tuple[Array, Array]:
     """A and I."""
     students = slice(field.layout.first, field.layout.moving)
-    parts = field.component_moments(state)
-    direction = field.penalised(field.direction(parts))
-    aligned = jnp.einsum("gab,gba->", state[0][:, students], direction, precision="highest")
-    return aligned, jnp.einsum("gii->", field.noise(parts))
+    forces = field.optimiser.forces(field, state)
+    aligned = jnp.einsum("gab,gba->", state[0][:, students], forces.direction, precision="highest")
+    return aligned, jnp.einsum("gii->", forces.noise)
 
 
 def _check_centred(layout: "Layout") -> None:
@@ -361,13 +366,4 @@ def _check_centred(layout: "Layout") -> None:
         raise ValueError(
             f"system: {layout.students} student and {layout.teachers} teacher columns; allowed: "
             "as many of each, so that |X - X*| exists"
-        )
-
-
-def _check_plain(layout: "Layout") -> None:
-    if layout.memory:
-        names = ", ".join(memory.name for memory in layout.memory)
-        raise ValueError(
-            f"learning_rate: a rule made for plain SGD, with an optimiser that remembers {names}; "
-            "allowed: a number, a schedule or AdaGradNorm"
         )

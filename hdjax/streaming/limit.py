@@ -37,12 +37,13 @@ class Side(eqx.Module):
         theta: side parameters, a pytree.
         memory: the same for each memory of the optimiser; None rather than an empty tuple, which
             diffrax's loops do not take.
-        accumulated: the sum of squared gradient norms over d^2, for rates that depend on it.
+        accumulated: what a learning rate or an optimiser sums up along the way: squared gradient
+            norms over d^2 (`AdaGradNorm`), second moments (`Adam`).
     """
 
     theta: PyTree
     memory: tuple[PyTree, ...] | None = None
-    accumulated: Float[Array, "*runs"] | None = None
+    accumulated: Any = None
 
     @property
     def parameters(self) -> tuple[PyTree, ...]:

@@ -33,10 +33,11 @@ from hdjax.streaming.fluctuations import fluctuations
 from hdjax.streaming.learning_rates import StateRate
 from hdjax.streaming.limit import BlockState, Integrator, Side, velocity
 from hdjax.streaming.losses import FunctionLoss, Loss
-from hdjax.streaming.optimisers import SGD, LinearMemory
+from hdjax.streaming.optimisers import SGD, LinearMemory, Optimiser
 from hdjax.streaming.projections import Layout
 from hdjax.streaming.sampler import GramSampler
 from hdjax.streaming.simulate import Direct
+from hdjax.streaming.transformed import as_optimiser
 from hdjax.system import Simulator, System, is_concrete
 
 # A statistic that grows beyond this many times its order of magnitude has left the regime in which
@@ -93,7 +94,8 @@ class OnePassSGD(System):
         ridge: tau >= 0; the penalty tau/2 (|X|^2 + |theta|^2).
         batch_size: samples averaged in each step (time stays t = steps/d).
         theta: initial side parameters, a pytree of arrays handed to the loss.
-        optimiser: what SGD keeps besides X (`HeavyBall`, `Averaging`, ...); None: plain SGD.
+        optimiser: `HeavyBall`, `Averaging`, `Clipped`, `SignSGD`, `Adam`, ..., a transformation of
+            Optax (which has no limit), or None: plain SGD.
         compression: integrate the limit on a Gauss rule of so many nodes instead of the spectrum
             (random starts only); the cost no longer depends on d.
         integrator: how the limit is integrated.
@@ -126,7 +128,7 @@ class OnePassSGD(System):
     loss: Loss
     spectrum: Spectrum
     learning_rate: Schedule | StateRate
-    optimiser: LinearMemory
+    optimiser: Optimiser
     columns: Columns
     probabilities: Float[Array, " c"]
     eigenvalues: Float[Array, "c g"]
@@ -168,7 +170,7 @@ class OnePassSGD(System):
         self.spectrum = spectrum
         follows = isinstance(learning_rate, StateRate)
         self.learning_rate = cast(learning_rate if follows else as_schedule(learning_rate))
-        self.optimiser = cast(SGD() if optimiser is None else optimiser)
+        self.optimiser = cast(as_optimiser(optimiser))
         self.columns = _joint_columns(start, target, mixture, spectrum)
         self.probabilities = mixture.probabilities
         c, g = self.probabilities.shape[0], spectrum.eigenvalues.shape[-1]
@@ -193,9 +195,8 @@ class OnePassSGD(System):
         if compression is not None and mixture.eigenvalues is not None:
             raise ValueError("compression: allowed with eigenvalues for each component: None")
         if follows:
-            learning_rate.check(self.layout)
-        if not isinstance(self.optimiser, LinearMemory):
-            raise TypeError(f"optimiser: {optimiser!r}; allowed: a LinearMemory or None")
+            learning_rate.check(self.layout, self.optimiser)
+        self.optimiser.check(self)
         self.loss.check(self.layout.students, self.layout.teachers, self.theta)
         self.validate()
 
@@ -257,12 +258,19 @@ class OnePassSGD(System):
         if not isinstance(method, _METHODS):
             names = ", ".join(f"{kind.__name__}(...)" for kind in _METHODS)
             raise TypeError(f"method: {method!r}; allowed: {names} or None")
+        if not isinstance(method, Direct) and not isinstance(self.optimiser, LinearMemory):
+            raise TypeError(
+                f"method: {method!r} with {self.optimiser!r}; allowed: Direct(...), which alone "
+                "has the gradient's coordinates"
+            )
         return method.simulator(self)
 
     def start(self) -> GramSummary:
         """Blocks of the start's law, on the groups that the limit uses."""
         spectrum, eigenvalues = self._limit_spectrum()
-        return GramSummary(self.blocks(spectrum), self.start_side(), eigenvalues, self.layout)
+        return GramSummary(
+            self.blocks(spectrum), self.start_side(spectrum), eigenvalues, self.layout
+        )
 
     def blocks(self, spectrum: Spectrum) -> Float[Array, "g q q"]:
         """The start law's blocks on the groups of `spectrum`."""
@@ -273,12 +281,15 @@ class OnePassSGD(System):
         extension = jnp.asarray(self.layout.extension, columns.dtype)
         return jnp.dot(columns, extension, precision="highest") if self.layout.memory else columns
 
-    def start_side(self) -> Side:
-        """What moves beside the columns, at the start."""
+    def start_side(self, spectrum: Spectrum) -> Side:
+        """What moves beside the columns, at the start; groups are those of `spectrum`."""
         zero = jax.tree.map(jnp.zeros_like, self.theta)
         memory = tuple(self.theta if x.iterate else zero for x in self.optimiser.memory)
-        follows = isinstance(self.learning_rate, StateRate) and self.learning_rate.accumulates
-        return Side(self.theta, memory or None, jnp.zeros_like(self.ridge) if follows else None)
+        groups = spectrum.eigenvalues.shape[-1]
+        accumulated = self.optimiser.accumulator(groups, self.layout.students)
+        if isinstance(self.learning_rate, StateRate) and self.learning_rate.accumulates:
+            accumulated = jnp.zeros_like(self.ridge)
+        return Side(self.theta, memory or None, accumulated)
 
     def field(self) -> BlockField:
         """The right-hand side of the limit, on the limit's own groups."""

@@ -11,8 +11,7 @@ and DANA-type momentum and averages of the iterates are instances, and others ar
 Extends arXiv 2308.08977 to momentum with 1 - beta of order 1/d.
 """
 
-import abc
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -25,10 +24,51 @@ from hdjax.streaming.losses.base import Number, leaf
 from hdjax.streaming.projections import Memory
 from hdjax.system import is_concrete
 
+if TYPE_CHECKING:
+    from hdjax.streaming.field import BlockField
+    from hdjax.streaming.limit import BlockState
+
 Rule = tuple[Float[Array, " k"], Float[Array, "k k"]]
 
 
-class LinearMemory(eqx.Module):
+class Forces(NamedTuple):
+    """What moves the iterate at one state, before learning rate and memories.
+
+    `direction` (g, q, m) and `noise` (g, m, m) are those of the steps taken, `slope` that of the
+    side parameters, `accumulated` the velocity of what the optimiser sums up, or None.
+    """
+
+    direction: Float[Array, "g q m"]
+    noise: Float[Array, "g m m"]
+    slope: PyTree
+    accumulated: Any
+
+
+class Optimiser(eqx.Module):
+    """How SGD moves; by itself, plain SGD."""
+
+    memory: ClassVar[tuple[Memory, ...]] = ()
+    # Whether a step is Theta/d and Gamma/d, so that its corrections of order 1/d are known.
+    small_steps: ClassVar[bool] = False
+
+    def flow(self, gamma: Float[Array, ""], t: Float[Array, ""]) -> Rule:
+        """Gamma (k,) and Theta (k, k) at learning rate `gamma` and time `t`."""
+        del t
+        return gamma[None], jnp.zeros_like(gamma, shape=(1, 1))
+
+    def forces(self, field: "BlockField", state: "BlockState") -> Forces:
+        """What moves the iterate at `state`."""
+        return field.forces(state)
+
+    def accumulator(self, groups: int, students: int) -> Any:
+        """What the optimiser sums up, at the start; None for nothing."""
+        del groups, students
+
+    def check(self, system: Any) -> None:
+        """Raise ValueError for a system that the optimiser has no meaning for."""
+
+
+class LinearMemory(Optimiser):
     """An optimiser of the form above; subclass it for one of your own.
 
     Blocks are ordered [memories | X]: row i of Theta is where a block comes from, column j where it
@@ -46,13 +86,7 @@ class LinearMemory(eqx.Module):
         ...         return weights, jnp.array([[-1.0, -1.0], [0.0, 0.0]])
     """
 
-    memory: ClassVar[tuple[Memory, ...]] = ()
-    # Whether a step is Theta/d and Gamma/d, so that its corrections of order 1/d are known.
     small_steps: ClassVar[bool] = True
-
-    @abc.abstractmethod
-    def flow(self, gamma: Float[Array, ""], t: Float[Array, ""]) -> Rule:
-        """Gamma (k,) and Theta (k, k) at learning rate `gamma` and time `t`."""
 
     def step(self, gamma: Float[Array, ""], t: Float[Array, ""], d: Float[Array, ""]) -> Rule:
         """What a step adds: Z M minus the gradient times w, as (w, M)."""
@@ -66,10 +100,6 @@ class SGD(LinearMemory):
     Example:
         >>> optimiser = hd.streaming.SGD()
     """
-
-    def flow(self, gamma: Float[Array, ""], t: Float[Array, ""]) -> Rule:
-        del t
-        return gamma[None], jnp.zeros_like(gamma, shape=(1, 1))
 
 
 class Momentum(LinearMemory):

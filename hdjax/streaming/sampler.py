@@ -264,7 +264,9 @@ def start_state(system: Any, key: Key[Array, ""], dtype: Any) -> GramState:
     triangular = jnp.linalg.qr(factor[:, :, order], mode="r")[:, :, np.argsort(order)]
     whole = outside(system, 1) > 0
     factor = jnp.where(whole[:, :, None], triangular, factor).astype(dtype)
-    return GramState(factor[:, :, :p], factor[:, :, p:], _cast(system.start_side(), dtype))
+    return GramState(
+        factor[:, :, :p], factor[:, :, p:], _cast(system.start_side(system.spectrum), dtype)
+    )
 
 
 def gram_summary(system: Any, state: GramState) -> GramSummary:

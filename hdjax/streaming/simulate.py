@@ -19,11 +19,13 @@ from jaxtyping import Array, Float, Int, Key
 
 from hdjax.streaming import _kernel
 from hdjax.streaming.columns import coordinates, group_gram
+from hdjax.streaming.data import Data
 from hdjax.streaming.field import GramSummary
 from hdjax.streaming.learning_rates import StateRate
 from hdjax.streaming.limit import Side
-from hdjax.streaming.optimisers import Rule
+from hdjax.streaming.optimisers import LinearMemory, Rule
 from hdjax.streaming.sampler import state_rate, steps_at, with_ridge
+from hdjax.streaming.stepwise import StepwiseSimulator
 from hdjax.system import Simulator
 
 if TYPE_CHECKING:
@@ -37,9 +39,11 @@ class Direct(eqx.Module):
         dtype: precision of the run, "float32" or "float64" (which needs `jax_enable_x64`); the
             limit keeps the system's own.
         block: steps processed together; None: chosen for the device.
+        data: where samples come from instead of the system's Gaussian law (`Rademacher`, `Rows`,
+            ...; one step at a time).
 
     Raises:
-        ValueError: another dtype, float64 without 64-bit numbers, a block below 1.
+        ValueError: another dtype, float64 without 64-bit numbers, a block below 1 or beside data.
 
     Example:
         >>> method = Direct(block=8)
@@ -47,6 +51,7 @@ class Direct(eqx.Module):
 
     dtype: str = eqx.field(static=True, default="float32")
     block: int | None = eqx.field(static=True, default=None)
+    data: Data | None = None
 
     def __check_init__(self) -> None:
         if self.dtype not in ("float32", "float64"):
@@ -57,10 +62,19 @@ class Direct(eqx.Module):
             )
         if self.block is not None and self.block < 1:
             raise ValueError(f"block: {self.block}; allowed: None or at least 1")
+        if self.block is not None and self.data is not None:
+            raise ValueError(f"block: {self.block}; allowed with data: None (one step at a time)")
 
-    def simulator(self, system: "OnePassSGD") -> "DirectSimulator":
+    def simulator(self, system: "OnePassSGD") -> Simulator:
         """The simulator of `system`."""
         d = coordinates(system.spectrum)
+        if self.data is not None or not isinstance(system.optimiser, LinearMemory):
+            if self.block is not None:
+                raise ValueError(
+                    f"block: {self.block}; allowed with {type(system.optimiser).__name__}: None "
+                    "(one step at a time)"
+                )
+            return StepwiseSimulator(system, self.dtype, self.data)
         block = self.block if self.block is not None else _kernel.block_size(d)
         return DirectSimulator(system, self.dtype, block)
 
@@ -85,7 +99,9 @@ class DirectSimulator(Simulator):
         columns = system.columns.sample(_kernel.start_key(key), system.spectrum)
         columns = system.extended(columns).astype(self.dtype)
         p = system.layout.moving
-        return DirectState(columns[:, :p], columns[:, p:], self._cast(system.start_side()))
+        return DirectState(
+            columns[:, :p], columns[:, p:], self._cast(system.start_side(system.spectrum))
+        )
 
     def advance(
         self,

@@ -136,17 +136,15 @@ def test_stability_threshold():
     assert float(sphere) == pytest.approx(100 / 52, rel=1e-10)
 
 
-def log_cosh(x, teacher, component, noise, theta):
-    """Convexity 1, smoothness 2, not quadratic."""
-    u = x[0] - teacher[0]
-    return u**2 / 2 + jnp.log(jnp.cosh(u))
-
-
 def test_strongly_convex_rate_is_kept_by_sgd():
     spectrum = hd.spectra.explicit([0.5, 1.5], [200, 200], normalise=False)
     gamma, a = hd.streaming.strongly_convex_rate(spectrum, 1.0, 2.0)
     system = hd.streaming.OnePassSGD(
-        log_cosh, spectrum, gamma, GaussianStart(scale=3.0), GaussianStart()
+        hd.streaming.LogCosh(1.0, 2.0),
+        spectrum,
+        gamma,
+        GaussianStart(scale=3.0),
+        GaussianStart(),
     )
     ts = np.linspace(0.0, 8.0, 9)
     plan = {"statistics": ["distance"], "method": GramSampler()}

@@ -276,6 +276,27 @@ def test_heavy_ball_reference():
     np.testing.assert_allclose(found, [0.8175157, 0.4791766, 1.1633323, -0.1263012], atol=2e-6)
 
 
+def test_adam_reference():
+    """Model S once more, by Adam with second moments of .3 at the start."""
+    optimiser = hd.streaming.Adam(jnp.asarray(5.0), jnp.asarray(0.3))
+    field, (blocks, _) = mixture_field(
+        hd.streaming.FunctionLoss(softmax, rule=Trapezoid(15, radius=6.0)),
+        *(T1[name] for name in "SQG"),
+        [0.5, 0.3, 0.2],
+        np.full((3, 1), 0.5),
+        0.1,
+        0.5,
+        optimiser=optimiser,
+    )
+    side = hd.streaming.Side(None, None, optimiser.accumulator(1, 3))
+    integrator = hd.streaming.Integrator(rtol=1e-8, atol=1e-10)
+    alive = lambda y: jnp.isfinite(y[0]).all()  # noqa: E731
+    blocks, side = integrator(field, (blocks, side), jnp.array([0.0, 2.0]), lambda y: y, alive)
+    found = [blocks[-1, 0, 0, 3], blocks[-1, 0, 0, 0], *side.accumulated[-1, 0]]
+    expected = [0.8262907, 1.2429485, 0.0873905, 0.0575220, 0.0666508]
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
 def xor(x, teacher, component, noise, theta):
     logit = jnp.dot(theta, jnp.tanh(x))
     label = jnp.where(component < 2, 1.0, 0.0).astype(x.dtype)

@@ -223,7 +223,7 @@ def test_wrong_optimisers():
         Momentum(1.0)
     with pytest.raises(TypeError, match="optimiser: 'adam'"):
         least_squares(20, "adam")
-    with pytest.raises(ValueError, match="remembers momentum"):
+    with pytest.raises(ValueError, match="Greedy with HeavyBall"):
         least_squares(20, HeavyBall(1.0), gamma=hd.streaming.Greedy())
     with pytest.raises(TypeError, match="remembers single steps"):
         hd.streaming.bias(least_squares(20, Momentum(0.5)), jnp.array([0.0, 1.0]), lambda s: {})

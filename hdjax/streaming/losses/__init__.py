@@ -23,7 +23,7 @@ from hdjax.streaming.losses.least_squares import LeastSquares
 from hdjax.streaming.losses.logistic import ComponentLogistic, Logistic
 from hdjax.streaming.losses.phase_retrieval import LipschitzPhaseRetrieval, PhaseRetrieval
 from hdjax.streaming.losses.relu import ReLUUnit
-from hdjax.streaming.losses.robust import AbsoluteError, Huber
+from hdjax.streaming.losses.robust import AbsoluteError, Huber, LogCosh
 from hdjax.streaming.losses.softmax import Softmax
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "Huber",
     "LeastSquares",
     "LipschitzPhaseRetrieval",
+    "LogCosh",
     "Logistic",
     "Loss",
     "MixtureLogistic",

@@ -70,7 +70,7 @@ class GaussianMixtureNoise(Noise):
     """N(0, sigma_c^2) with probability p_c; heavy tails, or outliers.
 
     Args:
-        sigma: (c,) standard deviations, 0 or more.
+        sigma: (c,) standard deviations, 0 or more; a number is a single one.
         probabilities: (c,) positive, summing to 1.
 
     Raises:
@@ -85,6 +85,7 @@ class GaussianMixtureNoise(Noise):
 
     def __init__(self, sigma: Any, probabilities: Any):
         self.sigma, self.probabilities = leaf(sigma), leaf(probabilities)
+        self.sigma = self.sigma if self.sigma.ndim else self.sigma[None]
         if self.sigma.ndim != 1 or self.sigma.shape != self.probabilities.shape:
             raise ValueError(
                 f"sigma, probabilities: shapes {self.sigma.shape} and {self.probabilities.shape}; "

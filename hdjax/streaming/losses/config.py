@@ -10,13 +10,14 @@ from hdjax.streaming import losses
 
 
 class LeastSquares(Call):
-    """scale/2 |x - x* - noise|^2 with label noise of standard deviation sigma."""
+    """scale/2 |x - x* - noise|^2; lists of sigma and probabilities are a mixture (one column)."""
 
     make = losses.LeastSquares
     kind: Literal["least_squares"] = "least_squares"
-    sigma: NonNegative = 0.0
+    sigma: NonNegative | list[NonNegative] = 0.0
     scale: Positive = 1.0
     columns: PositiveInteger = 1
+    probabilities: list[Positive] | None = None
 
 
 class Logistic(Call):
@@ -79,6 +80,15 @@ class AbsoluteError(Call):
     probabilities: list[Positive] = Field(default=[1.0])
 
 
+class LogCosh(Call):
+    """Strongly convex and smooth: f'' between `convexity` and `smoothness`."""
+
+    make = losses.LogCosh
+    kind: Literal["log_cosh"] = "log_cosh"
+    convexity: NonNegative = 0.0
+    smoothness: Positive = 1.0
+
+
 class Hinge(Call):
     """max(0, 1 - sign(x*) x)."""
 
@@ -122,6 +132,7 @@ Loss = Annotated[
     | Softmax
     | Huber
     | AbsoluteError
+    | LogCosh
     | Hinge
     | ReLUUnit
     | Committee,

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, PyTree
 from hdjax.gaussian import GaussHermite, Rule
 from hdjax.streaming.losses.base import (
     ClosedFormLoss,
+    GaussianMixtureNoise,
     GaussianNoise,
     Noise,
     Number,
@@ -27,24 +28,36 @@ class LeastSquares(ClosedFormLoss):
     """f = scale/2 |x - x* - noise|^2.
 
     Args:
-        sigma: standard deviation of the label noise (0: none).
+        sigma: standard deviation of the label noise (0: none), or those of a mixture's parts (one
+            column).
         scale: the factor c; it multiplies the risk by c and acts on the dynamics as gamma -> c
             gamma.
         columns: number m of student columns, equal to the teachers'.
+        probabilities: those of the parts of the noise; None for Gaussian noise.
 
     Example:
         >>> loss = LeastSquares(sigma=0.5)
+        >>> heavy = LeastSquares(sigma=[0.3, 3.0], probabilities=[0.9, 0.1])
     """
 
     sigma: Number
     scale: Number
     columns: int = eqx.field(static=True)
+    probabilities: Number | None
     rule: Rule | None = eqx.field(static=True, default=None)
 
-    def __init__(self, sigma: Any = 0.0, scale: Any = 1.0, columns: int = 1):
+    def __init__(
+        self, sigma: Any = 0.0, scale: Any = 1.0, columns: int = 1, probabilities: Any = None
+    ):
         check_positive("sigma", sigma, strict=False)
         check_positive("scale", scale, strict=True)
         self.sigma, self.scale, self.columns = leaf(sigma), leaf(scale), columns
+        self.probabilities = None
+        if probabilities is not None:
+            if columns != 1:
+                raise ValueError(f"columns: {columns}; allowed with probabilities: 1")
+            parts = GaussianMixtureNoise(sigma, probabilities)
+            self.sigma, self.probabilities = parts.sigma, parts.probabilities
         # Three nodes are exact: all means are of polynomials of degree four or less.
         self.rule = GaussHermite(3)
 
@@ -54,7 +67,9 @@ class LeastSquares(ClosedFormLoss):
 
     @property
     def noise(self) -> Noise:
-        return GaussianNoise(self.sigma, self.columns)
+        if self.probabilities is None:
+            return GaussianNoise(self.sigma, self.columns)
+        return GaussianMixtureNoise(self.sigma, self.probabilities)
 
     def check(self, students: int, teachers: int, theta: PyTree) -> None:
         if not students == teachers == self.columns:
@@ -76,7 +91,10 @@ class LeastSquares(ClosedFormLoss):
     def closed_form(self, law: Projections, theta: PyTree) -> Moments:
         m = law.students
         eye = jnp.eye(m, dtype=law.covariance.dtype)
-        delta = law.error_gram[:m, :m] + self.sigma**2 * eye
+        variance = self.sigma**2
+        if self.probabilities is not None:
+            variance = jnp.dot(self.probabilities, variance)
+        delta = law.error_gram[:m, :m] + variance * eye
         return Moments(
             risk=self.scale / 2 * jnp.trace(delta),
             gradient=zero_gradient(law),

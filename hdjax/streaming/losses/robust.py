@@ -10,12 +10,16 @@ absolute:  h = sqrt(2/pi) sum_c p_c / s_c, C = 1, R = sqrt(2/pi) sum_c p_c s_c.
 
 Without noise the absolute error's h grows like 1/s near recovery: with a fixed learning rate the
 limit settles at a floor, as SGD does.
+
+`LogCosh` is between the two squares whose curvatures it has at 0 and far away; its H = (h, -h) and
+C are one-dimensional integrals, h = E f''(u), C = E f'(u)^2.
 """
 
 import math
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import erf, erfc
@@ -26,6 +30,8 @@ from hdjax.gaussian import Rule
 from hdjax.streaming.losses.base import (
     ClosedFormLoss,
     GaussianMixtureNoise,
+    Noise,
+    NoNoise,
     Number,
     check_columns,
     check_positive,
@@ -33,6 +39,7 @@ from hdjax.streaming.losses.base import (
     scalar_moments,
 )
 from hdjax.streaming.projections import Moments, Projections
+from hdjax.system import is_concrete
 
 # Beyond a hundred standard deviations erf is 1 and exp is 0 in any precision.
 _SATURATED = 100
@@ -57,7 +64,7 @@ class Huber(ClosedFormLoss):
     def __init__(self, delta: Any = 1.0, sigma: Any = (0.0,), probabilities: Any = (1.0,)):
         check_positive("delta", delta, strict=True)
         self.delta = leaf(delta)
-        self.noise = GaussianMixtureNoise(np.atleast_1d(sigma), probabilities)
+        self.noise = GaussianMixtureNoise(sigma, probabilities)
         self.rule = None
 
     @property
@@ -105,7 +112,7 @@ class AbsoluteError(ClosedFormLoss):
     rule: Rule | None = eqx.field(static=True, default=None)
 
     def __init__(self, sigma: Any = (0.0,), probabilities: Any = (1.0,)):
-        self.noise = GaussianMixtureNoise(np.atleast_1d(sigma), probabilities)
+        self.noise = GaussianMixtureNoise(sigma, probabilities)
         self.rule = None
 
     @property
@@ -131,6 +138,75 @@ class AbsoluteError(ClosedFormLoss):
         positive = s > 0
         h = 2 / math.pi * jnp.dot(p, jnp.where(positive, 1 / jnp.where(positive, s, 1), 0))
         return scalar_moments(law, jnp.dot(p, s), h, -h, jnp.ones_like(h))
+
+
+class LogCosh(ClosedFormLoss):
+    """f = convexity/2 u^2 + (smoothness - convexity) log cosh u at u = x - x*.
+
+    Strongly convex and smooth: f'' falls from `smoothness` at 0 to `convexity` far away.
+
+    Args:
+        convexity: at least 0.
+        smoothness: at least `convexity`.
+
+    Raises:
+        ValueError: 0 <= convexity <= smoothness, smoothness > 0 does not hold.
+
+    Example:
+        >>> loss = LogCosh(convexity=1.0, smoothness=2.0)
+    """
+
+    convexity: Number
+    smoothness: Number
+    rule: Rule | None = eqx.field(static=True, default=None)
+
+    def __init__(self, convexity: Any = 0.0, smoothness: Any = 1.0):
+        check_positive("convexity", convexity, strict=False)
+        check_positive("smoothness", smoothness, strict=True)
+        if is_concrete(convexity, smoothness) and np.any(convexity > smoothness):
+            raise ValueError(
+                f"convexity, smoothness: {convexity}, {smoothness}; allowed: the first at most "
+                "the second"
+            )
+        self.convexity, self.smoothness = leaf(convexity), leaf(smoothness)
+        self.rule = None
+
+    @property
+    def smooth(self) -> bool:
+        return True
+
+    @property
+    def noise(self) -> Noise:
+        return NoNoise()
+
+    def check(self, students: int, teachers: int, theta: PyTree) -> None:
+        check_columns("LogCosh", students, teachers, (1, 1))
+
+    def __call__(
+        self,
+        x: Float[Array, " m"],
+        teacher: Float[Array, " s"],
+        component: Any,
+        noise: Float[Array, " k"],
+        theta: PyTree,
+    ) -> Float[Array, ""]:
+        return self._value(x[0] - teacher[0])
+
+    def closed_form(self, law: Projections, theta: PyTree) -> Moments:
+        s = gaussian.safe_sqrt(law.error_gram[0, 0])
+
+        def integrand(z: Float[Array, " v"]) -> tuple[Array, Array, Array]:
+            u = s * z[0]
+            slope = jax.grad(self._value)
+            return self._value(u), jax.grad(slope)(u), slope(u) ** 2
+
+        risk, h, noise = gaussian.expectation(integrand, 1, self.rule, s.dtype)
+        return scalar_moments(law, risk, h, -h, noise)
+
+    def _value(self, u: Float[Array, ""]) -> Float[Array, ""]:
+        # log cosh u without overflow.
+        log_cosh = jnp.logaddexp(u, -u) - math.log(2)
+        return self.convexity / 2 * u**2 + (self.smoothness - self.convexity) * log_cosh
 
 
 def _residual(law: Projections, noise: GaussianMixtureNoise) -> Float[Array, " c"]:

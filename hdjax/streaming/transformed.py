@@ -1,0 +1,439 @@
+"""Optimisers that transform the gradient: clipping, signs, Adam, and any other of Optax.
+
+In direct simulation each is the true algorithm, X_{k+1} = X_k - gamma(k/d)/d T_k(G_k) with G_k the
+mini-batch gradient plus tau X_k.  Those with a limit say how T acts on Gram blocks as d grows:
+
+* clipping the norm at c sqrt(d) clips |g| at delta = c / sqrt(tr K/d): |a g^T| -> sqrt(tr K) |g|;
+* a sign, or Adam with a window of a few steps, is odd in each coordinate of a, so that its mean is
+  linear in Cov(a_j, r): lambda_i W_i H becomes lambda_i^(1/2) W_i h, and a step's noise is white;
+* Adam with a window of order d steps divides by second moments that have no noise left.
+
+The last two are not invariant under rotations: they hold for diagonal K and columns that are spread
+over the coordinates.  Sources: arXiv 2308.08977 for the model, its extensions derived from it;
+"Spectral alignment of SGD" (arXiv 2310.03010) for the setting of Adam.
+"""
+
+import abc
+import math
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, PyTree
+
+from hdjax import gaussian
+from hdjax.gaussian import QMC, Rule
+from hdjax.spectra import Spectrum
+from hdjax.streaming.losses import AbsoluteError, ClosedFormLoss, Huber, LeastSquares, Loss
+from hdjax.streaming.losses.base import Noise, Number, check_positive, leaf
+from hdjax.streaming.optimisers import SGD, Forces, Optimiser
+from hdjax.streaming.projections import Moments, Projections
+from hdjax.system import NoLimitError, is_concrete
+
+if TYPE_CHECKING:
+    from hdjax.streaming.field import BlockField
+    from hdjax.streaming.limit import BlockState
+
+_WITH_LIMIT = "SGD, Momentum, HeavyBall, Dana, Averaging, Clipped, SignSGD, Adam, RMSProp"
+
+
+class Transformed(Optimiser):
+    """A transformation of gradients in R^d, simulated by `Direct` alone."""
+
+    @abc.abstractmethod
+    def transformation(self, system: Any) -> optax.GradientTransformation:
+        """Optax's, for the pair (gradient (d, m), slope of theta); the step is gamma/d times it."""
+
+    def accumulated(self, state: Any, spectrum: Spectrum) -> Any:
+        """Of the transformation's own state, what the limit keeps too (`accumulator`)."""
+        del state, spectrum
+
+
+class Optax(Transformed):
+    """Any transformation of Optax, without its learning rate and sign; it has no limit.
+
+    `optimiser=optax.scale_by_lion()` in a system is short for `Optax(optax.scale_by_lion())`.
+
+    Example:
+        >>> import optax
+        >>> optimiser = hd.streaming.Optax(optax.scale_by_lion())
+    """
+
+    chain: optax.GradientTransformation = eqx.field(static=True)
+
+    def transformation(self, system: Any) -> optax.GradientTransformation:
+        return self.chain
+
+    def forces(self, field: "BlockField", state: "BlockState") -> Forces:
+        raise NoLimitError(
+            f"optimiser: {self!r} has no known limit; allowed with one: {_WITH_LIMIT}"
+        )
+
+
+def as_optimiser(value: Any) -> Optimiser:
+    """What an optimiser may be given as: an `Optimiser`, a transformation of Optax, or None.
+
+    Raises:
+        TypeError: anything else.
+    """
+    if value is None:
+        return SGD()
+    if isinstance(value, Optimiser):
+        return value
+    if isinstance(value, optax.GradientTransformation):
+        return Optax(value)
+    raise TypeError(
+        f"optimiser: {value!r}; allowed: an optimiser of hdjax.streaming, a gradient "
+        "transformation of Optax, or None"
+    )
+
+
+class Clipped(Transformed):
+    """SGD on gradients whose norm is clipped at c sqrt(d).
+
+    Args:
+        level: c.
+
+    Raises:
+        ValueError: a level that is not positive; a system with mini-batches (whose norm is not a
+            function of one sample), a ridge or side parameters.
+
+    Example:
+        >>> optimiser = hd.streaming.Clipped(level=1.0)
+    """
+
+    level: Number
+
+    def __init__(self, level: Any):
+        check_positive("level", level, strict=True)
+        self.level = leaf(level)
+
+    def transformation(self, system: Any) -> optax.GradientTransformation:
+        return optax.clip_by_global_norm(self.level * jnp.sqrt(system.spectrum.dimension))
+
+    def forces(self, field: "BlockField", state: "BlockState") -> Forces:
+        traces = (field.eigenvalues * field.weights[None]).sum(1)
+        loss = _clipped(field.loss, self.level / jnp.sqrt(traces))
+        return _with(field, loss=loss).forces(state)
+
+    def check(self, system: Any) -> None:
+        _check(self, system, batch=True, ridge=True)
+
+
+class SignSGD(Transformed):
+    """X' = X - gamma/d sign(a) sign(g)^T, for diagonal K.
+
+    Raises:
+        ValueError: a system with mini-batches, a ridge, a mixture or side parameters, or a
+            spectrum with a basis.
+
+    Example:
+        >>> optimiser = hd.streaming.SignSGD()
+    """
+
+    def transformation(self, system: Any) -> optax.GradientTransformation:
+        return optax.stateless(lambda gradients, _: jax.tree.map(jnp.sign, gradients))
+
+    def forces(self, field: "BlockField", state: "BlockState") -> Forces:
+        parts = _with(field, loss=_signed(field.loss)).component_moments(state)
+        # E[sign(a_j) ...] = sqrt(2/pi) Cov(a_j, ...) / sqrt(K_jj), and E[sign^2] = 1.
+        drift = _with(field, eigenvalues=jnp.sqrt(2 / math.pi * field.eigenvalues))
+        noise = _with(field, eigenvalues=jnp.ones_like(field.eigenvalues))
+        return Forces(drift.direction(parts), noise.noise(parts), None, None)
+
+    def check(self, system: Any) -> None:
+        _check(self, system, batch=True, ridge=True, mixture=True, basis=True)
+
+
+class RMSProp(Transformed):
+    """Adam and RMSprop with windows that do not depend on d, for diagonal K.
+
+    u = (EMA of G, rate 1 - beta1) / sqrt(EMA of G^2, rate 1 - beta2, + epsilon), coordinate by
+    coordinate, X' = X - gamma/d u.  The window's samples see the same Gram blocks, so the limit
+    needs, at each state, means over independent (r_l, z_l),
+
+        U = sum_l beta1^l (1 - beta1) g(r_l) z_l / sqrt((1 - beta2) sum_l beta2^l g(r_l)^2 z_l^2),
+
+    which are taken over fixed `draws` (so a limit has an error of about 1/sqrt(draws), always the
+    same).  Epsilon is left out: zero.
+
+    Args:
+        beta2: of the second moment, in [0, 1).
+        beta1: of the gradient, in [0, beta2^(1/2)).
+        draws: windows that the limit's means are taken over.
+
+    Raises:
+        ValueError: other betas; a system with mini-batches, a ridge, a mixture or side parameters,
+            or a spectrum with a basis.
+
+    Example:
+        >>> optimiser = hd.streaming.RMSProp(beta2=0.9)
+    """
+
+    beta2: float = eqx.field(static=True)
+    beta1: float = eqx.field(static=True, default=0.0)
+    draws: int = eqx.field(static=True, default=4096)
+
+    def __check_init__(self) -> None:
+        if not 0 <= self.beta2 < 1:
+            raise ValueError(f"beta2: {self.beta2}; allowed: at least 0 and below 1")
+        if not (self.beta1 == 0 or 0 <= self.beta1 < self.beta2**0.5):
+            raise ValueError(f"beta1: {self.beta1}; allowed: 0, or below the square root of beta2")
+        if self.draws < 1:
+            raise ValueError(f"draws: {self.draws}; allowed: at least 1")
+
+    def transformation(self, system: Any) -> optax.GradientTransformation:
+        return _moving_moments(self.beta1, self.beta2, 0.0)
+
+    def forces(self, field: "BlockField", state: "BlockState") -> Forces:
+        law = field.law(state[0], jnp.asarray(0))
+        h, noise = self._window(field.loss, law)
+        zero = jnp.zeros((field.layout.students,) * 2, h.dtype)
+        parts = Moments(jnp.zeros((), h.dtype), zero[0], h, noise)
+        parts = jax.tree.map(lambda x: x[None], parts)
+        drift = _with(field, eigenvalues=jnp.sqrt(field.eigenvalues))
+        white = _with(field, eigenvalues=jnp.ones_like(field.eigenvalues))
+        return Forces(drift.direction(parts), white.noise(parts), None, None)
+
+    def check(self, system: Any) -> None:
+        _check(self, system, batch=True, ridge=True, mixture=True, basis=True)
+
+    def _window(self, loss: Loss, law: Projections) -> tuple[Array, Array]:
+        """H (n, m) in frame coordinates, and the covariance (m, m) of U's sum over steps."""
+        dtype, n = law.covariance.dtype, law.dim
+        # Samples before the one in question, and steps that it still moves.
+        before, after = (_memory(beta) for beta in (self.beta2, self.beta1))
+        shape = (self.draws, before + after - 1, n + loss.noise.dim + 1)
+        draws = jax.random.normal(jax.random.key(0), shape, dtype)
+        age = np.arange(before - 1, before + after - 1)[:, None] - np.arange(shape[1])[None]
+        weigh = [(1 - b) * np.where(age >= 0, float(b) ** np.abs(age), 0) for b in self._betas]
+        first, second = (jnp.asarray(weight, dtype) for weight in weigh)
+
+        def one(draw: Float[Array, "l v"]) -> tuple[Array, Array]:
+            seen, z = draw[:, :n], draw[:, -1]
+
+            def gradient(seen: Array, noise: Array) -> Array:
+                x, teacher = law.at(seen)
+                return loss.gradient(x, teacher, jnp.asarray(0), loss.noise(noise), None)[0]
+
+            g = jax.vmap(gradient)(seen, draw[:, n:-1])
+
+            def scales(z: Float[Array, " l"]) -> Float[Array, "after m"]:
+                squares = (g * z[:, None]) ** 2
+                return gaussian.safe_sqrt(jnp.dot(second, squares, precision="highest"))
+
+            def step(z: Float[Array, " l"]) -> Float[Array, " m"]:
+                return jnp.dot(first[0], g * z[:, None], precision="highest") / scales(z)[0]
+
+            # Integration by parts: Cov(U, r_l) from the derivative along z_l.
+            h = jax.vmap(lambda along: jax.jvp(step, (z,), (along,))[1])(seen.T)
+            # All that sample `before` does, now and later; its sign is independent of the others'.
+            share = first[:, before - 1][:, None] / scales(z)
+            total = g[before - 1] * z[before - 1] * share.sum(0)
+            return h, jnp.outer(total, total)
+
+        h, noise = jax.tree.map(lambda x: x.mean(0), jax.vmap(one)(draws))
+        return gaussian.solve_transpose(law.factor, h), noise
+
+    @property
+    def _betas(self) -> tuple[float, float]:
+        return self.beta1, self.beta2
+
+
+class Adam(Transformed):
+    """Adam with 1 - beta2 = forgetting/d, for diagonal K; epsilon = 0 and no bias correction.
+
+    Second moments nu_ij of eigenvalue i and column j, which start at `initial`, have
+    d nu/dt = forgetting (lambda_i C_jj / b - nu), and a step divides by their square roots.
+    A fixed beta1 leaves no trace in the limit.
+
+    Args:
+        forgetting: O(1).
+        initial: the second moments at the start.
+        beta1: of the gradient, in [0, 1).
+
+    Raises:
+        ValueError: numbers that are not allowed; a system with side parameters, or a spectrum with
+            a basis.
+
+    Example:
+        >>> optimiser = hd.streaming.Adam(forgetting=5.0, initial=0.3)
+    """
+
+    forgetting: Number
+    initial: Number
+    beta1: float = eqx.field(static=True)
+
+    def __init__(self, forgetting: Any, initial: Any = 1.0, beta1: float = 0.9):
+        check_positive("forgetting", forgetting, strict=True)
+        check_positive("initial", initial, strict=True)
+        if not 0 <= beta1 < 1:
+            raise ValueError(f"beta1: {beta1}; allowed: at least 0 and below 1")
+        self.forgetting, self.initial, self.beta1 = leaf(forgetting), leaf(initial), beta1
+
+    def transformation(self, system: Any) -> optax.GradientTransformation:
+        beta2 = 1 - self.forgetting / system.spectrum.dimension
+        return _moving_moments(self.beta1, beta2, self.initial)
+
+    def accumulator(self, groups: int, students: int) -> Any:
+        return jnp.full((groups, students), self.initial)
+
+    def accumulated(self, state: Any, spectrum: Spectrum) -> Float[Array, "g m"]:
+        second, counts = state[1][0], spectrum.multiplicities.astype(state[1][0].dtype)
+        total = jax.ops.segment_sum(second, spectrum.groups, counts.shape[0])
+        return total / counts[:, None]
+
+    def forces(self, field: "BlockField", state: "BlockState") -> Forces:
+        plain, second = field.forces(state), state[1].accumulated
+        fresh = _with(field, weights=jnp.ones_like(field.weights))
+        fresh = jnp.diagonal(fresh.noise(field.component_moments(state)), axis1=1, axis2=2)
+        scale = gaussian.safe_sqrt(second)
+        return Forces(
+            plain.direction / scale[:, None],
+            plain.noise / (scale[:, None] * scale[:, :, None]),
+            None,
+            self.forgetting * (fresh - second),
+        )
+
+    def check(self, system: Any) -> None:
+        _check(self, system, basis=True)
+
+
+def _moving_moments(beta1: Any, beta2: Any, initial: Any) -> optax.GradientTransformation:
+    """Adam's two averages without bias correction and epsilon (Optax's Adam has both)."""
+
+    def init(params: Any) -> Any:
+        first = jax.tree.map(jnp.zeros_like, params)
+        return first, jax.tree.map(lambda x: jnp.full_like(x, initial), params)
+
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
+        del params
+        first, second = state
+        first = jax.tree.map(lambda m, g: beta1 * m + (1 - beta1) * g, first, updates)
+        second = jax.tree.map(lambda v, g: beta2 * v + (1 - beta2) * g**2, second, updates)
+        return jax.tree.map(lambda m, v: m / jnp.sqrt(v), first, second), (first, second)
+
+    return optax.GradientTransformation(init, update)
+
+
+class _Altered(Loss):
+    """A loss whose gradient is clipped at the norm `level` of a component, or is its sign."""
+
+    loss: Loss
+    level: Float[Array, " c"] | None
+    rule: Rule | None = eqx.field(static=True)
+
+    def __init__(self, loss: Loss, level: Any = None):
+        # A rule that serves a smooth loss does not serve a kink.
+        self.loss, self.level = loss, level
+        self.rule = QMC(13) if loss.smooth else loss.rule
+
+    @property
+    def noise(self) -> Noise:
+        return self.loss.noise
+
+    @property
+    def smooth(self) -> bool:
+        return False
+
+    def __call__(self, x: Array, teacher: Array, component: Any, noise: Array, theta: Any) -> Array:
+        return self.loss(x, teacher, component, noise, theta)
+
+    def gradient(
+        self, x: Array, teacher: Array, component: Any, noise: Array, theta: Any
+    ) -> tuple[Array, PyTree]:
+        g, slope = self.loss.gradient(x, teacher, component, noise, theta)
+        if self.level is None:
+            return jnp.sign(g), slope
+        size = gaussian.safe_sqrt(jnp.sum(g**2))
+        return g * jnp.minimum(1, self.level[component] / jnp.where(size > 0, size, 1)), slope
+
+
+class _Surrogate(ClosedFormLoss):
+    """Least squares with the gradient of another closed form, times `scale`."""
+
+    loss: LeastSquares
+    other: ClosedFormLoss
+    scale: Any
+    rule: Rule | None = eqx.field(static=True)
+
+    def __init__(self, loss: LeastSquares, other: ClosedFormLoss, scale: Any):
+        self.loss, self.other, self.scale, self.rule = loss, other, scale, None
+
+    @property
+    def noise(self) -> Noise:
+        return self.other.noise
+
+    @property
+    def smooth(self) -> bool:
+        return False
+
+    def __call__(self, x: Array, teacher: Array, component: Any, noise: Array, theta: Any) -> Array:
+        return self.loss(x, teacher, component, noise, theta)
+
+    def closed_form(self, law: Projections, theta: PyTree) -> Moments:
+        other = self.other.closed_form(law, theta)
+        return Moments(
+            self.loss.closed_form(law, theta).risk,
+            other.gradient,
+            self.scale * other.stein,
+            self.scale**2 * other.noise,
+        )
+
+
+def _clipped(loss: Loss, level: Float[Array, " c"]) -> Loss:
+    if isinstance(loss, LeastSquares) and loss.columns == 1 and level.shape == (1,):
+        huber = Huber(level[0] / loss.scale, *_parts(loss))
+        return _Surrogate(loss, huber, loss.scale)
+    return _Altered(loss, level)
+
+
+def _signed(loss: Loss) -> Loss:
+    if isinstance(loss, LeastSquares) and loss.columns == 1:
+        return _Surrogate(loss, AbsoluteError(*_parts(loss)), 1)
+    return _Altered(loss)
+
+
+def _parts(loss: LeastSquares) -> tuple[Array, Array]:
+    """The noise's standard deviations and their probabilities."""
+    sigma = jnp.atleast_1d(jnp.asarray(loss.sigma))
+    if loss.probabilities is None:
+        return sigma, jnp.ones_like(sigma)
+    return sigma, jnp.asarray(loss.probabilities)
+
+
+def _with(field: "BlockField", **changes: Any) -> "BlockField":
+    return eqx.tree_at(
+        lambda field: [getattr(field, name) for name in changes], field, list(changes.values())
+    )
+
+
+def _memory(beta: float) -> int:
+    """Steps until a weight has fallen to a ten-thousandth."""
+    return 1 if beta == 0 else 1 + math.ceil(math.log(1e-4) / math.log(beta))
+
+
+def _check(
+    optimiser: Transformed,
+    system: Any,
+    *,
+    batch: bool = False,
+    ridge: bool = False,
+    mixture: bool = False,
+    basis: bool = False,
+) -> None:
+    """Raise ValueError for what the limit of `optimiser` does not hold with."""
+    name = f"with {type(optimiser).__name__}"
+    if system.theta is not None:
+        raise ValueError(f"theta: side parameters; allowed {name}: None")
+    if batch and system.batch_size > 1:
+        raise ValueError(f"batch_size: {system.batch_size}; allowed {name}: 1")
+    if ridge and is_concrete(system.ridge) and np.any(np.asarray(system.ridge) > 0):
+        raise ValueError(f"ridge: {np.max(system.ridge)}; allowed {name}: 0")
+    if mixture and (system.probabilities.size > 1 or system.layout.means):
+        raise ValueError(f"mixture: several components or means; allowed {name}: None")
+    if basis and system.spectrum.basis is not None:
+        raise ValueError(f"spectrum: with a basis; allowed {name}: a diagonal covariance")

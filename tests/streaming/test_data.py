@@ -1,0 +1,148 @@
+"""Samples that are not Gaussian: exact means at finite d, data sets, universality."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import hdjax as hd
+from hdjax.streaming import (
+    Direct,
+    GaussianStart,
+    GramStart,
+    LeastSquares,
+    Logistic,
+    Mixture,
+    OnePassSGD,
+    Rademacher,
+    Rows,
+    Sampler,
+    StudentT,
+    UniformEntries,
+)
+
+# Fourth moments of an entry.
+LAWS = {"rademacher": (Rademacher(), 1.0), "uniform": (UniformEntries(), 1.8)}
+LAWS["student"] = (StudentT(9.0), 4.2)
+LAMBDA = np.array([0.5] * 4 + [2.0] * 4)
+
+
+def small_system(gamma=1.0, sigma=0.5):
+    """Eight coordinates, |X_0 - X*|^2 = 1 spread evenly within two groups."""
+    spectrum = hd.spectra.explicit([0.5, 2.0], [4, 4], normalise=False)
+    start = np.sqrt(np.array([0.7 / 4] * 4 + [0.3 / 4] * 4))
+    return OnePassSGD(LeastSquares(sigma=sigma), spectrum, gamma, start, np.zeros(8))
+
+
+def exact_risk(steps, fourth, gamma=1.0, sigma=0.5, d=8):
+    """E risk by the second moments of each coordinate; the fourth moment replaces 3."""
+    g, v = gamma / d, np.array([0.7 / 4] * 4 + [0.3 / 4] * 4)
+    for _ in range(steps):
+        own = v * (1 - 2 * g * LAMBDA + (fourth - 1) * g**2 * LAMBDA**2)
+        v = own + g**2 * LAMBDA * (LAMBDA @ v + sigma**2)
+    return (LAMBDA @ v + sigma**2) / 2
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_product_laws_have_the_exact_mean(name):
+    """Eight steps at d = 8, where Gaussian data are excluded by many standard errors."""
+    data, fourth = LAWS[name]
+    runs, method = 20000, Direct("float32", data=data)
+    options = {"key": jax.random.key(2), "runs": runs, "method": method, "keep": "summary"}
+    result = hd.simulate(small_system(), [1.0], statistics=["risk"], **options)
+    error = float(result.std("risk")[0]) / runs**0.5
+    assert abs(float(result.mean("risk")[0]) - exact_risk(8, fourth)) < 4 * error
+    assert abs(exact_risk(8, fourth) - exact_risk(8, 3.0)) > 5 * error
+
+
+def test_a_batch_of_a_users_law_and_its_basis():
+    """A law in rotated coordinates: its covariance is diagonalised, its mean risk exact."""
+    rng = np.random.default_rng(0)
+    basis, _ = np.linalg.qr(rng.standard_normal((8, 8)))
+    covariance = (basis * LAMBDA) @ basis.T
+    root = jnp.asarray(basis * np.sqrt(LAMBDA))
+
+    def signs(key):
+        return jnp.dot(root, jax.random.rademacher(key, (8,), root.dtype), precision="highest")
+
+    start = basis @ np.sqrt(np.array([0.7 / 4] * 4 + [0.3 / 4] * 4))
+    spectrum = hd.spectra.from_covariance(covariance, normalise=False)
+    system = OnePassSGD(LeastSquares(sigma=0.5), spectrum, 1.0, start, np.zeros(8))
+    plan = {"key": jax.random.key(3), "runs": 8000, "statistics": ["risk"], "keep": "summary"}
+    result = hd.simulate(system, [1.0], method=Direct(data=Sampler(signs)), **plan)
+    error = float(result.std("risk")[0]) / 8000**0.5
+    assert abs(float(result.mean("risk")[0]) - exact_risk(8, 1.0)) < 4 * error
+
+
+def test_rows_are_used_once_each():
+    """A data set of orthogonal rows: SGD with the right rate fits each of them in turn."""
+    d = 16
+    rows = np.sqrt(d) * np.linalg.qr(np.random.default_rng(1).standard_normal((d, d)))[0]
+    spectrum, target = hd.spectra.identity(d), np.linspace(-1.0, 1.0, d)
+    system = OnePassSGD(LeastSquares(), spectrum, 1.0, np.zeros(d), target)
+    plan = {"key": jax.random.key(0), "runs": 3, "statistics": ["distance"]}
+    method = Direct("float64", data=Rows(rows))
+    result = hd.simulate(system, [0.5, 1.0], method=method, **plan)
+    # After all rows nothing is left; halfway runs differ, as each has an order of its own.
+    np.testing.assert_allclose(result["distance"][:, 1], 0, atol=1e-25)
+    assert len(np.unique(np.round(result["distance"][:, 0].values, 12))) == 3
+    with pytest.raises(ValueError, match=r"ts: up to t = 1\.5; allowed: 1, when every row"):
+        hd.simulate(system, [1.5], method=method, **plan)
+
+
+@pytest.mark.slow
+@pytest.mark.optimised
+def test_universality_and_where_it_ends():
+    """Logistic regression on signs follows the Gaussian limit unless columns are on the axes."""
+    d, spread = 400, GaussianStart(scale=2.0)
+    axes = np.zeros((d, 2))
+    axes[0] = 2.0, 0.0
+    axes[1] = 0.0, 2.0
+    gaps = {}
+    for name, start, target in (("spread", spread, GaussianStart(2.0)), ("axes", *axes.T)):
+        system = OnePassSGD(Logistic(), hd.spectra.identity(d), 4.0, start, target)
+        plan = {"key": jax.random.key(5), "runs": 64, "statistics": ["distance"]}
+        result = hd.compare(system, [0.0, 1.0], method=Direct(data=Rademacher()), **plan)
+        gap = float(result.mean("distance")[1] - result.limit("distance")[1])
+        gaps[name] = gap, float(result.std("distance")[1]) / 8
+    assert abs(gaps["spread"][0]) < 4 * gaps["spread"][1] + 8 / d
+    assert abs(gaps["axes"][0]) > 10 * gaps["axes"][1]
+
+
+def test_wrong_data():
+    with pytest.raises(ValueError, match=r"dof: 2\.0; allowed: above 2"):
+        StudentT(2.0)
+    with pytest.raises(ValueError, match=r"rows: shape \(3,\)"):
+        Rows(np.zeros(3))
+    with pytest.raises(ValueError, match="rows: NaN or infinite"):
+        Rows(np.full((2, 2), np.nan))
+    system = small_system()
+    with pytest.raises(ValueError, match="rows: 5 columns; allowed: d = 8"):
+        system.simulator(Direct(data=Rows(np.zeros((9, 5)))))
+    with pytest.raises(ValueError, match=r"function: samples of shape \(3,\); allowed: \(8,\)"):
+        hd.simulate(
+            system,
+            [1.0],
+            key=jax.random.key(0),
+            runs=1,
+            method=Direct(data=Sampler(lambda key: jnp.zeros(3))),
+        )
+    mixture = Mixture([0.5, 0.5], GaussianStart(columns=2))
+    mixed = OnePassSGD(
+        hd.streaming.ComponentLogistic([0.0, 1.0]),
+        hd.spectra.identity(8),
+        1.0,
+        GaussianStart(),
+        mixture=mixture,
+    )
+    with pytest.raises(ValueError, match="Rows with a mixture"):
+        mixed.simulator(Direct(data=Rows(np.zeros((9, 8)))))
+    with pytest.raises(ValueError, match="block"):
+        Direct(block=4, data=Rademacher())
+    with pytest.raises(ValueError, match="coordinates"):
+        OnePassSGD(
+            LeastSquares(),
+            hd.spectra.identity(jnp.asarray(8.0)),
+            1.0,
+            GramStart(np.eye(2)[None], 1),
+        ).simulator(Direct(data=Rademacher()))
