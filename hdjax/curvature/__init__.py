@@ -31,6 +31,7 @@ from hdjax.curvature.matrices import (
     dual_gram,
     empirical,
 )
+from hdjax.curvature.network import NetworkMatrix
 from hdjax.curvature.solvers import SpectralMeasure, TopSpace, spectral_measure, top_space
 from hdjax.curvature.system import Alignment, AlignmentSummary
 from hdjax.curvature.theory import BlockSpectrum, BlockTheory, block_theory
@@ -48,6 +49,7 @@ __all__ = [
     "BlockSpectrum",
     "BlockTheory",
     "CurvatureMatrix",
+    "NetworkMatrix",
     "OutlierCount",
     "Quadrature",
     "SampleMatrix",

@@ -30,9 +30,10 @@ from hdjax.schema import (
     PositiveInteger,
     Strict,
 )
+from hdjax.streaming.config_methods import MethodConfig
+from hdjax.streaming.config_optimisers import SGD, OptimiserConfig
 
-# The means that a model's `means` names.
-_MEANS = {"orthonormal": streaming.orthonormal_means, "simplex": streaming.simplex_means}
+__all__ = ["MethodConfig", "StatisticConfig", "SystemConfig"]
 
 
 def _columns(start: Any, d: int, means: Any) -> tuple[Any, Any, Any]:
@@ -49,6 +50,11 @@ def _columns(start: Any, d: int, means: Any) -> tuple[Any, Any, Any]:
         given, theta = streaming.xor_start(key, means, targets, start.overlap)
         return given, means, start.theta_size * theta
     return streaming.GaussianStart(start.scale, columns=start.columns), means, None
+
+
+def _axes(d: int, count: int) -> Any:
+    """Means on the first coordinate axes, seen by one coordinate each."""
+    return jnp.eye(d, count, dtype=jnp.result_type(float))
 
 
 class GaussianColumns(Strict):
@@ -83,13 +89,21 @@ Start = Annotated[
 ]
 
 
+# The means that a model's `means` names.
+_MEANS = {
+    "orthonormal": streaming.orthonormal_means,
+    "simplex": streaming.simplex_means,
+    "axes": _axes,
+}
+
+
 class Softmax(Strict):
     """Softmax regression of a mixture's class; `labels` where several components share one."""
 
     kind: Literal["softmax"] = "softmax"
     classes: PositiveInteger
     snr: Positive | Literal["infinite"]
-    means: Literal["orthonormal", "simplex"] | ArrayField = "orthonormal"
+    means: Literal["orthonormal", "simplex", "axes"] | ArrayField = "orthonormal"
     probabilities: list[Positive] | None = None
     labels: list[Integer] | None = None
 
@@ -174,22 +188,6 @@ class ThreeLayers(Xor):
 Model = Annotated[Softmax | Xor | ThreeLayers, Field(discriminator="kind"), Kind()]
 
 
-class HeavyBall(Call):
-    """Momentum with 1 - beta = damping/d."""
-
-    make = streaming.HeavyBall
-    kind: Literal["heavy_ball"] = "heavy_ball"
-    damping: Positive
-
-
-class Momentum(Call):
-    """Momentum with a beta that does not depend on d."""
-
-    make = streaming.Momentum
-    kind: Literal["momentum"] = "momentum"
-    beta: Annotated[float, Field(ge=0, lt=1)]
-
-
 class BlockConfig(Call):
     """A block: of the column `index`, or of the side parameters ("theta")."""
 
@@ -214,7 +212,7 @@ class SystemConfig(Strict):
     learning_rate: Annotated[AnySchedule, Field(discriminator="kind"), Kind(number="constant")]
     ridge: NonNegative = 0.0
     start: Start = GaussianColumns()
-    optimiser: Annotated[HeavyBall | Momentum, Field(discriminator="kind"), Kind()] | None = None
+    optimiser: OptimiserConfig = SGD()
     blocks: list[BlockConfig] = Field(default=[])
     alpha: Positive = 4.0
     train: bool = False
@@ -234,7 +232,7 @@ class SystemConfig(Strict):
         options: dict[str, Any] = {
             "learning_rate": rate.build(),
             "ridge": self.ridge,
-            "optimiser": None if self.optimiser is None else self.optimiser.build(),
+            "optimiser": self.optimiser.build(),
         }
         if self.steps is not None:
             options["integrator"] = streaming.Integrator(diffrax.Tsit5(), steps=self.steps)
@@ -252,23 +250,6 @@ class SystemConfig(Strict):
         )
 
 
-class Direct(Call):
-    """Plain SGD on explicit columns."""
-
-    make = streaming.Direct
-    kind: Literal["direct"] = "direct"
-    dtype: Literal["float32", "float64"] = "float32"
-    block: PositiveInteger | None = None
-
-
-class GramSampler(Call):
-    """SGD exactly in law by its Gram blocks, for systems without blocks of curvature."""
-
-    make = streaming.GramSampler
-    kind: Literal["gram_sampler"] = "gram_sampler"
-    dtype: Literal["float32", "float64"] | None = None
-
-
 class Emergence(Call):
     """How many outliers a block has, from the limit alone (`hdjax.curvature.OutlierCount`)."""
 
@@ -279,7 +260,6 @@ class Emergence(Call):
     matrix: Literal["hessian", "gradient"] = "hessian"
 
 
-MethodConfig = Annotated[Direct | GramSampler, Field(discriminator="kind"), Kind(default="direct")]
 StatisticConfig = Annotated[Emergence, Kind(default="outlier_count")]
 
 
