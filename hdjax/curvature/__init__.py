@@ -23,6 +23,7 @@ from hdjax.curvature.classifiers import (
     taken_means,
 )
 from hdjax.curvature.emergence import OutlierCount, emergence_map
+from hdjax.curvature.full_theory import FullTheory, commuting_stieltjes, full_theory
 from hdjax.curvature.law import Quadrature, quadrature
 from hdjax.curvature.matrices import (
     CurvatureMatrix,
@@ -49,6 +50,7 @@ __all__ = [
     "BlockSpectrum",
     "BlockTheory",
     "CurvatureMatrix",
+    "FullTheory",
     "NetworkMatrix",
     "OutlierCount",
     "Quadrature",
@@ -58,10 +60,12 @@ __all__ = [
     "TopSpace",
     "TrainingSamples",
     "block_theory",
+    "commuting_stieltjes",
     "dual_gram",
     "emergence_map",
     "empirical",
     "fixed_point_output",
+    "full_theory",
     "learned_means",
     "measured",
     "orthonormal",

@@ -58,6 +58,12 @@ class Quadrature(eqx.Module):
         """The mean of a function of the nodes."""
         return jnp.sum(self.probabilities * values)
 
+    def first(self, values: Float[Array, "c nodes"]) -> Float[Array, " q"]:
+        """E[values u]."""
+        w = self.probabilities * values
+        own = jnp.einsum("cn,cnf->f", w, self.features, precision="highest")
+        return jnp.concatenate([own, jnp.dot(w.sum(1), self.rest, precision="highest")])
+
     def moment(self, values: Float[Array, "c nodes"]) -> Float[Array, "q q"]:
         """E[values u u^T]."""
         w = self.probabilities * values

@@ -2,9 +2,9 @@
 
     H = 1/n sum_l D^2 f_l,      G = 1/n sum_l (D f_l)(D f_l)^T
 
-for the per-sample losses f_l(parameters).  H V is a forward derivative of the gradient; G V takes the
-n directional derivatives of the losses and pulls them back.  `top_space` and `spectral_measure` need
-no more.  "Spectral alignment of SGD" (arXiv 2310.03010), for networks of one's own.
+for the per-sample losses f_l(parameters).  H V is a forward derivative of the gradient; G V takes
+the n directional derivatives of the losses and pulls them back.  `top_space` and `spectral_measure`
+need no more.  "Spectral alignment of SGD" (arXiv 2310.03010), for networks of one's own.
 """
 
 from collections.abc import Callable
@@ -68,11 +68,11 @@ class NetworkMatrix(eqx.Module):
         if len(counts) != 1:
             raise ValueError(f"inputs, targets: {sorted(counts)} samples; allowed: as many of each")
         (n,) = counts
-        chunk = n if chunk is None else chunk
-        if chunk < 1 or n % chunk:
+        size: int = n if chunk is None else chunk
+        if size < 1 or n % size:
             raise ValueError(f"chunk: {chunk} with {n} samples; allowed: a divisor, or None")
         self.loss, self.network, self.inputs, self.targets = loss, network, inputs, targets
-        self.kind, self.where, self.chunk = kind, where, chunk
+        self.kind, self.where, self.chunk = kind, where, size
 
     @property
     def parameters(self) -> Float[Array, " size"]:
