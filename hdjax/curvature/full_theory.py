@@ -8,8 +8,8 @@ T = blockdiag(S, 0) and W = (1 + D T/(alpha snr))^{-1} D:
 a matrix of m q + h - m rows.  The damped iteration for S converges outside the spectrum and not
 inside, which its residual shows.
 
-One block of a mixture whose components have commuting covariances e_cg (eigenvalue of component c on
-group g, weight w_g):
+One block of a mixture whose components have commuting covariances e_cg (eigenvalue of component c
+on group g, weight w_g):
 
     sigma_c = sum_g w_g e_cg/Delta_g,   Delta_g = -z + sum_c p_c e_cg E_c[D/(1 + D sigma_c/alpha)],
 
@@ -45,7 +45,7 @@ class FullTheory(eqx.Module):
     alpha: Float[Array, ""]
 
     def stieltjes(
-        self, z: Float[Array, ""], iterations: int = 150
+        self, z: Float[Array, ""], iterations: int = 100
     ) -> tuple[Float[Array, "m m"], Float[Array, ""]]:
         """S(z) for z above the bulk, and the residual of its equation (not small inside)."""
         m = self.nodes.students
@@ -58,7 +58,7 @@ class FullTheory(eqx.Module):
         return s, jnp.abs(self._image(z, s) - s).max() * z
 
     def outliers(
-        self, above: Float[Array, ""], count: int, halvings: int = 30
+        self, above: Float[Array, ""], count: int, halvings: int = 24
     ) -> Float[Array, " count"]:
         """The outliers above a point outside the bulk, descending; NaN where there are fewer.
 

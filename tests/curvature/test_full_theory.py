@@ -11,10 +11,9 @@ from hdjax import curvature, gaussian, spectra, streaming
 
 @pytest.mark.slow
 @pytest.mark.optimised
-@pytest.mark.parametrize("kind", ["hessian", "gradient"])
-def test_outliers_of_both_layers(kind):
-    """Softplus network, n = 4 d, d = 200: within three standard errors and 1 %."""
-    d, alpha, draws = 200, 4, 16
+def test_outliers_of_both_layers():
+    """Softplus network, n = 4 d, d = 150: within three standard errors and 1 %."""
+    d, alpha, draws = 150, 4, 12
     means = streaming.xor_means(d)
     columns, _ = streaming.xor_start(jax.random.key(0), means, [0, 2], overlap=0.8)
     system = streaming.xor(
@@ -25,7 +24,9 @@ def test_outliers_of_both_layers(kind):
         activation="softplus",
         start=columns,
     )
-    theory = curvature.full_theory(system, system.start(), kind, alpha, gaussian.GaussHermite(14))
+    theory = curvature.full_theory(
+        system, system.start(), "hessian", alpha, gaussian.GaussHermite(10)
+    )
 
     @jax.jit
     def measure(key):
@@ -47,8 +48,8 @@ def test_outliers_of_both_layers(kind):
 
 
 def test_commuting_covariances():
-    """1/d tr (A - z)^{-1} at d = 300 within four standard errors and 1/d."""
-    d, alpha, z = 300, 3, -0.2
+    """1/d tr (A - z)^{-1} at d = 200 within four standard errors and 1/d."""
+    d, alpha, z = 200, 3, -0.2
     kappa = np.array([[2.5, 0.7], [0.4, 1.6]])
     means = streaming.orthonormal_means(d, 2)
     start = 0.8 * np.random.default_rng(0).standard_normal((d, 2)) / np.sqrt(d)
