@@ -31,7 +31,9 @@ def test_outliers_of_both_layers():
     @jax.jit
     def measure(key):
         samples = streaming.draw_samples(system, key, 0, alpha * d, means, jnp.float64)
-        matrix = curvature.empirical(system, samples, columns, means, jnp.array([0.8, -1.1]), kind)
+        matrix = curvature.empirical(
+            system, samples, columns, means, jnp.array([0.8, -1.1]), "hessian"
+        )
         return jnp.linalg.eigvalsh(matrix.dense())[-6:][::-1]
 
     found = np.stack([measure(jax.random.key(i)) for i in range(draws)])
