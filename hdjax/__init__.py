@@ -4,7 +4,7 @@ It runs many random trajectories of an algorithm at dimension d side by side, in
 d -> infinity on the same device, and compares the two in one jitted program.
 """
 
-from hdjax import gaussian, random, schedules, spectra, streaming
+from hdjax import curvature, gaussian, random, schedules, spectra, streaming
 from hdjax.engine import (
     Plan,
     Result,
@@ -28,6 +28,7 @@ __all__ = [
     "Simulator",
     "System",
     "compare",
+    "curvature",
     "ensemble",
     "gaussian",
     "limit",

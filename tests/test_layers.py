@@ -15,6 +15,7 @@ LAYERS = (
     ("cli",),
     ("config", "expect", "doctor"),
     ("engine",),
+    ("curvature",),  # looks at the families' trajectories
     ("streaming",),  # families, side by side
     ("schema",),
     ("gaussian", "spectra", "random", "schedules"),

@@ -22,6 +22,7 @@ from hdjax.streaming.learning_rates import (
 )
 from hdjax.streaming.limit import ExponentialMidpoint, Integrator, Side
 from hdjax.streaming.losses import (
+    ACTIVATIONS,
     AbsoluteError,
     ClosedFormLoss,
     Committee,
@@ -37,12 +38,27 @@ from hdjax.streaming.losses import (
     LogCosh,
     Logistic,
     Loss,
+    MixtureLogistic,
+    MixtureSoftmax,
     Noise,
     NoNoise,
+    Perceptron,
     PhaseRetrieval,
     ReLUUnit,
     Softmax,
     UniformNoise,
+)
+from hdjax.streaming.mixtures import (
+    columns_with_gram,
+    gradient_flow,
+    mixture_softmax,
+    noise_spectrum,
+    orthonormal_means,
+    simplex_means,
+    three_layers,
+    xor,
+    xor_means,
+    xor_start,
 )
 from hdjax.streaming.model import Mixture, OnePassSGD
 from hdjax.streaming.moments import moments, quadrature_moments
@@ -58,6 +74,7 @@ from hdjax.streaming.optimisers import (
 from hdjax.streaming.projections import Layout, Memory, Moments, Projections
 from hdjax.streaming.resolvent import contour, contour_weights, resolvent
 from hdjax.streaming.sampler import GramSampler
+from hdjax.streaming.samples import Samples, draw_samples
 from hdjax.streaming.simulate import Direct
 from hdjax.streaming.steady import SteadyState, stability, steady, steady_state
 from hdjax.streaming.transformed import Adam, Clipped, Optax, RMSProp, SignSGD, Transformed
@@ -68,6 +85,7 @@ phase_retrieval = PhaseRetrieval()
 lipschitz_phase_retrieval = LipschitzPhaseRetrieval()
 
 __all__ = [
+    "ACTIVATIONS",
     "SGD",
     "AbsoluteError",
     "AdaGradNorm",
@@ -106,6 +124,8 @@ __all__ = [
     "Loss",
     "Memory",
     "Mixture",
+    "MixtureLogistic",
+    "MixtureSoftmax",
     "Moments",
     "Momentum",
     "NoNoise",
@@ -113,6 +133,7 @@ __all__ = [
     "OnePassSGD",
     "Optax",
     "Optimiser",
+    "Perceptron",
     "PhaseRetrieval",
     "Polyak",
     "Projections",
@@ -121,6 +142,7 @@ __all__ = [
     "ReLUUnit",
     "Rows",
     "Sampler",
+    "Samples",
     "Side",
     "SignSGD",
     "Softmax",
@@ -131,22 +153,33 @@ __all__ = [
     "UniformEntries",
     "UniformNoise",
     "bias",
+    "columns_with_gram",
     "compute_optimal",
     "contour",
     "contour_weights",
     "critical_learning_rate",
+    "draw_samples",
+    "gradient_flow",
     "least_squares",
     "lipschitz_phase_retrieval",
     "logistic",
+    "mixture_softmax",
     "moments",
+    "noise_spectrum",
     "optimal_schedule",
+    "orthonormal_means",
     "phase_retrieval",
     "power_law_features",
     "quadrature_moments",
     "resolvent",
+    "simplex_means",
     "stability",
     "stability_threshold",
     "steady",
     "steady_state",
     "strongly_convex_rate",
+    "three_layers",
+    "xor",
+    "xor_means",
+    "xor_start",
 ]

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, PyTree
 
 from hdjax import gaussian
 from hdjax.gaussian import Rule
-from hdjax.streaming.losses import ClosedFormLoss, Loss
+from hdjax.streaming.losses import ClosedFormLoss, Loss, MomentsLoss
 from hdjax.streaming.projections import Moments, Projections
 
 
@@ -30,6 +30,10 @@ def moments(loss: Loss, law: Projections, component: Any, theta: PyTree) -> Mome
         if slope is None:
             slope = jax.tree.map(jnp.zeros_like, theta)
         return Moments(closed.risk, closed.gradient, law.frame @ closed.stein, closed.noise, slope)
+    if isinstance(loss, MomentsLoss):
+        own = loss.moments(law, component, theta)
+        if own is not None:
+            return own
     return quadrature_moments(loss, law, component, theta)
 
 

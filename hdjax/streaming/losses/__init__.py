@@ -6,9 +6,16 @@ from hdjax.streaming.losses.base import (
     GaussianMixtureNoise,
     GaussianNoise,
     Loss,
+    MomentsLoss,
     Noise,
     NoNoise,
     UniformNoise,
+)
+from hdjax.streaming.losses.classification import (
+    ACTIVATIONS,
+    MixtureLogistic,
+    MixtureSoftmax,
+    Perceptron,
 )
 from hdjax.streaming.losses.committee import Committee, ErfCommittee
 from hdjax.streaming.losses.hinge import Hinge
@@ -20,6 +27,7 @@ from hdjax.streaming.losses.robust import AbsoluteError, Huber, LogCosh
 from hdjax.streaming.losses.softmax import Softmax
 
 __all__ = [
+    "ACTIVATIONS",
     "AbsoluteError",
     "ClosedFormLoss",
     "Committee",
@@ -35,8 +43,12 @@ __all__ = [
     "LogCosh",
     "Logistic",
     "Loss",
+    "MixtureLogistic",
+    "MixtureSoftmax",
+    "MomentsLoss",
     "NoNoise",
     "Noise",
+    "Perceptron",
     "PhaseRetrieval",
     "ReLUUnit",
     "Softmax",

@@ -170,6 +170,14 @@ class ClosedFormLoss(Loss):
         """The moments under a law of mean zero, with H in natural coordinates (x, x*)."""
 
 
+class MomentsLoss(Loss):
+    """A loss with its own way to its moments under any Gaussian law, of any mean."""
+
+    @abc.abstractmethod
+    def moments(self, law: Projections, component: Any, theta: PyTree) -> Moments | None:
+        """The moments, with H in the frame of `law`; None: by the general quadrature."""
+
+
 class FunctionLoss(Loss):
     """Any function of the projections, by autodiff and low-dimensional Gaussian expectations.
 

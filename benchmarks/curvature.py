@@ -1,0 +1,138 @@
+"""What looking at curvature costs.
+
+* a product with the empirical Hessian of all parameters (`empirical`), against its two matrix
+  products alone: the samples with the vectors, and back; float32, the ratio in one run;
+* an emergence map of 20 x 20 values of (snr, n/d), calls after the first, float64;
+* the top space of a class block whose samples are drawn again in every product (`StreamedMatrix`):
+  seconds, residuals and the process's largest memory.
+
+    python benchmarks/curvature.py --dim 2000 --streamed-dim 20000 --json curvature.json
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import time
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from hdjax import curvature, streaming
+
+
+def median_seconds(program, *arguments, repeats=7):
+    jax.block_until_ready(program(*arguments))
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        jax.block_until_ready(program(*arguments))
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def mixture(d, classes=3):
+    return streaming.mixture_softmax(d, classes, snr=4.0, learning_rate=1.0, ridge=0.01)
+
+
+def products(d, alpha, width):
+    """Seconds of a product with `width` vectors, and of the two matrix products in it."""
+    system = mixture(d)
+    state = system.simulator().init(jax.random.key(0))
+    samples = streaming.draw_samples(system, jax.random.key(1), 0, alpha * d, state.frozen)
+    matrix = curvature.empirical(system, samples, state.moving, state.frozen, None)
+    vectors = jax.random.normal(jax.random.key(2), (matrix.size, width), jnp.float32)
+    wide = vectors.reshape(d, -1)
+    product = eqx.filter_jit(lambda matrix, v: matrix.product(v))
+
+    @jax.jit
+    def bare(rows, wide):
+        inner = jnp.dot(rows, wide, precision="highest")
+        return jnp.dot(rows.T, inner, precision="highest")
+
+    own = median_seconds(product, matrix, vectors)
+    return own, median_seconds(bare, samples.rows, wide)
+
+
+def emergence():
+    """Seconds of a map of 20 x 20 points at one time."""
+    system = mixture(400)
+    alphas, snrs = jnp.geomspace(0.5, 20, 20), jnp.geomspace(0.5, 30, 20)
+
+    def program():
+        return curvature.emergence_map(
+            system, 0, "hessian", alphas=alphas, snrs=snrs, ts=jnp.array([0.0, 3.0])
+        )
+
+    return median_seconds(program, repeats=3)
+
+
+def streamed(d, alpha, rank, chunk):
+    """Seconds, residuals and cycles of a top space without stored samples."""
+    system = mixture(d)
+    state = system.simulator().init(jax.random.key(0))
+    matrix = curvature.StreamedMatrix(
+        system,
+        jax.random.key(1),
+        state.moving,
+        state.frozen,
+        None,
+        chunk=chunk,
+        chunks=alpha * d // chunk,
+        indices=[0],
+    )
+
+    @eqx.filter_jit
+    def program(matrix):
+        columns = jnp.concatenate([matrix.moving, matrix.frozen], axis=1)
+        return curvature.top_space(
+            matrix.product, columns, rank, jax.random.key(2), steps=5, tolerance=1e-3, cycles=1
+        )
+
+    start = time.perf_counter()
+    found = jax.block_until_ready(program(matrix))
+    return time.perf_counter() - start, found
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--dim", type=int, default=2000)
+    parser.add_argument("--alpha", type=int, default=4)
+    parser.add_argument("--width", type=int, default=8)
+    parser.add_argument("--streamed-dim", type=int, default=10_000)
+    parser.add_argument("--rank", type=int, default=10)
+    parser.add_argument("--chunk", type=int, default=500)
+    parser.add_argument("--json")
+    options = parser.parse_args()
+
+    own, bare = products(options.dim, options.alpha, options.width)
+    print(f"product at d = {options.dim}, n = {options.alpha} d, {options.width} vectors:")
+    print(f"  {own:.4f} s, its two matrix products {bare:.4f} s: {bare / own:.0%} of their speed")
+    # A streamed matrix is a float32 run; the map wants the limit's float64.
+    seconds, found = streamed(options.streamed_dim, 2, options.rank, options.chunk)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    stored = 4 * 2 * options.streamed_dim**2 / 2**30
+    print(f"top {options.rank} of a block at d = {options.streamed_dim}, n = 2 d, samples redrawn:")
+    print(f"  {seconds:.1f} s, {memory:.2f} GiB at most (the samples alone: {stored:.2f} GiB)")
+    relative = found.residuals / found.values[0]
+    print(
+        f"  residuals of outliers {float(relative[0]):.1e}, of the last {float(relative[-1]):.1e}"
+    )
+    jax.config.update("jax_enable_x64", True)
+    mapped = emergence()
+    print(f"emergence map of 20 x 20 points at two times: {mapped:.2f} s")
+    if options.json:
+        result = {
+            "product": own,
+            "matrix_products": bare,
+            "streamed": seconds,
+            "gibibytes": memory,
+            "emergence_map": mapped,
+        }
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump({**vars(options), **result}, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()

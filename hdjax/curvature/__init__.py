@@ -1,0 +1,88 @@
+"""Hessian and gradient-covariance spectra along training, and what theory says of them.
+
+Start with `Alignment`.  `matrices.py` has the empirical matrices as products, `solvers.py` their
+top spaces and densities, `theory.py` bulk, edges, outliers and eigenvectors at finite n/d from the
+limit alone, `alignment.py` the measures, `classifiers.py` what XOR's two layers learn.
+"""
+
+from hdjax.curvature.alignment import (
+    orthonormal,
+    overlap,
+    principal_cosines,
+    principal_sines,
+    random_overlap,
+    share,
+    share_in_means,
+)
+from hdjax.curvature.blocks import Block, measured, predicted
+from hdjax.curvature.classifiers import (
+    fixed_point_output,
+    learned_means,
+    softmax_fixed_point,
+    success_probability,
+    taken_means,
+)
+from hdjax.curvature.emergence import OutlierCount, emergence_map
+from hdjax.curvature.full_theory import FullTheory, commuting_stieltjes, full_theory
+from hdjax.curvature.law import Quadrature, quadrature
+from hdjax.curvature.matrices import (
+    CurvatureMatrix,
+    SampleMatrix,
+    StreamedMatrix,
+    dual_gram,
+    empirical,
+)
+from hdjax.curvature.network import NetworkMatrix
+from hdjax.curvature.solvers import SpectralMeasure, TopSpace, spectral_measure, top_space
+from hdjax.curvature.system import Alignment, AlignmentSummary
+from hdjax.curvature.theory import BlockSpectrum, BlockTheory, block_theory
+from hdjax.curvature.train import (
+    TrainingSamples,
+    training_edges,
+    training_loss,
+    training_samples,
+)
+
+__all__ = [
+    "Alignment",
+    "AlignmentSummary",
+    "Block",
+    "BlockSpectrum",
+    "BlockTheory",
+    "CurvatureMatrix",
+    "FullTheory",
+    "NetworkMatrix",
+    "OutlierCount",
+    "Quadrature",
+    "SampleMatrix",
+    "SpectralMeasure",
+    "StreamedMatrix",
+    "TopSpace",
+    "TrainingSamples",
+    "block_theory",
+    "commuting_stieltjes",
+    "dual_gram",
+    "emergence_map",
+    "empirical",
+    "fixed_point_output",
+    "full_theory",
+    "learned_means",
+    "measured",
+    "orthonormal",
+    "overlap",
+    "predicted",
+    "principal_cosines",
+    "principal_sines",
+    "quadrature",
+    "random_overlap",
+    "share",
+    "share_in_means",
+    "softmax_fixed_point",
+    "spectral_measure",
+    "success_probability",
+    "taken_means",
+    "top_space",
+    "training_edges",
+    "training_loss",
+    "training_samples",
+]

@@ -1,0 +1,121 @@
+"""How far two subspaces, or a vector and a subspace, are aligned; what random ones would be.
+
+Every measure goes with the dimensions of both spaces: a share or an overlap says nothing without
+its baseline.  Outliers may be degenerate or cross along training, so that spaces are compared, not
+single eigenvectors.  "Spectral alignment of SGD" (arXiv 2310.03010).
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from hdjax import gaussian
+
+
+def orthonormal(columns: Float[Array, "d k"], cut: float = 1e-6) -> Float[Array, "d k"]:
+    """An orthonormal basis of the columns' span; zero columns where they depend on each other.
+
+    Args:
+        columns: (d, k).
+        cut: singular values below `cut` times the largest count as zero.
+
+    Example:
+        >>> basis = orthonormal(jnp.array([[1.0, -1.0], [0.0, 0.0]]))
+        >>> round(float(jnp.abs(basis).sum()), 6)
+        1.0
+    """
+    left, values, _ = jnp.linalg.svd(columns, full_matrices=False)
+    return jnp.where(values > cut * values[:1], left, 0)
+
+
+def principal_cosines(
+    first: Float[Array, "d k"], second: Float[Array, "d l"]
+) -> Float[Array, " r"]:
+    """Cosines of the principal angles between two spans, descending, r = min(k, l).
+
+    The singular values of Q_1^T Q_2; zeros where one of the spans has fewer dimensions.
+
+    Example:
+        >>> principal_cosines(jnp.eye(3)[:, :2], jnp.eye(3)[:, 1:]).round(6).tolist()
+        [1.0, 0.0]
+    """
+    inner = _dot(orthonormal(first).T, orthonormal(second))
+    return jnp.linalg.svd(inner, compute_uv=False)
+
+
+def principal_sines(first: Float[Array, "d k"], second: Float[Array, "d l"]) -> Float[Array, " l"]:
+    """Sines of the angles that `second` makes with `first`, ascending: exact for small angles.
+
+    The singular values of (I - Q_1 Q_1^T) Q_2; a cosine carries no information below 1e-4.
+
+    Example:
+        >>> tilted = jnp.array([[1.0], [1e-5]])
+        >>> f"{float(principal_sines(jnp.eye(2)[:, :1], tilted)[0]):.1e}"
+        '1.0e-05'
+    """
+    one, two = orthonormal(first), orthonormal(second)
+    return jnp.linalg.svd(two - _dot(one, _dot(one.T, two)), compute_uv=False)[::-1]
+
+
+def share(vector: Float[Array, " d"], space: Float[Array, "d k"]) -> Float[Array, ""]:
+    """|P v|/|v| with P the projection on the span.
+
+    Example:
+        >>> round(float(share(jnp.ones(2), jnp.eye(2)[:, :1])), 4)
+        0.7071
+    """
+    basis = orthonormal(space)
+    inside = _dot(basis.T, vector)
+    size = gaussian.safe_sqrt((vector**2).sum())
+    return gaussian.safe_sqrt((inside**2).sum()) / jnp.where(size > 0, size, 1)
+
+
+def overlap(first: Float[Array, "d k"], second: Float[Array, "d l"]) -> Float[Array, ""]:
+    """|Q_1^T Q_2|^2 over the smaller number of columns: 1 for equal spaces.
+
+    Example:
+        >>> float(overlap(jnp.eye(4)[:, :2], jnp.eye(4)[:, 1:3]))
+        0.5
+    """
+    smaller = min(first.shape[1], second.shape[1])
+    return (_dot(orthonormal(first).T, orthonormal(second)) ** 2).sum() / smaller
+
+
+def random_overlap(rank: int, dimension: int) -> float:
+    """The mean of |P v|^2/|v|^2 for a random space of `rank` dimensions: rank/d, the baseline.
+
+    Raises:
+        ValueError: a rank outside 1 to d.
+
+    Example:
+        >>> random_overlap(4, 100)
+        0.04
+    """
+    if not 1 <= rank <= dimension:
+        raise ValueError(f"rank: {rank}; allowed: 1 to {dimension}")
+    return rank / dimension
+
+
+def share_in_means(overlaps: Float[Array, "k k"], students: int) -> Float[Array, " m"]:
+    """|P_means x_c|/|x_c| of every column from the Gram matrix alone, (S_c G^+ S_c/Q_cc)^(1/2).
+
+    Args:
+        overlaps: (m + c, m + c) Gram matrix of [X | means].
+        students: m.
+
+    Example:
+        >>> share_in_means(jnp.array([[4.0, 1.0], [1.0, 1.0]]), students=1).tolist()
+        [0.5]
+    """
+    m = students
+    inner, gram = overlaps[:m, m:], overlaps[m:, m:]
+    values, vectors = jnp.linalg.eigh(gram)
+    keep = values > 1e-10 * values[-1]
+    seen = _dot(inner, vectors) ** 2 / jnp.where(keep, values, 1)[None]
+    inside = jnp.where(keep[None], seen, 0).sum(1)
+    return gaussian.safe_sqrt(inside / jnp.diagonal(overlaps)[:m])
+
+
+def _dot(a: Any, b: Any) -> Array:
+    return jnp.dot(a, b, precision="highest")

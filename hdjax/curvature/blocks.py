@@ -1,0 +1,157 @@
+"""A block of the Hessian or gradient covariance: what a run measures, and what theory predicts.
+
+Both sides have the same names.  Of the block of a column c (a class, a neuron), with E the space of
+its `rank` largest eigenvalues:
+
+    outliers   the `rank` largest eigenvalues       (theory: the edge, where there are fewer)
+    edge       the next one                         (theory: the edge, where there are no more)
+    student    |P_E x_c|/|x_c|
+    cosines    principal cosines of E and span(means)
+    gap        (smallest outlier - edge)/edge
+    spread     (edge - b)/(smallest outlier - b), b the block's mean eigenvalue: how far the bulk is
+               from being the point that it is for n >> d
+    no_separation, unconcentrated     1 where gap < 0.1, where spread > 1/2
+
+Of the block of side parameters: its eigenvalues, how many of them are not small against the
+largest (`rank`, above a third), and the share of theta in its top space.  "Spectral alignment of
+SGD" (arXiv 2310.03010) warns of both failures, and of parameters outside the means' span
+(`outside_means`).
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Key, PyTree
+
+from hdjax.curvature.alignment import principal_cosines, share
+from hdjax.curvature.law import quadrature, small_weights
+from hdjax.curvature.matrices import empirical
+from hdjax.curvature.solvers import top_space
+from hdjax.curvature.theory import block_theory
+from hdjax.curvature.weights import Kind, check_kind
+from hdjax.gaussian import Rule
+from hdjax.streaming import GramSummary, OnePassSGD, Samples
+
+# Below this gap, and above this spread, a block's outliers do not stand for a space of their own.
+SEPARATION, CONCENTRATION = 0.1, 0.5
+# Eigenvalues of the finite block above this part of its largest count towards its rank.
+_LARGE = 1 / 3
+
+
+class Block(eqx.Module):
+    """Which block, and of which matrix.
+
+    Args:
+        index: the column (class, neuron), or "theta" for the side parameters.
+        kind: "hessian" or "gradient".
+        rank: dimensions of the space of its largest eigenvalues.
+
+    Raises:
+        ValueError: another kind, a negative index, a rank below 1.
+
+    Example:
+        >>> Block(0, "gradient").name
+        'gradient_0'
+    """
+
+    index: int | str = eqx.field(static=True)
+    kind: Kind = eqx.field(static=True, default="hessian")
+    rank: int = eqx.field(static=True, default=2)
+
+    def __check_init__(self) -> None:
+        check_kind(self.kind)
+        if self.index != "theta" and not (isinstance(self.index, int) and self.index >= 0):
+            raise ValueError(f"index: {self.index!r}; allowed: 'theta', or a column from 0 on")
+        if self.rank < 1:
+            raise ValueError(f"rank: {self.rank}; allowed: at least 1")
+
+    @property
+    def name(self) -> str:
+        """In the names of statistics."""
+        return f"{self.kind}_{self.index}"
+
+
+def measured(
+    block: Block,
+    system: OnePassSGD,
+    samples: Samples,
+    moving: Float[Array, "d m"],
+    frozen: Float[Array, "d c"],
+    theta: PyTree,
+    key: Key[Array, ""],
+) -> dict[str, Array]:
+    """The block's numbers at the parameters of a run, on `samples`."""
+    matrix = empirical(system, samples, moving, frozen, theta, block.kind)
+    m = moving.shape[1]
+    if isinstance(block.index, str):
+        finite = matrix.restrict(range(m, matrix.weights.shape[1])).weights.mean(0)
+        return _named(block, _finite(block, finite, theta))
+    c = block.index
+    matrix = matrix.restrict([c])
+    start = jnp.concatenate([moving, frozen], axis=1)
+    top = top_space(matrix.product, start, block.rank + 1, key, tolerance=1e-4, cycles=8)
+    space = top.vectors[:, : block.rank]
+    squares = (samples.rows**2).sum(1)
+    bulk = jnp.mean(matrix.weights[:, 0, 0] * squares) / matrix.dimension
+    return _named(
+        block,
+        _scalars(top.values, bulk)
+        | {"student": share(moving[:, c], space), "cosines": principal_cosines(space, frozen)},
+    )
+
+
+def predicted(
+    block: Block, system: OnePassSGD, summary: GramSummary, alpha: Any, rule: Rule | None
+) -> dict[str, Array]:
+    """The same in the limit, at n = alpha d."""
+    if isinstance(block.index, str):
+        nodes = quadrature(system, summary.overlaps, rule)
+        m = system.layout.students
+        weights = small_weights(system, nodes, summary.theta, block.kind)[:, :, m:, m:]
+        finite = jnp.einsum("cn,cnij->ij", nodes.probabilities, weights, precision="highest")
+        return _named(block, _finite(block, finite, summary.theta))
+    theory = block_theory(system, summary, block.index, block.kind, alpha, rule)
+    spectrum = theory.spectrum()
+    filled = jnp.where(spectrum.exists, spectrum.values, spectrum.edge)
+    filled = jnp.concatenate([filled, jnp.full((block.rank + 1,), spectrum.edge)])
+    return _named(
+        block,
+        _scalars(filled[: block.rank + 1], theory.population_bulk())
+        | {
+            "student": spectrum.share_of(block.index, block.rank),
+            "cosines": spectrum.principal_cosines(block.rank),
+        },
+    )
+
+
+def _scalars(values: Float[Array, " r"], bulk: Float[Array, ""]) -> dict[str, Array]:
+    smallest, edge = values[-2], values[-1]
+    gap = (smallest - edge) / edge
+    distance = smallest - bulk
+    spread = jnp.where(distance > 0, (edge - bulk) / jnp.where(distance > 0, distance, 1), 1)
+    return {
+        "outliers": values[:-1],
+        "edge": edge,
+        "gap": gap,
+        "spread": spread,
+        "no_separation": (gap < SEPARATION).astype(values.dtype),
+        "unconcentrated": (spread > CONCENTRATION).astype(values.dtype),
+    }
+
+
+def _finite(block: Block, matrix: Float[Array, "p p"], theta: PyTree) -> dict[str, Array]:
+    values, vectors = jnp.linalg.eigh(matrix)
+    values, vectors = values[::-1], vectors[:, ::-1]
+    flat = ravel_pytree(theta)[0]
+    rank = (values > _LARGE * values[0]).sum().astype(values.dtype)
+    return {
+        "eigenvalues": values,
+        "rank": rank,
+        "student": share(flat, vectors[:, : block.rank]),
+    }
+
+
+def _named(block: Block, values: dict[str, Array]) -> dict[str, Array]:
+    return {f"{block.name}_{name}": value for name, value in values.items()}

@@ -1,0 +1,97 @@
+"""Where outliers emerge: their number and how far they are from the bulk, from the limit alone.
+
+A branch of F gives an outlier to the right of the bulk if and only if it exceeds the edge there
+(`theory.py`), so that a map over (n/d, snr, t) needs no root and no simulation.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from hdjax.curvature.theory import block_theory
+from hdjax.curvature.weights import Kind
+from hdjax.gaussian import Rule
+from hdjax.streaming import OnePassSGD
+
+
+class OutlierCount(eqx.Module):
+    """The statistic "number of outliers of a block", of an `Alignment` and its summary.
+
+    Args:
+        name: not used here: that of the statistic in a config.
+        index: the column.
+        matrix: "hessian" or "gradient".
+
+    Example:
+        >>> mixture = hd.streaming.mixture_softmax(64, 3, snr=4.0, learning_rate=1.0)
+        >>> system = hd.curvature.Alignment(mixture, alpha=8.0)
+        >>> int(OutlierCount()(system, system.start()))
+        2
+    """
+
+    name: str = eqx.field(static=True, default="count")
+    index: int = eqx.field(static=True, default=0)
+    matrix: Kind = eqx.field(static=True, default="hessian")
+
+    def __call__(self, system: Any, summary: Any) -> Float[Array, ""]:
+        theory = block_theory(
+            system.training, summary.gram, self.index, self.matrix, system.alpha, system.rule
+        )
+        count, _ = theory.emergence()
+        return count.astype(system.alpha.dtype)
+
+
+@eqx.filter_jit
+def emergence_map(
+    system: OnePassSGD,
+    index: int,
+    kind: Kind,
+    *,
+    alphas: Float[Array, " a"],
+    snrs: Float[Array, " l"],
+    ts: Float[Array, " t"],
+    rule: Rule | None = None,
+) -> tuple[Int[Array, "l t a"], Float[Array, "l t a q"]]:
+    """How many outliers a block has over (snr, time, n/d), in one program.
+
+    Args:
+        system: a mixture; its own snr is replaced by each of `snrs`.
+        index: the column.
+        kind: "hessian" or "gradient".
+        alphas: n/d, positive.
+        snrs: positive.
+        ts: increasing times.
+        rule: for expectations.
+
+    Returns:
+        The counts, and by how much each branch exceeds the edge (positive: an outlier).
+
+    Example:
+        >>> mixture = hd.streaming.mixture_softmax(64, 3, snr=4.0, learning_rate=1.0)
+        >>> grid = jnp.array([2.0, 8.0])
+        >>> count, _ = emergence_map(mixture, 0, "hessian", alphas=grid, snrs=grid, ts=grid)
+        >>> count.shape
+        (2, 2, 2)
+    """
+
+    def at_snr(snr: Float[Array, ""]) -> Any:
+        noise = jnp.full_like(system.eigenvalues, 1 / snr)
+        own = eqx.tree_at(
+            lambda s: (s.eigenvalues, s.spectrum.eigenvalues), system, (noise, noise[0])
+        )
+        summaries = own.limit(ts)
+
+        def at_time(summary: Any) -> Any:
+            theory = block_theory(own, summary, index, kind, alphas[0], rule)
+
+            def at_alpha(alpha: Float[Array, ""]) -> Any:
+                return eqx.tree_at(lambda theory: theory.alpha, theory, alpha).emergence()
+
+            return jax.vmap(at_alpha)(alphas)
+
+        return jax.lax.map(at_time, summaries)
+
+    return jax.lax.map(at_snr, snrs)

@@ -1,0 +1,196 @@
+"""Deterministic equivalents beyond one isotropic block: all parameters at once, other covariances.
+
+All parameters, with small matrices D (h x h) whose first m indices multiply samples,
+T = blockdiag(S, 0) and W = (1 + D T/(alpha snr))^{-1} D:
+
+    S(z) = (-z + E[W]_{mm}/snr)^{-1},    outliers: det(z - E[L W L^T]) = 0,  L = (1_m x u, 1),
+
+a matrix of m q + h - m rows.  The damped iteration for S converges outside the spectrum and not
+inside, which its residual shows.
+
+One block of a mixture whose components have commuting covariances e_cg (eigenvalue of component c
+on group g, weight w_g):
+
+    sigma_c = sum_g w_g e_cg/Delta_g,   Delta_g = -z + sum_c p_c e_cg E_c[D/(1 + D sigma_c/alpha)],
+
+and s = sum_g w_g/Delta_g (the bulk alone).  Goes beyond "Spectral alignment of SGD" (arXiv
+2310.03010).
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from hdjax import gaussian
+from hdjax.curvature.law import Quadrature, quadrature, small_weights
+from hdjax.curvature.weights import Kind, small_matrix
+from hdjax.gaussian import Rule
+from hdjax.streaming import GramSummary, OnePassSGD
+
+
+class FullTheory(eqx.Module):
+    """The law of the matrix of all parameters [m columns of d | theta] at alpha.
+
+    Attributes:
+        nodes: law of the samples' coordinates.
+        weights: (c, N, h, h) small matrices at the nodes.
+        alpha: n/d.
+    """
+
+    nodes: Quadrature
+    weights: Float[Array, "c nodes h h"]
+    alpha: Float[Array, ""]
+
+    def stieltjes(
+        self, z: Float[Array, ""], iterations: int = 100
+    ) -> tuple[Float[Array, "m m"], Float[Array, ""]]:
+        """S(z) for z above the bulk, and the residual of its equation (not small inside)."""
+        m = self.nodes.students
+        start = -jnp.eye(m, dtype=self.weights.dtype) / z
+
+        def damped(_: Any, s: Array) -> Array:
+            return (s + self._image(z, s)) / 2
+
+        s = jax.lax.fori_loop(0, iterations, damped, start)
+        return s, jnp.abs(self._image(z, s) - s).max() * z
+
+    def outliers(
+        self, above: Float[Array, ""], count: int, halvings: int = 24
+    ) -> Float[Array, " count"]:
+        """The outliers above a point outside the bulk, descending; NaN where there are fewer.
+
+        Args:
+            above: z, to the right of the bulk (`stieltjes` converges there).
+            count: how many at most.
+            halvings: of each bisection, from the largest weight's bound.
+        """
+        top = jnp.maximum(jnp.linalg.eigvalsh(self._coupled(above))[-1], above) * 1.001
+
+        def root(j: Array) -> Float[Array, ""]:
+            def halve(_: Any, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+                low, high = ends
+                middle = (low + high) / 2
+                below = jnp.linalg.eigvalsh(self._coupled(middle))[-1 - j] > middle
+                return jnp.where(below, middle, low), jnp.where(below, high, middle)
+
+            low, high = jax.lax.fori_loop(0, halvings, halve, (above, top))
+            exists = jnp.linalg.eigvalsh(self._coupled(above))[-1 - j] > above
+            return jnp.where(exists, (low + high) / 2, jnp.nan)
+
+        return jax.lax.map(root, jnp.arange(count))
+
+    def _tilted(self, s: Float[Array, "m m"]) -> Float[Array, "c nodes h h"]:
+        """W = (1 + D T/(alpha snr))^{-1} D at the nodes."""
+        h, m = self.weights.shape[-1], s.shape[0]
+        t = jnp.zeros((h, h), s.dtype).at[:m, :m].set(s) * (self.nodes.noise / self.alpha)
+        product = jnp.einsum("cnij,jk->cnik", self.weights, t, precision="highest")
+        eye = jnp.eye(h, dtype=s.dtype)
+        return jnp.linalg.solve(product + eye[None, None], self.weights)
+
+    def _image(self, z: Float[Array, ""], s: Float[Array, "m m"]) -> Float[Array, "m m"]:
+        m = s.shape[0]
+        mean = jnp.einsum(
+            "cn,cnij->ij", self.nodes.probabilities, self._tilted(s), precision="highest"
+        )
+        eye = jnp.eye(m, dtype=s.dtype)
+        new = jnp.linalg.inv(self.nodes.noise * mean[:m, :m] - z * eye)
+        return (new + new.T) / 2
+
+    def _coupled(self, z: Float[Array, ""]) -> Float[Array, "k k"]:
+        """E[L W L^T] at z, m q + h - m rows."""
+        s, _ = self.stieltjes(z)
+        m, tilted = s.shape[0], self._tilted(s)
+        entries = jnp.moveaxis(tilted, (2, 3), (0, 1))
+        own = jax.vmap(jax.vmap(self.nodes.moment))(entries[:m, :m])
+        q, rest = own.shape[-1], entries.shape[0] - m
+        own = own.transpose(0, 2, 1, 3).reshape(m * q, m * q)
+        if not rest:
+            return (own + own.T) / 2
+        cross = jax.vmap(jax.vmap(self.nodes.first))(entries[:m, m:])
+        cross = cross.transpose(0, 2, 1).reshape(m * q, rest)
+        corner = jnp.einsum(
+            "cn,cnij->ij", self.nodes.probabilities, tilted[:, :, m:, m:], precision="highest"
+        )
+        whole = jnp.block([[own, cross], [cross.T, corner]])
+        return (whole + whole.T) / 2
+
+
+def full_theory(
+    system: OnePassSGD, summary: GramSummary, kind: Kind, alpha: Any, rule: Rule | None = None
+) -> FullTheory:
+    """The law of the matrix of all parameters at a state of the limit.
+
+    Args:
+        system: a mixture with means, without teachers, of isotropic noise.
+        summary: the state.
+        kind: "hessian" or "gradient".
+        alpha: n/d, positive.
+        rule: for expectations.
+
+    Example:
+        >>> mixture = hd.streaming.mixture_softmax(200, 2, snr=4.0, learning_rate=1.0)
+        >>> theory = full_theory(mixture, mixture.start(), "hessian", alpha=4.0)
+    """
+    nodes = quadrature(system, summary.overlaps, rule)
+    weights = small_weights(system, nodes, summary.theta, kind)
+    return FullTheory(nodes, weights, jnp.asarray(alpha, weights.dtype))
+
+
+def commuting_stieltjes(
+    system: OnePassSGD,
+    summary: GramSummary,
+    index: int,
+    kind: Kind,
+    alpha: Any,
+    z: Float[Array, ""],
+    rule: Rule | None = None,
+    iterations: int = 300,
+) -> Float[Array, ""]:
+    """1/d tr (A - z)^{-1} of a column's block, for components with commuting covariances.
+
+    Args:
+        system: a mixture; its components' eigenvalues may differ, group by group.
+        summary: the state.
+        index: the column.
+        kind: "hessian" or "gradient".
+        alpha: n/d.
+        z: outside the spectrum; negative for a block with D >= 0.
+        rule: for the m projections.
+        iterations: of the damped iteration.
+
+    Example:
+        >>> mixture = hd.streaming.mixture_softmax(200, 2, snr=4.0, learning_rate=1.0)
+        >>> s = commuting_stieltjes(mixture, mixture.start(), 0, "hessian", 4.0, jnp.array(-1.0))
+    """
+    field, blocks = system.field(), summary.blocks
+    components = jnp.arange(system.probabilities.shape[0])
+    m, nothing = system.layout.students, jnp.zeros(0, blocks.dtype)
+    points, w = (rule or system.loss.rule or gaussian.default_rule(m)).nodes(m, blocks.dtype)
+
+    def weights(component: Array) -> Float[Array, " nodes"]:
+        law = field.law(blocks, component)
+
+        def one(point: Float[Array, " m"]) -> Float[Array, ""]:
+            x, _ = law.at(point)
+            small = small_matrix(system.loss, kind, x, nothing, component, nothing, summary.theta)
+            return small[index, index]
+
+        return jax.vmap(one)(jnp.asarray(points))
+
+    d = jax.vmap(weights)(components)
+    e, share = system.eigenvalues, system.spectrum.weights
+
+    def delta(sigma: Float[Array, " c"]) -> Float[Array, " g"]:
+        tilted = d / (1 + d * sigma[:, None] / alpha)
+        mean = system.probabilities * jnp.dot(tilted, jnp.asarray(w), precision="highest")
+        return jnp.dot(mean, e, precision="highest") - z
+
+    def damped(_: Any, sigma: Array) -> Array:
+        return (sigma + jnp.dot(e, share / delta(sigma), precision="highest")) / 2
+
+    start = jnp.dot(e, share / -z, precision="highest")
+    sigma = jax.lax.fori_loop(0, iterations, damped, start)
+    return jnp.sum(share / delta(sigma))

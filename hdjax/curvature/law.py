@@ -1,0 +1,200 @@
+"""The joint law of a block's weight D and of the few coordinates of a sample that it depends on.
+
+In an orthonormal basis of span[X, means], of Gram matrix R^T R, a sample of component a has
+coordinates u = R e_mean + xi/sqrt(snr).  A triangular R puts the coordinates that D depends on
+first (the m projections, or the loss's contrasts); expectations run over those alone, and along the
+others u is independent of D.  R may be singular: its zero rows are directions outside the span.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from hdjax import gaussian
+from hdjax.curvature.weights import Kind, small_matrix
+from hdjax.gaussian import QMC, GaussHermite, Rule
+from hdjax.streaming import (
+    ACTIVATIONS,
+    MixtureLogistic,
+    MixtureSoftmax,
+    OnePassSGD,
+    Perceptron,
+)
+from hdjax.system import is_concrete
+
+# Nodes of a smaller weight neither move a mean nor may they bound the largest weight D.
+_NEGLIGIBLE = 1e-14
+
+
+class Quadrature(eqx.Module):
+    """Nodes for a sample's feature coordinates, component by component, and the geometry.
+
+    Attributes:
+        features: (c, N, f) coordinates u on which the weights depend.
+        rest: (c, q - f) means of the other coordinates.
+        probabilities: (c, N) weights of the nodes, summing to one over all of them.
+        seen: (c, N, m) the projections x that the features stand for.
+        frame: R (q, m + c), coordinates of [X | means].
+        noise: 1/snr.
+        students: m.
+    """
+
+    features: Float[Array, "c nodes f"]
+    rest: Float[Array, "c o"]
+    probabilities: Float[Array, "c nodes"]
+    seen: Float[Array, "c nodes m"]
+    frame: Float[Array, "q k"]
+    noise: Float[Array, ""]
+    students: int = eqx.field(static=True)
+
+    @property
+    def means(self) -> Float[Array, "q c"]:
+        """Coordinates of the means."""
+        return self.frame[:, self.students :]
+
+    def expect(self, values: Float[Array, "c nodes"]) -> Float[Array, ""]:
+        """The mean of a function of the nodes."""
+        return jnp.sum(self.probabilities * values)
+
+    def first(self, values: Float[Array, "c nodes"]) -> Float[Array, " q"]:
+        """E[values u]."""
+        w = self.probabilities * values
+        own = jnp.einsum("cn,cnf->f", w, self.features, precision="highest")
+        return jnp.concatenate([own, jnp.dot(w.sum(1), self.rest, precision="highest")])
+
+    def moment(self, values: Float[Array, "c nodes"]) -> Float[Array, "q q"]:
+        """E[values u u^T]."""
+        w = self.probabilities * values
+        total = w.sum(1)
+        first = jnp.einsum("cn,cnf->cf", w, self.features, precision="highest")
+        own = jnp.einsum("cn,cnf,cng->fg", w, self.features, self.features, precision="highest")
+        cross = jnp.dot(first.T, self.rest, precision="highest")
+        other = jnp.dot(self.rest.T * total[None], self.rest, precision="highest")
+        other = other + total.sum() * self.noise * jnp.eye(other.shape[0], dtype=other.dtype)
+        return jnp.block([[own, cross], [cross.T, other]])
+
+
+def quadrature(
+    system: OnePassSGD, gram: Float[Array, "k k"], rule: Rule | None = None
+) -> Quadrature:
+    """The nodes at a state of the limit.
+
+    Args:
+        system: a mixture with means, without teachers, of isotropic noise.
+        gram: Gram matrix of [X | means], `summary.overlaps`.
+        rule: for the feature coordinates; None: the default for their number.
+
+    Raises:
+        ValueError: another kind of system; a concrete `gram` that is not positive semidefinite.
+
+    Example:
+        >>> mixture = hd.streaming.mixture_softmax(200, 3, snr=4.0, learning_rate=1.0)
+        >>> nodes = quadrature(mixture, mixture.start().overlaps)
+    """
+    check_system(system)
+    _check_gram(gram)
+    m, dtype = system.layout.students, gram.dtype
+    contrasts = getattr(system.loss, "contrasts", None)
+    rotation = np.eye(m)
+    if contrasts is not None:
+        rotation = np.concatenate([contrasts, np.full((1, m), m**-0.5)])
+    f = m if contrasts is None else len(contrasts)
+    full = np.eye(gram.shape[0])
+    full[:m, :m] = rotation
+    turn = jnp.asarray(full, dtype)
+    rotated = jnp.linalg.multi_dot([turn, gram, turn.T], precision="highest")
+    upper = gaussian.factor(rotated).T
+    frame = jnp.dot(upper, turn, precision="highest")
+    noise = system.eigenvalues[0, 0]
+    rule = rule or system.loss.rule or _default_rule(f, system.loss.smooth)
+    z, w = rule.nodes(f, dtype)
+    z, w = z[w > _NEGLIGIBLE], w[w > _NEGLIGIBLE]
+    means = frame[:, m:].T
+    features = means[:, None, :f] + jnp.sqrt(noise) * jnp.asarray(z)[None]
+    seen = jnp.dot(features, upper[:f, :f], precision="highest")
+    seen = jnp.dot(seen, turn[:f, :m], precision="highest")
+    return Quadrature(
+        features,
+        means[:, f:],
+        system.probabilities[:, None] * jnp.asarray(w)[None],
+        seen,
+        frame,
+        noise,
+        m,
+    )
+
+
+def block_weights(
+    system: OnePassSGD, nodes: Quadrature, theta: PyTree, index: int, kind: Kind
+) -> Float[Array, "c nodes"]:
+    """D of a block of one small index (a class, a neuron) at the nodes."""
+    return small_weights(system, nodes, theta, kind)[:, :, index, index]
+
+
+def small_weights(
+    system: OnePassSGD, nodes: Quadrature, theta: PyTree, kind: Kind
+) -> Float[Array, "c nodes h h"]:
+    """The small matrices D of all parameters at the nodes."""
+    nothing = jnp.zeros(0, nodes.seen.dtype)
+
+    def one(x: Float[Array, " m"], component: Array) -> Float[Array, "h h"]:
+        return small_matrix(system.loss, kind, x, nothing, component, nothing, theta)
+
+    components = jnp.arange(nodes.seen.shape[0])
+    return jax.vmap(lambda x, c: jax.vmap(lambda x: one(x, c))(x))(nodes.seen, components)
+
+
+def largest_weight(
+    system: OnePassSGD,
+    weights: Float[Array, "c nodes"],
+    theta: PyTree,
+    index: int,
+    kind: Kind,
+) -> Float[Array, ""]:
+    """The supremum of a block's D: known for squared gradients, elsewhere that of the nodes.
+
+    A squared gradient of a logistic loss comes near its supremum in the tails alone, where no rule
+    has nodes; the edge of the bulk is then often the value of z at the supremum.
+    """
+    loss, nodes = system.loss, weights.max()
+    if kind == "gradient" and isinstance(loss, MixtureSoftmax):
+        return jnp.ones_like(nodes)
+    if kind != "gradient" or not isinstance(loss, MixtureLogistic) or isinstance(theta, tuple):
+        return nodes
+    head = loss.head
+    known = isinstance(head, Perceptron) and head.activation in ACTIVATIONS.values()
+    # The slopes of ReLU, softplus and tanh have the supremum 1.
+    return jnp.maximum(theta[index] ** 2, nodes) if known else nodes
+
+
+def _check_gram(gram: Float[Array, "k k"]) -> None:
+    if not is_concrete(gram):
+        return
+    values = np.linalg.eigvalsh(np.asarray(gram))
+    if not values[0] > -1e-6 * values[-1]:
+        raise ValueError(
+            f"gram: indefinite, lowest eigenvalue {values[0]:.3g}; allowed: the Gram matrix of "
+            "[X | means], positive semidefinite"
+        )
+
+
+def _default_rule(dim: int, smooth: bool) -> Rule:
+    """Enough for edges and outliers to 1e-4, at a tenth of the nodes of the general default."""
+    points = {1: 80, 2: 40, 3: 16}
+    return GaussHermite(points[dim]) if smooth and dim in points else QMC(12)
+
+
+def check_system(system: OnePassSGD) -> None:
+    """Raise ValueError unless the theory of `spectrum.py` covers the system."""
+    if system.layout.teachers or not system.layout.means:
+        raise ValueError(
+            f"system: {system.layout.teachers} teacher and {system.layout.means} mean columns; "
+            "allowed: a mixture with means and without teachers"
+        )
+    if system.eigenvalues.shape[1] != 1:
+        raise ValueError(
+            f"system: {system.eigenvalues.shape[1]} groups of eigenvalues; allowed: isotropic "
+            "noise (`commuting_stieltjes` has the bulk of the others)"
+        )

@@ -1,0 +1,192 @@
+"""Top eigenspaces and spectral densities of symmetric matrices that are known by their products.
+
+`top_space` is block Lanczos with full reorthogonalisation, restarted from its best Ritz vectors
+until every residual |A v - theta v| is small (G. Golub, R. Underwood, "The block Lanczos method for
+computing eigenvalues", 1977).  `spectral_measure` is stochastic Lanczos quadrature (matfree) on the
+complement of the eigenvectors that are known.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+from matfree import decomp
+
+Product = Callable[[Float[Array, "n k"]], Float[Array, "n k"]]
+
+
+class TopSpace(NamedTuple):
+    """The largest eigenvalues (descending), their vectors, residuals |A v - theta v| and cycles."""
+
+    values: Float[Array, " r"]
+    vectors: Float[Array, "n r"]
+    residuals: Float[Array, " r"]
+    cycles: Int[Array, ""]
+
+
+def top_space(
+    product: Product,
+    start: Float[Array, "n b"],
+    rank: int,
+    key: Key[Array, ""],
+    *,
+    steps: int = 6,
+    tolerance: float = 1e-6,
+    cycles: int = 50,
+) -> TopSpace:
+    """The `rank` largest eigenvalues of A and their eigenvectors.
+
+    Args:
+        product: V (n, k) to A V.
+        start: (n, b) a first guess, zero columns allowed: span[X, means] nearly holds the outliers.
+            Random columns are added, up to a block of at least rank + 2.
+        rank: how many.
+        key: of the random columns.
+        steps: blocks of a cycle; with fewer rows than rank + 2 blocks it is cut.
+        tolerance: of the residuals, relative to the largest |eigenvalue|.
+        cycles: restarts after which the result is returned as it is, with its residuals.
+
+    Raises:
+        ValueError: a rank below 1, or rank + 2 beyond the matrix's size.
+
+    Example:
+        >>> found = top_space(
+        ...     lambda v: jnp.arange(9.0)[:, None] * v, jnp.ones((9, 1)), 2, jax.random.key(0)
+        ... )
+        >>> found.values.round(3).tolist()
+        [8.0, 7.0]
+    """
+    n, given = start.shape
+    width = max(rank + 2, given + 1)
+    if rank < 1 or rank + 2 > n:
+        raise ValueError(f"rank: {rank} of a matrix of size {n}; allowed: 1 to {n - 2}")
+    width = min(width, n)
+    steps = max(1, min(steps, n // width))
+    random = jax.random.normal(key, (n, width), start.dtype)
+    first = random.at[:, : min(given, width)].set(start[:, :width])
+    # Columns that are zero or depend on each other would leave the block singular.
+    scale = jnp.linalg.norm(first, axis=0, keepdims=True)
+    first = first / jnp.where(scale > 0, scale, 1) + 1e-3 * random / jnp.sqrt(
+        jnp.asarray(n, first.dtype)
+    )
+
+    def cycle(block: Float[Array, "n w"]) -> TopSpace:
+        basis = jnp.zeros((n, width * steps), block.dtype)
+        image = jnp.zeros_like(basis)
+
+        def extend(j: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+            basis, image, block = state
+            for _ in range(2):
+                block = block - _dot(basis, _dot(basis.T, block))
+                block, _ = jnp.linalg.qr(block)
+            pushed = product(block)
+            at = (0, j * width)
+            basis = jax.lax.dynamic_update_slice(basis, block, at)
+            image = jax.lax.dynamic_update_slice(image, pushed, at)
+            return basis, image, pushed
+
+        basis, image, _ = jax.lax.fori_loop(0, steps, extend, (basis, image, block))
+        small = _dot(basis.T, image)
+        values, vectors = jnp.linalg.eigh((small + small.T) / 2)
+        values, vectors = values[::-1][:width], vectors[:, ::-1][:, :width]
+        ritz = _dot(basis, vectors)
+        residuals = jnp.linalg.norm(_dot(image, vectors) - ritz * values[None], axis=0)
+        return TopSpace(values, ritz, residuals, jnp.zeros((), jnp.int32))
+
+    def unfinished(state: TopSpace) -> Array:
+        scale = jnp.abs(state.values).max()
+        bad = (state.residuals[:rank] > tolerance * scale).any()
+        return bad & (state.cycles < cycles)
+
+    def again(state: TopSpace) -> TopSpace:
+        return cycle(state.vectors)._replace(cycles=state.cycles + 1)
+
+    one = jnp.ones((), jnp.int32)
+    found = jax.lax.while_loop(unfinished, again, cycle(first)._replace(cycles=one))
+    return TopSpace(
+        found.values[:rank], found.vectors[:, :rank], found.residuals[:rank], found.cycles
+    )
+
+
+class SpectralMeasure(eqx.Module):
+    """Atoms and weights (summing to one) of a spectrum, by quadrature."""
+
+    atoms: Float[Array, " k"]
+    weights: Float[Array, " k"]
+
+    def mean(self, function: Callable[[Array], Array]) -> Float[Array, ""]:
+        """1/n tr f(A)."""
+        return jnp.sum(self.weights * function(self.atoms))
+
+    def density(self, grid: Float[Array, " x"], width: float) -> Float[Array, " x"]:
+        """The density at `grid`, atoms widened to Gaussians of standard deviation `width`."""
+        scaled = (grid[:, None] - self.atoms[None]) / width
+        heights = jnp.exp(-(scaled**2) / 2) / (width * jnp.sqrt(2 * jnp.pi))
+        return _dot(heights, self.weights)
+
+
+def spectral_measure(
+    product: Product,
+    size: int,
+    key: Key[Array, ""],
+    *,
+    known: TopSpace | None = None,
+    probes: int = 8,
+    steps: int = 60,
+    dtype: jax.typing.DTypeLike = jnp.float32,
+) -> SpectralMeasure:
+    """The spectrum as a measure, outliers exactly and the bulk by stochastic Lanczos quadrature.
+
+    Args:
+        product: V (n, k) to A V.
+        size: n.
+        key: of the probes.
+        known: eigenpairs that are deflated, and enter as atoms of weight 1/n.
+        probes: random vectors that the quadrature is averaged over.
+        steps: Lanczos steps of each.
+        dtype: of the products.
+
+    Raises:
+        ValueError: numbers below 1, more steps than rows.
+
+    Example:
+        >>> measure = spectral_measure(lambda v: 2 * v, 10, jax.random.key(0), steps=1)
+        >>> round(float(measure.mean(jnp.square)), 3)
+        4.0
+    """
+    if probes < 1 or not 1 <= steps <= size:
+        raise ValueError(
+            f"probes, steps: {probes}, {steps}; allowed: at least 1, steps up to {size}"
+        )
+    vectors = jnp.zeros((size, 0), dtype) if known is None else known.vectors
+    removed = vectors.shape[1]
+
+    def outside(v: Float[Array, " n"]) -> Float[Array, " n"]:
+        return v - _dot(vectors, _dot(vectors.T, v))
+
+    # What is left must not be sought beyond its own dimension.
+    lanczos = decomp.tridiag_sym(min(steps, size - removed), custom_vjp=False)
+
+    def one(key: Key[Array, ""]) -> tuple[Array, Array]:
+        probe = outside(jax.random.normal(key, (size,), dtype))
+        # matfree mixes ranks and dtypes.
+        with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+            found = lanczos(lambda v: outside(product(outside(v)[:, None])[:, 0]), probe)
+        atoms, eigenvectors = jnp.linalg.eigh(found.J_small)
+        return atoms, eigenvectors[0] ** 2
+
+    atoms, weights = jax.vmap(one)(jax.random.split(key, probes))
+    weights = weights.ravel() * ((size - removed) / size / probes)
+    if known is None:
+        return SpectralMeasure(atoms.ravel(), weights)
+    own = jnp.full((removed,), 1 / size, dtype)
+    return SpectralMeasure(
+        jnp.concatenate([known.values, atoms.ravel()]), jnp.concatenate([own, weights])
+    )
+
+
+def _dot(a: Array, b: Array) -> Array:
+    return jnp.dot(a, b, precision="highest")

@@ -1,0 +1,266 @@
+"""Spectral alignment along training: a streaming system whose curvature is looked at as it runs.
+
+The run measures blocks of its empirical Hessian and gradient covariance on n = alpha d samples; the
+limit predicts the same numbers from its Gram blocks alone (`theory.py`).  Both have the streaming
+system's own statistics too, so that the engine compares, sweeps and scales them like any others.
+"Spectral alignment of SGD" (arXiv 2310.03010).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+
+from hdjax import random
+from hdjax.curvature.alignment import share_in_means
+from hdjax.curvature.blocks import Block, measured, predicted
+from hdjax.curvature.classifiers import learned_means
+from hdjax.curvature.law import check_system
+from hdjax.gaussian import Rule
+from hdjax.streaming import Direct, GramSummary, MixtureLogistic, OnePassSGD, draw_samples
+from hdjax.system import Simulator, System, is_concrete
+
+# A column with less than this share in the means' span counts as outside.
+_INSIDE = 0.5
+_SAMPLES, _THETA, _SOLVER = 11, 12, 13  # streams of a run's key, none of them the training's
+
+
+class AlignmentSummary(eqx.Module):
+    """A streaming summary, and what a run measured there (None on the limit's side)."""
+
+    gram: GramSummary
+    measured: dict[str, Array] | None
+
+
+class Alignment(System):
+    """A mixture's training by one-pass SGD, with blocks of its curvature.
+
+    Args:
+        training: a mixture with means, such as `hdjax.streaming.mixture_softmax` or `xor`.
+        blocks: what is looked at at every record; none: the training alone.
+        alpha: samples of an empirical matrix per dimension, n/d.
+        train: measure on the last n samples that training saw rather than on fresh ones (the limit
+            is that of fresh ones: their difference is what training remembers).
+        theta_scale: side parameters start at `training.theta` plus normals of this size, drawn in
+            each run (compare from realised starts).
+        threshold: a mean counts as learned where the classifier's output there is beyond it, on the
+            right side.
+        rule: for theory's expectations.
+
+    Raises:
+        ValueError: a system without means or with teachers, a block that it does not have, numbers
+            that are not allowed.
+
+    Example:
+        >>> mixture = hd.streaming.mixture_softmax(64, 3, snr=4.0, learning_rate=1.0)
+        >>> system = Alignment(mixture, [Block(0, "hessian")], alpha=4.0)
+    """
+
+    family: ClassVar[str] = "curvature"
+    time_label: ClassVar[str] = OnePassSGD.time_label
+    labels: ClassVar[Mapping[str, str]] = {
+        **OnePassSGD.labels,
+        "in_means": "share of each column in the span of the means",
+        "outside_means": "columns outside the span of the means",
+        "learned": "means that are learned",
+        "success": "all means learned",
+    }
+
+    training: OnePassSGD
+    alpha: Float[Array, ""]
+    theta_scale: Float[Array, ""]
+    threshold: Float[Array, ""]
+    blocks: tuple[Block, ...] = eqx.field(static=True)
+    train: bool = eqx.field(static=True)
+    random_theta: bool = eqx.field(static=True)
+    rule: Rule | None = eqx.field(static=True)
+
+    def __init__(
+        self,
+        training: OnePassSGD,
+        blocks: Sequence[Block] = (),
+        *,
+        alpha: Any = 4.0,
+        train: bool = False,
+        theta_scale: Any = 0.0,
+        threshold: Any = 0.0,
+        rule: Rule | None = None,
+    ):
+        dtype = jnp.result_type(float)
+        self.training, self.blocks, self.train, self.rule = training, tuple(blocks), train, rule
+        self.alpha, self.threshold = jnp.asarray(alpha, dtype), jnp.asarray(threshold, dtype)
+        self.theta_scale = jnp.asarray(theta_scale, dtype)
+        self.random_theta = not (is_concrete(theta_scale) and np.all(np.asarray(theta_scale) == 0))
+        self.validate()
+
+    def validate(self, *, compared: bool = False, realised: bool = False) -> None:
+        self.training.validate(compared=compared, realised=realised)
+        check_system(self.training)
+        m, theta = self.training.layout.students, self.training.theta
+        for block in self.blocks:
+            if isinstance(block.index, int) and block.index >= m:
+                raise ValueError(f"blocks: column {block.index}; allowed: 0 to {m - 1}")
+            if block.index == "theta" and theta is None:
+                raise ValueError("blocks: 'theta'; allowed without side parameters: columns")
+        names = [block.name for block in self.blocks]
+        if len(set(names)) < len(names):
+            raise ValueError(f"blocks: {names}; allowed: each block once")
+        for name, value, least in (
+            ("alpha", self.alpha, np.nextafter(0, 1)),
+            ("theta_scale", self.theta_scale, 0.0),
+            ("threshold", self.threshold, 0.0),
+        ):
+            if is_concrete(value) and not np.all(np.isfinite(value) & (np.asarray(value) >= least)):
+                rule = "positive" if least else "at least 0"
+                raise ValueError(f"{name}: {value}; allowed: finite and {rule}")
+        if self.random_theta and theta is None:
+            raise ValueError("theta_scale: given; allowed without side parameters: 0")
+        if compared and not realised and self.random_theta:
+            raise ValueError(
+                "theta_scale: side parameters are random; allowed with the limit of the start's "
+                "law: 0 (compare with start='realised')"
+            )
+
+    def horizon(self, ts: Float[np.ndarray, " times"]) -> int:
+        """How many samples a matrix has."""
+        d = float(self.training.spectrum.dimension)
+        return max(1, round(float(self.alpha) * d)) if self.blocks else 0
+
+    def simulator(self, method: Any = None, horizon: Any = None) -> Simulator:
+        """The streaming system's own; blocks need the columns that `Direct` has."""
+        if self.blocks and not (method is None or isinstance(method, Direct)):
+            raise TypeError(f"method: {method!r}; allowed with blocks: Direct(...) or None")
+        return AlignmentSimulator(self, self.training.simulator(method), horizon or 0)
+
+    def start(self) -> AlignmentSummary:
+        return AlignmentSummary(self.training.start(), None)
+
+    def limit(
+        self,
+        ts: Float[Array, " times"],
+        start: AlignmentSummary | None = None,
+        save: Callable[[AlignmentSummary], PyTree[Array]] = lambda summary: summary,
+    ) -> PyTree[Array]:
+        gram = self.training.limit(ts, None if start is None else start.gram)
+        # After the integration, not within the solver's loop.
+        return jax.lax.map(lambda gram: save(AlignmentSummary(gram, None)), gram)
+
+    def alive(self, summary: AlignmentSummary) -> Bool[Array, ""]:
+        return self.training.alive(summary.gram)
+
+    def statistics(self, summary: AlignmentSummary) -> dict[str, Array]:
+        """The training's own, of its classifier, and of each block (`blocks.py`)."""
+        gram, m = summary.gram, self.training.layout.students
+        own = self.training.statistics(gram)
+        shares = share_in_means(gram.overlaps, m)
+        own["in_means"] = shares
+        own["outside_means"] = (shares < _INSIDE).astype(shares.dtype)
+        if isinstance(self.training.loss, MixtureLogistic):
+            learned = learned_means(self.training, gram, self.threshold)
+            own["learned"] = learned.sum().astype(shares.dtype)
+            own["success"] = learned.all().astype(shares.dtype)
+        if summary.measured is not None:
+            return own | summary.measured
+        for block in self.blocks:
+            own |= predicted(block, self.training, gram, self.alpha, self.rule)
+        return own
+
+
+class AlignmentState(eqx.Module):
+    """The training's state, with what fresh samples are drawn from."""
+
+    training: Any
+    key: Key[Array, ""]
+    tick: Int[Array, ""]
+
+
+class AlignmentSimulator(Simulator):
+    """The training's simulator; its summary holds what its curvature is on n samples."""
+
+    system: Alignment
+    inner: Simulator
+    samples: int = eqx.field(static=True)
+
+    def init(self, key: Key[Array, ""]) -> AlignmentState:
+        state = self.inner.init(key)
+        if self.system.random_theta:
+            theta = _perturbed(
+                random.stream(key, _THETA), state.side.theta, self.system.theta_scale
+            )
+            state = eqx.tree_at(lambda state: state.side.theta, state, theta)
+        return AlignmentState(state, key, jnp.zeros((), jnp.int32))
+
+    def advance(
+        self, state: AlignmentState, k0: Int[Array, ""], k1: Int[Array, ""], key: Key[Array, ""]
+    ) -> AlignmentState:
+        training = self.inner.advance(state.training, k0, k1, key)
+        return AlignmentState(training, key, k1.astype(jnp.int32))
+
+    def summary(self, state: AlignmentState) -> AlignmentSummary:
+        gram = self.inner.summary(state.training)
+        found: dict[str, Array] = {}
+        if self.system.blocks:
+            training, run = self.system.training, state.training
+            # Memories of an optimiser come first.
+            moving = run.moving[:, -training.layout.students :]
+            key, first = self._stream(state)
+            samples = draw_samples(training, key, first, self.samples, run.frozen, moving.dtype)
+            solver = random.stream(state.key, _SOLVER)
+            for block in self.system.blocks:
+                found |= measured(
+                    block, training, samples, moving, run.frozen, run.side.theta, solver
+                )
+        dtype = self.system.alpha.dtype
+        return AlignmentSummary(gram, {name: x.astype(dtype) for name, x in found.items()})
+
+    def _stream(self, state: AlignmentState) -> tuple[Key[Array, ""], Int[Array, ""]]:
+        """Key and first tick of the samples of a matrix."""
+        if self.system.train:
+            return state.key, jnp.maximum(state.tick - self.samples, 0)
+        key = random.stream(state.key, _SAMPLES)
+        return jax.random.fold_in(key, state.tick), jnp.zeros((), jnp.int32)
+
+    def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
+        """The training's.
+
+        Raises:
+            ValueError: matrices of training samples before there are n of them.
+        """
+        ticks = self.inner.ticks(ts)
+        if self.system.train and self.system.blocks and ticks[0] < self.samples:
+            d = float(self.system.training.spectrum.dimension)
+            raise ValueError(
+                f"ts: from t = {ts[0]:.6g}; allowed with matrices of the last {self.samples} "
+                f"training samples: from t = alpha = {self.samples / d:.6g} on"
+            )
+        return ticks
+
+    def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
+        return self.inner.times(ticks)
+
+    def bytes_per_run(self) -> int:
+        d = float(self.system.training.spectrum.dimension)
+        h = self.system.training.layout.students
+        # Samples, a copy of them in flight, their small matrices, and a Lanczos basis.
+        return int(self.inner.bytes_per_run() + 4 * (2 * self.samples * (d + h**2) + 100 * d))
+
+    def side_by_side(self) -> int | None:
+        # One run's matrices fill a CPU, and its memory is the larger part.
+        if self.system.blocks and jax.default_backend() == "cpu":
+            return 1
+        return self.inner.side_by_side()
+
+
+def _perturbed(key: Key[Array, ""], theta: PyTree, scale: Float[Array, ""]) -> PyTree:
+    leaves, tree = jax.tree.flatten(theta)
+    moved = [
+        leaf
+        + scale.astype(leaf.dtype)
+        * jax.random.normal(random.stream(key, i), leaf.shape, leaf.dtype)
+        for i, leaf in enumerate(leaves)
+    ]
+    return jax.tree.unflatten(tree, moved)

@@ -1,0 +1,298 @@
+"""Deterministic equivalent of a block of the Hessian or gradient covariance at n = alpha d samples.
+
+With D the block's weight, u a sample's coordinates in span[X, means], and
+
+    w(s) = D / (1 + D s/(alpha snr)),     F(s) = E[w(s) u u^T],
+
+the Stieltjes transform s of the bulk solves z = -1/s + E[w(s)]/snr.  On the real axis outside the
+bulk z is an explicit, increasing function of s; edges are where z'(s) = 0; z is an outlier where
+det(z - F(s(z))) = 0, and each eigenvalue branch of F gives at most one to the right of the bulk: if
+and only if it lies above the edge there.  The outlier's eigenvector has the share
+
+    eta = 1/(1 - w^T F' w),     F' = dF/dz = -s'(z)/(alpha snr) E[w(s)^2 u u^T],
+
+of its squared norm on the span, in the direction of the null vector w of z - F.
+
+This goes beyond "Spectral alignment of SGD" (arXiv 2310.03010), whose statement is the limit of
+large alpha and snr.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Complex, Float, Inexact, Int
+
+from hdjax import gaussian
+from hdjax.curvature.law import Quadrature, block_weights, largest_weight, quadrature
+from hdjax.curvature.weights import Kind
+from hdjax.gaussian import Rule
+from hdjax.streaming import GramSummary, OnePassSGD
+from hdjax.system import is_concrete
+
+
+class BlockTheory(eqx.Module):
+    """A block's limit law at alpha: everything else is a function of it.
+
+    Attributes:
+        nodes: law of the samples' coordinates.
+        weights: (c, N) D at the nodes.
+        largest: supremum of D, which the nodes need not reach.
+        alpha: n/d.
+    """
+
+    nodes: Quadrature
+    weights: Float[Array, "c nodes"]
+    largest: Float[Array, ""]
+    alpha: Float[Array, ""]
+
+    @property
+    def _scale(self) -> Float[Array, ""]:
+        """Alpha snr."""
+        return self.alpha / self.nodes.noise
+
+    def tilted(self, s: Inexact[Array, ""]) -> Inexact[Array, "c nodes"]:
+        """w(s) = D/(1 + D s/(alpha snr)) at the nodes, for real or complex s."""
+        weights = self.weights.astype(s.dtype)
+        return weights / (1 + weights * s / self._scale.astype(s.dtype))
+
+    def z(self, s: Float[Array, ""]) -> Float[Array, ""]:
+        """Z = -1/s + E[w(s)]/snr."""
+        return -1 / s + self.nodes.noise * self.nodes.expect(self.tilted(s))
+
+    def slope(self, s: Float[Array, ""]) -> Float[Array, ""]:
+        """s^2 z'(s) = 1 - s^2/(alpha snr^2) E[w(s)^2], which falls with |s|."""
+        square = self.nodes.expect(self.tilted(s) ** 2)
+        return 1 - s**2 * square * self.nodes.noise / self._scale
+
+    def population_bulk(self) -> Float[Array, ""]:
+        """E[D]/snr, the point that the bulk shrinks to as alpha grows."""
+        return self.nodes.noise * self.nodes.expect(self.weights)
+
+    def population(self) -> Float[Array, " q"]:
+        """Eigenvalues of E[D u u^T], descending: those of the population's matrix on the span."""
+        return jnp.linalg.eigvalsh(self.nodes.moment(self.weights))[::-1]
+
+    def right_end(self) -> Float[Array, ""]:
+        """The s < 0 at the right edge; NaN where D never exceeds zero."""
+        positive = self.largest > 0
+        scale = self._scale / jnp.where(positive, self.largest, 1)
+        x = _bisect(lambda x: self.slope(-scale * x), scale)
+        return jnp.where(positive, -scale * x, jnp.nan)
+
+    def left_end(self) -> Float[Array, ""]:
+        """The s > 0 at the left edge; infinite where the matrix is singular."""
+        smallest = self.weights.min()
+        mean = self.nodes.expect(jnp.abs(self.weights))
+        bounded = smallest < 0
+        cap = self._scale / jnp.where(bounded, -smallest, 1)
+        unit = self._scale / jnp.where(mean > 0, mean, 1)
+
+        def s(x: Float[Array, ""]) -> Float[Array, ""]:
+            return jnp.where(bounded, cap * x, unit * x / (1 - x))
+
+        x = _bisect(lambda x: self.slope(s(x)), smallest)
+        return jnp.where(self._full_rank | bounded, s(x), jnp.inf)
+
+    @property
+    def _full_rank(self) -> Bool[Array, ""]:
+        """Whether samples of non-zero weight outnumber the dimension."""
+        active = self.nodes.expect((jnp.abs(self.weights) > 0).astype(self.weights.dtype))
+        return self.alpha * active > 1
+
+    def edges(self) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """Left and right end of the bulk; NaN where D vanishes, 0 left where it is singular."""
+        end, start = self.right_end(), self.left_end()
+        regular = jnp.isfinite(start)
+        left = jnp.where(regular, self.z(jnp.where(regular, start, 1)), 0)
+        empty = jnp.isnan(end) & ~(self.weights < 0).any()
+        return jnp.where(empty, jnp.nan, left), self.z(end)
+
+    def spectrum(self) -> "BlockSpectrum":
+        """Edges, outliers to the right and their vectors' shares."""
+        end = self.right_end()
+        left, edge = self.edges()
+        q = self.nodes.frame.shape[0]
+        branches = self._branches(end)
+        exists = branches > edge
+
+        def root(j: Int[Array, ""]) -> Float[Array, ""]:
+            # z - zeta_j grows from below zero at the edge to infinity at s = 0.
+            return end * _bisect(lambda x: self.z(end * x) - self._branches(end * x)[j], end)
+
+        s = jax.lax.map(root, jnp.arange(q))
+        s = jnp.where(exists, s, end)
+        values = jax.vmap(self.z)(s)
+
+        def vector(j: Int[Array, ""], s: Float[Array, ""]) -> tuple[Array, Array]:
+            tilted = self.tilted(s)
+            _, vectors = jnp.linalg.eigh(self.nodes.moment(tilted))
+            w = vectors[:, ::-1][:, j]
+            rate = s**2 / self.slope(s) / self._scale
+            second = self.nodes.moment(tilted**2)
+            lost = rate * jnp.linalg.multi_dot([w, second, w], precision="highest")
+            return w, 1 / (1 + lost)
+
+        vectors, shares = jax.vmap(vector)(jnp.arange(q), s)
+        return BlockSpectrum(
+            left=left,
+            edge=edge,
+            exists=exists,
+            values=jnp.where(exists, values, jnp.nan),
+            shares=jnp.where(exists, shares, 0),
+            vectors=jnp.where(exists[:, None], vectors, 0),
+            frame=self.nodes.frame,
+            students=self.nodes.students,
+        )
+
+    def emergence(self) -> tuple[Int[Array, ""], Float[Array, " q"]]:
+        """How many outliers there are, and by how much each branch of F exceeds the edge."""
+        end = self.right_end()
+        margins = self._branches(end) - self.z(end)
+        return (margins > 0).sum(dtype=jnp.int32), margins
+
+    def _branches(self, s: Float[Array, ""]) -> Float[Array, " q"]:
+        """Eigenvalues of F(s), descending."""
+        return jnp.linalg.eigvalsh(self.nodes.moment(self.tilted(s)))[::-1]
+
+    def stieltjes(self, z: Complex[Array, " x"], iterations: int = 300) -> Complex[Array, " x"]:
+        """S(z) off the real axis, by damped iteration and Newton's method.
+
+        Args:
+            z: points of positive imaginary part.
+            iterations: damped ones, after which Newton steps follow.
+        """
+
+        def mean(s: Array, power: int) -> Array:
+            p = self.nodes.probabilities.astype(s.dtype)
+            return jax.vmap(lambda s: jnp.sum(p * self.tilted(s) ** power))(s)
+
+        noise, scale = self.nodes.noise.astype(z.dtype), self._scale.astype(z.dtype)
+
+        def damped(_: Any, s: Array) -> Array:
+            return (s - 1 / (z - noise * mean(s, 1))) / 2
+
+        def newton(_: Any, s: Array) -> Array:
+            value = -1 / s + noise * mean(s, 1) - z
+            rate = 1 / s**2 - noise / scale * mean(s, 2)
+            new = s - value / rate
+            return jnp.where(jnp.isfinite(new) & (new.imag > 0), new, s)
+
+        s = jax.lax.fori_loop(0, iterations, damped, -1 / z)
+        return jax.lax.fori_loop(0, 20, newton, s)
+
+    def density(
+        self, grid: Float[Array, " x"], height: float = 1e-6, iterations: int = 300
+    ) -> Float[Array, " x"]:
+        """The bulk's density, Im s(x + i height)/pi (of mass one, outliers being 1/d)."""
+        z = jax.lax.complex(grid, jnp.full_like(grid, height))
+        return self.stieltjes(z, iterations).imag / jnp.pi
+
+
+class BlockSpectrum(eqx.Module):
+    """What theory says of one block; entries of outliers that do not exist are NaN or zero.
+
+    Attributes:
+        left, edge: ends of the bulk; NaN where D is zero throughout (left is 0 for a singular
+            matrix).
+        exists: (q,) which branches give an outlier to the right, the largest first.
+        values: (q,) outliers, descending.
+        shares: (q,) eta, the part of an outlier's eigenvector in span[X, means].
+        vectors: (q, q) rows w, the direction of that part.
+        frame: (q, m + c) coordinates of [X | means].
+    """
+
+    left: Float[Array, ""]
+    edge: Float[Array, ""]
+    exists: Bool[Array, " q"]
+    values: Float[Array, " q"]
+    shares: Float[Array, " q"]
+    vectors: Float[Array, "q q"]
+    frame: Float[Array, "q k"]
+    students: int = eqx.field(static=True)
+
+    @property
+    def count(self) -> Int[Array, ""]:
+        """How many outliers there are."""
+        return self.exists.sum(dtype=jnp.int32)
+
+    @property
+    def scaled(self) -> Float[Array, "q q"]:
+        """Rows sqrt(eta) w: the eigenvectors' projections on the span."""
+        return gaussian.safe_sqrt(self.shares)[:, None] * self.vectors
+
+    def squared_cosines(self, column: int) -> Float[Array, " q"]:
+        """Squared cosines of each outlier's eigenvector with a column of [X | means]."""
+        direction = self.frame[:, column]
+        inner = jnp.dot(self.scaled, direction, precision="highest") ** 2
+        return inner / (direction**2).sum()
+
+    def share_of(self, column: int, rank: int) -> Float[Array, ""]:
+        """The norm of a column's projection on the first `rank` outliers' space, over its own."""
+        return gaussian.safe_sqrt(self.squared_cosines(column)[:rank].sum())
+
+    def principal_cosines(self, rank: int, cut: float = 1e-6) -> Float[Array, " r"]:
+        """Between the first `rank` outliers' space and the span of the means, descending.
+
+        Zeros where there are fewer outliers; the means may depend on each other (rank `cut`).
+        """
+        left, values, _ = jnp.linalg.svd(self.frame[:, self.students :], full_matrices=False)
+        basis = jnp.where(values > cut * values[0], left, 0)
+        inner = jnp.dot(self.scaled[:rank], basis, precision="highest")
+        return jnp.linalg.svd(inner, compute_uv=False)
+
+
+def block_theory(
+    system: OnePassSGD,
+    summary: GramSummary,
+    index: int,
+    kind: Kind,
+    alpha: Any,
+    rule: Rule | None = None,
+) -> BlockTheory:
+    """The law of the block of small index `index` (class or neuron) at a state of the limit.
+
+    Args:
+        system: a mixture with means, without teachers, of isotropic noise.
+        summary: the state; of a run or of the limit.
+        index: which class or neuron, 0 to m - 1.
+        kind: "hessian" or "gradient".
+        alpha: n/d, positive.
+        rule: for expectations over the m (softmax: m - 1) coordinates that D depends on.
+
+    Raises:
+        ValueError: an index or alpha that is not allowed, another kind of system.
+
+    Example:
+        >>> mixture = hd.streaming.mixture_softmax(200, 3, snr=4.0, learning_rate=1.0)
+        >>> theory = block_theory(mixture, mixture.start(), 0, "hessian", alpha=4.0)
+        >>> spectrum = theory.spectrum()
+    """
+    m = system.layout.students
+    if not 0 <= index < m:
+        raise ValueError(f"index: {index}; allowed: 0 to {m - 1}")
+    if is_concrete(alpha) and not np.all(np.asarray(alpha) > 0):
+        raise ValueError(f"alpha: {alpha}; allowed: positive")
+    alpha = jnp.asarray(alpha, summary.blocks.dtype)
+    nodes = quadrature(system, summary.overlaps, rule)
+    weights = block_weights(system, nodes, summary.theta, index, kind)
+    largest = largest_weight(system, weights, summary.theta, index, kind)
+    return BlockTheory(nodes, weights, largest, alpha)
+
+
+def _bisect(function: Callable[[Array], Array], like: Array) -> Float[Array, ""]:
+    """The zero of a function of x in (0, 1) that is positive below it; 1 if there is none."""
+    zero = jnp.zeros((), like.dtype)
+    halvings = 60 if like.dtype == jnp.float64 else 30
+
+    def halve(_: Any, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = ends
+        middle = (low + high) / 2
+        above = function(middle) > 0
+        return jnp.where(above, middle, low), jnp.where(above, high, middle)
+
+    low, high = jax.lax.fori_loop(0, halvings, halve, (zero, zero + 1))
+    return (low + high) / 2

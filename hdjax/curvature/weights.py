@@ -1,0 +1,69 @@
+"""What a sample contributes to the Hessian and to the gradient's covariance: small matrices.
+
+The loss sees a sample a through x = X^T a (m projections) and theta (p numbers).  With L the map of
+(dx, dtheta) in R^h, h = m + p, to (a dx^T, dtheta), a sample's Hessian and squared gradient are
+
+    L D L^T,   D = second derivative of f in (x, theta)      (Hessian)
+               D = g g^T, g its derivative in (x, theta)     (gradient covariance, the G-matrix)
+
+in the ordering [m blocks of length d | theta].  Derivatives in x are those almost everywhere: for
+ReLU the empirical Hessian has no delta functions, unlike the Hessian of the population's risk.
+"Spectral alignment of SGD" (arXiv 2310.03010), sections 2 and 3.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, PyTree
+
+from hdjax.streaming import Loss
+
+# One of these two.
+Kind = str
+KINDS = ("hessian", "gradient")
+
+
+def check_kind(kind: str) -> None:
+    """Raise ValueError unless `kind` is one of the two matrices."""
+    if kind not in KINDS:
+        raise ValueError(f"kind: {kind!r}; allowed: {', '.join(KINDS)}")
+
+
+def small_matrix(
+    loss: Loss,
+    kind: Kind,
+    x: Float[Array, " m"],
+    teacher: Float[Array, " s"],
+    component: Any,
+    noise: Float[Array, " k"],
+    theta: PyTree,
+) -> Float[Array, "h h"]:
+    """D of one sample, from the loss without its ridge.
+
+    Raises:
+        ValueError: another kind.
+
+    Example:
+        >>> loss = hd.streaming.MixtureSoftmax(2)
+        >>> none = jnp.zeros(0)
+        >>> small_matrix(loss, "hessian", jnp.zeros(2), none, 0, none, None).tolist()
+        [[0.25, -0.25], [-0.25, 0.25]]
+    """
+    check_kind(kind)
+    flat, unravel = ravel_pytree((x, theta))
+
+    def value(flat: Float[Array, " h"]) -> Float[Array, ""]:
+        x, theta = unravel(flat)
+        return loss(x, teacher, component, noise, theta)
+
+    if kind == "hessian":
+        return jax.hessian(value)(flat)
+    g = jax.grad(value)(flat)
+    return jnp.outer(g, g)
+
+
+def small_size(students: int, theta: PyTree) -> int:
+    """h, the size of D: student columns and side parameters."""
+    return students + sum(leaf.size for leaf in jax.tree.leaves(theta))

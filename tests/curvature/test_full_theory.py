@@ -1,0 +1,78 @@
+"""Matrices of all parameters, and blocks of commuting covariances, against finite sizes."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hdjax import curvature, gaussian, spectra, streaming
+
+
+@pytest.mark.slow
+@pytest.mark.optimised
+def test_outliers_of_both_layers():
+    """Softplus network, n = 4 d, d = 150: within three standard errors and 1 %."""
+    d, alpha, draws = 150, 4, 12
+    means = streaming.xor_means(d)
+    columns, _ = streaming.xor_start(jax.random.key(0), means, [0, 2], overlap=0.8)
+    system = streaming.xor(
+        d,
+        theta=jnp.array([0.8, -1.1]),
+        snr=4.0,
+        learning_rate=1.0,
+        activation="softplus",
+        start=columns,
+    )
+    theory = curvature.full_theory(
+        system, system.start(), "hessian", alpha, gaussian.GaussHermite(10)
+    )
+
+    @jax.jit
+    def measure(key):
+        samples = streaming.draw_samples(system, key, 0, alpha * d, means, jnp.float64)
+        matrix = curvature.empirical(
+            system, samples, columns, means, jnp.array([0.8, -1.1]), "hessian"
+        )
+        return jnp.linalg.eigvalsh(matrix.dense())[-6:][::-1]
+
+    found = np.stack([measure(jax.random.key(i)) for i in range(draws)])
+    # A point between the last outlier that is well separated and what follows.
+    mean = found.mean(0)
+    gaps = -np.diff(np.log(mean))
+    count = int(np.argmax(gaps > 0.12 * (gaps == gaps.max()))) + 1
+    above = jnp.asarray(np.sqrt(mean[count - 1] * mean[count]))
+    solve = eqx.filter_jit(lambda theory, z: (theory.outliers(z, count), theory.stieltjes(z)[1]))
+    values, residual = solve(theory, above)
+    assert float(residual) < 1e-6
+    error = found.std(0, ddof=1)[:count] / np.sqrt(draws)
+    np.testing.assert_array_less(np.abs(mean[:count] - values), 3 * error + 0.01 * mean[:count])
+
+
+def test_commuting_covariances():
+    """1/d tr (A - z)^{-1} at d = 200 within four standard errors and 1/d."""
+    d, alpha, z = 200, 3, -0.2
+    kappa = np.array([[2.5, 0.7], [0.4, 1.6]])
+    means = streaming.orthonormal_means(d, 2)
+    start = 0.8 * np.random.default_rng(0).standard_normal((d, 2)) / np.sqrt(d)
+    system = streaming.OnePassSGD(
+        streaming.MixtureSoftmax(2),
+        spectra.explicit([1.0, 2.0], [d // 2, d // 2], normalise=False),
+        1.0,
+        start,
+        mixture=streaming.Mixture([0.6, 0.4], means, eigenvalues=kappa.T),
+    )
+    theory = curvature.commuting_stieltjes(
+        system, system.start(), 0, "hessian", alpha, jnp.asarray(z), gaussian.GaussHermite(20)
+    )
+
+    @jax.jit
+    def measure(key):
+        samples = streaming.draw_samples(system, key, 0, alpha * d, means, jnp.float64)
+        matrix = curvature.empirical(system, samples, jnp.asarray(start), means, None)
+        return jnp.mean(1 / (jnp.linalg.eigvalsh(matrix.restrict([0]).dense()) - z))
+
+    found = np.array([measure(jax.random.key(i)) for i in range(6)])
+    assert abs(found.mean() - theory) < 4 * found.std(ddof=1) / np.sqrt(6) + 2 / d
+    # The isotropic law is another one.
+    assert abs(found.mean() - 1 / (0.2 + 0.25 * 1.3 * 0.5)) > 0.05

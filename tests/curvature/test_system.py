@@ -1,0 +1,198 @@
+"""Curvature along training: what runs measure against what the limit says, and the failures."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import hdjax as hd
+from hdjax import config, curvature, streaming
+from hdjax.curvature import Alignment, Block
+
+STATE = [
+    [2.05, -1.38, -0.06, 1.2, 0.1, 1.2],
+    [-1.38, 2.24, -0.48, -0.5, 1.43, -0.5],
+    [-0.06, -0.48, 1.35, -0.3, -0.55, 0.9],
+    [1.2, -0.5, -0.3, 2.0, 0.0, 1.0],
+    [0.1, 1.43, -0.55, 0.0, 2.42, 0.0],
+    [1.2, -0.5, 0.9, 1.0, 0.0, 2.5],
+]
+
+
+TWO = (Block(0, "hessian", 2),)
+
+
+def fixed(d, alpha, snr=4.0, blocks=TWO, **options):
+    """No training: a given state at any dimension."""
+    columns = streaming.columns_with_gram(d, STATE)
+    mixture = streaming.mixture_softmax(
+        d,
+        3,
+        snr=snr,
+        learning_rate=1.0,
+        probabilities=[0.5, 0.3, 0.2],
+        start=columns[:, :3],
+        means=columns[:, 3:],
+    )
+    return Alignment(mixture, blocks, alpha=alpha, **options)
+
+
+@pytest.mark.slow
+@pytest.mark.optimised
+def test_alignment_along_xor_training():
+    """Share of a unit in its block's top space within 0.02 of theory, t = 0 to 12, d = 300."""
+    d, ridge = 300, 0.02
+    means = streaming.xor_means(d)
+    first, second = streaming.xor_start(jax.random.key(0), means, [0, 2, 1, 3], overlap=0.3)
+    mixture = streaming.xor(
+        d,
+        theta=second,
+        snr=10.0,
+        learning_rate=2.0,
+        ridge=ridge,
+        start=first,
+        rule=hd.gaussian.QMC(10),
+    )
+    threshold = curvature.fixed_point_output(ridge) / 2
+    blocks = [Block(0, "hessian", 2), Block("theta", "hessian", 4)]
+    system = Alignment(mixture, blocks, alpha=8.0, threshold=threshold)
+    result = hd.compare(system, [0.0, 2.0, 6.0, 12.0], key=jax.random.key(0), runs=4)
+    for name, bound in (
+        ("hessian_0_student", 0.02),
+        ("hessian_0_cosines", 0.02),
+        ("in_means", 0.02),
+    ):
+        gap = result.mean(name).values - result.limit(name).values
+        assert np.abs(gap).max() < bound, name
+    student = result.mean("hessian_0_student").values
+    assert student[0] < 0.5
+    assert student[-1] > 0.85
+    outliers = result.mean("hessian_0_outliers").values
+    np.testing.assert_allclose(outliers, result.limit("hessian_0_outliers").values, rtol=0.1)
+    assert result.mean("learned").values[-1] == 4
+    np.testing.assert_allclose(
+        result.mean("hessian_theta_eigenvalues").values[-1],
+        result.limit("hessian_theta_eigenvalues").values[-1],
+        rtol=0.06,
+    )
+
+
+def test_diagnostics_on_both_sides():
+    """Few samples and much noise: no separation, no concentration; columns far from the means."""
+    bad = fixed(300, 0.7, snr=0.2)
+    good = fixed(100, 40.0, snr=30.0, blocks=(Block(0, "hessian", 1),))
+    names = ["no_separation", "unconcentrated"]
+    for system, expected in ((bad, 1.0), (good, 0.0)):
+        statistics = [f"hessian_0_{name}" for name in names]
+        result = hd.compare(system, [0.0], key=jax.random.key(0), runs=4, statistics=statistics)
+        for name in statistics:
+            assert result.mean(name).values[0] == expected
+            assert result.data[f"{name}_limit"].values[0] == expected
+    far = streaming.mixture_softmax(100, 3, snr=4.0, learning_rate=1.0)
+    outside = Alignment(far)
+    result = hd.simulate(
+        outside, [0.0], key=jax.random.key(0), runs=4, statistics=["outside_means"]
+    )
+    np.testing.assert_array_equal(result.mean("outside_means").values, 1)
+    inside = good.statistics(good.start())["outside_means"]
+    np.testing.assert_array_equal(inside[:2], 0)
+
+
+def test_fresh_samples_differ_between_records_and_runs():
+    system = fixed(60, 2.0)
+    result = hd.simulate(system, [0.0, 1e-9, 1.0], key=jax.random.key(0), runs=2)
+    edge = result["hessian_0_edge"].values
+    assert edge[0, 0] != edge[1, 0]
+    assert edge[0, 0] != edge[0, 2]
+    # The same tick, the same samples.
+    assert edge[0, 0] == edge[0, 1]
+
+
+def test_random_side_parameters():
+    mixture = streaming.xor(50, theta=jnp.zeros(3), snr=10.0, learning_rate=1.0)
+    system = Alignment(mixture, theta_scale=2.0)
+    simulator = system.simulator(streaming.GramSampler())
+    theta = jax.vmap(lambda i: simulator.init(jax.random.key(i)).training.side.theta)(
+        jnp.arange(500)
+    )
+    assert abs(float(theta.std()) - 2) < 4 * 2 / (2 * 1500) ** 0.5
+    with pytest.raises(ValueError, match="theta_scale"):
+        hd.compare(system, [0.0, 1.0], key=jax.random.key(0), runs=2)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: fixed(30, 0.0), "alpha: 0"),
+        (lambda: fixed(30, 1.0, blocks=[Block(3)]), "column 3; allowed: 0 to 2"),
+        (lambda: fixed(30, 1.0, blocks=[Block("theta")]), "allowed without side parameters"),
+        (lambda: fixed(30, 1.0, blocks=[Block(0), Block(0)]), "each block once"),
+        (lambda: fixed(30, 1.0, theta_scale=1.0), "theta_scale"),
+        (lambda: fixed(30, 1.0, threshold=-1.0), "threshold"),
+        (
+            lambda: hd.simulate(
+                fixed(30, 2.0, train=True), [0.0, 2.0], key=jax.random.key(0), runs=1
+            ),
+            "from t = alpha = 2 on",
+        ),
+    ],
+)
+def test_wrong_input(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_blocks_need_columns():
+    with pytest.raises(TypeError, match="GramSampler"):
+        fixed(30, 1.0).simulator(streaming.GramSampler())
+
+
+BASE = {
+    "family": "curvature",
+    "system": {
+        "dimension": 60,
+        "model": {"kind": "softmax", "classes": 3, "snr": 4.0},
+        "learning_rate": 1.0,
+        "ridge": 0.04,
+        "alpha": 2.0,
+        "blocks": [{"index": 0, "rank": 2}],
+    },
+    "run": {"times": [0.0, 1.0], "runs": 2},
+}
+
+
+def system_of(**changes):
+    raw = {**BASE, "system": {**BASE["system"], **changes}}
+    return config.Experiment.of(raw).system()
+
+
+def test_configs():
+    system = system_of()
+    assert system.blocks == (Block(0, "hessian", 2),)
+    assert float(system.training.eigenvalues[0, 0]) == 0.25
+    xor = {"kind": "xor", "snr": "infinite"}
+    leaning = {"kind": "leaning", "units": 6, "classes": 3}
+    system = system_of(model=xor, start=leaning, threshold="half")
+    assert float(system.training.eigenvalues[0, 0]) == 0
+    assert system.training.theta.tolist() == [1, -1, 1, 1, -1, 1]
+    assert float(system.threshold) == pytest.approx(curvature.fixed_point_output(0.04) / 2)
+    deep = {"kind": "three_layers", "snr": 3.0, "second": [[1.0, 0.0]], "theta": [1.0]}
+    assert system_of(model=deep).training.layout.students == 2
+    system = system_of(start={"kind": "gram", "students": 3, "gram": STATE})
+    np.testing.assert_allclose(system.start().gram.overlaps, STATE, atol=1e-10)
+    system = system_of(optimiser={"kind": "heavy_ball", "damping": 2.0}, steps=50)
+    assert isinstance(system.training.optimiser, streaming.HeavyBall)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": {"kind": "xor", "snr": 1.0}}, "theta, start"),
+        ({"model": {"kind": "softmax", "classes": 3, "snr": 0.0}}, "system.model.snr: 0"),
+        ({"blocks": [{"index": 0, "kind": "fisher"}]}, "system.blocks.0.kind: 'fisher'"),
+        ({"alhpa": 1.0}, "did you mean 'alpha'"),
+    ],
+)
+def test_configs_that_are_wrong(changes, message):
+    with pytest.raises(ValueError, match=message):
+        system_of(**changes)
