@@ -1,8 +1,8 @@
 """Multi-pass SGD, and SGD with momentum and batches, on a fixed least-squares problem.
 
-Start with `Problem` and `MultiPassSGD`.  `model.py` and `momentum.py` are the systems, `simulate.py`
-how they run at finite size, `modes.py` and `limit.py` where they go, `analysis.py` and `rates.py`
-their stability and rates, `laws.py` spectra of random matrices, `data.py` real data.
+Start with `Problem` and `MultiPassSGD`.  `model.py` and `momentum.py` are the systems,
+`simulate.py` how they run at finite size, `modes.py` and `limit.py` where they go, `analysis.py`
+and `rates.py` their stability and rates, `laws.py` spectra of random matrices, `data.py` real data.
 """
 
 from hdjax.multipass.analysis import (
@@ -49,8 +49,8 @@ __all__ = [
     "QuadraticForm",
     "SampleCovariance",
     "SampleRisk",
-    "SpectralLaw",
     "Spectral",
+    "SpectralLaw",
     "Split",
     "Tuned",
     "average_condition_number",

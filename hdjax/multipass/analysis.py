@@ -13,8 +13,8 @@ lambda_min t).  Source: arXiv 2102.04396.
 from typing import Any
 
 import numpy as np
-from scipy.optimize import brentq
 
+from hdjax.multipass._roots import find_root
 from hdjax.multipass.laws import MarchenkoPastur, SpectralLaw
 from hdjax.multipass.modes import Modes
 
@@ -108,7 +108,7 @@ def malthusian_exponent(spectrum: Any, learning_rate: float) -> float:
         def excess(z: float) -> float:
             return learning_rate * spectrum.ratio / 2 * spectrum.second(z) - 1
 
-        return brentq(excess, _bracket(excess, spectrum.mean), least, xtol=1e-300, rtol=1e-13)
+        return find_root(excess, _bracket(excess, spectrum.mean), least)
     eigenvalues, shares = measure(spectrum)
     least = eigenvalues.min()
     own = shares[eigenvalues == least].sum()
@@ -123,7 +123,7 @@ def malthusian_exponent(spectrum: Any, learning_rate: float) -> float:
     high = eigenvalues.mean()
     while scaled(high) > 0:
         high *= 4
-    return least - brentq(scaled, 0, high, xtol=1e-300, rtol=1e-13)
+    return least - find_root(scaled, 0, high)
 
 
 def power_exponent(law: Any, learning_rate: float) -> float:

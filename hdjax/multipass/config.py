@@ -4,9 +4,9 @@
     dimension = 500
     problem = { kind = "gaussian", ratio = 0.5, noise = 0.5 }   # "random_features", "arrays"
     learning_rate = 0.8                                         # of gamma_max: "critical", factor
-    algorithm = "sgd"                      # { kind = "momentum", batch_fraction, momentum = "best" }
-    spectrum = "empirical"                 # what the limit is computed from: "law", "lanczos"
-    solver = "block_ode"                   # "spectral"
+    algorithm = "sgd"                   # { kind = "momentum", batch_fraction, momentum = "best" }
+    spectrum = "empirical"              # what the limit is computed from: "law", "lanczos"
+    solver = "block_ode"                # "spectral"
 
 A table with a `kind` calls the public constructor of that name with the table's other keys; a bare
 string is a table with nothing else.

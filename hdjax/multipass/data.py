@@ -44,8 +44,8 @@ def digits() -> Labelled:
     """
     from sklearn.datasets import load_digits
 
-    data = load_digits()
-    return Labelled(data.data / 16.0, np.where(data.target % 2 == 0, 1.0, -1.0))
+    images, digit = load_digits(return_X_y=True)
+    return Labelled(np.asarray(images) / 16.0, np.where(np.asarray(digit) % 2 == 0, 1.0, -1.0))
 
 
 def load_npz(path: str | Path, inputs: str = "X", classes: str = "Y") -> Labelled:

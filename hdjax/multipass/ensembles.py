@@ -28,10 +28,10 @@ def gaussian_problem(
     eigenvalues: Any = None,
     normalise_rows: bool = False,
 ) -> Problem:
-    """b = A X* + eta with a Gaussian A, X_0 = 0; statistics "loss" and "risk".
+    """A planted signal, b = A X* + eta with a Gaussian A and X_0 = 0; statistics "loss" and "risk".
 
-    A = d^-1/2 Z Sigma^1/2, tr Sigma = d, so that E |a_i|^2 = 1; the risk is 1/2 E (a^T X - b)^2 of a
-    fresh sample.  The law of A^T A is `MarchenkoPastur(d/n)`, or with eigenvalues
+    A = d^-1/2 Z Sigma^1/2, tr Sigma = d, so that E |a_i|^2 = 1; the risk is 1/2 E (a^T X - b)^2 of
+    a fresh sample.  The law of A^T A is `MarchenkoPastur(d/n)`, or with eigenvalues
     `SampleCovariance(d/n, eigenvalues n/d)`.
 
     Args:

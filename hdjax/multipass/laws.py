@@ -14,11 +14,14 @@ mu is normalised by d: it has mass 1, of which max(0, 1 - 1/r) at zero.
 """
 
 import abc
+import itertools
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import brentq, minimize_scalar
+from scipy.optimize import minimize_scalar
+
+from hdjax.multipass._roots import find_root
 
 
 class SpectralLaw(abc.ABC):
@@ -165,7 +168,7 @@ class SampleCovariance(SpectralLaw):
             low = u - self.mean
             while self._x(low) > z:
                 low = u - 4 * (u - low)
-            u = brentq(lambda u: self._x(u) - z, low, u, xtol=1e-300, rtol=1e-14)
+            u = find_root(lambda u: self._x(u) - z, low, u)
         return ((1 - self.ratio) / z - 1 / u) / self.ratio
 
     def density(self, x: Float[np.ndarray, " points"]) -> Float[np.ndarray, " points"]:
@@ -173,7 +176,7 @@ class SampleCovariance(SpectralLaw):
         for i, value in enumerate(x):
             for low, high in self._ends:
                 if self._x(low) < value < self._x(high):
-                    u = brentq(lambda u, at=value: self._point(u)[0].real - at, low, high)
+                    u = find_root(lambda u, at=value: self._point(u)[0].real - at, low, high)
                     _, w = self._point(u)
                     result[i] = (-1 / w).imag / (np.pi * self.ratio)
         return result
@@ -214,7 +217,7 @@ class SampleCovariance(SpectralLaw):
 
         top = np.sqrt(strength.sum())
         least = 1e-14 * top
-        height = brentq(excess, least, top * (1 + 1e-12)) if excess(least) < 0 else least
+        height = find_root(excess, least, top * (1 + 1e-12)) if excess(least) < 0 else least
         w = complex(u, height)
         return self._x(w), w
 
@@ -223,17 +226,18 @@ class SampleCovariance(SpectralLaw):
         s = np.unique(self.eigenvalues)
         reach = 2 * np.sqrt(self.ratio) * s[-1]
         tiny = 1e-13 * s[-1]
-        ends = [brentq(self._slope, s[0] - reach - tiny, s[0] * (1 - 1e-13), xtol=1e-300)]
-        for left, right in zip(s[:-1], s[1:], strict=True):
+        ends = [find_root(self._slope, s[0] - reach - tiny, s[0] * (1 - 1e-13))]
+        for left, right in itertools.pairwise(s):
             # x' is concave between two poles.
             inner = left + (right - left) * 1e-9, right - (right - left) * 1e-9
             options = {"xatol": 1e-10 * (right - left)}
-            top = minimize_scalar(
+            found: Any = minimize_scalar(
                 lambda u: -self._slope(u), bounds=inner, method="bounded", options=options
             )
-            if top.fun < 0:
-                ends += [brentq(self._slope, inner[0], top.x), brentq(self._slope, top.x, inner[1])]
-        ends.append(brentq(self._slope, s[-1] * (1 + 1e-13), s[-1] + reach + tiny))
+            if found.fun < 0:
+                halves = (inner[0], found.x), (found.x, inner[1])
+                ends += [find_root(self._slope, *half) for half in halves]
+        ends.append(find_root(self._slope, s[-1] * (1 + 1e-13), s[-1] + reach + tiny))
         return list(zip(ends[::2], ends[1::2], strict=True))
 
 

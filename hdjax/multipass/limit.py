@@ -25,6 +25,7 @@ from jaxtyping import Array, Float, PyTree
 
 from hdjax import schedules
 from hdjax.multipass.modes import Modes
+from hdjax.system import is_concrete
 
 if TYPE_CHECKING:
     from hdjax.multipass.model import MultiPassSGD
@@ -182,7 +183,7 @@ class Spectral(Solver):
                 "solver: Spectral() with a schedule or a ridge; allowed: BlockODE() or None"
             )
         empty = system.modes.multiplicities == 0
-        if not isinstance(empty, jax.core.Tracer) and bool(empty.any()):
+        if is_concrete(empty) and bool(empty.any()):
             raise ValueError(
                 "solver: Spectral() with a rule that has nodes without noise (Lanczos); allowed: "
                 "BlockODE() or None"

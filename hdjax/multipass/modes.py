@@ -159,12 +159,12 @@ def law_modes(
     # Signal and noise reach the risk differently: a node for each, sharing the directions.
     target = np.concatenate([root * signal, 0 * root])
     labels = np.concatenate([root * s * signal, root * noise])
-    both = [np.concatenate([values, values]) for values in (nodes, counts / 2)]
+    nodes, counts = np.tile(nodes, 2), np.tile(counts / 2, 2)
     second = law.variance / samples
     lost = dimension * signal**2 - (target**2).sum()
     constant = second / 2 * (target @ target + lost) + noise**2 / 2
     form = Quadratic(second * np.eye(len(target)), -second * target, constant)
-    return _modes(*both, 0 * labels, labels, floor, samples, {"risk": form})
+    return _modes(nodes, counts, 0 * labels, labels, floor, samples, {"risk": form})
 
 
 def lanczos_modes(problem: "Problem", points: int, key: Key[Array, ""], probes: int = 8) -> Modes:
@@ -255,5 +255,12 @@ def _modes(
     samples: int,
     quadratics: Mapping[str, QuadraticForm],
 ) -> Modes:
-    arrays = (as_float(x) for x in (eigenvalues, multiplicities, start, labels, floor, samples))
-    return Modes(*arrays, dict(quadratics))
+    return Modes(
+        as_float(eigenvalues),
+        as_float(multiplicities),
+        as_float(start),
+        as_float(labels),
+        as_float(floor),
+        as_float(samples),
+        dict(quadratics),
+    )

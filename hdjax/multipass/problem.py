@@ -71,12 +71,12 @@ class Problem(eqx.Module):
 
     @property
     def samples(self) -> int:
-        """n."""
+        """The number n of samples."""
         return self.matrix.shape[0]
 
     @property
     def trace(self) -> Float[Array, ""]:
-        """tr A^T A/n, the mean squared norm of a row."""
+        """The mean squared norm of a row, tr A^T A/n."""
         return jnp.sum(self.matrix**2) / self.samples
 
     def loss(self, x: Float[Array, " d"]) -> Float[Array, ""]:

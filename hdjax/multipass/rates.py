@@ -13,8 +13,9 @@ The loss contracts by max(Lambda, 1/Xi) a step: Lambda the largest squared modul
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.optimize import brentq, minimize
+from scipy.optimize import minimize
 
+from hdjax.multipass._roots import find_root
 from hdjax.multipass.analysis import measure
 from hdjax.multipass.laws import SpectralLaw
 
@@ -28,13 +29,13 @@ class Tuned(NamedTuple):
 
 
 def condition_number(spectrum: Any) -> float:
-    """kappa = lambda_max/lambda_min of the positive spectrum (`Modes` or a law)."""
+    """The ratio kappa = lambda_max/lambda_min of the positive spectrum (`Modes` or a law)."""
     low, high = _extremes(spectrum)
     return high / low
 
 
 def average_condition_number(spectrum: Any) -> float:
-    """kappa-bar = (tr A^T A/n)/lambda_min of the positive spectrum."""
+    """The ratio kappa-bar = (tr A^T A/n)/lambda_min of the positive spectrum."""
     eigenvalues, shares = measure(spectrum)
     return float(shares @ eigenvalues) / _extremes(spectrum)[0]
 
@@ -215,7 +216,7 @@ def _rate(
     high = max(2.0, 2 * least)
     while excess(high) > 0:
         high *= 2
-    return float(brentq(excess, least * (1 + step), high, rtol=1e-14))
+    return find_root(excess, least * (1 + step), high)
 
 
 def _extremes(spectrum: Any) -> tuple[float, float]:

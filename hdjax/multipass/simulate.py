@@ -147,7 +147,7 @@ class SGDSimulator(Simulator):
 
 
 class Homogenised(eqx.Module):
-    """Homogenised SGD (arXiv 2206.01029), in the eigenbasis of A^T A:
+    """Homogenised SGD (arXiv 2206.01029), in the eigenbasis of A^T A.
 
         dx_j = -gamma (lambda_j x_j - s_j y_j + delta x_j) dt + gamma s_j sqrt(2 L/n) dB_j.
 

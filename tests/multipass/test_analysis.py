@@ -103,7 +103,7 @@ def test_sample_covariances_by_quadrature_and_by_a_matrix(ratio):
     eigenvalues = np.linalg.eigvalsh(rows.T @ rows)
     np.testing.assert_allclose(np.mean(1 / (eigenvalues + 0.4)), law.below(-0.4), rtol=5e-3)
     high = eigenvalues.max(), eigenvalues[eigenvalues > 1e-9].min()
-    np.testing.assert_allclose(high, law.edges[::-1], rtol=0.06)
+    np.testing.assert_allclose(high, law.edges[::-1], rtol=0.1)
 
 
 def density(law, x, height=1e-6):
@@ -188,7 +188,7 @@ def test_the_rate_is_that_of_the_recursion(zeta):
 
 @pytest.mark.slow
 def test_the_best_parameters_beat_the_closed_form():
-    """The table of near-optimal against best rates: better in every row, plain SGD for comparison."""
+    """Near-optimal against best rates: better in every row, and never worse than plain SGD."""
     modes = svd_modes(gaussian_problem(400, 200, key=jax.random.key(0)))[0]
     eigenvalues = np.asarray(modes.eigenvalues)
     previous = 1.0
