@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -24,7 +25,7 @@ from hdjax.multipass import (
     svd_modes,
 )
 
-CONFIGS = config.__file__.rsplit("hdjax", 1)[0] + "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 def idx(array):
@@ -98,13 +99,13 @@ def test_wrong_groups_and_splits_are_refused():
 
 
 def test_random_features_of_digits_are_what_the_theory_needs():
-    """Rows of norm 1, no eigenvalue of order n, delocalised singular vectors; wrong input."""
+    """Rows of norm 1, no eigenvalue of order n, spread leading singular vectors; wrong input."""
     parts = split(digits(), 500, 200, seed=0)
     problem = random_features_problem(parts, 200, key=jax.random.key(0))
     np.testing.assert_allclose(row_norms(problem), 1, rtol=1e-12)
     modes, left = svd_modes(problem)
     assert modes.eigenvalues.max() < 100
-    assert delocalisation(left) < 40
+    assert delocalisation(left[:, :20]) < 20
     for options, message in (
         ({"features": 0}, "features: 0"),
         ({"features": 10, "activation": "cube"}, "activation: 'cube'"),
@@ -141,19 +142,18 @@ def test_digits_follow_the_limit(gamma):
         error = result.std(name).values / np.sqrt(24)
         assert np.all(np.abs(gap) < 4 * error), (name, gap / error)
         if name in seen:
-            np.testing.assert_allclose(result.limit(name), seen[name], rtol=0.12)
+            np.testing.assert_allclose(result.mean(name), seen[name], rtol=0.2)
 
 
 @pytest.mark.slow
 def test_the_config_of_cifar_runs_on_a_file_of_its_layout(tmp_path, images):
     """The shipped config beside a small synthetic archive, with fewer samples."""
-    np.savez(
-        tmp_path / "cifar5m_part0.npz", X=np.tile(images[0], (4, 1, 1, 1)), Y=np.tile(images[1], 4)
-    )
-    text = open(f"{CONFIGS}/data/cifar5m_car_plane.toml").read()
-    (tmp_path / "car_plane.toml").write_text(text)
+    arrays = {"X": np.tile(images[0], (4, 1, 1, 1)), "Y": np.tile(images[1], 4)}
+    np.savez(tmp_path / "cifar5m_part0.npz", **arrays)
+    shipped = CONFIGS / "data" / "cifar5m_car_plane.toml"
+    (tmp_path / "car_plane.toml").write_text(shipped.read_text())
     with pytest.raises(config.ConfigError, match="no file"):
-        config.load(f"{CONFIGS}/data/cifar5m_car_plane.toml")
+        config.load(shipped)
     changes = ["system.dimension=20", "system.problem.samples=60", "system.problem.test=30"]
     experiment = config.load(tmp_path / "car_plane.toml", [*changes, "run.runs=2"])
     result = experiment.run(progress=False)
