@@ -110,7 +110,7 @@ class MarchenkoPastur(SpectralLaw):
     @property
     def intervals(self) -> list[tuple[float, float]]:
         root = np.sqrt(self.ratio)
-        return [(self.variance * (1 - root) ** 2, self.variance * (1 + root) ** 2)]
+        return [(float(self.variance * (1 - root) ** 2), float(self.variance * (1 + root) ** 2))]
 
     def density(self, x: Float[np.ndarray, " points"]) -> Float[np.ndarray, " points"]:
         low, high = self.edges
@@ -160,7 +160,7 @@ class SampleCovariance(SpectralLaw):
 
     @property
     def intervals(self) -> list[tuple[float, float]]:
-        return [(max(self._x(low), 0.0), self._x(high)) for low, high in self._ends]
+        return [(max(float(self._x(u)), 0.0), float(self._x(v))) for u, v in self._ends]
 
     def below(self, z: float) -> float:
         u = self._ends[0][0]

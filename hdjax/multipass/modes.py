@@ -251,7 +251,7 @@ def _modes(
     multiplicities: Any,
     start: Any,
     labels: Any,
-    floor: float,
+    floor: Any,
     samples: int,
     quadratics: Mapping[str, QuadraticForm],
 ) -> Modes:

@@ -34,7 +34,7 @@ class Problem(eqx.Module):
     Example:
         >>> problem = Problem(jnp.eye(3), jnp.ones(3))
         >>> problem.samples, float(problem.trace)
-        (3, 3.0)
+        (3, 1.0)
     """
 
     matrix: Float[Array, "n d"]

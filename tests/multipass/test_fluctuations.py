@@ -77,7 +77,7 @@ def test_other_quadratics_are_not_predicted():
     [
         (lambda p: MultiPassSGD(p, 0.5, ridge=0.1), "ridge"),
         (lambda p: MultiPassSGD(p, 0.5, sampling="reshuffling"), "reshuffling"),
-        (lambda p: MultiPassSGD(Problem(np.eye(3), np.ones(3)), 0.5), "d < n"),
+        (lambda p: MultiPassSGD(Problem(np.eye(3), np.ones(3)), 0.5), "d <= n/2"),
     ],
 )
 def test_where_it_is_refused(make, message):
