@@ -58,8 +58,8 @@ def fluctuations(
     problem = system.problem
     if problem is None or 2 * problem.matrix.shape[1] > problem.samples:
         raise NoFluctuationsError(
-            "problem: fluctuations are predicted for d <= n/2; with a larger d the residuals of SGD "
-            "are too far from Gaussian"
+            "problem: fluctuations are predicted for d <= n/2; with a larger d the residuals of "
+            "SGD are too far from Gaussian"
         )
     measures = [modes.residuals**2 / 2 / modes.samples, modes.multiplicities / modes.samples]
     rules = [_compressed(modes.eigenvalues, weights) for weights in measures]

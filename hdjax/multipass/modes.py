@@ -184,7 +184,7 @@ def lanczos_modes(problem: "Problem", points: int, key: Key[Array, ""], probes: 
         ValueError: `points` or `probes` below 1, a problem with quadratic statistics.
 
     Example:
-        >>> problem = Problem(jnp.eye(3), jnp.ones(3))
+        >>> problem = hd.multipass.Problem(jnp.eye(3), jnp.ones(3))
         >>> float(lanczos_modes(problem, 2, jax.random.key(0)).residuals.max()) <= 0
         True
     """
