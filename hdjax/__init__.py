@@ -5,6 +5,7 @@ d -> infinity on the same device, and compares the two in one jitted program.
 """
 
 from hdjax import curvature, gaussian, random, schedules, spectra, streaming
+from hdjax import gaussian, multipass, random, schedules, spectra, streaming
 from hdjax.engine import (
     Plan,
     Result,
@@ -34,6 +35,7 @@ __all__ = [
     "limit",
     "load",
     "make_plan",
+    "multipass",
     "paths",
     "random",
     "scaling",

@@ -16,7 +16,7 @@ LAYERS = (
     ("config", "expect", "doctor"),
     ("engine",),
     ("curvature",),  # looks at the families' trajectories
-    ("streaming",),  # families, side by side
+    ("multipass", "streaming"),  # families, side by side
     ("schema",),
     ("gaussian", "spectra", "random", "schedules"),
     ("system", "plots", "store"),
@@ -27,6 +27,8 @@ ONLY = {"engine": {"system", "plots", "store"}, "plots": set(), "store": set()}
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
 # NetCDF is read and written through xarray, which imports these.
 ENGINES = {"h5netcdf", "h5py"}
+# Imported where it is used, and an extra.
+EXTRAS = {"sklearn": "data"}
 # Comes with, and in step with, another dependency.
 COMES_WITH = {"pydantic_core": "pydantic", "jaxlib": "jax", "pandas": "xarray"}
 
@@ -73,4 +75,5 @@ def test_dependencies_are_those_that_are_imported():
     declared = {spec.split(">")[0].split("[")[0] for spec in project["dependencies"]}
     used = {name.split(".")[0] for path in FILES for name in imports(path.read_text())}
     used = {COMES_WITH.get(name, name) for name in used - sys.stdlib_module_names - {"hdjax"}}
-    assert declared - ENGINES == used
+    assert declared - ENGINES == used - set(EXTRAS)
+    assert set(EXTRAS.values()) <= set(project["optional-dependencies"])

@@ -1,0 +1,83 @@
+"""Multi-pass SGD, and SGD with momentum and batches, on a fixed least-squares problem.
+
+Start with `Problem` and `MultiPassSGD`.  `model.py` and `momentum.py` are the systems,
+`simulate.py` how they run at finite size, `modes.py` and `limit.py` where they go, `analysis.py`
+and `rates.py` their stability and rates, `laws.py` spectra of random matrices, `data.py` real data.
+"""
+
+from hdjax.multipass.analysis import (
+    critical_learning_rate,
+    limit_loss,
+    malthusian_exponent,
+    max_learning_rate,
+    power_exponent,
+)
+from hdjax.multipass.data import Labelled, Split, binary, digits, load_idx, load_npz, split
+from hdjax.multipass.ensembles import gaussian_problem, random_features_problem
+from hdjax.multipass.laws import MarchenkoPastur, SampleCovariance, SpectralLaw
+from hdjax.multipass.limit import BlockODE, Spectral, volterra
+from hdjax.multipass.model import MultiPassSGD
+from hdjax.multipass.modes import Modes, lanczos_modes, law_modes, svd_modes
+from hdjax.multipass.momentum import MomentumSGD
+from hdjax.multipass.problem import Problem, delocalisation, row_norms
+from hdjax.multipass.quadratics import Quadratic, QuadraticForm, SampleRisk
+from hdjax.multipass.rates import (
+    Tuned,
+    average_condition_number,
+    best_momentum,
+    best_plain,
+    condition_number,
+    implicit_conditioning_ratio,
+    kernel_norm,
+    limit_rate,
+    near_optimal,
+    saturating_fraction,
+)
+from hdjax.multipass.simulate import Direct, Homogenised
+
+__all__ = [
+    "BlockODE",
+    "Direct",
+    "Homogenised",
+    "Labelled",
+    "MarchenkoPastur",
+    "Modes",
+    "MomentumSGD",
+    "MultiPassSGD",
+    "Problem",
+    "Quadratic",
+    "QuadraticForm",
+    "SampleCovariance",
+    "SampleRisk",
+    "Spectral",
+    "SpectralLaw",
+    "Split",
+    "Tuned",
+    "average_condition_number",
+    "best_momentum",
+    "best_plain",
+    "binary",
+    "condition_number",
+    "critical_learning_rate",
+    "delocalisation",
+    "digits",
+    "gaussian_problem",
+    "implicit_conditioning_ratio",
+    "kernel_norm",
+    "lanczos_modes",
+    "law_modes",
+    "limit_loss",
+    "limit_rate",
+    "load_idx",
+    "load_npz",
+    "malthusian_exponent",
+    "max_learning_rate",
+    "near_optimal",
+    "power_exponent",
+    "random_features_problem",
+    "row_norms",
+    "saturating_fraction",
+    "split",
+    "svd_modes",
+    "volterra",
+]

@@ -1,0 +1,186 @@
+"""Stability, rates and the phase transition of multi-pass SGD.
+
+With K the kernel of the Volterra equation (`limit.py`), |K|_1 = gamma/gamma_max decides whether the
+loss stays bounded, and the Malthusian exponent lambda* < lambda_min, the root of
+
+    gamma/2n sum_j m_j lambda_j^2/(lambda_j - lambda*) = 1,
+
+is the rate exp(-2 gamma lambda* t) of L(t) - L(inf).  For a continuous law the sum is finite at
+lambda_min, and below gamma_* there is no root: the loss then falls like t^-3/2 exp(-2 gamma
+lambda_min t).  Source: arXiv 2102.04396.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from hdjax.multipass._roots import find_root
+from hdjax.multipass.laws import MarchenkoPastur, SpectralLaw
+from hdjax.multipass.modes import Modes
+
+# Eigenvalues below this share of the largest are zeros.
+_ZERO = 1e-12
+
+
+def max_learning_rate(spectrum: Any) -> float:
+    """gamma_max = 2 n/tr A^T A, from which on the loss grows.
+
+    Args:
+        spectrum: a problem's `Modes`, or a law.
+
+    Example:
+        >>> max_learning_rate(MarchenkoPastur(0.5, variance=2.0))
+        2.0
+    """
+    if isinstance(spectrum, SpectralLaw):
+        return 2 / (spectrum.ratio * spectrum.mean)
+    eigenvalues, shares = measure(spectrum)
+    return 2 / float(shares @ eigenvalues)
+
+
+def limit_loss(modes: Modes, learning_rate: float) -> float:
+    """The loss per sample as t grows, floor/(1 - gamma/gamma_max)/n; inf from gamma_max on.
+
+    Example:
+        >>> modes = hd.multipass.Modes(*[jnp.ones(1)] * 3, jnp.zeros(1), jnp.array(3.0),
+        ...                            jnp.array(2.0), {})
+        >>> limit_loss(modes, 1.0)
+        2.0
+    """
+    share = learning_rate / max_learning_rate(modes)
+    loss = float(modes.floor) / float(modes.samples)
+    return loss / (1 - share) if share < 1 else np.inf
+
+
+def critical_learning_rate(law: Any) -> float:
+    """gamma_* = [r/2 int x^2/(x - lambda_min) dmu]^-1, where the rate ceases to be lambda_min's.
+
+    For Marchenko-Pastur 2/(v sqrt(r) (1 - sqrt(r) + r)).
+
+    Args:
+        law: a continuous law.
+
+    Raises:
+        TypeError: eigenvalues or modes.  For finitely many the sum diverges at lambda_min, and the
+            rate is `malthusian_exponent`'s at any learning rate.
+
+    Example:
+        >>> round(critical_learning_rate(MarchenkoPastur(0.5, variance=2.0)), 10)
+        1.7836116249
+    """
+    if not isinstance(law, SpectralLaw):
+        raise TypeError(
+            f"law: {type(law).__name__}; allowed: MarchenkoPastur, SampleCovariance (gamma_* "
+            "belongs to a continuous law: for eigenvalues use malthusian_exponent)"
+        )
+    if isinstance(law, MarchenkoPastur):
+        root = np.sqrt(law.ratio)
+        return float(2 / (law.variance * root * (1 - root + law.ratio)))
+    return 2 / (law.ratio * law.second(law.edges[0]))
+
+
+def malthusian_exponent(spectrum: Any, learning_rate: float) -> float:
+    """lambda*: the loss tends to its limit like exp(-2 gamma lambda* t).
+
+    Below gamma_* of a law it is lambda_min.  From gamma_max on it is negative: the loss grows.
+
+    Args:
+        spectrum: a problem's `Modes`, or a law.
+        learning_rate: gamma > 0.
+
+    Raises:
+        ValueError: a rate that is not positive, a spectrum without positive eigenvalues.
+
+    Example:
+        >>> law = MarchenkoPastur(0.5, variance=2.0)
+        >>> round(malthusian_exponent(law, (critical_learning_rate(law) + 2) / 2), 10)
+        0.1010676315
+    """
+    if not (np.isfinite(learning_rate) and learning_rate > 0):
+        raise ValueError(f"learning_rate: {learning_rate}; allowed: finite and positive")
+    if isinstance(spectrum, MarchenkoPastur):
+        return _marchenko_pastur_exponent(spectrum, learning_rate)
+    if isinstance(spectrum, SpectralLaw):
+        least = spectrum.edges[0]
+        if learning_rate <= critical_learning_rate(spectrum):
+            return least
+
+        def excess(z: float) -> float:
+            return learning_rate * spectrum.ratio / 2 * spectrum.second(z) - 1
+
+        return find_root(excess, _bracket(excess, spectrum.mean), least)
+    eigenvalues, shares = measure(spectrum)
+    least = eigenvalues.min()
+    own = shares[eigenvalues == least].sum()
+    others = eigenvalues > least
+
+    def scaled(gap: float) -> float:
+        """The equation times the distance to the pole at lambda_min, which it keeps finite."""
+        z = least - gap
+        rest = shares[others] * eigenvalues[others] ** 2 / (eigenvalues[others] - z)
+        return learning_rate / 2 * (own * least**2 + gap * rest.sum()) - gap
+
+    high = eigenvalues.mean()
+    while scaled(high) > 0:
+        high *= 4
+    return least - find_root(scaled, 0, high)
+
+
+def power_exponent(law: Any, learning_rate: float) -> float:
+    """The power of t in L(t) - L(inf) ~ t^p exp(-2 gamma lambda* t), for r != 1.
+
+    -3/2 below gamma_*, -1/2 at it, 0 above (of laws whose density starts like a square root).
+
+    Raises:
+        TypeError: eigenvalues instead of a law.
+        ValueError: r = 1, where lambda_min = 0 and powers depend on the labels.
+
+    Example:
+        >>> power_exponent(MarchenkoPastur(0.5), 0.5)
+        -1.5
+    """
+    critical = critical_learning_rate(law)
+    if law.edges[0] <= _ZERO * law.edges[1]:
+        raise ValueError("law: its lower edge is 0 (r = 1); allowed: r != 1")
+    if np.isclose(learning_rate, critical, rtol=1e-12):
+        return -0.5
+    return -1.5 if learning_rate < critical else 0.0
+
+
+def measure(spectrum: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The positive eigenvalues of modes or of a law's rule, and their multiplicities by n.
+
+    Raises:
+        TypeError: neither.
+        ValueError: no positive eigenvalue.
+    """
+    if isinstance(spectrum, SpectralLaw):
+        nodes, weights = spectrum.rule(400)
+        return nodes, spectrum.ratio * weights
+    if not isinstance(spectrum, Modes):
+        raise TypeError(
+            f"spectrum: {type(spectrum).__name__}; allowed: Modes, MarchenkoPastur, "
+            "SampleCovariance"
+        )
+    eigenvalues = np.asarray(spectrum.eigenvalues, float)
+    shares = np.asarray(spectrum.multiplicities, float) / float(spectrum.samples)
+    kept = (eigenvalues > _ZERO * eigenvalues.max(initial=0)) & (shares > 0)
+    if not kept.any():
+        raise ValueError("spectrum: no positive eigenvalue; allowed: at least one")
+    return eigenvalues[kept], shares[kept]
+
+
+def _marchenko_pastur_exponent(law: MarchenkoPastur, learning_rate: float) -> float:
+    r, v = law.ratio, law.variance
+    if learning_rate <= critical_learning_rate(law):
+        return law.edges[0]
+    c = 2 / (learning_rate * v * r)
+    return float(v * (c - 1) * (1 + r + np.sqrt((1 + r) ** 2 - 4 * r * c)) / (2 * c))
+
+
+def _bracket(excess: Any, scale: float) -> float:
+    """A z at which the equation is negative."""
+    z = -scale
+    while excess(z) > 0:
+        z *= 4
+    return z

@@ -1,0 +1,265 @@
+"""Where SGD on a fixed least-squares problem goes as n and d grow.
+
+The mean path is gradient flow; the variance of coordinate j of the iterate solves
+
+    d sigma_j/dt = -2 gamma (lambda_j + delta) sigma_j + 2 gamma^2/n lambda_j L(t),
+    L = L(mean path) + 1/2 sum_j m_j lambda_j sigma_j,    sigma_j(0) = 0,    t = k/n,
+
+coupled through the loss L alone (ridge delta; v_j = rho_j^2/2 of the mean path + lambda_j
+sigma_j/2 is the loss in direction j).  Integrating sigma out gives the Volterra equation
+L = F + K * L, K(t) = gamma^2/n sum_j m_j lambda_j^2 exp(-2 gamma (lambda_j + delta) t).
+
+Sources: arXiv 2102.04396, 2205.07069, 2206.01029.
+"""
+
+import abc
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.scipy.linalg
+from jaxtyping import Array, Float, PyTree
+
+from hdjax import schedules
+from hdjax.multipass.modes import Modes
+from hdjax.system import is_concrete
+
+if TYPE_CHECKING:
+    from hdjax.multipass.model import MultiPassSGD
+
+Save = Callable[[dict[str, Array]], PyTree[Array]]
+
+
+class Flow(eqx.Module):
+    """The mean path of SGD: gradient flow of L + ridge/2 |X|^2 after an accumulated rate.
+
+    Attributes:
+        modes: the problem.
+        ridge: delta, or None.
+    """
+
+    modes: Modes
+    ridge: Float[Array, ""] | None
+
+    @property
+    def rates(self) -> Float[Array, " p"]:
+        """lambda_j + delta."""
+        eigenvalues = self.modes.eigenvalues
+        return eigenvalues if self.ridge is None else eigenvalues + self.ridge
+
+    def residuals(self, accumulated: Float[Array, ""]) -> Float[Array, " p"]:
+        """rho_j of the mean path after int gamma dt = `accumulated`."""
+        decay = jnp.exp(-self.rates * accumulated)
+        start = self.modes.residuals
+        if self.ridge is None:
+            return decay * start
+        rates = self.rates
+        end = -self.ridge * self.modes.labels / jnp.where(rates == 0, 1, rates)
+        return end + decay * (start - end)
+
+    def coordinates(self, residuals: Float[Array, " p"], accumulated: Array) -> Array:
+        """x_j of the mean path."""
+        x = self.modes.coordinates(residuals)
+        if self.ridge is None:
+            return x
+        unseen = self.modes.start * jnp.exp(-self.ridge * accumulated)
+        return jnp.where(self.modes.eigenvalues == 0, unseen, x)
+
+    def values(self, accumulated: Float[Array, ""], variances: Float[Array, " p"]) -> dict:
+        """The statistics of a point of the limit."""
+        residuals = self.residuals(accumulated)
+        return self.modes.values(residuals, self.coordinates(residuals, accumulated), variances)
+
+    def loss(self, accumulated: Float[Array, ""], variances: Float[Array, " p"]) -> Array:
+        """L, a sum over samples."""
+        modes = self.modes
+        return modes.mean_loss(self.residuals(accumulated)) + modes.noise_loss(variances)
+
+
+class Solver(eqx.Module):
+    """How the limit is computed."""
+
+    @abc.abstractmethod
+    def __call__(self, system: "MultiPassSGD", ts: Float[Array, " times"], save: Save) -> Any:
+        """`save(statistics)` at `ts`, stacked."""
+
+    def check(self, system: "MultiPassSGD") -> None:
+        """Raise ValueError for systems that it does not serve."""
+
+
+class BlockODE(Solver):
+    """The equations above by diffrax: any learning rate, ridge and measure; O(p) a step.
+
+    Args:
+        solver: diffrax's; `diffrax.Kvaerno5()` is of no use here (the equations are coupled).
+        rtol: relative tolerance of a step.
+        atol: absolute tolerance of a step, in units of 2 L(0)/n.
+        max_steps: steps after which the solver gives up.
+        adjoint: diffrax's; the default serves reverse mode, `diffrax.ForwardMode()` forward mode.
+
+    Example:
+        >>> solver = BlockODE(rtol=1e-9, atol=1e-12)
+    """
+
+    solver: diffrax.AbstractSolver
+    rtol: float = eqx.field(static=True)
+    atol: float = eqx.field(static=True)
+    max_steps: int = eqx.field(static=True)
+    adjoint: diffrax.AbstractAdjoint
+
+    def __init__(
+        self,
+        solver: diffrax.AbstractSolver | None = None,
+        *,
+        rtol: float = 1e-6,
+        atol: float = 1e-9,
+        max_steps: int = 16**4,
+        adjoint: diffrax.AbstractAdjoint | None = None,
+    ):
+        self.solver = diffrax.Tsit5() if solver is None else solver
+        self.rtol, self.atol, self.max_steps = rtol, atol, max_steps
+        self.adjoint = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
+
+    def __call__(self, system: "MultiPassSGD", ts: Float[Array, " times"], save: Save) -> Any:
+        flow, modes, schedule = system.flow, system.modes, system.learning_rate
+        unit = 2 * modes.mean_loss(modes.residuals) / modes.samples
+        unit = jnp.where(unit == 0, 1, unit)
+
+        def rate(t: Any, state: tuple[Array, Array], args: Any) -> tuple[Array, Array]:
+            accumulated, variances = state
+            gamma = schedule(t)
+            loss = flow.loss(accumulated, unit * variances)
+            noise = 2 * gamma**2 * loss / (modes.samples * unit)
+            return gamma, noise * modes.eigenvalues - 2 * gamma * flow.rates * variances
+
+        end = ts[-1]
+        solution = diffrax.diffeqsolve(
+            diffrax.ODETerm(eqx.filter_jit(rate)),
+            self.solver,
+            t0=jnp.zeros_like(end),
+            t1=end,
+            dt0=None,
+            y0=(jnp.zeros_like(end), jnp.zeros_like(modes.eigenvalues)),
+            saveat=diffrax.SaveAt(
+                ts=ts, fn=eqx.filter_jit(lambda t, y, args: save(flow.values(y[0], unit * y[1])))
+            ),
+            stepsize_controller=diffrax.PIDController(
+                rtol=self.rtol, atol=self.atol, dtmin=end * jnp.finfo(end.dtype).eps ** 0.6
+            ),
+            max_steps=self.max_steps,
+            adjoint=self.adjoint,
+            throw=False,
+        )
+        reached = jnp.isfinite(jnp.asarray(solution.ts))
+
+        def mask(values: Array) -> Array:
+            return jnp.where(reached.reshape(-1, *[1] * (values.ndim - 1)), values, jnp.nan)
+
+        return jax.tree.map(mask, solution.ys)
+
+
+class Spectral(Solver):
+    """The closed form by one eigendecomposition: any time at the same cost, O(p^3) once.
+
+    For a constant rate without ridge the v_j solve a linear system whose matrix is diagonal plus
+    rank one; with v_j = u_j y_j, u_j = sqrt(m_j) lambda_j, it is symmetric,
+
+        dy/dt = -(2 gamma diag(lambda) - gamma^2/n u u^T) y + gamma^2/n u floor.
+
+    Variances are differences, exact to rounding over lambda_j: ill-conditioned problems with
+    quadratic statistics are better left to `BlockODE`.  It has no derivatives where eigenvalues
+    coincide.
+
+    Example:
+        >>> solver = Spectral()
+    """
+
+    def check(self, system: "MultiPassSGD") -> None:
+        if not isinstance(system.learning_rate, schedules.Constant) or system.ridge is not None:
+            raise ValueError(
+                "solver: Spectral() with a schedule or a ridge; allowed: BlockODE() or None"
+            )
+        empty = system.modes.multiplicities == 0
+        if is_concrete(empty) and bool(empty.any()):
+            raise ValueError(
+                "solver: Spectral() with a rule that has nodes without noise (Lanczos); allowed: "
+                "BlockODE() or None"
+            )
+
+    def __call__(self, system: "MultiPassSGD", ts: Float[Array, " times"], save: Save) -> Any:
+        modes, flow = system.modes, system.flow
+        gamma = system.learning_rate(jnp.zeros_like(ts[-1]))
+        coupling = gamma**2 / modes.samples
+        unit = jnp.sqrt(modes.multiplicities) * modes.eigenvalues
+        zero = unit == 0
+        matrix = 2 * gamma * jnp.diag(modes.eigenvalues) - coupling * jnp.outer(unit, unit)
+        mu, vectors = jnp.linalg.eigh(matrix)
+        start = jnp.where(zero, 0, modes.residuals**2 / 2 / jnp.where(zero, 1, unit))
+        head = jnp.dot(start, vectors, precision="highest")
+        force = coupling * modes.floor * jnp.dot(unit, vectors, precision="highest")
+
+        def at(t: Array) -> Any:
+            grown = -t * jnp.where(mu * t == 0, -1, jnp.expm1(-mu * t) / _nonzero(mu * t))
+            state = head * jnp.exp(-mu * t) + force * grown
+            losses = unit * jnp.dot(vectors, state, precision="highest")
+            residuals = flow.residuals(gamma * t)
+            scale = modes.multiplicities * modes.eigenvalues
+            variances = (2 * losses - residuals**2) / jnp.where(zero, 1, scale)
+            variances = jnp.where(zero, 0, variances)
+            return save(flow.values(gamma * t, variances))
+
+        return jax.vmap(at)(ts)
+
+
+def volterra(
+    system: "MultiPassSGD", horizon: float, steps: int
+) -> tuple[Float[Array, " times"], Float[Array, " times"]]:
+    """The loss per sample by the Volterra equation, as a check of the other forms.
+
+    The trapezoid rule on `steps` equal intervals, of second order; O(steps^2 + steps p).
+
+    Args:
+        system: with a constant learning rate.
+        horizon: the last time.
+        steps: number of intervals.
+
+    Returns:
+        Times and losses per sample, (steps + 1,) each.
+
+    Raises:
+        ValueError: a schedule, or fewer than one step.
+
+    Example:
+        >>> problem = hd.multipass.Problem(jnp.eye(3), jnp.ones(3))
+        >>> ts, loss = volterra(hd.multipass.MultiPassSGD(problem, 0.5), 1.0, 100)
+    """
+    if not isinstance(system.learning_rate, schedules.Constant):
+        raise ValueError("learning_rate: a schedule; allowed with volterra: a constant")
+    if steps < 1:
+        raise ValueError(f"steps: {steps}; allowed: at least 1")
+    modes, flow = system.modes, system.flow
+    ts = jnp.linspace(0.0, horizon, steps + 1)
+    gamma, h = system.learning_rate(0.0), horizon / steps
+    mean = jax.vmap(lambda t: modes.mean_loss(flow.residuals(gamma * t)))(ts)
+
+    def kernel(t: Array) -> Array:
+        decay = jnp.exp(-2 * gamma * flow.rates * t)
+        weights = modes.multiplicities * modes.eigenvalues**2
+        return gamma**2 / modes.samples * jnp.dot(weights, decay, precision="highest")
+
+    lags = jax.vmap(kernel)(ts)
+    index = jnp.arange(steps + 1)
+    gap = index[:, None] - index[None, :]
+    share = jnp.where((gap == 0) | (index[None, :] == 0), h / 2, h)
+    share = jnp.where(index[:, None] == 0, 0.0, share)
+    matrix = jnp.where(gap >= 0, share * lags[jnp.abs(gap)], 0.0)
+    matrix = jnp.eye(steps + 1) - matrix
+    loss = jax.scipy.linalg.solve_triangular(matrix, mean, lower=True)
+    return ts, loss / modes.samples
+
+
+def _nonzero(x: Array) -> Array:
+    return jnp.where(x == 0, 1, x)

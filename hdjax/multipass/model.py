@@ -1,0 +1,190 @@
+"""Multi-pass SGD on a fixed least-squares problem: one system of the multipass family.
+
+    X_{k+1} = X_k - gamma(k/n) (a_i (a_i^T X_k - b_i) + delta/n X_k),    t = k/n  (epochs)
+
+with i drawn afresh from the n samples at each step.  Its limit keeps the whole spectrum of A: the
+data are fixed, and only the choice of samples is random.
+
+Scalings: |a_i|^2 = O(1), so that gamma = O(1) is the step itself, without a factor of n or d;
+delta is the ridge of L + delta/2 |X|^2, L = 1/2 |A X - b|^2 a sum.  The statistic "loss" is L/n.
+Sources: arXiv 2102.04396, 2205.07069 (ridge), 2206.01029 (homogenised SGD, quadratics).
+"""
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from hdjax.multipass.fluctuations import fluctuations
+from hdjax.multipass.limit import BlockODE, Flow, Solver
+from hdjax.multipass.modes import Modes, svd_modes
+from hdjax.multipass.problem import Problem, row_norms
+from hdjax.multipass.simulate import SAMPLINGS, Direct, Homogenised
+from hdjax.schedules import Constant, Schedule, as_schedule
+from hdjax.system import NoFluctuationsError, NoLimitError, Simulator, System, is_concrete
+
+
+class MultiPassSGD(System):
+    """SGD on a fixed least-squares problem, and its deterministic equivalent.
+
+    Args:
+        problem: a `Problem`, or None for the limit of given `modes` alone.
+        learning_rate: gamma = O(1), the step itself: a number or a schedule (function of t = k/n).
+        modes: what the limit is computed from; None: the problem's singular value decomposition.
+            `lanczos_modes` serves large problems, `law_modes` the law of a random one.
+        ridge: delta >= 0 of the penalty delta/2 |X|^2 on L; None: none.
+        sampling: "replacement" (independent draws, which the limit describes), "reshuffling" (a
+            new order in each epoch) or "single_pass" (one epoch in the order given, t <= 1).
+        solver: how the limit is computed; None: `BlockODE()`.
+
+    Raises:
+        ValueError, TypeError: naming the argument, its value and what is allowed.
+
+    Example:
+        >>> problem = hd.multipass.gaussian_problem(200, 100, key=jax.random.key(0), noise=0.5)
+        >>> system = hd.multipass.MultiPassSGD(problem, learning_rate=1.0)
+        >>> round(float(system.start()["loss"]), 1)
+        0.6
+    """
+
+    family: ClassVar[str] = "multipass"
+    time_label: ClassVar[str] = "t = k/n (epochs)"
+    labels: ClassVar[Mapping[str, str]] = {"loss": "training loss per sample", "risk": "risk"}
+
+    problem: Problem | None
+    modes: Modes
+    learning_rate: Schedule
+    ridge: Float[Array, ""] | None
+    solver: Solver
+    sampling: str = eqx.field(static=True)
+
+    def __init__(
+        self,
+        problem: Problem | None,
+        learning_rate: Any,
+        *,
+        modes: Modes | None = None,
+        ridge: Any = None,
+        sampling: str = "replacement",
+        solver: Solver | None = None,
+    ):
+        if problem is None and modes is None:
+            raise ValueError("problem, modes: None; allowed: at least one of them")
+        if sampling not in SAMPLINGS:
+            raise ValueError(f"sampling: {sampling!r}; allowed: {', '.join(SAMPLINGS)}")
+        dtype = jnp.result_type(float)
+        self.problem = problem
+        self.learning_rate = as_schedule(learning_rate)
+        self.ridge = None if ridge is None else jnp.asarray(ridge, dtype)
+        self.sampling = sampling
+        self.modes = modes if modes is not None else svd_modes(_given(problem))[0]
+        self.solver = BlockODE() if solver is None else solver
+        self.validate()
+
+    @property
+    def flow(self) -> Flow:
+        """The mean path."""
+        return Flow(self.modes, self.ridge)
+
+    @property
+    def statistics_of(self) -> tuple[str, ...]:
+        """Names of the statistics: those that both sides know."""
+        names = ["loss", *self.modes.quadratics]
+        if self.problem is not None:
+            names = [name for name in names if name == "loss" or name in self.problem.quadratics]
+        return tuple(names)
+
+    def validate(self, *, compared: bool = False, realised: bool = False) -> None:
+        if not isinstance(self.solver, Solver):
+            raise TypeError(f"solver: {self.solver!r}; allowed: BlockODE(...), Spectral() or None")
+        self.solver.check(self)
+        if not is_concrete(self):
+            return
+        if self.ridge is not None and not (np.isfinite(self.ridge) and float(self.ridge) >= 0):
+            raise ValueError(f"ridge: {float(self.ridge)}; allowed: finite, 0 or more")
+        if self.problem is not None and not np.isfinite(np.asarray(self.problem.matrix)).all():
+            raise ValueError("problem.matrix: NaN or infinite entries; allowed: finite numbers")
+        if compared:
+            self._refuse_other_samplings()
+            self._warn()
+
+    def _warn(self) -> None:
+        """Where the limit grows, or SGD leaves it without a sign in the limit."""
+        if not isinstance(self.learning_rate, Constant) or self.ridge is not None:
+            return
+        gamma, modes = float(self.learning_rate(0.0)), self.modes
+        most = 2 * modes.samples / jnp.sum(modes.multiplicities * modes.eigenvalues)
+        if gamma >= float(most):
+            warnings.warn(
+                f"learning_rate: {gamma:.4g} is not below 2 n/tr A^T A = {float(most):.4g}; the "
+                "loss grows",
+                stacklevel=4,
+            )
+        if self.problem is not None:
+            worst = gamma * float(row_norms(self.problem).max())
+            if gamma < float(most) and worst >= 2:
+                warnings.warn(
+                    f"learning_rate: gamma max |a_i|^2 = {worst:.4g} is not below 2: SGD amplifies "
+                    "that sample whenever it is drawn, which the limit does not know; normalise "
+                    "the rows of A or lower the rate",
+                    stacklevel=4,
+                )
+
+    def _refuse_other_samplings(self) -> None:
+        if self.sampling != "replacement":
+            raise NoLimitError(
+                f"sampling: {self.sampling!r} has no limit here (another process than sampling "
+                "with replacement); simulate it, or use sampling='replacement'"
+            )
+
+    def simulator(self, method: Any = None, horizon: Any = None) -> Simulator:
+        """SGD in R^d (`Direct`, the default) or homogenised SGD (`Homogenised`)."""
+        method = Direct() if method is None else method
+        if not isinstance(method, Direct | Homogenised):
+            raise TypeError(f"method: {method!r}; allowed: Direct(...), Homogenised(...) or None")
+        return method.simulator(self)
+
+    def start(self) -> dict[str, Array]:
+        """The statistics of X_0, which every run starts from."""
+        flow = self.flow
+        zero = jnp.zeros((), self.modes.floor.dtype)
+        return self._named(flow.values(zero, jnp.zeros_like(self.modes.eigenvalues)))
+
+    @eqx.filter_jit
+    def limit(
+        self,
+        ts: Float[Array, " times"],
+        start: dict[str, Array] | None = None,
+        save: Callable[[dict[str, Array]], PyTree[Array]] = lambda summary: summary,
+    ) -> PyTree[Array]:
+        """The statistics at `ts` (increasing, from 0 on, in epochs); X_0 is the problem's own."""
+        self._refuse_other_samplings()
+        return self.solver(self, ts, lambda values: save(self._named(values)))
+
+    def fluctuations(
+        self,
+        ts: Float[Array, " times"],
+        statistics: Callable[[dict[str, Array]], dict[str, Array]],
+        start: dict[str, Array] | None = None,
+    ) -> dict[str, Array]:
+        """Predicted standard deviations of what depends on the loss alone (`fluctuations.py`)."""
+        if self.sampling != "replacement":
+            raise NoFluctuationsError(f"sampling: {self.sampling!r} predicts no fluctuations")
+        return fluctuations(self, ts, statistics)
+
+    def statistics(self, summary: dict[str, Array]) -> dict[str, Array]:
+        """Loss per sample, and the problem's quadratic statistics."""
+        return summary
+
+    def _named(self, values: dict[str, Array]) -> dict[str, Array]:
+        return {name: values[name] for name in self.statistics_of}
+
+
+def _given(problem: Problem | None) -> Problem:
+    if not isinstance(problem, Problem):
+        raise TypeError(f"problem: {problem!r}; allowed: a Problem")
+    return problem

@@ -1,0 +1,239 @@
+"""SGD with momentum and batches on a fixed least-squares problem, and its limit: a recursion.
+
+    X_{k+1} = X_k - gamma sum_{i in B_k} a_i (a_i^T X_k - b_i) + Delta (X_k - X_{k-1}),
+
+|B_k| = zeta n samples drawn without replacement inside the batch, afresh at each step (a sum over
+the batch, not a mean), X_{-1} = X_0.  Time is the step k itself: the limit has no differential
+equation.  With Omega_j = 1 + Delta - gamma zeta lambda_j the mean residuals obey
+
+    rho_j(k+1) = Omega_j rho_j(k) - Delta rho_j(k-1),
+
+and the variances a, covariances c with the step before, and its variances e of coordinate j
+
+    a' = Omega^2 a - 2 Omega Delta c + Delta^2 e + kappa lambda_j 2 L/n,  c' = Omega a - Delta c,
+    e' = a,    kappa = gamma^2 zeta (1 - zeta) n/(n - 1),    L = L(mean) + 1/2 sum_j lambda_j a_j.
+
+Source: arXiv 2206.01029 and "Trajectory of Mini-Batch Momentum" (Lee, Cheng, Paquette, Paquette
+2022); n/(n - 1), exact for batches without replacement, tends to 1.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int, Key, PyTree
+
+from hdjax import random
+from hdjax.multipass.modes import Modes, svd_modes
+from hdjax.multipass.problem import Problem
+from hdjax.multipass.simulate import Direct, required
+from hdjax.system import Simulator, System, is_concrete
+
+_BATCHES = 2  # stream of a run's key
+
+
+class MomentumSGD(System):
+    """SGD with momentum and batches on least squares.
+
+    Args:
+        problem: a `Problem`, or None for the limit of given `modes` alone.
+        learning_rate: gamma, of the sum over the batch: O(1) for rows of squared norm O(1).
+        batch_fraction: zeta in (0, 1]; zeta n must be an integer.
+        momentum: Delta in [0, 1).
+        modes: as for `MultiPassSGD`.
+
+    Raises:
+        ValueError, TypeError: naming the argument, its value and what is allowed.
+
+    Example:
+        >>> problem = hd.multipass.gaussian_problem(40, 20, key=jax.random.key(0))
+        >>> system = MomentumSGD(problem, 0.5, batch_fraction=0.25, momentum=0.3)
+        >>> system.batch_size
+        10
+    """
+
+    family: ClassVar[str] = "multipass"
+    time_label: ClassVar[str] = "step k"
+    labels: ClassVar[Mapping[str, str]] = {"loss": "training loss per sample", "risk": "risk"}
+
+    problem: Problem | None
+    modes: Modes
+    learning_rate: Float[Array, ""]
+    momentum: Float[Array, ""]
+    batch_fraction: Float[Array, ""]
+
+    def __init__(
+        self,
+        problem: Problem | None,
+        learning_rate: Any,
+        *,
+        batch_fraction: Any,
+        momentum: Any = 0.0,
+        modes: Modes | None = None,
+    ):
+        if problem is None and modes is None:
+            raise ValueError("problem, modes: None; allowed: at least one of them")
+        dtype = jnp.result_type(float)
+        self.problem = problem
+        self.learning_rate = jnp.asarray(learning_rate, dtype)
+        self.momentum = jnp.asarray(momentum, dtype)
+        self.batch_fraction = jnp.asarray(batch_fraction, dtype)
+        self.modes = modes if modes is not None else svd_modes(required(problem))[0]
+        self.validate()
+
+    @property
+    def batch_size(self) -> int:
+        """The number zeta n of samples in a batch."""
+        return round(float(self.batch_fraction * self.modes.samples))
+
+    def validate(self, *, compared: bool = False, realised: bool = False) -> None:
+        if not is_concrete(self):
+            return
+        gamma, zeta, delta = (
+            float(x) for x in (self.learning_rate, self.batch_fraction, self.momentum)
+        )
+        if not (np.isfinite(gamma) and gamma >= 0):
+            raise ValueError(f"learning_rate: {gamma}; allowed: finite, 0 or more")
+        if not 0 <= delta < 1:
+            raise ValueError(f"momentum: {delta}; allowed: at least 0 and below 1")
+        if not 0 < zeta <= 1:
+            raise ValueError(f"batch_fraction: {zeta}; allowed: above 0, at most 1")
+        size = zeta * float(self.modes.samples)
+        if abs(size - round(size)) > 1e-4 or round(size) < 1:
+            raise ValueError(
+                f"batch_fraction: {zeta}, a batch of {size:.6g} samples; allowed: a multiple of "
+                f"1/n = 1/{int(self.modes.samples)}"
+            )
+        if self.problem is not None and not np.isfinite(np.asarray(self.problem.matrix)).all():
+            raise ValueError("problem.matrix: NaN or infinite entries; allowed: finite numbers")
+
+    @property
+    def statistics_of(self) -> tuple[str, ...]:
+        """Names of the statistics: those that both sides know."""
+        names = ["loss", *self.modes.quadratics]
+        if self.problem is not None:
+            names = [name for name in names if name == "loss" or name in self.problem.quadratics]
+        return tuple(names)
+
+    def simulator(self, method: Any = None, horizon: Any = None) -> "MomentumSimulator":
+        """The algorithm itself, in float32 (`Direct`)."""
+        method = Direct() if method is None else method
+        if not isinstance(method, Direct):
+            raise TypeError(f"method: {method!r}; allowed: Direct(...) or None")
+        return MomentumSimulator(self, required(self.problem), method.dtype)
+
+    def start(self) -> dict[str, Array]:
+        """The statistics of X_0, which every run starts from."""
+        return self._values(self._initial())
+
+    @eqx.filter_jit
+    def limit(
+        self,
+        ts: Float[Array, " times"],
+        start: dict[str, Array] | None = None,
+        save: Callable[[dict[str, Array]], PyTree[Array]] = lambda summary: summary,
+    ) -> PyTree[Array]:
+        """The statistics at the steps `ts`, by the recursion; derivatives by forward mode."""
+
+        def record(carry: tuple[Any, Array], step: Int[Array, ""]) -> tuple[Any, Any]:
+            state, last = carry
+            state = lax.fori_loop(last, step, lambda _, state: self._step(state), state)
+            return (state, step), save(self._values(state))
+
+        steps = jnp.round(ts).astype(jnp.int32)
+        _, values = lax.scan(record, (self._initial(), jnp.zeros((), jnp.int32)), steps)
+        return values
+
+    def statistics(self, summary: dict[str, Array]) -> dict[str, Array]:
+        """Loss per sample, and the problem's quadratic statistics."""
+        return summary
+
+    def _initial(self) -> tuple[Array, ...]:
+        rho = self.modes.residuals
+        zero = jnp.zeros_like(rho)
+        return rho, rho, zero, zero, zero
+
+    def _values(self, state: tuple[Array, ...]) -> dict[str, Array]:
+        rho, _, variances, _, _ = state
+        values = self.modes.values(rho, self.modes.coordinates(rho), variances)
+        return {name: values[name] for name in self.statistics_of}
+
+    def _step(self, state: tuple[Array, ...]) -> tuple[Array, ...]:
+        rho, before, a, c, e = state
+        modes, delta, zeta = self.modes, self.momentum, self.batch_fraction
+        n, omega = modes.samples, omegas(self)
+        kappa = self.learning_rate**2 * zeta * (1 - zeta) * n / jnp.maximum(n - 1, 1)
+        loss = modes.mean_loss(rho) + modes.noise_loss(a)
+        noise = kappa * modes.eigenvalues * 2 * loss / n
+        return (
+            omega * rho - delta * before,
+            rho,
+            omega**2 * a - 2 * omega * delta * c + delta**2 * e + noise,
+            omega * a - delta * c,
+            a,
+        )
+
+
+class MomentumSimulator(Simulator):
+    """One realisation; the clock is the step k.
+
+    Batches are masks of n numbers: the runs share one product with A, and no rows are copied.
+    """
+
+    system: MomentumSGD
+    problem: Problem
+    dtype: str = eqx.field(static=True)
+
+    def init(self, key: Key[Array, ""]) -> Float[Array, "2 d"]:
+        start = self.problem.start.astype(self.dtype)
+        return jnp.stack([start, start])
+
+    def advance(
+        self,
+        state: Float[Array, "2 d"],
+        k0: Int[Array, ""],
+        k1: Int[Array, ""],
+        key: Key[Array, ""],
+    ) -> Float[Array, "2 d"]:
+        system, own = self.system, random.stream(key, _BATCHES)
+        matrix = self.problem.matrix.astype(self.dtype)
+        labels = self.problem.labels.astype(self.dtype)
+        n = self.problem.samples
+        size = jnp.round(system.batch_fraction * n).astype(jnp.int32)
+        gamma = system.learning_rate.astype(self.dtype)
+        delta = system.momentum.astype(self.dtype)
+
+        def step(k: Int[Array, ""], state: Float[Array, "2 d"]) -> Float[Array, "2 d"]:
+            x, before = state
+            order = jax.random.permutation(jax.random.fold_in(own, k.astype(jnp.uint32)), n)
+            residuals = jnp.dot(matrix, x, precision="highest") - labels
+            chosen = jnp.where(order < size.astype(order.dtype), residuals, 0)
+            gradient = jnp.dot(chosen, matrix, precision="highest")
+            return jnp.stack([x - gamma * gradient + delta * (x - before), x])
+
+        return lax.fori_loop(k0, k1, step, state)
+
+    def summary(self, state: Float[Array, "2 d"]) -> dict[str, Array]:
+        values = self.problem.values(state[0].astype(self.problem.start.dtype))
+        return {name: values[name] for name in self.system.statistics_of}
+
+    def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
+        """The step k = floor(t)."""
+        return np.floor(np.asarray(ts, np.float64) + 1e-9).astype(np.int64)
+
+    def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
+        return np.asarray(ticks, np.float64)
+
+    def bytes_per_run(self) -> int:
+        n, d = self.problem.matrix.shape
+        return 8 * (6 * d + 6 * n)
+
+
+def omegas(system: MomentumSGD) -> Float[Array, " p"]:
+    """Omega_j = 1 + Delta - gamma zeta lambda_j."""
+    rate = system.learning_rate * system.batch_fraction
+    return 1 + system.momentum - rate * system.modes.eigenvalues

@@ -1,0 +1,143 @@
+"""Least squares on a fixed data set, and what may silently spoil its limit.
+
+    L(X) = 1/2 |A X - b|^2,    A (n, d),  b (n,)
+
+a sum over samples, not a mean.  Rows of A have squared norm O(1), so that learning rates are O(1)
+without factors of n or d; `Problem.scaled` scales A to tr A^T A = n, the unit in which SGD
+converges for learning rates below 2.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from hdjax.multipass.quadratics import Quadratic, QuadraticForm, SampleRisk, finite
+
+
+class Problem(eqx.Module):
+    """A least-squares problem and statistics of its iterates.
+
+    Args:
+        matrix: A (n, d), rows of squared norm O(1).
+        labels: b (n,).
+        start: X_0 (d,); None: zero.
+        quadratics: {name: `Quadratic` or `SampleRisk`} statistics besides the loss.
+
+    Raises:
+        ValueError: shapes that disagree, entries that are not finite.
+        TypeError: a statistic that is no quadratic form.
+
+    Example:
+        >>> problem = Problem(jnp.eye(3), jnp.ones(3))
+        >>> problem.samples, float(problem.trace)
+        (3, 1.0)
+    """
+
+    matrix: Float[Array, "n d"]
+    labels: Float[Array, " n"]
+    start: Float[Array, " d"]
+    quadratics: dict[str, QuadraticForm]
+
+    def __init__(
+        self,
+        matrix: Any,
+        labels: Any,
+        start: Any = None,
+        quadratics: Mapping[str, QuadraticForm] | None = None,
+    ):
+        dtype = jnp.result_type(float)
+        self.matrix = finite("matrix", jnp.asarray(matrix, dtype), 2)
+        n, d = self.matrix.shape
+        if n == 0 or d == 0:
+            raise ValueError(f"matrix: shape {(n, d)}; allowed: at least one row and column")
+        self.labels = finite("labels", jnp.asarray(labels, dtype), 1)
+        start = jnp.zeros(d, dtype) if start is None else jnp.asarray(start, dtype)
+        self.start = finite("start", start, 1)
+        for name, array, size in (("labels", self.labels, n), ("start", self.start, d)):
+            if array.shape != (size,):
+                raise ValueError(f"{name}: shape {array.shape}; allowed: {(size,)}")
+        self.quadratics = dict(quadratics or {})
+        for name, form in self.quadratics.items():
+            if not isinstance(form, QuadraticForm):
+                raise TypeError(f"quadratics: {name} is {form!r}; allowed: Quadratic, SampleRisk")
+            if name == "loss":
+                raise ValueError("quadratics: 'loss'; allowed: another name, the loss has it")
+            if form.size != d:
+                raise ValueError(f"quadratics: {name} has dimension {form.size}; allowed: {d}")
+
+    @property
+    def samples(self) -> int:
+        """The number n of samples."""
+        return self.matrix.shape[0]
+
+    @property
+    def trace(self) -> Float[Array, ""]:
+        """The mean squared norm of a row, tr A^T A/n."""
+        return jnp.sum(self.matrix**2) / self.samples
+
+    def loss(self, x: Float[Array, " d"]) -> Float[Array, ""]:
+        """L(x)/n, the loss per sample."""
+        residuals = jnp.dot(self.matrix, x, precision="highest") - self.labels
+        return jnp.mean(residuals**2) / 2
+
+    def values(self, x: Float[Array, " d"]) -> dict[str, Array]:
+        """Loss per sample and the quadratic statistics at x."""
+        return {"loss": self.loss(x)} | {name: form(x) for name, form in self.quadratics.items()}
+
+    def scaled(self) -> "Problem":
+        """The problem with A divided by sqrt(tr A^T A/n), and X_0 and statistics along with it.
+
+        The iterates X' = sqrt(tr A^T A/n) X have the same residuals; with the learning rate
+        multiplied by tr A^T A/n it is the same SGD.
+
+        Raises:
+            ValueError: A = 0.
+
+        Example:
+            >>> float(Problem(2 * jnp.eye(3), jnp.ones(3)).scaled().trace)
+            1.0
+        """
+        trace = float(self.trace)
+        if trace == 0:
+            raise ValueError("matrix: zero; allowed: another one, to scale to tr A^T A = n")
+        unit = np.sqrt(trace)
+        d = self.matrix.shape[1]
+        basis, origin = jnp.eye(d, dtype=self.start.dtype) / unit, jnp.zeros_like(self.start)
+        forms = {name: form.restrict(basis, origin) for name, form in self.quadratics.items()}
+        return Problem(self.matrix / unit, self.labels, self.start * unit, forms)
+
+    def excess(self, target: Float[Array, " d"]) -> Quadratic:
+        """Half the squared distance to `target` per coordinate of a row: 1/2 |X - X*|^2 tr/d."""
+        d = self.matrix.shape[1]
+        second = float(self.trace) / d
+        target = jnp.asarray(target, self.start.dtype)
+        constant = second / 2 * float(jnp.dot(target, target, precision="highest"))
+        return Quadratic(second * np.eye(d), -second * target, constant)
+
+
+def row_norms(problem: Problem) -> Float[Array, " n"]:
+    """Squared norms of the rows: SGD amplifies row i when it draws it if gamma |a_i|^2 > 2."""
+    return jnp.sum(problem.matrix**2, axis=1)
+
+
+def delocalisation(left: Float[np.ndarray, "n p"]) -> float:
+    """The quantity n max u_ji^2 over left singular vectors: 3 to 15 where the theory holds.
+
+    The noise in direction j is gamma^2 lambda_j^2/n sum_i u_ji^2 r_i^2; the limit replaces u_ji^2
+    by 1/n.
+
+    Args:
+        left: (n, p) left singular vectors as columns.
+
+    Example:
+        >>> delocalisation(np.eye(4))
+        4.0
+    """
+    return float(left.shape[0] * np.max(left**2))
+
+
+__all__ = ["Problem", "Quadratic", "SampleRisk", "delocalisation", "row_norms"]

@@ -1,0 +1,154 @@
+"""Quadratic statistics of the iterate: population risk, test risk, distances.
+
+    q(X) = 1/2 X^T T X + c^T X + c_0
+
+SGD on least squares has E q(X_t) = q(mean path) + 1/2 tr T Cov(X_t), and to leading order only the
+diagonal of the covariance in the eigenbasis of A^T A enters (arXiv 2206.01029): `diagonal` is what
+that needs of T.
+"""
+
+import abc
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from hdjax.system import is_concrete
+
+
+class QuadraticForm(eqx.Module):
+    """A quadratic function of the iterate."""
+
+    @abc.abstractmethod
+    def __call__(self, x: Float[Array, " d"]) -> Float[Array, ""]:
+        """The value q(x)."""
+
+    @abc.abstractmethod
+    def diagonal(self) -> Float[Array, " d"]:
+        """The diagonal of T."""
+
+    @abc.abstractmethod
+    def restrict(self, basis: Float[Array, "d p"], origin: Float[Array, " d"]) -> "QuadraticForm":
+        """The function y -> q(origin + basis y)."""
+
+    @property
+    @abc.abstractmethod
+    def size(self) -> int:
+        """The dimension d of its argument."""
+
+
+class Quadratic(QuadraticForm):
+    """q(x) = 1/2 x^T T x + c^T x + c_0.
+
+    Args:
+        matrix: T (d, d), symmetric.
+        vector: c (d,); None: zero.
+        constant: c_0.
+
+    Raises:
+        ValueError: shapes that disagree, entries that are not finite, T not symmetric.
+
+    Example:
+        >>> float(Quadratic(jnp.eye(2))(jnp.array([3.0, 4.0])))
+        12.5
+    """
+
+    matrix: Float[Array, "d d"]
+    vector: Float[Array, " d"]
+    constant: Float[Array, ""]
+
+    def __init__(self, matrix: Any, vector: Any = None, constant: Any = 0.0):
+        dtype = jnp.result_type(float)
+        self.matrix = finite("matrix", jnp.asarray(matrix, dtype), 2)
+        d = self.matrix.shape[0]
+        vector = jnp.zeros(d, dtype) if vector is None else jnp.asarray(vector, dtype)
+        self.vector = finite("vector", vector, 1)
+        self.constant = finite("constant", jnp.asarray(constant, dtype), 0)
+        if self.matrix.shape != (d, d) or self.vector.shape != (d,):
+            raise ValueError(
+                f"matrix, vector: shapes {self.matrix.shape}, {self.vector.shape}; allowed: "
+                "(d, d), (d,)"
+            )
+        if is_concrete(self.matrix):
+            matrix = np.asarray(self.matrix)
+            if np.abs(matrix - matrix.T).max(initial=0) > 1e-4 * np.abs(matrix).max(initial=0):
+                raise ValueError("matrix: not symmetric; allowed: a symmetric matrix")
+
+    @property
+    def size(self) -> int:
+        return self.matrix.shape[0]
+
+    def __call__(self, x: Float[Array, " d"]) -> Float[Array, ""]:
+        half = jnp.dot(self.matrix, x, precision="highest") / 2
+        return jnp.dot(half + self.vector, x, precision="highest") + self.constant
+
+    def diagonal(self) -> Float[Array, " d"]:
+        return jnp.diagonal(self.matrix)
+
+    def restrict(self, basis: Float[Array, "d p"], origin: Float[Array, " d"]) -> "Quadratic":
+        image = jnp.dot(self.matrix, basis, precision="highest")
+        slope = jnp.dot(self.matrix, origin, precision="highest") + self.vector
+        matrix = jnp.dot(basis.T, image, precision="highest")
+        vector = jnp.dot(slope, basis, precision="highest")
+        return Quadratic((matrix + matrix.T) / 2, vector, self(origin))
+
+
+class SampleRisk(QuadraticForm):
+    """Half the mean squared error on given samples: q(x) = 1/(2N) sum_i (a_i^T x - b_i)^2.
+
+    Args:
+        rows: (N, d) samples.
+        labels: (N,).
+
+    Raises:
+        ValueError: shapes that disagree, no samples, entries that are not finite.
+
+    Example:
+        >>> risk = SampleRisk(jnp.eye(2), jnp.array([1.0, 3.0]))
+        >>> float(risk(jnp.zeros(2)))
+        2.5
+    """
+
+    rows: Float[Array, "n d"]
+    labels: Float[Array, " n"]
+
+    def __init__(self, rows: Any, labels: Any):
+        dtype = jnp.result_type(float)
+        self.rows = finite("rows", jnp.asarray(rows, dtype), 2)
+        self.labels = finite("labels", jnp.asarray(labels, dtype), 1)
+        if self.labels.shape != self.rows.shape[:1] or not self.labels.size:
+            raise ValueError(
+                f"rows, labels: shapes {self.rows.shape}, {self.labels.shape}; allowed: (N, d), "
+                "(N,) with N at least 1"
+            )
+
+    @property
+    def size(self) -> int:
+        return self.rows.shape[1]
+
+    def __call__(self, x: Float[Array, " d"]) -> Float[Array, ""]:
+        residuals = jnp.dot(self.rows, x, precision="highest") - self.labels
+        return jnp.mean(residuals**2) / 2
+
+    def diagonal(self) -> Float[Array, " d"]:
+        return jnp.mean(self.rows**2, axis=0)
+
+    def restrict(self, basis: Float[Array, "d p"], origin: Float[Array, " d"]) -> "SampleRisk":
+        rows = jnp.dot(self.rows, basis, precision="highest")
+        return SampleRisk(rows, self.labels - jnp.dot(self.rows, origin, precision="highest"))
+
+
+def finite(name: str, array: Array, ndim: int) -> Array:
+    """The array, if it has `ndim` axes and finite entries (where it is concrete).
+
+    Raises:
+        ValueError: otherwise.
+    """
+    if array.ndim != ndim:
+        kind = ("a scalar", "a vector", "a matrix")[ndim]
+        raise ValueError(f"{name}: shape {array.shape}; allowed: {kind}")
+    if is_concrete(array) and not np.isfinite(np.asarray(array)).all():
+        raise ValueError(f"{name}: NaN or infinite entries; allowed: finite numbers")
+    return array

@@ -1,0 +1,252 @@
+"""Multi-pass SGD at finite size: in R^d, or as homogenised SGD.
+
+    X_{k+1} = X_k - gamma(k/n) (a_i (a_i^T X_k - b_i) + delta/n X_k)
+
+All runs share one copy of A; which sample is drawn at step k is a function of the run's key and of
+k alone.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int, Key
+
+from hdjax import random
+from hdjax.system import Simulator
+
+if TYPE_CHECKING:
+    from hdjax.multipass.model import MultiPassSGD
+    from hdjax.multipass.problem import Problem
+
+SAMPLINGS = ("replacement", "reshuffling", "single_pass")
+
+# Steps whose samples are drawn together.
+_BLOCK = 32
+_SAMPLES, _NOISE = 0, 1  # streams of a run's key
+
+
+class Direct(eqx.Module):
+    """The algorithm itself, on explicit iterates.
+
+    Args:
+        dtype: precision of the run, "float32" or "float64" (which needs `jax_enable_x64`); the
+            limit keeps the system's own.
+
+    Raises:
+        ValueError: another dtype, float64 without 64-bit numbers.
+
+    Example:
+        >>> method = Direct(dtype="float32")
+    """
+
+    dtype: str = eqx.field(static=True, default="float32")
+
+    def __check_init__(self) -> None:
+        if self.dtype not in ("float32", "float64"):
+            raise ValueError(f"dtype: {self.dtype!r}; allowed: 'float32', 'float64'")
+        if self.dtype == "float64" and not jax.config.read("jax_enable_x64"):
+            raise ValueError(
+                "dtype: 'float64'; allowed after jax.config.update('jax_enable_x64', True)"
+            )
+
+    def simulator(self, system: "MultiPassSGD") -> "SGDSimulator":
+        """The simulator of `system`."""
+        return SGDSimulator(system, required(system.problem), self.dtype)
+
+
+class SGDSimulator(Simulator):
+    """One realisation of SGD; the clock is the step k, t = k/n."""
+
+    system: Any
+    problem: "Problem"
+    dtype: str = eqx.field(static=True)
+
+    def init(self, key: Key[Array, ""]) -> Float[Array, " d"]:
+        return self.problem.start.astype(self.dtype)
+
+    def advance(
+        self,
+        state: Float[Array, " d"],
+        k0: Int[Array, ""],
+        k1: Int[Array, ""],
+        key: Key[Array, ""],
+    ) -> Float[Array, " d"]:
+        system, n = self.system, self.problem.samples
+        matrix = self.problem.matrix.astype(self.dtype)
+        labels = self.problem.labels.astype(self.dtype)
+        time = system.modes.floor.dtype
+
+        def rate(tick: Int[Array, ""]) -> Float[Array, ""]:
+            gamma = system.learning_rate(tick.astype(time) / n)
+            # The last block is longer than what is left.
+            return jnp.where(tick < k1, gamma, 0).astype(self.dtype)
+
+        def block(j: Int[Array, ""], x: Float[Array, " d"]) -> Float[Array, " d"]:
+            ticks = k0 + _BLOCK * j + jnp.arange(_BLOCK, dtype=k0.dtype)
+            chosen, rates = self._samples(key, ticks), jax.vmap(rate)(ticks)
+            shrink = None if system.ridge is None else system.ridge.astype(self.dtype) / n
+
+            def step(i: Int[Array, ""], x: Float[Array, " d"]) -> Float[Array, " d"]:
+                row, gamma = matrix[chosen[i]], rates[i]
+                residual = jnp.dot(row, x, precision="highest") - labels[chosen[i]]
+                moved = x - gamma * residual * row
+                return moved if shrink is None else moved - gamma * shrink * x
+
+            return lax.fori_loop(0, _BLOCK, step, x)
+
+        return lax.fori_loop(0, (k1 - k0 + _BLOCK - 1) // _BLOCK, block, state)
+
+    def _samples(self, key: Key[Array, ""], ticks: Int[Array, " steps"]) -> Int[Array, " steps"]:
+        """The samples of consecutive steps."""
+        n, own = self.problem.samples, random.stream(key, _SAMPLES)
+        if self.system.sampling == "single_pass":
+            return jnp.minimum(ticks, n - 1)
+        if self.system.sampling == "replacement":
+            return jax.vmap(lambda k: _below(own, k, n))(ticks)
+        epochs = ticks // n
+        first = epochs[0]
+
+        def order(epoch: Int[Array, ""]) -> Int[Array, " n"]:
+            return jax.random.permutation(jax.random.fold_in(own, epoch), n)
+
+        if n < _BLOCK:
+            return jax.vmap(lambda e, k: order(e)[k % n])(epochs, ticks)
+        # A block reaches into two epochs at most.
+        here, after = order(first), order(first + 1)
+        return jnp.where(epochs == first, here[ticks % n], after[ticks % n])
+
+    def summary(self, state: Float[Array, " d"]) -> dict[str, Array]:
+        values = self.problem.values(state.astype(self.problem.start.dtype))
+        return {name: values[name] for name in self.system.statistics_of}
+
+    def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
+        """The step k = floor(t n), where t n within rounding of an integer is that integer.
+
+        Raises:
+            ValueError: a single pass beyond its epoch.
+        """
+        if self.system.sampling == "single_pass" and np.max(ts) > 1:
+            raise ValueError(f"ts: up to {np.max(ts):g} epochs; allowed for a single pass: 1")
+        return whole_steps(ts, float(self.problem.samples))
+
+    def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
+        """The time t = k/n."""
+        return np.asarray(ticks, np.float64) / self.problem.samples
+
+    def bytes_per_run(self) -> int:
+        n, d = self.problem.matrix.shape
+        return 8 * (4 * d + 3 * n)
+
+    def side_by_side(self) -> int | None:
+        # On a CPU a run's iterate stays in the cache while the next one waits.
+        return 1 if jax.default_backend() == "cpu" else None
+
+
+class Homogenised(eqx.Module):
+    """Homogenised SGD (arXiv 2206.01029), in the eigenbasis of A^T A.
+
+        dx_j = -gamma (lambda_j x_j - s_j y_j + delta x_j) dt + gamma s_j sqrt(2 L/n) dB_j.
+
+    It has SGD's mean loss, but not SGD's fluctuations.
+
+    Args:
+        dt: the time step, in epochs; records fall on its multiples.  The drift is exact, the noise
+            is frozen within a step.
+
+    Raises:
+        ValueError: dt not positive.
+
+    Example:
+        >>> method = Homogenised(dt=0.01)
+    """
+
+    dt: float = eqx.field(static=True, default=0.01)
+
+    def __check_init__(self) -> None:
+        if not (np.isfinite(self.dt) and self.dt > 0):
+            raise ValueError(f"dt: {self.dt}; allowed: positive")
+
+    def simulator(self, system: "MultiPassSGD") -> "HomogenisedSimulator":
+        """The simulator of `system`."""
+        problem = required(system.problem)
+        if system.modes.eigenvalues.shape != (min(problem.matrix.shape),):
+            raise ValueError("method: Homogenised() with modes of a rule; allowed: modes=None")
+        return HomogenisedSimulator(system, self.dt)
+
+
+class HomogenisedSimulator(Simulator):
+    """One realisation of homogenised SGD; the clock counts steps of length dt."""
+
+    system: Any
+    dt: float = eqx.field(static=True)
+
+    def init(self, key: Key[Array, ""]) -> Float[Array, " p"]:
+        return self.system.modes.start
+
+    def advance(
+        self,
+        state: Float[Array, " p"],
+        k0: Int[Array, ""],
+        k1: Int[Array, ""],
+        key: Key[Array, ""],
+    ) -> Float[Array, " p"]:
+        modes, own = self.system.modes, random.stream(key, _NOISE)
+        s, rates = modes.singular_values, self.system.flow.rates
+        dtype, p = modes.floor.dtype, modes.eigenvalues.shape[0]
+
+        def step(k: Int[Array, ""], x: Float[Array, " p"]) -> Float[Array, " p"]:
+            gamma = self.system.learning_rate((k.astype(dtype) + 0.5) * self.dt)
+            loss = modes.mean_loss(s * x - modes.labels)
+            scale = gamma * self.dt
+            decay = jnp.exp(-rates * scale)
+            pull = scale * _share(rates * scale) * s * modes.labels
+            spread = _share(2 * rates * scale) * self.dt * 2 * loss / modes.samples
+            z = random.normals(own, k, 1, p, dtype)[0]
+            return decay * x + pull + gamma * s * jnp.sqrt(spread) * z
+
+        return lax.fori_loop(k0, k1, step, state)
+
+    def summary(self, state: Float[Array, " p"]) -> dict[str, Array]:
+        modes = self.system.modes
+        residuals = modes.singular_values * state - modes.labels
+        values = modes.values(residuals, state, jnp.zeros_like(state))
+        return {name: values[name] for name in self.system.statistics_of}
+
+    def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
+        """The number of whole steps up to each time."""
+        return whole_steps(ts, 1 / self.dt)
+
+    def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
+        return np.asarray(ticks, np.float64) * self.dt
+
+    def bytes_per_run(self) -> int:
+        return 8 * 8 * self.system.modes.eigenvalues.shape[-1]
+
+
+def whole_steps(ts: Float[np.ndarray, " times"], unit: float) -> Int[np.ndarray, " times"]:
+    """The steps floor(t unit), where t unit within rounding of an integer is that integer."""
+    steps = np.asarray(ts, np.float64) * unit
+    return np.floor(steps * (1 + 8 * np.finfo(np.float64).eps)).astype(np.int64)
+
+
+def required(problem: "Problem | None") -> "Problem":
+    """The problem of a system that is simulated."""
+    if problem is None:
+        raise ValueError(
+            "problem: None, the system has a law's modes alone; allowed: hd.limit, or a problem"
+        )
+    return problem
+
+
+def _below(key: Key[Array, ""], tick: Int[Array, ""], n: int) -> Int[Array, ""]:
+    return jax.random.randint(jax.random.fold_in(key, tick.astype(jnp.uint32)), (), 0, n)
+
+
+def _share(x: Array) -> Array:
+    """(1 - e^{-x})/x, with its value 1 at 0."""
+    zero = x == 0
+    return jnp.where(zero, 1, -jnp.expm1(-x) / jnp.where(zero, 1, x))
