@@ -4,7 +4,7 @@ It runs many random trajectories of an algorithm at dimension d side by side, in
 d -> infinity on the same device, and compares the two in one jitted program.
 """
 
-from hdjax import gaussian, random, schedules, spectra, streaming
+from hdjax import gaussian, multiindex, random, schedules, spectra, streaming
 from hdjax.engine import (
     Plan,
     Result,
@@ -33,6 +33,7 @@ __all__ = [
     "limit",
     "load",
     "make_plan",
+    "multiindex",
     "paths",
     "random",
     "scaling",
