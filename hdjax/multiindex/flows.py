@@ -77,9 +77,33 @@ class Student(eqx.Module):
 class Profiled(Student):
     """The best link at every time, F = A_M f*: the two-timescale (semi-parametric) flow.
 
+    With a ridge penalty rho_k |F_k|^2 on each degree, F_k = M^{(x) k} C_k / (1 + rho_k), and the flow
+    is that of the link with C_k / sqrt(1 + rho_k).
+
+    Args:
+        ridge: rho, a number for all degrees but 0, or one for each of 0..D; None: no penalty.
+
+    Raises:
+        ValueError: a negative penalty.
+
     Example:
         >>> student = Profiled()
     """
+
+    ridge: Float[Array, "..."] | None
+
+    def __init__(self, ridge: Any = None):
+        self.ridge = None if ridge is None else jnp.asarray(ridge, jnp.result_type(float))
+        if self.ridge is not None and is_concrete(self.ridge):
+            smallest = float(np.min(np.asarray(self.ridge)))
+            if not smallest >= 0:
+                raise ValueError(f"ridge: {smallest}; allowed: at least 0")
+
+    def effective(self, link: Link) -> Link:
+        """The link whose profiled flow this is."""
+        if self.ridge is None:
+            return link
+        return Link(self._shrunk(link.tensors, 0.5), link.residual, None, link.variables)
 
     def initial(self, link: Link, matrix: Float[Array, "q r"]) -> Tensors | None:
         return None
@@ -87,15 +111,31 @@ class Profiled(Student):
     def readout(
         self, link: Link, matrix: Float[Array, "q r"], moving: Tensors | None
     ) -> Tensors:
-        return average(link, matrix)
+        return self._shrunk(average(link, matrix), 1.0)
 
     def slope(
         self, link: Link, matrix: Float[Array, "q r"], moving: Tensors | None
     ) -> Float[Array, "q r"]:
-        return product(matrix, energy_gradient(link, matrix))
+        return product(matrix, energy_gradient(self.effective(link), matrix))
 
     def loss(self, link: Link, summary: Overlap) -> Float[Array, ""]:
-        return profiled_loss(link, summary.matrix, summary.gap)
+        if self.ridge is None:
+            return profiled_loss(link, summary.matrix, summary.gap)
+        return super().loss(link, summary)
+
+    def check(self, link: Link, directions: int) -> None:
+        if self.ridge is not None and self.ridge.shape not in ((), (link.degree + 1,)):
+            shapes = f"() or ({link.degree + 1},)"
+            raise ValueError(f"ridge: shape {self.ridge.shape}; allowed: {shapes}, one a degree")
+
+    def _shrunk(self, tensors: Tensors, power: float) -> Tensors:
+        if self.ridge is None:
+            return tensors
+        ridge = self.ridge
+        if ridge.ndim == 0:
+            ridge = jnp.where(jnp.arange(len(tensors)) > 0, ridge, 0)
+        factors = (1 + ridge) ** -power
+        return tuple(None if t is None else t * factors[k] for k, t in enumerate(tensors))
 
 
 class Planted(Student):

@@ -77,7 +77,7 @@ class Integrator(eqx.Module):
         # A lane that cannot go on must stop: others wait for it under vmap.
         smallest = (end - t0) * jnp.finfo(ts.dtype).eps ** 0.8
         # Jitted, both are traced once instead of at each of diffrax's looks at its loop.
-        velocity, record = eqx.filter_jit(lambda t, y, args: args(y)), eqx.filter_jit(save)
+        velocity, record = eqx.filter_jit(lambda t, y, args: rate(y)), eqx.filter_jit(save)
         solution = diffrax.diffeqsolve(
             diffrax.ODETerm(velocity),
             self.solver,
@@ -85,7 +85,6 @@ class Integrator(eqx.Module):
             t1=end,
             dt0=None,
             y0=state,
-            args=jax.tree_util.Partial(rate),
             saveat=diffrax.SaveAt(ts=ts, fn=lambda t, y, args: record(y)),
             stepsize_controller=diffrax.PIDController(rtol=self.rtol, atol=atol, dtmin=smallest),
             max_steps=self.max_steps,

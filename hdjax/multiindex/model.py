@@ -116,7 +116,8 @@ class GradientFlow(System):
         start = self.start() if start is None else start
         zero, dimension = jnp.zeros((), ts.dtype), self.problem.dimension
         if self.integrator.form == "odds":
-            factor, link = to_odds(start.matrix), self.problem.link
+            student: Any = self.student
+            factor, link = to_odds(start.matrix), student.effective(self.problem.link)
             return self.integrator(
                 lambda y: odds_velocity(link, y), factor, zero, ts, dimension,
                 lambda y: save(from_odds(y)),
