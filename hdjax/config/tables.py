@@ -23,6 +23,7 @@ from hdjax.schema import (
 # Where each family's schema is: a module with SystemConfig, MethodConfig and StatisticConfig.
 FAMILIES = {
     "streaming": "hdjax.streaming.config",
+    "multiindex": "hdjax.multiindex.config",
 }
 
 

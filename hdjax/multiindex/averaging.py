@@ -14,7 +14,9 @@ values or square roots: their derivatives blow up at random starts and at G = I,
 is positive semidefinite and keeps its small parts.  Any N with N^T N = G may stand for M.
 """
 
+import dataclasses
 import math
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -102,9 +104,7 @@ def correlation_gradient(
     return result
 
 
-def planted_loss(
-    link: Link, readout: Tensors, matrix: Float[Array, "q r"]
-) -> Float[Array, ""]:
+def planted_loss(link: Link, readout: Tensors, matrix: Float[Array, "q r"]) -> Float[Array, ""]:
     """E (F - F*)^2 = |F|^2 + |f*|^2 - 2 P(M) for a student link F."""
     return squared_norm(readout) + link.norm2 - 2 * correlation(link, readout, matrix)
 
@@ -119,15 +119,25 @@ def gradient_covariance(readout: Tensors, directions: int) -> Float[Array, "q q"
     return result
 
 
-def condition_numbers(
-    matrix: Float[Array, "q r"], degrees: tuple[int, ...]
-) -> Float[Array, " degrees"]:
-    """log10 of lambda_min^{-k}: what inverting A_M on degree k would amplify against the mean.
+@dataclasses.dataclass(frozen=True)
+class conditioning:
+    """log10 of lambda_min(M)^{-k}: what inverting A_M on degree k would amplify against the mean.
 
-    Of order d^{k/2} at a random start: never invert A_M; forward evaluation is stable all the same.
+    A statistic, of order d^{k/2} at a random start: never invert A_M; forward evaluation is stable
+    all the same.
+
+    Args:
+        degrees: the k.
+
+    Example:
+        >>> statistic = conditioning((1, 2, 4))
     """
-    smallest = jnp.linalg.svd(matrix, compute_uv=False).min()
-    return -jnp.log(smallest) / math.log(10) * jnp.asarray(degrees, matrix.dtype)
+
+    degrees: tuple[int, ...] = (1, 2, 4)
+
+    def __call__(self, system: Any, summary: Any) -> Float[Array, " degrees"]:
+        smallest = jnp.linalg.svd(summary.matrix, compute_uv=False).min()
+        return -jnp.log(smallest) / math.log(10) * jnp.asarray(self.degrees, smallest.dtype)
 
 
 def _partials(

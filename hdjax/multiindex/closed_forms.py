@@ -76,7 +76,7 @@ def relu(degree: int = 10) -> Link:
 
 
 def sign(degree: int = 11) -> Link:
-    """sign(z): 2/sqrt(2 pi) (-1)^((k-1)/2) (k-2)!! / sqrt(k!), k odd.
+    """The sign of z: 2/sqrt(2 pi) (-1)^((k-1)/2) (k-2)!! / sqrt(k!), k odd.
 
     Example:
         >>> round(float(sign().coefficient((1,))), 6)
@@ -93,7 +93,7 @@ def sign(degree: int = 11) -> Link:
 
 
 def erf(degree: int = 11) -> Link:
-    """erf(z/sqrt 2): (-1/2)^((k-1)/2) (k-2)!! / sqrt(pi k!), k odd.
+    """The error function of z/sqrt 2: (-1/2)^((k-1)/2) (k-2)!! / sqrt(pi k!), k odd.
 
     Example:
         >>> round(float(erf().norm2), 6)

@@ -5,8 +5,8 @@
 
 so descent with a retraction is as free of the dimension as the flow.  At r = 1 a step with
 2 eta S g = 1 goes to W* at once: the population gradient points at it, and exponents of time are a
-matter of normalisation.  It is noise that makes the exponents of samples.  Keep 2 eta lambda_max(S G)
-below 1: beyond, the step overshoots and angles oscillate.
+matter of normalisation.  It is noise that makes the exponents of samples.  Keep
+2 eta lambda_max(S G) below 1: beyond, the step overshoots and angles oscillate.
 """
 
 from collections.abc import Callable, Mapping
@@ -53,26 +53,32 @@ class Adaptive(eqx.Module):
 
 
 class Constant(eqx.Module):
-    """The same step eta at all times."""
+    """The same step eta at all times.
 
-    rate: Float[Array, ""]
+    Args:
+        value: eta.
+
+    Raises:
+        ValueError: a step that is not positive.
+
+    Example:
+        >>> step = Constant(0.05)
+    """
+
+    value: Float[Array, ""]
+
+    def __init__(self, value: Any):
+        self.value = jnp.asarray(value, jnp.result_type(float))
+        check_positive("step", self.value)
 
     def __call__(self, covariance: Float[Array, "q q"]) -> Float[Array, ""]:
         """The step, whatever the covariance."""
-        return self.rate
+        return self.value
 
 
 def as_step(step: Any) -> Adaptive | Constant:
-    """A step rule from a number.
-
-    Raises:
-        ValueError: a step that is not positive and finite.
-    """
-    if isinstance(step, Adaptive | Constant):
-        return step
-    rate = jnp.asarray(step, jnp.result_type(float))
-    check_positive("step", rate)
-    return Constant(rate)
+    """A step rule, from a number if need be."""
+    return step if isinstance(step, Adaptive | Constant) else Constant(step)
 
 
 def descend(

@@ -50,9 +50,7 @@ class Student(eqx.Module):
         """Tensors of a link that moves at the start; None for one that does not."""
 
     @abc.abstractmethod
-    def readout(
-        self, link: Link, matrix: Float[Array, "q r"], moving: Tensors | None
-    ) -> Tensors:
+    def readout(self, link: Link, matrix: Float[Array, "q r"], moving: Tensors | None) -> Tensors:
         """Tensors of the student's link."""
 
     def slope(
@@ -77,8 +75,8 @@ class Student(eqx.Module):
 class Profiled(Student):
     """The best link at every time, F = A_M f*: the two-timescale (semi-parametric) flow.
 
-    With a ridge penalty rho_k |F_k|^2 on each degree, F_k = M^{(x) k} C_k / (1 + rho_k), and the flow
-    is that of the link with C_k / sqrt(1 + rho_k).
+    With a ridge penalty rho_k |F_k|^2 on each degree, F_k = M^{(x) k} C_k / (1 + rho_k), and the
+    flow is that of the link with C_k / sqrt(1 + rho_k).
 
     Args:
         ridge: rho, a number for all degrees but 0, or one for each of 0..D; None: no penalty.
@@ -108,9 +106,7 @@ class Profiled(Student):
     def initial(self, link: Link, matrix: Float[Array, "q r"]) -> Tensors | None:
         return None
 
-    def readout(
-        self, link: Link, matrix: Float[Array, "q r"], moving: Tensors | None
-    ) -> Tensors:
+    def readout(self, link: Link, matrix: Float[Array, "q r"], moving: Tensors | None) -> Tensors:
         return self._shrunk(average(link, matrix), 1.0)
 
     def slope(
@@ -153,9 +149,7 @@ class Planted(Student):
     def initial(self, link: Link, matrix: Float[Array, "q r"]) -> Tensors | None:
         return None
 
-    def readout(
-        self, link: Link, matrix: Float[Array, "q r"], moving: Tensors | None
-    ) -> Tensors:
+    def readout(self, link: Link, matrix: Float[Array, "q r"], moving: Tensors | None) -> Tensors:
         return (link if self.link is None else self.link).tensors
 
     def check(self, link: Link, directions: int) -> None:
@@ -193,15 +187,13 @@ class Joint(Student):
         own = self.start.tensors + (None,) * (len(zeros) - len(self.start.tensors))
         return tuple(z if o is None else o for z, o in zip(zeros, own, strict=False))
 
-    def readout(
-        self, link: Link, matrix: Float[Array, "q r"], moving: Tensors | None
-    ) -> Tensors:
+    def readout(self, link: Link, matrix: Float[Array, "q r"], moving: Tensors | None) -> Tensors:
         return () if moving is None else moving
 
     def rate(self, link: Link, matrix: Float[Array, "q r"], moving: Tensors | None) -> Any:
         best = average(link, matrix)
         return tuple(
-            None if own is None else -2 / self.ratio * (own - target)
+            None if own is None or target is None else -2 / self.ratio * (own - target)
             for own, target in zip(moving or (), best, strict=True)
         )
 

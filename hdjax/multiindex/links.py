@@ -87,7 +87,9 @@ class Link(eqx.Module):
         if is_concrete(rotation):
             gap = np.abs(np.asarray(rotation @ rotation.T) - np.eye(self.variables)).max()
             if gap > 1e-5:
-                raise ValueError(f"rotation: |O O^T - I| = {gap:.3g}; allowed: an orthogonal matrix")
+                raise ValueError(
+                    f"rotation: |O O^T - I| = {gap:.3g}; allowed: an orthogonal matrix"
+                )
         function = None if self.function is None else _Rotated(self.function, rotation)
         return Link(transform(self.tensors, rotation), self.residual, function, self.variables)
 
@@ -155,7 +157,7 @@ def as_tensor(coefficients: Float[Array, " p"], variables: int, degree: int) -> 
     return coefficients[position] * jnp.asarray(weight, coefficients.dtype)
 
 
-def from_coefficients(coefficients: Mapping[Sequence[int], Any]) -> Link:
+def from_coefficients(coefficients: Mapping[tuple[int, ...], Any]) -> Link:
     """The polynomial sum of alpha_beta H_beta.
 
     Args:
@@ -181,7 +183,9 @@ def from_coefficients(coefficients: Mapping[Sequence[int], Any]) -> Link:
     r, tensors = len(betas[0]), []
     for k in range(max(map(sum, betas)) + 1):
         rows = multi_indices(r, k).tolist()
-        chosen = [(rows.index(list(b)), v) for b, v in zip(betas, values, strict=True) if sum(b) == k]
+        chosen = [
+            (rows.index(list(b)), v) for b, v in zip(betas, values, strict=True) if sum(b) == k
+        ]
         if not chosen:
             tensors.append(None)
             continue
@@ -237,7 +241,9 @@ def from_function(
     tensors: list[Any] = []
     for k in range(degree + 1):
         rows = multi_indices(variables, k)
-        alpha = jnp.dot(w * values, jax.vmap(lambda x, b=rows: products(x, b))(z), precision="highest")
+        alpha = jnp.dot(
+            w * values, jax.vmap(lambda x, b=rows: products(x, b))(z), precision="highest"
+        )
         alpha = jnp.where(jnp.abs(alpha) > small, alpha, 0)
         empty = is_concrete(alpha) and not np.any(np.asarray(alpha))
         tensors.append(None if empty else as_tensor(alpha, variables, k))
@@ -266,12 +272,12 @@ def product(*factors: Link, degree: int | None = None) -> Link:
         alpha, empty = [], True
         for beta in multi_indices(r, k):
             known = [
-                link.tensors[b] if b <= link.degree else None
-                for link, b in zip(factors, beta, strict=True)
+                link.tensors[b] for link, b in zip(factors, beta, strict=True) if b <= link.degree
             ]
+            parts = [jnp.ravel(tensor)[0] for tensor in known if tensor is not None]
             value = jnp.zeros((), jnp.result_type(float))
-            if all(tensor is not None for tensor in known):
-                value, empty = jnp.prod(jnp.stack([jnp.ravel(t)[0] for t in known])), False
+            if len(parts) == r:
+                value, empty = jnp.prod(jnp.stack(parts)), False
             alpha.append(value)
         tensors.append(None if empty else as_tensor(jnp.stack(alpha), r, k))
     total = jnp.prod(jnp.stack([link.norm2 for link in factors]))
@@ -280,7 +286,11 @@ def product(*factors: Link, degree: int | None = None) -> Link:
 
 
 def ridge(link: Link, direction: Any) -> Link:
-    """The link z -> phi(theta . z) of a link phi in one variable, |theta| = 1: C_k = alpha_k theta^{(x) k}.
+    """The link z -> phi(theta . z), |theta| = 1: C_k = alpha_k theta^{(x) k}.
+
+    Args:
+        link: phi, in one variable.
+        direction: theta (r,), a unit vector.
 
     Raises:
         ValueError: a link of several variables, a direction that is not a unit vector.

@@ -12,6 +12,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from hdjax.multiindex.anisotropic import Anisotropic
 from hdjax.multiindex.flows import (
     METRICS,
     Profiled,
@@ -88,10 +89,11 @@ class GradientFlow(System):
         self.problem.warn(profiled=isinstance(self.student, Profiled))
 
     def simulator(self, method: Any = None, horizon: Any = None) -> Simulator:
-        """The flow in R^d (`FullFlow`, the default) or of overlaps (`Reduced`, any d)."""
+        """The flow in R^d (`FullFlow`, the default; `Anisotropic`), or `Reduced` at any d."""
         method = FullFlow() if method is None else method
-        if not isinstance(method, FullFlow | Reduced):
-            raise TypeError(f"method: {method!r}; allowed: FullFlow(...), Reduced(...) or None")
+        if not isinstance(method, FullFlow | Reduced | Anisotropic):
+            names = "FullFlow(...), Reduced(...), Anisotropic(...)"
+            raise TypeError(f"method: {method!r}; allowed: {names} or None")
         return method.simulator(self)
 
     def start(self) -> Overlap:
@@ -119,7 +121,11 @@ class GradientFlow(System):
             student: Any = self.student
             factor, link = to_odds(start.matrix), student.effective(self.problem.link)
             return self.integrator(
-                lambda y: odds_velocity(link, y), factor, zero, ts, dimension,
+                lambda y: odds_velocity(link, y),
+                factor,
+                zero,
+                ts,
+                dimension,
                 lambda y: save(from_odds(y)),
             )
         state = (start.matrix, start.readout)

@@ -1,7 +1,7 @@
 """What all systems of the family share: a link, a dimension, a start, and statistics of overlaps.
 
     F*(x) = f*(W*^T x),  x ~ N(0, I_d),  W* in St(d, r);   student F(x) = f(W^T x),  W in St(d, q);
-    M = W^T W* (q, r),   G = M^T M, whose eigenvalues are the squared cosines of the principal angles.
+    M = W^T W* (q, r),   G = M^T M with the squared cosines of the principal angles as eigenvalues.
 
 The loss is E (F - F*)^2, without 1/2.
 """

@@ -89,8 +89,8 @@ class HermiteRidge(Readout):
 class KernelRidge(Readout):
     """Kernel ridge regression with Mehler's kernel sum_k rho^k sum_{|beta|=k} H_beta(u) H_beta(v).
 
-    (1 - rho^2)^{-q/2} exp((2 rho u.v - rho^2 (|u|^2 + |v|^2)) / (2 (1 - rho^2))), which is invariant
-    under rotations, so that the objective depends on the span of W alone.  O(n^3) a step.
+    (1 - rho^2)^{-q/2} exp((2 rho u.v - rho^2 (|u|^2 + |v|^2)) / (2 (1 - rho^2))), which is
+    invariant under rotations, so that the objective depends on the span of W alone.  O(n^3) a step.
 
     Args:
         rho: in (0, 1).
@@ -232,7 +232,7 @@ class Network(Readout):
         return jax.lax.fori_loop(0, self.updates, update, kept)
 
     def predict(self, parameters: PyTree, u: Float[Array, " q"]) -> Float[Array, ""]:
-        shape = jax.eval_shape(lambda: self._network(jax.random.key(0), u.shape[0]))
+        shape = eqx.filter_eval_shape(self._network, jax.random.key(0), u.shape[0])
         static = eqx.filter(shape, lambda x: not isinstance(x, jax.ShapeDtypeStruct))
         return eqx.combine(parameters[0], static)(u)
 

@@ -1,7 +1,7 @@
 """How a gradient flow is run at finite d.
 
 `FullFlow` integrates W in R^d from gradients there; `Reduced` draws the overlap of a Haar start
-exactly and integrates the reduced flow, at any d.  With the same key both start at the same overlap.
+exactly and integrates the reduced flow, at any d.  With the same key both start at the same M.
 """
 
 from typing import Any
@@ -70,6 +70,10 @@ class FlowClock:
         """Ticks in units of time."""
         return np.asarray(ticks, np.float64) / _TICKS
 
+    def time(self, tick: Int[Array, ""], dtype: Any) -> Float[Array, ""]:
+        """The same of a traced tick."""
+        return tick.astype(dtype) / _TICKS
+
 
 class FullSimulator(FlowClock, Simulator):
     """One realisation in R^d; W* are the first r coordinates, by rotation invariance."""
@@ -93,13 +97,13 @@ class FullSimulator(FlowClock, Simulator):
     ) -> State:
         system = self.system
         link, dimension = system.problem.link, system.problem.dimension
-        t0, t1 = (k.astype(dimension.dtype) / _TICKS for k in (k0, k1))
+        t0, t1 = (self.time(k, dimension.dtype) for k in (k0, k1))
 
         def rate(state: State) -> State:
             return full_velocity(link, system.student, system.metric, self.target, state)
 
         moved = self.integrator(rate, state, t0, t1[None], dimension, lambda y: y)
-        return _first(moved, state, k0 == k1)
+        return first_of(moved, state, k0 == k1)
 
     def summary(self, state: State) -> Overlap:
         return full_summary(state[0], self.target, state[1])
@@ -123,10 +127,10 @@ class ReducedSimulator(FlowClock, Simulator):
         self, state: State, k0: Int[Array, ""], k1: Int[Array, ""], key: Key[Array, ""]
     ) -> State:
         dimension = self.system.problem.dimension
-        t0, t1 = (k.astype(dimension.dtype) / _TICKS for k in (k0, k1))
+        t0, t1 = (self.time(k, dimension.dtype) for k in (k0, k1))
         rate = self.system.reduced_velocity
         moved = self.integrator(rate, state, t0, t1[None], dimension, lambda y: y)
-        return _first(moved, state, k0 == k1)
+        return first_of(moved, state, k0 == k1)
 
     def summary(self, state: State) -> Overlap:
         return Overlap.of(*state)
@@ -135,5 +139,6 @@ class ReducedSimulator(FlowClock, Simulator):
         return 8 * 20 * 4 * self.system.problem.directions * self.system.problem.link.variables
 
 
-def _first(moved: Any, state: Any, still: Any) -> Any:
+def first_of(moved: Any, state: Any, still: Any) -> Any:
+    """The state at the end of an interval; of an empty one, where it began."""
     return jax.tree.map(lambda new, old: jnp.where(still, old, new[0]), moved, state)

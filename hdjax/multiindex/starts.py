@@ -5,8 +5,8 @@ For W Haar on the Stiefel manifold St(d, q) and any W* in St(d, r) with d >= q +
     M = W^T W* = (Z^T Z + B B^T)^{-1/2} Z^T,   Y = M^T (I - M M^T)^{-1} M = R^T R,   R = B^{-1} Z^T
 
 exactly, with Z (r, q) standard normal and B (q, q) lower triangular, B_ii^2 ~ chi^2_{d-r-i}
-(i = 0, ..., q-1), B_ij ~ N(0, 1) below the diagonal.  With one key, Z is the same at every d: fitted
-exponents have no Monte Carlo noise.
+(i = 0, ..., q-1), B_ij ~ N(0, 1) below the diagonal.  With one key, Z is the same at every d:
+fitted exponents have no Monte Carlo noise.
 """
 
 from typing import Any

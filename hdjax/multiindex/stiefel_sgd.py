@@ -1,6 +1,7 @@
 """One-pass SGD on the Stiefel manifold, and its limit with the noise of the samples.
 
-    W <- polar(W - gamma/d g_proj),   g = 2 (F(W^T x) - y) x grad F(W^T x)^T,   y = f*(W*^T x) + sigma z
+    W <- polar(W - gamma/d g_proj),   g = 2 (F(W^T x) - y) x grad F(W^T x)^T,
+    y = f*(W*^T x) + sigma zeta,
 
 with a fresh sample at each step, g projected horizontally (g - W W^T g) or on the tangent space of
 the embedded manifold (g - W sym(W^T g)).  With t = k/d, as d grows,
@@ -8,10 +9,18 @@ the embedded manifold (g - W sym(W^T g)).  With t = k/d, as d grows,
     dM/dt = gamma M'_flow - gamma^2/2 V M,
     V = 4 E[((F(u) - f*(z))^2 + sigma^2) grad F(u) grad F(u)^T],   u = M z + (I - M M^T)^{1/2} xi,
 
-M'_flow the velocity of the gradient flow in that metric (`flows.py`): gamma -> 0 at fixed gamma t is
-the flow.  Compare with bounded links (erf, sin): for cubic ones |grad F|^2 has heavy tails, and
-finite-d corrections are large.  Source: arXiv 2310.19793 for the flow; the noise term is that of
-Saad and Solla (1995) under the polar retraction.
+M'_flow the velocity of the gradient flow in that metric (`flows.py`): gamma -> 0 at fixed gamma t
+is the flow.  Compare with bounded links (erf, sin): for cubic ones |grad F|^2 has heavy tails, and
+finite-d corrections are large.
+
+With `reuse` rho each sample is used twice: the gradient is taken at W - rho/d g, where the sample's
+projections are u' = u - rho g_u with g_u = 2 (F(u) - y) grad F(u), and the limit is
+
+    dM/dt = -gamma E[g_u' (z - M^T u)^T] - gamma^2/2 E[g_u' g_u'^T] M,
+
+which leaves M = 0 wherever the generative exponent is 1, whatever the information exponent is.
+Sources: arXiv 2310.19793 for the flow; Saad and Solla (1995) for the noise term; Arnaboldi et al.,
+"Repetita Iuvant" (arXiv 2405.15459) for reuse.
 """
 
 from collections.abc import Callable, Mapping
@@ -48,6 +57,8 @@ class StiefelSGD(System):
         student: `Planted()` (the default) or `Profiled()`, which is given the best link.
         noise: sigma, standard deviation of the label noise.
         projection: "horizontal" or "embedded".
+        reuse: rho, the inner step with which each sample is used twice ("horizontal" alone); None:
+            once.
         directions: q; None: r.
         start: M at the start (q, r); None: Haar.
         rule: of the expectation V, in r + q variables; None: Gauss-Hermite, exact for polynomials.
@@ -71,6 +82,7 @@ class StiefelSGD(System):
     learning_rate: Float[Array, ""]
     noise: Float[Array, ""]
     student: Student
+    reuse: Float[Array, ""] | None
     integrator: Integrator
     projection: str = eqx.field(static=True)
     rule: gaussian.Rule = eqx.field(static=True)
@@ -84,6 +96,7 @@ class StiefelSGD(System):
         *,
         noise: Any = 0.0,
         projection: str = "horizontal",
+        reuse: Any = None,
         directions: int | None = None,
         start: Any = None,
         rule: gaussian.Rule | None = None,
@@ -101,7 +114,12 @@ class StiefelSGD(System):
         self.student.check(link, self.problem.directions)
         if projection not in PROJECTIONS:
             raise ValueError(f"projection: {projection!r}; allowed: {', '.join(PROJECTIONS)}")
+        if reuse is not None and projection != "horizontal":
+            raise ValueError(
+                f"reuse: {reuse} with {projection!r}; allowed: projection 'horizontal'"
+            )
         self.projection = projection
+        self.reuse = None if reuse is None else jnp.asarray(reuse, dtype)
         self.rule = self._default_rule() if rule is None else rule
         self.integrator = Integrator(rtol=1e-6) if integrator is None else integrator
         if self.integrator.form == "odds":
@@ -136,29 +154,55 @@ class StiefelSGD(System):
         own: Any = self.student
         return self.problem.link if own.link is None else own.link
 
+    def pull(
+        self, matrix: Float[Array, "q r"], u: Float[Array, " q"], label: Float[Array, ""]
+    ) -> Float[Array, " q"]:
+        """The gradient of one sample's loss in its projections, at its last use."""
+        link = jax.value_and_grad(self.link_at(matrix))
+        value, slope = link(u)
+        pull = 2 * (value - label) * slope
+        if self.reuse is None:
+            return pull
+        value, slope = link(u - self.reuse * pull)
+        return 2 * (value - label) * slope
+
     def noise_matrix(self, matrix: Float[Array, "q r"]) -> Float[Array, "q q"]:
         """V, the covariance of the gradient in the projections."""
+        return self._moments(matrix)[1]
+
+    def velocity(self, matrix: Float[Array, "q r"]) -> Float[Array, "q r"]:
+        """The velocity dM/dt of the limit."""
+        drift, noise = self._moments(matrix)
+        if self.reuse is None:
+            drift, _ = reduced_velocity(
+                self.problem.link, self.student, self.projection, (matrix, None)
+            )
+        return self.learning_rate * (drift - self.learning_rate / 2 * product(noise, matrix))
+
+    def _moments(self, matrix: Float[Array, "q r"]) -> tuple[Array, Array]:
+        """-E[g_u (z - M^T u)^T] and E[g_u g_u^T]."""
         q, r = matrix.shape
         gap = jnp.eye(q, dtype=matrix.dtype) - product(matrix, matrix.T)
         # Any square root serves: xi is isotropic.
         root = gaussian.factor(gap)
-        link = jax.value_and_grad(self.link_at(matrix))
+        # A second use is not linear in the label.
+        noisy = self.reuse is not None
 
-        def one(z: Float[Array, " n"]) -> Array:
-            u = jnp.sum(matrix * z[None, :r], axis=1) + jnp.sum(root * z[None, r:], axis=1)
-            value, gradient = link(u)
-            error = (value - self.problem.link(z[:r])) ** 2 + self.noise**2
-            return 4 * error * gradient[:, None] * gradient[None, :]
+        def one(z: Float[Array, " n"]) -> tuple[Array, Array]:
+            inner = z[r : r + q]
+            u = jnp.sum(matrix * z[None, :r], axis=1) + jnp.sum(root * inner[None], axis=1)
+            label = self.problem.link(z[:r])
+            extra = jnp.zeros((q, q), matrix.dtype)
+            if noisy:
+                label = label + self.noise * z[-1]
+            else:
+                slope = jax.grad(self.link_at(matrix))(u)
+                extra = 4 * self.noise**2 * slope[:, None] * slope[None, :]
+            pull = self.pull(matrix, u, label)
+            outside = z[:r] - jnp.sum(matrix * u[:, None], axis=0)
+            return -pull[:, None] * outside[None, :], pull[:, None] * pull[None, :] + extra
 
-        return gaussian.expectation(one, r + q, self.rule, matrix.dtype)
-
-    def velocity(self, matrix: Float[Array, "q r"]) -> Float[Array, "q r"]:
-        """The velocity dM/dt of the limit."""
-        flow, _ = reduced_velocity(
-            self.problem.link, self.student, self.projection, (matrix, None)
-        )
-        noise = product(self.noise_matrix(matrix), matrix)
-        return self.learning_rate * flow - self.learning_rate**2 / 2 * noise
+        return gaussian.expectation(one, r + q + noisy, self.rule, matrix.dtype)
 
     @eqx.filter_jit
     def limit(
@@ -171,7 +215,11 @@ class StiefelSGD(System):
         matrix = self.problem.start() if start is None else start.matrix
         zero = jnp.zeros((), ts.dtype)
         return self.integrator(
-            self.velocity, matrix, zero, ts, self.problem.dimension,
+            self.velocity,
+            matrix,
+            zero,
+            ts,
+            self.problem.dimension,
             lambda y: save(Overlap.of(y)),
         )
 
@@ -180,7 +228,7 @@ class StiefelSGD(System):
         if isinstance(self.student, Planted) and self.student.link is not None:
             links.append(self.student.link)
         exact = 2 * max(link.degree for link in links)
-        if all(link.function is None for link in links):
+        if self.reuse is None and all(link.function is None for link in links):
             return gaussian.GaussHermite(exact)
         few = self.problem.directions + self.problem.link.variables <= 2
         return gaussian.GaussHermite(32 if few else 12)
@@ -221,8 +269,7 @@ class SGDSimulator(Simulator):
             x = normals[:d]
             label = problem.link(x[:r]) + system.noise * normals[d]
             u = jnp.dot(x, w, precision="highest")
-            value, slope = jax.value_and_grad(system.link_at(w[:r].T))(u)
-            pull = 2 * (value - label) * slope
+            pull = system.pull(w[:r].T, u, label)
             if system.projection == "horizontal":
                 gradient = (x - jnp.dot(w, u, precision="highest"))[:, None] * pull[None, :]
             else:
