@@ -8,7 +8,7 @@ From a Haar start the flow waits for a time of order d^{s-1} at each saddle.  In
 take O(log d) of them whatever the times are.  A direction whose odds exceed `_BIG` is learnt: the
 tensors are rotated into the frame [learnt | active] (rotating S instead puts its small parts under
 a floor of rounding), and R becomes its Schur complement on the rest.  A direction that still turns
-is held at large odds until it rests.  Times are carried as logarithms.
+is held at large odds until it rests, also at an unstable saddle.  Times are carried as logarithms.
 """
 
 from typing import Any
@@ -20,11 +20,20 @@ from jaxtyping import Array, Float, Int
 
 from hdjax.multiindex.averaging import energy_gradient
 from hdjax.multiindex.links import Link, Tensors, transform
-from hdjax.multiindex.small import jacobi_svd, product, whitened
+from hdjax.multiindex.small import jacobi_svd, orthonormalised, product, whitened
 
 _BIG = 1e7
-# The velocity of a direction, relative to |S|, at which it counts as resting.
+# Odds to which a direction that still turns is set back.
+_HELD = 1e6
+# The velocity of a direction, relative to |S|, at which it counts as resting, and the rate at which
+# a small lean may grow: from a Haar start the lean is of order d^{-1/2}, and an unstable direction
+# keeps the flow at a saddle that it leaves slowly, perhaps after the next escape.
 _TILT = 1e-4
+_GROWTH = 1e-3
+# A start of exact symmetry never leaves such a saddle: after so many holds it is frozen all the same.
+_MOST_HOLDS = 400
+# Steps towards the limit of a direction that rests.
+_DRIVES = 40
 
 
 class SaddleState(eqx.Module):
@@ -40,6 +49,8 @@ class SaddleState(eqx.Module):
         escapes: log of the times at which the odds passed the level, inf before.
         stuck: no direction moves any more.
         record: log of the time asked for.
+        holds: how often the directions of large odds were held since the last was learnt.
+        most: how many can be learnt, the rank of R: beyond there is rounding alone.
     """
 
     tensors: Tensors
@@ -51,6 +62,8 @@ class SaddleState(eqx.Module):
     escapes: Float[Array, " r"]
     stuck: Array
     record: Float[Array, ""]
+    holds: Int[Array, ""]
+    most: int = eqx.field(static=True)
 
 
 def escape_times(
@@ -105,6 +118,8 @@ def start_of(link: Link, factor: Float[Array, "q r"], level: Float[Array, ""]) -
         escapes,
         jnp.asarray(False),
         minus,
+        jnp.asarray(0),
+        min(q, r),
     )
 
 
@@ -166,45 +181,54 @@ def _step(state: SaddleState, level: Float[Array, ""], c: Float[Array, ""]) -> S
         jnp.where(crossed, at, state.escapes),
         stuck,
         state.record,
+        state.holds,
+        state.most,
     )
     return _select(stuck, eqx.tree_at(lambda s: s.stuck, state, stuck), moved)
 
 
 def _freeze(state: SaddleState) -> SaddleState:
-    """Directions of large odds are learnt if they rest, otherwise held at the root of `_BIG`."""
+    """Directions of large odds are learnt if they rest for good, otherwise held at `_HELD`."""
     r = state.factor.shape[0]
     index = jnp.arange(r)
     active = index >= state.learnt
-    values, vectors = _ordered(state.factor, state.learnt)
+    values, frame = _ordered(state.factor, state.learnt)
     big = (values > _BIG) & active
-    n = big.sum()
+    small = active & ~big
     link = _link(state)
 
     def slope(frame: Array) -> Array:
         """S at G = projection on what is learnt or big, on the active directions, over |S|."""
-        kept = jnp.where(active & ~big, 0.0, 1.0)
-        s = energy_gradient(link, product(frame * kept[None, :], frame.T))
+        s = energy_gradient(link, product(frame * jnp.where(small, 0, 1.0)[None, :], frame.T))
         s = jnp.where(active[:, None] & active[None, :], s, 0)
         return s / jnp.maximum(jnp.sqrt(jnp.sum(s**2)), 1e-300)
 
-    moved = product(slope(vectors), jnp.where(big[None, :], vectors, 0))
-    rest = jnp.where((active & ~big)[:, None], product(vectors.T, moved), 0)
-    turning = jnp.sqrt(jnp.sum(rest**2)) > _TILT
+    def turn(x: Array) -> Array:
+        """The velocity of the big directions when they lean by x towards the small ones."""
+        x = jnp.where(small[:, None] & big[None, :], x, 0)
+        leaning = frame + product(frame, x)
+        s = product(product(frame.T, slope(leaning)), leaning)
+        velocity = s - product(x, jnp.where(big[:, None] & big[None, :], s, 0))
+        return jnp.where(small[:, None] & big[None, :], velocity, 0)
 
-    held_values = jnp.where(big, jnp.sqrt(_BIG), values)
-    held = jnp.where(active, jnp.sqrt(held_values), 0)[:, None] * vectors.T
-    held = jnp.where(active[None, :], held, 0)
+    still = jnp.zeros_like(frame)
+    speed = jnp.sqrt(jnp.sum(turn(still) ** 2))
+    # A gradient flow: its linearisation is symmetric.
+    growth = jax.jacfwd(turn)(still).reshape(r * r, r * r)
+    unstable = jnp.linalg.eigvalsh((growth + growth.T) / 2)[-1] > _GROWTH
+    turning = ((speed > _TILT) | unstable) & (state.holds < _MOST_HOLDS)
+
+    held = jnp.sqrt(jnp.where(big, _HELD, values))[:, None] * frame.T
+    held = jnp.where(active[:, None] & active[None, :], held, 0)
 
     def drive(_: Any, frame: Array) -> Array:
-        pushed = frame + product(slope(frame), jnp.where(big[None, :], frame, 0))
-        return jnp.linalg.qr(pushed)[0]
+        return orthonormalised(frame + product(slope(frame), jnp.where(big[None, :], frame, 0)))
 
-    frame = jax.lax.fori_loop(0, 100, drive, vectors)
-    learnt = state.learnt + n
+    frame = jax.lax.fori_loop(0, _DRIVES, drive, frame)
+    learnt = state.learnt + big.sum()
     later = index >= learnt
-    triangle = jnp.linalg.qr(
-        product(state.factor, frame) + jnp.diag(jnp.where(active, 0.0, 1.0)), mode="r"
-    )
+    basis = jnp.diag(jnp.where(active, 0.0, 1.0))
+    triangle = jnp.linalg.qr(product(state.factor, frame) + basis, mode="r")
     schur = jnp.where(later[:, None] & later[None, :], triangle, 0)
     factor = jnp.where(turning, held, schur)
     learnt = jnp.where(turning, state.learnt, learnt)
@@ -216,8 +240,10 @@ def _freeze(state: SaddleState) -> SaddleState:
         _log_odds(factor, learnt),
         state.last,
         state.escapes,
-        state.stuck | (learnt == r),
+        state.stuck | (learnt >= state.most),
         state.record,
+        jnp.where(turning, state.holds + 1, 0),
+        state.most,
     )
 
 

@@ -71,11 +71,12 @@ def layout(
         the number k!/beta! of entries that hold each beta.
     """
     rows = multi_indices(variables, degree)
-    places = {tuple(row): p for p, row in enumerate(rows.tolist())}
-    shape = (variables,) * degree
-    position = np.zeros(shape, int)
-    for index in np.ndindex(*shape):
-        position[index] = places[tuple(index.count(i) for i in range(variables))]
-    orders = [math.factorial(degree) / math.prod(map(math.factorial, row)) for row in rows.tolist()]
-    counts = np.array(orders, float)
-    return position, 1 / np.sqrt(counts)[position], counts
+    entries = np.indices((variables,) * degree).reshape(degree, variables**degree)
+    betas = np.stack([(entries == i).sum(axis=0) for i in range(variables)], axis=1)
+    digits = (degree + 1) ** np.arange(variables)
+    order = np.argsort(rows @ digits)
+    place = order[np.searchsorted(rows @ digits, betas @ digits, sorter=order)]
+    position = np.asarray(place).reshape((variables,) * degree)
+    factorials = np.array([math.factorial(k) for k in range(degree + 1)], float)
+    counts = factorials[degree] / factorials[rows].prod(axis=1)
+    return position, np.asarray(1 / np.sqrt(counts)[position]), counts

@@ -13,6 +13,7 @@ Q_s on the complement.  Source: arXiv 2310.19793; the definition does not depend
 import dataclasses
 import math
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -54,7 +55,7 @@ def leaps(link: Link, threshold: float = 1e-8) -> list[Leap]:
     small = threshold * float(link.norm2)
     frame, learnt, found = np.eye(link.variables), 0, []
     while learnt < link.variables:
-        tensors = transform(link.tensors, np.asarray(frame.T))  # type: ignore[arg-type]
+        tensors = transform(link.tensors, jnp.asarray(frame.T, jnp.result_type(float)))
         for s in range(1, link.degree + 1):
             values, vectors = np.linalg.eigh(_strength(tensors, s, learnt, link.variables))
             n = int((values > small).sum())

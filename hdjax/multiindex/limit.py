@@ -37,12 +37,13 @@ class Integrator(eqx.Module):
         >>> integrator = Integrator(diffrax.Tsit5(), rtol=1e-6)
     """
 
-    solver: diffrax.AbstractSolver
+    # Static: solvers hold Python numbers, which a sweep would stack.
+    solver: diffrax.AbstractSolver = eqx.field(static=True)
     rtol: float = eqx.field(static=True)
     atol: float | None = eqx.field(static=True)
     form: str = eqx.field(static=True)
     max_steps: int = eqx.field(static=True)
-    adjoint: diffrax.AbstractAdjoint
+    adjoint: diffrax.AbstractAdjoint = eqx.field(static=True)
 
     def __init__(
         self,

@@ -89,23 +89,16 @@ class Coefficients(Call):
         return self
 
 
-def _radial(orders: list[int], weights: list[float]) -> multiindex.Link:
-    return multiindex.radial_harmonics(dict(zip(orders, weights, strict=True)))
+def _radial(weights: dict[str, float]) -> multiindex.Link:
+    return multiindex.radial_harmonics({int(m[1:]): square for m, square in weights.items()})
 
 
 class RadialHarmonics(Call):
-    """A radial part and harmonics of the given orders with weights a_m^2."""
+    """A radial part and harmonics: `weights = { m3 = 0.02, m4 = 0.04 }` are the a_m^2."""
 
     make = _radial
     kind: Literal["radial_harmonics"] = "radial_harmonics"
-    orders: list[PositiveInteger]
-    weights: list[NonNegative]
-
-    @model_validator(mode="after")
-    def _as_many(self) -> "RadialHarmonics":
-        if len(self.orders) != len(self.weights):
-            raise ValueError(f"weights: {len(self.weights)}; allowed: {len(self.orders)}")
-        return self
+    weights: dict[Annotated[str, Field(pattern=r"^m[1-9]\d?$")], NonNegative]
 
 
 def _product(factors: list[Any], degree: int | None) -> multiindex.Link:

@@ -35,6 +35,18 @@ def whitened(r: Float[Array, "n n"]) -> Float[Array, "n n"]:
     return jnp.stack(rows)
 
 
+def orthonormalised(a: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """The columns made orthonormal one after the other (Gram and Schmidt, twice)."""
+    columns: list[Array] = []
+    for k in range(a.shape[1]):
+        column = a[:, k]
+        for _ in range(2):
+            for done in columns:
+                column = column - jnp.sum(done * column) * done
+        columns.append(column / jnp.sqrt(jnp.sum(column**2)))
+    return jnp.stack(columns, axis=1)
+
+
 def jacobi_svd(a: Float[Array, "n n"]) -> tuple[Float[Array, " n"], Float[Array, "n n"]]:
     """Squared singular values and right singular vectors (columns), in no particular order.
 
