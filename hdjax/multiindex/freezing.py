@@ -19,8 +19,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from hdjax.multiindex.averaging import energy_gradient
+from hdjax.multiindex.leaps import learnable
 from hdjax.multiindex.links import Link, Tensors, transform
 from hdjax.multiindex.small import jacobi_svd, orthonormalised, product, whitened
+from hdjax.system import is_concrete
 
 _BIG = 1e7
 # Odds to which a direction that still turns is set back.
@@ -30,7 +32,7 @@ _HELD = 1e6
 # keeps the flow at a saddle that it leaves slowly, perhaps after the next escape.
 _TILT = 1e-4
 _GROWTH = 1e-3
-# A start of exact symmetry never leaves such a saddle: after so many holds it is frozen all the same.
+# A start of exact symmetry never leaves such a saddle: after so many holds it is frozen.
 _MOST_HOLDS = 400
 # Steps towards the limit of a direction that rests.
 _DRIVES = 40
@@ -50,7 +52,7 @@ class SaddleState(eqx.Module):
         stuck: no direction moves any more.
         record: log of the time asked for.
         holds: how often the directions of large odds were held since the last was learnt.
-        most: how many can be learnt, the rank of R: beyond there is rounding alone.
+        most: how many can be learnt (relevant ones, the rank of R): beyond is rounding alone.
     """
 
     tensors: Tensors
@@ -95,12 +97,15 @@ def escape_times(
     if factor.dtype != jnp.float64:
         raise ValueError(f"factor: {factor.dtype}; allowed: float64 (jax_enable_x64)")
     level, step = jnp.asarray(level, jnp.float64), jnp.asarray(step, jnp.float64)
-    state = start_of(link, factor, level)
+    most = learnable(link) if is_concrete(link) else link.variables
+    state = start_of(link, factor, level, most)
     state = eqx.tree_at(lambda s: s.record, state, jnp.asarray(700.0))
     return follow(state, level, step).escapes
 
 
-def start_of(link: Link, factor: Float[Array, "q r"], level: Float[Array, ""]) -> SaddleState:
+def start_of(
+    link: Link, factor: Float[Array, "q r"], level: Float[Array, ""], most: int
+) -> SaddleState:
     """The state at t = 0 of odds factor R: only R^T R matters, so R becomes square."""
     q, r = factor.shape
     square = jnp.linalg.qr(factor, mode="r") if q > 1 else factor
@@ -119,7 +124,7 @@ def start_of(link: Link, factor: Float[Array, "q r"], level: Float[Array, ""]) -
         jnp.asarray(False),
         minus,
         jnp.asarray(0),
-        min(q, r),
+        min(q, most),
     )
 
 

@@ -82,6 +82,16 @@ def exponents(link: Link, threshold: float = 1e-8) -> list[int]:
     return stages + [-1] * (link.variables - len(stages))
 
 
+def learnable(link: Link) -> int:
+    """How many directions are relevant to a link.
+
+    Example:
+        >>> learnable(from_coefficients({(1, 0): 0.8, (2, 0): 0.6}))
+        1
+    """
+    return sum(len(leap.strengths) for leap in leaps(link))
+
+
 def _strength(tensors: tuple, s: int, learnt: int, variables: int) -> Float[np.ndarray, "n n"]:
     """Q_s for the frame in which the tensors are written."""
     n = variables - learnt

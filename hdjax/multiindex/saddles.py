@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from hdjax.multiindex.freezing import SaddleState, follow, start_of
-from hdjax.multiindex.leaps import exponents
+from hdjax.multiindex.leaps import exponents, learnable
 from hdjax.multiindex.links import Link
 from hdjax.multiindex.problem import Problem
 from hdjax.multiindex.small import product
@@ -70,7 +70,8 @@ class SaddleToSaddle(System):
         "cosines": "squared cosines of the principal angles",
         "escapes": "log10 of the escape time",
         "exponents": "predicted exponent of d",
-        "largest": "largest squared cosine",
+        "first_escape": "log10 of the first escape time",
+        "last_escape": "log10 of the last escape time",
         "smallest": "smallest squared cosine",
     }
 
@@ -78,6 +79,7 @@ class SaddleToSaddle(System):
     level: Float[Array, ""]
     step: Float[Array, ""]
     exponents: Float[Array, " r"]
+    relevant: int = eqx.field(static=True)
 
     def __init__(
         self,
@@ -98,6 +100,7 @@ class SaddleToSaddle(System):
         self.problem = Problem(link, jnp.asarray(dimension, jnp.float64), directions, start)
         self.level, self.step = jnp.asarray(level, jnp.float64), jnp.asarray(step, jnp.float64)
         self.exponents = jnp.asarray(exponents(link), jnp.float64)
+        self.relevant = learnable(link)
         self.validate()
 
     def validate(self, *, compared: bool = False, realised: bool = False) -> None:
@@ -121,7 +124,8 @@ class SaddleToSaddle(System):
             "cosines": summary.cosines,
             "escapes": summary.escapes,
             "exponents": self.exponents,
-            "largest": summary.cosines[0],
+            "first_escape": summary.escapes[0],
+            "last_escape": summary.escapes[-1],
             "smallest": summary.cosines[-1],
         }
 
@@ -141,7 +145,7 @@ class SaddleSimulator(Simulator):
             values, vectors = jnp.linalg.eigh(gap)
             root = 1 / jnp.sqrt(jnp.maximum(values, 1 / _BIG))
             factor = product((vectors * root[None, :]).T, problem.matrix)
-        return start_of(problem.link, factor, self.system.level)
+        return start_of(problem.link, factor, self.system.level, self.system.relevant)
 
     def advance(
         self, state: SaddleState, k0: Int[Array, ""], k1: Int[Array, ""], key: Key[Array, ""]
