@@ -6,6 +6,7 @@ d -> infinity on the same device, and compares the two in one jitted program.
 
 from hdjax import curvature, gaussian, random, schedules, spectra, streaming
 from hdjax import gaussian, multipass, random, schedules, spectra, streaming
+from hdjax import gaussian, multiindex, random, schedules, spectra, streaming
 from hdjax.engine import (
     Plan,
     Result,
@@ -36,6 +37,7 @@ __all__ = [
     "load",
     "make_plan",
     "multipass",
+    "multiindex",
     "paths",
     "random",
     "scaling",

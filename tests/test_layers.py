@@ -16,7 +16,7 @@ LAYERS = (
     ("config", "expect", "doctor"),
     ("engine",),
     ("curvature",),  # looks at the families' trajectories
-    ("multipass", "streaming"),  # families, side by side
+    ("multiindex", "multipass", "streaming"),  # families, side by side
     ("schema",),
     ("gaussian", "spectra", "random", "schedules"),
     ("system", "plots", "store"),

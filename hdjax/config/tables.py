@@ -25,6 +25,7 @@ FAMILIES = {
     "multipass": "hdjax.multipass.config",
     "streaming": "hdjax.streaming.config",
     "curvature": "hdjax.curvature.config",
+    "multiindex": "hdjax.multiindex.config",
 }
 
 

@@ -1,0 +1,153 @@
+"""The averaging operator A_M, the energy E and its gradient S.
+
+The best link for given directions is the conditional expectation of the target,
+
+    (A_M f*)(y) = E[f*(W*^T x) | W^T x = y],    C_k -> M^{(x) k} C_k,    M = W^T W*,
+
+so that the profiled loss is L = |f*|^2 - E(G) with G = M^T M and
+
+    E(G) = sum_k |M^{(x) k} C_k|^2,
+    S(G) = dE/dG = sum_k k T_k T_k^T,   T_k = (I (x) M^{(x) k-1}) C_k  as an r x q^{k-1} matrix
+
+(arXiv 2310.19793, section 3).  Everything is contracted degree by degree from M, without singular
+values or square roots: their derivatives blow up at random starts and at G = I, while S so made
+is positive semidefinite and keeps its small parts.  Any N with N^T N = G may stand for M.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from hdjax.multiindex.links import Link, Tensors, contract, squared_norm, transform
+
+
+def average(link: Link, matrix: Float[Array, "q r"]) -> Tensors:
+    """Tensors of A_M f*, the best link for directions with overlap M.
+
+    Example:
+        >>> link = from_coefficients({(1,): 1.0})
+        >>> average(link, jnp.array([[0.5]]))[1].tolist()
+        [0.5]
+    """
+    return transform(link.tensors, matrix)
+
+
+def energy(link: Link, matrix: Float[Array, "q r"]) -> Float[Array, ""]:
+    """E(M^T M) without the mean, which is learnt at once: 0 at M = 0, |f*|^2 - mean^2 at most."""
+    return squared_norm(average(link, matrix)[1:])
+
+
+def energy_gradient(link: Link, matrix: Float[Array, "q r"]) -> Float[Array, "r r"]:
+    """S(G) = dE/dG, positive semidefinite by construction.
+
+    Example:
+        >>> link = from_coefficients({(2,): 1.0})
+        >>> energy_gradient(link, jnp.array([[0.5]])).tolist()
+        [[0.5]]
+    """
+    r = link.variables
+    result = jnp.zeros((r, r), matrix.dtype)
+    for k, partial in _partials(link.tensors, matrix):
+        result = result + k * jnp.sum(partial[:, None, :] * partial[None, :, :], axis=-1)
+    return result
+
+
+def profiled_loss(
+    link: Link, matrix: Float[Array, "q r"], gap: Float[Array, "r r"]
+) -> Float[Array, ""]:
+    """|f*|^2 - E(G) as a sum of non-negative terms, with the residual of truncation.
+
+    L = sum_k sum_{j<k} <C_k, (G^{(x) j} (x) K (x) I) C_k>: nothing cancels near the optimum.
+
+    Args:
+        link: f*.
+        matrix: M (q, r).
+        gap: K = I - M^T M, as accurate as it is known.
+    """
+    loss = link.residual
+    for tensor in link.tensors[1:]:
+        if tensor is None:
+            continue
+        for _ in range(tensor.ndim):
+            rows = tensor.reshape(tensor.shape[0], -1)
+            gram = jnp.sum(rows[:, None, :] * rows[None, :, :], axis=-1)
+            loss = loss + jnp.sum(gap * gram)
+            tensor = contract(tensor, matrix)
+    return loss
+
+
+def correlation(link: Link, readout: Tensors, matrix: Float[Array, "q r"]) -> Float[Array, ""]:
+    """P(M) = E[F F*] = sum_k <F_k, M^{(x) k} C_k> for a student link F."""
+    value = jnp.zeros((), matrix.dtype)
+    for own, averaged in zip(readout, average(link, matrix), strict=False):
+        if own is not None and averaged is not None:
+            value = value + jnp.sum(own * averaged)
+    return value
+
+
+def correlation_gradient(
+    link: Link, readout: Tensors, matrix: Float[Array, "q r"]
+) -> Float[Array, "q r"]:
+    """T = dP/dM = sum_k k F_(k) T_k^T, for unfoldings F_(k) (q, q^{k-1}).
+
+    For F = A_M f* it is M S.
+    """
+    result = jnp.zeros_like(matrix)
+    for k, partial in _partials(link.tensors, matrix):
+        own = readout[k] if k < len(readout) else None
+        if own is not None:
+            rows = own.reshape(own.shape[0], -1)
+            result = result + k * jnp.sum(rows[:, None, :] * partial[None, :, :], axis=-1)
+    return result
+
+
+def planted_loss(link: Link, readout: Tensors, matrix: Float[Array, "q r"]) -> Float[Array, ""]:
+    """E (F - F*)^2 = |F|^2 + |f*|^2 - 2 P(M) for a student link F."""
+    return squared_norm(readout) + link.norm2 - 2 * correlation(link, readout, matrix)
+
+
+def gradient_covariance(readout: Tensors, directions: int) -> Float[Array, "q q"]:
+    """E[grad F grad F^T] = sum_k k F_(k) F_(k)^T, which bounds the step of descent."""
+    result = jnp.zeros((directions, directions), jnp.result_type(float))
+    for k, tensor in enumerate(readout):
+        if k and tensor is not None:
+            rows = tensor.reshape(directions, -1)
+            result = result + k * jnp.sum(rows[:, None, :] * rows[None, :, :], axis=-1)
+    return result
+
+
+@dataclasses.dataclass(frozen=True)
+class conditioning:
+    """log10 of lambda_min(M)^{-k}: what inverting A_M on degree k would amplify against the mean.
+
+    A statistic, of order d^{k/2} at a random start: never invert A_M; forward evaluation is stable
+    all the same.
+
+    Args:
+        degrees: the k.
+
+    Example:
+        >>> statistic = conditioning((1, 2, 4))
+    """
+
+    degrees: tuple[int, ...] = (1, 2, 4)
+
+    def __call__(self, system: Any, summary: Any) -> Float[Array, " degrees"]:
+        smallest = jnp.linalg.svd(summary.matrix, compute_uv=False).min()
+        return -jnp.log(smallest) / math.log(10) * jnp.asarray(self.degrees, smallest.dtype)
+
+
+def _partials(
+    tensors: Tensors, matrix: Float[Array, "q r"]
+) -> list[tuple[int, Float[Array, "r n"]]]:
+    """Pairs (k, T_k), unrolled over the degrees that are there."""
+    partials = []
+    for k, tensor in enumerate(tensors):
+        if k and tensor is not None:
+            for _ in range(k - 1):
+                tensor = contract(tensor, matrix)
+            partials.append((k, tensor.reshape(tensor.shape[0], -1)))
+    return partials

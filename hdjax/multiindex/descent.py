@@ -1,0 +1,254 @@
+"""Gradient descent on the Stiefel manifold: an exact recursion of the overlap, at every d.
+
+    W <- polar(W + 2 eta (W* - W M) T^T)   gives, with K = I - M^T M and Delta = 2 eta T,
+    M <- (I + Delta K Delta^T)^{-1/2} (M + Delta K)
+
+so descent with a retraction is as free of the dimension as the flow.  At r = 1 a step with
+2 eta S g = 1 goes to W* at once: the population gradient points at it, and exponents of time are a
+matter of normalisation.  It is noise that makes the exponents of samples.  Keep
+2 eta lambda_max(S G) below 1: beyond, the step overshoots and angles oscillate.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key, PyTree
+
+from hdjax.multiindex.averaging import gradient_covariance
+from hdjax.multiindex.flows import Planted, Profiled, Student, full_summary
+from hdjax.multiindex.links import Link
+from hdjax.multiindex.problem import LABELS, Overlap, Problem
+from hdjax.multiindex.small import inverse_root, product
+from hdjax.multiindex.starts import lift
+from hdjax.system import Simulator, System, is_concrete
+
+
+class Adaptive(eqx.Module):
+    """The step eta = c / lambda_max(E[grad F grad F^T]).
+
+    Args:
+        factor: c; 1/2 goes to W* in one step of the population at r = 1.
+
+    Raises:
+        ValueError: a factor that is not positive.
+
+    Example:
+        >>> step = Adaptive(0.1)
+    """
+
+    factor: Float[Array, ""]
+
+    def __init__(self, factor: Any = 0.5):
+        self.factor = jnp.asarray(factor, jnp.result_type(float))
+        check_positive("factor", self.factor)
+
+    def __call__(self, covariance: Float[Array, "q q"]) -> Float[Array, ""]:
+        """The step at a covariance of the student's gradient."""
+        largest = jnp.linalg.eigvalsh(covariance)[-1]
+        return self.factor / jnp.maximum(largest, jnp.finfo(covariance.dtype).tiny * 1e10)
+
+
+class Constant(eqx.Module):
+    """The same step eta at all times.
+
+    Args:
+        value: eta.
+
+    Raises:
+        ValueError: a step that is not positive.
+
+    Example:
+        >>> step = Constant(0.05)
+    """
+
+    value: Float[Array, ""]
+
+    def __init__(self, value: Any):
+        self.value = jnp.asarray(value, jnp.result_type(float))
+        check_positive("step", self.value)
+
+    def __call__(self, covariance: Float[Array, "q q"]) -> Float[Array, ""]:
+        """The step, whatever the covariance."""
+        return self.value
+
+
+def as_step(step: Any) -> Adaptive | Constant:
+    """A step rule, from a number if need be."""
+    return step if isinstance(step, Adaptive | Constant) else Constant(step)
+
+
+def descend(
+    link: Link, student: Student, step: Adaptive | Constant, matrix: Float[Array, "q r"]
+) -> Float[Array, "q r"]:
+    """One step of the recursion of M."""
+    readout = student.readout(link, matrix, None)
+    eta = step(gradient_covariance(readout, matrix.shape[0]).astype(matrix.dtype))
+    delta = 2 * eta * student.slope(link, matrix, None)
+    moved = product(delta, Overlap.of(matrix).gap)
+    gram = jnp.eye(matrix.shape[0], dtype=matrix.dtype) + product(moved, delta.T)
+    return product(inverse_root((gram + gram.T) / 2), matrix + moved)
+
+
+def recursion(
+    link: Link,
+    student: Student,
+    step: Adaptive | Constant,
+    matrix: Float[Array, "q r"],
+    ts: Float[Array, " times"],
+    save: Callable[[Overlap], PyTree[Array]],
+) -> PyTree[Array]:
+    """`save(summary)` after `ts` steps (whole numbers, increasing) from `matrix`."""
+
+    def record(carry: tuple[Array, Array], t: Array) -> tuple[tuple[Array, Array], Any]:
+        matrix, last = carry
+        k = jnp.round(t).astype(int)
+        body = lambda _, m: descend(link, student, step, m)  # noqa: E731
+        matrix = jax.lax.fori_loop(last, k, body, matrix)
+        return (matrix, k), save(Overlap.of(matrix))
+
+    return jax.lax.scan(record, (matrix, jnp.asarray(0)), ts)[1]
+
+
+class GradientDescent(System):
+    """Gradient descent with polar retraction on the population loss.
+
+    Args:
+        link: f*, a `Link`.
+        dimension: d.
+        step: eta, or `Adaptive(c)`.
+        student: `Profiled()` (the default) or `Planted()`.
+        directions: q; None: r.
+        start: M at the start (q, r); None: Haar.
+
+    Derivatives of the limit are forward mode alone: the number of steps is traced.
+
+    Raises:
+        ValueError, TypeError: naming the argument, its value and what is allowed.
+
+    Example:
+        >>> import hdjax as hd
+        >>> system = hd.multiindex.GradientDescent(hd.multiindex.sine(), 100, 0.1, start=[[0.1]])
+        >>> hd.limit(system, ts=[0.0, 10.0]).limit("cosines").shape
+        (2, 1)
+    """
+
+    family: ClassVar[str] = "multiindex"
+    time_label: ClassVar[str] = "step k"
+    labels: ClassVar[Mapping[str, str]] = LABELS
+
+    problem: Problem
+    step: Adaptive | Constant
+    student: Student
+
+    def __init__(
+        self,
+        link: Link,
+        dimension: Any,
+        step: Any,
+        student: Student | None = None,
+        *,
+        directions: int | None = None,
+        start: Any = None,
+    ):
+        self.problem = Problem(link, dimension, directions, start)
+        self.step = as_step(step)
+        self.student = Profiled() if student is None else student
+        if not isinstance(self.student, Profiled | Planted):
+            raise TypeError(f"student: {student!r}; allowed: Profiled(), Planted()")
+        self.student.check(link, self.problem.directions)
+
+    def validate(self, *, compared: bool = False, realised: bool = False) -> None:
+        self.problem.check()
+        self.problem.warn(profiled=isinstance(self.student, Profiled))
+
+    def simulator(self, method: Any = None, horizon: Any = None) -> Simulator:
+        """Descent in R^d."""
+        if method is not None:
+            raise TypeError(f"method: {method!r}; allowed with GradientDescent: None")
+        self.problem.coordinates()
+        return DescentSimulator(self)
+
+    def start(self) -> Overlap:
+        return Overlap.of(self.problem.start())
+
+    def statistics(self, summary: Overlap) -> dict[str, Array]:
+        return self.problem.statistics(summary, self.student.loss(self.problem.link, summary))
+
+    @eqx.filter_jit
+    def limit(
+        self,
+        ts: Float[Array, " times"],
+        start: Overlap | None = None,
+        save: Callable[[Overlap], PyTree[Array]] = lambda summary: summary,
+    ) -> PyTree[Array]:
+        """The recursion of overlaps, exact at every d."""
+        matrix = self.problem.start() if start is None else start.matrix
+        return recursion(self.problem.link, self.student, self.step, matrix, ts, save)
+
+
+class StepClock:
+    """The clock of a discrete algorithm whose time is the number of steps."""
+
+    def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
+        """The number of whole steps."""
+        return np.floor(np.asarray(ts, np.float64) + 1e-9).astype(np.int64)
+
+    def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
+        """The number of steps."""
+        return np.asarray(ticks, np.float64)
+
+
+class DescentSimulator(StepClock, Simulator):
+    """One realisation in R^d; W* are the first r coordinates."""
+
+    system: GradientDescent
+
+    @property
+    def target(self) -> Float[Array, "d r"]:
+        """W*."""
+        problem = self.system.problem
+        return jnp.eye(problem.size, problem.link.variables, dtype=problem.dimension.dtype)
+
+    def init(self, key: Key[Array, ""]) -> Float[Array, "d q"]:
+        return lift(key, self.system.problem.sample(key), self.target)
+
+    def advance(
+        self,
+        state: Float[Array, "d q"],
+        k0: Int[Array, ""],
+        k1: Int[Array, ""],
+        key: Key[Array, ""],
+    ) -> Float[Array, "d q"]:
+        link, student = self.system.problem.link, self.system.student
+
+        def step(_: Any, w: Array) -> Array:
+            matrix = jnp.dot(w.T, self.target, precision="highest")
+            covariance = gradient_covariance(student.readout(link, matrix, None), w.shape[1])
+            delta = 2 * self.system.step(covariance) * student.slope(link, matrix, None)
+            rest = self.target - jnp.dot(w, matrix, precision="highest")
+            return polar(w + jnp.dot(rest, delta.T, precision="highest"))
+
+        return jax.lax.fori_loop(k0, k1, step, state)
+
+    def summary(self, state: Float[Array, "d q"]) -> Overlap:
+        return full_summary(state, self.target, None)
+
+    def bytes_per_run(self) -> int:
+        problem = self.system.problem
+        return 8 * 4 * problem.coordinates() * (problem.directions + problem.link.variables)
+
+
+def polar(w: Float[Array, "d q"]) -> Float[Array, "d q"]:
+    """W (W^T W)^{-1/2}, the nearest orthonormal columns."""
+    root = inverse_root(jnp.dot(w.T, w, precision="highest"))
+    return jnp.dot(w, root, precision="highest")
+
+
+def check_positive(name: str, value: Array) -> None:
+    """Raise ValueError where a concrete number is not positive and finite."""
+    if is_concrete(value) and not 0 < float(value) < np.inf:
+        raise ValueError(f"{name}: {float(value)}; allowed: positive and finite")

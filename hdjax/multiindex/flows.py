@@ -1,0 +1,284 @@
+"""The gradient flows of a multi-index model, reduced to overlaps and in R^d.
+
+With T (q, r) the slope of the correlation E[F F*] in M, the flow W' = -grad L of the loss
+L = E (F - F*)^2 on the Stiefel manifold is, and closes exactly at every d,
+
+    embedded:    W' = 2 (W* T^T - W (M T^T + T M^T)/2),   M' = 2 (T - (M T^T + T M^T) M/2)
+    canonical:   W' = 2 (W* T^T - W T M^T),               M' = 2 (T - M T^T M)
+    horizontal:  W' = 2 (W* - W M) T^T,                   M' = 2 T (I - M^T M)
+
+for a student link F that is the best one at every time (`Profiled`: T = M S, the two-timescale
+limit, where the three metrics coincide), that is fixed (`Planted`), or that moves too (`Joint`):
+
+    F_k' = -(2/epsilon) (F_k - M^{(x) k} C_k).
+
+In the odds Y = G (I - G)^{-1} = R^T R the profiled flow is R' = 2 R S: every principal angle is
+monotone.  Source: arXiv 2310.19793; a rate gamma multiplies time.
+"""
+
+import abc
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from hdjax.multiindex.averaging import (
+    average,
+    correlation_gradient,
+    energy_gradient,
+    planted_loss,
+    profiled_loss,
+)
+from hdjax.multiindex.links import Link, Tensors
+from hdjax.multiindex.problem import Overlap
+from hdjax.multiindex.small import inverse_root, product
+from hdjax.system import is_concrete
+
+METRICS = ("embedded", "canonical", "horizontal")
+
+# M or W, and the tensors of a link that moves (None otherwise).
+State = tuple[Float[Array, "_ _"], Tensors | None]
+
+
+class Student(eqx.Module):
+    """How the student's link is chosen."""
+
+    @abc.abstractmethod
+    def initial(self, link: Link, matrix: Float[Array, "q r"]) -> Tensors | None:
+        """Tensors of a link that moves at the start; None for one that does not."""
+
+    @abc.abstractmethod
+    def readout(self, link: Link, matrix: Float[Array, "q r"], moving: Tensors | None) -> Tensors:
+        """Tensors of the student's link."""
+
+    def slope(
+        self, link: Link, matrix: Float[Array, "q r"], moving: Tensors | None
+    ) -> Float[Array, "q r"]:
+        """The slope T of the correlation E[F F*] in M at fixed F."""
+        return correlation_gradient(link, self.readout(link, matrix, moving), matrix)
+
+    def loss(self, link: Link, summary: Overlap) -> Float[Array, ""]:
+        """The loss E (F - F*)^2."""
+        readout = self.readout(link, summary.matrix, summary.readout)
+        return planted_loss(link, readout, summary.matrix)
+
+    def rate(self, link: Link, matrix: Float[Array, "q r"], moving: Tensors | None) -> Any:
+        """The velocity of the moving tensors."""
+        return None
+
+    def check(self, link: Link, directions: int) -> None:
+        """Raise ValueError where it does not fit."""
+
+
+class Profiled(Student):
+    """The best link at every time, F = A_M f*: the two-timescale (semi-parametric) flow.
+
+    With a ridge penalty rho_k |F_k|^2 on each degree, F_k = M^{(x) k} C_k / (1 + rho_k), and the
+    flow is that of the link with C_k / sqrt(1 + rho_k).
+
+    Args:
+        ridge: rho, a number for all degrees but 0, or one for each of 0..D; None: no penalty.
+
+    Raises:
+        ValueError: a negative penalty.
+
+    Example:
+        >>> student = Profiled()
+    """
+
+    ridge: Float[Array, "..."] | None
+
+    def __init__(self, ridge: Any = None):
+        self.ridge = None if ridge is None else jnp.asarray(ridge, jnp.result_type(float))
+        if self.ridge is not None and is_concrete(self.ridge):
+            smallest = float(np.min(np.asarray(self.ridge)))
+            if not smallest >= 0:
+                raise ValueError(f"ridge: {smallest}; allowed: at least 0")
+
+    def effective(self, link: Link) -> Link:
+        """The link whose profiled flow this is."""
+        if self.ridge is None:
+            return link
+        return Link(self._shrunk(link.tensors, 0.5), link.residual, None, link.variables)
+
+    def initial(self, link: Link, matrix: Float[Array, "q r"]) -> Tensors | None:
+        return None
+
+    def readout(self, link: Link, matrix: Float[Array, "q r"], moving: Tensors | None) -> Tensors:
+        return self._shrunk(average(link, matrix), 1.0)
+
+    def slope(
+        self, link: Link, matrix: Float[Array, "q r"], moving: Tensors | None
+    ) -> Float[Array, "q r"]:
+        return product(matrix, energy_gradient(self.effective(link), matrix))
+
+    def loss(self, link: Link, summary: Overlap) -> Float[Array, ""]:
+        if self.ridge is None:
+            return profiled_loss(link, summary.matrix, summary.gap)
+        return super().loss(link, summary)
+
+    def check(self, link: Link, directions: int) -> None:
+        if self.ridge is not None and self.ridge.shape not in ((), (link.degree + 1,)):
+            shapes = f"() or ({link.degree + 1},)"
+            raise ValueError(f"ridge: shape {self.ridge.shape}; allowed: {shapes}, one a degree")
+
+    def _shrunk(self, tensors: Tensors, power: float) -> Tensors:
+        if self.ridge is None:
+            return tensors
+        ridge = self.ridge
+        if ridge.ndim == 0:
+            ridge = jnp.where(jnp.arange(len(tensors)) > 0, ridge, 0)
+        factors = (1 + ridge) ** -power
+        return tuple(None if t is None else t * factors[k] for k, t in enumerate(tensors))
+
+
+class Planted(Student):
+    """A fixed link.
+
+    Args:
+        link: the student's F, in q variables; None: f* itself (q = r).
+
+    Example:
+        >>> student = Planted()
+    """
+
+    link: Link | None = None
+
+    def initial(self, link: Link, matrix: Float[Array, "q r"]) -> Tensors | None:
+        return None
+
+    def readout(self, link: Link, matrix: Float[Array, "q r"], moving: Tensors | None) -> Tensors:
+        return (link if self.link is None else self.link).tensors
+
+    def check(self, link: Link, directions: int) -> None:
+        own = link if self.link is None else self.link
+        _check_variables(own, directions)
+
+
+class Joint(Student):
+    """A link that descends the same loss, 1/epsilon times faster.
+
+    Args:
+        ratio: epsilon > 0; 0 is `Profiled`, infinity `Planted`.
+        start: the link at the start; None: the best one, A_M f*.
+
+    Raises:
+        ValueError: a ratio that is not positive.
+
+    Example:
+        >>> student = Joint(0.1)
+    """
+
+    ratio: Float[Array, ""]
+    start: Link | None
+
+    def __init__(self, ratio: Any, start: Link | None = None):
+        self.ratio = jnp.asarray(ratio, jnp.result_type(float))
+        self.start = start
+        if is_concrete(self.ratio) and not 0 < float(self.ratio) < np.inf:
+            raise ValueError(f"ratio: {float(self.ratio)}; allowed: positive and finite")
+
+    def initial(self, link: Link, matrix: Float[Array, "q r"]) -> Tensors | None:
+        if self.start is None:
+            return average(link, matrix)
+        zeros = _zeros(link, matrix.shape[0])
+        own = self.start.tensors + (None,) * (len(zeros) - len(self.start.tensors))
+        return tuple(z if o is None else o for z, o in zip(zeros, own, strict=False))
+
+    def readout(self, link: Link, matrix: Float[Array, "q r"], moving: Tensors | None) -> Tensors:
+        return () if moving is None else moving
+
+    def rate(self, link: Link, matrix: Float[Array, "q r"], moving: Tensors | None) -> Any:
+        best = average(link, matrix)
+        return tuple(
+            None if own is None or target is None else -2 / self.ratio * (own - target)
+            for own, target in zip(moving or (), best, strict=True)
+        )
+
+    def check(self, link: Link, directions: int) -> None:
+        if self.start is None:
+            return
+        _check_variables(self.start, directions)
+        pairs = zip(self.start.tensors, link.tensors, strict=False)
+        extra = any(own is not None and best is None for own, best in pairs)
+        if extra or self.start.degree > link.degree:
+            raise ValueError("start: degrees that f* does not have; allowed: those of the link")
+
+
+def reduced_velocity(link: Link, student: Student, metric: str, state: State) -> State:
+    """The velocity of (M, F)."""
+    matrix, moving = state
+    slope = student.slope(link, matrix, moving)
+    if metric == "embedded":
+        sym = product(matrix, slope.T)
+        velocity = 2 * slope - product(sym + sym.T, matrix)
+    elif metric == "canonical":
+        velocity = 2 * (slope - product(product(matrix, slope.T), matrix))
+    else:
+        velocity = 2 * product(slope, Overlap.of(matrix).gap)
+    return velocity, student.rate(link, matrix, moving)
+
+
+def full_velocity(
+    link: Link, student: Student, metric: str, target: Float[Array, "d r"], state: State
+) -> State:
+    """The velocity of (W, F) in R^d, from gradients there."""
+    w, moving = state
+    matrix = _dot(w.T, target)
+    slope = student.slope(link, matrix, moving)
+    if metric == "horizontal":
+        velocity = 2 * _dot(target - _dot(w, matrix), slope.T)
+    else:
+        gradient = -2 * _dot(target, slope.T)
+        inner = _dot(w.T, gradient)
+        inner = (inner + inner.T) / 2 if metric == "embedded" else inner.T
+        velocity = _dot(w, inner) - gradient
+    return velocity, student.rate(link, matrix, moving)
+
+
+def odds_velocity(link: Link, factor: Float[Array, "q r"]) -> Float[Array, "q r"]:
+    """R' = 2 R S of the profiled flow."""
+    return 2 * product(factor, energy_gradient(link, from_odds(factor).matrix))
+
+
+def to_odds(matrix: Float[Array, "q r"]) -> Float[Array, "q r"]:
+    """R = (I - M M^T)^{-1/2} M."""
+    gap = jnp.eye(matrix.shape[0], dtype=matrix.dtype) - product(matrix, matrix.T)
+    return product(inverse_root(gap), matrix)
+
+
+def from_odds(factor: Float[Array, "q r"]) -> Overlap:
+    """M = (I + R R^T)^{-1/2} R and K = (I + R^T R)^{-1}, which does not cancel near recovery."""
+    q, r = factor.shape
+    outer = jnp.eye(q, dtype=factor.dtype) + product(factor, factor.T)
+    inner = jnp.eye(r, dtype=factor.dtype) + product(factor.T, factor)
+    half = inverse_root(inner)
+    return Overlap(product(inverse_root(outer), factor), product(half, half))
+
+
+def full_summary(w: Float[Array, "d q"], target: Float[Array, "d r"], moving: Any) -> Overlap:
+    """The overlaps of columns in R^d; K from W* - W M, in which nothing cancels."""
+    matrix = _dot(w.T, target)
+    rest = target - _dot(w, matrix)
+    return Overlap(matrix, _dot(rest.T, rest), moving)
+
+
+def _dot(a: Array, b: Array) -> Array:
+    return jnp.dot(a, b, precision="highest")
+
+
+def _zeros(link: Link, q: int) -> Tensors:
+    dtype = jnp.result_type(float)
+    return tuple(
+        None if tensor is None else jnp.zeros((q,) * k, dtype)
+        for k, tensor in enumerate(link.tensors)
+    )
+
+
+def _check_variables(own: Link, directions: int) -> None:
+    if own.variables != directions:
+        raise ValueError(
+            f"student: a link of {own.variables} variables; allowed: {directions}, the directions"
+        )

@@ -1,0 +1,339 @@
+"""Link functions f* of a multi-index model, by their Hermite tensors.
+
+A target F*(x) = f*(W*^T x), x ~ N(0, I_d), enters every population equation through one symmetric
+tensor per degree,
+
+    C_k[i_1, ..., i_k] = alpha_beta sqrt(beta!/k!),   beta_j = #{l: i_l = j},
+    alpha_beta = E[f*(z) H_beta(z)],   |f*|^2 = sum_k |C_k|_F^2  (+ the residual of truncation),
+
+z ~ N(0, I_r).  Source: Bietti, Bruna, Pillaud-Vivien, arXiv 2310.19793 (section 2), with tensors in
+place of coefficients, so that rotations and averages act index by index.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from hdjax import gaussian
+from hdjax.multiindex.hermite import layout, multi_indices, products
+from hdjax.system import is_concrete
+
+Tensors = tuple[Float[Array, "..."] | None, ...]
+
+# Beyond, a tensor grid has too many nodes.
+_MOST_GRID_VARIABLES = 4
+
+
+class Link(eqx.Module):
+    """A link f*: R^r -> R, truncated at a degree.
+
+    Use `from_coefficients`, `from_function`, the closed forms (`sine`, `relu`, ...), `product` and
+    `ridge` rather than the constructor.
+
+    Attributes:
+        tensors: C_0, ..., C_D; None for a degree that is absent.
+        residual: energy of f* beyond degree D.
+        function: f* itself, z (r,) -> scalar, where it is known; None: the truncated series is f*.
+        variables: r.
+
+    Example:
+        >>> link = from_coefficients({(1, 0): 0.8, (1, 1): 0.6})
+        >>> round(float(link.norm2), 6)
+        1.0
+    """
+
+    tensors: Tensors
+    residual: Float[Array, ""]
+    function: Any
+    variables: int = eqx.field(static=True)
+
+    @property
+    def degree(self) -> int:
+        """D, the highest degree that is kept."""
+        return len(self.tensors) - 1
+
+    @property
+    def norm2(self) -> Float[Array, ""]:
+        """E[f*(z)^2], with what was truncated."""
+        return squared_norm(self.tensors) + self.residual
+
+    def __call__(self, z: Float[Array, " r"]) -> Float[Array, ""]:
+        """The value f*(z)."""
+        if self.function is not None:
+            return self.function(z)
+        return evaluate(self.tensors, z)
+
+    def coefficient(self, beta: Sequence[int]) -> Float[Array, ""]:
+        """The coefficient alpha_beta."""
+        tensor = self.tensors[sum(beta)]
+        if tensor is None:
+            return jnp.zeros(())
+        index = tuple(i for i, count in enumerate(beta) for _ in range(count))
+        weight = layout(self.variables, sum(beta))[1][index]
+        return tensor[index] / float(weight)
+
+    def rotate(self, rotation: Float[Array, "r r"]) -> "Link":
+        """The link z -> f*(O^T z), whose tensors are O^{(x) k} C_k.
+
+        Raises:
+            ValueError: a matrix that is not orthogonal.
+        """
+        rotation = jnp.asarray(rotation, jnp.result_type(float))
+        if is_concrete(rotation):
+            gap = np.abs(np.asarray(rotation @ rotation.T) - np.eye(self.variables)).max()
+            if gap > 1e-5:
+                raise ValueError(
+                    f"rotation: |O O^T - I| = {gap:.3g}; allowed: an orthogonal matrix"
+                )
+        function = None if self.function is None else _Rotated(self.function, rotation)
+        return Link(transform(self.tensors, rotation), self.residual, function, self.variables)
+
+    def truncate(self, degree: int) -> "Link":
+        """The same f*, represented up to `degree`; what is dropped goes into the residual."""
+        dropped = squared_norm(self.tensors[degree + 1 :])
+        function = _Series(self.tensors) if self.function is None else self.function
+        return Link(self.tensors[: degree + 1], self.residual + dropped, function, self.variables)
+
+
+def contract(tensor: Float[Array, "r ..."], matrix: Float[Array, "q r"]) -> Float[Array, "..."]:
+    """Contract the first index with the matrix's columns; the new index goes last.
+
+    Written as a sum, which fuses where a batched product of tiny matrices does not.
+    """
+    rest = tensor.shape[1:]
+    flat = tensor.reshape(tensor.shape[0], -1)
+    moved = jnp.sum(flat[:, :, None] * matrix.T[:, None, :], axis=0)
+    return moved.reshape(*rest, matrix.shape[0])
+
+
+def transform(tensors: Tensors, matrix: Float[Array, "q r"]) -> Tensors:
+    """Every C_k with `matrix` on each of its indices: M^{(x) k} C_k.
+
+    Example:
+        >>> link = from_coefficients({(1,): 2.0})
+        >>> transform(link.tensors, jnp.array([[0.5]]))[1].tolist()
+        [1.0]
+    """
+    result = []
+    for k, tensor in enumerate(tensors):
+        if tensor is not None:
+            for _ in range(k):
+                tensor = contract(tensor, matrix)
+        result.append(tensor)
+    return tuple(result)
+
+
+def squared_norm(tensors: Tensors) -> Float[Array, ""]:
+    """The sum of |C_k|_F^2."""
+    zero = jnp.zeros((), jnp.result_type(float))
+    return sum((jnp.sum(tensor**2) for tensor in tensors if tensor is not None), start=zero)
+
+
+def evaluate(tensors: Tensors, z: Float[Array, " r"]) -> Float[Array, ""]:
+    """The sum over beta of alpha_beta H_beta(z)."""
+    value = jnp.zeros((), z.dtype)
+    for k, tensor in enumerate(tensors):
+        if tensor is not None:
+            rows = multi_indices(z.shape[0], k)
+            value = value + jnp.sum(as_coefficients(tensor, z.shape[0]) * products(z, rows))
+    return value
+
+
+def as_coefficients(tensor: Float[Array, "..."], variables: int) -> Float[Array, " p"]:
+    """The alpha_beta of one degree, in the order of `multi_indices`."""
+    position, _, counts = layout(variables, tensor.ndim)
+    first = np.unique(position.ravel(), return_index=True)[1]
+    return tensor.ravel()[first] * jnp.asarray(np.sqrt(counts), tensor.dtype)
+
+
+def as_tensor(coefficients: Float[Array, " p"], variables: int, degree: int) -> Array:
+    """The symmetric tensor of one degree."""
+    position, weight, _ = layout(variables, degree)
+    return coefficients[position] * jnp.asarray(weight, coefficients.dtype)
+
+
+def from_coefficients(coefficients: Mapping[tuple[int, ...], Any]) -> Link:
+    """The polynomial sum of alpha_beta H_beta.
+
+    Args:
+        coefficients: {beta: alpha_beta}, beta a tuple of r degrees.
+
+    Raises:
+        ValueError: no coefficient, tuples of different lengths, negative degrees, numbers that
+            are not finite.
+
+    Example:
+        >>> saddles = from_coefficients({(1, 0): 0.8, (0, 2): 0.6})
+    """
+    betas = [tuple(int(b) for b in beta) for beta in coefficients]
+    values = [jnp.asarray(value, jnp.result_type(float)) for value in coefficients.values()]
+    if not betas or len({len(beta) for beta in betas}) != 1 or not betas[0]:
+        raise ValueError(
+            f"coefficients: {betas}; allowed: at least one tuple, all of the same length r >= 1"
+        )
+    if min(min(beta) for beta in betas) < 0:
+        raise ValueError(f"coefficients: {betas}; allowed: degrees of at least 0")
+    if is_concrete(values) and not np.isfinite(np.asarray(jnp.stack(values))).all():
+        raise ValueError(f"coefficients: {dict(coefficients)}; allowed: finite numbers")
+    r, tensors = len(betas[0]), []
+    for k in range(max(map(sum, betas)) + 1):
+        rows = multi_indices(r, k).tolist()
+        chosen = [
+            (rows.index(list(b)), v) for b, v in zip(betas, values, strict=True) if sum(b) == k
+        ]
+        if not chosen:
+            tensors.append(None)
+            continue
+        alpha = jnp.zeros(len(rows), jnp.result_type(float))
+        for place, value in chosen:
+            alpha = alpha.at[place].add(value)
+        tensors.append(as_tensor(alpha, r, k))
+    return Link(tuple(tensors), jnp.zeros((), jnp.result_type(float)), None, r)
+
+
+def from_function(
+    function: Callable[[Float[Array, " r"]], Array],
+    variables: int,
+    degree: int,
+    *,
+    rule: gaussian.Rule | None = None,
+    threshold: float = 1e-12,
+) -> Link:
+    """Any link by quadrature; the energy that truncation misses is in `residual`.
+
+    The default rule is Gauss-Hermite with 2 degree + 20 nodes an axis: exact for polynomials of
+    degree up to degree + 39, slow for kinks (use the closed forms, or `gaussian.Trapezoid`).
+    Beyond four variables it is quasi-Monte Carlo, whose noise `threshold` has to be above.
+
+    Args:
+        function: f*, z (r,) -> scalar, traceable.
+        variables: r.
+        degree: D.
+        rule: nodes and weights.
+        threshold: coefficients below this times |f*| are zero: rounding in a coefficient that
+            vanishes would act as a smaller leap.
+
+    Raises:
+        ValueError: `variables` or `degree` below 1, values that are not finite.
+
+    Example:
+        >>> link = from_function(lambda z: jnp.tanh(z[0] * z[1]), variables=2, degree=4)
+        >>> bool(link.residual < 0.02)
+        True
+    """
+    if variables < 1 or degree < 1:
+        raise ValueError(f"variables, degree: {variables}, {degree}; allowed: at least 1")
+    if rule is None:
+        grid = variables <= _MOST_GRID_VARIABLES
+        rule = gaussian.GaussHermite(2 * degree + 20) if grid else gaussian.QMC(16)
+    z, w = (jnp.asarray(x, jnp.result_type(float)) for x in rule.nodes(variables))
+    values = jax.vmap(function)(z)
+    if is_concrete(values) and not np.isfinite(np.asarray(values)).all():
+        raise ValueError("function: values that are not finite; allowed: finite at every node")
+    norm2, small = jnp.sum(w * values**2), 0.0
+    if is_concrete(norm2):
+        small = threshold * float(norm2) ** 0.5
+    tensors: list[Any] = []
+    for k in range(degree + 1):
+        rows = multi_indices(variables, k)
+        alpha = jnp.dot(
+            w * values, jax.vmap(lambda x, b=rows: products(x, b))(z), precision="highest"
+        )
+        alpha = jnp.where(jnp.abs(alpha) > small, alpha, 0)
+        empty = is_concrete(alpha) and not np.any(np.asarray(alpha))
+        tensors.append(None if empty else as_tensor(alpha, variables, k))
+    residual = jnp.maximum(norm2 - squared_norm(tuple(tensors)), 0)
+    return Link(tuple(tensors), residual, jax.tree_util.Partial(function), variables)
+
+
+def product(*factors: Link, degree: int | None = None) -> Link:
+    """prod_i u_i(z_i) of links in one variable each, up to total degree `degree`.
+
+    Args:
+        *factors: links with r = 1.
+        degree: D; None: the sum of the factors' degrees.
+
+    Raises:
+        ValueError: factors of several variables.
+
+    Example:
+        >>> link = product(sine(1.0, degree=5), cosine(1.0, degree=4), degree=5)
+    """
+    if not factors or any(link.variables != 1 for link in factors):
+        raise ValueError("factors: allowed: at least one link, each of one variable")
+    degree = sum(link.degree for link in factors) if degree is None else degree
+    r, tensors = len(factors), []
+    for k in range(degree + 1):
+        alpha, empty = [], True
+        for beta in multi_indices(r, k):
+            known = [
+                link.tensors[b] for link, b in zip(factors, beta, strict=True) if b <= link.degree
+            ]
+            parts = [jnp.ravel(tensor)[0] for tensor in known if tensor is not None]
+            value = jnp.zeros((), jnp.result_type(float))
+            if len(parts) == r:
+                value, empty = jnp.prod(jnp.stack(parts)), False
+            alpha.append(value)
+        tensors.append(None if empty else as_tensor(jnp.stack(alpha), r, k))
+    total = jnp.prod(jnp.stack([link.norm2 for link in factors]))
+    residual = jnp.maximum(total - squared_norm(tuple(tensors)), 0)
+    return Link(tuple(tensors), residual, _Product(factors), r)
+
+
+def ridge(link: Link, direction: Any) -> Link:
+    """The link z -> phi(theta . z), |theta| = 1: C_k = alpha_k theta^{(x) k}.
+
+    Args:
+        link: phi, in one variable.
+        direction: theta (r,), a unit vector.
+
+    Raises:
+        ValueError: a link of several variables, a direction that is not a unit vector.
+
+    Example:
+        >>> link = ridge(sine(1.0, degree=7), [0.6, 0.8])
+    """
+    theta = jnp.asarray(direction, jnp.result_type(float))
+    if link.variables != 1 or theta.ndim != 1:
+        raise ValueError(
+            f"link, direction: {link.variables} variables, shape {theta.shape}; allowed: 1 and (r,)"
+        )
+    if is_concrete(theta) and abs(float(jnp.linalg.norm(theta)) - 1) > 1e-6:
+        raise ValueError(f"direction: norm {float(jnp.linalg.norm(theta)):.6g}; allowed: 1")
+    tensors = transform(link.tensors, theta[:, None])
+    return Link(tensors, link.residual, _Ridge(link, theta), theta.shape[0])
+
+
+class _Series(eqx.Module):
+    tensors: Tensors
+
+    def __call__(self, z: Float[Array, " r"]) -> Float[Array, ""]:
+        return evaluate(self.tensors, z)
+
+
+class _Rotated(eqx.Module):
+    function: Any
+    rotation: Float[Array, "r r"]
+
+    def __call__(self, z: Float[Array, " r"]) -> Float[Array, ""]:
+        return self.function(jnp.dot(z, self.rotation, precision="highest"))
+
+
+class _Product(eqx.Module):
+    factors: tuple[Link, ...]
+
+    def __call__(self, z: Float[Array, " r"]) -> Float[Array, ""]:
+        return jnp.prod(jnp.stack([link(z[i : i + 1]) for i, link in enumerate(self.factors)]))
+
+
+class _Ridge(eqx.Module):
+    link: Link
+    direction: Float[Array, " r"]
+
+    def __call__(self, z: Float[Array, " r"]) -> Float[Array, ""]:
+        return self.link(jnp.dot(self.direction, z, precision="highest")[None])

@@ -1,0 +1,134 @@
+"""Gradient flow on a Gaussian multi-index model: the system whose limit is exact at every d.
+
+The flow in R^d is a flow of the overlap M = W^T W* alone (see `flows.py`); the dimension enters
+through the start, of order d^{-1/2}.  Source: Bietti, Bruna, Pillaud-Vivien, "On Learning Gaussian
+Multi-index Models with Gradient Flow" (arXiv 2310.19793).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from hdjax.multiindex.anisotropic import Anisotropic
+from hdjax.multiindex.flows import (
+    METRICS,
+    Profiled,
+    State,
+    Student,
+    from_odds,
+    odds_velocity,
+    reduced_velocity,
+    to_odds,
+)
+from hdjax.multiindex.limit import Integrator
+from hdjax.multiindex.links import Link
+from hdjax.multiindex.problem import LABELS, Overlap, Problem
+from hdjax.multiindex.simulate import FullFlow, Reduced
+from hdjax.system import Simulator, System
+
+
+class GradientFlow(System):
+    """Gradient flow of E (F - F*)^2 on the Stiefel manifold, and its reduction to overlaps.
+
+    Args:
+        link: f*, a `Link`.
+        dimension: d; an int for `FullFlow`.
+        student: `Profiled()` (two-timescale, the default), `Planted()` or `Joint(ratio)`.
+        directions: q; None: r.
+        metric: "embedded", "canonical" or "horizontal"; of no consequence for `Profiled`.
+        start: M at the start (q, r); None: Haar.
+        integrator: how the reduced flow is integrated.
+
+    Raises:
+        ValueError, TypeError: naming the argument, its value and what is allowed.
+
+    Example:
+        >>> import hdjax as hd
+        >>> flow = hd.multiindex.GradientFlow(hd.multiindex.sine(), 100, start=[[0.1]])
+        >>> hd.limit(flow, ts=[0.0, 5.0]).limit("cosines").shape
+        (2, 1)
+    """
+
+    family: ClassVar[str] = "multiindex"
+    time_label: ClassVar[str] = "flow time t"
+    labels: ClassVar[Mapping[str, str]] = LABELS
+
+    problem: Problem
+    student: Student
+    integrator: Integrator
+    metric: str = eqx.field(static=True)
+
+    def __init__(
+        self,
+        link: Link,
+        dimension: Any,
+        student: Student | None = None,
+        *,
+        directions: int | None = None,
+        metric: str = "embedded",
+        start: Any = None,
+        integrator: Integrator | None = None,
+    ):
+        self.problem = Problem(link, dimension, directions, start)
+        self.student = Profiled() if student is None else student
+        if not isinstance(self.student, Student):
+            raise TypeError(f"student: {student!r}; allowed: Profiled(), Planted(), Joint(ratio)")
+        if metric not in METRICS:
+            raise ValueError(f"metric: {metric!r}; allowed: {', '.join(METRICS)}")
+        self.student.check(link, self.problem.directions)
+        self.metric = metric
+        self.integrator = Integrator() if integrator is None else integrator
+        if self.integrator.form == "odds" and not isinstance(self.student, Profiled):
+            raise ValueError("integrator.form: 'odds'; allowed with Profiled() alone")
+
+    def validate(self, *, compared: bool = False, realised: bool = False) -> None:
+        self.problem.check()
+        self.problem.warn(profiled=isinstance(self.student, Profiled))
+
+    def simulator(self, method: Any = None, horizon: Any = None) -> Simulator:
+        """The flow in R^d (`FullFlow`, the default; `Anisotropic`), or `Reduced` at any d."""
+        method = FullFlow() if method is None else method
+        if not isinstance(method, FullFlow | Reduced | Anisotropic):
+            names = "FullFlow(...), Reduced(...), Anisotropic(...)"
+            raise TypeError(f"method: {method!r}; allowed: {names} or None")
+        return method.simulator(self)
+
+    def start(self) -> Overlap:
+        matrix = self.problem.start()
+        return Overlap.of(matrix, self.student.initial(self.problem.link, matrix))
+
+    def statistics(self, summary: Overlap) -> dict[str, Array]:
+        return self.problem.statistics(summary, self.student.loss(self.problem.link, summary))
+
+    def reduced_velocity(self, state: State) -> State:
+        """The velocity of (M, F)."""
+        return reduced_velocity(self.problem.link, self.student, self.metric, state)
+
+    @eqx.filter_jit
+    def limit(
+        self,
+        ts: Float[Array, " times"],
+        start: Overlap | None = None,
+        save: Callable[[Overlap], PyTree[Array]] = lambda summary: summary,
+    ) -> PyTree[Array]:
+        """The reduced flow at `ts` (increasing, from 0 on), exact at every d."""
+        start = self.start() if start is None else start
+        zero, dimension = jnp.zeros((), ts.dtype), self.problem.dimension
+        if self.integrator.form == "odds":
+            student: Any = self.student
+            factor, link = to_odds(start.matrix), student.effective(self.problem.link)
+            return self.integrator(
+                lambda y: odds_velocity(link, y),
+                factor,
+                zero,
+                ts,
+                dimension,
+                lambda y: save(from_odds(y)),
+            )
+        state = (start.matrix, start.readout)
+        return self.integrator(
+            self.reduced_velocity, state, zero, ts, dimension, lambda y: save(Overlap.of(*y))
+        )

@@ -1,0 +1,180 @@
+"""What all systems of the family share: a link, a dimension, a start, and statistics of overlaps.
+
+    F*(x) = f*(W*^T x),  x ~ N(0, I_d),  W* in St(d, r);   student F(x) = f(W^T x),  W in St(d, q);
+    M = W^T W* (q, r),   G = M^T M with the squared cosines of the principal angles as eigenvalues.
+
+The loss is E (F - F*)^2, without 1/2.
+"""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from hdjax.multiindex.links import Link, Tensors, squared_norm
+from hdjax.multiindex.small import product
+from hdjax.multiindex.starts import haar_overlap, small_overlap
+from hdjax.system import is_concrete
+
+LABELS: Mapping[str, str] = {
+    "loss": "loss E(F − F*)²",
+    "cosines": "squared cosines of the principal angles",
+    "overlaps": "overlaps W^T W*",
+    "recovered": "all squared cosines above 1/2",
+    "trapped": "loss above 1 % of |f*|²",
+}
+# Of |f*|^2, above the residual of truncation.
+_TRAPPED = 0.01
+
+
+class Overlap(eqx.Module):
+    """The summary of a state.
+
+    Attributes:
+        matrix: M = W^T W* (q, r).
+        gap: K = I - M^T M (r, r), as accurate as it is known.
+        readout: tensors of the student link where it moves, otherwise None.
+    """
+
+    matrix: Float[Array, "q r"]
+    gap: Float[Array, "r r"]
+    readout: Tensors | None = None
+
+    @classmethod
+    def of(cls, matrix: Float[Array, "q r"], readout: Tensors | None = None) -> "Overlap":
+        """From M alone."""
+        gram = product(matrix.T, matrix)
+        return cls(matrix, jnp.eye(matrix.shape[1], dtype=matrix.dtype) - gram, readout)
+
+    @property
+    def cosines(self) -> Float[Array, " r"]:
+        """Squared cosines of the principal angles, largest first; 0 beyond q."""
+        q, r = self.matrix.shape
+        values = jnp.linalg.svd(self.matrix, compute_uv=False) ** 2
+        return jnp.concatenate([values, jnp.zeros(max(r - q, 0), values.dtype)])
+
+
+class Problem(eqx.Module):
+    """A multi-index model in dimension d and the law of its start.
+
+    Args:
+        link: f*, a `Link`.
+        dimension: d; an int where arrays of that size are to be made.
+        directions: q; None: r.
+        start: M at the start (q, r); None: Haar, drawn exactly at any d.
+
+    Raises:
+        ValueError, TypeError: naming the argument, its value and what is allowed.
+
+    Example:
+        >>> import hdjax as hd
+        >>> problem = Problem(hd.multiindex.sine(), dimension=100)
+    """
+
+    link: Link
+    dimension: Float[Array, ""]
+    matrix: Float[Array, "q r"] | None
+    directions: int = eqx.field(static=True)
+    size: int | None = eqx.field(static=True)
+
+    def __init__(
+        self, link: Link, dimension: Any, directions: int | None = None, start: Any = None
+    ):
+        if not isinstance(link, Link):
+            raise TypeError(f"link: {link!r}; allowed: a Link of hdjax.multiindex")
+        dtype = jnp.result_type(float)
+        self.link = link
+        self.dimension = jnp.asarray(dimension, dtype)
+        self.size = int(dimension) if isinstance(dimension, int | np.integer) else None
+        self.matrix = None if start is None else jnp.asarray(start, dtype)
+        if self.matrix is not None and self.matrix.ndim != 2:
+            raise ValueError(f"start: shape {self.matrix.shape}; allowed: (q, r), M = W^T W*")
+        rows = link.variables if self.matrix is None else self.matrix.shape[0]
+        self.directions = rows if directions is None else int(directions)
+        self.check()
+
+    def check(self) -> None:
+        """Raise ValueError on concrete values that make no problem."""
+        q, r = self.directions, self.link.variables
+        if q < 1:
+            raise ValueError(f"directions: {q}; allowed: at least 1")
+        if all(tensor is None for tensor in self.link.tensors[1:]) or (
+            is_concrete(self.link) and float(squared_norm(self.link.tensors[1:])) == 0
+        ):
+            raise ValueError("link: constant, S = 0 and nothing flows; allowed: a function of z")
+        if is_concrete(self.dimension):
+            d = float(self.dimension)
+            if not d >= max(q, r):
+                raise ValueError(f"dimension: {d:g}; allowed: at least q = {q} and r = {r}")
+            if self.matrix is None and d < q + r and self.size is None:
+                raise ValueError(f"dimension: {d:g} as an array; allowed: at least q + r = {q + r}")
+        if self.matrix is None:
+            return
+        if self.matrix.shape != (q, r):
+            raise ValueError(f"start: shape {self.matrix.shape}; allowed: {(q, r)}, M = W^T W*")
+        if is_concrete(self.matrix):
+            norm = float(np.linalg.norm(np.asarray(self.matrix), 2))
+            if not norm**2 <= 1 + 1e-6:
+                raise ValueError(f"start: largest squared cosine {norm**2:.6g}; allowed: at most 1")
+
+    def warn(self, *, profiled: bool) -> None:
+        """Warn of what is legal but cannot find all directions."""
+        q, r = self.directions, self.link.variables
+        if q < r:
+            warnings.warn(
+                f"directions: {q} for r = {r}; the rank of G stays at most {q} for ever and bad "
+                "local minima appear even for the profiled flow",
+                stacklevel=4,
+            )
+        if self.matrix is not None and is_concrete(self.matrix) and q >= r and profiled:
+            smallest = np.linalg.svd(np.asarray(self.matrix), compute_uv=False).min()
+            if smallest == 0:
+                warnings.warn(
+                    "start: det G = 0, some direction has no overlap and is never learnt",
+                    stacklevel=4,
+                )
+
+    def sample(self, key: Key[Array, ""]) -> Float[Array, "q r"]:
+        """M at the start of one run."""
+        if self.matrix is not None:
+            return self.matrix
+        q, r = self.directions, self.link.variables
+        if self.size is not None and self.size < q + r:
+            return small_overlap(key, self.size, q, r)
+        return haar_overlap(key, self.dimension, q, r)
+
+    def start(self) -> Float[Array, "q r"]:
+        """M at the start as d grows: 0 from a Haar start."""
+        if self.matrix is not None:
+            return self.matrix
+        return jnp.zeros((self.directions, self.link.variables), self.dimension.dtype)
+
+    def coordinates(self) -> int:
+        """The dimension d as a shape.
+
+        Raises:
+            ValueError: it was given as an array.
+        """
+        if self.size is None:
+            raise ValueError("dimension: an array; allowed where R^d itself is simulated: an int")
+        return self.size
+
+    def statistics(self, summary: Overlap, loss: Float[Array, ""]) -> dict[str, Array]:
+        """Loss, squared cosines, overlaps, and whether all directions are found or the loss is not.
+
+        A direction that f* does not depend on is never found: judge by the loss.
+        """
+        cosines = summary.cosines
+        dtype = cosines.dtype
+        floor = self.link.residual + _TRAPPED * self.link.norm2
+        return {
+            "loss": loss,
+            "cosines": cosines,
+            "overlaps": summary.matrix,
+            "recovered": (cosines[-1] > 0.5).astype(dtype),
+            "trapped": (loss > floor).astype(dtype),
+        }

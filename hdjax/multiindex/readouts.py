@@ -1,0 +1,256 @@
+"""How the student's link is fitted to samples: the fast part of the practical algorithm.
+
+A readout is fitted to pairs (u_i, y_i), u_i = W^T x_i, and predicts at any u.  For a fit that
+minimises its own objective the gradient in W is the partial one (envelope theorem), so nothing is
+differentiated through the fit.
+"""
+
+import abc
+import math
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Key, PyTree
+
+from hdjax.multiindex.descent import check_positive
+from hdjax.multiindex.flows import Planted, Profiled, Student
+from hdjax.multiindex.hermite import all_indices, hermite, products
+from hdjax.multiindex.links import Link
+
+
+class Readout(eqx.Module):
+    """A link that is fitted to samples."""
+
+    def initial(self, key: Key[Array, ""], directions: int) -> PyTree:
+        """What is kept from fit to fit."""
+        return None
+
+    @abc.abstractmethod
+    def fit(self, kept: PyTree, u: Float[Array, "n q"], y: Float[Array, " n"]) -> PyTree:
+        """Parameters for `predict`, handed back as `kept` at the next fit."""
+
+    @abc.abstractmethod
+    def predict(self, parameters: PyTree, u: Float[Array, " q"]) -> Float[Array, ""]:
+        """The link at u."""
+
+    @property
+    def student(self) -> Student:
+        """What it is with unlimited samples."""
+        return Profiled()
+
+    def check(self, link: Link, directions: int) -> None:
+        """Raise ValueError where it does not fit."""
+        self.student.check(link, directions)
+
+
+class HermiteRidge(Readout):
+    """Ridge regression on the normalised Hermite features H_beta(u), |beta| <= degree.
+
+    c = (Phi^T Phi/n + rho I)^{-1} Phi^T y/n, without a penalty on the mean.
+
+    Args:
+        degree: D.
+        ridge: rho.
+
+    Example:
+        >>> readout = HermiteRidge(degree=3)
+    """
+
+    degree: int = eqx.field(static=True, default=3)
+    ridge: Any = 1e-3
+
+    def __check_init__(self) -> None:
+        if self.degree < 1:
+            raise ValueError(f"degree: {self.degree}; allowed: at least 1")
+
+    def fit(self, kept: PyTree, u: Float[Array, "n q"], y: Float[Array, " n"]) -> PyTree:
+        return _ridge(jax.vmap(self._features)(u), y, self.ridge)
+
+    def predict(self, parameters: PyTree, u: Float[Array, " q"]) -> Float[Array, ""]:
+        return jnp.dot(parameters, self._features(u), precision="highest")
+
+    @property
+    def student(self) -> Student:
+        return Profiled(self.ridge)
+
+    def check(self, link: Link, directions: int) -> None:
+        if self.degree < link.degree:
+            raise ValueError(
+                f"degree: {self.degree}; allowed: at least {link.degree}, the link's (truncate it)"
+            )
+
+    def _features(self, u: Float[Array, " q"]) -> Float[Array, " p"]:
+        return products(u, all_indices(u.shape[0], self.degree))
+
+
+class KernelRidge(Readout):
+    """Kernel ridge regression with Mehler's kernel sum_k rho^k sum_{|beta|=k} H_beta(u) H_beta(v).
+
+    (1 - rho^2)^{-q/2} exp((2 rho u.v - rho^2 (|u|^2 + |v|^2)) / (2 (1 - rho^2))), which is
+    invariant under rotations, so that the objective depends on the span of W alone.  O(n^3) a step.
+
+    Args:
+        rho: in (0, 1).
+        ridge: penalty, as for samples averaged.
+
+    Raises:
+        ValueError: rho outside (0, 1).
+
+    Example:
+        >>> readout = KernelRidge(rho=0.5)
+    """
+
+    rho: Any = 0.5
+    ridge: Any = 1e-3
+
+    def __check_init__(self) -> None:
+        if isinstance(self.rho, float) and not 0 < self.rho < 1:
+            raise ValueError(f"rho: {self.rho}; allowed: between 0 and 1")
+
+    def fit(self, kept: PyTree, u: Float[Array, "n q"], y: Float[Array, " n"]) -> PyTree:
+        gram = jax.vmap(lambda a: jax.vmap(lambda b: self._kernel(a, b))(u))(u) / len(y)
+        weights = jnp.linalg.solve(gram + self.ridge * jnp.eye(len(y), dtype=u.dtype), y / len(y))
+        return weights, u
+
+    def predict(self, parameters: PyTree, u: Float[Array, " q"]) -> Float[Array, ""]:
+        weights, points = parameters
+        return jnp.dot(weights, jax.vmap(lambda b: self._kernel(u, b))(points), precision="highest")
+
+    def _kernel(self, u: Float[Array, " q"], v: Float[Array, " q"]) -> Float[Array, ""]:
+        rest = 1 - self.rho**2
+        square = jnp.sum(u**2) + jnp.sum(v**2)
+        exponent = (2 * self.rho * jnp.sum(u * v) - self.rho**2 * square) / (2 * rest)
+        return rest ** (-u.shape[0] / 2) * jnp.exp(exponent)
+
+
+class RandomFeatures(Readout):
+    """Ridge regression on h_k(a_j . u), a_j uniform on the sphere, k = 1..degree, and a constant.
+
+    Args:
+        count: how many a_j for each run; many, or the objective is no function of the span.
+        degree: D.
+        ridge: rho.
+
+    Example:
+        >>> readout = RandomFeatures(count=8, degree=3)
+    """
+
+    count: int = eqx.field(static=True, default=16)
+    degree: int = eqx.field(static=True, default=3)
+    ridge: Any = 1e-3
+
+    def initial(self, key: Key[Array, ""], directions: int) -> PyTree:
+        normals = jax.random.normal(key, (self.count, directions))
+        norms = jnp.linalg.norm(normals, axis=1, keepdims=True)
+        weights = jnp.zeros(1 + self.count * self.degree, normals.dtype)
+        return weights, normals / norms
+
+    def fit(self, kept: PyTree, u: Float[Array, "n q"], y: Float[Array, " n"]) -> PyTree:
+        _, chosen = kept
+        features = jax.vmap(lambda a: self._features(chosen, a))(u)
+        return _ridge(features, y, self.ridge), chosen
+
+    def predict(self, parameters: PyTree, u: Float[Array, " q"]) -> Float[Array, ""]:
+        weights, chosen = parameters
+        return jnp.dot(weights, self._features(chosen, u), precision="highest")
+
+    def _features(self, chosen: Array, u: Float[Array, " q"]) -> Float[Array, " p"]:
+        table = hermite(jnp.sum(chosen * u[None, :], axis=1), self.degree)[:, 1:]
+        scaled = table.ravel() / math.sqrt(self.count)
+        return jnp.concatenate([jnp.ones(1, u.dtype), scaled])
+
+
+class Fixed(Readout):
+    """A link that is not fitted at all.
+
+    Args:
+        link: the student's link, in q variables.
+
+    Example:
+        >>> import hdjax as hd
+        >>> readout = Fixed(hd.multiindex.sine())
+    """
+
+    link: Link
+
+    def fit(self, kept: PyTree, u: Float[Array, "n q"], y: Float[Array, " n"]) -> PyTree:
+        return None
+
+    def predict(self, parameters: PyTree, u: Float[Array, " q"]) -> Float[Array, ""]:
+        return self.link(u)
+
+    @property
+    def student(self) -> Student:
+        return Planted(self.link)
+
+
+class Network(Readout):
+    """A standard network u -> R on top of the orthonormal first layer: an Equinox MLP with Adam.
+
+    Args:
+        width: units of a hidden layer.
+        depth: hidden layers.
+        updates: updates of the network for each one of W, the time-scale ratio.
+        learning_rate: of Adam.
+
+    Raises:
+        ValueError: a size below 1, a learning rate that is not positive.
+
+    Example:
+        >>> readout = Network(width=16, updates=20)
+    """
+
+    width: int = eqx.field(static=True, default=32)
+    depth: int = eqx.field(static=True, default=1)
+    updates: int = eqx.field(static=True, default=20)
+    learning_rate: Any = 1e-2
+
+    def __check_init__(self) -> None:
+        for name in ("width", "depth", "updates"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: {getattr(self, name)}; allowed: at least 1")
+        check_positive("learning_rate", jnp.asarray(self.learning_rate))
+
+    def initial(self, key: Key[Array, ""], directions: int) -> PyTree:
+        network = self._network(key, directions)
+        arrays = eqx.filter(network, eqx.is_inexact_array)
+        return arrays, self._optimiser().init(arrays)
+
+    def fit(self, kept: PyTree, u: Float[Array, "n q"], y: Float[Array, " n"]) -> PyTree:
+        def loss(arrays: PyTree) -> Array:
+            values = jax.vmap(lambda x: self.predict((arrays, None), x))(u)
+            return jnp.mean((values - y) ** 2)
+
+        def update(_: Any, kept: PyTree) -> PyTree:
+            arrays, state = kept
+            changes, state = self._optimiser().update(jax.grad(loss)(arrays), state)
+            return eqx.apply_updates(arrays, changes), state
+
+        return jax.lax.fori_loop(0, self.updates, update, kept)
+
+    def predict(self, parameters: PyTree, u: Float[Array, " q"]) -> Float[Array, ""]:
+        shape = eqx.filter_eval_shape(self._network, jax.random.key(0), u.shape[0])
+        static = eqx.filter(shape, lambda x: not isinstance(x, jax.ShapeDtypeStruct))
+        return eqx.combine(parameters[0], static)(u)
+
+    def _network(self, key: Key[Array, ""], directions: int) -> eqx.nn.MLP:
+        return eqx.nn.MLP(
+            directions, "scalar", self.width, self.depth, activation=jnp.tanh, key=key
+        )
+
+    def _optimiser(self) -> optax.GradientTransformation:
+        return optax.adam(self.learning_rate)
+
+
+def _ridge(features: Float[Array, "n p"], y: Float[Array, " n"], ridge: Any) -> Float[Array, " p"]:
+    """Ridge regression without a penalty on the first feature, the constant."""
+    n, p = features.shape
+    gram = jnp.dot(features.T, features, precision="highest") / n
+    # Rounding alone must not decide where there are fewer samples than features.
+    floor = jnp.finfo(features.dtype).eps * p
+    penalty = jnp.where(jnp.arange(p) > 0, ridge, 0.0).astype(features.dtype) + floor
+    moments = jnp.dot(features.T, y, precision="highest") / n
+    return jax.scipy.linalg.solve(gram + jnp.diag(penalty), moments, assume_a="pos")

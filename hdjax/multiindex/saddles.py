@@ -1,0 +1,179 @@
+"""The profiled flow from saddle to saddle as a system: many starts at any d, on the clock log10 t.
+
+The algorithm is in `freezing.py`, the exponents of d that the times should have in `leaps.py`.
+Medians, not means: with q = r the last direction starts at chi^2_1/d, and its time has no mean.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+from hdjax.multiindex.freezing import SaddleState, follow, start_of
+from hdjax.multiindex.leaps import exponents, learnable
+from hdjax.multiindex.links import Link
+from hdjax.multiindex.problem import Problem
+from hdjax.multiindex.small import product
+from hdjax.multiindex.starts import haar_odds
+from hdjax.system import Simulator, System, is_concrete
+
+# Odds beyond this are as good as learnt.
+_BIG = 1e7
+# Ticks of a decade of time.
+_TICKS = 2**12
+
+
+class Escapes(eqx.Module):
+    """The summary of a saddle-to-saddle run.
+
+    Attributes:
+        cosines: squared cosines of the principal angles, largest first.
+        escapes: log10 of min(t, T_j), T_j the time at which the j-th passed the level.
+    """
+
+    cosines: Float[Array, " r"]
+    escapes: Float[Array, " r"]
+
+
+class SaddleToSaddle(System):
+    """The profiled flow from Haar starts at any d, on the clock log10 t.
+
+    Needs 64-bit numbers: at d = 10^12 and leap 3, S is of order 10^-24 and times of order 10^24.
+
+    Args:
+        link: f*, a `Link`.
+        dimension: d >= q + r, any number: the cost does not depend on it beyond log d.
+        directions: q; None: r.
+        start: M at the start (q, r); None: Haar.
+        level: the squared cosine whose passing is an escape.
+        step: c; relative errors of times are of order 1e-7 at 0.02.
+
+    Raises:
+        ValueError: without 64-bit numbers; a level outside (0, 1); a step outside (0, 0.5].
+
+    Example:
+        >>> import hdjax as hd
+        >>> link = hd.multiindex.from_coefficients({(1, 0): 0.8, (0, 2): 0.6})
+        >>> system = hd.multiindex.SaddleToSaddle(link, dimension=1e12)
+        >>> system.exponents.tolist()
+        [0.0, 1.0]
+    """
+
+    family: ClassVar[str] = "multiindex"
+    time_label: ClassVar[str] = "log10 of flow time"
+    labels: ClassVar[Mapping[str, str]] = {
+        "cosines": "squared cosines of the principal angles",
+        "escapes": "log10 of the escape time",
+        "exponents": "predicted exponent of d",
+        "first_escape": "log10 of the first escape time",
+        "last_escape": "log10 of the last escape time",
+        "smallest": "smallest squared cosine",
+    }
+
+    problem: Problem
+    level: Float[Array, ""]
+    step: Float[Array, ""]
+    exponents: Float[Array, " r"]
+    relevant: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        link: Link,
+        dimension: Any,
+        *,
+        directions: int | None = None,
+        start: Any = None,
+        level: Any = 0.5,
+        step: Any = 0.02,
+    ):
+        if not jax.config.read("jax_enable_x64"):
+            raise ValueError(
+                "SaddleToSaddle: single precision; allowed after "
+                "jax.config.update('jax_enable_x64', True), because S falls to d^{1-s}"
+            )
+        # As an array: one program serves all dimensions.
+        self.problem = Problem(link, jnp.asarray(dimension, jnp.float64), directions, start)
+        self.level, self.step = jnp.asarray(level, jnp.float64), jnp.asarray(step, jnp.float64)
+        self.exponents = jnp.asarray(exponents(link), jnp.float64)
+        self.relevant = learnable(link)
+        self.validate()
+
+    def validate(self, *, compared: bool = False, realised: bool = False) -> None:
+        self.problem.check()
+        for name, value, most in (("level", self.level, 0.999), ("step", self.step, 0.5)):
+            if is_concrete(value) and not 0 < float(value) <= most:
+                raise ValueError(f"{name}: {float(value)}; allowed: above 0, up to {most}")
+
+    def simulator(self, method: Any = None, horizon: Any = None) -> Simulator:
+        """The freezing algorithm."""
+        if method is not None:
+            raise TypeError(f"method: {method!r}; allowed with SaddleToSaddle: None")
+        return SaddleSimulator(self)
+
+    def start(self) -> Escapes:
+        r = self.problem.link.variables
+        return Escapes(jnp.zeros(r, jnp.float64), jnp.zeros(r, jnp.float64))
+
+    def statistics(self, summary: Escapes) -> dict[str, Array]:
+        return {
+            "cosines": summary.cosines,
+            "escapes": summary.escapes,
+            "exponents": self.exponents,
+            "first_escape": summary.escapes[0],
+            "last_escape": summary.escapes[-1],
+            "smallest": summary.cosines[-1],
+        }
+
+
+class SaddleSimulator(Simulator):
+    """One realisation of `SaddleToSaddle`; a tick is 2^-12 of a decade of time."""
+
+    system: SaddleToSaddle
+
+    def init(self, key: Key[Array, ""]) -> SaddleState:
+        problem = self.system.problem
+        q, r = problem.directions, problem.link.variables
+        if problem.matrix is None:
+            factor = haar_odds(key, problem.dimension, q, r)
+        else:
+            gap = jnp.eye(q, dtype=jnp.float64) - product(problem.matrix, problem.matrix.T)
+            values, vectors = jnp.linalg.eigh(gap)
+            root = 1 / jnp.sqrt(jnp.maximum(values, 1 / _BIG))
+            factor = product((vectors * root[None, :]).T, problem.matrix)
+        return start_of(problem.link, factor, self.system.level, self.system.relevant)
+
+    def advance(
+        self, state: SaddleState, k0: Int[Array, ""], k1: Int[Array, ""], key: Key[Array, ""]
+    ) -> SaddleState:
+        record = k1.astype(jnp.float64) * (math.log(10) / _TICKS)
+        state = eqx.tree_at(lambda s: s.record, state, record)
+        return follow(state, self.system.level, self.system.step)
+
+    def summary(self, state: SaddleState) -> Escapes:
+        time, odds = state.last
+        # Log odds are linear in t within a step.
+        passed = jnp.exp(state.record - state.log_time) - jnp.exp(time - state.log_time)
+        whole = -jnp.expm1(time - state.log_time)
+        share = jnp.where(state.stuck, 1.0, jnp.clip(passed / whole, 0, 1))
+        inner = jnp.isfinite(state.log_odds) & jnp.isfinite(odds)
+        ends = jnp.where(inner, odds, 0), jnp.where(inner, state.log_odds, 0)
+        middle = jnp.where(inner, ends[0] + share * (ends[1] - ends[0]), state.log_odds)
+        escapes = jnp.minimum(state.escapes, state.record) / math.log(10)
+        return Escapes(jax.nn.sigmoid(middle), escapes)
+
+    def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
+        """The nearest tick of log10 t."""
+        return np.round(np.asarray(ts, np.float64) * _TICKS).astype(np.int64)
+
+    def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
+        """Ticks as log10 t."""
+        return np.asarray(ticks, np.float64) / _TICKS
+
+    def bytes_per_run(self) -> int:
+        link = self.system.problem.link
+        return 8 * 10 * sum(link.variables**k for k in range(link.degree + 1))

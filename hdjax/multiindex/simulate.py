@@ -1,0 +1,144 @@
+"""How a gradient flow is run at finite d.
+
+`FullFlow` integrates W in R^d from gradients there; `Reduced` draws the overlap of a Haar start
+exactly and integrates the reduced flow, at any d.  With the same key both start at the same M.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+from hdjax.multiindex.flows import State, full_summary, full_velocity
+from hdjax.multiindex.limit import Integrator
+from hdjax.multiindex.problem import Overlap
+from hdjax.multiindex.starts import lift
+from hdjax.system import Simulator
+
+# Ticks in a unit of time: records are at multiples of 10^-6.
+_TICKS = 2**20
+
+
+class FullFlow(eqx.Module):
+    """The flow of W on the Stiefel manifold of R^d, memory and time O(d) a step.
+
+    Args:
+        integrator: how W is integrated; None: the system's.
+
+    Example:
+        >>> method = FullFlow()
+    """
+
+    integrator: Integrator | None = None
+
+    def simulator(self, system: Any) -> "FullSimulator":
+        """The simulator of a `GradientFlow`."""
+        system.problem.coordinates()
+        own = system.integrator if self.integrator is None else self.integrator
+        return FullSimulator(system, own)
+
+
+class Reduced(eqx.Module):
+    """The reduced flow from an exactly drawn start, at any d.
+
+    Args:
+        integrator: how overlaps are integrated; None: the system's.
+
+    Example:
+        >>> method = Reduced()
+    """
+
+    integrator: Integrator | None = None
+
+    def simulator(self, system: Any) -> "ReducedSimulator":
+        """The simulator of a `GradientFlow`."""
+        own = system.integrator if self.integrator is None else self.integrator
+        return ReducedSimulator(system, own)
+
+
+class FlowClock:
+    """The clock of a flow: ticks of 2^-20."""
+
+    def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
+        """The nearest tick."""
+        return np.round(np.asarray(ts, np.float64) * _TICKS).astype(np.int64)
+
+    def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
+        """Ticks in units of time."""
+        return np.asarray(ticks, np.float64) / _TICKS
+
+    def time(self, tick: Int[Array, ""], dtype: Any) -> Float[Array, ""]:
+        """The same of a traced tick."""
+        return tick.astype(dtype) / _TICKS
+
+
+class FullSimulator(FlowClock, Simulator):
+    """One realisation in R^d; W* are the first r coordinates, by rotation invariance."""
+
+    system: Any
+    integrator: Integrator
+
+    @property
+    def target(self) -> Float[Array, "d r"]:
+        """W*."""
+        problem = self.system.problem
+        return jnp.eye(problem.size, problem.link.variables, dtype=problem.dimension.dtype)
+
+    def init(self, key: Key[Array, ""]) -> State:
+        matrix = self.system.problem.sample(key)
+        moving = self.system.student.initial(self.system.problem.link, matrix)
+        return lift(key, matrix, self.target), moving
+
+    def advance(
+        self, state: State, k0: Int[Array, ""], k1: Int[Array, ""], key: Key[Array, ""]
+    ) -> State:
+        system = self.system
+        link, dimension = system.problem.link, system.problem.dimension
+        t0, t1 = (self.time(k, dimension.dtype) for k in (k0, k1))
+
+        def rate(state: State) -> State:
+            return full_velocity(link, system.student, system.metric, self.target, state)
+
+        moved = self.integrator(rate, state, t0, t1[None], dimension, lambda y: y)
+        return first_of(moved, state, k0 == k1)
+
+    def summary(self, state: State) -> Overlap:
+        return full_summary(state[0], self.target, state[1])
+
+    def bytes_per_run(self) -> int:
+        # A Runge-Kutta step of high order holds the stages.
+        return 8 * 20 * self.system.problem.coordinates() * self.system.problem.directions
+
+
+class ReducedSimulator(FlowClock, Simulator):
+    """One realisation of the overlaps."""
+
+    system: Any
+    integrator: Integrator
+
+    def init(self, key: Key[Array, ""]) -> State:
+        matrix = self.system.problem.sample(key)
+        return matrix, self.system.student.initial(self.system.problem.link, matrix)
+
+    def advance(
+        self, state: State, k0: Int[Array, ""], k1: Int[Array, ""], key: Key[Array, ""]
+    ) -> State:
+        dimension = self.system.problem.dimension
+        t0, t1 = (self.time(k, dimension.dtype) for k in (k0, k1))
+        rate = self.system.reduced_velocity
+        moved = self.integrator(rate, state, t0, t1[None], dimension, lambda y: y)
+        return first_of(moved, state, k0 == k1)
+
+    def summary(self, state: State) -> Overlap:
+        return Overlap.of(*state)
+
+    def bytes_per_run(self) -> int:
+        return 8 * 20 * 4 * self.system.problem.directions * self.system.problem.link.variables
+
+
+def first_of(moved: Any, state: Any, still: Any) -> Any:
+    """The state at the end of an interval; of an empty one, where it began."""
+    return jax.tree.map(lambda new, old: jnp.where(still, old, new[0]), moved, state)

@@ -1,0 +1,151 @@
+"""Haar starts without any array of size d, and starts in R^d of a given overlap.
+
+For W Haar on the Stiefel manifold St(d, q) and any W* in St(d, r) with d >= q + r (Bartlett, 1933),
+
+    M = W^T W* = (Z^T Z + B B^T)^{-1/2} Z^T,   Y = M^T (I - M M^T)^{-1} M = R^T R,   R = B^{-1} Z^T
+
+exactly, with Z (r, q) standard normal and B (q, q) lower triangular, B_ii^2 ~ chi^2_{d-r-i}
+(i = 0, ..., q-1), B_ij ~ N(0, 1) below the diagonal.  With one key, Z is the same at every d:
+fitted exponents have no Monte Carlo noise.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from hdjax import random
+from hdjax.multiindex.small import inverse_root
+from hdjax.system import is_concrete
+
+_NORMALS, _CHI, _LOWER, _COMPLEMENT = range(4)
+# |W^T W - I| beyond this is no rounding.
+_TOLERANCE = 1e-5
+
+
+def haar_overlap(
+    key: Key[Array, ""], dimension: Float[Array, ""], directions: int, variables: int
+) -> Float[Array, "q r"]:
+    """M = W^T W* of a Haar start, at any d >= q + r.
+
+    Args:
+        key: a key.
+        dimension: d, an array.
+        directions: q.
+        variables: r.
+
+    Example:
+        >>> d = jnp.asarray(1e4)
+        >>> haar_overlap(jax.random.key(0), d, directions=2, variables=3).shape
+        (2, 3)
+    """
+    z, b = _bartlett(key, dimension, directions, variables)
+    gram = jnp.dot(z.T, z, precision="highest") + jnp.dot(b, b.T, precision="highest")
+    return jnp.dot(inverse_root(gram), z.T, precision="highest")
+
+
+def haar_odds(
+    key: Key[Array, ""], dimension: Float[Array, ""], directions: int, variables: int
+) -> Float[Array, "q r"]:
+    """R with R^T R = Y = G (I - G)^{-1} of the same start, without cancellation at any d."""
+    z, b = _bartlett(key, dimension, directions, variables)
+    return jax.scipy.linalg.solve_triangular(b, z.T, lower=True)
+
+
+def small_overlap(
+    key: Key[Array, ""], d: int, directions: int, variables: int
+) -> Float[Array, "q r"]:
+    """M of a Haar start where d < q + r: some angles are exactly zero."""
+    w = _orthonormal(jax.random.normal(random.stream(key, _NORMALS), (d, directions)))
+    return w[:variables].T
+
+
+def lift(
+    key: Key[Array, ""], matrix: Float[Array, "q r"], target: Float[Array, "d r"]
+) -> Float[Array, "d q"]:
+    """Orthonormal W with W^T W* = M, uniform among those: W* M^T + N (I - M M^T)^{1/2}.
+
+    N is Haar in the complement of W*.
+
+    Args:
+        key: a key.
+        matrix: M (q, r).
+        target: W* (d, r), orthonormal.
+    """
+    d, r = target.shape
+    q = matrix.shape[0]
+    normals = jax.random.normal(random.stream(key, _COMPLEMENT), (d, q), target.dtype)
+    parallel = jnp.dot(target, matrix.T, precision="highest")
+    if d - r < q:
+        # No room for q directions in the complement: what is orthogonal there must vanish.
+        gap = jnp.eye(q, dtype=matrix.dtype) - jnp.dot(matrix, matrix.T, precision="highest")
+        values, vectors = jnp.linalg.eigh(gap)
+        top = vectors[:, q - (d - r) :] * jnp.sqrt(jnp.maximum(values[q - (d - r) :], 0))[None, :]
+        frame = _complement(normals[:, : d - r], target)
+        return parallel + jnp.dot(frame, top.T, precision="highest")
+    gap = jnp.eye(q, dtype=matrix.dtype) - jnp.dot(matrix, matrix.T, precision="highest")
+    values, vectors = jnp.linalg.eigh(gap)
+    root = jnp.dot(vectors * jnp.sqrt(jnp.maximum(values, 0))[None, :], vectors.T)
+    return parallel + jnp.dot(_complement(normals, target), root, precision="highest")
+
+
+def overlap(student: Any, target: Any) -> Float[Array, "q r"]:
+    """M = W^T W* of orthonormal W (d, q) and W* (d, r).
+
+    Raises:
+        ValueError: shapes that disagree, columns that are not orthonormal.
+
+    Example:
+        >>> overlap(np.eye(5)[:, :2], np.eye(5)[:, 1:3]).tolist()
+        [[0.0, 0.0], [1.0, 0.0]]
+    """
+    w, w_star = (check_frame(n, x) for n, x in (("student", student), ("target", target)))
+    if w.shape[0] != w_star.shape[0]:
+        raise ValueError(f"target: {w_star.shape[0]} rows; allowed: {w.shape[0]}, as the student")
+    return jnp.dot(w.T, w_star, precision="highest")
+
+
+def check_frame(name: str, columns: Any) -> Float[Array, "d q"]:
+    """The columns as an array.
+
+    Raises:
+        ValueError: not a matrix, or |W^T W - I| beyond rounding.
+    """
+    w = jnp.asarray(columns, jnp.result_type(float))
+    if w.ndim == 1:
+        w = w[:, None]
+    if w.ndim != 2 or w.shape[1] > w.shape[0]:
+        raise ValueError(f"{name}: shape {w.shape}; allowed: (d, columns) with d >= columns")
+    if is_concrete(w):
+        gram = np.asarray(jnp.dot(w.T, w, precision="highest"))
+        gap = np.abs(gram - np.eye(w.shape[1])).max()
+        if not gap < _TOLERANCE:
+            raise ValueError(
+                f"{name}: |W^T W - I| = {gap:.3g}; allowed: orthonormal columns (jnp.linalg.qr)"
+            )
+    return w
+
+
+def _bartlett(
+    key: Key[Array, ""], dimension: Float[Array, ""], q: int, r: int
+) -> tuple[Float[Array, "r q"], Float[Array, "q q"]]:
+    dtype = dimension.dtype
+    z = jax.random.normal(random.stream(key, _NORMALS), (r, q), dtype)
+    freedom = dimension - r - jnp.arange(q, dtype=dtype)
+    diagonal = jnp.sqrt(jax.random.chisquare(random.stream(key, _CHI), freedom, dtype=dtype))
+    lower = jax.random.normal(random.stream(key, _LOWER), (q, q), dtype)
+    return z, jnp.tril(lower, -1) + jnp.diag(diagonal)
+
+
+def _orthonormal(columns: Float[Array, "d q"]) -> Float[Array, "d q"]:
+    """Haar, from standard normals: QR with a positive diagonal."""
+    frame, triangle = jnp.linalg.qr(columns)
+    signs = jnp.where(jnp.diagonal(triangle) < 0, -1, 1).astype(columns.dtype)
+    return frame * signs[None, :]
+
+
+def _complement(normals: Float[Array, "d q"], target: Float[Array, "d r"]) -> Float[Array, "d q"]:
+    inside = jnp.dot(target.T, normals, precision="highest")
+    return _orthonormal(normals - jnp.dot(target, inside, precision="highest"))

@@ -1,0 +1,129 @@
+"""Where the planted flow is trapped: families of links with known probabilities from Haar starts.
+
+A student whose link is planted descends a loss with local minima; the profiled flow has none for
+q >= r.  Trapping is not monotone in how symmetric a link is: it takes two incompatible symmetries,
+because under one exact symmetry group every maximum of the correlation is global.
+"""
+
+import itertools
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from hdjax.multiindex.links import Link, from_coefficients
+
+_GRID = 2**14
+
+
+def radial_harmonics(weights: Mapping[int, float]) -> Link:
+    """(h_2(z_1) + h_2(z_2))/sqrt 2 + sum_m a_m Re (z_1 + i z_2)^m / sqrt(2^{m-1} m!).
+
+    Args:
+        weights: {m: a_m^2}, small, with different m >= 1.
+
+    Raises:
+        ValueError: degrees below 1, negative weights.
+
+    Example:
+        >>> link = radial_harmonics({3: 0.02, 4: 0.04})
+        >>> round(float(link.norm2), 6)
+        1.06
+    """
+    _check(weights)
+    coefficients: dict[tuple[int, ...], float] = {
+        (2, 0): 1 / math.sqrt(2),
+        (0, 2): 1 / math.sqrt(2),
+    }
+    for m, square in weights.items():
+        size = math.sqrt(square / (2 ** (m - 1) * math.factorial(m)))
+        for j in range(0, m + 1, 2):
+            # A harmonic polynomial is its own Hermite expansion: z^a = sqrt(a!) h_a + lower.
+            orders = math.sqrt(math.factorial(m - j) * math.factorial(j))
+            value = (-1) ** (j // 2) * math.comb(m, j) * orders * size
+            coefficients[m - j, j] = coefficients.get((m - j, j), 0.0) + value
+    return from_coefficients(coefficients)
+
+
+def basin_probability(weights: Mapping[int, float]) -> float:
+    """The trap probability of `radial_harmonics` for small weights as d grows.
+
+    The radial part takes M to O(2); on both of its components the correlation is P(theta) =
+    sum_m a_m^2 cos(m theta), and the probability is the share of angles in basins of maxima that
+    are not global.  It does not apply with m = 1 (a linear part acts before the radial one) or
+    m = 2 (which biases the angle).
+
+    Raises:
+        ValueError: as for `radial_harmonics`, or an m of 1 or 2.
+
+    Example:
+        >>> round(basin_probability({3: 0.02, 4: 0.04}), 3)
+        0.733
+    """
+    _check(weights)
+    if min(weights) < 3:
+        raise ValueError(f"weights: m = {min(weights)}; allowed: m of at least 3")
+    theta = 2 * np.pi * np.arange(_GRID) / _GRID
+    height = sum(square * np.cos(m * theta) for m, square in weights.items())
+    height = np.asarray(height)
+    before, after = np.roll(height, 1), np.roll(height, -1)
+    valleys = np.flatnonzero((height <= before) & (height < after))
+    trapped = 0.0
+    for start, stop in itertools.pairwise([*valleys, valleys[0] + _GRID]):
+        top = height[np.arange(start, stop) % _GRID].max()
+        if top < height.max() - 1e-6 * np.ptp(height):
+            trapped += (stop - start) / _GRID
+    return trapped
+
+
+def cubics_probability() -> float:
+    """The trap probability of h_3(z_1) + h_3(z_2) as d grows: 31/48.
+
+    The largest positive entry of M wins; the entry opposite to it must be positive too.  The signs
+    of the four entries are equally likely, and so is which of the positive ones is largest.
+
+    Example:
+        >>> cubics_probability() == 31 / 48
+        True
+    """
+    trapped = 0.0
+    for signs in itertools.product([False, True], repeat=4):
+        positive = [i for i, sign in enumerate(signs) if sign]
+        saved = sum(signs[3 - i] for i in positive)
+        trapped += 1 - (saved / len(positive) if positive else 0)
+    return trapped / 16
+
+
+def single_probability(link: Link, threshold: float = 1e-8) -> float:
+    """The trap probability of a link in one variable as d grows: 0 or 1/2.
+
+    With s the information exponent: 0 for s = 1 (the drift at m = 0 acts first) and for even
+    links; 1/2 otherwise, by the sign of m.
+
+    Args:
+        link: f*, concrete.
+        threshold: squared coefficients up to this times |f*|^2 count as zero.
+
+    Raises:
+        ValueError: a link of several variables.
+
+    Example:
+        >>> single_probability(from_coefficients({(2,): 0.7, (3,): 0.7}))
+        0.5
+    """
+    if link.variables != 1:
+        raise ValueError(f"link: {link.variables} variables; allowed: 1")
+    small = threshold * float(link.norm2)
+    orders = [
+        k
+        for k, tensor in enumerate(link.tensors)
+        if k and tensor is not None and float(np.sum(np.asarray(tensor) ** 2)) > small
+    ]
+    if orders[0] == 1 or all(k % 2 == 0 for k in orders):
+        return 0.0
+    return 0.5
+
+
+def _check(weights: Mapping[int, float]) -> None:
+    if not weights or min(weights) < 1 or min(weights.values()) < 0:
+        raise ValueError(f"weights: {dict(weights)}; allowed: {{m: a_m^2}}, m >= 1, a_m^2 >= 0")

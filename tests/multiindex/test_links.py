@@ -1,0 +1,198 @@
+"""Hermite tensors of links, the averaging operator and its energy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import integrate
+
+import hdjax as hd
+from hdjax import gaussian, multiindex
+from hdjax.multiindex import averaging, from_coefficients
+from hdjax.multiindex.hermite import hermite, multi_indices
+
+A = from_coefficients({(1, 0): 0.8, (1, 1): 0.6, (0, 2): 0.5})
+M = jnp.array([[0.2, 0.1], [-0.15, 0.25]])
+THREE = jnp.array([[0.3, 0.1], [-0.2, 0.4], [0.1, 0.2]])
+CUBIC = from_coefficients({(1, 0): 0.3, (1, 1): 0.6, (2, 1): 0.4, (0, 3): -0.5, (3, 0): 0.2})
+ROTATION = jnp.array([[np.cos(0.7), -np.sin(0.7)], [np.sin(0.7), np.cos(0.7)]])
+CLOSED = {
+    "sine": (lambda: multiindex.sine(1.3, 25), lambda z: np.sin(1.3 * z)),
+    "cosine": (lambda: multiindex.cosine(1.3, 24), lambda z: np.cos(1.3 * z)),
+    "exponential": (lambda: multiindex.exponential(0.7, 20), lambda z: np.exp(0.7 * z)),
+    "relu": (lambda: multiindex.relu(12), lambda z: max(z, 0.0)),
+    "sign": (lambda: multiindex.sign(11), lambda z: np.sign(z)),
+    "erf": (lambda: multiindex.erf(13), None),
+}
+ENERGIES = {
+    "sine": lambda g: np.exp(-(1.3**2)) * np.sinh(1.3**2 * g),
+    "cosine": lambda g: np.exp(-(1.3**2)) * np.cosh(1.3**2 * g),
+    "exponential": lambda g: np.exp(0.49 * (1 + g)),
+    "relu": lambda g: (np.sqrt(1 - g**2) + g * (np.pi - np.arccos(g))) / (2 * np.pi),
+    "sign": lambda g: 2 / np.pi * np.arcsin(g),
+    "erf": lambda g: 2 / np.pi * np.arcsin(g / 2),
+}
+
+
+def test_reference_tensor_and_values():
+    tensor = from_coefficients({(1, 1): 1.0}).tensors[2]
+    np.testing.assert_allclose(tensor, np.array([[0, 1], [1, 0]]) / np.sqrt(2))
+    assert float(A.norm2) == pytest.approx(1.25)
+    assert float(multiindex.energy(A, M)) == pytest.approx(0.041978992, abs=1e-9)
+    s = [[0.666100000, 0.024459145], [0.024459145, 0.043900758]]
+    np.testing.assert_allclose(multiindex.energy_gradient(A, M), s, atol=1e-9)
+    averaged = multiindex.Link(multiindex.average(A, M), jnp.zeros(()), None, 2)
+    expected = {
+        (1, 0): 0.16,
+        (0, 1): -0.12,
+        (2, 0): 0.021970563,
+        (1, 1): 0.038677670,
+        (0, 2): -0.000569805,
+    }
+    for beta, value in expected.items():
+        assert float(averaged.coefficient(beta)) == pytest.approx(value, abs=1e-9)
+    z = jnp.array([0.4, -1.2])
+    plain = 0.8 * 0.4 + 0.6 * 0.4 * -1.2 + 0.5 * (1.44 - 1) / np.sqrt(2)
+    assert float(A(z)) == pytest.approx(plain, abs=1e-14)
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_closed_forms_against_quadrature(name):
+    make, function = CLOSED[name]
+    link = make()
+    if function is None:
+        function = lambda z: float(jax.scipy.special.erf(z / np.sqrt(2)))  # noqa: E731
+    for k in (0, 1, 2, 3, 4, 6, 7):
+        weigh = lambda z, k=k: (  # noqa: E731
+            function(z)
+            * np.polynomial.hermite_e.hermeval(z, np.eye(k + 1)[k])
+            / np.sqrt(float(np.prod(range(1, k + 1))))
+            * np.exp(-(z**2) / 2)
+            / np.sqrt(2 * np.pi)
+        )
+        value = integrate.quad(weigh, -12, 0, epsabs=1e-13)[0]
+        value += integrate.quad(weigh, 0, 12, epsabs=1e-13)[0]
+        assert float(link.coefficient((k,))) == pytest.approx(value, abs=1e-11)
+    # The closed-form energy at a g at which what is truncated is small.
+    g = 0.2
+    own = sum(float(t.sum()) ** 2 * g**k for k, t in enumerate(link.tensors) if t is not None)
+    missed = g ** (link.degree + 1) * float(link.residual)
+    assert own == pytest.approx(ENERGIES[name](g), abs=missed + 1e-12)
+    assert float(link.norm2) == pytest.approx(ENERGIES[name](1.0), abs=1e-12)
+    if link.function is not None:
+        assert float(link(jnp.array([0.7]))) == pytest.approx(function(0.7), abs=1e-12)
+
+
+def test_quadrature_reports_its_residual_and_drops_rounding():
+    link = multiindex.from_function(lambda z: jnp.sin(z[0]) * z[1], 2, 4)
+    exact = multiindex.product(multiindex.sine(1.0, 9), from_coefficients({(1,): 1.0}), degree=4)
+    for own, other in zip(link.tensors, exact.tensors, strict=True):
+        assert (own is None) == (other is None)
+        if own is not None:
+            np.testing.assert_allclose(own, other, atol=1e-12)
+    assert float(link.residual) == pytest.approx(float(exact.residual), abs=1e-12)
+    assert 0 < float(link.residual) < 0.01
+    many = multiindex.from_function(lambda z: z[0] * z[4], 5, 2, threshold=0.02)
+    assert float(many.coefficient((1, 0, 0, 0, 1))) == pytest.approx(1, abs=0.02)
+    assert many.tensors[1] is None
+
+
+def test_rotation_ridge_truncation():
+    z = jnp.array([0.4, -1.2])
+    rotated = CUBIC.rotate(ROTATION)
+    assert float(rotated(ROTATION @ z)) == pytest.approx(float(CUBIC(z)), abs=1e-13)
+    assert float(rotated.norm2) == pytest.approx(float(CUBIC.norm2), abs=1e-14)
+    ridge = multiindex.ridge(multiindex.sine(1.0, 15), [0.6, 0.8])
+    series = multiindex.Link(ridge.tensors, ridge.residual, None, 2)
+    assert float(series(z)) == pytest.approx(float(ridge(z)), abs=1e-6)
+    cut = CUBIC.truncate(2)
+    assert float(cut.norm2) == pytest.approx(float(CUBIC.norm2), abs=1e-14)
+    assert float(cut(z)) == pytest.approx(float(CUBIC(z)), abs=1e-13)
+    assert cut.degree == 2
+
+
+@pytest.mark.parametrize("matrix", [M, THREE], ids=["q=2", "q=3"])
+def test_energy_is_that_of_the_conditional_expectation(matrix):
+    """E f(z) f(z') and E grad f(z) grad f(z')^T with E z z'^T = G, by quadrature."""
+    gram = matrix.T @ matrix
+    root = gaussian.factor(jnp.eye(2) - gram @ gram)
+
+    def pair(x):
+        first, second = x[:2], gram @ x[:2] + root @ x[2:]
+        slopes = jax.grad(CUBIC)(first)[:, None] * jax.grad(CUBIC)(second)[None, :]
+        return CUBIC(first) * CUBIC(second), slopes
+
+    energy, slope = gaussian.expectation(pair, 4, gaussian.GaussHermite(6))
+    assert float(multiindex.energy(CUBIC, matrix)) == pytest.approx(float(energy), abs=1e-13)
+    np.testing.assert_allclose(multiindex.energy_gradient(CUBIC, matrix), slope, atol=1e-13)
+    # The profiled loss without cancellation, and the gradient of E by autodiff.
+    gap = jnp.eye(2) - gram
+    loss = multiindex.profiled_loss(CUBIC, matrix, gap)
+    assert float(loss) == pytest.approx(float(CUBIC.norm2 - energy), abs=1e-13)
+    auto = jax.grad(lambda m: multiindex.energy(CUBIC, m))(matrix)
+    by_slope = 2 * matrix @ multiindex.energy_gradient(CUBIC, matrix)
+    np.testing.assert_allclose(auto, by_slope, atol=1e-13)
+
+
+def test_loss_near_the_optimum_keeps_its_digits():
+    tiny = 1e-20
+    loss = multiindex.profiled_loss(CUBIC, jnp.eye(2), tiny * jnp.eye(2))
+    weights = sum(k * float((t**2).sum()) for k, t in enumerate(CUBIC.tensors) if t is not None)
+    assert float(loss) == pytest.approx(tiny * weights, rel=1e-12)
+
+
+def test_planted_loss_and_slope():
+    assert float(multiindex.planted_loss(A, A.tensors, M)) == pytest.approx(2.198156602, abs=1e-9)
+    slope = averaging.correlation_gradient(A, A.tensors, M)
+    expected = [[0.73, 0.052066017], [0.142066017, 0.175786797]]
+    np.testing.assert_allclose(slope, expected, atol=1e-9)
+    auto = jax.grad(lambda m: averaging.correlation(A, A.tensors, m))(M)
+    np.testing.assert_allclose(slope, auto, atol=1e-14)
+
+
+def test_hermite_polynomials_are_orthonormal():
+    z, w = gaussian.GaussHermite(20).nodes(1)
+    table = hermite(jnp.asarray(z[:, 0]), 8)
+    np.testing.assert_allclose((table.T * w[None]) @ table, np.eye(9), atol=1e-12)
+    assert len(multi_indices(3, 4)) == 15
+
+
+def test_scaling_of_small_singular_values():
+    """log10 of lambda_min^{-k}: slope k/2 a decade between d = 10^4 and 10^6, medians as stated."""
+    sample = jax.jit(
+        lambda keys, d: jax.vmap(lambda key: multiindex.haar_overlap(key, d, 2, 2))(keys)
+    )
+    keys = jax.random.split(jax.random.key(1), 2001)
+    statistic = multiindex.conditioning((1, 2, 4))
+    medians = [
+        np.median(
+            jax.vmap(lambda m: statistic(None, multiindex.Overlap.of(m)))(sample(keys, d)), axis=0
+        )
+        for d in (jnp.asarray(1e4), jnp.asarray(1e6))
+    ]
+    np.testing.assert_allclose((medians[1] - medians[0]) / 2, [0.5, 1, 2], rtol=1e-3)
+    np.testing.assert_allclose(10 ** medians[0], [236, 5.56e4, 3.09e9], rtol=0.25)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: from_coefficients({}), "coefficients"),
+        (lambda: from_coefficients({(1,): 1.0, (1, 0): 1.0}), "coefficients"),
+        (lambda: from_coefficients({(-1, 2): 1.0}), "coefficients"),
+        (lambda: from_coefficients({(1,): np.nan}), "coefficients"),
+        (lambda: A.rotate(2 * jnp.eye(2)), "rotation"),
+        (lambda: multiindex.ridge(multiindex.sine(), [1.0, 1.0]), "direction"),
+        (lambda: multiindex.ridge(A, [1.0, 0.0]), "link"),
+        (lambda: multiindex.product(A), "factors"),
+        (lambda: multiindex.from_function(lambda z: jnp.log(z[0]), 1, 3), "function"),
+        (lambda: multiindex.from_function(lambda z: z[0], 0, 3), "variables"),
+        (lambda: multiindex.sine(1.0, 0), "degree"),
+        (lambda: multiindex.overlap(np.ones((4, 1)), np.eye(4)[:, :1]), "student"),
+        (lambda: multiindex.overlap(np.eye(4)[:, :1], np.eye(5)[:, :1]), "target"),
+        (lambda: hd.multiindex.leaps(A, threshold=0.0), "threshold"),
+    ],
+)
+def test_wrong_links(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
