@@ -4,7 +4,7 @@ It runs many random trajectories of an algorithm at dimension d side by side, in
 d -> infinity on the same device, and compares the two in one jitted program.
 """
 
-from hdjax import gaussian, random, schedules, spectra, streaming
+from hdjax import gaussian, landscapes, random, schedules, spectra, streaming
 from hdjax.engine import (
     Plan,
     Result,
@@ -30,6 +30,7 @@ __all__ = [
     "compare",
     "ensemble",
     "gaussian",
+    "landscapes",
     "limit",
     "load",
     "make_plan",

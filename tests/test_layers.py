@@ -15,7 +15,7 @@ LAYERS = (
     ("cli",),
     ("config", "expect", "doctor"),
     ("engine",),
-    ("streaming",),  # families, side by side
+    ("landscapes", "streaming"),  # families, side by side
     ("schema",),
     ("gaussian", "spectra", "random", "schedules"),
     ("system", "plots", "store"),
