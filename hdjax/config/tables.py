@@ -22,6 +22,7 @@ from hdjax.schema import (
 
 # Where each family's schema is: a module with SystemConfig, MethodConfig and StatisticConfig.
 FAMILIES = {
+    "landscapes": "hdjax.landscapes.config",
     "streaming": "hdjax.streaming.config",
 }
 

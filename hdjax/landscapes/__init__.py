@@ -14,6 +14,7 @@ from hdjax.landscapes.algorithms import (
     Nesterov,
     SphereDescent,
 )
+from hdjax.landscapes.explicit import Ambient, Explicit, Function
 from hdjax.landscapes.fluctuations import (
     Expansion,
     HaltingLaw,
@@ -44,7 +45,7 @@ from hdjax.landscapes.kernels import (
     Sum,
 )
 from hdjax.landscapes.model import GradientSpan
-from hdjax.landscapes.order import OrderParameters
+from hdjax.landscapes.order import OrderParameters, Overlap
 from hdjax.landscapes.rates import (
     Clipped,
     Normalised,
@@ -58,12 +59,15 @@ from hdjax.landscapes.simulate import Previsible
 
 __all__ = [
     "Algorithm",
+    "Ambient",
     "Amplitude",
     "BarzilaiBorwein",
     "Clipped",
     "ConditionalLaw",
     "ConjugateGradient",
     "Expansion",
+    "Explicit",
+    "Function",
     "FunctionKernel",
     "GradientDescent",
     "GradientSpan",
@@ -77,6 +81,7 @@ __all__ = [
     "Nesterov",
     "Normalised",
     "OrderParameters",
+    "Overlap",
     "Polyak",
     "Polynomial",
     "Previsible",

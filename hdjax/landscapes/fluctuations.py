@@ -25,7 +25,6 @@ from hdjax.landscapes import limit, sampler
 from hdjax.landscapes._arguments import numbers
 from hdjax.landscapes.limit import Problem
 from hdjax.landscapes.order import OrderParameters, from_vectors
-from hdjax.landscapes.rates import root
 from hdjax.landscapes.sampler import Draws, Layout
 from hdjax.landscapes.simulate import draw, steps
 from hdjax.system import NoFluctuationsError
@@ -96,7 +95,7 @@ def expansion(
     if callable(names):
         function = names
     else:
-        own = list(jax.eval_shape(system.statistics, system.start()))
+        own = list(jax.eval_shape(lambda: system.statistics(system.start())))
         for name in names:
             if name not in own:
                 raise ValueError(f"statistics: {name!r}; allowed: {', '.join(own)}, or a function")
@@ -220,7 +219,7 @@ def standard_deviations(
     """Standard deviations at the system's dimension; see `System.fluctuations`."""
     ticks = jnp.round(ts).astype(int)
     found = _expansion(system, ticks, evaluations, statistics, False)
-    return jax.tree.map(lambda v: root(v / system.dimension), found.variance)
+    return jax.tree.map(lambda v: _roots(v / system.dimension), found.variance)
 
 
 def critical_dimension(
@@ -315,7 +314,7 @@ def halting_law(
     return HaltingLaw(counts / draws, _first((mean <= threshold)[None])[0])
 
 
-def _roots(values: Float[Array, " n"]) -> Float[Array, " n"]:
+def _roots(values: Float[Array, "..."]) -> Float[Array, "..."]:
     """Square roots, 0 of what rounding left negative."""
     return jnp.sqrt(jnp.maximum(values, 0.0))
 

@@ -12,7 +12,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from hdjax.landscapes.kernels import Jet, Kernel
 
@@ -102,12 +102,12 @@ class ConditionalLaw(eqx.Module):
     """The law of (f, D_{e_0} f, ..., D_{e_{d-1}} f) at a point, given what was seen before.
 
     Attributes:
-        mean: (d + 1,) conditional mean.
-        covariance: (d + 1, d + 1) conditional covariance, times d.
+        mean: (c,) conditional mean, c = d + 1.
+        covariance: (c, c) conditional covariance, times d.
     """
 
-    mean: Float[Array, " d+1"]
-    covariance: Float[Array, "d+1 d+1"]
+    mean: Float[Array, " c"]
+    covariance: Float[Array, "c c"]
 
 
 def conditional_law(
@@ -117,6 +117,7 @@ def conditional_law(
     values: Float[Array, " n"],
     gradients: Float[Array, "n d"],
     x: Float[Array, " d"],
+    seen: Bool[Array, " n"] | None = None,
 ) -> ConditionalLaw:
     """The law of f and grad f at `x`, given values and gradients at `points`, in all d coordinates.
 
@@ -130,6 +131,7 @@ def conditional_law(
         values: of f there.
         gradients: of f there.
         x: where f is to be seen.
+        seen: which of the points count (None: all), for arrays that are filled step by step.
 
     Example:
         >>> x = jnp.zeros((1, 2))
@@ -149,10 +151,14 @@ def conditional_law(
     pairs = jax.vmap(jax.vmap(block_covariance, (None, None, 0)), (None, 0, None))
     past = pairs(kernel, points, points).transpose(0, 2, 1, 3).reshape(n * (d + 1), -1)
     cross = jax.vmap(block_covariance, (None, 0, None))(kernel, points, x).reshape(-1, d + 1)
-    seen = jnp.concatenate([values[:, None], gradients], axis=1) - jax.vmap(prior)(points)
+    surprise = jnp.concatenate([values[:, None], gradients], axis=1) - jax.vmap(prior)(points)
+    if seen is not None:
+        known = jnp.repeat(seen, d + 1)
+        past = jnp.where(known[:, None] & known[None], past, jnp.eye(n * (d + 1)))
+        cross = jnp.where(known[:, None], cross, 0.0)
     weights = jnp.linalg.solve(past, cross)
     own = block_covariance(kernel, x, x)
-    return ConditionalLaw(prior(x) + weights.T @ seen.reshape(-1), own - weights.T @ cross)
+    return ConditionalLaw(prior(x) + weights.T @ surprise.reshape(-1), own - weights.T @ cross)
 
 
 def _dot(x: Any, y: Any) -> Array:

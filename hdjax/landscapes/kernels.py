@@ -25,7 +25,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from hdjax.landscapes._arguments import as_tree, numbers
 
@@ -96,6 +96,13 @@ class Stationary(Kernel):
         Source: arXiv 2305.01377.
         """
 
+    @abc.abstractmethod
+    def frequency_scales(self, key: Key[Array, ""], n: int) -> Float[Array, " n"]:
+        """N draws of lambda^(1/2), where C(h)/C(0) = E exp(-lambda h).
+
+        cos(<w, x> + b) with w = lambda^(1/2) N(0, I) and b uniform then has covariance C/2 C(0).
+        """
+
     def __call__(self, a: Scalar, b: Scalar, t: Scalar, h: Scalar) -> Scalar:
         return self.derivatives(h)[0]
 
@@ -138,6 +145,9 @@ class SquaredExponential(Stationary):
         # Two forms of one root, each without cancellation on its side.
         above = reach / jnp.where(gap >= 0, half + root, 1.0)
         return jnp.where(gap >= 0, above, (root - half) / slope)
+
+    def frequency_scales(self, key: Key[Array, ""], n: int) -> Float[Array, " n"]:
+        return jnp.full(n, 1 / self.scale)
 
 
 class RationalQuadratic(Stationary):
@@ -195,6 +205,10 @@ class RationalQuadratic(Stationary):
         found = short | ((square > 0) & (cubic(top) >= 0))
         return self.scale * jnp.where(found, root, jnp.inf)
 
+    def frequency_scales(self, key: Key[Array, ""], n: int) -> Float[Array, " n"]:
+        draws = jax.random.gamma(key, self.beta / 2, (n,), self.beta.dtype)
+        return jnp.sqrt(2 * draws / self.beta) / self.scale
+
 
 class Matern32(Stationary):
     """C(h) = var (1 + q) e^-q, q = sqrt(6h)/scale; once differentiable.
@@ -227,6 +241,9 @@ class Matern32(Stationary):
     def descent_length(self, gap: Scalar, slope: Scalar) -> Scalar:
         below = math.sqrt(3) * slope / self.scale + 3 * gap / self.scale**2
         return jnp.where(below > 0, slope / jnp.where(below > 0, below, 1.0), jnp.inf)
+
+    def frequency_scales(self, key: Key[Array, ""], n: int) -> Float[Array, " n"]:
+        return _student(key, 3.0, n, self.scale)
 
 
 class Matern52(Stationary):
@@ -262,6 +279,9 @@ class Matern52(Stationary):
         below = (root + 1 - alpha) / (2 * jnp.where(alpha > -1, 1 + alpha, 1.0))
         q = jnp.where(alpha > 1, 2 / (root - jnp.minimum(1 - alpha, 0.0)), below)
         return jnp.where(alpha > -1, self.scale * q / math.sqrt(5), jnp.inf)
+
+    def frequency_scales(self, key: Key[Array, ""], n: int) -> Float[Array, " n"]:
+        return _student(key, 5.0, n, self.scale)
 
 
 class SpinGlass(Kernel):
@@ -336,7 +356,7 @@ class FunctionKernel(Kernel):
 
     kappa: Callable
 
-    def __init__(self, kappa: Callable):
+    def __init__(self, kappa: Any):
         self.kappa = as_tree("kappa", kappa)
 
     def __call__(self, a: Scalar, b: Scalar, t: Scalar, h: Scalar) -> Scalar:
@@ -409,6 +429,12 @@ def as_radial(name: str, value: Any) -> Callable:
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name}: {value!r}; allowed: a number, a list, a function") from error
     return Polynomial(numbers(name, array, "finite", ndim=1))
+
+
+def _student(key: Key[Array, ""], freedom: float, n: int, scale: Scalar) -> Float[Array, " n"]:
+    """Frequencies of a Matern kernel follow Student's law with 2 nu degrees of freedom."""
+    chi = jax.random.chisquare(key, freedom, (n,), scale.dtype)
+    return jnp.sqrt(freedom / chi) / scale
 
 
 def _root(x: Array) -> Array:

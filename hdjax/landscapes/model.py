@@ -23,6 +23,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 from hdjax.landscapes import limit
 from hdjax.landscapes._arguments import check_numbers, numbers
 from hdjax.landscapes.algorithms import Algorithm
+from hdjax.landscapes.explicit import OnVectors
 from hdjax.landscapes.fluctuations import standard_deviations
 from hdjax.landscapes.kernels import Kernel, as_radial
 from hdjax.landscapes.limit import Problem
@@ -149,13 +150,16 @@ class GradientSpan(System):
 
     def horizon(self, ts: Float[np.ndarray, " times"], method: Any = None) -> Horizon:
         evaluations = int(steps(ts)[-1]) + 1
-        return Horizon(evaluations, getattr(method, "size", lambda _: None)(self))
+        if not isinstance(method, OnVectors) or np.isinf(self.dimension):
+            return Horizon(evaluations)
+        return Horizon(evaluations, int(self.dimension))
 
     def simulator(self, method: Any = None, horizon: Any = None) -> Simulator:
-        """Previsible coordinates (`Previsible`, the default), or vectors in R^d (`Explicit`)."""
+        """Previsible coordinates (`Previsible`, the default), or vectors in R^d (`Explicit`...)."""
         method = Previsible() if method is None else method
-        if not isinstance(method, Previsible):
-            raise TypeError(f"method: {method!r}; allowed: Previsible(...) or None")
+        if not isinstance(method, Previsible | OnVectors):
+            names = "Previsible(...), Explicit(...), Function(...), Ambient() or None"
+            raise TypeError(f"method: {method!r}; allowed: {names}")
         return method.simulator(self, horizon)
 
     def start(self) -> OrderParameters:
@@ -165,7 +169,7 @@ class GradientSpan(System):
 
     def limit(
         self,
-        ts: Float[Array, " times"],
+        ts: Float[Array | np.ndarray, " times"],
         start: OrderParameters | None = None,
         save: Callable[[OrderParameters], PyTree[Array]] = lambda summary: summary,
         horizon: Horizon | None = None,

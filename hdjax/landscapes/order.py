@@ -1,5 +1,8 @@
 """What simulation and limit both know of a run after step k: its order parameters."""
 
+import dataclasses
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -48,3 +51,33 @@ def from_vectors(
         for rows, vector in ((points, x), (gradients, g), (gradients, x), (points, g))
     ]
     return OrderParameters(k, value, *products)
+
+
+@dataclasses.dataclass(frozen=True)
+class Overlap:
+    """A statistic: the inner product of x_k with x_step, or of g_k with g_step; 0 for k < step.
+
+    Args:
+        step: the earlier step.
+        of: "points" or "gradients".
+
+    Raises:
+        ValueError: a negative step, another word.
+
+    Example:
+        >>> statistics = {"value": None, "memory": Overlap(1, "gradients")}
+    """
+
+    step: int
+    of: str = "points"
+
+    def __post_init__(self) -> None:
+        if self.step < 0:
+            raise ValueError(f"step: {self.step}; allowed: at least 0")
+        if self.of not in ("points", "gradients"):
+            raise ValueError(f"of: {self.of!r}; allowed: 'points', 'gradients'")
+
+    def __call__(self, system: Any, summary: OrderParameters) -> Float[Array, ""]:
+        rows = summary.points if self.of == "points" else summary.gradients
+        # A record shorter than that has not come to the step.
+        return rows[self.step] if self.step < rows.shape[0] else jnp.zeros_like(summary.value)

@@ -40,10 +40,10 @@ _SHORT = 12
 
 
 class Draws(eqx.Module):
-    """The random numbers of one observation: eps/sqrt(d) of k + 2 numbers, and zeta_k."""
+    """The random numbers of an observation: eps/sqrt(d) of k + 2 numbers, and zeta_k."""
 
-    innovations: Float[Array, " c"]
-    length: Float[Array, ""]
+    innovations: Float[Array, "*steps c"]
+    length: Float[Array, "*steps"]
 
 
 class Run(eqx.Module):
