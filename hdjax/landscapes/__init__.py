@@ -44,6 +44,7 @@ from hdjax.landscapes.kernels import (
     Stationary,
     Sum,
 )
+from hdjax.landscapes.meta import Optimum, optimise
 from hdjax.landscapes.model import GradientSpan
 from hdjax.landscapes.order import OrderParameters, Overlap
 from hdjax.landscapes.rates import (
@@ -80,6 +81,7 @@ __all__ = [
     "Matern52",
     "Nesterov",
     "Normalised",
+    "Optimum",
     "OrderParameters",
     "Overlap",
     "Polyak",
@@ -101,6 +103,7 @@ __all__ = [
     "critical_dimension",
     "expansion",
     "halting_law",
+    "optimise",
     "previsible_frame",
     "rotated_covariance",
 ]

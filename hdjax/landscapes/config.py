@@ -17,7 +17,16 @@ import numpy as np
 from pydantic import Field
 
 from hdjax import landscapes
-from hdjax.schema import ArrayField, Call, Integer, Kind, NonNegative, Positive, PositiveInteger
+from hdjax.schema import (
+    ArrayField,
+    Call,
+    Integer,
+    Kind,
+    NonNegative,
+    Positive,
+    PositiveInteger,
+    SpectrumConfig,
+)
 from hdjax.schema.schedules import Constant, Cosine, PiecewiseConstant, PowerDecay, Table
 from hdjax.schema.tables import Strict
 
@@ -269,6 +278,8 @@ class SystemConfig(Strict):
     mean: float | list[float] = 0.0
     radius: NonNegative = 1.0
     noise: KernelConfig | None = None
+    spectrum: SpectrumConfig | None = None
+    shares: list[NonNegative] | None = None
 
     def build(self) -> landscapes.GradientSpan:
         """The system.
@@ -286,6 +297,8 @@ class SystemConfig(Strict):
             mean=np.asarray(self.mean, np.float64),
             radius=self.radius,
             noise=None if self.noise is None else self.noise.build(),
+            spectrum=None if self.spectrum is None else self.spectrum.build(self.dimension),
+            shares=None if self.shares is None else np.asarray(self.shares),
         )
 
 

@@ -6,7 +6,7 @@
   the covariance is exact for every m, the law is Gaussian for m >> d only;
 * sums of these, and amplitudes times them.
 
-x_0 has a uniform direction, drawn in each run.
+x_0 has a uniform direction (in each eigenspace, with a spectrum), drawn in each run.
 """
 
 import abc
@@ -130,8 +130,11 @@ class Explicit(OnVectors):
             noise = self._sample(system.noise, run.ahead.shape[0], own)
 
         def value(x: Array) -> Array:
-            clean = system.mean(jnp.vdot(x, x) / 2) + run.function(x)
-            return clean if noise is None else clean + noise(x)
+            z = x
+            if system.spectrum is not None:
+                z = jnp.sqrt(system.spectrum.eigenvalues)[system.spectrum.groups] * x
+            clean = system.mean(jnp.vdot(z, z) / 2) + run.function(z)
+            return clean if noise is None else clean + noise(z)
 
         return jax.value_and_grad(value)(run.ahead)
 
@@ -262,8 +265,7 @@ class VectorSimulator(Simulator):
     def init(self, key: Key[Array, ""]) -> Vectors:
         """The start and the function; nothing is seen before the first `advance`."""
         system, (n, d) = self._own, (self.evaluations, self.dimension)
-        direction = jax.random.normal(stream(key, _START), (d,)).astype(self.method.dtype)
-        x = system.radius * direction / jnp.linalg.norm(direction)
+        x = _uniform(system, d, stream(key, _START))
         empty = jnp.zeros((n, d), x.dtype)
         function = self.method.sample(system, d, stream(key, _FUNCTION))
         memory = system.algorithm.init(x)
@@ -321,6 +323,15 @@ class VectorSimulator(Simulator):
         return jax.tree.map(
             lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, self.system
         )
+
+
+def _uniform(system: "GradientSpan", d: int, key: Key[Array, ""]) -> Float[Array, " d"]:
+    """A start with a uniform direction in each eigenspace."""
+    masses, dtype = system.problem.masses, system.radius.dtype
+    groups = jnp.zeros(d, int) if system.spectrum is None else system.spectrum.groups
+    normals = jax.random.normal(key, (d,), dtype)
+    squares = jnp.zeros_like(masses).at[groups].add(normals**2)
+    return jnp.sqrt(masses / squares)[groups] * normals
 
 
 class _Tensors(eqx.Module):

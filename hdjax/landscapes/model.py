@@ -20,16 +20,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
+from hdjax import spectra
 from hdjax.landscapes import limit
 from hdjax.landscapes._arguments import check_numbers, numbers
 from hdjax.landscapes.algorithms import Algorithm
-from hdjax.landscapes.explicit import OnVectors
+from hdjax.landscapes.explicit import Ambient, OnVectors
 from hdjax.landscapes.fluctuations import standard_deviations
 from hdjax.landscapes.kernels import Kernel, as_radial
 from hdjax.landscapes.limit import Problem
 from hdjax.landscapes.order import OrderParameters
 from hdjax.landscapes.simulate import Previsible, steps
-from hdjax.system import Simulator, System, is_concrete
+from hdjax.spectra import Spectrum
+from hdjax.system import NoFluctuationsError, Simulator, System, is_concrete
 
 # Points are O(1): a squared norm beyond this has left the region that the theory speaks of.
 _DIVERGED = 1e8
@@ -55,6 +57,11 @@ class GradientSpan(System):
         radius: |x_0|; the direction of x_0 is arbitrary.
         noise: kernel of mini-batch noise: step k sees f + epsilon_k with epsilon_k fresh,
             independent, of mean 0 and covariance noise/d.  In the limit f(x_k) is that of f.
+        spectrum: eigenvalues of a covariance K (`hdjax.spectra`), in dimension d: the function is
+            f(K^{1/2} x).  Progress stays predictable, with another limit, and depends on x_0; the
+            previsible sampler does not apply (use `Explicit`), nor do error bars.
+        shares: (g,) of |x_0|^2 in the eigenspaces of K, summing to 1; None: as in a random
+            direction.
 
     Raises:
         ValueError, TypeError: naming the argument, its value and what is allowed.
@@ -86,6 +93,8 @@ class GradientSpan(System):
     radius: Float[Array, ""]
     dimension: Float[Array, ""]
     noise: Kernel | None
+    spectrum: Spectrum | None
+    shares: Float[Array, " g"] | None
 
     def __init__(
         self,
@@ -96,6 +105,8 @@ class GradientSpan(System):
         mean: Any = 0.0,
         radius: Any = 1.0,
         noise: Kernel | None = None,
+        spectrum: Spectrum | None = None,
+        shares: Any = None,
     ):
         for name, value, kind in (("kernel", kernel, Kernel), ("algorithm", algorithm, Algorithm)):
             if not isinstance(value, kind):
@@ -106,14 +117,26 @@ class GradientSpan(System):
         self.mean = as_radial("mean", mean)
         self.radius = numbers("radius", radius, "at least 0")
         self.dimension = numbers("dimension", dimension, "positive or infinite")
+        if spectrum is None and shares is not None:
+            raise ValueError("shares: given; allowed without a spectrum: None")
+        if spectrum is not None and spectrum.size != dimension:
+            raise ValueError(f"dimension: {dimension}; allowed: that of the spectrum")
+        self.spectrum = spectrum
+        if spectrum is not None:
+            shares = spectrum.weights if shares is None else shares
+        self.shares = None if shares is None else numbers("shares", shares, "at least 0", ndim=1)
         self.validate()
 
     @property
     def problem(self) -> Problem:
         """What the recursions need to know."""
-        one = jnp.ones(1, self.radius.dtype)
-        masses = (self.radius**2)[None]
-        return Problem(self.kernel, self.mean, self.noise, self.algorithm, one, one, masses)
+        eigenvalues = weights = shares = jnp.ones(1, self.radius.dtype)
+        if self.spectrum is not None and self.shares is not None:
+            eigenvalues, weights = self.spectrum.eigenvalues, self.spectrum.weights
+            shares = self.shares
+        masses = self.radius**2 * shares
+        parts = self.kernel, self.mean, self.noise, self.algorithm
+        return Problem(*parts, eigenvalues, weights, masses)
 
     def validate(self, *, compared: bool = False, realised: bool = False) -> None:
         check_numbers("radius", self.radius, "at least 0")
@@ -122,6 +145,14 @@ class GradientSpan(System):
             d = np.asarray(self.dimension)
             if np.any(np.isfinite(d) & ((d != np.floor(d)) | (d > 1e15))):
                 raise ValueError(f"dimension: {d}; allowed: an integer up to 1e15, or infinity")
+        if self.spectrum is not None and self.shares is not None:
+            spectra.validate(self.spectrum)
+            g = self.spectrum.eigenvalues.shape[-1]
+            if self.shares.shape[-1] != g:
+                raise ValueError(f"shares: {self.shares.shape[-1]}; allowed: one for each of {g}")
+            check_numbers("shares", self.shares, "at least 0")
+            if is_concrete(self.shares) and np.any(abs(np.asarray(self.shares.sum(-1)) - 1) > 1e-4):
+                raise ValueError(f"shares: sum {np.asarray(self.shares.sum(-1))}; allowed: 1")
         self.algorithm.check(self.radius)
         if realised:
             raise ValueError("start: 'realised'; allowed: 'law' (x_0 is given, and not random)")
@@ -143,9 +174,10 @@ class GradientSpan(System):
 
     def _rests(self) -> bool:
         """Whether the gradient at x_0 is 0 with probability one."""
-        half = self.radius**2 / 2
+        problem = self.problem
+        half = jnp.vdot(problem.eigenvalues, problem.masses) / 2
         jet = self.kernel.jet(half, half, 2 * half, jnp.zeros_like(half))
-        drift = jax.grad(self.mean)(half) * self.radius
+        drift = jax.grad(self.mean)(half) * half
         return float(jet.derivative) == 0 and float(drift) == 0
 
     def horizon(self, ts: Float[np.ndarray, " times"], method: Any = None) -> Horizon:
@@ -160,6 +192,11 @@ class GradientSpan(System):
         if not isinstance(method, Previsible | OnVectors):
             names = "Previsible(...), Explicit(...), Function(...), Ambient() or None"
             raise TypeError(f"method: {method!r}; allowed: {names}")
+        if self.spectrum is not None and isinstance(method, Previsible | Ambient):
+            raise ValueError(
+                f"method: {type(method).__name__}; allowed with a spectrum: Explicit(...), "
+                "Function(...) (rotation invariance is lost)"
+            )
         return method.simulator(self, horizon)
 
     def start(self) -> OrderParameters:
@@ -193,6 +230,8 @@ class GradientSpan(System):
         horizon: Horizon | None = None,
     ) -> dict[str, Array]:
         """Predicted standard deviations at this d (`fluctuations.py`); arguments as for `limit`."""
+        if self.spectrum is not None:
+            raise NoFluctuationsError("fluctuations: not known with a spectrum")
         horizon = self._horizon(ts, horizon)
         return standard_deviations(self, jnp.asarray(ts), statistics, horizon.evaluations)
 

@@ -44,23 +44,24 @@ def test_reference_values(first_order):
 @pytest.mark.slow
 @pytest.mark.optimised
 def test_error_bars_and_bias_of_runs():
-    """Another problem at d = 400: standard deviations to 5 %, the mean at limit + b/d."""
+    """Another problem at d = 100: standard deviations to 5 %, the mean at limit + b/d."""
     kernel = SquaredExponential(0.5) + SpinGlass([0, 0.3, 0.2])
-    system = GradientSpan(kernel, HeavyBall(0.2, 0.3), 400, mean=[0.2, 1.0])
+    system = GradientSpan(kernel, HeavyBall(0.2, 0.3), 100, mean=[0.2, 1.0])
     times = np.arange(4.0)
     runs = 20_000
     result = hd.compare(system, times, key=jax.random.key(0), runs=runs)
     shift = expansion(system, times, result.statistics).bias
+    moved = 0.0
     for name in result.statistics:
         std, predicted = result.std(name).values, result[f"{name}_predicted_std"].values
         moving = predicted > 1e-6
         np.testing.assert_allclose(std[moving], predicted[moving], rtol=0.05)
         gap = (result.mean(name) - result.limit(name)).values
         error = 4 * std / np.sqrt(runs) + 1e-8
-        assert np.all(np.abs(gap - np.asarray(shift[name]) / 400) < error + 20 / 400**2)
+        assert np.all(np.abs(gap - np.asarray(shift[name]) / 100) < error + 5 / 100**2)
+        moved = np.maximum(moved, (np.abs(shift[name]) / 100 / (std + 1e-9) * runs**0.5).max())
     # The bias is seen: without it the means are off.
-    seen = np.abs(np.asarray(shift["norm"]) / 400) / (result.std("norm").values / runs**0.5 + 1e-9)
-    assert seen.max() > 8
+    assert moved > 8
 
 
 @pytest.mark.slow
@@ -87,25 +88,25 @@ def test_critical_dimension(first_order):
 @pytest.mark.slow
 @pytest.mark.optimised
 def test_halting_law():
-    """SE, rate 0.5, |g|^2 <= 0.25: 4 steps in the limit, as runs spread at d = 400."""
-    steps, threshold = 6, 0.25
+    """SE, rate 0.5, |g|^2 <= 0.5: 2 steps in the limit, and as runs spread at d = 100."""
+    steps, threshold = 5, 0.5
 
     def make(d):
         return GradientSpan(SquaredExponential(), GradientDescent(0.5), d)
 
-    wide, narrow = (halting_law(make(d), threshold, steps, jax.random.key(0)) for d in (400, 10**6))
-    assert int(wide.limit) == int(narrow.limit) == 4
-    assert narrow.probabilities[4] > 0.999
+    wide, narrow = (halting_law(make(d), threshold, steps, jax.random.key(0)) for d in (100, 10**6))
+    assert int(wide.limit) == int(narrow.limit) == 2
+    assert narrow.probabilities[2] > 0.999
     np.testing.assert_allclose(wide.probabilities.sum(), 1.0)
     result = hd.simulate(
-        make(400), np.arange(float(steps)), key=jax.random.key(1), runs=4000,
+        make(100), np.arange(float(steps)), key=jax.random.key(1), runs=4000,
         statistics=["gradient_norm"],
     )  # fmt: skip
     reached = result["gradient_norm"].values <= threshold
     times = np.where(reached.any(axis=1), reached.argmax(axis=1), steps)
     observed = np.bincount(times, minlength=steps + 1) / 4000
     assert observed.max() < 0.9
-    np.testing.assert_allclose(observed, wide.probabilities, atol=0.03)
+    np.testing.assert_allclose(observed, wide.probabilities, atol=0.04)
 
 
 @pytest.mark.parametrize(

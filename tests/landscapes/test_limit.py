@@ -170,3 +170,39 @@ def test_traced_times_need_a_horizon(problem, references):
     horizon = system.horizon(np.arange(3.0))
     found = jax.jit(lambda ts: system.limit(ts, save=curve, horizon=horizon))(jnp.arange(3.0))
     np.testing.assert_allclose(found[0], references["GD on SE"][1][:3], atol=1e-9)
+
+
+SPLIT = hd.spectra.explicit([0.5, 1.0, 1.5], [100, 100, 100], normalise=False)
+
+
+def test_anisotropic_reference_values(problem):
+    system = problem(
+        SE(), GradientDescent(0.5), dimension=300, spectrum=SPLIT, shares=[0.2, 0.3, 0.5]
+    )
+    value, square = system.limit(np.arange(5.0), save=curve)
+    expected = [0, -0.432150871, -0.707528171, -0.891282388, -1.022969168]
+    np.testing.assert_allclose(value, expected, atol=1e-9)
+    expected = [1, 0.634272682, 0.410576384, 0.287918502, 0.214313001]
+    np.testing.assert_allclose(square, expected, atol=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.optimised
+def test_anisotropic_runs_follow_their_own_limit(problem):
+    """Linear and quadratic with a ridge: within 4 s.e. (and a bias of order 1/d) at d = 300."""
+    system = problem(
+        SpinGlass([0, 0.3, 0.2]), hd.landscapes.HeavyBall(0.2, 0.3), [0, 2], dimension=300,
+        spectrum=SPLIT, shares=[0.2, 0.3, 0.5],
+    )  # fmt: skip
+    runs = 400
+    result = hd.compare(
+        system, np.arange(5.0), key=jax.random.key(0), runs=runs,
+        method=hd.landscapes.Explicit(), statistics=["value", "gradient_norm"],
+    )  # fmt: skip
+    isotropic = problem(SpinGlass([0, 0.3, 0.2]), system.algorithm, [0, 2])
+    other = isotropic.limit(np.arange(5.0), save=curve)
+    for name, wrong in zip(result.statistics, other, strict=True):
+        error = 4 * result.std(name).values / np.sqrt(runs) + 1 / 300
+        mean = result.mean(name).values
+        assert np.all(np.abs(mean - result.limit(name).values) < error)
+        assert np.any(np.abs(mean - wrong) > 2 * error)

@@ -222,6 +222,7 @@ def test_unbounded_landscapes_diverge_and_say_when():
 
 
 SE = SquaredExponential()
+SPLIT = hd.spectra.explicit([0.5, 1.5], [2, 2])
 
 
 @pytest.mark.parametrize(
@@ -237,6 +238,10 @@ SE = SquaredExponential()
             "nothing moves",
         ),
         (lambda: GradientSpan(SE, SphereDescent(0.1), 5, radius=0), ValueError, "SphereDescent"),
+        (lambda: GradientSpan(SE, GD, 5, spectrum=SPLIT), ValueError, "allowed: that of the spect"),
+        (lambda: GradientSpan(SE, GD, 5, shares=[1.0]), ValueError, "shares: given"),
+        (lambda: GradientSpan(SE, GD, 4, spectrum=SPLIT, shares=[1.0]), ValueError, "shares: 1;"),
+        (lambda: GradientSpan(SE, GD, 4, spectrum=SPLIT, shares=[0.5, 1]), ValueError, "sum 1.5"),
         (lambda: Previsible(nugget=-1.0), ValueError, r"nugget: -1\.0"),
         (lambda: Explicit(couplings="cauchy"), ValueError, "couplings: 'cauchy'"),
         (lambda: Explicit(features=0), ValueError, "features: 0"),
@@ -260,6 +265,7 @@ def test_wrong_arguments(make, error, message):
         (GradientSpan(SE, GD, np.inf), {"method": Explicit(features=9)}, ValueError,
          "dimension: infinite"),
         (GradientSpan(SE * SE, GD, 5), {"method": Explicit(features=9)}, TypeError, "Product"),
+        (GradientSpan(SE, GD, 4, spectrum=SPLIT), {}, ValueError, "method: Previsible; allowed"),
         (GradientSpan(SE, GD, 5), {"method": "direct"}, TypeError, "method: 'direct'"),
         (GradientSpan(SE, GD, 5), {"ts": [0.1, 0.2]}, ValueError, "ts: .* step numbers"),
     ],
