@@ -170,7 +170,7 @@ class GradientSpan(System):
                 "ts: traced, while the number of steps fixes shapes; allowed: a NumPy array (jnp "
                 "arrays are traced inside jit), or horizon=system.horizon(ts) from outside"
             )
-        return self.horizon(np.asarray(ts))
+        return self.horizon(np.asarray(ts, np.float64))
 
     def _rests(self) -> bool:
         """Whether the gradient at x_0 is 0 with probability one."""

@@ -45,7 +45,7 @@ class Steps(Rate):
         ValueError: otherwise.
 
     Example:
-        >>> algorithm = GradientDescent(Steps([0.7, 0.6, 1.2]))
+        >>> algorithm = hd.landscapes.GradientDescent(Steps([0.7, 0.6, 1.2]))
     """
 
     values: Float[Array, " n"]
@@ -69,7 +69,7 @@ class Normalised(Rate):
         ValueError: otherwise.
 
     Example:
-        >>> algorithm = GradientDescent(Normalised(0.3))
+        >>> algorithm = hd.landscapes.GradientDescent(Normalised(0.3))
     """
 
     length: Scalar
@@ -92,7 +92,7 @@ class Clipped(Rate):
         ValueError: otherwise.
 
     Example:
-        >>> algorithm = GradientDescent(Clipped(0.5, threshold=0.6))
+        >>> algorithm = hd.landscapes.GradientDescent(Clipped(0.5, threshold=0.6))
     """
 
     rate: Scalar
@@ -117,7 +117,7 @@ class Polyak(Rate):
         ValueError: otherwise.
 
     Example:
-        >>> algorithm = GradientDescent(Polyak(lowest=-1.5))
+        >>> algorithm = hd.landscapes.GradientDescent(Polyak(lowest=-1.5))
     """
 
     lowest: Scalar
@@ -146,7 +146,7 @@ class RandomFunctionDescent(Rate):
         TypeError: a kernel that is not stationary.
 
     Example:
-        >>> algorithm = GradientDescent(RandomFunctionDescent(SquaredExponential()))
+        >>> rate = RandomFunctionDescent(hd.landscapes.SquaredExponential())
     """
 
     kernel: Stationary

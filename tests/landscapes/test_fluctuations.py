@@ -9,8 +9,6 @@ import hdjax as hd
 from hdjax.landscapes import (
     GradientDescent,
     GradientSpan,
-    HeavyBall,
-    SpinGlass,
     SquaredExponential,
     critical_dimension,
     expansion,
@@ -43,25 +41,19 @@ def test_reference_values(first_order):
 
 @pytest.mark.slow
 @pytest.mark.optimised
-def test_error_bars_and_bias_of_runs():
-    """Another problem at d = 100: standard deviations to 5 %, the mean at limit + b/d."""
-    kernel = SquaredExponential(0.5) + SpinGlass([0, 0.3, 0.2])
-    system = GradientSpan(kernel, HeavyBall(0.2, 0.3), 100, mean=[0.2, 1.0])
-    times = np.arange(4.0)
-    runs = 20_000
-    result = hd.compare(system, times, key=jax.random.key(0), runs=runs)
-    shift = expansion(system, times, result.statistics).bias
-    moved = 0.0
-    for name in result.statistics:
-        std, predicted = result.std(name).values, result[f"{name}_predicted_std"].values
-        moving = predicted > 1e-6
-        np.testing.assert_allclose(std[moving], predicted[moving], rtol=0.05)
+def test_error_bars_and_bias_of_runs(first_order):
+    """At d = 100: standard deviations to 5 %, means at limit + b/d."""
+    times, runs, d = np.arange(5.0), 20_000, 100
+    names = ["value", "gradient_norm"]
+    result = hd.compare(SYSTEM, times, key=jax.random.key(0), runs=runs, statistics=names)
+    for name in names:
+        std, shift = result.std(name).values, np.asarray(first_order.bias[name]) / d
+        np.testing.assert_allclose(std, result[f"{name}_predicted_std"].values, rtol=0.05)
         gap = (result.mean(name) - result.limit(name)).values
-        error = 4 * std / np.sqrt(runs) + 1e-8
-        assert np.all(np.abs(gap - np.asarray(shift[name]) / 100) < error + 5 / 100**2)
-        moved = np.maximum(moved, (np.abs(shift[name]) / 100 / (std + 1e-9) * runs**0.5).max())
-    # The bias is seen: without it the means are off.
-    assert moved > 8
+        error = std / np.sqrt(runs)
+        assert np.all(np.abs(gap - shift) < 4 * error + 3 / d**2)
+        # The bias is seen: without it the means are off.
+        assert np.abs(shift / error).max() > 4
 
 
 @pytest.mark.slow
