@@ -7,6 +7,7 @@ d -> infinity on the same device, and compares the two in one jitted program.
 from hdjax import curvature, gaussian, random, schedules, spectra, streaming
 from hdjax import gaussian, multipass, random, schedules, spectra, streaming
 from hdjax import gaussian, multiindex, random, schedules, spectra, streaming
+from hdjax import gaussian, landscapes, random, schedules, spectra, streaming
 from hdjax.engine import (
     Plan,
     Result,
@@ -33,6 +34,7 @@ __all__ = [
     "curvature",
     "ensemble",
     "gaussian",
+    "landscapes",
     "limit",
     "load",
     "make_plan",

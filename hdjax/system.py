@@ -91,11 +91,12 @@ class System(eqx.Module):
     def simulator(self, method: Any = None, horizon: Any = None) -> Simulator:
         """The simulator for `method` (an object with its own options; None is the default)."""
 
-    def horizon(self, ts: Float[np.ndarray, " times"]) -> Any:
+    def horizon(self, ts: Float[np.ndarray, " times"], method: Any = None) -> Any:
         """What the compiled program must know of the duration, handed to `simulator`.
 
         A hashable value, such as a number of steps that fixes shapes; None where one program
-        serves any duration.
+        serves any duration.  A system that has one takes it as `horizon` in `limit` and
+        `fluctuations` too.
         """
         return None
 

@@ -32,6 +32,12 @@ def make_swept(learning_rate):
     return make_system(learning_rate=learning_rate)
 
 
+def make_landscape():
+    return hd.landscapes.GradientSpan(
+        hd.landscapes.SquaredExponential(), hd.landscapes.GradientDescent(0.5), dimension=10**6
+    )
+
+
 # What an example may use without a word, beside the public names and its module's own.
 AT_HAND = {
     "hd": hd,
@@ -40,6 +46,7 @@ AT_HAND = {
     "np": np,
     "system": make_system(),
     "make_system": make_system,
+    "landscape": make_landscape(),
     "make_swept": make_swept,
 }
 

@@ -16,7 +16,7 @@ LAYERS = (
     ("config", "expect", "doctor"),
     ("engine",),
     ("curvature",),  # looks at the families' trajectories
-    ("multiindex", "multipass", "streaming"),  # families, side by side
+    ("landscapes", "multiindex", "multipass", "streaming"),  # families, side by side
     ("schema",),
     ("gaussian", "spectra", "random", "schedules"),
     ("system", "plots", "store"),

@@ -178,8 +178,8 @@ def make_plan(
     """
     ts = check_times(ts)
     dtype = jnp.result_type(float)
+    horizon = system.horizon(ts, method)
     if runs:
-        horizon = system.horizon(ts)
         simulator = system.simulator(method, horizon)
         ticks = np.asarray(simulator.ticks(ts), np.int64)
         times = np.asarray(simulator.times(ticks), np.float64)
@@ -189,7 +189,7 @@ def make_plan(
                 "with jax.config.update('jax_enable_x64', True)"
             )
     else:
-        horizon, ticks, times = None, np.zeros(len(ts), np.int64), ts
+        ticks, times = np.zeros(len(ts), np.int64), ts
     chosen = _statistics(system, statistics)
     return Plan(
         ticks=jnp.asarray(ticks),

@@ -54,6 +54,11 @@ class Plan(eqx.Module):
     fluctuations: bool | None = eqx.field(static=True, default=False)
     horizon: Any = eqx.field(static=True, default=None)
 
+    @property
+    def duration(self) -> dict[str, Any]:
+        """The horizon as an argument, of systems that have one."""
+        return {} if self.horizon is None else {"horizon": self.horizon}
+
     def evaluate(self, system: System, summary: Any) -> dict[str, Array]:
         """The chosen statistics of one summary."""
         own = system.statistics(summary)
@@ -167,7 +172,7 @@ def limit_curves(system: System, plan: Plan, start: Any) -> Curves:
         alive = system.alive(summary)
         return plan.evaluate(system, summary), jnp.where(alive, 0.0, jnp.nan)
 
-    values, marks = system.limit(plan.times, start=start, save=save)
+    values, marks = system.limit(plan.times, start=start, save=save, **plan.duration)
     return _curves(plan, values, jnp.isfinite(marks))
 
 
@@ -178,7 +183,10 @@ def predicted_std(system: System, plan: Plan) -> dict[str, Array] | None:
     start = system.start() if plan.start == "realised" else None
     try:
         return system.fluctuations(
-            plan.times, lambda summary: plan.evaluate(system, summary), start=start
+            plan.times,
+            lambda summary: plan.evaluate(system, summary),
+            start=start,
+            **plan.duration,
         )
     except NoFluctuationsError:
         if plan.fluctuations:

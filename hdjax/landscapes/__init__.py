@@ -1,0 +1,109 @@
+"""Gradient span algorithms on Gaussian random functions, and their deterministic limit.
+
+Start with `GradientSpan`.  `kernels.py` is what is minimised, `algorithms.py` and `rates.py` how,
+`sampler.py` and `simulate.py` the exact law at any d, `limit.py` where it goes as d grows.
+"""
+
+from hdjax.landscapes.algorithms import (
+    Algorithm,
+    BarzilaiBorwein,
+    ConjugateGradient,
+    GradientDescent,
+    HeavyBall,
+    LowerTriangular,
+    Nesterov,
+    SphereDescent,
+)
+from hdjax.landscapes.explicit import Ambient, Explicit, Function
+from hdjax.landscapes.fluctuations import (
+    Expansion,
+    HaltingLaw,
+    critical_dimension,
+    expansion,
+    halting_law,
+)
+from hdjax.landscapes.frame import (
+    ConditionalLaw,
+    block_covariance,
+    conditional_law,
+    previsible_frame,
+    rotated_covariance,
+)
+from hdjax.landscapes.kernels import (
+    Amplitude,
+    FunctionKernel,
+    Jet,
+    Kernel,
+    Matern32,
+    Matern52,
+    Polynomial,
+    Product,
+    RationalQuadratic,
+    SpinGlass,
+    SquaredExponential,
+    Stationary,
+    Sum,
+)
+from hdjax.landscapes.meta import Optimum, optimise
+from hdjax.landscapes.model import GradientSpan
+from hdjax.landscapes.order import OrderParameters, Overlap
+from hdjax.landscapes.rates import (
+    Clipped,
+    Normalised,
+    Polyak,
+    RandomFunctionDescent,
+    Rate,
+    Scheduled,
+    Steps,
+)
+from hdjax.landscapes.simulate import Previsible
+
+__all__ = [
+    "Algorithm",
+    "Ambient",
+    "Amplitude",
+    "BarzilaiBorwein",
+    "Clipped",
+    "ConditionalLaw",
+    "ConjugateGradient",
+    "Expansion",
+    "Explicit",
+    "Function",
+    "FunctionKernel",
+    "GradientDescent",
+    "GradientSpan",
+    "HaltingLaw",
+    "HeavyBall",
+    "Jet",
+    "Kernel",
+    "LowerTriangular",
+    "Matern32",
+    "Matern52",
+    "Nesterov",
+    "Normalised",
+    "Optimum",
+    "OrderParameters",
+    "Overlap",
+    "Polyak",
+    "Polynomial",
+    "Previsible",
+    "Product",
+    "RandomFunctionDescent",
+    "Rate",
+    "RationalQuadratic",
+    "Scheduled",
+    "SphereDescent",
+    "SpinGlass",
+    "SquaredExponential",
+    "Stationary",
+    "Steps",
+    "Sum",
+    "block_covariance",
+    "conditional_law",
+    "critical_dimension",
+    "expansion",
+    "halting_law",
+    "optimise",
+    "previsible_frame",
+    "rotated_covariance",
+]

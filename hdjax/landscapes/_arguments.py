@@ -1,0 +1,57 @@
+"""Arguments of the family's constructors as array leaves, checked where they are concrete."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+from jaxtyping import Array, Float
+
+from hdjax.system import is_concrete
+
+_RULES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "finite": np.isfinite,
+    "positive": lambda x: np.isfinite(x) & (x > 0),
+    "at least 0": lambda x: np.isfinite(x) & (x >= 0),
+    "positive or infinite": lambda x: x > 0,
+}
+
+
+def numbers(name: str, value: Any, rule: str, ndim: int = 0) -> Float[Array, "..."]:
+    """`value` as a float array with `ndim` axes.
+
+    Raises:
+        TypeError: no numbers.
+        ValueError: another shape, or entries that break the rule.
+    """
+    allowed = ("a number", "a list of numbers", "a matrix")[ndim]
+    try:
+        array = jnp.asarray(value, jnp.result_type(float))
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name}: {value!r}; allowed: {allowed}, {rule}") from error
+    if array.ndim != ndim:
+        raise ValueError(f"{name}: an array of shape {array.shape}; allowed: {allowed}, {rule}")
+    check_numbers(name, array, rule)
+    return array
+
+
+def check_numbers(name: str, array: Any, rule: str) -> None:
+    """Raise ValueError if concrete entries break the rule."""
+    if is_concrete(array):
+        values = np.asarray(array)
+        bad = ~_RULES[rule](values)
+        if bad.any():
+            raise ValueError(f"{name}: {values[bad].ravel()[0]}; allowed: {rule}")
+
+
+def as_tree(name: str, fn: Any) -> Any:
+    """A function as a pytree, so that modules that hold it stack where they can.
+
+    Raises:
+        TypeError: it cannot be called.
+    """
+    if not callable(fn):
+        raise TypeError(f"{name}: {fn!r}; allowed: a function")
+    return fn if isinstance(fn, Partial | eqx.Module) else Partial(fn)

@@ -1,0 +1,344 @@
+"""Gradient span algorithms, each written once against an abstract inner product.
+
+    x_{k+1} = h_k x_0 + sum_{j <= k} h_kj grad f(x_j),
+
+with prefactors that may depend on all values and inner products of what was seen (arXiv
+2410.09973).  An algorithm combines opaque vectors linearly and asks `dot` for their inner products;
+it never takes a norm or looks at an entry.  So one object runs in R^d, in the coordinates of the
+exact sampler, and in the limit, whose basis is not orthonormal.
+
+An algorithm of one's own is a module with two methods:
+
+    class Damped(Algorithm):
+        rate: jax.Array
+
+        def init(self, x):
+            return x                                    # whatever it remembers
+
+        def step(self, state, k, x, f, g, dot):
+            return x - self.rate / (1 + dot(g, g)) * g, x
+
+What it remembers are scalars and vectors (or stacks of vectors along leading axes).
+"""
+
+import abc
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PyTree
+
+from hdjax.landscapes._arguments import numbers
+from hdjax.landscapes.rates import Rate, as_rate, divide, root
+from hdjax.schedules import Schedule, as_schedule
+from hdjax.system import is_concrete
+
+Scalar = Float[Array, ""]
+Vector = Float[Array, "..."]
+Dot = Callable[[Any, Any], Scalar]
+
+
+class Algorithm(eqx.Module):
+    """A gradient span algorithm."""
+
+    @abc.abstractmethod
+    def init(self, x: Vector) -> PyTree:
+        """What the algorithm remembers at the start x_0."""
+
+    @abc.abstractmethod
+    def step(
+        self, state: PyTree, k: Int[Array, ""], x: Vector, f: Scalar, g: Vector, dot: Dot
+    ) -> tuple[Vector, PyTree]:
+        """The next point x_{k+1}, and what is remembered then.
+
+        Args:
+            state: what was remembered.
+            k: the step.
+            x: the point x_k.
+            f: the value f(x_k).
+            g: the gradient there.
+            dot: the inner product of two vectors.
+        """
+
+    def check(self, radius: Float[Array, ""]) -> None:
+        """Raise ValueError if the algorithm cannot start at |x_0| = `radius` (concrete)."""
+
+
+class GradientDescent(Algorithm):
+    """x_{k+1} = x_k - gamma_k g_k.
+
+    Args:
+        rate: gamma_k = O(1): a number, a schedule (of t = k), or a `Rate` such as `Normalised`,
+            `Clipped`, `Polyak`, `RandomFunctionDescent`.
+
+    Raises:
+        TypeError, ValueError: something else.
+
+    Example:
+        >>> algorithm = GradientDescent(0.5)
+    """
+
+    rate: Rate
+
+    def __init__(self, rate: Any):
+        self.rate = as_rate(rate)
+
+    def init(self, x: Vector) -> PyTree:
+        return None
+
+    def step(
+        self, state: PyTree, k: Int[Array, ""], x: Vector, f: Scalar, g: Vector, dot: Dot
+    ) -> tuple[Vector, PyTree]:
+        return x - _steepest(self.rate, k, f, g, dot) * g, state
+
+
+class HeavyBall(Algorithm):
+    """x_{k+1} = x_k - gamma_k g_k + beta_k (x_k - x_{k-1}), x_{-1} = x_0 (Polyak, 1964).
+
+    Args:
+        rate: gamma_k, as for `GradientDescent`.
+        momentum: beta_k, a number or a schedule (of t = k).
+
+    Raises:
+        TypeError, ValueError: something else.
+
+    Example:
+        >>> algorithm = HeavyBall(0.3, momentum=0.5)
+    """
+
+    rate: Rate
+    momentum: Schedule
+
+    def __init__(self, rate: Any, momentum: Any):
+        self.rate, self.momentum = as_rate(rate), as_schedule(momentum)
+
+    def init(self, x: Vector) -> PyTree:
+        return x
+
+    def step(
+        self, state: PyTree, k: Int[Array, ""], x: Vector, f: Scalar, g: Vector, dot: Dot
+    ) -> tuple[Vector, PyTree]:
+        beta = self.momentum(k.astype(f.dtype)).astype(f.dtype)
+        return x - _steepest(self.rate, k, f, g, dot) * g + beta * (x - state), x
+
+
+class Nesterov(Algorithm):
+    """z_{k+1} = x_k - gamma_k g(x_k), x_{k+1} = z_{k+1} + beta_k (z_{k+1} - z_k), z_0 = x_0.
+
+    Points x_k are those at which the function is evaluated (Nesterov's y_k); values and gradients
+    that are recorded belong to them.
+
+    Args:
+        rate: gamma_k, as for `GradientDescent`.
+        momentum: beta_k, a number or a schedule (of t = k).
+
+    Raises:
+        TypeError, ValueError: something else.
+
+    Example:
+        >>> algorithm = Nesterov(0.3, momentum=0.6)
+    """
+
+    rate: Rate
+    momentum: Schedule
+
+    def __init__(self, rate: Any, momentum: Any):
+        self.rate, self.momentum = as_rate(rate), as_schedule(momentum)
+
+    def init(self, x: Vector) -> PyTree:
+        return x
+
+    def step(
+        self, state: PyTree, k: Int[Array, ""], x: Vector, f: Scalar, g: Vector, dot: Dot
+    ) -> tuple[Vector, PyTree]:
+        beta = self.momentum(k.astype(f.dtype)).astype(f.dtype)
+        ahead = x - _steepest(self.rate, k, f, g, dot) * g
+        return ahead + beta * (ahead - state), ahead
+
+
+_FORMULAS = ("FR", "PR", "PR+", "HS")
+
+
+class ConjugateGradient(Algorithm):
+    """x_{k+1} = x_k + gamma_k p_k, p_k = -g_k + beta_k p_{k-1}.
+
+    With y = g_k - g_{k-1}, beta_k = |g_k|^2/|g_{k-1}|^2 (Fletcher-Reeves, FR),
+    <g_k, y>/|g_{k-1}|^2 (Polak-Ribiere, PR), its positive part (PR+), or <g_k, y>/<p_{k-1}, y>
+    (Hestenes-Stiefel, HS).
+
+    Args:
+        rate: gamma_k, as for `GradientDescent`; along p.
+        formula: "FR", "PR", "PR+" or "HS".
+
+    Raises:
+        TypeError, ValueError: something else.
+
+    Example:
+        >>> algorithm = ConjugateGradient(0.3, formula="PR+")
+    """
+
+    rate: Rate
+    formula: str = eqx.field(static=True)
+
+    def __init__(self, rate: Any, formula: str = "PR+"):
+        if formula not in _FORMULAS:
+            raise ValueError(f"formula: {formula!r}; allowed: {', '.join(_FORMULAS)}")
+        self.rate, self.formula = as_rate(rate), formula
+
+    def init(self, x: Vector) -> PyTree:
+        return jnp.zeros_like(x), jnp.zeros_like(x)
+
+    def step(
+        self, state: PyTree, k: Int[Array, ""], x: Vector, f: Scalar, g: Vector, dot: Dot
+    ) -> tuple[Vector, PyTree]:
+        last, direction = state
+        change = g - last
+        if self.formula == "FR":
+            beta = divide(dot(g, g), dot(last, last))
+        elif self.formula == "HS":
+            beta = divide(dot(g, change), dot(direction, change))
+        else:
+            beta = divide(dot(g, change), dot(last, last))
+            beta = jnp.maximum(beta, 0.0) if self.formula == "PR+" else beta
+        # At k = 0 both remembered vectors are 0, and beta = 0.
+        p = beta * direction - g
+        gamma = self.rate(k, f, -dot(g, p), root(dot(p, p)))
+        return x + gamma * p, (g, p)
+
+
+class BarzilaiBorwein(Algorithm):
+    """x_{k+1} = x_k - gamma_k g_k with one of the two rates of Barzilai and Borwein (1988).
+
+    With s = x_k - x_{k-1}, y = g_k - g_{k-1}: gamma_k = |s|^2/|<s, y>| (variant 1) or
+    |<s, y>|/|y|^2 (variant 2), within [low, high].
+
+    Args:
+        initial: gamma_0.
+        variant: 1 or 2.
+        low: smallest rate.
+        high: largest rate.
+
+    Raises:
+        ValueError: rates that are not positive, another variant.
+
+    Example:
+        >>> algorithm = BarzilaiBorwein(0.1, variant=1, high=10.0)
+    """
+
+    initial: Scalar
+    low: Scalar
+    high: Scalar
+    variant: int = eqx.field(static=True)
+
+    def __init__(self, initial: Any, variant: int = 1, low: Any = 0.0, high: Any = np.inf):
+        if variant not in (1, 2):
+            raise ValueError(f"variant: {variant!r}; allowed: 1, 2")
+        self.initial = numbers("initial", initial, "positive")
+        self.low = numbers("low", low, "at least 0")
+        self.high = numbers("high", high, "positive or infinite")
+        self.variant = variant
+
+    def init(self, x: Vector) -> PyTree:
+        return x, jnp.zeros_like(x)
+
+    def step(
+        self, state: PyTree, k: Int[Array, ""], x: Vector, f: Scalar, g: Vector, dot: Dot
+    ) -> tuple[Vector, PyTree]:
+        s, y = x - state[0], g - state[1]
+        product = jnp.abs(dot(s, y))
+        pair = (dot(s, s), product) if self.variant == 1 else (product, dot(y, y))
+        rate = divide(*pair)
+        gamma = jnp.where(k == 0, self.initial, jnp.clip(rate, self.low, self.high))
+        return x - gamma * g, (x, g)
+
+
+class SphereDescent(Algorithm):
+    """Gradient descent on the sphere of radius |x_0|, by projection.
+
+    x_{k+1} = |x_k| (x_k - gamma_k g~)/|x_k - gamma_k g~|, g~ = g - <x, g>/|x|^2 x.
+
+    Args:
+        rate: gamma_k, as for `GradientDescent`; along -g~.
+
+    Raises:
+        TypeError, ValueError: something else.
+
+    Example:
+        >>> algorithm = SphereDescent(0.1)
+    """
+
+    rate: Rate
+
+    def __init__(self, rate: Any):
+        self.rate = as_rate(rate)
+
+    def init(self, x: Vector) -> PyTree:
+        return None
+
+    def step(
+        self, state: PyTree, k: Int[Array, ""], x: Vector, f: Scalar, g: Vector, dot: Dot
+    ) -> tuple[Vector, PyTree]:
+        square = dot(x, x)
+        tangent = g - dot(x, g) / square * x
+        moved = x - _steepest(self.rate, k, f, tangent, dot) * tangent
+        return root(square) * divide(jnp.ones_like(f), root(dot(moved, moved))) * moved, state
+
+    def check(self, radius: Float[Array, ""]) -> None:
+        if is_concrete(radius) and np.any(np.asarray(radius) == 0):
+            raise ValueError("radius: 0; allowed with SphereDescent: positive")
+
+
+class LowerTriangular(Algorithm):
+    """x_{k+1} = x_0 - sum_{j <= k} H_kj g_j: any method with fixed prefactors.
+
+    Args:
+        matrix: (n, n) H; what is above its diagonal is not used.  After n steps the point stays.
+
+    Raises:
+        ValueError: not a square matrix.
+
+    Warns:
+        UserWarning: a zero on the diagonal.  The most recent gradient is then not used, and the
+            construction of arXiv 2410.09973 (which divides by its prefactor) does not apply; the
+            sampler and the limit here do.
+
+    Example:
+        >>> algorithm = LowerTriangular([[0.5, 0.0], [0.4, 0.6]])
+    """
+
+    matrix: Float[Array, "n n"]
+
+    def __init__(self, matrix: Any):
+        self.matrix = numbers("matrix", matrix, "finite", ndim=2)
+        n, m = self.matrix.shape
+        if n != m or n == 0:
+            raise ValueError(f"matrix: shape {(n, m)}; allowed: (n, n)")
+        if is_concrete(self.matrix) and not np.all(np.diagonal(np.asarray(self.matrix))):
+            warnings.warn(
+                "matrix: a zero on the diagonal: the most recent gradient is not used in that "
+                "step, and the proof of arXiv 2410.09973 does not cover it",
+                stacklevel=2,
+            )
+
+    def init(self, x: Vector) -> PyTree:
+        return x, jnp.zeros((self.matrix.shape[0], *x.shape), x.dtype)
+
+    def step(
+        self, state: PyTree, k: Int[Array, ""], x: Vector, f: Scalar, g: Vector, dot: Dot
+    ) -> tuple[Vector, PyTree]:
+        origin, gradients = state
+        n = self.matrix.shape[0]
+        # Out of range, the update is dropped and the last row used: the point stays.
+        gradients = gradients.at[k].set(g, mode="drop")
+        row = self.matrix[jnp.minimum(k, n - 1)]
+        row = jnp.where(jnp.arange(n) <= k, row, 0.0).astype(g.dtype)
+        total = jnp.tensordot(row, gradients, axes=1, precision="highest")
+        return origin - total, (origin, gradients)
+
+
+def _steepest(rate: Rate, k: Int[Array, ""], f: Scalar, g: Vector, dot: Dot) -> Scalar:
+    square = dot(g, g)
+    return rate(k, f, square, root(square))

@@ -1,0 +1,420 @@
+"""Random functions as functions on R^d, and a gradient span algorithm run on their gradients.
+
+* mixed p-spins, by tensors that are not symmetrised,
+  f = sum_p (c_p/d)^(1/2) sum J_{i_1..i_p} x_{i_1} ... x_{i_p},  J of variance 1: d^p numbers;
+* stationary kernels, by m random cosine features, f = (2 var/(d m))^(1/2) sum cos(<w_j, x> + b_j):
+  the covariance is exact for every m, the law is Gaussian for m >> d only;
+* sums of these, and amplitudes times them.
+
+x_0 has a uniform direction (in each eigenspace, with a spectrum), drawn in each run.
+"""
+
+import abc
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key, PyTree
+
+from hdjax.landscapes._arguments import as_tree
+from hdjax.landscapes.frame import conditional_law
+from hdjax.landscapes.kernels import Amplitude, Kernel, Product, SpinGlass, Stationary, Sum
+from hdjax.landscapes.order import OrderParameters, from_vectors
+from hdjax.landscapes.simulate import steps
+from hdjax.random import stream
+from hdjax.system import Simulator
+
+if TYPE_CHECKING:
+    from hdjax.landscapes.model import GradientSpan, Horizon
+
+_START, _FUNCTION, _NOISE = 2, 3, 4  # streams of a run's key
+_COUPLINGS = ("gaussian", "rademacher")
+
+
+class Vectors(eqx.Module):
+    """A trajectory in R^d; rows that were not seen yet are 0."""
+
+    points: Float[Array, "n d"]
+    values: Float[Array, " n"]
+    gradients: Float[Array, "n d"]
+    ahead: Float[Array, " d"]
+    memory: PyTree
+    seen: Int[Array, ""]
+    function: PyTree
+
+
+class OnVectors(eqx.Module):
+    """A method that holds vectors of R^d."""
+
+    dtype: eqx.AbstractVar[str]
+
+    def simulator(self, system: "GradientSpan", horizon: "Horizon") -> "VectorSimulator":
+        """The simulator of `system`."""
+        if horizon.dimension is None:
+            raise ValueError("dimension: infinite; allowed with vectors in R^d: an integer")
+        self.check(system)
+        return VectorSimulator(system, self, horizon.evaluations, horizon.dimension)
+
+    @abc.abstractmethod
+    def check(self, system: "GradientSpan") -> None:
+        """Raise ValueError or TypeError if the method cannot run `system`."""
+
+    @abc.abstractmethod
+    def sample(self, system: "GradientSpan", d: int, key: Key[Array, ""]) -> PyTree:
+        """The random function, or what is drawn of it beforehand."""
+
+    @abc.abstractmethod
+    def observe(
+        self,
+        system: "GradientSpan",
+        run: Vectors,
+        k: Int[Array, ""],
+        key: Key[Array, ""],
+    ) -> tuple[Float[Array, ""], Float[Array, " d"]]:
+        """Value and gradient at `run.ahead`."""
+
+    @abc.abstractmethod
+    def numbers_held(self, system: "GradientSpan", d: int) -> int:
+        """How many numbers a sampled function takes."""
+
+
+class Explicit(OnVectors):
+    """The system's own random function, by tensors or cosine features.
+
+    Args:
+        features: m, for stationary kernels (needed there, refused otherwise); m >> d for a function
+            that is nearly Gaussian.
+        couplings: law of a p-spin's couplings, "gaussian" or "rademacher" (random signs).
+        dtype: "float32" or "float64" (which needs `jax_enable_x64`).
+
+    Raises:
+        ValueError: other values.
+
+    Example:
+        >>> method = Explicit(features=20_000)
+    """
+
+    features: int | None = eqx.field(static=True, default=None)
+    couplings: str = eqx.field(static=True, default="gaussian")
+    dtype: str = eqx.field(static=True, default="float32")
+
+    def __check_init__(self) -> None:
+        _check_dtype(self.dtype)
+        if self.couplings not in _COUPLINGS:
+            raise ValueError(f"couplings: {self.couplings!r}; allowed: {', '.join(_COUPLINGS)}")
+        if self.features is not None and self.features < 1:
+            raise ValueError(f"features: {self.features}; allowed: None or at least 1")
+
+    def check(self, system: "GradientSpan") -> None:
+        parts = _parts(system.kernel)
+        if system.noise is not None:
+            parts = parts + _parts(system.noise)
+        stationary = any(isinstance(part, Stationary) for part in parts)
+        if stationary and self.features is None:
+            raise ValueError("features: None; allowed with a stationary kernel: at least 1")
+        if not stationary and self.features is not None:
+            raise ValueError(f"features: {self.features}; allowed without one: None")
+
+    def sample(self, system: "GradientSpan", d: int, key: Key[Array, ""]) -> Callable:
+        return self._sample(system.kernel, d, key)
+
+    def observe(
+        self, system: "GradientSpan", run: Vectors, k: Int[Array, ""], key: Key[Array, ""]
+    ) -> tuple[Float[Array, ""], Float[Array, " d"]]:
+        noise = None
+        if system.noise is not None:
+            own = jax.random.fold_in(stream(key, _NOISE), k)
+            noise = self._sample(system.noise, run.ahead.shape[0], own)
+
+        def value(x: Array) -> Array:
+            z = x
+            if system.spectrum is not None:
+                z = jnp.sqrt(system.spectrum.eigenvalues)[system.spectrum.groups] * x
+            clean = system.mean(jnp.vdot(z, z) / 2) + run.function(z)
+            return clean if noise is None else clean + noise(z)
+
+        return jax.value_and_grad(value)(run.ahead)
+
+    def numbers_held(self, system: "GradientSpan", d: int) -> int:
+        held = 0
+        for part in _parts(system.kernel):
+            if isinstance(part, SpinGlass):
+                held += sum(d**p for p in range(part.coefficients.shape[0]))
+            elif isinstance(part, Stationary) and self.features is not None:
+                held += (d + 1) * self.features
+        return held
+
+    def _sample(self, kernel: Kernel, d: int, key: Key[Array, ""]) -> Callable:
+        left, right = jax.random.split(key)
+        match kernel:
+            case SpinGlass():
+                return _Tensors(kernel, d, key, self.couplings, self.dtype)
+            case Stationary() if self.features is not None:
+                return _Cosines(kernel, d, key, self.features, self.dtype)
+            case Sum():
+                return _Added(
+                    self._sample(kernel.left, d, left), self._sample(kernel.right, d, right)
+                )
+            case Product(left=Amplitude() as amplitude, right=other):
+                return _Modulated(amplitude, self._sample(other, d, key))
+            case Product(left=other, right=Amplitude() as amplitude):
+                return _Modulated(amplitude, self._sample(other, d, key))
+        raise TypeError(f"kernel: {type(kernel).__name__}")
+
+
+class Function(OnVectors):
+    """A function of one's own on R^d; kernel and mean of the system then serve its limit alone.
+
+    Args:
+        fn: differentiable function of x (d,).
+        dtype: "float32" or "float64" (which needs `jax_enable_x64`).
+
+    Raises:
+        TypeError, ValueError: no function, another dtype.
+
+    Example:
+        >>> method = Function(lambda x: (x**4).sum())
+    """
+
+    fn: Callable
+    dtype: str = eqx.field(static=True)
+
+    def __init__(self, fn: Any, dtype: str = "float32"):
+        _check_dtype(dtype)
+        self.fn, self.dtype = as_tree("fn", fn), dtype
+
+    def check(self, system: "GradientSpan") -> None:
+        if system.noise is not None:
+            raise ValueError("noise: a kernel; allowed with a function of one's own: None")
+
+    def sample(self, system: "GradientSpan", d: int, key: Key[Array, ""]) -> None:
+        return None
+
+    def observe(
+        self, system: "GradientSpan", run: Vectors, k: Int[Array, ""], key: Key[Array, ""]
+    ) -> tuple[Float[Array, ""], Float[Array, " d"]]:
+        return jax.value_and_grad(self.fn)(run.ahead)
+
+    def numbers_held(self, system: "GradientSpan", d: int) -> int:
+        return 0
+
+
+class Ambient(OnVectors):
+    """The exact law by conditioning all d + 1 components on everything seen: O((n d)^3) a step.
+
+    It knows nothing of the previsible frame, which makes it a check of `Previsible`.
+
+    Args:
+        dtype: "float64".
+
+    Raises:
+        ValueError: another dtype, or float64 not enabled.
+
+    Example:
+        >>> method = Ambient()
+    """
+
+    dtype: str = eqx.field(static=True, default="float64")
+
+    def __check_init__(self) -> None:
+        if self.dtype != "float64":
+            raise ValueError(f"dtype: {self.dtype!r}; allowed: 'float64'")
+        _check_dtype(self.dtype)
+
+    def check(self, system: "GradientSpan") -> None:
+        if system.noise is not None:
+            raise ValueError("noise: a kernel; allowed with Ambient: None")
+
+    def sample(self, system: "GradientSpan", d: int, key: Key[Array, ""]) -> None:
+        return None
+
+    def observe(
+        self, system: "GradientSpan", run: Vectors, k: Int[Array, ""], key: Key[Array, ""]
+    ) -> tuple[Float[Array, ""], Float[Array, " d"]]:
+        d = run.ahead.shape[0]
+        law = conditional_law(
+            system.kernel,
+            system.mean,
+            run.points,
+            run.values,
+            run.gradients,
+            run.ahead,
+            seen=jnp.arange(run.values.shape[0]) < k,
+        )
+        normals = jax.random.normal(jax.random.fold_in(stream(key, _FUNCTION), k), (d + 1,))
+        values, vectors = jnp.linalg.eigh(law.covariance)
+        spread = vectors @ (jnp.sqrt(jnp.maximum(values, 0.0)) * normals.astype(values.dtype))
+        drawn = law.mean + spread / jnp.sqrt(jnp.asarray(d, values.dtype))
+        return drawn[0], drawn[1:]
+
+    def numbers_held(self, system: "GradientSpan", d: int) -> int:
+        return 0
+
+
+class VectorSimulator(Simulator):
+    """One realisation in R^d; the clock is the step k, and x_0 is seen at tick 0."""
+
+    system: Any
+    method: Any
+    evaluations: int = eqx.field(static=True)
+    dimension: int = eqx.field(static=True)
+
+    def init(self, key: Key[Array, ""]) -> Vectors:
+        """The start and the function; nothing is seen before the first `advance`."""
+        system, (n, d) = self._own, (self.evaluations, self.dimension)
+        x = _uniform(system, d, stream(key, _START))
+        empty = jnp.zeros((n, d), x.dtype)
+        function = self.method.sample(system, d, stream(key, _FUNCTION))
+        memory = system.algorithm.init(x)
+        return Vectors(empty, empty[:, 0], empty, x, memory, jnp.zeros((), int), function)
+
+    def advance(
+        self, state: Vectors, k0: Int[Array, ""], k1: Int[Array, ""], key: Key[Array, ""]
+    ) -> Vectors:
+        system = self._own
+
+        def step(k: Array, run: Vectors) -> Vectors:
+            f, g = self.method.observe(system, run, k, key)
+            x = run.ahead
+            ahead, memory = system.algorithm.step(run.memory, k, x, f, g, _dot)
+            return Vectors(
+                run.points.at[k].set(x),
+                run.values.at[k].set(f),
+                run.gradients.at[k].set(g),
+                ahead,
+                memory,
+                k + 1,
+                run.function,
+            )
+
+        return jax.lax.fori_loop(state.seen, k1 + 1, step, state)
+
+    def summary(self, state: Vectors) -> OrderParameters:
+        k, dtype = state.seen - 1, self.system.radius.dtype
+        points, gradients = state.points.astype(dtype), state.gradients.astype(dtype)
+        return from_vectors(k, state.values[k].astype(dtype), points, gradients)
+
+    def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
+        """K = floor(t), where t within rounding of an integer is that integer."""
+        return steps(ts)
+
+    def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
+        """The step itself."""
+        return np.asarray(ticks, np.float64)
+
+    def bytes_per_run(self) -> int:
+        n, d = self.evaluations, self.dimension
+        held = self.method.numbers_held(self.system, d)
+        past = (n * (d + 1)) ** 2 if isinstance(self.method, Ambient) else 0
+        return np.dtype(self.method.dtype).itemsize * (2 * held + 8 * n * d + 4 * past)
+
+    def side_by_side(self) -> int | None:
+        # On a CPU large functions are slower side by side than one by one.
+        large = self.bytes_per_run() > 2**20
+        return 1 if large and jax.default_backend() == "cpu" else None
+
+    @property
+    def _own(self) -> Any:
+        """The system in the method's precision."""
+        dtype = self.method.dtype
+        return jax.tree.map(
+            lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, self.system
+        )
+
+
+def _uniform(system: "GradientSpan", d: int, key: Key[Array, ""]) -> Float[Array, " d"]:
+    """A start with a uniform direction in each eigenspace."""
+    masses, dtype = system.problem.masses, system.radius.dtype
+    groups = jnp.zeros(d, int) if system.spectrum is None else system.spectrum.groups
+    normals = jax.random.normal(key, (d,), dtype)
+    squares = jnp.zeros_like(masses).at[groups].add(normals**2)
+    return jnp.sqrt(masses / squares)[groups] * normals
+
+
+class _Tensors(eqx.Module):
+    """A mixed p-spin: f(x) = sum_p J_p[x, ..., x] for scaled tensors J_p."""
+
+    tensors: list[Array]
+
+    def __init__(self, kernel: SpinGlass, d: int, key: Key[Array, ""], couplings: str, dtype: str):
+        draw = jax.random.normal if couplings == "gaussian" else jax.random.rademacher
+        scale = jnp.sqrt(kernel.coefficients / d)
+        self.tensors = [
+            scale[p].astype(dtype) * draw(stream(key, p), (d,) * p, dtype)
+            for p in range(kernel.coefficients.shape[0])
+        ]
+
+    def __call__(self, x: Array) -> Array:
+        total = jnp.zeros((), x.dtype)
+        for tensor in self.tensors:
+            while tensor.ndim:
+                tensor = jnp.tensordot(tensor, x, axes=1, precision="highest")
+            total = total + tensor
+        return total
+
+
+class _Cosines(eqx.Module):
+    """f(x) = (2 var/(d m))^(1/2) sum_j cos(<w_j, x> + b_j)."""
+
+    frequencies: Float[Array, "m d"]
+    phases: Float[Array, " m"]
+    scale: Float[Array, ""]
+
+    def __init__(self, kernel: Stationary, d: int, key: Key[Array, ""], features: int, dtype: str):
+        widths = kernel.frequency_scales(stream(key, 0), features).astype(dtype)
+        normals = jax.random.normal(stream(key, 1), (features, d), dtype)
+        self.frequencies = widths[:, None] * normals
+        self.phases = jax.random.uniform(stream(key, 2), (features,), dtype, 0.0, 2 * np.pi)
+        at_zero = kernel.derivatives(jnp.zeros((), dtype))[0]
+        self.scale = jnp.sqrt(2 * at_zero / (d * features)).astype(dtype)
+
+    def __call__(self, x: Array) -> Array:
+        angles = jnp.dot(self.frequencies, x, precision="highest") + self.phases
+        return self.scale * jnp.cos(angles).sum()
+
+
+class _Added(eqx.Module):
+    left: Callable
+    right: Callable
+
+    def __call__(self, x: Array) -> Array:
+        return self.left(x) + self.right(x)
+
+
+class _Modulated(eqx.Module):
+    amplitude: Amplitude
+    function: Callable
+
+    def __call__(self, x: Array) -> Array:
+        return self.amplitude.s(jnp.vdot(x, x) / 2) * self.function(x)
+
+
+def _parts(kernel: Kernel) -> list[Kernel]:
+    """The kernels that a sampled function is made of."""
+    match kernel:
+        case SpinGlass() | Stationary():
+            return [kernel]
+        case Sum():
+            return _parts(kernel.left) + _parts(kernel.right)
+        case Product(left=Amplitude(), right=other) | Product(left=other, right=Amplitude()):
+            return _parts(other)
+    raise TypeError(
+        f"kernel: {type(kernel).__name__}; allowed with Explicit: spin glasses, stationary "
+        "kernels, their sums, and amplitudes times these"
+    )
+
+
+def _check_dtype(dtype: str) -> None:
+    if dtype not in ("float32", "float64"):
+        raise ValueError(f"dtype: {dtype!r}; allowed: 'float32', 'float64'")
+    if dtype == "float64" and not jax.config.read("jax_enable_x64"):
+        raise ValueError(
+            "dtype: 'float64'; allowed after jax.config.update('jax_enable_x64', True)"
+        )
+
+
+def _dot(x: Array, y: Array) -> Array:
+    return jnp.vdot(x, y, precision="highest")

@@ -1,0 +1,324 @@
+"""What d < infinity adds to the limit: spread, bias, critical dimension, law of halting times.
+
+A statistic q of a run is a smooth function of the sampler's noise, eps_i ~ N(0, 1/d) and zeta_k of
+mean 1 - (2k + 3)/(4d) and variance 1/(2d), so that sqrt(d)(q - q_limit) tends to a Gaussian with
+
+    d Cov(q)             -> F = sum_i (dq/deps_i)^2 + 1/2 sum_k (dq/dzeta_k)^2,
+    d (E q - q_limit)    -> b = 1/2 sum_i d2q/deps_i2 + 1/4 sum_k d2q/dzeta_k2
+                               - sum_k (2k + 3)/4 dq/dzeta_k,
+
+derivatives at eps = 0 and zeta = 1, by forward mode through the sampler.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jax.scipy.stats import norm
+from jaxtyping import Array, Float, Int, Key
+
+from hdjax.landscapes import limit, sampler
+from hdjax.landscapes._arguments import numbers
+from hdjax.landscapes.limit import Problem
+from hdjax.landscapes.order import OrderParameters, from_vectors
+from hdjax.landscapes.sampler import Draws, Layout
+from hdjax.landscapes.simulate import draw, steps
+from hdjax.system import NoFluctuationsError
+
+if TYPE_CHECKING:
+    from hdjax.landscapes.model import GradientSpan
+
+# An expansion of n observations needs about n^2/2 derivatives of a sampler of 4 n^4 bytes; beyond
+# so many, the covariance is that of runs at a dimension where it is all that is left, up to the
+# length at which these take minutes.
+MOST_EXACT, MOST_SAMPLED = 16, 32
+_RUNS, _LARGE = 500, 1e10
+_TOGETHER = 16
+
+Statistics = Callable[[OrderParameters], dict[str, Array]]
+
+
+class Expansion(eqx.Module):
+    """The first terms in 1/d of statistics along time.
+
+    Attributes:
+        limit: name -> (times, ...) values as d grows.
+        covariance: F over all entries of `limit`, in the order of `ravel_pytree`; d Cov(q) -> F.
+        bias: name -> (times, ...) b; d (E q - limit) -> b.  None where it is not known.
+        source: "derivatives" (exact), or "500 runs" (F to about 3 %).
+    """
+
+    limit: dict[str, Array]
+    covariance: Float[Array, "q q"]
+    bias: dict[str, Array] | None
+    source: str = eqx.field(static=True)
+
+    @property
+    def variance(self) -> dict[str, Array]:
+        """Name -> (times, ...) the diagonal of F."""
+        return self.unravel(jnp.diagonal(self.covariance))
+
+    def unravel(self, entries: Float[Array, " q"]) -> dict[str, Array]:
+        """Entries in the order of `covariance`, by name."""
+        return ravel_pytree(self.limit)[1](entries)
+
+
+def expansion(
+    system: "GradientSpan", ts: Any, statistics: Statistics | Sequence[str] | None = None
+) -> Expansion:
+    """Spread and bias of statistics at steps `ts`, to first order in 1/d.
+
+    Up to 16 observations by derivatives of the sampler; beyond, F from 500 runs of the sampler at
+    d = 10^10, and no bias (`source` says which).
+
+    Args:
+        system: the system; its dimension does not matter.
+        ts: (times,) increasing steps.
+        statistics: names of the system's own (None: value and gradient_norm), or a function of the
+            order parameters.
+
+    Raises:
+        NoFluctuationsError: without 64-bit numbers, or more than 32 observations.
+        ValueError: an unknown statistic.
+
+    Example:
+        >>> variance = expansion(landscape, [0, 1]).variance["value"]
+        >>> round(float(variance[1]), 4)
+        1.1034
+    """
+    ticks = steps(np.asarray(ts, np.float64))
+    names = ("value", "gradient_norm") if statistics is None else statistics
+    if callable(names):
+        function = names
+    else:
+        own = list(jax.eval_shape(lambda: system.statistics(system.start())))
+        for name in names:
+            if name not in own:
+                raise ValueError(f"statistics: {name!r}; allowed: {', '.join(own)}, or a function")
+        function = _Chosen(system, tuple(names))
+    return _expansion(system, jnp.asarray(ticks), int(ticks[-1]) + 1, function, True)
+
+
+class _Chosen(eqx.Module):
+    """Some of the system's own statistics."""
+
+    system: Any
+    names: tuple[str, ...] = eqx.field(static=True)
+
+    def __call__(self, order: OrderParameters) -> dict[str, Array]:
+        own = self.system.statistics(order)
+        return {name: own[name] for name in self.names}
+
+
+@eqx.filter_jit
+def _expansion(
+    system: "GradientSpan",
+    ticks: Int[Array, " times"],
+    evaluations: int,
+    statistics: Statistics,
+    second: bool,
+) -> Expansion:
+    if system.radius.dtype != jnp.float64:
+        raise NoFluctuationsError(
+            "fluctuations: they are derivatives of the sampler, which needs float64: "
+            "jax.config.update('jax_enable_x64', True) before the system is made"
+        )
+    if evaluations > MOST_SAMPLED:
+        raise NoFluctuationsError(
+            f"fluctuations: {evaluations} observations; allowed: up to {MOST_SAMPLED}, the cost "
+            "growing with the sixth power"
+        )
+    values = limit.trajectory(system.problem, evaluations, statistics)
+    values = jax.tree.map(lambda leaf: leaf[ticks], values)
+
+    def run(draws: Draws, dimension: Float[Array, ""]) -> Array:
+        along = _trajectory(system.problem, draws, dimension, statistics)
+        return ravel_pytree(jax.tree.map(lambda leaf: leaf[ticks], along))[0]
+
+    if evaluations > MOST_EXACT:
+        return Expansion(values, _sampled(run, evaluations), None, f"{_RUNS} runs")
+    covariance, bias = _derived(run, evaluations, second)
+    unravel = ravel_pytree(values)[1]
+    return Expansion(values, covariance, None if bias is None else unravel(bias), "derivatives")
+
+
+def _trajectory(
+    problem: Problem, draws: Draws, dimension: Float[Array, ""], statistics: Statistics
+) -> Any:
+    """Statistics along a run of the sampler with given noise."""
+    nugget = jnp.asarray(sampler.NUGGET)
+
+    def step(run: sampler.Run, inputs: tuple[Array, Draws]) -> tuple[sampler.Run, Any]:
+        k, own = inputs
+        run = sampler.observe(problem, run, k, own, dimension, nugget)
+        return run, statistics(from_vectors(k, run.values[k], run.points, run.gradients))
+
+    n = draws.length.shape[0]
+    return jax.lax.scan(step, sampler.start(problem, n), (jnp.arange(n), draws))[1]
+
+
+def _derived(
+    run: Callable[[Draws, Array], Array], n: int, second: bool
+) -> tuple[Float[Array, "q q"], Float[Array, " q"] | None]:
+    """F and b by one (or two) derivatives for every number that a run draws."""
+    layout, infinite = Layout(n), jnp.asarray(jnp.inf)
+    none = Draws(jnp.zeros((n, layout.components)), jnp.ones(n))
+    known = layout.post_step < n
+    step = jnp.concatenate([jnp.asarray(layout.post_step[known]), jnp.arange(n)])
+    # Component -1 stands for the length zeta.
+    component = jnp.concatenate([jnp.asarray(layout.post_component[known]), jnp.full(n, -1)])
+
+    def derivatives(place: tuple[Array, Array]) -> tuple[Array, Array]:
+        k, c = place
+        innovation = jnp.zeros_like(none.innovations).at[k, c].set(jnp.where(c < 0, 0.0, 1.0))
+        length = jnp.zeros_like(none.length).at[k].set(jnp.where(c < 0, 1.0, 0.0))
+        tangent = Draws(innovation, length)
+
+        def first(draws: Draws) -> Array:
+            return jax.jvp(lambda draws: run(draws, infinite), (draws,), (tangent,))[1]
+
+        if second:
+            return jax.jvp(first, (none,), (tangent,))
+        slope = first(none)
+        return slope, jnp.zeros_like(slope)
+
+    slopes, curvatures = jax.lax.map(derivatives, (step, component), batch_size=_TOGETHER)
+    length = component < 0
+    variance = jnp.where(length, 0.5, 1.0)[:, None]
+    covariance = (variance * slopes).T @ slopes
+    if not second:
+        return covariance, None
+    shift = jnp.where(length, (2 * step + 3) / 4, 0.0)[:, None]
+    return covariance, (variance * curvatures / 2 - shift * slopes).sum(0)
+
+
+def _sampled(run: Callable[[Draws, Array], Array], n: int) -> Float[Array, "q q"]:
+    """F from runs at a dimension so large that only the first order is left."""
+    dimension = jnp.asarray(_LARGE)
+
+    def one(index: Array) -> Array:
+        key = jax.random.fold_in(jax.random.key(0), index)
+        draws = jax.vmap(lambda k: draw(key, k, n + 2, dimension))(jnp.arange(n))
+        return run(draws, dimension)
+
+    values = jax.lax.map(one, jnp.arange(_RUNS), batch_size=4)
+    centred = values - values.mean(0, keepdims=True)
+    return _LARGE / (_RUNS - 1) * centred.T @ centred
+
+
+def standard_deviations(
+    system: "GradientSpan",
+    ts: Float[Array, " times"],
+    statistics: Statistics,
+    evaluations: int,
+) -> dict[str, Array]:
+    """Standard deviations at the system's dimension; see `System.fluctuations`."""
+    ticks = jnp.round(ts).astype(int)
+    found = _expansion(system, ticks, evaluations, statistics, False)
+    return jax.tree.map(lambda v: _roots(v / system.dimension), found.variance)
+
+
+def critical_dimension(
+    system: "GradientSpan",
+    ts: Any,
+    tolerance: Any,
+    confidence: float = 0.95,
+    statistics: Statistics | Sequence[str] | None = None,
+) -> Float[Array, ""]:
+    """From which d on a run stays within `tolerance` of its limit, at each of `ts` separately.
+
+    The largest over times and entries of c^2 F/tolerance^2 and |b|/tolerance, with c the two-sided
+    normal quantile of `confidence`.
+
+    Args:
+        system: the system; its dimension does not matter.
+        ts: (times,) increasing steps.
+        tolerance: positive distance.
+        confidence: the probability to be within it, in (0, 1).
+        statistics: as for `expansion`.
+
+    Raises:
+        ValueError: a tolerance or a confidence outside of its range.
+
+    Example:
+        >>> d = critical_dimension(landscape, [0, 1, 2], tolerance=0.1)
+        >>> 600 < float(d) < 800
+        True
+    """
+    tolerance = numbers("tolerance", tolerance, "positive")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence: {confidence}; allowed: between 0 and 1")
+    found = expansion(system, ts, statistics)
+    c = norm.ppf((1 + confidence) / 2)
+    spread = c**2 * jnp.diagonal(found.covariance).max() / tolerance**2
+    if found.bias is None:
+        return spread
+    return jnp.maximum(spread, jnp.abs(ravel_pytree(found.bias)[0]).max() / tolerance)
+
+
+class HaltingLaw(eqx.Module):
+    """The law of the first step at which |g_k|^2 is at most a threshold.
+
+    Attributes:
+        probabilities: (steps + 1,) of halting at step 0, 1, ...; the last one of not halting yet.
+        limit: the step as d grows; `steps` if it is none of them.
+    """
+
+    probabilities: Float[Array, " n"]
+    limit: Int[Array, ""]
+
+
+def halting_law(
+    system: "GradientSpan",
+    threshold: Any,
+    steps: int,
+    key: Key[Array, ""],
+    draws: int = 100_000,
+) -> HaltingLaw:
+    """The law of tau = min{k: |g_k|^2 <= threshold} at the system's d, in Gaussian approximation.
+
+    (|g_k|^2)_k is taken as Gaussian with mean limit + b/d and covariance F/d; where b is not known
+    (more than 16 steps) it is left out.  As d grows, tau is deterministic unless the limit of some
+    |g_k|^2 is the threshold itself.
+
+    Args:
+        system: the system.
+        threshold: positive.
+        steps: how many steps to look at, k = 0, ..., steps - 1.
+        key: key of the draws.
+        draws: Gaussian vectors that are drawn.
+
+    Raises:
+        ValueError: a threshold that is not positive, fewer than one step.
+
+    Example:
+        >>> law = halting_law(landscape, 0.7, steps=2, key=jax.random.key(0))
+        >>> int(law.limit), round(float(law.probabilities[1]))
+        (1, 1)
+    """
+    threshold = numbers("threshold", threshold, "positive")
+    if steps < 1:
+        raise ValueError(f"steps: {steps}; allowed: at least 1")
+    found = expansion(system, np.arange(float(steps)), ("gradient_norm",))
+    d, mean = system.dimension, found.limit["gradient_norm"]
+    shift = 0.0 if found.bias is None else found.bias["gradient_norm"] / d
+    values, vectors = jnp.linalg.eigh(found.covariance)
+    factor = vectors * _roots(values / d)[None]
+    curves = (mean + shift)[None] + jax.random.normal(key, (draws, steps)) @ factor.T
+    times = _first(curves <= threshold)
+    counts = jnp.bincount(times, length=steps + 1)
+    return HaltingLaw(counts / draws, _first((mean <= threshold)[None])[0])
+
+
+def _roots(values: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Square roots, 0 of what rounding left negative."""
+    return jnp.sqrt(jnp.maximum(values, 0.0))
+
+
+def _first(reached: Array) -> Array:
+    """The first True of each row; its length if there is none."""
+    return jnp.where(reached.any(axis=1), jnp.argmax(reached, axis=1), reached.shape[1])

@@ -1,0 +1,165 @@
+"""The previsible frame, and the law of the next observation in it.
+
+e_0 = x_0/|x_0| and e_{k+1} is the normalised part of grad f(x_k) outside V_k = span(e_0, ..., e_k),
+which holds x_0, ..., x_k.  In a frame that extends e_0, ..., e_k the covariance of all values and
+derivatives seen at x_0, ..., x_k is one dense block (values and directions e_0, ..., e_k) and
+d - k - 1 identical blocks A/d, A_il = kappa_3(x_i, x_l) (arXiv 2410.09973, lemmas 5 and 6).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from hdjax.landscapes.kernels import Jet, Kernel
+
+
+def jet_at(kernel: Kernel, x: Float[Array, " d"], y: Float[Array, " d"]) -> Jet:
+    """The kernel's value and derivatives at the points x and y."""
+    a, b, t = _dot(x, x) / 2, _dot(y, y) / 2, _dot(x, y)
+    return kernel.jet(a, b, t, _dot(x - y, x - y) / 2)
+
+
+def block_covariance(
+    kernel: Kernel, x: Float[Array, " d"], y: Float[Array, " d"]
+) -> Float[Array, "d+1 d+1"]:
+    """The covariance, times d, of (f, grad f)(x), in rows, with (f, grad f)(y), in columns.
+
+    Args:
+        kernel: kappa; kappa/d is the covariance of f.
+        x: coordinates of a point in an orthonormal frame.
+        y: those of another.
+
+    Example:
+        >>> kernel = hd.landscapes.SquaredExponential()
+        >>> block_covariance(kernel, jnp.zeros(1), jnp.zeros(1)).tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
+    """
+    return jet_covariance(jet_at(kernel, x, y), x, y)
+
+
+def jet_covariance(
+    jet: Jet, x: Float[Array, " d"], y: Float[Array, " d"]
+) -> Float[Array, "d+1 d+1"]:
+    """`block_covariance` from the kernel's derivatives."""
+    delta, zero = x - y, jnp.zeros_like(x)
+    at_x = jnp.stack([x, zero, y, delta], axis=1)
+    at_y = jnp.stack([zero, y, x, -delta], axis=1)
+    inner = at_x @ jet.hessian @ at_y.T + jet.derivative * jnp.eye(x.shape[0], dtype=x.dtype)
+    top = jnp.concatenate([jet.value[None], at_y @ jet.gradient])
+    return jnp.concatenate(
+        [top[None], jnp.concatenate([(at_x @ jet.gradient)[:, None], inner], axis=1)]
+    )
+
+
+def previsible_frame(
+    start: Float[Array, " d"], gradients: Float[Array, "n d"]
+) -> Float[Array, "d d"]:
+    """The frame e_0, e_1, ..., e_n of a trajectory, extended to an orthonormal basis (rows).
+
+    Args:
+        start: x_0, not 0.
+        gradients: g_0, ..., g_{n-1}, in general position and n < d.
+
+    Example:
+        >>> frame = previsible_frame(jnp.array([2.0, 0.0]), jnp.array([[1.0, -3.0]]))
+        >>> bool(np.allclose(frame, [[1.0, 0.0], [0.0, -1.0]]))
+        True
+    """
+    d = start.shape[0]
+    vectors = jnp.concatenate([start[None], gradients]).T
+    basis, triangle = jnp.linalg.qr(vectors, mode="complete")
+    signs = jnp.ones(d, start.dtype).at[: vectors.shape[1]].set(jnp.sign(jnp.diagonal(triangle)))
+    return (basis * signs).T
+
+
+def rotated_covariance(
+    kernel: Kernel, points: Float[Array, "n d"], frame: Float[Array, "d d"]
+) -> Float[Array, "d+1 n d+1 n"]:
+    """The covariance, times d, of f and D_e f for e of the frame, component by component.
+
+    With the previsible frame of the points, entry [1 + i, :, 1 + j, :] is 0 for i or j >= n and
+    i != j, and A for i = j >= n.
+
+    Args:
+        kernel: kappa.
+        points: x_0, ..., x_{n-1}.
+        frame: orthonormal rows.
+
+    Example:
+        >>> points = jnp.array([[1.0, 0.0, 0.0], [1.0, 0.5, 0.0]])
+        >>> rotated_covariance(hd.landscapes.Matern52(), points, jnp.eye(3)).shape
+        (4, 2, 4, 2)
+    """
+    coordinates = points @ frame.T
+    pairs = jax.vmap(jax.vmap(block_covariance, (None, None, 0)), (None, 0, None))
+    return pairs(kernel, coordinates, coordinates).transpose(2, 0, 3, 1)
+
+
+class ConditionalLaw(eqx.Module):
+    """The law of (f, D_{e_0} f, ..., D_{e_{d-1}} f) at a point, given what was seen before.
+
+    Attributes:
+        mean: (c,) conditional mean, c = d + 1.
+        covariance: (c, c) conditional covariance, times d.
+    """
+
+    mean: Float[Array, " c"]
+    covariance: Float[Array, "c c"]
+
+
+def conditional_law(
+    kernel: Kernel,
+    mean: Callable[[Array], Array],
+    points: Float[Array, "n d"],
+    values: Float[Array, " n"],
+    gradients: Float[Array, "n d"],
+    x: Float[Array, " d"],
+    seen: Bool[Array, " n"] | None = None,
+) -> ConditionalLaw:
+    """The law of f and grad f at `x`, given values and gradients at `points`, in all d coordinates.
+
+    By a direct solve with the (n (d + 1)) square covariance: for small d and n, and to check the
+    sampler, which never sees d.
+
+    Args:
+        kernel: kappa.
+        mean: mu, a function of |x|^2/2.
+        points: where f was seen, in any orthonormal coordinates.
+        values: of f there.
+        gradients: of f there.
+        x: where f is to be seen.
+        seen: which of the points count (None: all), for arrays that are filled step by step.
+
+    Example:
+        >>> x = jnp.zeros((1, 2))
+        >>> kernel, y = hd.landscapes.SquaredExponential(), jnp.array([1.0, 0.0])
+        >>> law = conditional_law(kernel, lambda r: 0.0 * r, x, jnp.ones(1), jnp.zeros((1, 2)), y)
+        >>> round(float(law.mean[0]), 4)
+        0.6065
+    """
+    n, d = points.shape
+
+    def prior(point: Array) -> Array:
+        return jnp.concatenate(
+            [mean(_dot(point, point) / 2)[None], jax.grad(mean)(_dot(point, point) / 2) * point]
+        )
+
+    pairs = jax.vmap(jax.vmap(block_covariance, (None, None, 0)), (None, 0, None))
+    past = pairs(kernel, points, points).transpose(0, 2, 1, 3).reshape(n * (d + 1), -1)
+    cross = jax.vmap(block_covariance, (None, 0, None))(kernel, points, x).reshape(-1, d + 1)
+    surprise = jnp.concatenate([values[:, None], gradients], axis=1) - jax.vmap(prior)(points)
+    if seen is not None:
+        known = jnp.repeat(seen, d + 1)
+        past = jnp.where(known[:, None] & known[None], past, jnp.eye(n * (d + 1)))
+        cross = jnp.where(known[:, None], cross, 0.0)
+    weights = jnp.linalg.solve(past, cross)
+    own = block_covariance(kernel, x, x)
+    return ConditionalLaw(prior(x) + weights.T @ surprise.reshape(-1), own - weights.T @ cross)
+
+
+def _dot(x: Any, y: Any) -> Array:
+    return jnp.dot(x, y, precision="highest")

@@ -1,0 +1,182 @@
+"""How far a step goes: the multiplier gamma_k of the direction -g, or of a conjugate direction p.
+
+A rate knows the step k, the value f(x_k), the slope -<g, p> and the norm |p|; for the direction
+p = -g these are |g|^2 and |g|.  Steps are O(1): x_{k+1} = x_k + gamma_k p.
+"""
+
+import abc
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from hdjax.landscapes._arguments import numbers
+from hdjax.landscapes.kernels import Stationary
+from hdjax.schedules import Schedule, as_schedule
+
+Scalar = Float[Array, ""]
+
+
+class Rate(eqx.Module):
+    """gamma_k, a function of what is known after step k."""
+
+    @abc.abstractmethod
+    def __call__(self, k: Int[Array, ""], f: Scalar, slope: Scalar, norm: Scalar) -> Scalar:
+        """The multiplier of the direction p, with slope = -<g, p> and norm = |p|."""
+
+
+class Scheduled(Rate):
+    """gamma_k = schedule(k), a schedule of `hdjax.schedules` at t = k; made of a number too."""
+
+    schedule: Schedule
+
+    def __call__(self, k: Int[Array, ""], f: Scalar, slope: Scalar, norm: Scalar) -> Scalar:
+        return self.schedule(k.astype(f.dtype)).astype(f.dtype)
+
+
+class Steps(Rate):
+    """gamma_k = values[k], the last one for ever after.
+
+    Args:
+        values: (n,) finite numbers.
+
+    Raises:
+        ValueError: otherwise.
+
+    Example:
+        >>> algorithm = hd.landscapes.GradientDescent(Steps([0.7, 0.6, 1.2]))
+    """
+
+    values: Float[Array, " n"]
+
+    def __init__(self, values: Any):
+        self.values = numbers("values", values, "finite", ndim=1)
+        if not self.values.shape[0]:
+            raise ValueError("values: none; allowed: at least one step size")
+
+    def __call__(self, k: Int[Array, ""], f: Scalar, slope: Scalar, norm: Scalar) -> Scalar:
+        return self.values[jnp.minimum(k, self.values.shape[0] - 1)]
+
+
+class Normalised(Rate):
+    """gamma_k = length/|p|: steps of one length.
+
+    Args:
+        length: positive.
+
+    Raises:
+        ValueError: otherwise.
+
+    Example:
+        >>> algorithm = hd.landscapes.GradientDescent(Normalised(0.3))
+    """
+
+    length: Scalar
+
+    def __init__(self, length: Any):
+        self.length = numbers("length", length, "positive")
+
+    def __call__(self, k: Int[Array, ""], f: Scalar, slope: Scalar, norm: Scalar) -> Scalar:
+        return divide(self.length, norm)
+
+
+class Clipped(Rate):
+    """gamma_k = rate min(1, threshold/|p|).
+
+    Args:
+        rate: positive.
+        threshold: positive norm from which on it clips.
+
+    Raises:
+        ValueError: otherwise.
+
+    Example:
+        >>> algorithm = hd.landscapes.GradientDescent(Clipped(0.5, threshold=0.6))
+    """
+
+    rate: Scalar
+    threshold: Scalar
+
+    def __init__(self, rate: Any, threshold: Any):
+        self.rate = numbers("rate", rate, "positive")
+        self.threshold = numbers("threshold", threshold, "positive")
+
+    def __call__(self, k: Int[Array, ""], f: Scalar, slope: Scalar, norm: Scalar) -> Scalar:
+        return self.rate * jnp.minimum(1.0, divide(self.threshold, norm))
+
+
+class Polyak(Rate):
+    """gamma_k = factor (f(x_k) - lowest)/slope; the slope is |g|^2 along -g.
+
+    Args:
+        lowest: the value to reach.
+        factor: positive.
+
+    Raises:
+        ValueError: otherwise.
+
+    Example:
+        >>> algorithm = hd.landscapes.GradientDescent(Polyak(lowest=-1.5))
+    """
+
+    lowest: Scalar
+    factor: Scalar
+
+    def __init__(self, lowest: Any, factor: Any = 1.0):
+        self.lowest = numbers("lowest", lowest, "finite")
+        self.factor = numbers("factor", factor, "positive")
+
+    def __call__(self, k: Int[Array, ""], f: Scalar, slope: Scalar, norm: Scalar) -> Scalar:
+        return self.factor * divide(f - self.lowest, slope)
+
+
+class RandomFunctionDescent(Rate):
+    """The step that is best on average, given value and gradient (arXiv 2305.01377).
+
+    gamma_k |p| minimises E[f(x + r p/|p|) | f(x), grad f(x)] over r >= 0, for a stationary kernel
+    and a constant mean.  Where no finite r does (values far above the mean), the run ends as
+    diverged.
+
+    Args:
+        kernel: a stationary kernel; its variance does not matter.
+        mean: the mean of f.
+
+    Raises:
+        TypeError: a kernel that is not stationary.
+
+    Example:
+        >>> rate = RandomFunctionDescent(hd.landscapes.SquaredExponential())
+    """
+
+    kernel: Stationary
+    mean: Scalar
+
+    def __init__(self, kernel: Any, mean: Any = 0.0):
+        if not isinstance(kernel, Stationary):
+            raise TypeError(f"kernel: {type(kernel).__name__}; allowed: a stationary kernel")
+        self.kernel, self.mean = kernel, numbers("mean", mean, "finite")
+
+    def __call__(self, k: Int[Array, ""], f: Scalar, slope: Scalar, norm: Scalar) -> Scalar:
+        # Along a unit vector the slope is <g, p>/|p|.
+        return divide(self.kernel.descent_length(self.mean - f, divide(slope, norm)), norm)
+
+
+def as_rate(value: Any) -> Rate:
+    """A `Rate`, or what a learning rate may be given as (see `hdjax.schedules.as_schedule`).
+
+    Raises:
+        TypeError, ValueError: none of these.
+    """
+    return value if isinstance(value, Rate) else Scheduled(as_schedule(value))
+
+
+def divide(numerator: Scalar, denominator: Scalar) -> Scalar:
+    """numerator/denominator, and 0 where a gradient of norm 0 leaves no direction."""
+    safe = jnp.where(denominator == 0, 1.0, denominator)
+    return jnp.where(denominator == 0, jnp.zeros_like(numerator), numerator / safe)
+
+
+def root(square: Scalar) -> Scalar:
+    """Sqrt of a squared norm, 0 (with derivative 0) where rounding left it negative."""
+    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)

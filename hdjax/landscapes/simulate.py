@@ -1,0 +1,154 @@
+"""The previsible sampler as a simulator: any dimension from 1 to 10^15, in one compilation."""
+
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import log_ndtr
+from jaxtyping import Array, Float, Int, Key
+
+from hdjax.landscapes import sampler
+from hdjax.landscapes._arguments import numbers
+from hdjax.landscapes.order import OrderParameters, from_vectors
+from hdjax.landscapes.sampler import Draws, Run
+from hdjax.system import Simulator
+
+if TYPE_CHECKING:
+    from hdjax.landscapes.model import GradientSpan, Horizon
+
+# Normals of an observation from which its chi^2 variable is made: one, and 16 pairs.
+_PROPOSED = 33
+# Runs side by side on a CPU: their factors should share a cache.
+_CACHE = 2**22
+
+
+class Previsible(eqx.Module):
+    """The exact law in previsible coordinates, whatever d is; n observations cost O(n^6).
+
+    The run ends with the last record: one of n steps keeps about 4 n^4 bytes.  Needs float64.
+
+    Args:
+        nugget: relative variance of the white noise that regularises every observation; it moves
+            results by as much, and less than 1e-11 is too little for smooth kernels.
+
+    Raises:
+        ValueError: a nugget that is negative; float64 not enabled.
+
+    Example:
+        >>> method = Previsible()
+    """
+
+    nugget: Float[Array, ""]
+
+    def __init__(self, nugget: Any = sampler.NUGGET):
+        self.nugget = numbers("nugget", nugget, "at least 0")
+
+    def simulator(self, system: "GradientSpan", horizon: "Horizon") -> "PrevisibleSimulator":
+        """The simulator of `system`."""
+        if system.radius.dtype != jnp.float64:
+            raise ValueError(
+                f"method: Previsible in {system.radius.dtype}, whose rounding is above the "
+                "conditional variances that it draws from; allowed: float64, with "
+                "jax.config.update('jax_enable_x64', True) before the system is made"
+            )
+        return PrevisibleSimulator(system, self.nugget, horizon.evaluations)
+
+
+class PrevisibleSimulator(Simulator):
+    """One realisation in its own frame; the clock is the step k, and x_0 is seen at tick 0."""
+
+    system: Any
+    nugget: Float[Array, ""]
+    evaluations: int = eqx.field(static=True)
+
+    def init(self, key: Key[Array, ""]) -> tuple[Run, Int[Array, ""]]:
+        """The start, and how many points were seen: none before the first `advance`."""
+        return sampler.start(self.system.problem, self.evaluations), jnp.zeros((), int)
+
+    def advance(
+        self,
+        state: tuple[Run, Int[Array, ""]],
+        k0: Int[Array, ""],
+        k1: Int[Array, ""],
+        key: Key[Array, ""],
+    ) -> tuple[Run, Int[Array, ""]]:
+        system = self.system
+
+        def step(k: Array, run: Run) -> Run:
+            draws = draw(key, k, self.evaluations + 2, system.dimension)
+            return sampler.observe(system.problem, run, k, draws, system.dimension, self.nugget)
+
+        run, seen = state
+        return jax.lax.fori_loop(seen, k1 + 1, step, run), k1 + 1
+
+    def summary(self, state: tuple[Run, Int[Array, ""]]) -> OrderParameters:
+        run, seen = state
+        return from_vectors(seen - 1, run.values[seen - 1], run.points, run.gradients)
+
+    def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
+        """K = floor(t), where t within rounding of an integer is that integer."""
+        return steps(ts)
+
+    def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
+        """The step itself."""
+        return np.asarray(ticks, np.float64)
+
+    def bytes_per_run(self) -> int:
+        state = jax.eval_shape(lambda: sampler.start(self.system.problem, self.evaluations))
+        n = self.evaluations
+        # Factors are replaced, not changed; beside them, covariances with the past and an update.
+        held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+        return 3 * held + 8 * 6 * n * (n + 2) ** 2
+
+    def side_by_side(self) -> int | None:
+        if jax.default_backend() != "cpu":
+            return None
+        return max(1, _CACHE // self.bytes_per_run())
+
+
+def draw(
+    key: Key[Array, ""], k: Int[Array, ""], components: int, dimension: Float[Array, ""]
+) -> Draws:
+    """The numbers of observation k at dimension d; none are random at d = infinity."""
+    finite = jnp.isfinite(dimension)
+    d = jnp.where(finite, dimension, 1.0)
+    # One call for all: a compiled cipher costs more than the numbers.
+    normals = jax.random.normal(jax.random.fold_in(key, k), (_PROPOSED + components,), d.dtype)
+    freedom = jnp.maximum(d - k.astype(d.dtype) - 1, 1.0)
+    chi = _chi_squared(normals[:_PROPOSED], freedom)
+    innovations = jnp.where(finite, normals[_PROPOSED:] / jnp.sqrt(d), 0.0)
+    return Draws(innovations, jnp.where(finite, jnp.sqrt(chi / d), 1.0))
+
+
+def _chi_squared(normals: Float[Array, " p"], freedom: Float[Array, ""]) -> Float[Array, ""]:
+    """A chi^2 variable with at least one degree of freedom, from standard normals.
+
+    Marsaglia and Tsang (2000): a proposal is accepted with probability above 0.95, so the first of
+    so many, without a loop, is their law but for 1e-20.
+    """
+    z, w = normals[1:].reshape(2, -1)
+    shape = freedom / 2
+    # Below shape 1, from the next one: Gamma(a) = Gamma(a + 1) U^(1/a).
+    small = shape < 1
+    a = jnp.where(small, shape + 1, shape) - 1 / 3
+    v = (1 + z / jnp.sqrt(9 * a)) ** 3
+    positive = v > 0
+    margin = z**2 / 2 + a * (1 - v + jnp.log(jnp.where(positive, v, 1.0)))
+    first = jnp.argmax(positive & (log_ndtr(w) < margin))
+    gamma = a * v[first]
+    return 2 * jnp.where(small, gamma * jnp.exp(log_ndtr(normals[0]) / shape), gamma)
+
+
+def steps(ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
+    """Times as step numbers: the last step that is not after t.
+
+    Raises:
+        ValueError: two times in one step.
+    """
+    ts = np.asarray(ts, np.float64)
+    ticks = np.floor(ts + 1e-9).astype(np.int64)
+    if np.any(np.diff(ticks) <= 0):
+        raise ValueError(f"ts: {ts}; allowed: step numbers, each at most once")
+    return ticks

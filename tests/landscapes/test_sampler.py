@@ -1,0 +1,287 @@
+"""The previsible sampler: the limit without noise, the exact law with it, at any d."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+import hdjax as hd
+from hdjax.landscapes import (
+    Ambient,
+    Amplitude,
+    Explicit,
+    GradientDescent,
+    GradientSpan,
+    HeavyBall,
+    LowerTriangular,
+    Matern32,
+    Matern52,
+    Overlap,
+    Previsible,
+    RationalQuadratic,
+    SphereDescent,
+    SpinGlass,
+    SquaredExponential,
+)
+from hdjax.landscapes.simulate import _PROPOSED, _chi_squared, draw
+
+GD = GradientDescent(0.5)
+RECORDED = {"value": None, "gradient_norm": None, "norm": None, "gradient_overlap": None} | {
+    "from one": Overlap(1, "gradients"),
+    "from two": Overlap(2),
+}
+
+
+def samples(system, times, method, runs, seed):
+    """Every statistic at every time, one row a run."""
+    result = hd.simulate(
+        system, times, key=jax.random.key(seed), runs=runs, method=method, statistics=RECORDED
+    )
+    return np.concatenate([result[name].values for name in RECORDED], axis=1)
+
+
+def assert_same_law(one, other, level=4.0):
+    """First and second moments of all columns within 4 s.e., Kolmogorov-Smirnov on each."""
+    moving = one.std(0) > 1e-6
+    one, other = one[:, moving], other[:, moving]
+    for power in (1, 2):
+        a, b = one**power, other**power
+        error = np.sqrt(a.var(0) / len(a) + b.var(0) / len(b))
+        assert np.all(np.abs(a.mean(0) - b.mean(0)) < level * error)
+    bound = 1e-3 / moving.sum()
+    assert all(stats.ks_2samp(a, b).pvalue > bound for a, b in zip(one.T, other.T, strict=True))
+
+
+def test_without_noise_it_is_the_limit(reference):
+    """Two independent derivations."""
+    system, values, gradients = reference
+    result = hd.simulate(
+        system, np.arange(float(len(values))), key=jax.random.key(0), runs=1,
+        statistics=["value", "gradient_norm"],
+    )  # fmt: skip
+    np.testing.assert_allclose(result["value"].values[0], values, atol=1e-8)
+    np.testing.assert_allclose(result["gradient_norm"].values[0], gradients, atol=1e-8)
+
+
+LAWS = {
+    "SE": (SquaredExponential(), GD, 2, {}),
+    "modulated, mean": (
+        Amplitude([1, 0.3]) * RationalQuadratic(), HeavyBall(0.3, 0.4), 4, {"mean": [0.5, 0.1]},
+    ),
+    "matern + spin glass": (
+        Matern32(0.5) + SpinGlass([0, 0.3, 0.2]), SphereDescent(0.2), 6, {},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LAWS)
+def test_law_is_that_of_conditioning_all_coordinates(name):
+    """Up to more steps than dimensions; the other side never uses a frame."""
+    kernel, algorithm, d, options = LAWS[name]
+    system = GradientSpan(kernel, algorithm, d, **options)
+    times = np.arange(4.0)
+    exact = samples(system, times, Ambient(), 4000, 0)
+    assert_same_law(exact, samples(system, times, Previsible(), 4000, 1))
+
+
+@pytest.mark.slow
+@pytest.mark.optimised
+def test_law_is_that_of_explicit_tensors():
+    """A quadratic for 9 steps in 6 dimensions, and a noisy one."""
+    quadratic = GradientSpan(SpinGlass([0, 0, 0.2]), HeavyBall(0.3, 0.3), 6, mean=[0, 2])
+    noise = SpinGlass([0, 0.4, 0.5])
+    noisy = GradientSpan(
+        SpinGlass([0, 0, 0.3]), GradientDescent(0.15), 20, mean=[0, 2], noise=noise
+    )
+    for system, steps in ((quadratic, 9), (noisy, 4)):
+        times = np.arange(float(steps))
+        explicit = samples(system, times, Explicit(dtype="float64"), 4000, 0)
+        assert_same_law(explicit, samples(system, times, Previsible(), 4000, 1))
+
+
+def first_step(d, gamma):
+    """E f_1, E f_1^2 and E |g_1|^2 of GD on SE(1, 1), exact for every d."""
+    m = np.cumprod([1.0] + [(d + 2 * i) / d for i in range(3)])
+    m = [m[j] * (1 + 2 * gamma**2 / d) ** (-d / 2 - j) for j in range(4)]
+    mean = -gamma * (1 + gamma**2 / d) ** (-d / 2 - 1)
+    square = 1 / d + gamma**2 * (m[2] - m[1] / d)
+    gradient = 1 + (m[1] - 2 * gamma**2 * m[2] + gamma**4 * m[3])
+    gradient -= (m[0] - 2 * gamma**2 * m[1] + gamma**4 * m[2]) / d + (d - 1) / d * m[0]
+    return mean, square, gradient
+
+
+@pytest.mark.optimised
+def test_first_step_in_closed_form_at_finite_d():
+    """Three dimensions in one program."""
+    runs, gamma = 100_000, 0.7
+    result = hd.sweep(
+        lambda d: GradientSpan(SquaredExponential(), GradientDescent(gamma), d),
+        {"d": [1.0, 2.0, 50.0]}, [0, 1], key=jax.random.key(0), runs=runs, start=None,
+        statistics={"value": None, "square": lambda s, o: o.value**2, "gradient_norm": None},
+    )  # fmt: skip
+    assert result.data.attrs["programs"] == 1
+    for i, d in enumerate((1, 2, 50)):
+        for name, exact in zip(result.statistics, first_step(d, gamma), strict=True):
+            mean, std = (float(result[f"{name}_{kind}"][i, 1]) for kind in ("mean", "std"))
+            assert abs(mean - exact) < 4 * std / np.sqrt(runs), (d, name)
+
+
+@pytest.mark.slow
+def test_errors_shrink_like_the_root_of_d():
+    def make(d):
+        return GradientSpan(SquaredExponential(), GD, d)
+
+    result = hd.scaling(
+        make, [10**2, 10**4, 10**6, 10**8], np.arange(6.0), key=jax.random.key(0), runs=400,
+        statistics=["value", "gradient_norm"],
+    )  # fmt: skip
+    for name in result.statistics:
+        assert -0.55 < float(result[f"{name}_exponent"]) < -0.45
+
+
+def test_dimension_is_a_number_in_the_program():
+    """From 1 to 10^12 without a second compilation."""
+    traces = []
+
+    def make(d):
+        return GradientSpan(SquaredExponential(), GD, d)
+
+    horizon = make(2).horizon(np.arange(4.0))
+    limit = make(2).limit(np.arange(4.0), save=lambda order: order.value)[-1]
+
+    @eqx.filter_jit
+    def value(system, key):
+        traces.append(1)
+        simulator = system.simulator(Previsible(), horizon)
+        zero = jnp.zeros((), int)
+        state = simulator.advance(simulator.init(key), zero, zero + 3, key)
+        return simulator.summary(state).value
+
+    gaps = [abs(float(value(make(d), jax.random.key(0)) - limit)) for d in (1, 10**6, 10**12)]
+    assert len(traces) == 1
+    assert gaps[0] > 1e-2 > gaps[1] > 1e-5 > gaps[2]
+
+
+def test_draws_do_not_depend_on_interval_or_horizon():
+    system = GradientSpan(SquaredExponential(), GD, 30)
+    key = jax.random.key(3)
+
+    def curve(times):
+        result = hd.simulate(system, times, key=key, runs=2, statistics=["value"])
+        return result["value"].values
+
+    whole = curve(np.arange(6.0))
+    np.testing.assert_allclose(curve([2.0, 3.0, 5.0]), whole[:, [2, 3, 5]], rtol=1e-12)
+    np.testing.assert_allclose(curve([0.0, 2.0]), whole[:, [0, 2]], rtol=1e-9)
+
+
+@pytest.mark.parametrize("freedom", [1.0, 2.0, 3.0, 40.0, 1e6])
+def test_chi_squared_without_a_loop(freedom):
+    normals = jax.random.normal(jax.random.key(1), (50_000, _PROPOSED))
+    drawn = jax.vmap(lambda z: _chi_squared(z, jnp.asarray(freedom)))(normals)
+    assert stats.kstest(np.asarray(drawn), stats.chi2(freedom).cdf).pvalue > 1e-3
+
+
+def test_infinite_dimension_draws_nothing():
+    draws = draw(jax.random.key(0), jnp.asarray(2), 5, jnp.asarray(jnp.inf))
+    assert np.all(np.asarray(draws.innovations) == 0)
+    assert draws.length == 1
+
+
+def test_degenerate_problems_run():
+    """Pure 2-spin, no motion, x_0 = 0, a stale gradient, steps beyond the dimension."""
+    with pytest.warns(UserWarning, match="zero on the diagonal"):
+        stale = LowerTriangular([[0.3, 0, 0], [0.3, 0.3, 0], [0.3, 0.3, 0]])
+    systems = [
+        GradientSpan(SpinGlass([0, 0, 1]), SphereDescent(0.2), jnp.inf),
+        GradientSpan(SquaredExponential(), GradientDescent(0.0), jnp.inf),
+        GradientSpan(SquaredExponential(), GD, jnp.inf, radius=0.0),
+        GradientSpan(Matern52(), stale, jnp.inf),
+    ]
+    for system in systems:
+        result = hd.compare(
+            system, np.arange(4.0), key=jax.random.key(0), runs=1, fluctuations=False
+        )
+        for name in result.statistics:
+            np.testing.assert_allclose(result[name][0], result.limit(name), atol=1e-7)
+    small = GradientSpan(SquaredExponential(), GD, 2)
+    result = hd.simulate(small, np.arange(9.0), key=jax.random.key(0), runs=4)
+    assert np.isfinite(result["value"].values).all()
+
+
+def test_unbounded_landscapes_diverge_and_say_when():
+    system = GradientSpan(SpinGlass([0, 0, 0, 1]), GradientDescent(0.5), 1000)
+    result = hd.compare(system, np.arange(12.0), key=jax.random.key(0), runs=4, fluctuations=False)
+    ends = result["diverged_at"].values
+    assert np.all((ends > 1) & (ends < 11))
+    assert np.isfinite(result["value"].values[:, :2]).all()
+    assert np.isfinite(float(result["limit_diverged_at"]))
+
+
+SE = SquaredExponential()
+SPLIT = hd.spectra.explicit([0.5, 1.5], [2, 2])
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: GradientSpan(SE, GD, 0), ValueError, r"dimension: 0\.0; allowed: positive"),
+        (lambda: GradientSpan(SE, GD, 2.5), ValueError, r"dimension: 2\.5; allowed: an integer"),
+        (lambda: GradientSpan(SE, GD, np.nan), ValueError, "dimension: nan"),
+        (lambda: GradientSpan(SE, GD, 5, radius=-1.0), ValueError, r"radius: -1\.0"),
+        (
+            lambda: GradientSpan(SpinGlass([0, 0, 1]), GD, 5, radius=0.0),
+            ValueError,
+            "nothing moves",
+        ),
+        (lambda: GradientSpan(SE, SphereDescent(0.1), 5, radius=0), ValueError, "SphereDescent"),
+        (lambda: GradientSpan(SE, GD, 5, spectrum=SPLIT), ValueError, "allowed: that of the spect"),
+        (lambda: GradientSpan(SE, GD, 5, shares=[1.0]), ValueError, "shares: given"),
+        (lambda: GradientSpan(SE, GD, 4, spectrum=SPLIT, shares=[1.0]), ValueError, "shares: 1;"),
+        (lambda: GradientSpan(SE, GD, 4, spectrum=SPLIT, shares=[0.5, 1]), ValueError, "sum 1.5"),
+        (lambda: Previsible(nugget=-1.0), ValueError, r"nugget: -1\.0"),
+        (lambda: Explicit(couplings="cauchy"), ValueError, "couplings: 'cauchy'"),
+        (lambda: Explicit(features=0), ValueError, "features: 0"),
+        (lambda: Explicit(dtype="float16"), ValueError, "dtype: 'float16'"),
+        (lambda: Ambient(dtype="float32"), ValueError, "dtype: 'float32'; allowed: 'float64'"),
+        (lambda: Overlap(-1), ValueError, "step: -1"),
+        (lambda: Overlap(0, "values"), ValueError, "of: 'values'"),
+    ],
+)
+def test_wrong_arguments(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("system", "options", "error", "message"),
+    [
+        (GradientSpan(SE, GD, 5), {"method": Explicit()}, ValueError, "features: None"),
+        (GradientSpan(SpinGlass([0, 1]), GD, 5), {"method": Explicit(features=9)}, ValueError,
+         "features: 9; allowed without one"),
+        (GradientSpan(SE, GD, np.inf), {"method": Explicit(features=9)}, ValueError,
+         "dimension: infinite"),
+        (GradientSpan(SE * SE, GD, 5), {"method": Explicit(features=9)}, TypeError, "Product"),
+        (GradientSpan(SE, GD, 4, spectrum=SPLIT), {}, ValueError, "method: Previsible; allowed"),
+        (GradientSpan(SE, GD, 5), {"method": "direct"}, TypeError, "method: 'direct'"),
+        (GradientSpan(SE, GD, 5), {"ts": [0.1, 0.2]}, ValueError, "ts: .* step numbers"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_run_is_refused(system, options, error, message):
+    with pytest.raises(error, match=message):
+        hd.simulate(system, **({"ts": [0, 1]} | options), key=jax.random.key(0), runs=1)
+
+
+def test_starts_are_not_realised():
+    with pytest.raises(ValueError, match="start: 'realised'"):
+        hd.compare(GradientSpan(SE, GD, 5), [0, 1], key=jax.random.key(0), runs=1, start="realised")
+
+
+def test_float32_is_refused():
+    with jax.enable_x64(False):
+        system = GradientSpan(SquaredExponential(), GD, 100)
+        with pytest.raises(ValueError, match="Previsible in float32"):
+            hd.simulate(system, [0, 1], key=jax.random.key(0), runs=1)
