@@ -4,10 +4,17 @@ It runs many random trajectories of an algorithm at dimension d side by side, in
 d -> infinity on the same device, and compares the two in one jitted program.
 """
 
-from hdjax import curvature, gaussian, random, schedules, spectra, streaming
-from hdjax import gaussian, multipass, random, schedules, spectra, streaming
-from hdjax import gaussian, multiindex, random, schedules, spectra, streaming
-from hdjax import gaussian, landscapes, random, schedules, spectra, streaming
+from hdjax import (
+    curvature,
+    gaussian,
+    landscapes,
+    multiindex,
+    multipass,
+    random,
+    schedules,
+    spectra,
+    streaming,
+)
 from hdjax.engine import (
     Plan,
     Result,
@@ -38,8 +45,8 @@ __all__ = [
     "limit",
     "load",
     "make_plan",
-    "multipass",
     "multiindex",
+    "multipass",
     "paths",
     "random",
     "scaling",

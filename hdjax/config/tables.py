@@ -22,11 +22,11 @@ from hdjax.schema import (
 
 # Where each family's schema is: a module with SystemConfig, MethodConfig and StatisticConfig.
 FAMILIES = {
-    "multipass": "hdjax.multipass.config",
-    "landscapes": "hdjax.landscapes.config",
-    "streaming": "hdjax.streaming.config",
     "curvature": "hdjax.curvature.config",
+    "landscapes": "hdjax.landscapes.config",
     "multiindex": "hdjax.multiindex.config",
+    "multipass": "hdjax.multipass.config",
+    "streaming": "hdjax.streaming.config",
 }
 
 
