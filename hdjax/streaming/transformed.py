@@ -22,13 +22,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
 from hdjax import gaussian
-from hdjax.gaussian import QMC, Rule
 from hdjax.spectra import Spectrum
-from hdjax.streaming.losses import AbsoluteError, ClosedFormLoss, Huber, LeastSquares, Loss
-from hdjax.streaming.losses.base import Noise, Number, check_positive, leaf
+from hdjax.streaming.losses import Loss
+from hdjax.streaming.losses.altered import clipped, signed
+from hdjax.streaming.losses.base import Number, check_positive, leaf
 from hdjax.streaming.optimisers import SGD, Forces, Optimiser
 from hdjax.streaming.projections import Moments, Projections
 from hdjax.system import NoLimitError, is_concrete
@@ -116,7 +116,7 @@ class Clipped(Transformed):
 
     def forces(self, field: "BlockField", state: "BlockState") -> Forces:
         traces = (field.eigenvalues * field.weights[None]).sum(1)
-        loss = _clipped(field.loss, self.level / jnp.sqrt(traces))
+        loss = clipped(field.loss, self.level / jnp.sqrt(traces))
         return _with(field, loss=loss).forces(state)
 
     def check(self, system: Any) -> None:
@@ -138,7 +138,7 @@ class SignSGD(Transformed):
         return optax.stateless(lambda gradients, _: jax.tree.map(jnp.sign, gradients))
 
     def forces(self, field: "BlockField", state: "BlockState") -> Forces:
-        parts = _with(field, loss=_signed(field.loss)).component_moments(state)
+        parts = _with(field, loss=signed(field.loss)).component_moments(state)
         # E[sign(a_j) ...] = sqrt(2/pi) Cov(a_j, ...) / sqrt(K_jj), and E[sign^2] = 1.
         drift = _with(field, eigenvalues=jnp.sqrt(2 / math.pi * field.eigenvalues))
         noise = _with(field, eigenvalues=jnp.ones_like(field.eigenvalues))
@@ -317,92 +317,6 @@ def _moving_moments(beta1: Any, beta2: Any, initial: Any) -> optax.GradientTrans
         return jax.tree.map(lambda m, v: m / jnp.sqrt(v), first, second), (first, second)
 
     return optax.GradientTransformation(init, update)
-
-
-class _Altered(Loss):
-    """A loss whose gradient is clipped at the norm `level` of a component, or is its sign."""
-
-    loss: Loss
-    level: Float[Array, " c"] | None
-    rule: Rule | None = eqx.field(static=True)
-
-    def __init__(self, loss: Loss, level: Any = None):
-        # A rule that serves a smooth loss does not serve a kink.
-        self.loss, self.level = loss, level
-        self.rule = QMC(13) if loss.smooth else loss.rule
-
-    @property
-    def noise(self) -> Noise:
-        return self.loss.noise
-
-    @property
-    def smooth(self) -> bool:
-        return False
-
-    def __call__(self, x: Array, teacher: Array, component: Any, noise: Array, theta: Any) -> Array:
-        return self.loss(x, teacher, component, noise, theta)
-
-    def gradient(
-        self, x: Array, teacher: Array, component: Any, noise: Array, theta: Any
-    ) -> tuple[Array, PyTree]:
-        g, slope = self.loss.gradient(x, teacher, component, noise, theta)
-        if self.level is None:
-            return jnp.sign(g), slope
-        size = gaussian.safe_sqrt(jnp.sum(g**2))
-        return g * jnp.minimum(1, self.level[component] / jnp.where(size > 0, size, 1)), slope
-
-
-class _Surrogate(ClosedFormLoss):
-    """Least squares with the gradient of another closed form, times `scale`."""
-
-    loss: LeastSquares
-    other: ClosedFormLoss
-    scale: Any
-    rule: Rule | None = eqx.field(static=True)
-
-    def __init__(self, loss: LeastSquares, other: ClosedFormLoss, scale: Any):
-        self.loss, self.other, self.scale, self.rule = loss, other, scale, None
-
-    @property
-    def noise(self) -> Noise:
-        return self.other.noise
-
-    @property
-    def smooth(self) -> bool:
-        return False
-
-    def __call__(self, x: Array, teacher: Array, component: Any, noise: Array, theta: Any) -> Array:
-        return self.loss(x, teacher, component, noise, theta)
-
-    def closed_form(self, law: Projections, theta: PyTree) -> Moments:
-        other = self.other.closed_form(law, theta)
-        return Moments(
-            self.loss.closed_form(law, theta).risk,
-            other.gradient,
-            self.scale * other.stein,
-            self.scale**2 * other.noise,
-        )
-
-
-def _clipped(loss: Loss, level: Float[Array, " c"]) -> Loss:
-    if isinstance(loss, LeastSquares) and loss.columns == 1 and level.shape == (1,):
-        huber = Huber(level[0] / loss.scale, *_parts(loss))
-        return _Surrogate(loss, huber, loss.scale)
-    return _Altered(loss, level)
-
-
-def _signed(loss: Loss) -> Loss:
-    if isinstance(loss, LeastSquares) and loss.columns == 1:
-        return _Surrogate(loss, AbsoluteError(*_parts(loss)), 1)
-    return _Altered(loss)
-
-
-def _parts(loss: LeastSquares) -> tuple[Array, Array]:
-    """The noise's standard deviations and their probabilities."""
-    sigma = jnp.atleast_1d(jnp.asarray(loss.sigma))
-    if loss.probabilities is None:
-        return sigma, jnp.ones_like(sigma)
-    return sigma, jnp.asarray(loss.probabilities)
 
 
 def _with(field: "BlockField", **changes: Any) -> "BlockField":

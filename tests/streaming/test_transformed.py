@@ -22,7 +22,7 @@ from hdjax.streaming import (
     RMSProp,
     SignSGD,
 )
-from hdjax.streaming.transformed import _Altered, _signed
+from hdjax.streaming.losses.altered import Altered, signed
 
 FINE = Integrator(rtol=1e-9, atol=1e-12)
 
@@ -56,12 +56,12 @@ def test_generic_gradients_agree_with_closed_forms():
     law = hd.streaming.Projections.natural(jnp.array([[0.8, 0.3], [0.3, 1.1]]), students=1)
     loss = LeastSquares(sigma=[0.3, 2.0], probabilities=[0.8, 0.2], scale=1.5)
     huber = hd.streaming.Huber(0.7 / 1.5, [0.3, 2.0], [0.8, 0.2]).closed_form(law, None)
-    generic = hd.streaming.moments(_Altered(loss, jnp.array([0.7])), law, jnp.asarray(0), None)
+    generic = hd.streaming.moments(Altered(loss, jnp.array([0.7])), law, jnp.asarray(0), None)
     # What 8192 points leave of an integrand with a kink.
     np.testing.assert_allclose(generic.stein, 1.5 * huber.stein, atol=8e-3)
     np.testing.assert_allclose(generic.noise, 1.5**2 * huber.noise, atol=2e-3)
-    signs = _signed(loss).closed_form(law, None)
-    generic = hd.streaming.moments(_Altered(loss), law, jnp.asarray(0), None)
+    signs = signed(loss).closed_form(law, None)
+    generic = hd.streaming.moments(Altered(loss), law, jnp.asarray(0), None)
     np.testing.assert_allclose(generic.stein, signs.stein, atol=8e-3)
     np.testing.assert_allclose(generic.noise, signs.noise, atol=1e-6)
     assert float(signs.risk) == pytest.approx(1.5 / 2 * (1.3 + 0.8 * 0.09 + 0.2 * 4))
