@@ -33,6 +33,7 @@ from hdjax.curvature.matrices import (
     empirical,
 )
 from hdjax.curvature.network import NetworkMatrix
+from hdjax.curvature.projected import ProjectedSGD
 from hdjax.curvature.solvers import SpectralMeasure, TopSpace, spectral_measure, top_space
 from hdjax.curvature.system import Alignment, AlignmentSummary
 from hdjax.curvature.theory import BlockSpectrum, BlockTheory, block_theory
@@ -53,6 +54,7 @@ __all__ = [
     "FullTheory",
     "NetworkMatrix",
     "OutlierCount",
+    "ProjectedSGD",
     "Quadrature",
     "SampleMatrix",
     "SpectralMeasure",

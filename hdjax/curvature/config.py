@@ -30,7 +30,7 @@ from hdjax.schema import (
     PositiveInteger,
     Strict,
 )
-from hdjax.streaming.config_methods import MethodConfig
+from hdjax.streaming.config_methods import Direct, GramSampler
 from hdjax.streaming.config_optimisers import SGD, OptimiserConfig
 
 __all__ = ["MethodConfig", "StatisticConfig", "SystemConfig"]
@@ -250,6 +250,22 @@ class SystemConfig(Strict):
         )
 
 
+def _projected(matrix: str, **options: Any) -> curvature.ProjectedSGD:
+    return curvature.ProjectedSGD(kind=matrix, **options)
+
+
+class Projected(Call):
+    """SGD with gradients projected on the top spaces of the columns' blocks, or off them."""
+
+    make = _projected
+    kind: Literal["projected"] = "projected"
+    space: Literal["top", "complement"] = "top"
+    rank: PositiveInteger = 3
+    matrix: Literal["hessian", "gradient"] = "hessian"
+    refresh: PositiveInteger = 50
+    samples: PositiveInteger = 1000
+
+
 class Emergence(Call):
     """How many outliers a block has, from the limit alone (`hdjax.curvature.OutlierCount`)."""
 
@@ -260,6 +276,9 @@ class Emergence(Call):
     matrix: Literal["hessian", "gradient"] = "hessian"
 
 
+MethodConfig = Annotated[
+    Direct | GramSampler | Projected, Field(discriminator="kind"), Kind(default="direct")
+]
 StatisticConfig = Annotated[Emergence, Kind(default="outlier_count")]
 
 

@@ -20,6 +20,7 @@ from hdjax.curvature.alignment import share_in_means
 from hdjax.curvature.blocks import Block, measured, predicted
 from hdjax.curvature.classifiers import learned_means
 from hdjax.curvature.law import check_system
+from hdjax.curvature.projected import ProjectedSGD
 from hdjax.gaussian import Rule
 from hdjax.streaming import Direct, GramSummary, MixtureLogistic, OnePassSGD, draw_samples
 from hdjax.system import Simulator, System, is_concrete
@@ -131,9 +132,15 @@ class Alignment(System):
         return max(1, round(float(self.alpha) * d)) if self.blocks else 0
 
     def simulator(self, method: Any = None, horizon: Any = None) -> Simulator:
-        """The streaming system's own; blocks need the columns that `Direct` has."""
+        """The streaming system's own, or `ProjectedSGD`; blocks need columns, as `Direct` has."""
+        if isinstance(method, ProjectedSGD):
+            if self.random_theta:
+                raise ValueError("theta_scale: given; allowed with ProjectedSGD: 0")
+            return AlignmentSimulator(self, method.simulator(self.training), horizon or 0)
         if self.blocks and not (method is None or isinstance(method, Direct)):
-            raise TypeError(f"method: {method!r}; allowed with blocks: Direct(...) or None")
+            raise TypeError(
+                f"method: {method!r}; allowed with blocks: Direct(...), ProjectedSGD(...) or None"
+            )
         return AlignmentSimulator(self, self.training.simulator(method), horizon or 0)
 
     def start(self) -> AlignmentSummary:

@@ -79,12 +79,12 @@ def test_alignment_along_xor_training():
 
 def test_diagnostics_on_both_sides():
     """Few samples and much noise: no separation, no concentration; columns far from the means."""
-    bad = fixed(300, 0.7, snr=0.2)
-    good = fixed(100, 40.0, snr=30.0, blocks=(Block(0, "hessian", 1),))
+    bad = fixed(150, 0.7, snr=0.2)
+    good = fixed(60, 30.0, snr=30.0, blocks=(Block(0, "hessian", 1),))
     names = ["no_separation", "unconcentrated"]
     for system, expected in ((bad, 1.0), (good, 0.0)):
         statistics = [f"hessian_0_{name}" for name in names]
-        result = hd.compare(system, [0.0], key=jax.random.key(0), runs=4, statistics=statistics)
+        result = hd.compare(system, [0.0], key=jax.random.key(0), runs=2, statistics=statistics)
         for name in statistics:
             assert result.mean(name).values[0] == expected
             assert result.data[f"{name}_limit"].values[0] == expected
@@ -196,3 +196,37 @@ def test_configs():
 def test_configs_that_are_wrong(changes, message):
     with pytest.raises(ValueError, match=message):
         system_of(**changes)
+
+
+@pytest.mark.slow
+@pytest.mark.optimised
+def test_training_in_the_top_space_alone():
+    """Keeps most of the progress, the complement loses most; records do not change a run."""
+    d = 80
+    mixture = streaming.mixture_softmax(d, 3, snr=6.0, learning_rate=1.0, ridge=0.01)
+    system, key = Alignment(mixture), jax.random.key(0)
+
+    def fall(method):
+        result = hd.simulate(
+            system, [0.0, 1.1, 3.0], key=key, runs=2, method=method, statistics=["risk"]
+        )
+        return result["risk"].values
+
+    top = fall(curvature.ProjectedSGD("top", rank=3, refresh=40, samples=400))
+    off = fall(curvature.ProjectedSGD("complement", rank=3, refresh=40, samples=400))
+    plain = fall(None)
+    progress = plain[:, 0] - plain[:, -1]
+    assert np.all(top[:, 0] - top[:, -1] > 0.7 * progress)
+    assert np.all(off[:, 0] - off[:, -1] < 0.5 * progress)
+
+
+def test_methods_that_are_wrong():
+    with pytest.raises(ValueError, match="space: 'bottom'"):
+        curvature.ProjectedSGD("bottom")
+    with pytest.raises(ValueError, match="refresh: 0"):
+        curvature.ProjectedSGD(refresh=0)
+    heavy = streaming.mixture_softmax(
+        20, 2, snr=1.0, learning_rate=1.0, optimiser=streaming.HeavyBall(1.0)
+    )
+    with pytest.raises(ValueError, match="HeavyBall"):
+        curvature.ProjectedSGD().simulator(heavy)

@@ -1,0 +1,189 @@
+"""SGD whose gradient is projected on the top space of each column's own block, or off it.
+
+    X_c <- X_c - gamma/d P_c (a g_c + beta X_c)
+
+with P_c the projection on the span of the `rank` largest eigenvalues of column c's empirical block,
+or on its complement; the space is found anew every `refresh` steps on fresh samples.  If training
+happens in the outliers' space ("Spectral alignment of SGD", arXiv 2310.03010), the first keeps its
+progress and the second does not.  It has no limit: it is compared with that of plain SGD.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+from hdjax import random
+from hdjax.curvature.matrices import empirical
+from hdjax.curvature.solvers import top_space
+from hdjax.curvature.weights import Kind, check_kind
+from hdjax.schedules import Schedule
+from hdjax.streaming import SGD, Direct, OnePassSGD, StateRate, draw_samples
+from hdjax.system import Simulator
+
+_SPACES = 14  # stream of a run's key for the samples of the spaces
+
+
+class ProjectedSGD(eqx.Module):
+    """A method for mixtures by plain SGD.
+
+    Args:
+        space: "top" or "complement".
+        rank: dimensions of each column's top space.
+        kind: of the blocks, "hessian" or "gradient".
+        refresh: steps after which the spaces are found again.
+        samples: fresh ones for each block.
+
+    Raises:
+        ValueError: another space or kind, numbers below 1.
+
+    Example:
+        >>> method = ProjectedSGD("top", rank=3, refresh=50, samples=800)
+    """
+
+    space: str = eqx.field(static=True, default="top")
+    rank: int = eqx.field(static=True, default=3)
+    kind: Kind = eqx.field(static=True, default="hessian")
+    refresh: int = eqx.field(static=True, default=50)
+    samples: int = eqx.field(static=True, default=1000)
+
+    def __check_init__(self) -> None:
+        check_kind(self.kind)
+        if self.space not in ("top", "complement"):
+            raise ValueError(f"space: {self.space!r}; allowed: 'top', 'complement'")
+        for name in ("rank", "refresh", "samples"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: {getattr(self, name)}; allowed: at least 1")
+
+    def simulator(self, system: OnePassSGD) -> "ProjectedSimulator":
+        """The simulator of `system`.
+
+        Raises:
+            ValueError: another optimiser than plain SGD, a rate that follows the state.
+        """
+        rate = system.learning_rate
+        if not isinstance(system.optimiser, SGD) or isinstance(rate, StateRate):
+            raise ValueError(
+                f"optimiser, learning_rate: {type(system.optimiser).__name__}, "
+                f"{type(system.learning_rate).__name__}; allowed: plain SGD and a schedule"
+            )
+        return ProjectedSimulator(system, self, rate, Direct().simulator(system))
+
+
+class ProjectedState(eqx.Module):
+    """A direct run's state, and an orthonormal basis of each column's space."""
+
+    run: Any
+    bases: Float[Array, "m d r"]
+
+    @property
+    def moving(self) -> Float[Array, "d m"]:
+        """The columns X."""
+        return self.run.moving
+
+    @property
+    def frozen(self) -> Float[Array, "d f"]:
+        """The columns [X* | means]."""
+        return self.run.frozen
+
+    @property
+    def side(self) -> Any:
+        """Side parameters."""
+        return self.run.side
+
+
+class ProjectedSimulator(Simulator):
+    """One realisation; the clock is the step k, t = k/d."""
+
+    system: OnePassSGD
+    method: ProjectedSGD
+    rate: Schedule
+    inner: Simulator
+
+    def init(self, key: Key[Array, ""]) -> ProjectedState:
+        run = self.inner.init(key)
+        d, m = run.moving.shape
+        return ProjectedState(run, jnp.zeros((m, d, self.method.rank), run.moving.dtype))
+
+    def advance(
+        self, state: ProjectedState, k0: Int[Array, ""], k1: Int[Array, ""], key: Key[Array, ""]
+    ) -> ProjectedState:
+        def step(tick: Int[Array, ""], state: ProjectedState) -> ProjectedState:
+            # At fixed ticks, whatever the interval that is asked for.
+            bases = jax.lax.cond(
+                tick % self.method.refresh == 0,
+                lambda: self._spaces(state, tick, key),
+                lambda: state.bases,
+            )
+            return self._step(ProjectedState(state.run, bases), tick, key)
+
+        return jax.lax.fori_loop(k0, k1, step, state)
+
+    def summary(self, state: ProjectedState) -> Any:
+        return self.inner.summary(state.run)
+
+    def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
+        return self.inner.ticks(ts)
+
+    def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
+        return self.inner.times(ticks)
+
+    def bytes_per_run(self) -> int:
+        d = float(self.system.spectrum.dimension)
+        return int(self.inner.bytes_per_run() + 8 * self.method.samples * d)
+
+    def side_by_side(self) -> int | None:
+        # Side by side, every run would find its spaces at every step.
+        return 1
+
+    def _spaces(
+        self, state: ProjectedState, tick: Int[Array, ""], key: Key[Array, ""]
+    ) -> Float[Array, "m d r"]:
+        own = jax.random.fold_in(random.stream(key, _SPACES), tick)
+        moving, frozen = state.moving, state.frozen
+        samples = draw_samples(self.system, own, 0, self.method.samples, frozen, moving.dtype)
+        matrix = empirical(self.system, samples, moving, frozen, state.side.theta, self.method.kind)
+        start = jnp.concatenate([moving, frozen], axis=1)
+        found = [
+            top_space(
+                matrix.restrict([c]).product,
+                start,
+                self.method.rank,
+                random.stream(own, c),
+                tolerance=1e-3,
+                cycles=4,
+            )
+            for c in range(moving.shape[1])
+        ]
+        return jnp.stack([top.vectors for top in found])
+
+    def _step(
+        self, state: ProjectedState, tick: Int[Array, ""], key: Key[Array, ""]
+    ) -> ProjectedState:
+        system, run = self.system, state.run
+        dtype, d = run.moving.dtype, system.spectrum.dimension
+        samples = draw_samples(system, key, tick, 1, run.frozen, dtype)
+        row, nothing = samples.rows[0], jnp.zeros(0, dtype)
+        loss, theta = system.loss, run.side.theta
+        gradient, slope = loss.gradient(
+            _dot(run.moving.T, row), nothing, samples.component[0], samples.noise[0], theta
+        )
+        ridge, rate = system.ridge.astype(dtype), self.rate(tick / d).astype(dtype)
+        size = rate / d.astype(dtype)
+        whole = row[:, None] * gradient[None].astype(dtype) + ridge * run.moving
+        inside = jnp.einsum("mdr,mer,em->dm", state.bases, state.bases, whole, precision="highest")
+        kept = inside if self.method.space == "top" else whole - inside
+        theta = jax.tree.map(
+            lambda leaf, g: leaf - size * (g.astype(dtype) + ridge * leaf), theta, slope
+        )
+        run = eqx.tree_at(lambda run: run.moving, run, run.moving - size * kept)
+        if theta is not None:
+            run = eqx.tree_at(lambda run: run.side.theta, run, theta)
+        return ProjectedState(run, state.bases)
+
+
+def _dot(a: Array, b: Array) -> Array:
+    return jnp.dot(a, b, precision="highest")
