@@ -58,7 +58,11 @@ class MomentumSGD(System):
 
     family: ClassVar[str] = "multipass"
     time_label: ClassVar[str] = "step k"
-    labels: ClassVar[Mapping[str, str]] = {"loss": "training loss per sample", "risk": "risk"}
+    labels: ClassVar[Mapping[str, str]] = {
+        "loss": "training loss per sample",
+        "risk": "risk",
+        "test": "test risk",
+    }
 
     problem: Problem | None
     modes: Modes
