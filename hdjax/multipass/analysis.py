@@ -123,7 +123,7 @@ def malthusian_exponent(spectrum: Any, learning_rate: float) -> float:
     high = eigenvalues.mean()
     while scaled(high) > 0:
         high *= 4
-    return least - find_root(scaled, 0, high)
+    return least - find_root(scaled, 0.0, high)
 
 
 def power_exponent(law: Any, learning_rate: float) -> float:

@@ -53,7 +53,11 @@ class MultiPassSGD(System):
 
     family: ClassVar[str] = "multipass"
     time_label: ClassVar[str] = "t = k/n (epochs)"
-    labels: ClassVar[Mapping[str, str]] = {"loss": "training loss per sample", "risk": "risk"}
+    labels: ClassVar[Mapping[str, str]] = {
+        "loss": "training loss per sample",
+        "risk": "risk",
+        "test": "test risk",
+    }
 
     problem: Problem | None
     modes: Modes

@@ -58,7 +58,11 @@ class MomentumSGD(System):
 
     family: ClassVar[str] = "multipass"
     time_label: ClassVar[str] = "step k"
-    labels: ClassVar[Mapping[str, str]] = {"loss": "training loss per sample", "risk": "risk"}
+    labels: ClassVar[Mapping[str, str]] = {
+        "loss": "training loss per sample",
+        "risk": "risk",
+        "test": "test risk",
+    }
 
     problem: Problem | None
     modes: Modes
@@ -124,7 +128,10 @@ class MomentumSGD(System):
         method = Direct() if method is None else method
         if not isinstance(method, Direct):
             raise TypeError(f"method: {method!r}; allowed: Direct(...) or None")
-        return MomentumSimulator(self, required(self.problem), method.dtype)
+        problem = required(self.problem)
+        # Cast once, not in each interval.
+        data = problem.matrix.astype(method.dtype), problem.labels.astype(method.dtype)
+        return MomentumSimulator(self, problem, *data, method.dtype)
 
     def start(self) -> dict[str, Array]:
         """The statistics of X_0, which every run starts from."""
@@ -186,6 +193,8 @@ class MomentumSimulator(Simulator):
 
     system: MomentumSGD
     problem: Problem
+    matrix: Float[Array, "n d"]
+    labels: Float[Array, " n"]
     dtype: str = eqx.field(static=True)
 
     def init(self, key: Key[Array, ""]) -> Float[Array, "2 d"]:
@@ -200,8 +209,6 @@ class MomentumSimulator(Simulator):
         key: Key[Array, ""],
     ) -> Float[Array, "2 d"]:
         system, own = self.system, random.stream(key, _BATCHES)
-        matrix = self.problem.matrix.astype(self.dtype)
-        labels = self.problem.labels.astype(self.dtype)
         n = self.problem.samples
         size = jnp.round(system.batch_fraction * n).astype(jnp.int32)
         gamma = system.learning_rate.astype(self.dtype)
@@ -209,10 +216,11 @@ class MomentumSimulator(Simulator):
 
         def step(k: Int[Array, ""], state: Float[Array, "2 d"]) -> Float[Array, "2 d"]:
             x, before = state
-            order = jax.random.permutation(jax.random.fold_in(own, k.astype(jnp.uint32)), n)
-            residuals = jnp.dot(matrix, x, precision="highest") - labels
-            chosen = jnp.where(order < size.astype(order.dtype), residuals, 0)
-            gradient = jnp.dot(chosen, matrix, precision="highest")
+            now = jax.random.fold_in(own, k.astype(jnp.uint32))
+            order = jax.random.permutation(now, jnp.arange(n, dtype=jnp.int32))
+            residuals = jnp.dot(self.matrix, x, precision="highest") - self.labels
+            chosen = jnp.where(order < size, residuals, 0)
+            gradient = jnp.dot(chosen, self.matrix, precision="highest")
             return jnp.stack([x - gamma * gradient + delta * (x - before), x])
 
         return lax.fori_loop(k0, k1, step, state)

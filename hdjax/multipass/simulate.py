@@ -55,7 +55,10 @@ class Direct(eqx.Module):
 
     def simulator(self, system: "MultiPassSGD") -> "SGDSimulator":
         """The simulator of `system`."""
-        return SGDSimulator(system, required(system.problem), self.dtype)
+        problem = required(system.problem)
+        # Cast once, not in each interval of each run.
+        data = problem.matrix.astype(self.dtype), problem.labels.astype(self.dtype)
+        return SGDSimulator(system, problem, *data, self.dtype)
 
 
 class SGDSimulator(Simulator):
@@ -63,6 +66,8 @@ class SGDSimulator(Simulator):
 
     system: Any
     problem: "Problem"
+    matrix: Float[Array, "n d"]
+    labels: Float[Array, " n"]
     dtype: str = eqx.field(static=True)
 
     def init(self, key: Key[Array, ""]) -> Float[Array, " d"]:
@@ -76,8 +81,7 @@ class SGDSimulator(Simulator):
         key: Key[Array, ""],
     ) -> Float[Array, " d"]:
         system, n = self.system, self.problem.samples
-        matrix = self.problem.matrix.astype(self.dtype)
-        labels = self.problem.labels.astype(self.dtype)
+        matrix, labels = self.matrix, self.labels
         time = system.modes.floor.dtype
 
         def rate(tick: Int[Array, ""]) -> Float[Array, ""]:
@@ -243,7 +247,8 @@ def required(problem: "Problem | None") -> "Problem":
 
 
 def _below(key: Key[Array, ""], tick: Int[Array, ""], n: int) -> Int[Array, ""]:
-    return jax.random.randint(jax.random.fold_in(key, tick.astype(jnp.uint32)), (), 0, n)
+    own = jax.random.fold_in(key, tick.astype(jnp.uint32))
+    return jax.random.randint(own, (), 0, n, jnp.int32)
 
 
 def _share(x: Array) -> Array:
