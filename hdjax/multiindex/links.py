@@ -262,7 +262,8 @@ def product(*factors: Link, degree: int | None = None) -> Link:
         ValueError: factors of several variables.
 
     Example:
-        >>> link = product(hd.multiindex.sine(1.0, degree=5), hd.multiindex.cosine(1.0, degree=4), degree=5)
+        >>> u, v = hd.multiindex.sine(1.0), hd.multiindex.cosine(1.0)
+        >>> link = product(u, v, degree=5)
     """
     if not factors or any(link.variables != 1 for link in factors):
         raise ValueError("factors: allowed: at least one link, each of one variable")
