@@ -73,7 +73,7 @@ def basin_probability(weights: Mapping[int, float]) -> float:
         top = height[np.arange(start, stop) % _GRID].max()
         if top < height.max() - 1e-6 * np.ptp(height):
             trapped += (stop - start) / _GRID
-    return trapped
+    return float(trapped)
 
 
 def cubics_probability() -> float:
