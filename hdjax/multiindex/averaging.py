@@ -28,7 +28,7 @@ def average(link: Link, matrix: Float[Array, "q r"]) -> Tensors:
     """Tensors of A_M f*, the best link for directions with overlap M.
 
     Example:
-        >>> link = from_coefficients({(1,): 1.0})
+        >>> link = hd.multiindex.from_coefficients({(1,): 1.0})
         >>> average(link, jnp.array([[0.5]]))[1].tolist()
         [0.5]
     """
@@ -44,7 +44,7 @@ def energy_gradient(link: Link, matrix: Float[Array, "q r"]) -> Float[Array, "r 
     """S(G) = dE/dG, positive semidefinite by construction.
 
     Example:
-        >>> link = from_coefficients({(2,): 1.0})
+        >>> link = hd.multiindex.from_coefficients({(2,): 1.0})
         >>> energy_gradient(link, jnp.array([[0.5]])).tolist()
         [[0.5]]
     """

@@ -89,7 +89,7 @@ def escape_times(
         ValueError: without 64-bit numbers.
 
     Example:
-        >>> link = from_coefficients({(2,): 1.0})
+        >>> link = hd.multiindex.from_coefficients({(2,): 1.0})
         >>> times = jnp.exp(escape_times(link, jnp.array([[1e-3]])))
         >>> abs(times[0] / 125001.72 - 1) < 1e-6
         Array(True, dtype=bool)

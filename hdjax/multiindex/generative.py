@@ -39,7 +39,7 @@ def generative_spectrum(
         ValueError: a link of several variables.
 
     Example:
-        >>> zeta = generative_spectrum(from_coefficients({(3,): 1.0}))
+        >>> zeta = generative_spectrum(hd.multiindex.from_coefficients({(3,): 1.0}))
         >>> bool(zeta[0] > 0.5)
         True
     """
@@ -64,7 +64,7 @@ def generative_exponent(link: Link, degree: int = 6, **options: Any) -> int:
         **options: of `generative_spectrum`.
 
     Example:
-        >>> generative_exponent(from_coefficients({(2,): 1.0}))
+        >>> generative_exponent(hd.multiindex.from_coefficients({(2,): 1.0}))
         2
     """
     found = generative_spectrum(link, degree, **options) > _THRESHOLD

@@ -13,6 +13,7 @@ Q_s on the complement.  Source: arXiv 2310.19793; the definition does not depend
 import dataclasses
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
@@ -46,13 +47,18 @@ def leaps(link: Link, threshold: float = 1e-8) -> list[Leap]:
         ValueError: a threshold that is not positive.
 
     Example:
-        >>> link = from_coefficients({(1, 0): 0.8, (0, 2): 0.6})
+        >>> link = hd.multiindex.from_coefficients({(1, 0): 0.8, (0, 2): 0.6})
         >>> [leap.exponent for leap in leaps(link)]
         [1, 2]
     """
     if not threshold > 0:
         raise ValueError(f"threshold: {threshold}; allowed: positive")
-    small = threshold * float(link.norm2)
+    # A concrete link is looked at inside jit too.
+    with jax.ensure_compile_time_eval():
+        return _stages(link, threshold * float(link.norm2))
+
+
+def _stages(link: Link, small: float) -> list[Leap]:
     frame, learnt, found = np.eye(link.variables), 0, []
     while learnt < link.variables:
         tensors = transform(link.tensors, jnp.asarray(frame.T, jnp.result_type(float)))
@@ -75,7 +81,7 @@ def exponents(link: Link, threshold: float = 1e-8) -> list[int]:
     """The exponent s - 1 of d for each direction in the order of learning; -1 for irrelevant ones.
 
     Example:
-        >>> exponents(from_coefficients({(1, 0): 0.8, (0, 2): 0.6}))
+        >>> exponents(hd.multiindex.from_coefficients({(1, 0): 0.8, (0, 2): 0.6}))
         [0, 1]
     """
     stages = [leap.exponent - 1 for leap in leaps(link, threshold) for _ in leap.strengths]
@@ -86,7 +92,7 @@ def learnable(link: Link) -> int:
     """How many directions are relevant to a link.
 
     Example:
-        >>> learnable(from_coefficients({(1, 0): 0.8, (2, 0): 0.6}))
+        >>> learnable(hd.multiindex.from_coefficients({(1, 0): 0.8, (2, 0): 0.6}))
         1
     """
     return sum(len(leap.strengths) for leap in leaps(link))

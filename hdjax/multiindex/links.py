@@ -262,7 +262,8 @@ def product(*factors: Link, degree: int | None = None) -> Link:
         ValueError: factors of several variables.
 
     Example:
-        >>> link = product(sine(1.0, degree=5), cosine(1.0, degree=4), degree=5)
+        >>> u, v = hd.multiindex.sine(1.0), hd.multiindex.cosine(1.0)
+        >>> link = product(u, v, degree=5)
     """
     if not factors or any(link.variables != 1 for link in factors):
         raise ValueError("factors: allowed: at least one link, each of one variable")
@@ -296,7 +297,7 @@ def ridge(link: Link, direction: Any) -> Link:
         ValueError: a link of several variables, a direction that is not a unit vector.
 
     Example:
-        >>> link = ridge(sine(1.0, degree=7), [0.6, 0.8])
+        >>> link = ridge(hd.multiindex.sine(1.0, degree=7), [0.6, 0.8])
     """
     theta = jnp.asarray(direction, jnp.result_type(float))
     if link.variables != 1 or theta.ndim != 1:

@@ -73,7 +73,7 @@ def basin_probability(weights: Mapping[int, float]) -> float:
         top = height[np.arange(start, stop) % _GRID].max()
         if top < height.max() - 1e-6 * np.ptp(height):
             trapped += (stop - start) / _GRID
-    return trapped
+    return float(trapped)
 
 
 def cubics_probability() -> float:
@@ -108,7 +108,7 @@ def single_probability(link: Link, threshold: float = 1e-8) -> float:
         ValueError: a link of several variables.
 
     Example:
-        >>> single_probability(from_coefficients({(2,): 0.7, (3,): 0.7}))
+        >>> single_probability(hd.multiindex.from_coefficients({(2,): 0.7, (3,): 0.7}))
         0.5
     """
     if link.variables != 1:
