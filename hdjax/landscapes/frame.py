@@ -73,7 +73,7 @@ def previsible_frame(
     vectors = jnp.concatenate([start[None], gradients]).T
     basis, triangle = jnp.linalg.qr(vectors, mode="complete")
     signs = jnp.ones(d, start.dtype).at[: vectors.shape[1]].set(jnp.sign(jnp.diagonal(triangle)))
-    return (basis * signs).T
+    return (basis * signs[None]).T
 
 
 def rotated_covariance(
