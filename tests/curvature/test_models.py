@@ -241,7 +241,7 @@ def test_sgd_follows_the_limit_closer_like_root_d():
                 make(d),
                 [0.0, 1.0, 2.5],
                 key=jax.random.key(d),
-                runs=24,
+                runs=16,
                 start="realised",
                 statistics=["overlaps"],
             )

@@ -145,8 +145,8 @@ def test_large_alpha_is_the_population():
 @pytest.mark.slow
 @pytest.mark.optimised
 def test_matrices_of_600_dimensions():
-    """Edges within 3 %; outliers, shares and cosines within three standard errors of 12 draws."""
-    d, alpha, draws = 600, 4, 12
+    """Edges within 3 %; outliers, shares and cosines within three standard errors of 6 draws."""
+    d, alpha, draws = 600, 4, 6
     system = softmax(d)
     columns = np.zeros((d, 6))
     columns[:6] = COLUMNS

@@ -342,7 +342,7 @@ def test_forward_derivative_in_the_learning_rate():
 
 
 @pytest.mark.parametrize(
-    ("backend", "block", "runs"), [("cpu", {4}, [8, 1, 1]), ("gpu", {32, 8}, [None] * 3)]
+    ("backend", "block", "runs"), [("cpu", {4, 8}, [8, 1, 1]), ("gpu", {32, 8}, [None] * 3)]
 )
 def test_sizes_follow_the_backend(monkeypatch, backend, block, runs):
     monkeypatch.setattr(jax, "default_backend", lambda: backend)

@@ -82,8 +82,9 @@ def test_limit_is_that_of_the_exact_means(name):
     np.testing.assert_allclose(gaps[0] / gaps[1], 4, rtol=0.15)
 
 
+# The other two are Dana's with other numbers.
 @pytest.mark.parametrize("method", [Direct("float64"), GramSampler("float64")])
-@pytest.mark.parametrize("name", OPTIMISERS)
+@pytest.mark.parametrize("name", ["dana", "averaging", "momentum"])
 def test_simulations_have_the_exact_mean(name, method):
     """At d = 20, where the limit is off by much more than 4 standard errors."""
     ts, runs, options = [0.0, 1.0, 3.0], 4000, {"ridge": 0.2}
