@@ -29,7 +29,7 @@ class OutlierCount(eqx.Module):
         >>> mixture = hd.streaming.mixture_softmax(64, 3, snr=4.0, learning_rate=1.0)
         >>> system = hd.curvature.Alignment(mixture, alpha=8.0)
         >>> int(OutlierCount()(system, system.start()))
-        2
+        3
     """
 
     name: str = eqx.field(static=True, default="count")

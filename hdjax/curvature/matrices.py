@@ -73,9 +73,9 @@ class SampleMatrix(CurvatureMatrix):
         ValueError: no samples, shapes that disagree.
 
     Example:
-        >>> matrix = SampleMatrix(jnp.eye(3), jnp.ones((3, 1, 1)), columns=1)
-        >>> matrix.dense().diagonal().round(3).tolist()
-        [0.3330000042915344, 0.3330000042915344, 0.3330000042915344]
+        >>> matrix = SampleMatrix(jnp.eye(2), jnp.ones((2, 1, 1)), columns=1)
+        >>> matrix.dense().tolist()
+        [[0.5, 0.0], [0.0, 0.5]]
     """
 
     rows: Float[Array, "n d"]

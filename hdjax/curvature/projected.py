@@ -142,7 +142,7 @@ class ProjectedSimulator(Simulator):
     def _spaces(
         self, state: ProjectedState, tick: Int[Array, ""], key: Key[Array, ""]
     ) -> Float[Array, "m d r"]:
-        own = jax.random.fold_in(random.stream(key, _SPACES), tick)
+        own = jax.random.fold_in(random.stream(key, _SPACES), tick.astype(jnp.uint32))
         moving, frozen = state.moving, state.frozen
         samples = draw_samples(self.system, own, 0, self.method.samples, frozen, moving.dtype)
         matrix = empirical(self.system, samples, moving, frozen, state.side.theta, self.method.kind)
@@ -171,7 +171,7 @@ class ProjectedSimulator(Simulator):
         gradient, slope = loss.gradient(
             _dot(run.moving.T, row), nothing, samples.component[0], samples.noise[0], theta
         )
-        ridge, rate = system.ridge.astype(dtype), self.rate(tick / d).astype(dtype)
+        ridge, rate = system.ridge.astype(dtype), self.rate(tick.astype(d.dtype) / d).astype(dtype)
         size = rate / d.astype(dtype)
         whole = row[:, None] * gradient[None].astype(dtype) + ridge * run.moving
         inside = jnp.einsum("mdr,mer,em->dm", state.bases, state.bases, whole, precision="highest")
