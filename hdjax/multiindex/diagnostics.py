@@ -17,7 +17,8 @@ class slow_growth:
     """The longest share of the path that a scalar statistic waits at a saddle before it moves on.
 
     A wait is a stretch of records within `tolerance` (times the whole range of the statistic) of
-    its first one that is left again afterwards.
+    its first one, from which the statistic moves on by five times as much afterwards: relaxing to
+    the end is none.
 
     Args:
         statistic: its name.
@@ -36,11 +37,11 @@ class slow_growth:
         curve = values[self.statistic]
         near = self.tolerance * (curve.max() - curve.min())
         index = jnp.arange(len(curve))
-        away = jnp.abs(curve[None, :] - curve[:, None]) > near
-        away = away & (index[None, :] > index[:, None])
-        # The last record before the curve is away from where it was; no wait if it never is.
-        left = jnp.argmax(away, axis=1)
-        ends = jnp.where(away.any(axis=1), left - 1, index)
+        later = index[None, :] > index[:, None]
+        moved = jnp.where(later, jnp.abs(curve[None, :] - curve[:, None]), 0)
+        # The last record before the curve is away from where it was; no wait if it never goes far.
+        left = jnp.argmax(moved > near, axis=1)
+        ends = jnp.where(moved.max(axis=1) > 5 * near, left - 1, index)
         span = jnp.where(times[-1] > times[0], times[-1] - times[0], 1)
         return jnp.max(times[ends] - times) / span
 
