@@ -95,7 +95,7 @@ class System(eqx.Module):
         """What the compiled program must know of the duration, handed to `simulator`.
 
         A hashable value, such as a number of steps that fixes shapes; None where one program
-        serves any duration.  A system that has one takes it as `horizon` in `limit` and
+        serves any duration.  A system that has one is handed it as `horizon` in `limit` and
         `fluctuations` too.
         """
         return None
@@ -113,6 +113,7 @@ class System(eqx.Module):
         ts: Float[Array, " times"],
         start: Summary | None = None,
         save: Callable[[Summary], PyTree[Array]] = lambda summary: summary,
+        **duration: Any,
     ) -> PyTree[Array]:
         """The deterministic equivalent: `save(summary)` at `ts`, stacked along a leading axis.
 
@@ -128,6 +129,7 @@ class System(eqx.Module):
         ts: Float[Array, " times"],
         statistics: Callable[[Summary], dict[str, Array]],
         start: Summary | None = None,
+        **duration: Any,
     ) -> dict[str, Array]:
         """Predicted standard deviations at this d of `statistics(summary)` at `ts`.
 

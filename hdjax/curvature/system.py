@@ -126,7 +126,7 @@ class Alignment(System):
                 "law: 0 (compare with start='realised')"
             )
 
-    def horizon(self, ts: Float[np.ndarray, " times"]) -> int:
+    def horizon(self, ts: Float[np.ndarray, " times"], method: Any = None) -> int:
         """How many samples a matrix has."""
         d = float(self.training.spectrum.dimension)
         return max(1, round(float(self.alpha) * d)) if self.blocks else 0
@@ -151,7 +151,9 @@ class Alignment(System):
         ts: Float[Array, " times"],
         start: AlignmentSummary | None = None,
         save: Callable[[AlignmentSummary], PyTree[Array]] = lambda summary: summary,
+        horizon: int | None = None,
     ) -> PyTree[Array]:
+        """The training's limit; the number of samples of a matrix (`horizon`) is not in it."""
         gram = self.training.limit(ts, None if start is None else start.gram)
         # After the integration, not within the solver's loop.
         return jax.lax.map(lambda gram: save(AlignmentSummary(gram, None)), gram)

@@ -258,9 +258,12 @@ def _assemble(collected: Collected, rows: list[_Row]) -> None:
 
 
 def _stack(trees: Sequence[Any]) -> Any:
-    return jax.tree.map(
-        lambda *leaves: jnp.stack(leaves) if eqx.is_array_like(leaves[0]) else leaves[0], *trees
-    )
+    def stack(*leaves: Any) -> Any:
+        # A Python integer (a solver's number of steps, say) belongs to the program.
+        number = isinstance(leaves[0], jax.Array | np.ndarray | np.generic | float)
+        return jnp.stack([jnp.asarray(leaf) for leaf in leaves]) if number else leaves[0]
+
+    return jax.tree.map(stack, *trees)
 
 
 def _wide(x: Array) -> Any:
