@@ -51,7 +51,7 @@ class SaddleToSaddle(System):
         directions: q; None: r.
         start: M at the start (q, r); None: Haar.
         level: the squared cosine whose passing is an escape.
-        step: c; relative errors of times are of order 1e-7 at 0.02.
+        step: c; relative errors of times are of order 1e-6 at 0.02 (6e-6 for leap one).
 
     Raises:
         ValueError: without 64-bit numbers; a level outside (0, 1); a step outside (0, 0.5].
