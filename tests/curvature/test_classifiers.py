@@ -90,9 +90,9 @@ def test_training_samples_are_remembered():
         ]
         return losses.mean(), jnp.stack(tops)
 
-    keys = jax.vmap(jax.random.key)(jnp.arange(16))
+    keys = jax.vmap(jax.random.key)(jnp.arange(9))
     losses, tops = jax.lax.map(run, keys)
-    error = float(losses.std()) / 4
+    error = float(losses.std()) / 3
     assert abs(float(losses.mean()) - loss) < 4 * error + 2 / d
     test = float(system.statistics(law.summary)["risk"])
     assert test > loss + 0.2

@@ -94,7 +94,7 @@ def test_rows_are_used_once_each():
 @pytest.mark.optimised
 def test_universality_and_where_it_ends():
     """Logistic regression on signs follows the Gaussian limit unless columns are on the axes."""
-    d, spread = 200, GaussianStart(scale=2.0)
+    d, spread = 400, GaussianStart(scale=2.0)
     axes = np.zeros((d, 2))
     axes[0] = 2.0, 0.0
     axes[1] = 0.0, 2.0
