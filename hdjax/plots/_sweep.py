@@ -152,7 +152,7 @@ def _lines(
         low, high = (
             ds[f"{statistic}_quantile"].isel(quantile=[0, -1]).transpose("quantile", ...).values
         )
-        band = {"color": BLUE, "label": "5–95 % of the runs"}
+        band: dict[str, Any] = {"color": BLUE, "label": "5–95 % of the runs"}
         if numeric:
             ax.fill_between(x, low, high, alpha=0.2, linewidth=0, **band)
         else:

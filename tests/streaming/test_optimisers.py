@@ -111,7 +111,7 @@ def head(x, teacher, component, noise, theta):
 
 @pytest.mark.parametrize("optimiser", [HeavyBall(1.0), Averaging(2.0)])
 def test_side_parameters_have_memories_too(optimiser):
-    d = 600
+    d = 200
     means = np.stack([np.cos(np.arange(d)), np.sin(np.arange(d) + 1.0)], axis=1) / np.sqrt(d / 2)
     system = OnePassSGD(
         head,
@@ -132,7 +132,7 @@ def test_side_parameters_have_memories_too(optimiser):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["dana", "averaging", "adagrad"])
+@pytest.mark.parametrize("name", ["averaging", "adagrad"])
 def test_error_bars_and_bias(name):
     """Spread within 6 %, and mean within 4 standard errors of limit and bias, at d = 40."""
     runs, ts = 8000, [0.0, 0.5, 1.5]
@@ -159,7 +159,7 @@ def test_error_bars_and_bias(name):
 def test_adagrad_norm_follows_its_limit(method):
     system = OnePassSGD(
         hd.streaming.Logistic(),
-        hd.spectra.explicit([0.5, 2.0], [240, 160], normalise=False),
+        hd.spectra.explicit([0.5, 2.0], [120, 80], normalise=False),
         AdaGradNorm(2.0, 0.5),
         GaussianStart(scale=2.0),
         GaussianStart(),
@@ -174,7 +174,7 @@ def test_adagrad_norm_follows_its_limit(method):
     for name in own:
         gap = result.mean(name).values - result.limit(name).values
         error = result.std(name).values / np.sqrt(96)
-        assert np.all(np.abs(gap) <= 4 * error + 2 * result.limit(name).values / 400)
+        assert np.all(np.abs(gap) <= 4 * error + 2 * result.limit(name).values / 200)
     assert result.limit("accumulated").values[-1] > 0.05
 
 
