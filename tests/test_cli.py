@@ -189,8 +189,10 @@ def test_scaling_and_sweep(path, out, capsys):
 def test_doctor_schema_and_help(monkeypatch, capsys):
     monkeypatch.setattr(doctor, "main", lambda: 1)
     assert cli.main(["doctor"]) == 1
-    assert cli.main(["schema"]) == 0
+    assert cli.main(["schema", "streaming"]) == 0
     assert json.loads(capsys.readouterr().out)["properties"]["system"]
+    assert cli.main(["schema"]) == 0
+    assert "oneOf" in (every := json.loads(capsys.readouterr().out)) or "anyOf" in every
     for words in ([], ["--help"], ["run", "--help"]):
         assert cli.main(words) == 0
         assert "Usage: hdjax" in capsys.readouterr().out
