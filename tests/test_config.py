@@ -152,7 +152,7 @@ def test_files_that_are_no_configs(write, tmp_path):
         config.load(tmp_path / "none.toml")
     with pytest.raises(config.ConfigError, match=r"not TOML.*line 1"):
         config.load(write("family = streaming"))
-    with pytest.raises(config.ConfigError, match="family: missing; allowed: .*streaming"):
+    with pytest.raises(config.ConfigError, match=r"family: missing; allowed: .*streaming"):
         config.load(write("[run]\nruns = 1"))
     with pytest.raises(config.ConfigError, match="system: missing"):
         config.load(write('family = "streaming"\n[run]\nruns = 1\ntimes = [1.0]'))

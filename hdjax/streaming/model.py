@@ -223,6 +223,9 @@ class OnePassSGD(System):
                 "compression: a realised start has a block for every group of the spectrum; "
                 "allowed with start='realised': None"
             )
+        doubt = self.optimiser.doubt(self) if compared else None
+        if doubt is not None:
+            warnings.warn(doubt, stacklevel=3)
         if compared and not realised and is_concrete(self):
             self._warn_of_symmetry()
 

@@ -67,6 +67,10 @@ class Optimiser(eqx.Module):
     def check(self, system: Any) -> None:
         """Raise ValueError for a system that the optimiser has no meaning for."""
 
+    def doubt(self, system: Any) -> str | None:
+        """Why the limit may not hold for a system's columns, if there is a reason."""
+        del system
+
 
 class LinearMemory(Optimiser):
     """An optimiser of the form above; subclass it for one of your own.

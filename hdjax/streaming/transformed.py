@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from hdjax.streaming.field import BlockField
     from hdjax.streaming.limit import BlockState
 
+_LARGEST_SHARE = 0.5  # of a column's norm in one coordinate
 _WITH_LIMIT = "SGD, Momentum, HeavyBall, Dana, Averaging, Clipped, SignSGD, Adam, RMSProp"
 
 
@@ -147,6 +148,9 @@ class SignSGD(Transformed):
     def check(self, system: Any) -> None:
         _check(self, system, batch=True, ridge=True, mixture=True, basis=True)
 
+    def doubt(self, system: Any) -> str | None:
+        return _spread(self, system)
+
 
 class RMSProp(Transformed):
     """Adam and RMSprop with windows that do not depend on d, for diagonal K.
@@ -200,6 +204,9 @@ class RMSProp(Transformed):
 
     def check(self, system: Any) -> None:
         _check(self, system, batch=True, ridge=True, mixture=True, basis=True)
+
+    def doubt(self, system: Any) -> str | None:
+        return _spread(self, system)
 
     def _window(self, loss: Loss, law: Projections) -> tuple[Array, Array]:
         """H (n, m) in frame coordinates, and the covariance (m, m) of U's sum over steps."""
@@ -301,6 +308,9 @@ class Adam(Transformed):
     def check(self, system: Any) -> None:
         _check(self, system, basis=True)
 
+    def doubt(self, system: Any) -> str | None:
+        return _spread(self, system)
+
 
 def _moving_moments(beta1: Any, beta2: Any, initial: Any) -> optax.GradientTransformation:
     """Adam's two averages without bias correction and epsilon (Optax's Adam has both)."""
@@ -317,6 +327,21 @@ def _moving_moments(beta1: Any, beta2: Any, initial: Any) -> optax.GradientTrans
         return jax.tree.map(lambda m, v: m / jnp.sqrt(v), first, second), (first, second)
 
     return optax.GradientTransformation(init, update)
+
+
+def _spread(optimiser: Transformed, system: Any) -> str | None:
+    """A doubt where a given column has most of its norm in one coordinate."""
+    given = getattr(system.columns, "given", None)
+    if given is None or not is_concrete(given):
+        return None
+    norms = np.maximum(np.linalg.norm(np.asarray(given), axis=0), np.finfo(float).tiny)
+    share = float(np.max(np.abs(np.asarray(given)) / norms[None]))
+    if share < _LARGEST_SHARE:
+        return None
+    return (
+        f"start, target, mixture.means: a coordinate has {share:.2g} of a column's norm; the limit "
+        f"of {type(optimiser).__name__} is that of columns spread over the coordinates"
+    )
 
 
 def _with(field: "BlockField", **changes: Any) -> "BlockField":

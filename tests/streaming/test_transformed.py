@@ -154,6 +154,18 @@ def test_transformations_of_optax_are_simulated():
             hd.limit(lion, [0.0, 1.0])
 
 
+def test_columns_on_axes_are_doubted():
+    """The limits of what acts coordinate by coordinate need columns that are spread."""
+    axis, spread = np.eye(50)[0], np.ones(50) / 50**0.5
+    for column, optimiser in ((axis, SignSGD()), (axis, Adam(1.0))):
+        system = OnePassSGD(
+            LeastSquares(), hd.spectra.identity(50), 0.5, column, spread, optimiser=optimiser
+        )
+        with pytest.warns(UserWarning, match="a coordinate has 1 of a column's norm"):
+            system.validate(compared=True)
+        system.validate()
+
+
 def test_what_a_transformation_is_not_for():
     with pytest.raises(ValueError, match="level: 0"):
         Clipped(0.0)
