@@ -157,3 +157,31 @@ class System(eqx.Module):
 def is_concrete(*leaves: Any) -> bool:
     """Whether values can be looked at: False inside jit, vmap and grad."""
     return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(leaves))
+
+
+def steps_at(ts: Float[np.ndarray, " times"], unit: float) -> Int[np.ndarray, " times"]:
+    """The clock floor(t unit) of an algorithm with `unit` steps in a unit of time.
+
+    A product within rounding of an integer is that integer: 0.29 * 100 is 28.999999999999996.
+
+    Example:
+        >>> steps_at(np.array([0.29, 0.295]), 100.0).tolist()
+        [29, 29]
+    """
+    steps = np.asarray(ts, np.float64) * unit
+    return np.floor(steps * (1 + 8 * np.finfo(np.float64).eps)).astype(np.int64)
+
+
+def reached_only(ts: Any, values: Any) -> Any:
+    """Values that a solver saved at `ts`, NaN where its own times say that it did not get there.
+
+    Example:
+        >>> reached_only(jnp.array([0.0, jnp.inf]), jnp.ones(2)).tolist()
+        [1.0, nan]
+    """
+    reached = jnp.isfinite(jnp.asarray(ts))
+
+    def mask(values: Array) -> Array:
+        return jnp.where(reached.reshape(-1, *[1] * (values.ndim - 1)), values, jnp.nan)
+
+    return jax.tree.map(mask, values)

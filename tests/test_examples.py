@@ -70,10 +70,6 @@ def examples():
 def test_examples_run(example, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     # As a reader runs them (Optax mixes dtypes and ranks).
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        run(example)
-
-
-def run(example):
     runner = doctest.DocTestRunner(verbose=False, optionflags=doctest.NORMALIZE_WHITESPACE)
-    assert runner.run(example, clear_globs=False).failed == 0
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        assert runner.run(example, clear_globs=False).failed == 0

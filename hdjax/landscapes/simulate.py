@@ -13,7 +13,7 @@ from hdjax.landscapes import sampler
 from hdjax.landscapes._arguments import numbers
 from hdjax.landscapes.order import OrderParameters, from_vectors
 from hdjax.landscapes.sampler import Draws, Run
-from hdjax.system import Simulator
+from hdjax.system import Simulator, steps_at
 
 if TYPE_CHECKING:
     from hdjax.landscapes.model import GradientSpan, Horizon
@@ -148,7 +148,7 @@ def steps(ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
         ValueError: two times in one step.
     """
     ts = np.asarray(ts, np.float64)
-    ticks = np.floor(ts + 1e-9).astype(np.int64)
+    ticks = steps_at(ts, 1.0)
     if np.any(np.diff(ticks) <= 0):
         raise ValueError(f"ts: {ts}; allowed: step numbers, each at most once")
     return ticks

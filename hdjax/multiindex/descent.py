@@ -24,7 +24,7 @@ from hdjax.multiindex.links import Link
 from hdjax.multiindex.problem import LABELS, Overlap, Problem
 from hdjax.multiindex.small import inverse_root, product
 from hdjax.multiindex.starts import lift
-from hdjax.system import Simulator, System, is_concrete
+from hdjax.system import Simulator, System, is_concrete, steps_at
 
 
 class Adaptive(eqx.Module):
@@ -195,7 +195,7 @@ class StepClock:
 
     def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
         """The number of whole steps."""
-        return np.floor(np.asarray(ts, np.float64) + 1e-9).astype(np.int64)
+        return steps_at(ts, 1.0)
 
     def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
         """The number of steps."""
@@ -210,8 +210,7 @@ class DescentSimulator(StepClock, Simulator):
     @property
     def target(self) -> Float[Array, "d r"]:
         """W*."""
-        problem = self.system.problem
-        return jnp.eye(problem.size, problem.link.variables, dtype=problem.dimension.dtype)
+        return self.system.problem.target
 
     def init(self, key: Key[Array, ""]) -> Float[Array, "d q"]:
         return lift(key, self.system.problem.sample(key), self.target)

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from hdjax.system import reached_only
+
 FORMS = ("overlap", "odds")
 
 
@@ -93,12 +95,7 @@ class Integrator(eqx.Module):
             event=diffrax.Event(lambda t, y, args, **_: ~_finite(y)),
             throw=False,
         )
-        reached = jnp.isfinite(jnp.asarray(solution.ts))
-
-        def mask(values: Array) -> Array:
-            return jnp.where(reached.reshape(-1, *[1] * (values.ndim - 1)), values, jnp.nan)
-
-        return jax.tree.map(mask, solution.ys)
+        return reached_only(solution.ts, solution.ys)
 
 
 def _finite(state: Any) -> Array:

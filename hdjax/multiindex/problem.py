@@ -153,6 +153,11 @@ class Problem(eqx.Module):
             return self.matrix
         return jnp.zeros((self.directions, self.link.variables), self.dimension.dtype)
 
+    @property
+    def target(self) -> Float[Array, "d r"]:
+        """W* in R^d: the first r coordinates."""
+        return jnp.eye(self.coordinates(), self.link.variables, dtype=self.dimension.dtype)
+
     def coordinates(self) -> int:
         """The dimension d as a shape.
 

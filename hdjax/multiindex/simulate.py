@@ -84,8 +84,7 @@ class FullSimulator(FlowClock, Simulator):
     @property
     def target(self) -> Float[Array, "d r"]:
         """W*."""
-        problem = self.system.problem
-        return jnp.eye(problem.size, problem.link.variables, dtype=problem.dimension.dtype)
+        return self.system.problem.target
 
     def init(self, key: Key[Array, ""]) -> State:
         matrix = self.system.problem.sample(key)

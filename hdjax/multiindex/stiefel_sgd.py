@@ -41,7 +41,7 @@ from hdjax.multiindex.links import Link, evaluate
 from hdjax.multiindex.problem import LABELS, Overlap, Problem
 from hdjax.multiindex.small import product
 from hdjax.multiindex.starts import lift
-from hdjax.system import Simulator, System, is_concrete
+from hdjax.system import Simulator, System, is_concrete, steps_at
 
 PROJECTIONS = ("horizontal", "embedded")
 _STEPS = 20
@@ -247,8 +247,7 @@ class SGDSimulator(Simulator):
     @property
     def target(self) -> Float[Array, "d r"]:
         """W*."""
-        problem = self.system.problem
-        return jnp.eye(problem.size, problem.link.variables, dtype=problem.dimension.dtype)
+        return self.system.problem.target
 
     def init(self, key: Key[Array, ""]) -> Float[Array, "d q"]:
         return lift(key, self.system.problem.sample(key), self.target)
@@ -285,8 +284,7 @@ class SGDSimulator(Simulator):
 
     def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
         """K = floor(t d), where t d within rounding of an integer is that integer."""
-        steps = np.asarray(ts, np.float64) * self.system.problem.coordinates()
-        return np.floor(steps * (1 + 1e-12) + 1e-9).astype(np.int64)
+        return steps_at(ts, float(self.system.problem.coordinates()))
 
     def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
         """T = k/d."""

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from hdjax.spectra import Spectrum
-from hdjax.system import NoFluctuationsError
+from hdjax.system import NoFluctuationsError, reached_only
 
 if TYPE_CHECKING:
     from hdjax.multipass.model import MultiPassSGD
@@ -93,8 +93,7 @@ def fluctuations(
         max_steps=_MOST_STEPS,
         throw=False,
     )
-    reached = jnp.isfinite(jnp.asarray(solution.ts))
-    variances = jnp.where(reached, jnp.asarray(solution.ys), jnp.nan)
+    variances = reached_only(solution.ts, solution.ys)
     spread = jnp.sqrt(variances / modes.samples)
     curve = system.limit(ts)
     slopes = jax.vmap(jax.jacrev(statistics))(curve)

@@ -25,7 +25,7 @@ from jaxtyping import Array, Float, PyTree
 
 from hdjax import schedules
 from hdjax.multipass.modes import Modes
-from hdjax.system import is_concrete
+from hdjax.system import is_concrete, reached_only
 
 if TYPE_CHECKING:
     from hdjax.multipass.model import MultiPassSGD
@@ -153,12 +153,7 @@ class BlockODE(Solver):
             adjoint=self.adjoint,
             throw=False,
         )
-        reached = jnp.isfinite(jnp.asarray(solution.ts))
-
-        def mask(values: Array) -> Array:
-            return jnp.where(reached.reshape(-1, *[1] * (values.ndim - 1)), values, jnp.nan)
-
-        return jax.tree.map(mask, solution.ys)
+        return reached_only(solution.ts, solution.ys)
 
 
 class Spectral(Solver):

@@ -31,7 +31,7 @@ from hdjax import random
 from hdjax.multipass.modes import Modes, svd_modes
 from hdjax.multipass.problem import Problem
 from hdjax.multipass.simulate import Direct, required
-from hdjax.system import Simulator, System, is_concrete
+from hdjax.system import Simulator, System, is_concrete, steps_at
 
 _BATCHES = 2  # stream of a run's key
 
@@ -231,7 +231,7 @@ class MomentumSimulator(Simulator):
 
     def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
         """The step k = floor(t)."""
-        return np.floor(np.asarray(ts, np.float64) + 1e-9).astype(np.int64)
+        return steps_at(ts, 1.0)
 
     def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
         return np.asarray(ticks, np.float64)

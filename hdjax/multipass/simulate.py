@@ -16,7 +16,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
 from hdjax import random
-from hdjax.system import Simulator
+from hdjax.system import Simulator, steps_at
 
 if TYPE_CHECKING:
     from hdjax.multipass.model import MultiPassSGD
@@ -135,7 +135,7 @@ class SGDSimulator(Simulator):
         """
         if self.system.sampling == "single_pass" and np.max(ts) > 1:
             raise ValueError(f"ts: up to {np.max(ts):g} epochs; allowed for a single pass: 1")
-        return whole_steps(ts, float(self.problem.samples))
+        return steps_at(ts, float(self.problem.samples))
 
     def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
         """The time t = k/n."""
@@ -222,19 +222,13 @@ class HomogenisedSimulator(Simulator):
 
     def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
         """The number of whole steps up to each time."""
-        return whole_steps(ts, 1 / self.dt)
+        return steps_at(ts, 1 / self.dt)
 
     def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
         return np.asarray(ticks, np.float64) * self.dt
 
     def bytes_per_run(self) -> int:
         return 8 * 8 * self.system.modes.eigenvalues.shape[-1]
-
-
-def whole_steps(ts: Float[np.ndarray, " times"], unit: float) -> Int[np.ndarray, " times"]:
-    """The steps floor(t unit), where t unit within rounding of an integer is that integer."""
-    steps = np.asarray(ts, np.float64) * unit
-    return np.floor(steps * (1 + 8 * np.finfo(np.float64).eps)).astype(np.int64)
 
 
 def required(problem: "Problem | None") -> "Problem":

@@ -24,9 +24,9 @@ from hdjax.system import is_concrete
 class Data(eqx.Module):
     """Where samples come from."""
 
-    @abc.abstractmethod
     def order(self, key: Key[Array, ""]) -> Any:
         """What a run decides at its start, from its key: the order of a data set, say."""
+        del key
 
     @abc.abstractmethod
     def rows(
@@ -59,9 +59,6 @@ class ProductLaw(Data):
         self, key: Key[Array, ""], shape: tuple[int, ...], dtype: Any
     ) -> Float[Array, "b d"]:
         """Independent draws of an entry."""
-
-    def order(self, key: Key[Array, ""]) -> None:
-        del key
 
     def rows(
         self,
@@ -159,9 +156,6 @@ class Sampler(_Given):
     """
 
     function: Callable = eqx.field(static=True)
-
-    def order(self, key: Key[Array, ""]) -> None:
-        del key
 
     def rows(
         self,

@@ -40,7 +40,7 @@ from hdjax.streaming.sampler import (
     outside,
     start_state,
 )
-from hdjax.system import Simulator
+from hdjax.system import Simulator, steps_at
 
 if TYPE_CHECKING:
     from hdjax.streaming.model import OnePassSGD
@@ -116,8 +116,7 @@ class Stepper(Simulator):
 
     def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
         """The number of whole steps up to each time."""
-        steps = np.asarray(ts, np.float64) / self.dt
-        return np.floor(steps * (1 + 8 * np.finfo(np.float64).eps)).astype(np.int64)
+        return steps_at(ts, 1 / self.dt)
 
     def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
         return np.asarray(ticks, np.float64) * self.dt

@@ -26,9 +26,9 @@ from hdjax import gaussian
 from hdjax.streaming.columns import LinearColumns, group_gram
 from hdjax.streaming.field import GramSummary
 from hdjax.streaming.increment import increment, second_order
-from hdjax.streaming.limit import reached_only, velocity
+from hdjax.streaming.limit import velocity
 from hdjax.streaming.optimisers import LinearMemory
-from hdjax.system import NoFluctuationsError
+from hdjax.system import NoFluctuationsError, reached_only
 
 if TYPE_CHECKING:
     from hdjax.streaming.model import OnePassSGD
@@ -237,7 +237,7 @@ class Expansion:
             event=diffrax.Event(diverged),
             throw=False,
         )
-        return reached_only(solution)
+        return reached_only(solution.ts, solution.ys)
 
 
 def start_covariance(columns: Any, spectrum: Any) -> Float[Array, "g q q g q q"]:

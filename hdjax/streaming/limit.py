@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from hdjax.streaming.projections import Layout
+from hdjax.system import reached_only
 
 # Halvings of a step of a drift that is not symmetric: its series is then right to (h A)^2 2^-40.
 _DOUBLINGS = 20
@@ -304,18 +305,7 @@ class Integrator(eqx.Module):
             event=diffrax.Event(lambda t, y, args, **_: ~alive(y)),
             throw=False,
         )
-        return reached_only(solution)
-
-
-def reached_only(solution: diffrax.Solution) -> Any:
-    """The saved values, with NaN at times that the solver did not reach."""
-    times = jnp.asarray(solution.ts)
-    reached = jnp.isfinite(times)
-
-    def mask(values: Array) -> Array:
-        return jnp.where(reached.reshape(-1, *[1] * (values.ndim - 1)), values, jnp.nan)
-
-    return jax.tree.map(mask, solution.ys)
+        return reached_only(solution.ts, solution.ys)
 
 
 def _product(a: Float[Array, "g i j"], b: Float[Array, "g j k"]) -> Float[Array, "g i k"]:

@@ -30,7 +30,7 @@ from hdjax.streaming.field import GramSummary
 from hdjax.streaming.learning_rates import StateRate
 from hdjax.streaming.limit import Side
 from hdjax.streaming.optimisers import Rule, moved, times_weights
-from hdjax.system import Simulator, is_concrete
+from hdjax.system import Simulator, is_concrete, steps_at
 
 if TYPE_CHECKING:
     from hdjax.streaming.model import OnePassSGD
@@ -351,13 +351,6 @@ def fold(top: Float[Array, "g m m"], rows: Float[Array, "g b m"]) -> Float[Array
         result.append(rest[:, 0])
         rest = rest[:, 1:]
     return jnp.stack(result, axis=1)
-
-
-def steps_at(ts: Float[np.ndarray, " times"], d: float) -> Int[np.ndarray, " times"]:
-    """Floor(t d), where t d within rounding of an integer is that integer."""
-    # 0.29 * 100 is 28.999999999999996.
-    steps = np.asarray(ts, np.float64) * d
-    return np.floor(steps * (1 + 8 * np.finfo(np.float64).eps)).astype(np.int64)
 
 
 def _cast(tree: Any, dtype: Any) -> Any:

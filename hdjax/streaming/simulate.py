@@ -24,9 +24,9 @@ from hdjax.streaming.field import GramSummary
 from hdjax.streaming.learning_rates import StateRate
 from hdjax.streaming.limit import Side
 from hdjax.streaming.optimisers import LinearMemory, Rule
-from hdjax.streaming.sampler import state_rate, steps_at, with_ridge
+from hdjax.streaming.sampler import state_rate, with_ridge
 from hdjax.streaming.stepwise import StepwiseSimulator
-from hdjax.system import Simulator
+from hdjax.system import Simulator, steps_at
 
 if TYPE_CHECKING:
     from hdjax.streaming.model import OnePassSGD

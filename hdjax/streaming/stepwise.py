@@ -23,8 +23,8 @@ from hdjax.streaming.field import GramSummary
 from hdjax.streaming.learning_rates import StateRate
 from hdjax.streaming.limit import Side
 from hdjax.streaming.optimisers import LinearMemory, moved, times_weights
-from hdjax.streaming.sampler import state_rate, steps_at, with_ridge
-from hdjax.system import Simulator
+from hdjax.streaming.sampler import state_rate, with_ridge
+from hdjax.system import Simulator, steps_at
 
 _STEPS, _LABELS, _ORDER = 1, 2, 3  # streams of a run's key
 

@@ -336,3 +336,13 @@ def test_a_run_that_does_not_fit(key):
 def test_wrong_key():
     with pytest.raises(TypeError, match="key:"):
         compare(least_squares(), TIMES, key=jax.random.PRNGKey(0), runs=2)
+
+
+def test_points_are_stacked_by_their_numbers():
+    """A solver's number of steps is an integer of the program, a rate an array."""
+    points = [{"steps": 7, "rate": rate, "curve": np.ones(2) * rate} for rate in (0.5, 1.0)]
+    stacked = drive._stack(points)
+    assert stacked["steps"] == 7
+    assert isinstance(stacked["steps"], int)
+    np.testing.assert_allclose(stacked["rate"], [0.5, 1.0])
+    assert stacked["curve"].shape == (2, 2)
