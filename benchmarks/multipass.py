@@ -23,7 +23,7 @@ import numpy as np
 
 import hdjax as hd
 
-RATE, EPOCHS = 0.5, 2
+RATE, EPOCHS = 0.5, 10
 SOLVERS = {"block_ode": hd.multipass.BlockODE(), "spectral": hd.multipass.Spectral()}
 
 

@@ -1,8 +1,9 @@
 """Multi-pass SGD, and SGD with momentum and batches, on a fixed least-squares problem.
 
 Start with `Problem` and `MultiPassSGD`.  `model.py` and `momentum.py` are the systems,
-`simulate.py` how they run at finite size, `modes.py` and `limit.py` where they go, `analysis.py`
-and `rates.py` their stability and rates, `laws.py` spectra of random matrices, `data.py` real data.
+`simulate.py` how they run at finite size, `modes.py`, `limit.py` and `recursion.py` where they go,
+`diagnostics.py` what may spoil that, `analysis.py` and `rates.py` their stability and rates,
+`laws.py` spectra of random matrices, `data.py` real data.
 """
 
 from hdjax.multipass.analysis import (
@@ -13,13 +14,14 @@ from hdjax.multipass.analysis import (
     power_exponent,
 )
 from hdjax.multipass.data import Labelled, Split, binary, digits, load_idx, load_npz, split
+from hdjax.multipass.diagnostics import delocalisation, row_norms
 from hdjax.multipass.ensembles import gaussian_problem, random_features_problem
 from hdjax.multipass.laws import MarchenkoPastur, SampleCovariance, SpectralLaw
 from hdjax.multipass.limit import BlockODE, Spectral, volterra
 from hdjax.multipass.model import MultiPassSGD
 from hdjax.multipass.modes import Modes, lanczos_modes, law_modes, svd_modes
 from hdjax.multipass.momentum import MomentumSGD
-from hdjax.multipass.problem import Problem, delocalisation, row_norms
+from hdjax.multipass.problem import Problem
 from hdjax.multipass.quadratics import Quadratic, QuadraticForm, SampleRisk
 from hdjax.multipass.rates import (
     Tuned,
@@ -28,11 +30,13 @@ from hdjax.multipass.rates import (
     best_plain,
     condition_number,
     implicit_conditioning_ratio,
+    is_stable,
     kernel_norm,
     limit_rate,
     near_optimal,
     saturating_fraction,
 )
+from hdjax.multipass.recursion import Recursion, Squaring
 from hdjax.multipass.simulate import Direct, Homogenised
 
 __all__ = [
@@ -47,11 +51,13 @@ __all__ = [
     "Problem",
     "Quadratic",
     "QuadraticForm",
+    "Recursion",
     "SampleCovariance",
     "SampleRisk",
     "Spectral",
     "SpectralLaw",
     "Split",
+    "Squaring",
     "Tuned",
     "average_condition_number",
     "best_momentum",
@@ -63,6 +69,7 @@ __all__ = [
     "digits",
     "gaussian_problem",
     "implicit_conditioning_ratio",
+    "is_stable",
     "kernel_norm",
     "lanczos_modes",
     "law_modes",

@@ -6,7 +6,7 @@
     learning_rate = 0.8                                         # of gamma_max: "critical", factor
     algorithm = "sgd"                   # { kind = "momentum", batch_fraction, momentum = "best" }
     spectrum = "empirical"              # what the limit is computed from: "law", "lanczos"
-    solver = "block_ode"                # "spectral"
+    solver = "block_ode"                # "spectral"; for momentum "recursion", "squaring"
 
 A table with a `kind` calls the public constructor of that name with the table's other keys; a bare
 string is a table with nothing else.
@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from pydantic import Field, PlainValidator, WithJsonSchema
 
-from hdjax import multipass, schedules
+from hdjax import multipass
 from hdjax.schema import (
     AnySchedule,
     ArrayField,
@@ -238,6 +238,7 @@ class Momentum(Strict):
 
     kind: Literal["momentum"] = "momentum"
     batch_fraction: Positive
+    ridge: NonNegative | None = None
     momentum: NonNegative | Literal["best", "near_optimal"] = 0.0
 
 
@@ -261,7 +262,23 @@ class Spectral(Call):
     kind: Literal["spectral"] = "spectral"
 
 
-SolverConfig = Annotated[BlockODE | Spectral, Field(discriminator="kind"), Kind()]
+class Recursion(Call):
+    """Step by step, for momentum."""
+
+    make = multipass.Recursion
+    kind: Literal["recursion"] = "recursion"
+
+
+class Squaring(Call):
+    """By powers of the recursion's matrix, for long runs with momentum."""
+
+    make = multipass.Squaring
+    kind: Literal["squaring"] = "squaring"
+
+
+SolverConfig = Annotated[
+    BlockODE | Spectral | Recursion | Squaring, Field(discriminator="kind"), Kind()
+]
 RateConfig = Annotated[AnySchedule, Field(discriminator="kind"), Kind(number="constant")]
 
 
@@ -285,8 +302,6 @@ class SystemConfig(Strict):
         modes = self._modes(problem)
         if isinstance(self.algorithm, Momentum):
             return self._momentum(problem, modes, self.algorithm)
-        if self.learning_rate is None:
-            raise ValueError("learning_rate: missing; allowed: a number or a schedule")
         return multipass.MultiPassSGD(
             problem,
             self._rate(modes),
@@ -316,18 +331,15 @@ class SystemConfig(Strict):
 
     def _rate(self, modes: multipass.Modes) -> Any:
         rate = self.learning_rate
+        if rate is None:
+            raise ValueError("learning_rate: missing; allowed: a number or a schedule")
         if isinstance(rate, Critical):
             return rate.factor * multipass.max_learning_rate(modes)
-        assert rate is not None
         return rate.build()
 
     def _momentum(
         self, problem: multipass.Problem, modes: multipass.Modes, own: Momentum
     ) -> multipass.MomentumSGD:
-        if self.solver is not None:
-            raise ValueError(
-                "solver: given with momentum, whose limit is a recursion; allowed: none"
-            )
         zeta, delta = own.batch_fraction, own.momentum
         if isinstance(delta, str):
             if self.learning_rate is not None:
@@ -335,12 +347,15 @@ class SystemConfig(Strict):
             choose = multipass.best_momentum if delta == "best" else multipass.near_optimal
             gamma, delta, _ = choose(modes, zeta)
         else:
-            rate = None if self.learning_rate is None else self._rate(modes)
-            if not isinstance(rate, float | schedules.Constant):
-                raise ValueError("learning_rate: allowed with momentum: a number")
-            gamma = rate if isinstance(rate, float) else rate.value
+            gamma = self._rate(modes)
         return multipass.MomentumSGD(
-            problem, gamma, batch_fraction=zeta, momentum=delta, modes=modes
+            problem,
+            gamma,
+            batch_fraction=zeta,
+            momentum=delta,
+            modes=modes,
+            ridge=own.ridge,
+            solver=None if self.solver is None else self.solver.build(),
         )
 
 

@@ -50,9 +50,12 @@ class Flow(eqx.Module):
         eigenvalues = self.modes.eigenvalues
         return eigenvalues if self.ridge is None else eigenvalues + self.ridge
 
-    def residuals(self, accumulated: Float[Array, ""]) -> Float[Array, " p"]:
-        """rho_j of the mean path after int gamma dt = `accumulated`."""
-        decay = jnp.exp(-self.rates * accumulated)
+    def decay(self, accumulated: Float[Array, ""]) -> Float[Array, " p"]:
+        """What is left of the distance to the end of the mean path after int gamma dt."""
+        return jnp.exp(-self.rates * accumulated)
+
+    def residuals(self, decay: Float[Array, " p"]) -> Float[Array, " p"]:
+        """rho_j of the mean path, `decay` times as far from its end as at the start."""
         start = self.modes.residuals
         if self.ridge is None:
             return decay * start
@@ -60,23 +63,17 @@ class Flow(eqx.Module):
         end = -self.ridge * self.modes.labels / jnp.where(rates == 0, 1, rates)
         return end + decay * (start - end)
 
-    def coordinates(self, residuals: Float[Array, " p"], accumulated: Array) -> Array:
-        """x_j of the mean path."""
-        x = self.modes.coordinates(residuals)
-        if self.ridge is None:
-            return x
-        unseen = self.modes.start * jnp.exp(-self.ridge * accumulated)
-        return jnp.where(self.modes.eigenvalues == 0, unseen, x)
-
-    def values(self, accumulated: Float[Array, ""], variances: Float[Array, " p"]) -> dict:
+    def values(self, decay: Float[Array, " p"], variances: Float[Array, " p"]) -> dict:
         """The statistics of a point of the limit."""
-        residuals = self.residuals(accumulated)
-        return self.modes.values(residuals, self.coordinates(residuals, accumulated), variances)
+        residuals = self.residuals(decay)
+        x = self.modes.coordinates(residuals)
+        if self.ridge is not None:
+            x = jnp.where(self.modes.eigenvalues == 0, self.modes.start * decay, x)
+        return self.modes.values(residuals, x, variances)
 
-    def loss(self, accumulated: Float[Array, ""], variances: Float[Array, " p"]) -> Array:
+    def loss(self, decay: Float[Array, " p"], variances: Float[Array, " p"]) -> Array:
         """L, a sum over samples."""
-        modes = self.modes
-        return modes.mean_loss(self.residuals(accumulated)) + modes.noise_loss(variances)
+        return self.modes.mean_loss(self.residuals(decay)) + self.modes.noise_loss(variances)
 
 
 class Solver(eqx.Module):
@@ -131,9 +128,13 @@ class BlockODE(Solver):
         def rate(t: Any, state: tuple[Array, Array], args: Any) -> tuple[Array, Array]:
             accumulated, variances = state
             gamma = schedule(t)
-            loss = flow.loss(accumulated, unit * variances)
+            loss = flow.loss(flow.decay(accumulated), unit * variances)
             noise = 2 * gamma**2 * loss / (modes.samples * unit)
             return gamma, noise * modes.eigenvalues - 2 * gamma * flow.rates * variances
+
+        def record(t: Any, state: tuple[Array, Array], args: Any) -> Any:
+            accumulated, variances = state
+            return save(flow.values(flow.decay(accumulated), unit * variances))
 
         end = ts[-1]
         solution = diffrax.diffeqsolve(
@@ -143,9 +144,7 @@ class BlockODE(Solver):
             t1=end,
             dt0=None,
             y0=(jnp.zeros_like(end), jnp.zeros_like(modes.eigenvalues)),
-            saveat=diffrax.SaveAt(
-                ts=ts, fn=eqx.filter_jit(lambda t, y, args: save(flow.values(y[0], unit * y[1])))
-            ),
+            saveat=diffrax.SaveAt(ts=ts, fn=eqx.filter_jit(record)),
             stepsize_controller=diffrax.PIDController(
                 rtol=self.rtol, atol=self.atol, dtmin=end * jnp.finfo(end.dtype).eps ** 0.6
             ),
@@ -200,11 +199,12 @@ class Spectral(Solver):
             grown = -t * jnp.where(mu * t == 0, -1, jnp.expm1(-mu * t) / _nonzero(mu * t))
             state = head * jnp.exp(-mu * t) + force * grown
             losses = unit * jnp.dot(vectors, state, precision="highest")
-            residuals = flow.residuals(gamma * t)
+            decay = flow.decay(gamma * t)
+            residuals = flow.residuals(decay)
             scale = modes.multiplicities * modes.eigenvalues
             variances = (2 * losses - residuals**2) / jnp.where(zero, 1, scale)
             variances = jnp.where(zero, 0, variances)
-            return save(flow.values(gamma * t, variances))
+            return save(flow.values(decay, variances))
 
         return jax.vmap(at)(ts)
 
@@ -238,7 +238,7 @@ def volterra(
     modes, flow = system.modes, system.flow
     ts = jnp.linspace(0.0, horizon, steps + 1)
     gamma, h = system.learning_rate(0.0), horizon / steps
-    mean = jax.vmap(lambda t: modes.mean_loss(flow.residuals(gamma * t)))(ts)
+    mean = jax.vmap(lambda t: modes.mean_loss(flow.residuals(flow.decay(gamma * t))))(ts)
 
     def kernel(t: Array) -> Array:
         decay = jnp.exp(-2 * gamma * flow.rates * t)

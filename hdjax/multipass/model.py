@@ -10,7 +10,6 @@ delta is the ridge of L + delta/2 |X|^2, L = 1/2 |A X - b|^2 a sum.  The statist
 Sources: arXiv 2102.04396, 2205.07069 (ridge), 2206.01029 (homogenised SGD, quadratics).
 """
 
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -19,10 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from hdjax.multipass.diagnostics import warn_of_growth, warn_of_localisation
 from hdjax.multipass.fluctuations import fluctuations
-from hdjax.multipass.limit import BlockODE, Flow, Solver
+from hdjax.multipass.limit import BlockODE, Flow, Solver, Spectral
 from hdjax.multipass.modes import Modes, svd_modes
-from hdjax.multipass.problem import Problem, row_norms
+from hdjax.multipass.problem import Problem
 from hdjax.multipass.simulate import SAMPLINGS, Direct, Homogenised
 from hdjax.schedules import Constant, Schedule, as_schedule
 from hdjax.system import NoFluctuationsError, NoLimitError, Simulator, System, is_concrete
@@ -103,7 +103,7 @@ class MultiPassSGD(System):
         return tuple(names)
 
     def validate(self, *, compared: bool = False, realised: bool = False) -> None:
-        if not isinstance(self.solver, Solver):
+        if not isinstance(self.solver, BlockODE | Spectral):
             raise TypeError(f"solver: {self.solver!r}; allowed: BlockODE(...), Spectral() or None")
         self.solver.check(self)
         if not is_concrete(self):
@@ -118,25 +118,13 @@ class MultiPassSGD(System):
 
     def _warn(self) -> None:
         """Where the limit grows, or SGD leaves it without a sign in the limit."""
-        if not isinstance(self.learning_rate, Constant) or self.ridge is not None:
-            return
         gamma, modes = float(self.learning_rate(0.0)), self.modes
-        most = 2 * modes.samples / jnp.sum(modes.multiplicities * modes.eigenvalues)
-        if gamma >= float(most):
-            warnings.warn(
-                f"learning_rate: {gamma:.4g} is not below 2 n/tr A^T A = {float(most):.4g}; the "
-                "loss grows",
-                stacklevel=4,
-            )
-        if self.problem is not None:
-            worst = gamma * float(row_norms(self.problem).max())
-            if gamma < float(most) and worst >= 2:
-                warnings.warn(
-                    f"learning_rate: gamma max |a_i|^2 = {worst:.4g} is not below 2: SGD amplifies "
-                    "that sample whenever it is drawn, which the limit does not know; normalise "
-                    "the rows of A or lower the rate",
-                    stacklevel=4,
-                )
+        most = float(2 * modes.samples / jnp.sum(modes.multiplicities * modes.eigenvalues))
+        plain = isinstance(self.learning_rate, Constant) and self.ridge is None
+        if plain and gamma >= most:
+            warn_of_growth(f"learning_rate: {gamma:.4g} is not below 2 n/tr A^T A = {most:.4g}")
+        else:
+            warn_of_localisation(modes, self.problem, gamma)
 
     def _refuse_other_samplings(self) -> None:
         if self.sampling != "replacement":
@@ -155,8 +143,8 @@ class MultiPassSGD(System):
     def start(self) -> dict[str, Array]:
         """The statistics of X_0, which every run starts from."""
         flow = self.flow
-        zero = jnp.zeros((), self.modes.floor.dtype)
-        return self._named(flow.values(zero, jnp.zeros_like(self.modes.eigenvalues)))
+        one = jnp.ones_like(self.modes.eigenvalues)
+        return self._named(flow.values(one, jnp.zeros_like(one)))
 
     @eqx.filter_jit
     def limit(

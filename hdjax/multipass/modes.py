@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from hdjax.multipass.diagnostics import delocalisation
 from hdjax.multipass.laws import MarchenkoPastur, SpectralLaw
 from hdjax.multipass.quadratics import Quadratic, QuadraticForm
 
@@ -41,6 +42,7 @@ class Modes(eqx.Module):
         floor: the constant part of L.
         samples: n, a float scalar.
         quadratics: statistics as functions of x, by name.
+        delocalisation: of the left singular vectors (`diagnostics.py`); None of a rule.
     """
 
     eigenvalues: Float[Array, " p"]
@@ -50,6 +52,7 @@ class Modes(eqx.Module):
     floor: Float[Array, ""]
     samples: Float[Array, ""]
     quadratics: dict[str, QuadraticForm]
+    delocalisation: Float[Array, ""] | None = None
 
     @property
     def singular_values(self) -> Float[Array, " p"]:
@@ -109,7 +112,8 @@ def svd_modes(problem: "Problem") -> tuple[Modes, Float[np.ndarray, "n p"]]:
     basis, origin = as_float(vt.T), as_float(start - vt.T @ x)
     forms = {name: form.restrict(basis, origin) for name, form in problem.quadratics.items()}
     n = matrix.shape[0]
-    return _modes(s**2, np.ones_like(s), x, y, floor, n, forms), u
+    spread = delocalisation(s**2, u)
+    return _modes(s**2, np.ones_like(s), x, y, floor, n, forms, spread), u
 
 
 def law_modes(
@@ -254,6 +258,7 @@ def _modes(
     floor: Any,
     samples: int,
     quadratics: Mapping[str, QuadraticForm],
+    delocalisation: Array | None = None,
 ) -> Modes:
     return Modes(
         as_float(eigenvalues),
@@ -263,4 +268,5 @@ def _modes(
         as_float(floor),
         as_float(samples),
         dict(quadratics),
+        delocalisation,
     )

@@ -1,20 +1,14 @@
-"""SGD with momentum and batches on a fixed least-squares problem, and its limit: a recursion.
+"""SGD with momentum and batches on a fixed least-squares problem.
 
-    X_{k+1} = X_k - gamma sum_{i in B_k} a_i (a_i^T X_k - b_i) + Delta (X_k - X_{k-1}),
+    X_{k+1} = X_k - gamma(k) sum_{i in B_k} (a_i (a_i^T X_k - b_i) + delta/n X_k)
+              + Delta (X_k - X_{k-1}),
 
 |B_k| = zeta n samples drawn without replacement inside the batch, afresh at each step (a sum over
-the batch, not a mean), X_{-1} = X_0.  Time is the step k itself: the limit has no differential
-equation.  With Omega_j = 1 + Delta - gamma zeta lambda_j the mean residuals obey
-
-    rho_j(k+1) = Omega_j rho_j(k) - Delta rho_j(k-1),
-
-and the variances a, covariances c with the step before, and its variances e of coordinate j
-
-    a' = Omega^2 a - 2 Omega Delta c + Delta^2 e + kappa lambda_j 2 L/n,  c' = Omega a - Delta c,
-    e' = a,    kappa = gamma^2 zeta (1 - zeta) n/(n - 1),    L = L(mean) + 1/2 sum_j lambda_j a_j.
+the batch, not a mean), X_{-1} = X_0, delta the ridge of L + delta/2 |X|^2.  Time is the step k
+itself: the limit (`recursion.py`) has no differential equation.
 
 Source: arXiv 2206.01029 and "Trajectory of Mini-Batch Momentum" (Lee, Cheng, Paquette, Paquette
-2022); n/(n - 1), exact for batches without replacement, tends to 1.
+2022).
 """
 
 from collections.abc import Callable, Mapping
@@ -28,9 +22,14 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from hdjax import random
+from hdjax.multipass.diagnostics import warn_of_growth, warn_of_localisation
+from hdjax.multipass.limit import Flow
 from hdjax.multipass.modes import Modes, svd_modes
 from hdjax.multipass.problem import Problem
+from hdjax.multipass.rates import is_stable
+from hdjax.multipass.recursion import Recursion, Squaring
 from hdjax.multipass.simulate import Direct, required
+from hdjax.schedules import Constant, Schedule, as_schedule
 from hdjax.system import Simulator, System, is_concrete, steps_at
 
 _BATCHES = 2  # stream of a run's key
@@ -41,10 +40,13 @@ class MomentumSGD(System):
 
     Args:
         problem: a `Problem`, or None for the limit of given `modes` alone.
-        learning_rate: gamma, of the sum over the batch: O(1) for rows of squared norm O(1).
+        learning_rate: gamma, of the sum over the batch: O(1) for rows of squared norm O(1); a
+            number or a schedule (function of the step k).
         batch_fraction: zeta in (0, 1]; zeta n must be an integer.
         momentum: Delta in [0, 1).
         modes: as for `MultiPassSGD`.
+        ridge: delta >= 0 of the penalty delta/2 |X|^2 on L; None: none.
+        solver: how the limit is computed; None: `Recursion()`.
 
     Raises:
         ValueError, TypeError: naming the argument, its value and what is allowed.
@@ -66,9 +68,11 @@ class MomentumSGD(System):
 
     problem: Problem | None
     modes: Modes
-    learning_rate: Float[Array, ""]
+    learning_rate: Schedule
     momentum: Float[Array, ""]
     batch_fraction: Float[Array, ""]
+    ridge: Float[Array, ""] | None
+    solver: Recursion | Squaring
 
     def __init__(
         self,
@@ -78,16 +82,25 @@ class MomentumSGD(System):
         batch_fraction: Any,
         momentum: Any = 0.0,
         modes: Modes | None = None,
+        ridge: Any = None,
+        solver: Any = None,
     ):
         if problem is None and modes is None:
             raise ValueError("problem, modes: None; allowed: at least one of them")
         dtype = jnp.result_type(float)
         self.problem = problem
-        self.learning_rate = jnp.asarray(learning_rate, dtype)
+        self.learning_rate = as_schedule(learning_rate)
         self.momentum = jnp.asarray(momentum, dtype)
         self.batch_fraction = jnp.asarray(batch_fraction, dtype)
+        self.ridge = None if ridge is None else jnp.asarray(ridge, dtype)
         self.modes = modes if modes is not None else svd_modes(required(problem))[0]
+        self.solver = Recursion() if solver is None else solver
         self.validate()
+
+    @property
+    def flow(self) -> Flow:
+        """The mean path."""
+        return Flow(self.modes, self.ridge)
 
     @property
     def batch_size(self) -> int:
@@ -95,13 +108,15 @@ class MomentumSGD(System):
         return round(float(self.batch_fraction * self.modes.samples))
 
     def validate(self, *, compared: bool = False, realised: bool = False) -> None:
+        if not isinstance(self.solver, Recursion | Squaring):
+            raise TypeError(
+                f"solver: {self.solver!r} with momentum, whose limit is a recursion; allowed: "
+                "Recursion(), Squaring() or None"
+            )
+        self.solver.check(self)
         if not is_concrete(self):
             return
-        gamma, zeta, delta = (
-            float(x) for x in (self.learning_rate, self.batch_fraction, self.momentum)
-        )
-        if not (np.isfinite(gamma) and gamma >= 0):
-            raise ValueError(f"learning_rate: {gamma}; allowed: finite, 0 or more")
+        zeta, delta = float(self.batch_fraction), float(self.momentum)
         if not 0 <= delta < 1:
             raise ValueError(f"momentum: {delta}; allowed: at least 0 and below 1")
         if not 0 < zeta <= 1:
@@ -112,8 +127,24 @@ class MomentumSGD(System):
                 f"batch_fraction: {zeta}, a batch of {size:.6g} samples; allowed: a multiple of "
                 f"1/n = 1/{int(self.modes.samples)}"
             )
+        if self.ridge is not None and not (np.isfinite(self.ridge) and float(self.ridge) >= 0):
+            raise ValueError(f"ridge: {float(self.ridge)}; allowed: finite, 0 or more")
         if self.problem is not None and not np.isfinite(np.asarray(self.problem.matrix)).all():
             raise ValueError("problem.matrix: NaN or infinite entries; allowed: finite numbers")
+        if compared:
+            self._warn(zeta, delta)
+
+    def _warn(self, zeta: float, delta: float) -> None:
+        """Where the limit grows, or SGD leaves it without a sign in the limit."""
+        gamma = float(self.learning_rate(0.0))
+        plain = isinstance(self.learning_rate, Constant) and self.ridge is None
+        if plain and not is_stable(self.modes, gamma, zeta, delta):
+            warn_of_growth(
+                f"learning_rate: {gamma:.4g} with momentum {delta:.4g} and batch_fraction "
+                f"{zeta:.4g} is not stable"
+            )
+        else:
+            warn_of_localisation(self.modes, self.problem, gamma)
 
     @property
     def statistics_of(self) -> tuple[str, ...]:
@@ -135,7 +166,8 @@ class MomentumSGD(System):
 
     def start(self) -> dict[str, Array]:
         """The statistics of X_0, which every run starts from."""
-        return self._values(self._initial())
+        one = jnp.ones_like(self.modes.eigenvalues)
+        return self._named(self.flow.values(one, jnp.zeros_like(one)))
 
     @eqx.filter_jit
     def limit(
@@ -144,45 +176,16 @@ class MomentumSGD(System):
         start: dict[str, Array] | None = None,
         save: Callable[[dict[str, Array]], PyTree[Array]] = lambda summary: summary,
     ) -> PyTree[Array]:
-        """The statistics at the steps `ts`, by the recursion; derivatives by forward mode."""
-
-        def record(carry: tuple[Any, Array], step: Int[Array, ""]) -> tuple[Any, Any]:
-            state, last = carry
-            state = lax.fori_loop(last, step, lambda _, state: self._step(state), state)
-            return (state, step), save(self._values(state))
-
+        """The statistics at the steps `ts` (increasing); derivatives by forward mode."""
         steps = jnp.round(ts).astype(jnp.int32)
-        _, values = lax.scan(record, (self._initial(), jnp.zeros((), jnp.int32)), steps)
-        return values
+        return self.solver(self, steps, lambda values: save(self._named(values)))
 
     def statistics(self, summary: dict[str, Array]) -> dict[str, Array]:
         """Loss per sample, and the problem's quadratic statistics."""
         return summary
 
-    def _initial(self) -> tuple[Array, ...]:
-        rho = self.modes.residuals
-        zero = jnp.zeros_like(rho)
-        return rho, rho, zero, zero, zero
-
-    def _values(self, state: tuple[Array, ...]) -> dict[str, Array]:
-        rho, _, variances, _, _ = state
-        values = self.modes.values(rho, self.modes.coordinates(rho), variances)
+    def _named(self, values: dict[str, Array]) -> dict[str, Array]:
         return {name: values[name] for name in self.statistics_of}
-
-    def _step(self, state: tuple[Array, ...]) -> tuple[Array, ...]:
-        rho, before, a, c, e = state
-        modes, delta, zeta = self.modes, self.momentum, self.batch_fraction
-        n, omega = modes.samples, omegas(self)
-        kappa = self.learning_rate**2 * zeta * (1 - zeta) * n / jnp.maximum(n - 1, 1)
-        loss = modes.mean_loss(rho) + modes.noise_loss(a)
-        noise = kappa * modes.eigenvalues * 2 * loss / n
-        return (
-            omega * rho - delta * before,
-            rho,
-            omega**2 * a - 2 * omega * delta * c + delta**2 * e + noise,
-            omega * a - delta * c,
-            a,
-        )
 
 
 class MomentumSimulator(Simulator):
@@ -211,8 +214,9 @@ class MomentumSimulator(Simulator):
         system, own = self.system, random.stream(key, _BATCHES)
         n = self.problem.samples
         size = jnp.round(system.batch_fraction * n).astype(jnp.int32)
-        gamma = system.learning_rate.astype(self.dtype)
+        time = system.momentum.dtype
         delta = system.momentum.astype(self.dtype)
+        pull = None if system.ridge is None else system.ridge * system.batch_fraction
 
         def step(k: Int[Array, ""], state: Float[Array, "2 d"]) -> Float[Array, "2 d"]:
             x, before = state
@@ -221,6 +225,9 @@ class MomentumSimulator(Simulator):
             residuals = jnp.dot(self.matrix, x, precision="highest") - self.labels
             chosen = jnp.where(order < size, residuals, 0)
             gradient = jnp.dot(chosen, self.matrix, precision="highest")
+            if pull is not None:
+                gradient = gradient + pull.astype(self.dtype) * x
+            gamma = system.learning_rate(k.astype(time)).astype(self.dtype)
             return jnp.stack([x - gamma * gradient + delta * (x - before), x])
 
         return lax.fori_loop(k0, k1, step, state)
@@ -239,9 +246,3 @@ class MomentumSimulator(Simulator):
     def bytes_per_run(self) -> int:
         n, d = self.problem.matrix.shape
         return 8 * (6 * d + 6 * n)
-
-
-def omegas(system: MomentumSGD) -> Float[Array, " p"]:
-    """Omega_j = 1 + Delta - gamma zeta lambda_j."""
-    rate = system.learning_rate * system.batch_fraction
-    return 1 + system.momentum - rate * system.modes.eigenvalues

@@ -1,4 +1,4 @@
-"""Least squares on a fixed data set, and what may silently spoil its limit.
+"""Least squares on a fixed data set.
 
     L(X) = 1/2 |A X - b|^2,    A (n, d),  b (n,)
 
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from hdjax.multipass.quadratics import Quadratic, QuadraticForm, SampleRisk, finite
+from hdjax.multipass.quadratics import Quadratic, QuadraticForm, finite
 
 
 class Problem(eqx.Module):
@@ -117,27 +117,3 @@ class Problem(eqx.Module):
         target = jnp.asarray(target, self.start.dtype)
         constant = second / 2 * float(jnp.dot(target, target, precision="highest"))
         return Quadratic(second * np.eye(d), -second * target, constant)
-
-
-def row_norms(problem: Problem) -> Float[Array, " n"]:
-    """Squared norms of the rows: SGD amplifies row i when it draws it if gamma |a_i|^2 > 2."""
-    return jnp.sum(problem.matrix**2, axis=1)
-
-
-def delocalisation(left: Float[np.ndarray, "n p"]) -> float:
-    """The quantity n max u_ji^2 over left singular vectors: 3 to 15 where the theory holds.
-
-    The noise in direction j is gamma^2 lambda_j^2/n sum_i u_ji^2 r_i^2; the limit replaces u_ji^2
-    by 1/n.
-
-    Args:
-        left: (n, p) left singular vectors as columns.
-
-    Example:
-        >>> delocalisation(np.eye(4))
-        4.0
-    """
-    return float(left.shape[0] * np.max(left**2))
-
-
-__all__ = ["Problem", "Quadratic", "SampleRisk", "delocalisation", "row_norms"]

@@ -18,6 +18,7 @@ from scipy.optimize import minimize
 from hdjax.multipass._roots import find_root
 from hdjax.multipass.analysis import measure
 from hdjax.multipass.laws import SpectralLaw
+from hdjax.multipass.modes import Modes
 
 
 class Tuned(NamedTuple):
@@ -136,6 +137,25 @@ def root_rate(eigenvalues: Any, learning_rate: float, batch_fraction: float, mom
     discriminant = omega**2 - 4 * momentum
     real = (np.abs(omega) + np.sqrt(np.maximum(discriminant, 0))) ** 2 / 4
     return float(np.where(discriminant > 0, real, momentum).max())
+
+
+def is_stable(
+    modes: Modes, learning_rate: float, batch_fraction: float, momentum: float = 0.0
+) -> bool:
+    """Whether the loss stays bounded: gamma zeta lambda_max < 2 (1 + Delta) and |K| < 1.
+
+    Example:
+        >>> problem = hd.multipass.gaussian_problem(40, 20, key=jax.random.key(0))
+        >>> modes = hd.multipass.svd_modes(problem)[0]
+        >>> is_stable(modes, 0.5, 0.25), is_stable(modes, 4.0, 0.25)
+        (True, False)
+    """
+    largest = float(modes.eigenvalues.max())
+    if largest == 0:
+        return True
+    if learning_rate * batch_fraction * largest >= 2 * (1 + momentum):
+        return False
+    return kernel_norm(modes, learning_rate, batch_fraction, momentum) < 1
 
 
 def best_momentum(spectrum: Any, batch_fraction: float) -> Tuned:

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+import hdjax as hd
 from hdjax import multipass
 from hdjax.config import ConfigError, Experiment
 from hdjax.multipass import config
@@ -37,6 +38,17 @@ def test_a_system_is_the_call_that_it_stands_for():
         built(algorithm=momentum),
         multipass.MomentumSGD(problem, 0.5, batch_fraction=0.25, momentum=0.3),
     )
+    schedule = {"kind": "cosine", "initial": 1.0, "horizon": 20.0}
+    own = built(algorithm=momentum | {"ridge": 0.1}, learning_rate=schedule, solver="recursion")
+    cosine = hd.schedules.Cosine(initial=1.0, horizon=20.0)
+    options = {"batch_fraction": 0.25, "momentum": 0.3, "ridge": 0.1}
+    assert_same(own, multipass.MomentumSGD(problem, cosine, **options))
+    assert_same(
+        built(algorithm=momentum, solver="squaring"),
+        multipass.MomentumSGD(
+            problem, 0.5, batch_fraction=0.25, momentum=0.3, solver=multipass.Squaring()
+        ),
+    )
 
 
 def test_rates_by_the_spectrum():
@@ -50,7 +62,7 @@ def test_rates_by_the_spectrum():
         algorithm = {"kind": "momentum", "batch_fraction": 0.25, "momentum": kind}
         system = built(algorithm=algorithm, learning_rate=None)
         gamma, delta, _ = choose(system.modes, 0.25)
-        np.testing.assert_allclose([system.learning_rate, system.momentum], [gamma, delta])
+        np.testing.assert_allclose([system.learning_rate.value, system.momentum], [gamma, delta])
 
 
 def test_spectra():
@@ -99,10 +111,10 @@ def test_arrays(tmp_path):
         ),
         (
             {
-                "algorithm": {"kind": "momentum", "batch_fraction": 0.25},
-                "learning_rate": {"kind": "cosine", "initial": 1.0, "horizon": 2.0},
+                "algorithm": {"kind": "momentum", "batch_fraction": 0.25, "ridge": 0.1},
+                "solver": "squaring",
             },
-            "a number",
+            "with a schedule or a ridge",
         ),
         ({"algorithm": {"kind": "momentum", "batch_fraction": 0.33}}, "a batch of 13.2"),
         ({"problem": {"kind": "arrays", "matrix": [[1.0]], "labels": [1.0]}}, "dimension: 20"),

@@ -15,8 +15,10 @@ from hdjax.multipass import (
     MultiPassSGD,
     Problem,
     Quadratic,
+    Recursion,
     SampleRisk,
     Spectral,
+    Squaring,
     law_modes,
     volterra,
 )
@@ -80,7 +82,7 @@ def discrete_volterra(system, last):
     """The loss by the discrete Volterra equation, with its kernel from h(k)."""
     modes, n = system.modes, N
     gamma, zeta, delta = (
-        float(x) for x in (system.learning_rate, system.batch_fraction, system.momentum)
+        float(x) for x in (system.learning_rate(0.0), system.batch_fraction, system.momentum)
     )
     lam, rho = np.asarray(modes.eigenvalues), np.asarray(modes.residuals)
     omega = 1 + delta - gamma * zeta * lam
@@ -101,6 +103,41 @@ def test_momentum_recursion_is_the_discrete_volterra_equation(zeta):
     system = MomentumSGD(reference(), 0.6, batch_fraction=zeta, momentum=0.35)
     loss = system.limit(jnp.arange(26.0))["loss"]
     np.testing.assert_allclose(loss, discrete_volterra(system, 25), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("zeta", "delta"), [(0.25, 0.35), (1 / 3, 0.0), (1.0, 0.7)])
+def test_powers_of_the_matrix_are_the_recursion(zeta, delta):
+    """All statistics, at times from 0 to 10^5 in one call."""
+    steps = jnp.array([0, 1, 2, 3, 10, 77, 1000, 10**5])
+    out = [
+        MomentumSGD(
+            reference(), 0.6, batch_fraction=zeta, momentum=delta, solver=solver()
+        ).limit(steps.astype(float))
+        for solver in (Recursion, Squaring)
+    ]
+    for name in ("loss", "q", "rows"):
+        np.testing.assert_allclose(out[1][name], out[0][name], rtol=1e-9)
+
+
+def test_momentum_of_full_batches_with_ridge_and_schedule_is_heavy_ball():
+    """Nothing is random at zeta = 1: the limit is the algorithm, also where no sample looks."""
+    rng = np.random.default_rng(0)
+    matrix = np.pad(rng.standard_normal((6, 3)) / 2, ((0, 0), (0, 1)))
+    forms = {"size": Quadratic(np.eye(4))}
+    problem = Problem(matrix, rng.standard_normal(6), rng.standard_normal(4), forms)
+    schedule = hd.schedules.PiecewiseConstant(boundaries=[4.0], values=[0.3, 0.1])
+    system = MomentumSGD(problem, schedule, batch_fraction=1.0, momentum=0.4, ridge=0.2)
+    x = before = np.asarray(problem.start)
+    losses, sizes = [], []
+    for k in range(13):
+        residuals = matrix @ x - np.asarray(problem.labels)
+        losses.append((residuals**2).mean() / 2)
+        sizes.append((x**2).sum() / 2)
+        gradient = matrix.T @ residuals + 0.2 * x
+        x, before = x - (0.3 if k < 4 else 0.1) * gradient + 0.4 * (x - before), x
+    out = system.limit(jnp.arange(13.0))
+    np.testing.assert_allclose(out["loss"], losses, rtol=1e-12)
+    np.testing.assert_allclose(out["size"], sizes, rtol=1e-12)
 
 
 @pytest.mark.parametrize(

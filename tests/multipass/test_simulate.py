@@ -1,6 +1,7 @@
 """Simulation: against exact second moments, its limit at several sizes, and itself."""
 
 import itertools
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from hdjax.multipass import (
     MultiPassSGD,
     Problem,
     Spectral,
+    Squaring,
     gaussian_problem,
 )
 
@@ -119,6 +121,23 @@ def test_momentum_within_three_standard_errors_at_four_batch_fractions():
     gap = (result["loss_mean"] - result["loss_limit"]).values[:, 1:]
     error = result["loss_std"].values[:, 1:] / np.sqrt(200)
     assert np.all(np.abs(gap) < 3 * error), gap / error
+
+
+@pytest.mark.optimised
+def test_momentum_with_a_ridge_and_a_schedule_follows_its_limit():
+    """Means of 200 runs within 3 standard errors, risk and loss."""
+    problem = gaussian_problem(200, 100, key=jax.random.key(5), noise=0.5)
+    schedule = hd.schedules.PowerDecay(initial=0.6, exponent=0.5, timescale=5.0)
+    result = hd.compare(
+        MomentumSGD(problem, schedule, batch_fraction=0.2, momentum=0.3, ridge=0.5),
+        [1, 2, 5, 10, 20, 40],
+        key=jax.random.key(7),
+        runs=200,
+    )
+    for name in ("loss", "risk"):
+        gap = (result.mean(name) - result.limit(name)).values
+        error = result.std(name).values / np.sqrt(200)
+        assert np.all(np.abs(gap) < 3 * error), (name, gap / error)
 
 
 @pytest.mark.optimised
@@ -248,6 +267,22 @@ def test_rows_that_are_amplified_are_warned_of():
         )
 
 
+def test_unstable_momentum_and_localised_vectors_are_warned_of():
+    problem = gaussian_problem(40, 20, key=jax.random.key(0))
+    single = Problem(np.eye(100, 50) * np.linspace(0.5, 1, 50), np.ones(100))
+    for system, message in (
+        (MomentumSGD(problem, 2.5, batch_fraction=0.1, momentum=0.2), "is not stable"),
+        (MomentumSGD(problem, 2.5, batch_fraction=1.0, momentum=0.2), "is not stable"),
+        (MultiPassSGD(single, 0.5), "concentrated on few samples"),
+        (MomentumSGD(single, 0.5, batch_fraction=0.5), "concentrated on few samples"),
+    ):
+        with pytest.warns(UserWarning, match=message):
+            system.validate(compared=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        MomentumSGD(problem, 0.5, batch_fraction=0.1, momentum=0.2).validate(compared=True)
+
+
 def test_a_law_alone_is_not_simulated():
     modes = hd.multipass.law_modes(hd.multipass.MarchenkoPastur(0.5), 100)
     system = MultiPassSGD(None, 1.0, modes=modes, solver=Spectral())
@@ -268,6 +303,13 @@ def test_a_law_alone_is_not_simulated():
         (lambda p: MomentumSGD(p, 0.5, batch_fraction=1.5), "batch_fraction: 1.5"),
         (lambda p: MomentumSGD(p, 0.5, batch_fraction=0.5, momentum=1.0), "momentum: 1.0"),
         (lambda p: MomentumSGD(p, np.inf, batch_fraction=0.5), "learning_rate: inf"),
+        (lambda p: MomentumSGD(p, 0.5, batch_fraction=0.5, ridge=-1.0), "ridge: -1.0"),
+        (
+            lambda p: MomentumSGD(p, 0.5, batch_fraction=0.5, ridge=1.0, solver=Squaring()),
+            "solver: Squaring",
+        ),
+        (lambda p: MomentumSGD(p, 0.5, batch_fraction=0.5, solver=Spectral()), "solver"),
+        (lambda p: MultiPassSGD(p, 0.5, solver=Squaring()), "solver"),
         (lambda p: Problem(np.full((2, 2), np.nan), np.ones(2)), "matrix: NaN"),
         (lambda p: Problem(np.eye(3), np.ones(2)), r"labels: shape \(2,\)"),
         (lambda p: Problem(np.eye(3), np.ones(3), np.ones(2)), r"start: shape \(2,\)"),

@@ -1,0 +1,81 @@
+"""What may silently spoil the limit of SGD on a fixed data set.
+
+The noise in the direction of the j-th left singular vector u_j is
+
+    gamma^2 lambda_j^2/n sum_i u_ji^2 r_i^2,
+
+r_i the residual of sample i, and the limit replaces u_ji^2 by 1/n: singular vectors must be spread
+over the samples.  And a sample that is drawn changes its own residual by the factor
+1 - gamma |a_i|^2, which has to be below one in modulus.  Sources: arXiv 2102.04396, 2205.07069.
+"""
+
+import warnings
+from typing import TYPE_CHECKING
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+if TYPE_CHECKING:
+    from hdjax.multipass.modes import Modes
+    from hdjax.multipass.problem import Problem
+
+# The largest of n squared standard normal numbers is about 2 log n.
+_NORMAL = 2.0
+
+
+def row_norms(problem: "Problem") -> Float[Array, " n"]:
+    """Squared norms of the rows: SGD amplifies row i when it draws it if gamma |a_i|^2 > 2.
+
+    Example:
+        >>> row_norms(hd.multipass.Problem(2 * jnp.eye(2), jnp.ones(2))).tolist()
+        [4.0, 4.0]
+    """
+    return jnp.sum(problem.matrix**2, axis=1)
+
+
+def delocalisation(
+    eigenvalues: Float[np.ndarray, " p"], left: Float[np.ndarray, "n p"]
+) -> Float[Array, ""]:
+    """The mean of n max_i u_ji^2 over left singular vectors, weighted by their noise lambda_j^2.
+
+    About 2 log n for vectors like Gaussian ones, n for vectors that are single samples.
+
+    Args:
+        eigenvalues: (p,) lambda_j of A^T A.
+        left: (n, p) left singular vectors as columns.
+
+    Example:
+        >>> float(delocalisation(np.ones(4), np.eye(4)))
+        4.0
+    """
+    weights = np.asarray(eigenvalues) ** 2
+    largest = left.shape[0] * np.max(left**2, axis=0)
+    total = weights.sum()
+    return jnp.asarray(weights @ largest / total if total > 0 else 0.0, jnp.result_type(float))
+
+
+def warn_of_localisation(modes: "Modes", problem: "Problem | None", learning_rate: float) -> None:
+    """Warn where SGD leaves the limit without a sign in the limit."""
+    worst = 0.0 if problem is None else learning_rate * float(row_norms(problem).max())
+    if worst >= 2:
+        warnings.warn(
+            f"learning_rate: gamma max |a_i|^2 = {worst:.4g} is not below 2: SGD amplifies "
+            "that sample whenever it is drawn, which the limit does not know; normalise "
+            "the rows of A or lower the rate",
+            stacklevel=6,
+        )
+    elif modes.delocalisation is not None:
+        found, usual = float(modes.delocalisation), _NORMAL * np.log(float(modes.samples))
+        if found > max(2 * usual, 10):
+            warnings.warn(
+                f"problem: its singular vectors are concentrated on few samples (n max u_ji^2 is "
+                f"{found:.3g}, about {usual:.3g} where they are spread): SGD may differ from the "
+                "limit",
+                stacklevel=6,
+            )
+
+
+def warn_of_growth(reason: str) -> None:
+    """Warn that the loss grows."""
+    warnings.warn(f"{reason}; the loss grows", stacklevel=6)

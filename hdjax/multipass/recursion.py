@@ -1,0 +1,148 @@
+"""Where SGD with momentum and batches goes as n and d grow: a recursion in the step k.
+
+With Omega_j = 1 + Delta - gamma zeta (lambda_j + delta) the mean path's distance to its end obeys
+
+    p_j(k+1) = Omega_j p_j(k) - Delta p_j(k-1),    p_j(0) = p_j(-1) = 1,
+
+and the variances a, covariances c with the step before, and its variances e of coordinate j
+
+    a' = Omega^2 a - 2 Omega Delta c + Delta^2 e + kappa lambda_j 2 L/n,  c' = Omega a - Delta c,
+    e' = a,    kappa = gamma^2 zeta (1 - zeta) n/(n - 1),    L = L(mean) + 1/2 sum_j lambda_j a_j.
+
+Source: arXiv 2206.01029 and "Trajectory of Mini-Batch Momentum" (Lee, Cheng, Paquette, Paquette
+2022); n/(n - 1), exact for batches without replacement, tends to 1.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Int
+
+from hdjax.multipass.limit import Save
+from hdjax.schedules import Constant
+
+if TYPE_CHECKING:
+    from hdjax.multipass.momentum import MomentumSGD
+
+
+class Recursion(eqx.Module):
+    """Step by step, O(p) each: any schedule and ridge.
+
+    Example:
+        >>> solver = Recursion()
+    """
+
+    def check(self, system: "MomentumSGD") -> None:
+        """It serves all systems."""
+
+    def __call__(self, system: "MomentumSGD", steps: Int[Array, " times"], save: Save) -> Any:
+        flow, modes, delta = system.flow, system.modes, system.momentum
+        dtype = modes.floor.dtype
+
+        def step(k: Int[Array, ""], state: tuple[Array, ...]) -> tuple[Array, ...]:
+            p, before, *variances = state
+            gamma = system.learning_rate(k.astype(dtype))
+            omega = _omega(system, gamma)
+            loss = flow.loss(p, variances[0])
+            noise = _kappa(system, gamma) * modes.eigenvalues * 2 * loss / modes.samples
+            return omega * p - delta * before, p, *_next(omega, delta, *variances, noise)
+
+        def record(carry: tuple[Any, Array], now: Int[Array, ""]) -> tuple[Any, Any]:
+            state, last = carry
+            state = lax.fori_loop(last, now, step, state)
+            return (state, now), save(flow.values(state[0], state[2]))
+
+        one = jnp.ones_like(modes.eigenvalues)
+        zero = jnp.zeros_like(one)
+        start = (one, one, zero, zero, zero), jnp.zeros_like(steps[0])
+        return lax.scan(record, start, steps)[1]
+
+
+class Squaring(eqx.Module):
+    """By powers of the recursion's matrix, log2(k) products of size 3 p: for long runs.
+
+    For a constant rate without ridge the second moments of the residuals (of a step, with the step
+    before, of the step before) and a one, for the floor of the loss, obey a linear recursion, whose
+    state after k steps is a product of the matrix's powers 1, 2, 4, ... .  All times advance
+    together.  Variances are differences, exact to rounding over lambda_j, so that ill-conditioned
+    problems with quadratic statistics are better left to `Recursion`.
+
+    Example:
+        >>> problem = hd.multipass.gaussian_problem(40, 20, key=jax.random.key(0))
+        >>> options = {"batch_fraction": 0.25, "momentum": 0.3, "solver": Squaring()}
+        >>> system = hd.multipass.MomentumSGD(problem, 0.5, **options)
+        >>> bool(hd.limit(system, [0, 1e6]).limit("loss")[-1] < 1e-6)
+        True
+    """
+
+    def check(self, system: "MomentumSGD") -> None:
+        """Raise ValueError for a schedule or a ridge."""
+        if not isinstance(system.learning_rate, Constant) or system.ridge is not None:
+            raise ValueError(
+                "solver: Squaring() with a schedule or a ridge; allowed: Recursion() or None"
+            )
+
+    def __call__(self, system: "MomentumSGD", steps: Int[Array, " times"], save: Save) -> Any:
+        flow, modes, delta = system.flow, system.modes, system.momentum
+        gamma = system.learning_rate(0.0)
+        omega = _omega(system, gamma)
+        scale = modes.multiplicities * modes.eigenvalues
+        share = _kappa(system, gamma) * scale * modes.eigenvalues * 2 / modes.samples
+        square = modes.residuals**2
+        start, unravel = ravel_pytree((square, square, square, jnp.ones_like(modes.floor)))
+
+        def step(state: Float[Array, " s"]) -> Float[Array, " s"]:
+            a, c, e, one = unravel(state)
+            noise = share * (modes.floor * one + jnp.sum(a) / 2)
+            return ravel_pytree((*_next(omega, delta, a, c, e, noise), one))[0]
+
+        def double(carry: tuple[Array, ...]) -> tuple[Array, ...]:
+            left, moments, paths, matrix, pair = carry
+            odd = (left % 2 == 1)[:, None]
+            moments = jnp.where(odd, _apply("ts,rs->tr", moments, matrix), moments)
+            paths = jnp.where(odd[..., None], _apply("tps,prs->tpr", paths, pair), paths)
+            matrix, pair = _apply("rs,st->rt", matrix, matrix), _apply("prs,pst->prt", pair, pair)
+            return left // 2, moments, paths, matrix, pair
+
+        zero = jnp.zeros_like(omega)
+        pair = jnp.stack([omega, zero - delta, zero + 1, zero], -1).reshape(-1, 2, 2)
+        count = steps.shape[0]
+        begin = (
+            steps,
+            jnp.tile(start, (count, 1)),
+            jnp.ones((count, omega.shape[0], 2), omega.dtype),
+            jax.jacfwd(step)(jnp.zeros_like(start)),
+            pair,
+        )
+        _, moments, paths, _, _ = lax.while_loop(lambda carry: carry[0].max() > 0, double, begin)
+
+        def at(moments: Array, p: Array) -> Any:
+            spread = unravel(moments)[0] - flow.residuals(p) ** 2
+            empty = scale == 0
+            return save(flow.values(p, jnp.where(empty, 0, spread / jnp.where(empty, 1, scale))))
+
+        return jax.vmap(at)(moments, paths[..., 0])
+
+
+def _omega(system: "MomentumSGD", gamma: Float[Array, ""]) -> Float[Array, " p"]:
+    """Omega_j = 1 + Delta - gamma zeta (lambda_j + delta)."""
+    return 1 + system.momentum - gamma * system.batch_fraction * system.flow.rates
+
+
+def _kappa(system: "MomentumSGD", gamma: Float[Array, ""]) -> Float[Array, ""]:
+    """The constant kappa = gamma^2 zeta (1 - zeta) n/(n - 1)."""
+    zeta, n = system.batch_fraction, system.modes.samples
+    return gamma**2 * zeta * (1 - zeta) * n / jnp.maximum(n - 1, 1)
+
+
+def _next(omega: Array, delta: Array, a: Array, c: Array, e: Array, noise: Array) -> tuple:
+    """Second moments a step later."""
+    return omega**2 * a - 2 * omega * delta * c + delta**2 * e + noise, omega * a - delta * c, a
+
+
+def _apply(product: str, left: Array, right: Array) -> Array:
+    return jnp.einsum(product, left, right, precision="highest")
