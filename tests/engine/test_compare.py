@@ -61,7 +61,8 @@ def test_comparison_holds_everything(key):
 
 def test_limit_is_evaluated_where_runs_are_recorded(key):
     # d = 7: t = 0.5 is step 3, that is t = 3/7.
-    result = compare(least_squares(d=7), [0.0, 0.5], key=key, runs=2, statistics=["risk"])
+    options = {"runs": 2, "statistics": ["risk"], "fluctuations": False}
+    result = compare(least_squares(d=7), [0.0, 0.5], key=key, **options)
     np.testing.assert_allclose(result.times, [0, 3 / 7])
     at = hd.limit(least_squares(d=7), [0.0, 3 / 7], statistics=["risk"]).limit("risk")
     np.testing.assert_allclose(result.limit("risk"), at, rtol=1e-6)
@@ -70,6 +71,7 @@ def test_limit_is_evaluated_where_runs_are_recorded(key):
 @pytest.mark.parametrize("start", [pytest.param("law", marks=pytest.mark.slow), "realised"])
 def test_chunks_draw_the_same_numbers(key, start):
     options = {"key": key, "runs": 7, "start": start, "statistics": ["risk"]}
+    options["fluctuations"] = False
     whole = compare(least_squares(), TIMES, **options)
     chunked = compare(least_squares(), TIMES, **options, chunk=3)
     again = compare(least_squares(), TIMES, **options, chunk=3)
@@ -103,8 +105,10 @@ def test_summary_streams_moments(key):
 @pytest.mark.slow
 def test_realised_starts_have_their_own_limits(key):
     system = least_squares(d=200)
-    law = compare(system, TIMES, key=key, runs=16)
-    own = compare(system, TIMES, key=key, runs=16, start="realised")
+    law, own = (
+        compare(system, TIMES, key=key, runs=16, start=start, fluctuations=False)
+        for start in ("law", "realised")
+    )
     assert own.limit("risk").dims == ("run", "time")
     np.testing.assert_allclose(own.limit("risk")[:, 0], own["risk"][:, 0], rtol=1e-5)
     assert own.sup_error("risk").median() < 0.8 * law.sup_error("risk").median()
@@ -116,7 +120,8 @@ def test_statistics_of_the_user_on_both_sides(key):
         return summary.moment(jnp.square)[0, 1]
 
     names = {"risk": None, "curvature": curvature}
-    result = compare(least_squares(d=400), TIMES, key=key, runs=8, statistics=names)
+    options = {"runs": 8, "statistics": names, "fluctuations": False}
+    result = compare(least_squares(d=400), TIMES, key=key, **options)
     assert result.statistics == ["risk", "curvature"]
     assert float(result.sup_error("curvature").median()) < 0.3
     spread = float(result.std("curvature")[-1])
@@ -127,7 +132,8 @@ def test_statistics_of_the_user_on_both_sides(key):
 def test_divergence_is_marked_and_left_out(key):
     """gamma far above 2/kappa: the run diverges, says when, and its curve is blank after."""
     ts, statistics = np.linspace(0, 4, 17), ["risk"]
-    result = compare(least_squares(rate=8.0), ts, key=key, runs=4, statistics=statistics)
+    options = {"runs": 4, "statistics": statistics, "fluctuations": False}
+    result = compare(least_squares(rate=8.0), ts, key=key, **options)
     at = result["diverged_at"].values
     assert np.isfinite(at).all()
     assert np.all((at > 0) & (at < 4))

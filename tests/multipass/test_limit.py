@@ -110,9 +110,9 @@ def test_powers_of_the_matrix_are_the_recursion(zeta, delta):
     """All statistics, at times from 0 to 10^5 in one call."""
     steps = jnp.array([0, 1, 2, 3, 10, 77, 1000, 10**5])
     out = [
-        MomentumSGD(
-            reference(), 0.6, batch_fraction=zeta, momentum=delta, solver=solver()
-        ).limit(steps.astype(float))
+        MomentumSGD(reference(), 0.6, batch_fraction=zeta, momentum=delta, solver=solver()).limit(
+            steps.astype(float)
+        )
         for solver in (Recursion, Squaring)
     ]
     for name in ("loss", "q", "rows"):

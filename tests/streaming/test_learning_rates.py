@@ -98,9 +98,8 @@ def test_simulation_follows_the_limit(rule, method):
         GaussianStart(),
         GaussianStart(),
     )
-    result = hd.compare(
-        system, [0.0, 0.5, 1.5], key=jax.random.key(3), runs=96, method=method, start="law"
-    )
+    plan = {"method": method, "start": "law", "fluctuations": False}
+    result = hd.compare(system, [0.0, 0.5, 1.5], key=jax.random.key(3), runs=96, **plan)
     gap = result.mean("risk").values - result.limit("risk").values
     error = result.std("risk").values / np.sqrt(96)
     assert np.all(np.abs(gap) <= 4 * error + 2 * result.limit("risk").values / d)
@@ -147,7 +146,7 @@ def test_strongly_convex_rate_is_kept_by_sgd():
         GaussianStart(),
     )
     ts = np.linspace(0.0, 8.0, 9)
-    plan = {"statistics": ["distance"], "method": GramSampler()}
+    plan = {"statistics": ["distance"], "method": GramSampler(), "fluctuations": False}
     result = hd.compare(system, ts, key=jax.random.key(0), runs=32, start="law", **plan)
     mean, limit = result.mean("distance").values, result.limit("distance").values
     bound = np.exp(-float(a) * ts) * limit[0]

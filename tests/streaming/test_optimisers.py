@@ -124,7 +124,8 @@ def test_side_parameters_have_memories_too(optimiser):
         ridge=0.1,
     )
     theta = {"theta": lambda system, summary: jnp.concatenate(summary.side.parameters)}
-    result = hd.compare(system, [0.0, 1.0, 3.0], key=jax.random.key(2), runs=64, statistics=theta)
+    plan = {"statistics": theta, "fluctuations": False}
+    result = hd.compare(system, [0.0, 1.0, 3.0], key=jax.random.key(2), runs=64, **plan)
     limit = result.limit("theta").values
     error = result.std("theta").values / 8
     assert np.abs(limit[-1] - limit[0]).min() > 0.01
@@ -169,7 +170,7 @@ def test_adagrad_norm_follows_its_limit(method):
         "risk": lambda system, summary: system.statistics(summary)["risk"],
         "accumulated": lambda system, summary: summary.side.accumulated,
     }
-    plan = {"statistics": own, "method": method, "start": "law"}
+    plan = {"statistics": own, "method": method, "start": "law", "fluctuations": False}
     result = hd.compare(system, [0.0, 0.5, 2.0], key=jax.random.key(3), runs=96, **plan)
     for name in own:
         gap = result.mean(name).values - result.limit(name).values

@@ -83,7 +83,7 @@ def test_simulation_tends_to_the_limit(name):
     """The gap of the means is within 4 standard errors and what is left of order 1/d at d = 600."""
     optimiser, gamma, options = FOLLOWED[name]
     system = quadratic(600, optimiser, gamma, **options)
-    plan = {"statistics": ["risk"], "method": Direct("float32"), "runs": 64}
+    plan = {"method": Direct("float32"), "runs": 64, "fluctuations": False, "statistics": ["risk"]}
     result = hd.compare(system, [0.0, 0.5, 1.5], key=jax.random.key(1), **plan)
     gap = np.abs(result.mean("risk").values - result.limit("risk").values)[1:]
     error = result.std("risk").values[1:] / 8
@@ -104,7 +104,7 @@ def test_clipping_and_signs_of_other_losses():
             GaussianStart(),
             optimiser=optimiser,
         )
-        plan = {"statistics": ["distance"], "runs": 48}
+        plan = {"statistics": ["distance"], "runs": 48, "fluctuations": False}
         result = hd.compare(system, [0.0, 1.0], key=jax.random.key(2), **plan)
         gap = float(result.mean("distance")[1] - result.limit("distance")[1])
         assert abs(gap) < 4 * float(result.std("distance")[1]) / 48**0.5 + 0.02
