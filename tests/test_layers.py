@@ -15,10 +15,11 @@ LAYERS = (
     ("cli",),
     ("config", "expect", "doctor"),
     ("engine",),
+    ("networks",),  # their trajectories, their curvature, theory of landscapes against them
     ("curvature",),  # looks at the families' trajectories
     ("landscapes", "multiindex", "multipass", "streaming"),  # families, side by side
     ("schema",),
-    ("gaussian", "spectra", "random", "schedules"),
+    ("gaussian", "spectra", "random", "schedules", "datasets"),
     ("system", "plots", "store"),
 )
 # The engine is written against the contract alone; figures and files know datasets alone.

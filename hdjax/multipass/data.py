@@ -1,12 +1,8 @@
 """Data sets for least squares with labels -1 and 1: scikit-learn's digits, and files.
 
-Files are `.npz` archives with an array of inputs and one of classes (CIFAR-5m has uint8 images "X"
-and classes "Y") and pairs of IDX files, gzipped or not (MNIST).  Two groups of classes become the
-labels; integers are divided by the largest value of their type's range that images use, 255.
+Two groups of classes of the images of `hdjax.datasets` become the labels.
 """
 
-import gzip
-import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,8 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-# What the third byte of an IDX file says of its entries.
-_IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
+from hdjax import datasets
 
 
 class Labelled(NamedTuple):
@@ -42,48 +37,18 @@ def digits() -> Labelled:
         >>> digits().inputs.shape
         (1797, 64)
     """
-    from sklearn.datasets import load_digits
-
-    images, digit = load_digits(return_X_y=True)
-    return Labelled(np.asarray(images) / 16.0, np.where(np.asarray(digit) % 2 == 0, 1.0, -1.0))
+    data = _flat(datasets.digits())
+    return data._replace(labels=np.where(data.labels % 2 == 0, 1.0, -1.0))
 
 
 def load_npz(path: str | Path, inputs: str = "X", classes: str = "Y") -> Labelled:
-    """The images of an `.npz` archive, flattened, with the numbers of their classes.
-
-    Args:
-        path: the archive.
-        inputs: name of the array (samples, ...) of inputs.
-        classes: name of the array (samples,) of classes.
-
-    Raises:
-        ValueError: no such file or array, arrays that do not match.
-    """
-    path = _existing(path)
-    try:
-        archive = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{str(path)!r} is no array file: {error}") from None
-    if isinstance(archive, np.ndarray):
-        raise ValueError(f"{str(path)!r} holds a single array; allowed: an .npz archive of two")
-    with archive:
-        for name in (inputs, classes):
-            if name not in archive.files:
-                raise ValueError(f"{name!r} in {str(path)!r}; allowed: {', '.join(archive.files)}")
-        return _labelled(archive[inputs], archive[classes])
+    """`hdjax.datasets.load_npz`, flattened: inputs with the numbers of their classes."""
+    return _flat(datasets.load_npz(path, inputs, classes))
 
 
 def load_idx(inputs: str | Path, classes: str | Path) -> Labelled:
-    """The images of a pair of IDX files (as MNIST comes), flattened, with their classes.
-
-    Args:
-        inputs: the file of images, gzipped if its name ends in ".gz".
-        classes: the file of classes.
-
-    Raises:
-        ValueError: no such file, files of another format, arrays that do not match.
-    """
-    return _labelled(_read_idx(inputs), _read_idx(classes))
+    """`hdjax.datasets.load_idx`, flattened: inputs with the numbers of their classes."""
+    return _flat(datasets.load_idx(inputs, classes))
 
 
 def binary(data: Labelled, negative: Sequence[int], positive: Sequence[int]) -> Labelled:
@@ -129,40 +94,5 @@ def split(data: Labelled, samples: int, test: int | None, seed: int) -> Split:
     return Split(*(Labelled(data.inputs[part], data.labels[part]) for part in parts))
 
 
-def _labelled(inputs: np.ndarray, classes: np.ndarray) -> Labelled:
-    for name, array in (("inputs", inputs), ("classes", classes)):
-        if array.dtype.kind not in "iuf":
-            raise ValueError(f"{name}: entries of type {array.dtype}; allowed: numbers")
-    if classes.ndim != 1 or inputs.ndim < 2 or len(inputs) != len(classes):
-        raise ValueError(
-            f"inputs, classes: shapes {inputs.shape}, {classes.shape}; allowed: (samples, ...), "
-            "(samples,)"
-        )
-    flat = inputs.reshape(len(inputs), -1)
-    scale = 255.0 if inputs.dtype.kind in "iu" else 1.0
-    return Labelled(flat.astype(np.float64) / scale, classes.astype(np.float64))
-
-
-def _read_idx(path: str | Path) -> np.ndarray:
-    path = _existing(path)
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rb") as file:
-        try:
-            content = file.read()
-        except (OSError, EOFError) as error:
-            raise ValueError(f"{str(path)!r} is no gzip file: {error}") from None
-    if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in _IDX_TYPES:
-        raise ValueError(f"{str(path)!r} is no IDX file: it starts with {content[:4]!r}")
-    axes = content[3]
-    shape = struct.unpack_from(f">{axes}I", content, 4) if len(content) >= 4 + 4 * axes else (-1,)
-    dtype = np.dtype(_IDX_TYPES[content[2]])
-    if len(content) != 4 + 4 * axes + dtype.itemsize * int(np.prod(shape)):
-        raise ValueError(f"{str(path)!r} is cut off: {len(content)} bytes for shape {shape}")
-    return np.frombuffer(content, dtype, offset=4 + 4 * axes).reshape(shape)
-
-
-def _existing(path: str | Path) -> Path:
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"no file {str(path)!r}; allowed: an existing file")
-    return path
+def _flat(data: datasets.Classified) -> Labelled:
+    return Labelled(data.inputs.reshape(len(data.inputs), -1), data.classes.astype(np.float64))
