@@ -20,7 +20,8 @@ from hdjax.schema import (
     suggest,
 )
 
-# Where each family's schema is: a module with SystemConfig, MethodConfig and StatisticConfig.
+# Where each family's schema is: a module with SystemConfig, MethodConfig and StatisticConfig, and
+# PathConfig if it has path statistics of its own (a union of tables).
 FAMILIES = {
     "curvature": "hdjax.curvature.config",
     "landscapes": "hdjax.landscapes.config",
@@ -87,7 +88,8 @@ class FirstBadTime(Call):
     statistic: str
 
 
-PathConfig = Annotated[HittingTime | ValueAt | FirstBadTime, Field(discriminator="kind"), Kind()]
+_PATHS = HittingTime | ValueAt | FirstBadTime
+PathConfig = Annotated[_PATHS, Field(discriminator="kind"), Kind()]
 
 
 class Run(Strict):
@@ -168,7 +170,10 @@ def model_of(family: str) -> type[Config]:
     literal: Any = Literal
     kind = Discriminator(lambda value: "name" if isinstance(value, str) else "table")
     statistic = known[known[str, Tag("name")] | known[module.StatisticConfig, Tag("table")], kind]
+    own = getattr(module, "PathConfig", None)
+    paths = PathConfig if own is None else known[_PATHS | own, Field(discriminator="kind"), Kind()]
     fields: dict[str, Any] = {
+        "paths": (dict[str, paths], Field(default={})),
         "method": (module.MethodConfig | None, None),
         "statistics": (known[list[statistic], Field(min_length=1)] | None, None),
     }

@@ -191,11 +191,14 @@ class GradientDescent(Strict):
     kind: Literal["gradient_descent"] = "gradient_descent"
     step: Step
     student: Student = Profiled()
+    retraction: Literal["polar", "exponential"] = "polar"
 
     def system(self, link: multiindex.Link, dimension: int, **common: Any) -> Any:
         """The system."""
-        student = _student(self.student, link)
-        return multiindex.GradientDescent(link, dimension, self.step.build(), student, **common)
+        step, student = self.step.build(), _student(self.student, link)
+        return multiindex.GradientDescent(
+            link, dimension, step, student, retraction=self.retraction, **common
+        )
 
 
 class FiniteSamples(Strict):
@@ -291,18 +294,29 @@ class SystemConfig(Strict):
         )
 
 
+def _method(make: Any) -> Any:
+    def build(integrator: Any, dtype: str | None) -> Any:
+        return make(None if integrator is None else integrator.build(), dtype)
+
+    return build
+
+
 class FullFlow(Call):
     """The flow in R^d."""
 
-    make = multiindex.FullFlow
+    make = _method(multiindex.FullFlow)
     kind: Literal["full_flow"] = "full_flow"
+    integrator: Integrator | None = None
+    dtype: Literal["float32", "float64"] | None = None
 
 
 class Reduced(Call):
     """The reduced flow from exactly drawn starts, at any d."""
 
-    make = multiindex.Reduced
+    make = _method(multiindex.Reduced)
     kind: Literal["reduced"] = "reduced"
+    integrator: Integrator | None = None
+    dtype: Literal["float32", "float64"] | None = None
 
 
 class Anisotropic(Call):
@@ -348,6 +362,35 @@ class Generative(Call):
 StatisticConfig = Annotated[
     Conditioning | Generative, Field(discriminator="kind"), Kind(default="conditioning")
 ]
+
+
+class SlowGrowth(Call):
+    """The longest share of the path that a statistic waits at a saddle."""
+
+    make = multiindex.slow_growth
+    kind: Literal["slow_growth"] = "slow_growth"
+    statistic: str = "loss"
+    tolerance: Positive = 0.02
+
+
+class Oscillation(Call):
+    """The largest fall of what should grow."""
+
+    make = multiindex.oscillation
+    kind: Literal["oscillation"] = "oscillation"
+    statistic: str = "cosines"
+
+
+class Trapped(Call):
+    """Whether the loss rests above `level` at the end."""
+
+    make = multiindex.trapped
+    kind: Literal["trapped"] = "trapped"
+    level: NonNegative
+    statistic: str = "loss"
+
+
+PathConfig = SlowGrowth | Oscillation | Trapped
 
 
 def _student(config: Any, link: multiindex.Link) -> Any:

@@ -3,7 +3,12 @@
     W <- polar(W + 2 eta (W* - W M) T^T)   gives, with K = I - M^T M and Delta = 2 eta T,
     M <- (I + Delta K Delta^T)^{-1/2} (M + Delta K)
 
-so descent with a retraction is as free of the dimension as the flow.  At r = 1 a step with
+and along geodesics, W <- W cos H + Delta_d sin(H)/H with H^2 = Delta K Delta^T and Delta_d =
+(W* - W M) Delta^T (the exponential map of the Grassmannian),
+
+    M <- cos(H) M + (sin(H)/H) Delta K,
+
+so descent is as free of the dimension as the flow.  At r = 1 a step with
 2 eta S g = 1 goes to W* at once: the population gradient points at it, and exponents of time are a
 matter of normalisation.  It is noise that makes the exponents of samples.  Keep
 2 eta lambda_max(S G) below 1: beyond, the step overshoots and angles oscillate.
@@ -21,10 +26,12 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 from hdjax.multiindex.averaging import gradient_covariance
 from hdjax.multiindex.flows import Planted, Profiled, Student, full_summary
 from hdjax.multiindex.links import Link
-from hdjax.multiindex.problem import LABELS, Overlap, Problem
+from hdjax.multiindex.problem import LABELS, Overlap, Problem, StartAlone
 from hdjax.multiindex.small import inverse_root, product
 from hdjax.multiindex.starts import lift
-from hdjax.system import Simulator, System, is_concrete, steps_at
+from hdjax.system import Simulator, is_concrete, steps_at
+
+RETRACTIONS = ("polar", "exponential")
 
 
 class Adaptive(eqx.Module):
@@ -82,15 +89,44 @@ def as_step(step: Any) -> Adaptive | Constant:
 
 
 def descend(
-    link: Link, student: Student, step: Adaptive | Constant, matrix: Float[Array, "q r"]
+    link: Link,
+    student: Student,
+    step: Adaptive | Constant,
+    matrix: Float[Array, "q r"],
+    retraction: str = "polar",
 ) -> Float[Array, "q r"]:
     """One step of the recursion of M."""
+    delta = displacement(link, student, step, matrix)
+    moved = product(delta, Overlap.of(matrix).gap)
+    stay, go = coefficients(product(moved, delta.T), retraction)
+    return product(stay, matrix) + product(go, moved)
+
+
+def displacement(
+    link: Link, student: Student, step: Adaptive | Constant, matrix: Float[Array, "q r"]
+) -> Float[Array, "q r"]:
+    """Delta = 2 eta T: the step before it is retracted is (W* - W M) Delta^T."""
     readout = student.readout(link, matrix, None)
     eta = step(gradient_covariance(readout, matrix.shape[0]).astype(matrix.dtype))
-    delta = 2 * eta * student.slope(link, matrix, None)
-    moved = product(delta, Overlap.of(matrix).gap)
-    gram = jnp.eye(matrix.shape[0], dtype=matrix.dtype) + product(moved, delta.T)
-    return product(inverse_root((gram + gram.T) / 2), matrix + moved)
+    return 2 * eta * student.slope(link, matrix, None)
+
+
+def coefficients(
+    square: Float[Array, "q q"], retraction: str
+) -> tuple[Float[Array, "q q"], Float[Array, "q q"]]:
+    """A and B of W A + D B, the retraction of a horizontal step D with D^T D = `square`."""
+    square = (square + square.T) / 2
+    if retraction == "polar":
+        root = inverse_root(jnp.eye(square.shape[0], dtype=square.dtype) + square)
+        return root, root
+    values, vectors = jnp.linalg.eigh(square)
+    h = jnp.sqrt(jnp.maximum(values, 0))
+
+    def of(scale: Float[Array, " q"]) -> Float[Array, "q q"]:
+        return product(vectors * scale[None, :], vectors.T)
+
+    # jnp.sinc(x) is sin(pi x)/(pi x), smooth at 0.
+    return of(jnp.cos(h)), of(jnp.sinc(h / jnp.pi))
 
 
 def recursion(
@@ -100,21 +136,22 @@ def recursion(
     matrix: Float[Array, "q r"],
     ts: Float[Array, " times"],
     save: Callable[[Overlap], PyTree[Array]],
+    retraction: str = "polar",
 ) -> PyTree[Array]:
     """`save(summary)` after `ts` steps (whole numbers, increasing) from `matrix`."""
 
     def record(carry: tuple[Array, Array], t: Array) -> tuple[tuple[Array, Array], Any]:
         matrix, last = carry
         k = jnp.round(t).astype(int)
-        body = lambda _, m: descend(link, student, step, m)  # noqa: E731
+        body = lambda _, m: descend(link, student, step, m, retraction)  # noqa: E731
         matrix = jax.lax.fori_loop(last, k, body, matrix)
         return (matrix, k), save(Overlap.of(matrix))
 
     return jax.lax.scan(record, (matrix, jnp.asarray(0)), ts)[1]
 
 
-class GradientDescent(System):
-    """Gradient descent with polar retraction on the population loss.
+class GradientDescent(StartAlone):
+    """Gradient descent on the population loss, with a retraction to orthonormal columns.
 
     Args:
         link: f*, a `Link`.
@@ -123,6 +160,7 @@ class GradientDescent(System):
         student: `Profiled()` (the default) or `Planted()`.
         directions: q; None: r.
         start: M at the start (q, r); None: Haar.
+        retraction: "polar" or "exponential" (along geodesics of the Grassmannian).
 
     Derivatives of the limit are forward mode alone: the number of steps is traced.
 
@@ -143,6 +181,7 @@ class GradientDescent(System):
     problem: Problem
     step: Adaptive | Constant
     student: Student
+    retraction: str = eqx.field(static=True)
 
     def __init__(
         self,
@@ -153,6 +192,7 @@ class GradientDescent(System):
         *,
         directions: int | None = None,
         start: Any = None,
+        retraction: str = "polar",
     ):
         self.problem = Problem(link, dimension, directions, start)
         self.step = as_step(step)
@@ -160,6 +200,9 @@ class GradientDescent(System):
         if not isinstance(self.student, Profiled | Planted):
             raise TypeError(f"student: {student!r}; allowed: Profiled(), Planted()")
         self.student.check(link, self.problem.directions)
+        if retraction not in RETRACTIONS:
+            raise ValueError(f"retraction: {retraction!r}; allowed: {', '.join(RETRACTIONS)}")
+        self.retraction = retraction
 
     def validate(self, *, compared: bool = False, realised: bool = False) -> None:
         self.problem.check()
@@ -187,7 +230,8 @@ class GradientDescent(System):
     ) -> PyTree[Array]:
         """The recursion of overlaps, exact at every d."""
         matrix = self.problem.start() if start is None else start.matrix
-        return recursion(self.problem.link, self.student, self.step, matrix, ts, save)
+        link = self.problem.link
+        return recursion(link, self.student, self.step, matrix, ts, save, self.retraction)
 
 
 class StepClock:
@@ -226,10 +270,14 @@ class DescentSimulator(StepClock, Simulator):
 
         def step(_: Any, w: Array) -> Array:
             matrix = jnp.dot(w.T, self.target, precision="highest")
-            covariance = gradient_covariance(student.readout(link, matrix, None), w.shape[1])
-            delta = 2 * self.system.step(covariance) * student.slope(link, matrix, None)
+            delta = displacement(link, student, self.system.step, matrix)
             rest = self.target - jnp.dot(w, matrix, precision="highest")
-            return polar(w + jnp.dot(rest, delta.T, precision="highest"))
+            move = jnp.dot(rest, delta.T, precision="highest")
+            square = jnp.dot(move.T, move, precision="highest")
+            stay, go = coefficients(square, self.system.retraction)
+            moved = jnp.dot(w, stay, precision="highest") + jnp.dot(move, go, precision="highest")
+            # Columns stay orthonormal to rounding, which would add up.
+            return polar(moved)
 
         return jax.lax.fori_loop(k0, k1, step, state)
 

@@ -270,9 +270,8 @@ def _dot(a: Array, b: Array) -> Array:
 
 
 def _zeros(link: Link, q: int) -> Tensors:
-    dtype = jnp.result_type(float)
     return tuple(
-        None if tensor is None else jnp.zeros((q,) * k, dtype)
+        None if tensor is None else jnp.zeros((q,) * k, tensor.dtype)
         for k, tensor in enumerate(link.tensors)
     )
 

@@ -130,8 +130,8 @@ def transform(tensors: Tensors, matrix: Float[Array, "q r"]) -> Tensors:
 
 def squared_norm(tensors: Tensors) -> Float[Array, ""]:
     """The sum of |C_k|_F^2."""
-    zero = jnp.zeros((), jnp.result_type(float))
-    return sum((jnp.sum(tensor**2) for tensor in tensors if tensor is not None), start=zero)
+    parts = [jnp.sum(tensor**2) for tensor in tensors if tensor is not None]
+    return jnp.sum(jnp.stack(parts)) if parts else jnp.zeros((), jnp.result_type(float))
 
 
 def evaluate(tensors: Tensors, z: Float[Array, " r"]) -> Float[Array, ""]:

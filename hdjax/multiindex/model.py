@@ -25,12 +25,12 @@ from hdjax.multiindex.flows import (
 )
 from hdjax.multiindex.limit import Integrator
 from hdjax.multiindex.links import Link
-from hdjax.multiindex.problem import LABELS, Overlap, Problem
+from hdjax.multiindex.problem import LABELS, Overlap, Problem, StartAlone
 from hdjax.multiindex.simulate import FullFlow, Reduced
-from hdjax.system import Simulator, System
+from hdjax.system import Simulator
 
 
-class GradientFlow(System):
+class GradientFlow(StartAlone):
     """Gradient flow of E (F - F*)^2 on the Stiefel manifold, and its reduction to overlaps.
 
     Args:

@@ -7,7 +7,7 @@ The loss is E (F - F*)^2, without 1/2.
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import equinox as eqx
@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Key
 from hdjax.multiindex.links import Link, Tensors, squared_norm
 from hdjax.multiindex.small import product
 from hdjax.multiindex.starts import haar_overlap, small_overlap
-from hdjax.system import is_concrete
+from hdjax.system import NoFluctuationsError, System, is_concrete
 
 LABELS: Mapping[str, str] = {
     "loss": "loss E(F − F*)²",
@@ -56,6 +56,26 @@ class Overlap(eqx.Module):
         q, r = self.matrix.shape
         values = jnp.linalg.svd(self.matrix, compute_uv=False) ** 2
         return jnp.concatenate([values, jnp.zeros(max(r - q, 0), values.dtype)])
+
+
+class StartAlone(System):
+    """A system that is deterministic given its start, in R^d as in the limit."""
+
+    def fluctuations(
+        self,
+        ts: Float[Array, " times"],
+        statistics: Callable[[Any], dict[str, Array]],
+        start: Any = None,
+    ) -> dict[str, Array]:
+        """None: the overlap is exact at every d, and grows from d^{-1/2} by more than a factor.
+
+        Raises:
+            NoFluctuationsError: always.
+        """
+        raise NoFluctuationsError(
+            f"{type(self).__name__} predicts no fluctuations: it is deterministic given its start, "
+            "of order d^{-1/2} from a Haar one; compare with start='realised'"
+        )
 
 
 class Problem(eqx.Module):
@@ -144,7 +164,7 @@ class Problem(eqx.Module):
             return self.matrix
         q, r = self.directions, self.link.variables
         if self.size is not None and self.size < q + r:
-            return small_overlap(key, self.size, q, r)
+            return small_overlap(key, self.size, q, r).astype(self.dimension.dtype)
         return haar_overlap(key, self.dimension, q, r)
 
     def start(self) -> Float[Array, "q r"]:

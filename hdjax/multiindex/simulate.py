@@ -27,18 +27,23 @@ class FullFlow(eqx.Module):
 
     Args:
         integrator: how W is integrated; None: the system's.
+        dtype: precision of the simulation, "float32" or "float64"; None: the system's.
 
     Example:
         >>> method = FullFlow()
     """
 
     integrator: Integrator | None = None
+    dtype: str | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self) -> None:
+        _check(self.dtype)
 
     def simulator(self, system: Any) -> "FullSimulator":
         """The simulator of a `GradientFlow`."""
         system.problem.coordinates()
         own = system.integrator if self.integrator is None else self.integrator
-        return FullSimulator(system, own)
+        return FullSimulator(_cast(system, self.dtype), own, system.problem.dimension.dtype)
 
 
 class Reduced(eqx.Module):
@@ -46,17 +51,22 @@ class Reduced(eqx.Module):
 
     Args:
         integrator: how overlaps are integrated; None: the system's.
+        dtype: precision of the simulation, "float32" or "float64"; None: the system's.
 
     Example:
-        >>> method = Reduced()
+        >>> method = Reduced(Integrator(rtol=1e-5), dtype="float32")
     """
 
     integrator: Integrator | None = None
+    dtype: str | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self) -> None:
+        _check(self.dtype)
 
     def simulator(self, system: Any) -> "ReducedSimulator":
         """The simulator of a `GradientFlow`."""
         own = system.integrator if self.integrator is None else self.integrator
-        return ReducedSimulator(system, own)
+        return ReducedSimulator(_cast(system, self.dtype), own, system.problem.dimension.dtype)
 
 
 class FlowClock:
@@ -80,6 +90,7 @@ class FullSimulator(FlowClock, Simulator):
 
     system: Any
     integrator: Integrator
+    limit_dtype: Any = eqx.field(static=True)
 
     @property
     def target(self) -> Float[Array, "d r"]:
@@ -105,7 +116,7 @@ class FullSimulator(FlowClock, Simulator):
         return first_of(moved, state, k0 == k1)
 
     def summary(self, state: State) -> Overlap:
-        return full_summary(state[0], self.target, state[1])
+        return _cast(full_summary(state[0], self.target, state[1]), self.limit_dtype)
 
     def bytes_per_run(self) -> int:
         # A Runge-Kutta step of high order holds the stages.
@@ -117,6 +128,7 @@ class ReducedSimulator(FlowClock, Simulator):
 
     system: Any
     integrator: Integrator
+    limit_dtype: Any = eqx.field(static=True)
 
     def init(self, key: Key[Array, ""]) -> State:
         matrix = self.system.problem.sample(key)
@@ -132,7 +144,7 @@ class ReducedSimulator(FlowClock, Simulator):
         return first_of(moved, state, k0 == k1)
 
     def summary(self, state: State) -> Overlap:
-        return Overlap.of(*state)
+        return _cast(Overlap.of(*state), self.limit_dtype)
 
     def bytes_per_run(self) -> int:
         return 8 * 20 * 4 * self.system.problem.directions * self.system.problem.link.variables
@@ -141,3 +153,19 @@ class ReducedSimulator(FlowClock, Simulator):
 def first_of(moved: Any, state: Any, still: Any) -> Any:
     """The state at the end of an interval; of an empty one, where it began."""
     return jax.tree.map(lambda new, old: jnp.where(still, old, new[0]), moved, state)
+
+
+def _check(dtype: str | None) -> None:
+    if dtype not in (None, "float32", "float64"):
+        raise ValueError(f"dtype: {dtype!r}; allowed: 'float32', 'float64', None")
+    if dtype == "float64" and not jax.config.read("jax_enable_x64"):
+        raise ValueError(
+            "dtype: 'float64'; allowed after jax.config.update('jax_enable_x64', True)"
+        )
+
+
+def _cast(tree: Any, dtype: Any) -> Any:
+    """The tree with its floating arrays in `dtype` (None: as they are)."""
+    if dtype is None:
+        return tree
+    return jax.tree.map(lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, tree)

@@ -36,6 +36,7 @@ from hdjax import gaussian, random
 from hdjax.multiindex.averaging import average
 from hdjax.multiindex.descent import check_positive, polar
 from hdjax.multiindex.flows import Planted, Profiled, Student, full_summary, reduced_velocity
+from hdjax.multiindex.fluctuations import fluctuations
 from hdjax.multiindex.limit import Integrator
 from hdjax.multiindex.links import Link, evaluate
 from hdjax.multiindex.problem import LABELS, Overlap, Problem
@@ -179,27 +180,36 @@ class StiefelSGD(System):
             )
         return self.learning_rate * (drift - self.learning_rate / 2 * product(noise, matrix))
 
+    def sample(
+        self, matrix: Float[Array, "q r"], normals: Float[Array, " n"], noise: Any
+    ) -> tuple[Float[Array, " q"], Float[Array, " q"], Float[Array, " r"]]:
+        """The pull of one sample, and its projections u and z, from r + q standard normals.
+
+        Args:
+            matrix: M.
+            normals: z, and u's part that is independent of it.
+            noise: of the label, in units of sigma.
+        """
+        q, r = matrix.shape
+        # Any square root serves: the rest of u is isotropic.
+        root = gaussian.factor(jnp.eye(q, dtype=matrix.dtype) - product(matrix, matrix.T))
+        z, rest = normals[:r], normals[r : r + q]
+        u = jnp.sum(matrix * z[None], axis=1) + jnp.sum(root * rest[None], axis=1)
+        return self.pull(matrix, u, self.problem.link(z) + self.noise * noise), u, z
+
     def _moments(self, matrix: Float[Array, "q r"]) -> tuple[Array, Array]:
         """-E[g_u (z - M^T u)^T] and E[g_u g_u^T]."""
         q, r = matrix.shape
-        gap = jnp.eye(q, dtype=matrix.dtype) - product(matrix, matrix.T)
-        # Any square root serves: xi is isotropic.
-        root = gaussian.factor(gap)
         # A second use is not linear in the label.
         noisy = self.reuse is not None
 
-        def one(z: Float[Array, " n"]) -> tuple[Array, Array]:
-            inner = z[r : r + q]
-            u = jnp.sum(matrix * z[None, :r], axis=1) + jnp.sum(root * inner[None], axis=1)
-            label = self.problem.link(z[:r])
+        def one(normals: Float[Array, " n"]) -> tuple[Array, Array]:
+            pull, u, z = self.sample(matrix, normals, normals[-1] if noisy else 0.0)
             extra = jnp.zeros((q, q), matrix.dtype)
-            if noisy:
-                label = label + self.noise * z[-1]
-            else:
+            if not noisy:
                 slope = jax.grad(self.link_at(matrix))(u)
                 extra = 4 * self.noise**2 * slope[:, None] * slope[None, :]
-            pull = self.pull(matrix, u, label)
-            outside = z[:r] - jnp.sum(matrix * u[:, None], axis=0)
+            outside = z - jnp.sum(matrix * u[:, None], axis=0)
             return -pull[:, None] * outside[None, :], pull[:, None] * pull[None, :] + extra
 
         return gaussian.expectation(one, r + q + noisy, self.rule, matrix.dtype)
@@ -223,13 +233,27 @@ class StiefelSGD(System):
             lambda y: save(Overlap.of(y)),
         )
 
+    def fluctuations(
+        self,
+        ts: Float[Array, " times"],
+        statistics: Callable[[Overlap], dict[str, Array]],
+        start: Overlap | None = None,
+    ) -> dict[str, Array]:
+        """Predicted standard deviations by the linear-noise equation (`fluctuations.py`)."""
+        return fluctuations(self, ts, statistics, start)
+
+    @property
+    def polynomial(self) -> bool:
+        """Whether a step is a polynomial of the normals."""
+        return self.reuse is None and all(link.function is None for link in self._links())
+
+    def _links(self) -> list[Link]:
+        own = [self.student.link] if isinstance(self.student, Planted) else []
+        return [self.problem.link, *(link for link in own if link is not None)]
+
     def _default_rule(self) -> gaussian.Rule:
-        links = [self.problem.link]
-        if isinstance(self.student, Planted) and self.student.link is not None:
-            links.append(self.student.link)
-        exact = 2 * max(link.degree for link in links)
-        if self.reuse is None and all(link.function is None for link in links):
-            return gaussian.GaussHermite(exact)
+        if self.polynomial:
+            return gaussian.GaussHermite(2 * max(link.degree for link in self._links()))
         few = self.problem.directions + self.problem.link.variables <= 2
         return gaussian.GaussHermite(32 if few else 12)
 

@@ -37,9 +37,11 @@ def test_reference_descent_and_the_odds_recursion():
     np.testing.assert_allclose(g1 @ np.linalg.inv(np.eye(2) - g1), phi @ y0 @ phi, atol=1e-12)
 
 
-@pytest.mark.parametrize("student", [Profiled(), Planted()], ids=["profiled", "planted"])
-def test_descent_in_r_d_is_the_recursion(student):
-    system = GradientDescent(A, 40, 0.05, student)
+@pytest.mark.parametrize(
+    ("student", "retraction"), [(Profiled(), "polar"), (Planted(), "exponential")]
+)
+def test_descent_in_r_d_is_the_recursion(student, retraction):
+    system = GradientDescent(A, 40, 0.05, student, retraction=retraction)
     result = hd.compare(
         system,
         [0, 7, 60],
@@ -57,6 +59,27 @@ def test_one_adaptive_step_of_the_population_finds_a_single_index():
     """2 eta S g = 1 sends W to W* at once, whatever the overlap."""
     system = GradientDescent(multiindex.hermite_polynomial(3), 10**4, Adaptive(0.5), start=[[0.01]])
     assert float(system.limit(jnp.array([1.0])).matrix[0, 0, 0]) == pytest.approx(1, abs=1e-6)
+
+
+def test_geodesics_have_the_length_of_the_step():
+    """At r = 1 the angle to W* falls by the norm of the step, 2 eta m S (1 - m^2)^{1/2}."""
+    m, eta = 0.4, 0.07
+    system = GradientDescent(B, 40, eta, start=[[m]], retraction="exponential")
+    after = float(system.limit(jnp.array([1.0])).matrix[0, 0, 0])
+    s = float(multiindex.energy_gradient(B, jnp.array([[m]]))[0, 0])
+    length = 2 * eta * m * s * np.sqrt(1 - m**2)
+    assert np.arccos(m) - np.arccos(after) == pytest.approx(length, abs=1e-12)
+
+
+def test_what_predicts_no_fluctuations_says_why():
+    flow = multiindex.GradientFlow(A, 40)
+    for system in (flow, GradientDescent(A, 40, 0.1)):
+        with pytest.raises(hd.NoFluctuationsError, match="deterministic given its start"):
+            system.fluctuations(jnp.array([1.0]), flow.statistics)
+    # Of a Haar start of SGD: entries of variance 1/d.
+    sgd = StiefelSGD(A, 400, 0.1)
+    spread = sgd.fluctuations(jnp.array([0.0]), lambda summary: {"overlaps": summary.matrix})
+    np.testing.assert_allclose(spread["overlaps"][0], np.full((2, 2), 1 / 20), rtol=1e-12)
 
 
 def test_sgd_reference_values():
@@ -90,7 +113,7 @@ def test_drift_by_quadrature_is_that_of_the_tensors():
 @pytest.mark.optimised
 @pytest.mark.parametrize("projection", ["horizontal", "embedded"])
 def test_sgd_follows_its_limit(projection):
-    """Two bounded directions: means within four standard errors plus O(1/d)."""
+    """Two bounded directions: means and spreads within four standard errors plus O(1/d)."""
     link = multiindex.product(multiindex.erf(5), multiindex.sine(1.0, 5), degree=6)
     link = eqx.tree_at(lambda x: x.residual, link, jnp.zeros(()))
     start = jnp.array([[0.6, 0.1], [-0.2, 0.5]])
@@ -106,6 +129,10 @@ def test_sgd_follows_its_limit(projection):
     error = np.asarray(result["overlaps_mean"][-1] - result["overlaps_limit"][-1])
     spread = np.asarray(result["overlaps_std"][-1]) / np.sqrt(200)
     assert (abs(error) < 4 * spread + 1.5 / 150).all(), error
+    ratio = np.asarray(result["overlaps_std"][-1]) / np.asarray(
+        result["overlaps_predicted_std"][-1]
+    )
+    assert (abs(ratio - 1) < 4 / np.sqrt(2 * 200) + 1.5 / 150).all(), ratio
     flow, _ = system._moments(start)
     assert np.abs(system.velocity(start) - 1.5 * flow).max() > 0.1
 
@@ -130,6 +157,7 @@ def test_reuse_finds_what_one_use_does_not():
             key=jax.random.key(0),
             runs=8,
             start="realised",
+            fluctuations=False,
             statistics=["cosines"],
             progress=False,
         )
@@ -256,6 +284,7 @@ def test_inputs_targets_and_fresh_samples():
     ("make", "message"),
     [
         (lambda: GradientDescent(A, 10, 0.0), "step"),
+        (lambda: GradientDescent(A, 10, 0.1, retraction="qr"), "retraction"),
         (lambda: Adaptive(-1.0), "factor"),
         (lambda: FiniteSamples(A, 10, 0), "samples"),
         (lambda: FiniteSamples(A, 10, 5, inputs="cauchy"), "inputs"),

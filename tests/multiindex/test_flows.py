@@ -135,6 +135,15 @@ def test_principal_angles_are_monotone_and_log_det_grows_by_the_trace():
     log_det = np.log(cosines[:41] / (1 - cosines[:41])).sum(axis=1)
     weights = np.array([1, *[4, 2] * 19, 4, 1]) * 0.1 / 3
     assert log_det[40] - log_det[0] == pytest.approx(4 * weights @ traces, rel=1e-5)
+    # While G >= g I the smallest odds grow at least at the rate 4 lambda_min(S(g I)).
+    smallest = cosines[:, 0]
+    bound = np.diff(np.log(smallest / (1 - smallest))) / 0.1
+    least = [
+        4 * np.linalg.eigvalsh(multiindex.energy_gradient(link, jnp.sqrt(g) * jnp.eye(3)))[0]
+        for g in smallest[:-1:20]
+    ]
+    assert (bound[::20] > np.array(least)).all()
+    assert min(least) > 0
 
 
 def test_ridge_is_a_flow_of_a_shrunk_link():
@@ -204,6 +213,24 @@ def test_odds_are_the_inverse_of_overlaps():
     np.testing.assert_allclose(far.gap, 1e-18 * np.eye(2), rtol=1e-6)
 
 
+def test_single_precision_beside_double():
+    """A method casts: the run is in 32 bits, its summary in those of the limit."""
+    flow = GradientFlow(A, 10**4, Joint(0.5))
+    method = multiindex.Reduced(Integrator(rtol=1e-5), dtype="float32")
+    simulator = flow.simulator(method)
+    key = jax.random.key(0)
+    state = simulator.init(key)
+    assert {x.dtype for x in jax.tree.leaves(state)} == {jnp.dtype("float32")}
+    start, end = simulator.summary(state), jnp.asarray(simulator.ticks(np.array([3.0]))[0])
+    final = jax.jit(lambda s: simulator.summary(simulator.advance(s, 0 * end, end, key)))(state)
+    limit = flow.limit(jnp.array([3.0]), start)
+    assert final.matrix.dtype == limit.matrix.dtype == jnp.float64
+    np.testing.assert_allclose(final.matrix, limit.matrix[0], rtol=1e-3, atol=1e-5)
+    assert abs(final.matrix - limit.matrix[0]).max() > 1e-9
+    columns, _ = GradientFlow(A, 12).simulator(multiindex.FullFlow(dtype="float32")).init(key)
+    assert columns.dtype == jnp.float32
+
+
 def test_gradient_of_the_limit():
     """The derivative of the final overlap in the start, against a difference."""
 
@@ -235,6 +262,7 @@ def test_gradient_of_the_limit():
         (lambda: GradientFlow(multiindex.from_coefficients({(2,): 0.0}), 10), "constant"),
         (lambda: Joint(0.0), "ratio"),
         (lambda: Profiled(-1.0), "ridge"),
+        (lambda: multiindex.Reduced(dtype="float16"), "dtype"),
         (lambda: Integrator(form="angle"), "form"),
         (lambda: Integrator(rtol=0.0), "rtol"),
         (lambda: GradientFlow(A, jnp.asarray(50.0)).simulator(), "dimension"),

@@ -81,6 +81,9 @@ def test_escape_times_against_the_exact_integral():
         factor = jnp.array([[np.sqrt(g / (1 - g))]])
         time = jnp.exp(follow(multiindex.hermite_polynomial(s), factor))
         assert float(time[0]) == pytest.approx(exact, rel=2e-6)
+    sine = jax.jit(lambda factor: jnp.exp(escape_times(multiindex.sine(), factor, step=0.01)))
+    factor = jnp.array([[np.sqrt(1e-6 / (1 - 1e-6))]])
+    assert float(sine(factor)[0]) == pytest.approx(9.326486558, rel=2e-6)
 
 
 def test_turning_direction_against_the_integrated_flow():

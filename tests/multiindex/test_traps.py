@@ -7,6 +7,7 @@ import pytest
 
 import hdjax as hd
 from hdjax import multiindex
+from hdjax.config import Experiment
 from hdjax.multiindex import GradientFlow, Integrator, Planted, Reduced, from_coefficients
 from hdjax.multiindex import config as schema
 from hdjax.schema import ConfigError, read
@@ -158,6 +159,14 @@ def built(**tables):
     return read(schema.SystemConfig, {"dimension": 50, "link": "sine", **tables}).build()
 
 
+PATHS = {
+    "wait": {"kind": "slow_growth", "tolerance": 0.1},
+    "fall": "oscillation",
+    "stuck": {"kind": "trapped", "level": 0.2},
+    "half": {"kind": "hitting_time", "statistic": "loss", "level": 0.5},
+}
+
+
 def test_configs_build_what_they_say():
     flow = built(directions=2, algorithm={"kind": "gradient_flow", "metric": "canonical"})
     assert isinstance(flow, GradientFlow)
@@ -196,6 +205,24 @@ def test_configs_build_what_they_say():
         {"kind": "radial_harmonics", "weights": {"m3": 0.1}},
     ):
         assert built(link=link).problem.link.variables == 2
+    descent = built(
+        algorithm={"kind": "gradient_descent", "step": 0.1, "retraction": "exponential"}
+    )
+    assert descent.retraction == "exponential"
+    method = read(schema.Reduced, {"dtype": "float32", "integrator": {"rtol": 1e-5}}).build()
+    assert (method.dtype, method.integrator.rtol) == ("float32", 1e-5)
+    raw = {
+        "family": "multiindex",
+        "system": {"dimension": 50, "link": "sine"},
+        "run": {"times": [0.0, 1.0], "runs": 1, "paths": PATHS},
+    }
+    paths = Experiment.of(raw).config.run.paths
+    assert {name: path.build() for name, path in paths.items()} == {
+        "wait": multiindex.slow_growth("loss", 0.1),
+        "fall": multiindex.oscillation(),
+        "stuck": multiindex.trapped(0.2),
+        "half": hd.paths.hitting_time("loss", 0.5),
+    }
     method = read(schema.Anisotropic, {"eigenvalues": [1.0, 2.0]}).build()
     assert method.preconditioned
 
