@@ -282,7 +282,8 @@ class Experiment:
     def _system_config(self, changes: Mapping[str, Any]) -> Any:
         raw = copy.deepcopy({"system": self.raw["system"]})
         for key, value in changes.items():
-            set_key(raw, key, value)
+            for name, own in value.items() if key == "system" else [(None, value)]:
+                set_key(raw, key if name is None else f"{key}.{name}", own)
         schema = family_module(self.config.family).SystemConfig
         return read(schema, raw["system"], self.directory, prefix="system")
 
@@ -300,7 +301,11 @@ def _grid(table: dict[str, Any], prefix: str = "") -> dict[str, dict[Any, Any]]:
         if isinstance(value, dict) and not {"stop", "num"} & set(value):
             grid |= _grid(value, f"{key}.")
             continue
-        if not key.startswith("system."):
+        # Points of "system" are tables of several keys.
+        whole = key == "system" and isinstance(value, list)
+        if whole and not all(isinstance(entry, dict) and "name" in entry for entry in value):
+            raise ConfigError("sweep.system: allowed: tables with a name and keys of the system")
+        if not (whole or key.startswith("system.")):
             raise ConfigError(f"sweep.{key}: allowed: keys of the system, such as system.ridge")
         if isinstance(value, dict):
             value = read(Range, value, prefix=f"sweep.{key}").values.tolist()

@@ -23,7 +23,12 @@ from hdjax.curvature.classifiers import (
     taken_means,
 )
 from hdjax.curvature.emergence import OutlierCount, emergence_map
-from hdjax.curvature.full_theory import FullTheory, commuting_stieltjes, full_theory
+from hdjax.curvature.full_theory import (
+    FullSpectrum,
+    FullTheory,
+    commuting_stieltjes,
+    full_theory,
+)
 from hdjax.curvature.law import Quadrature, quadrature
 from hdjax.curvature.matrices import (
     CurvatureMatrix,
@@ -39,7 +44,6 @@ from hdjax.curvature.system import Alignment, AlignmentSummary
 from hdjax.curvature.theory import BlockSpectrum, BlockTheory, block_theory
 from hdjax.curvature.train import (
     TrainingSamples,
-    training_edges,
     training_loss,
     training_samples,
 )
@@ -51,6 +55,7 @@ __all__ = [
     "BlockSpectrum",
     "BlockTheory",
     "CurvatureMatrix",
+    "FullSpectrum",
     "FullTheory",
     "NetworkMatrix",
     "OutlierCount",
@@ -84,7 +89,6 @@ __all__ = [
     "success_probability",
     "taken_means",
     "top_space",
-    "training_edges",
     "training_loss",
     "training_samples",
 ]

@@ -13,7 +13,8 @@ its `rank` largest eigenvalues:
     no_separation, unconcentrated     1 where gap < 0.1, where spread > 1/2
 
 Of the block of side parameters: its eigenvalues, how many of them are not small against the
-largest (`rank`, above a third), and the share of theta in its top space.  "Spectral alignment of
+largest (`rank`, above a third), the share of theta in the space of the first `rank` of the block's
+own (`student`), and in that of those that are not small (`aligned`).  "Spectral alignment of
 SGD" (arXiv 2310.03010) warns of both failures, and of parameters outside the means' span
 (`outside_means`).
 """
@@ -26,12 +27,11 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key, PyTree
 
 from hdjax.curvature.alignment import principal_cosines, share
-from hdjax.curvature.law import quadrature, small_weights
+from hdjax.curvature.law import Quadrature, small_weights
 from hdjax.curvature.matrices import empirical
 from hdjax.curvature.solvers import top_space
 from hdjax.curvature.theory import block_theory
 from hdjax.curvature.weights import Kind, check_kind
-from hdjax.gaussian import Rule
 from hdjax.streaming import GramSummary, OnePassSGD, Samples
 
 # Below this gap, and above this spread, a block's outliers do not stand for a space of their own.
@@ -103,16 +103,21 @@ def measured(
 
 
 def predicted(
-    block: Block, system: OnePassSGD, summary: GramSummary, alpha: Any, rule: Rule | None
+    block: Block, system: OnePassSGD, summary: GramSummary, alpha: Any, nodes: Quadrature
 ) -> dict[str, Array]:
-    """The same in the limit, at n = alpha d."""
+    """The same in the limit, at n = alpha d samples of the law `nodes`: fresh ones or training's.
+
+    Example:
+        >>> mixture = hd.streaming.mixture_softmax(64, 3, snr=4.0, learning_rate=1.0)
+        >>> nodes = hd.curvature.quadrature(mixture, mixture.start().overlaps)
+        >>> found = predicted(Block(0), mixture, mixture.start(), 4.0, nodes)
+    """
     if isinstance(block.index, str):
-        nodes = quadrature(system, summary.overlaps, rule)
         m = system.layout.students
         weights = small_weights(system, nodes, summary.theta, block.kind)[:, :, m:, m:]
         finite = jnp.einsum("cn,cnij->ij", nodes.probabilities, weights, precision="highest")
         return _named(block, _finite(block, finite, summary.theta))
-    theory = block_theory(system, summary, block.index, block.kind, alpha, rule)
+    theory = block_theory(system, summary, block.index, block.kind, alpha, nodes=nodes)
     spectrum = theory.spectrum()
     filled = jnp.where(spectrum.exists, spectrum.values, spectrum.edge)
     filled = jnp.concatenate([filled, jnp.full((block.rank + 1,), spectrum.edge)])
@@ -145,11 +150,12 @@ def _finite(block: Block, matrix: Float[Array, "p p"], theta: PyTree) -> dict[st
     values, vectors = jnp.linalg.eigh(matrix)
     values, vectors = values[::-1], vectors[:, ::-1]
     flat = ravel_pytree(theta)[0]
-    rank = (values > _LARGE * values[0]).sum().astype(values.dtype)
+    large = values > _LARGE * values[0]
     return {
         "eigenvalues": values,
-        "rank": rank,
+        "rank": large.sum().astype(values.dtype),
         "student": share(flat, vectors[:, : block.rank]),
+        "aligned": share(flat, jnp.where(large[None], vectors, 0)),
     }
 
 

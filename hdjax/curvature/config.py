@@ -52,6 +52,15 @@ def _columns(start: Any, d: int, means: Any) -> tuple[Any, Any, Any]:
     return streaming.GaussianStart(start.scale, columns=start.columns), means, None
 
 
+def _xor_means(d: int, angle: float) -> Any:
+    """[mu, -mu, nu, -nu] with an angle in degrees between mu and nu."""
+    means, turn = streaming.xor_means(d), np.deg2rad(angle)
+    if angle == 90:
+        return means
+    nu = np.cos(turn) * means[:, 0] + np.sin(turn) * means[:, 2]
+    return jnp.stack([means[:, 0], means[:, 1], nu, -nu], axis=1)
+
+
 def _axes(d: int, count: int) -> Any:
     """Means on the first coordinate axes, seen by one coordinate each."""
     return jnp.eye(d, count, dtype=jnp.result_type(float))
@@ -131,10 +140,14 @@ class Softmax(Strict):
 
 
 class Xor(Strict):
-    """XOR by two layers, `theta` the second; 2^`log2_nodes` points for the limit's expectations."""
+    """XOR by two layers, `theta` the second, with `angle` degrees between mu and nu.
+
+    The limit's expectations have 2^`log2_nodes` points.
+    """
 
     kind: Literal["xor"] = "xor"
     snr: Positive | Literal["infinite"]
+    angle: Annotated[float, Field(gt=0, le=90)] = 90.0
     activation: Literal["relu", "tanh", "softplus"] = "relu"
     theta: ArrayField | None = None
     log2_nodes: PositiveInteger | None = None
@@ -156,8 +169,7 @@ class Xor(Strict):
             start = start.model_copy(update={"columns": columns})
         if self.log2_nodes is not None:
             options["rule"] = gaussian.QMC(self.log2_nodes)
-        means = streaming.xor_means(d)
-        given, means, second = _columns(start, d, means)
+        given, means, second = _columns(start, d, _xor_means(d, self.angle))
         if second is not None:
             theta = second
         return streaming.xor(
@@ -272,7 +284,7 @@ class Emergence(Call):
     make = curvature.OutlierCount
     kind: Literal["outlier_count"] = "outlier_count"
     name: str = "count"
-    index: Annotated[Integer, Field(ge=0)] = 0
+    index: Annotated[Integer, Field(ge=0)] | Literal["theta"] = 0
     matrix: Literal["hessian", "gradient"] = "hessian"
 
 

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from hdjax.curvature.blocks import Block, predicted
+from hdjax.curvature.law import quadrature
 from hdjax.curvature.theory import block_theory
 from hdjax.curvature.weights import Kind
 from hdjax.gaussian import Rule
@@ -22,8 +24,11 @@ class OutlierCount(eqx.Module):
 
     Args:
         name: not used here: that of the statistic in a config.
-        index: the column.
+        index: the column; "theta": how many eigenvalues of the population's block of side
+            parameters are not small (`blocks.py`), its rank.
         matrix: "hessian" or "gradient".
+
+    Both are functions of the Gram blocks, and so exist for any method and for thousands of runs.
 
     Example:
         >>> mixture = hd.streaming.mixture_softmax(64, 3, snr=4.0, learning_rate=1.0)
@@ -33,10 +38,15 @@ class OutlierCount(eqx.Module):
     """
 
     name: str = eqx.field(static=True, default="count")
-    index: int = eqx.field(static=True, default=0)
+    index: int | str = eqx.field(static=True, default=0)
     matrix: Kind = eqx.field(static=True, default="hessian")
 
     def __call__(self, system: Any, summary: Any) -> Float[Array, ""]:
+        if isinstance(self.index, str):
+            block = Block(self.index, self.matrix)
+            nodes = quadrature(system.training, summary.gram.overlaps, system.rule)
+            found = predicted(block, system.training, summary.gram, system.alpha, nodes)
+            return found[f"{block.name}_rank"]
         theory = block_theory(
             system.training, summary.gram, self.index, self.matrix, system.alpha, system.rule
         )

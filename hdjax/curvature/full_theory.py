@@ -5,8 +5,13 @@ T = blockdiag(S, 0) and W = (1 + D T/(alpha snr))^{-1} D:
 
     S(z) = (-z + E[W]_{mm}/snr)^{-1},    outliers: det(z - E[L W L^T]) = 0,  L = (1_m x u, 1),
 
-a matrix of m q + h - m rows.  The damped iteration for S converges outside the spectrum and not
-inside, which its residual shows.
+a matrix F(z) = E[L W L^T] of m q + h - m rows.  The damped iteration for S converges outside the
+spectrum and not inside, which its residual shows.  As F is what z - P (A - z)^{-1} P leaves on the
+span of m copies of [X, means] and theta, the eigenvector of a simple outlier has the share
+
+    eta = 1/(1 - w^T F'(z) w),     w the null vector of z - F(z),
+
+of its squared norm there, in the direction w.
 
 One block of a mixture whose components have commuting covariances e_cg (eigenvalue of component c
 on group g, weight w_g):
@@ -82,6 +87,27 @@ class FullTheory(eqx.Module):
 
         return jax.lax.map(root, jnp.arange(count))
 
+    def spectrum(self, above: Float[Array, ""], count: int) -> "FullSpectrum":
+        """Outliers above a point outside the bulk, and their vectors' shares; as `outliers`."""
+        values = self.outliers(above, count)
+        exists = jnp.isfinite(values)
+        points = jnp.where(exists, values, above)
+
+        def vector(parts: tuple[Array, Array]) -> tuple[Array, Array]:
+            j, z = parts
+            f, slope = jax.jvp(self._coupled, (z,), (jnp.ones_like(z),))
+            w = jnp.linalg.eigh(f)[1][:, ::-1][:, j]
+            return w, 1 / (1 - jnp.linalg.multi_dot([w, slope, w], precision="highest"))
+
+        vectors, shares = jax.lax.map(vector, (jnp.arange(count), points))
+        return FullSpectrum(
+            values,
+            jnp.where(exists, shares, 0),
+            jnp.where(exists[:, None], vectors, 0),
+            self.nodes.frame,
+            self.nodes.students,
+        )
+
     def _tilted(self, s: Float[Array, "m m"]) -> Float[Array, "c nodes h h"]:
         """W = (1 + D T/(alpha snr))^{-1} D at the nodes."""
         h, m = self.weights.shape[-1], s.shape[0]
@@ -116,6 +142,43 @@ class FullTheory(eqx.Module):
         )
         whole = jnp.block([[own, cross], [cross.T, corner]])
         return (whole + whole.T) / 2
+
+
+class FullSpectrum(eqx.Module):
+    """Outliers of the matrix of all parameters, and where their eigenvectors are.
+
+    Attributes:
+        values: (k,) outliers, descending; NaN where there are fewer.
+        shares: (k,) eta, the part of an eigenvector in m copies of span[X, means] and theta.
+        vectors: (k, m q + p) rows w, the direction of that part: m blocks of q, then theta.
+        frame: (q, m + c) coordinates of [X | means].
+    """
+
+    values: Float[Array, " k"]
+    shares: Float[Array, " k"]
+    vectors: Float[Array, "k r"]
+    frame: Float[Array, "q f"]
+    students: int = eqx.field(static=True)
+
+    @property
+    def columns(self) -> Float[Array, "k m q"]:
+        """The eigenvectors' projections on the span, column by column."""
+        scaled = gaussian.safe_sqrt(self.shares)[:, None] * self.vectors
+        m, q = self.students, self.frame.shape[0]
+        return scaled[:, : m * q].reshape(-1, m, q)
+
+    @property
+    def theta(self) -> Float[Array, "k p"]:
+        """The eigenvectors' entries at the side parameters."""
+        scaled = gaussian.safe_sqrt(self.shares)[:, None] * self.vectors
+        return scaled[:, self.students * self.frame.shape[0] :]
+
+    def share_in_means(self) -> Float[Array, " k"]:
+        """The part of each eigenvector's squared norm in m copies of the means' span."""
+        left, values, _ = jnp.linalg.svd(self.frame[:, self.students :], full_matrices=False)
+        basis = jnp.where(values > 1e-6 * values[0], left, 0)
+        inside = jnp.einsum("kmq,qr->kmr", self.columns, basis, precision="highest")
+        return (inside**2).sum((1, 2))
 
 
 def full_theory(

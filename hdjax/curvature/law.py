@@ -6,6 +6,8 @@ first (the m projections, or the loss's contrasts); expectations run over those 
 others u is independent of D.  R may be singular: its zero rows are directions outside the span.
 """
 
+import warnings
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -107,8 +109,10 @@ def quadrature(
     rotated = jnp.linalg.multi_dot([turn, gram, turn.T], precision="highest")
     upper = gaussian.factor(rotated).T
     frame = jnp.dot(upper, turn, precision="highest")
-    noise = system.eigenvalues[0, 0]
+    # Without noise the bulk is the point zero: as good as that, and equations that stay regular.
+    noise = jnp.maximum(system.eigenvalues[0, 0], jnp.finfo(dtype).eps ** 0.5)
     rule = rule or system.loss.rule or _default_rule(f, system.loss.smooth)
+    warn_of_kinks(rule, system.loss.smooth)
     z, w = rule.nodes(f, dtype)
     z, w = z[w > _NEGLIGIBLE], w[w > _NEGLIGIBLE]
     means = frame[:, m:].T
@@ -146,27 +150,38 @@ def small_weights(
     return jax.vmap(lambda x, c: jax.vmap(lambda x: one(x, c))(x))(nodes.seen, components)
 
 
-def largest_weight(
+def weight_range(
     system: OnePassSGD,
     weights: Float[Array, "c nodes"],
     theta: PyTree,
     index: int,
     kind: Kind,
-) -> Float[Array, ""]:
-    """The supremum of a block's D: known for squared gradients, elsewhere that of the nodes.
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Infimum of the positive values of a block's D, and its supremum.
 
-    A squared gradient of a logistic loss comes near its supremum in the tails alone, where no rule
-    has nodes; the edge of the bulk is then often the value of z at the supremum.
+    Those of the nodes, unless they are known to lie in the tails of the projections, where no rule
+    has nodes: D of softmax and of networks comes near zero there, squared gradients near 1 or
+    theta_i^2 (slopes of ReLU and softplus have the supremum 1).  Both may end the bulk.
     """
-    loss, nodes = system.loss, weights.max()
-    if kind == "gradient" and isinstance(loss, MixtureSoftmax):
-        return jnp.ones_like(nodes)
-    if kind != "gradient" or not isinstance(loss, MixtureLogistic) or isinstance(theta, tuple):
-        return nodes
-    head = loss.head
-    known = isinstance(head, Perceptron) and head.activation in ACTIVATIONS.values()
-    # The slopes of ReLU, softplus and tanh have the supremum 1.
-    return jnp.maximum(theta[index] ** 2, nodes) if known else nodes
+    loss = system.loss
+    low, high = jnp.min(weights, where=weights > 0, initial=jnp.inf), weights.max()
+    # Projections without variance have no tails.
+    varied = jnp.ptp(weights, axis=1).max() > 1e-9 * jnp.abs(weights).max()
+    if isinstance(loss, MixtureSoftmax):
+        supremum = jnp.ones_like(high)
+    elif (
+        isinstance(loss, MixtureLogistic)
+        and isinstance(loss.head, Perceptron)
+        and loss.head.activation in ACTIVATIONS.values()
+        and not isinstance(theta, tuple)
+    ):
+        reached = loss.head.activation is not ACTIVATIONS["tanh"]
+        supremum = jnp.maximum(theta[index] ** 2, high) if reached else high
+    else:
+        return low, high
+    if kind == "hessian":
+        supremum = high
+    return jnp.where(varied, 0, low), jnp.where(varied, supremum, high)
 
 
 def _check_gram(gram: Float[Array, "k k"]) -> None:
@@ -180,6 +195,16 @@ def _check_gram(gram: Float[Array, "k k"]) -> None:
         )
 
 
+def warn_of_kinks(rule: Rule | None, smooth: bool) -> None:
+    """Warn of a rule for polynomials with a loss whose derivative jumps."""
+    if isinstance(rule, GaussHermite) and not smooth:
+        warnings.warn(
+            f"rule: {rule} is off by some 5e-3 where the loss's derivative jumps; allowed and "
+            "right to 1e-4: None, or QMC(...)",
+            stacklevel=4,
+        )
+
+
 def _default_rule(dim: int, smooth: bool) -> Rule:
     """Enough for edges and outliers to 1e-4, at a tenth of the nodes of the general default."""
     points = {1: 80, 2: 40, 3: 16}
@@ -187,7 +212,7 @@ def _default_rule(dim: int, smooth: bool) -> Rule:
 
 
 def check_system(system: OnePassSGD) -> None:
-    """Raise ValueError unless the theory of `spectrum.py` covers the system."""
+    """Raise ValueError unless the theory of `theory.py` covers the system."""
     if system.layout.teachers or not system.layout.means:
         raise ValueError(
             f"system: {system.layout.teachers} teacher and {system.layout.means} mean columns; "

@@ -6,6 +6,7 @@ system's own statistics too, so that the engine compares, sweeps and scales them
 "Spectral alignment of SGD" (arXiv 2310.03010).
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -19,19 +20,26 @@ from hdjax import random
 from hdjax.curvature.alignment import share_in_means
 from hdjax.curvature.blocks import Block, measured, predicted
 from hdjax.curvature.classifiers import learned_means
-from hdjax.curvature.law import check_system
+from hdjax.curvature.law import Quadrature, check_system, quadrature, warn_of_kinks
 from hdjax.curvature.projected import ProjectedSGD
-from hdjax.gaussian import Rule
+from hdjax.curvature.train import check_training, training_samples
+from hdjax.gaussian import QMC, Rule
+from hdjax.schedules import Constant
 from hdjax.streaming import Direct, GramSummary, MixtureLogistic, OnePassSGD, draw_samples
 from hdjax.system import Simulator, System, is_concrete
 
 # A column with less than this share in the means' span counts as outside.
 _INSIDE = 0.5
 _SAMPLES, _THETA, _SOLVER = 11, 12, 13  # streams of a run's key, none of them the training's
+# Times of use, and nodes for each, of the law of training samples: right to some 1e-3.
+_TIMES, _RULE = 17, QMC(8)
 
 
 class AlignmentSummary(eqx.Module):
-    """A streaming summary, and what a run measured there (None on the limit's side)."""
+    """A streaming summary, and the blocks' numbers where the summary does not hold them.
+
+    They are what a run measured, or the limit on training samples; None: the limit on fresh ones.
+    """
 
     gram: GramSummary
     measured: dict[str, Array] | None
@@ -44,8 +52,8 @@ class Alignment(System):
         training: a mixture with means, such as `hdjax.streaming.mixture_softmax` or `xor`.
         blocks: what is looked at at every record; none: the training alone.
         alpha: samples of an empirical matrix per dimension, n/d.
-        train: measure on the last n samples that training saw rather than on fresh ones (the limit
-            is that of fresh ones: their difference is what training remembers).
+        train: measure on the last n samples that training saw rather than on fresh ones; the limit
+            is that of such samples (`train.py`), NaN before there are n of them.
         theta_scale: side parameters start at `training.theta` plus normals of this size, drawn in
             each run (compare from realised starts).
         threshold: a mean counts as learned where the classifier's output there is beyond it, on the
@@ -101,6 +109,8 @@ class Alignment(System):
     def validate(self, *, compared: bool = False, realised: bool = False) -> None:
         self.training.validate(compared=compared, realised=realised)
         check_system(self.training)
+        if self.train:
+            check_training(self.training)
         m, theta = self.training.layout.students, self.training.theta
         for block in self.blocks:
             if isinstance(block.index, int) and block.index >= m:
@@ -118,12 +128,48 @@ class Alignment(System):
             if is_concrete(value) and not np.all(np.isfinite(value) & (np.asarray(value) >= least)):
                 rule = "positive" if least else "at least 0"
                 raise ValueError(f"{name}: {value}; allowed: finite and {rule}")
+        self._check_training()
+        if compared and not realised:
+            self._warn_of_zero_projections()
         if self.random_theta and theta is None:
             raise ValueError("theta_scale: given; allowed without side parameters: 0")
         if compared and not realised and self.random_theta:
             raise ValueError(
                 "theta_scale: side parameters are random; allowed with the limit of the start's "
                 "law: 0 (compare with start='realised')"
+            )
+
+    def _check_training(self) -> None:
+        """What the streaming system allows and a mixture's theory does not."""
+        system = self.training
+        layout, d = system.layout, float(system.spectrum.dimension)
+        if layout.students + layout.means >= d:
+            raise ValueError(
+                f"training: {layout.students} columns and {layout.means} means in dimension {d:g}; "
+                "allowed: fewer than the dimension"
+            )
+        warn_of_kinks(self.rule or system.loss.rule, system.loss.smooth)
+        rate = system.learning_rate
+        if not (isinstance(rate, Constant) and is_concrete((rate, system.ridge))):
+            return
+        if np.any(np.asarray(rate.value) * np.asarray(system.ridge) >= d):
+            raise ValueError(
+                f"learning_rate, ridge: {rate.value}, {system.ridge}; allowed: a product below the "
+                f"dimension, {d:g} (the ridge alone would overshoot)"
+            )
+
+    def _warn_of_zero_projections(self) -> None:
+        system, m = self.training, self.training.layout.students
+        if not (isinstance(system.loss, MixtureLogistic) and is_concrete(system)):
+            return
+        if np.any(np.asarray(system.eigenvalues) > 0):
+            return
+        if not np.any(np.asarray(system.start().overlaps)[:m, m:]):
+            warnings.warn(
+                "start: without noise its projections are zero in law, where kinks have no "
+                "derivative and symmetric means no force: the limit never leaves; compare with "
+                "start='realised', or give columns",
+                stacklevel=4,
             )
 
     def horizon(self, ts: Float[np.ndarray, " times"], method: Any = None) -> int:
@@ -141,6 +187,11 @@ class Alignment(System):
             raise TypeError(
                 f"method: {method!r}; allowed with blocks: Direct(...), ProjectedSGD(...) or None"
             )
+        if self.blocks and isinstance(method, Direct) and method.data is not None:
+            raise ValueError(
+                f"method: data {method.data!r}; allowed with blocks, whose samples are Gaussian "
+                "and drawn again: None"
+            )
         return AlignmentSimulator(self, self.training.simulator(method), horizon or 0)
 
     def start(self) -> AlignmentSummary:
@@ -154,9 +205,23 @@ class Alignment(System):
         horizon: int | None = None,
     ) -> PyTree[Array]:
         """The training's limit; the number of samples of a matrix (`horizon`) is not in it."""
-        gram = self.training.limit(ts, None if start is None else start.gram)
+        first = None if start is None else start.gram
+        gram = self.training.limit(ts, first)
+
+        def at(t: Array, gram: GramSummary) -> PyTree[Array]:
+            if not (self.train and self.blocks):
+                return save(AlignmentSummary(gram, None))
+            law = training_samples(
+                self.training, t, first, window=self.alpha, grid=_TIMES, rule=self.rule or _RULE
+            )
+            # Recorded times k/d are up to 1/d below nominal ones.
+            early = t < self.alpha - 1 / self.training.spectrum.dimension
+            found = self._predicted(gram, law.nodes)
+            found = {name: jnp.where(early, jnp.nan, x) for name, x in found.items()}
+            return save(AlignmentSummary(gram, found))
+
         # After the integration, not within the solver's loop.
-        return jax.lax.map(lambda gram: save(AlignmentSummary(gram, None)), gram)
+        return jax.lax.map(lambda parts: at(*parts), (ts, gram))
 
     def alive(self, summary: AlignmentSummary) -> Bool[Array, ""]:
         return self.training.alive(summary.gram)
@@ -174,9 +239,15 @@ class Alignment(System):
             own["success"] = learned.all().astype(shares.dtype)
         if summary.measured is not None:
             return own | summary.measured
+        if not self.blocks:
+            return own
+        return own | self._predicted(gram, quadrature(self.training, gram.overlaps, self.rule))
+
+    def _predicted(self, gram: GramSummary, nodes: Quadrature) -> dict[str, Array]:
+        found: dict[str, Array] = {}
         for block in self.blocks:
-            own |= predicted(block, self.training, gram, self.alpha, self.rule)
-        return own
+            found |= predicted(block, self.training, gram, self.alpha, nodes)
+        return found
 
 
 class AlignmentState(eqx.Module):

@@ -6,19 +6,23 @@ With D the block's weight, u a sample's coordinates in span[X, means], and
 
 the Stieltjes transform s of the bulk solves z = -1/s + E[w(s)]/snr.  On the real axis outside the
 bulk z is an explicit, increasing function of s; edges are where z'(s) = 0; z is an outlier where
-det(z - F(s(z))) = 0, and each eigenvalue branch of F gives at most one to the right of the bulk: if
-and only if it lies above the edge there.  The outlier's eigenvector has the share
+det(z - F(s(z))) = 0, and each eigenvalue branch of F gives at most one to the right of the bulk (to
+its left): if and only if it lies above (below) the edge there.  An outlier's eigenvector has the
+share
 
     eta = 1/(1 - w^T F' w),     F' = dF/dz = -s'(z)/(alpha snr) E[w(s)^2 u u^T],
 
 of its squared norm on the span, in the direction of the null vector w of z - F.
+
+Where samples of D > 0 are fewer than d, a part 1 - alpha P(D > 0) of the eigenvalues is zero; what
+else there is begins at z(s) with s < -alpha snr/D for all D > 0, or at zero.
 
 This goes beyond "Spectral alignment of SGD" (arXiv 2310.03010), whose statement is the limit of
 large alpha and snr.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -27,11 +31,14 @@ import numpy as np
 from jaxtyping import Array, Bool, Complex, Float, Inexact, Int
 
 from hdjax import gaussian
-from hdjax.curvature.law import Quadrature, block_weights, largest_weight, quadrature
+from hdjax.curvature.law import Quadrature, block_weights, quadrature, weight_range
 from hdjax.curvature.weights import Kind
 from hdjax.gaussian import Rule
 from hdjax.streaming import GramSummary, OnePassSGD
 from hdjax.system import is_concrete
+
+# To the right or to the left of the bulk.
+Side = Literal["right", "left"]
 
 
 class BlockTheory(eqx.Module):
@@ -40,12 +47,14 @@ class BlockTheory(eqx.Module):
     Attributes:
         nodes: law of the samples' coordinates.
         weights: (c, N) D at the nodes.
-        largest: supremum of D, which the nodes need not reach.
+        smallest, largest: infimum of the positive values of D, and its supremum; the nodes need not
+            reach them.
         alpha: n/d.
     """
 
     nodes: Quadrature
     weights: Float[Array, "c nodes"]
+    smallest: Float[Array, ""]
     largest: Float[Array, ""]
     alpha: Float[Array, ""]
 
@@ -84,45 +93,69 @@ class BlockTheory(eqx.Module):
         return jnp.where(positive, -scale * x, jnp.nan)
 
     def left_end(self) -> Float[Array, ""]:
-        """The s > 0 at the left edge; infinite where the matrix is singular."""
-        smallest = self.weights.min()
+        """The s at the left edge; minus infinity where the bulk begins at zero."""
+        lowest = self.weights.min()
         mean = self.nodes.expect(jnp.abs(self.weights))
-        bounded = smallest < 0
-        cap = self._scale / jnp.where(bounded, -smallest, 1)
+        signed, regular = lowest < 0, self._active > 1
+        positive = (self.smallest > 0) & jnp.isfinite(self.smallest)
+        cap = self._scale / jnp.where(signed, -lowest, 1)
         unit = self._scale / jnp.where(mean > 0, mean, 1)
+        pole = self._scale / jnp.where(positive, self.smallest, 1)
 
         def s(x: Float[Array, ""]) -> Float[Array, ""]:
-            return jnp.where(bounded, cap * x, unit * x / (1 - x))
+            return jnp.where(signed, cap * x, jnp.where(regular, unit * x / (1 - x), -pole / x))
 
-        x = _bisect(lambda x: self.slope(s(x)), smallest)
-        return jnp.where(self._full_rank | bounded, s(x), jnp.inf)
+        x = _bisect(lambda x: self.slope(s(x)), lowest)
+        return jnp.where(signed | regular | positive, s(x), -jnp.inf)
 
     @property
-    def _full_rank(self) -> Bool[Array, ""]:
-        """Whether samples of non-zero weight outnumber the dimension."""
-        active = self.nodes.expect((jnp.abs(self.weights) > 0).astype(self.weights.dtype))
-        return self.alpha * active > 1
+    def _active(self) -> Float[Array, ""]:
+        """How many samples of D other than zero there are for each dimension."""
+        active = (jnp.abs(self.weights) > 0).astype(self.weights.dtype)
+        return self.alpha * self.nodes.expect(active)
+
+    def zeros(self) -> Float[Array, ""]:
+        """The part of the eigenvalues that is zero: 1 - alpha P(D > 0), where that is positive."""
+        return jnp.maximum(1 - self._active, 0)
 
     def edges(self) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """Left and right end of the bulk; NaN where D vanishes, 0 left where it is singular."""
+        """Left and right end of the bulk, without the eigenvalue zero; NaN where D vanishes."""
         end, start = self.right_end(), self.left_end()
-        regular = jnp.isfinite(start)
-        left = jnp.where(regular, self.z(jnp.where(regular, start, 1)), 0)
+        inside = jnp.isfinite(start)
+        left = jnp.where(inside, self.z(jnp.where(inside, start, 1)), 0)
         empty = jnp.isnan(end) & ~(self.weights < 0).any()
         return jnp.where(empty, jnp.nan, left), self.z(end)
 
-    def spectrum(self) -> "BlockSpectrum":
-        """Edges, outliers to the right and their vectors' shares."""
-        end = self.right_end()
+    def seen_by(self, samples: int) -> "BlockTheory":
+        """The law with D cut at its quantile 1 - 1/n: nearer to the edge of a matrix of n samples.
+
+        Where D comes near its supremum in the tails alone, as squared gradients do, so few samples
+        are near it that the largest eigenvalue of the bulk tends to the edge slower than d^-2/3.
+
+        Raises:
+            ValueError: fewer than one sample.
+        """
+        if samples < 1:
+            raise ValueError(f"samples: {samples}; allowed: at least 1")
+        weights, p = self.weights.ravel(), self.nodes.probabilities.ravel()
+        order = jnp.argsort(-weights)
+        beyond = jnp.cumsum(p[order]) < 1 / samples
+        largest = weights[order][beyond.sum()]
+        cut = jnp.minimum(self.weights, largest)
+        return BlockTheory(self.nodes, cut, self.smallest, largest, self.alpha)
+
+    def spectrum(self, side: Side = "right") -> "BlockSpectrum":
+        """Edges, outliers on one side of the bulk and their vectors' shares."""
         left, edge = self.edges()
-        q = self.nodes.frame.shape[0]
-        branches = self._branches(end)
-        exists = branches > edge
+        end = self._end(side)
+        margins = self._margins(side)
+        exists = margins > 0
 
         def root(j: Int[Array, ""]) -> Float[Array, ""]:
-            # z - zeta_j grows from below zero at the edge to infinity at s = 0.
-            return end * _bisect(lambda x: self.z(end * x) - self._branches(end * x)[j], end)
+            # |z - zeta_j| falls from infinity at s = 0; its sign changes where there is an outlier.
+            return end * _bisect(lambda x: -self._margins(side, end * x)[j], end)
 
+        q = margins.shape[0]
         s = jax.lax.map(root, jnp.arange(q))
         s = jnp.where(exists, s, end)
         values = jax.vmap(self.z)(s)
@@ -130,7 +163,7 @@ class BlockTheory(eqx.Module):
         def vector(j: Int[Array, ""], s: Float[Array, ""]) -> tuple[Array, Array]:
             tilted = self.tilted(s)
             _, vectors = jnp.linalg.eigh(self.nodes.moment(tilted))
-            w = vectors[:, ::-1][:, j]
+            w = (vectors[:, ::-1] if side == "right" else vectors)[:, j]
             rate = s**2 / self.slope(s) / self._scale
             second = self.nodes.moment(tilted**2)
             lost = rate * jnp.linalg.multi_dot([w, second, w], precision="highest")
@@ -148,15 +181,23 @@ class BlockTheory(eqx.Module):
             students=self.nodes.students,
         )
 
-    def emergence(self) -> tuple[Int[Array, ""], Float[Array, " q"]]:
-        """How many outliers there are, and by how much each branch of F exceeds the edge."""
-        end = self.right_end()
-        margins = self._branches(end) - self.z(end)
+    def emergence(self, side: Side = "right") -> tuple[Int[Array, ""], Float[Array, " q"]]:
+        """How many outliers there are, and by how much each branch of F is beyond the edge."""
+        margins = self._margins(side)
         return (margins > 0).sum(dtype=jnp.int32), margins
 
-    def _branches(self, s: Float[Array, ""]) -> Float[Array, " q"]:
-        """Eigenvalues of F(s), descending."""
-        return jnp.linalg.eigvalsh(self.nodes.moment(self.tilted(s)))[::-1]
+    def _end(self, side: Side) -> Float[Array, ""]:
+        """The s at an edge; NaN on the left of a singular matrix, which has no outliers there."""
+        if side == "right":
+            return self.right_end()
+        end = self.left_end()
+        return jnp.where(end > 0, end, jnp.nan)
+
+    def _margins(self, side: Side, s: Float[Array, ""] | None = None) -> Float[Array, " q"]:
+        """By how much the eigenvalues of F(s) are beyond z(s), the furthest first."""
+        s = self._end(side) if s is None else s
+        branches = jnp.linalg.eigvalsh(self.nodes.moment(self.tilted(s)))
+        return branches[::-1] - self.z(s) if side == "right" else self.z(s) - branches
 
     def stieltjes(self, z: Complex[Array, " x"], iterations: int = 300) -> Complex[Array, " x"]:
         """S(z) off the real axis, by damped iteration and Newton's method.
@@ -196,10 +237,9 @@ class BlockSpectrum(eqx.Module):
     """What theory says of one block; entries of outliers that do not exist are NaN or zero.
 
     Attributes:
-        left, edge: ends of the bulk; NaN where D is zero throughout (left is 0 for a singular
-            matrix).
-        exists: (q,) which branches give an outlier to the right, the largest first.
-        values: (q,) outliers, descending.
+        left, edge: ends of the bulk; NaN where D is zero throughout.
+        exists: (q,) which branches give an outlier, the furthest from the bulk first.
+        values: (q,) outliers, NaN where there is none.
         shares: (q,) eta, the part of an outlier's eigenvector in span[X, means].
         vectors: (q, q) rows w, the direction of that part.
         frame: (q, m + c) coordinates of [X | means].
@@ -252,6 +292,7 @@ def block_theory(
     kind: Kind,
     alpha: Any,
     rule: Rule | None = None,
+    nodes: Quadrature | None = None,
 ) -> BlockTheory:
     """The law of the block of small index `index` (class or neuron) at a state of the limit.
 
@@ -262,6 +303,7 @@ def block_theory(
         kind: "hessian" or "gradient".
         alpha: n/d, positive.
         rule: for expectations over the m (softmax: m - 1) coordinates that D depends on.
+        nodes: the law of samples, that of `training_samples` for instance; None: fresh ones.
 
     Raises:
         ValueError: an index or alpha that is not allowed, another kind of system.
@@ -277,10 +319,10 @@ def block_theory(
     if is_concrete(alpha) and not np.all(np.asarray(alpha) > 0):
         raise ValueError(f"alpha: {alpha}; allowed: positive")
     alpha = jnp.asarray(alpha, summary.blocks.dtype)
-    nodes = quadrature(system, summary.overlaps, rule)
+    nodes = quadrature(system, summary.overlaps, rule) if nodes is None else nodes
     weights = block_weights(system, nodes, summary.theta, index, kind)
-    largest = largest_weight(system, weights, summary.theta, index, kind)
-    return BlockTheory(nodes, weights, largest, alpha)
+    smallest, largest = weight_range(system, weights, summary.theta, index, kind)
+    return BlockTheory(nodes, weights, smallest, largest, alpha)
 
 
 def _bisect(function: Callable[[Array], Array], like: Array) -> Float[Array, ""]:

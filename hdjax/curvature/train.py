@@ -1,19 +1,21 @@
 """What a run's parameters remember of the samples that they were trained on.
 
-A sample of component a that was used at time tau has at time T, when n = T d samples have been used
-once each, the projections
+A sample of component a that was used once, at time tau, has at time T the projections
 
     r = r_T - gamma/snr Phi(T, tau)^T g(r_tau),
     d/dt Phi(t, tau) = -gamma Phi B,    Phi(tau, tau) = I,
 
-with g the loss's gradient at the time of its use, B = E[A]/snr + beta I, and (r_tau, r_T) jointly
-Gaussian of covariance 1/snr times the Gram matrix of [X_tau, X_T].  The two-time overlaps solve
+with g the loss's gradient at the time of its use, B = E[A]/snr + beta I, and (r_tau, r_T, M^T x)
+jointly Gaussian of covariance 1/snr times the Gram matrix of [X_tau, X_T, M], M the means.  The
+two-time overlaps solve
 
     d/dt Q(tau, t) = -gamma (S(tau) (g P)_t^T + Q(tau, t) B_t),     Q(tau, tau) = Q(tau),
 
-and tau is uniform on [0, T].  So training loss and the bulk of matrices on training data follow
-from the limit alone, the kick -gamma/snr Phi^T g being of order one: training and test data differ
-at any d, and agree as gamma/snr -> 0.  Goes beyond "Spectral alignment of SGD" (arXiv 2310.03010).
+and tau is uniform on the time in which the samples were used.  So training loss and the bulk of
+matrices on training data follow from the limit alone, the kick -gamma/snr Phi^T g being of order
+one: training and test data differ at any d, and agree as gamma/snr -> 0.  Outliers on training data
+come from the coordinates of (r, M^T x) as if samples were independent of X_T, which is heuristic.
+Goes beyond "Spectral alignment of SGD" (arXiv 2310.03010).
 """
 
 from typing import Any
@@ -21,27 +23,25 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from hdjax import gaussian
-from hdjax.curvature.law import Quadrature, check_system, largest_weight
-from hdjax.curvature.theory import BlockTheory
-from hdjax.curvature.weights import Kind, small_matrix
+from hdjax.curvature.law import Quadrature, check_system
 from hdjax.gaussian import QMC, Rule
-from hdjax.streaming import OnePassSGD, StateRate
+from hdjax.schedules import Schedule
+from hdjax.streaming import SGD, OnePassSGD
 
 
 class TrainingSamples(eqx.Module):
-    """Nodes for (component, time of use, projections at the end) of a training sample.
+    """The law of training samples at time T.
 
     Attributes:
-        seen: (c, N, m) projections at time T.
-        probabilities: (c, N) weights of the nodes.
+        nodes: for (component, time of use, coordinates at the end); what `block_theory` takes.
         summary: the limit at T.
     """
 
-    seen: Float[Array, "c nodes m"]
-    probabilities: Float[Array, "c nodes"]
+    nodes: Quadrature
     summary: Any
 
 
@@ -51,97 +51,112 @@ def training_samples(
     horizon: Float[Array, ""],
     start: Any = None,
     *,
+    window: Float[Array, ""] | None = None,
     grid: int = 33,
     rule: Rule | None = None,
 ) -> TrainingSamples:
-    """The law of training samples at time `horizon`.
+    """The law of the samples that training used, at time `horizon`.
 
     Args:
-        system: a mixture with means and plain SGD at a constant learning rate.
-        horizon: T; n = T d samples have been used.
+        system: a mixture with means and plain SGD at a rate that does not follow the state.
+        horizon: T.
         start: a summary; None: the law of the start.
-        grid: times of use (and steps of the two-time equations, by the trapezoid rule).
-        rule: for the projections at both times (2 m variables).
+        window: the samples are the last `window` d; None: all T d.
+        grid: odd; times of use (by Simpson's rule) and steps of the two-time equations (by the
+            trapezoid rule).
+        rule: for a sample's coordinates and its projections at its use (2 m + c variables).
 
     Raises:
-        ValueError: another kind of system.
-    """
-    check_system(system)
-    rate = system.learning_rate
-    if isinstance(rate, StateRate) or system.layout.memory:
-        raise ValueError(
-            f"system: {type(rate).__name__}, {type(system.optimiser).__name__}; allowed: plain "
-            "SGD at a constant learning rate"
-        )
-    m, gamma = system.layout.students, rate(jnp.zeros_like(system.ridge))
-    noise, c = system.eigenvalues[0, 0], system.probabilities.shape[0]
-    ts = jnp.linspace(0.0, 1.0, grid, dtype=noise.dtype) * horizon
-    start = system.start() if start is None else start
-    path = system.limit(ts, start)
-    step = horizon / (grid - 1)
+        ValueError: another kind of system, an even grid.
 
-    def rates(summary: Any) -> tuple[Array, Array]:
-        """B (m, m), and g P (m, c)."""
+    Example:
+        >>> mixture = hd.streaming.mixture_softmax(64, 2, snr=1.5, learning_rate=3.0)
+        >>> law = training_samples(mixture, jnp.array(2.0), grid=9)
+        >>> theory = block_theory(mixture, law.summary, 0, "hessian", 2.0, nodes=law.nodes)
+    """
+    rate = check_training(system)
+    if grid < 3 or grid % 2 == 0:
+        raise ValueError(f"grid: {grid}; allowed: odd, from 3 on")
+    m, c = system.layout.students, system.probabilities.shape[0]
+    noise, dtype = system.eigenvalues[0, 0], system.eigenvalues.dtype
+    window = horizon if window is None else window
+    ts = horizon - window * jnp.linspace(1.0, 0.0, grid, dtype=dtype)
+    path = system.limit(ts, system.start() if start is None else start)
+    gammas, half = jax.vmap(rate)(ts), window / (grid - 1) / 2
+
+    def rates(gamma: Array, summary: Any) -> tuple[Array, Array]:
+        """Gamma B (m, m), and gamma g P (m, c)."""
         parts = system.field().component_moments(summary.state)
         p = system.probabilities
         b = noise * jnp.einsum("c,cij->ij", p, parts.stein, precision="highest")
-        return b + system.ridge * jnp.eye(m, dtype=b.dtype), (p[:, None] * parts.gradient).T
+        b = b + system.ridge * jnp.eye(m, dtype=b.dtype)
+        return gamma * b, gamma * (p[:, None] * parts.gradient).T
 
-    b, push = jax.lax.map(rates, path)
+    b, push = jax.lax.map(lambda parts: rates(*parts), (gammas, path))
     overlaps = jax.vmap(lambda summary: summary.overlaps)(path)
-    eye = jnp.eye(m, dtype=b.dtype)
+    eye = jnp.eye(m, dtype=dtype)
 
     def two_times(tau: Array) -> tuple[Array, Array]:
         """Phi(T, tau) and Q(tau, T), by the trapezoid rule (implicit: second order)."""
         mean = overlaps[tau, :m, m:]
-        begin = (eye, overlaps[tau, :m, :m])
 
         def advance(k: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
             phi, q = state
-            first = eye - gamma * step / 2 * b[k]
-            last = eye + gamma * step / 2 * b[k + 1]
-            source = gamma * step / 2 * _dot(mean, (push[k] + push[k + 1]).T)
+            first, last = eye - half * b[k], eye + half * b[k + 1]
+            source = half * _dot(mean, (push[k] + push[k + 1]).T)
             new = jnp.linalg.solve(last.T, _dot(phi, first).T).T
             own = jnp.linalg.solve(last.T, (_dot(q, first) - source).T).T
             past = k < tau
             return jnp.where(past, phi, new), jnp.where(past, q, own)
 
-        return jax.lax.fori_loop(0, grid - 1, advance, begin)
+        return jax.lax.fori_loop(0, grid - 1, advance, (eye, overlaps[tau, :m, :m]))
 
     phi, cross = jax.vmap(two_times)(jnp.arange(grid))
     final = overlaps[-1]
+    frame = gaussian.factor(final).T
+    # A kick changes the projections on X alone; in coordinates it is this times the kick.
+    lift = jnp.linalg.pinv(frame.T, rtol=1e-6)[:, :m]
+    q = frame.shape[0]
     # One node of the rule in each time of use would tie them: every time has all nodes.
-    z, w = (rule or QMC(9)).nodes(2 * m, noise.dtype)
+    z, w = (rule or QMC(9)).nodes(q + m, dtype)
     z, w = jnp.asarray(z), jnp.asarray(w)
-    trapezoid = jnp.ones(grid, noise.dtype).at[jnp.array([0, -1])].set(0.5) / (grid - 1)
 
-    def at_time(phi: Array, cross: Array, then: Array, theta: Any) -> Float[Array, "c n m"]:
-        # [X_tau, X_T], and their means in each component.
-        gram = jnp.block([[then[:m, :m], cross], [cross.T, final[:m, :m]]])
-        means = jnp.concatenate([then[:m, m:], final[:m, m:]])
-        drawn = jnp.sqrt(noise) * _dot(z, gaussian.factor(gram).T)
+    def at_time(
+        gamma: Array, phi: Array, cross: Array, then: Array, theta: Any
+    ) -> Float[Array, "c n q"]:
+        """Coordinates of the samples that were used at a time."""
+        inner = jnp.concatenate([cross, then[:m, m:]], axis=1)
+        lower = gaussian.factor(jnp.block([[final, inner.T], [inner, then[:m, :m]]]))
+        used = jnp.sqrt(noise) * _dot(z, lower[q:].T)
+        fresh = jnp.sqrt(noise) * z[:, :q]
+        nothing = jnp.zeros(0, dtype)
 
-        def component(a: Array) -> Float[Array, "n m"]:
-            r = drawn + means[:, a][None]
-            nothing = jnp.zeros(0, r.dtype)
-
+        def component(a: Array) -> Float[Array, "n q"]:
             def gradient(x: Array) -> Array:
                 return system.loss.gradient(x, nothing, a, nothing, theta)[0]
 
-            kick = _dot(jax.vmap(gradient)(r[:, :m]), phi)
-            return r[:, m:] - gamma * noise * kick
+            kick = gamma * noise * _dot(jax.vmap(gradient)(used + then[:m, m + a][None]), phi)
+            return fresh + frame[:, m + a][None] - _dot(kick, lift.T)
 
         return jax.vmap(component)(jnp.arange(c))
 
-    seen = jax.lax.map(lambda parts: at_time(*parts), (phi, cross, overlaps, path.theta))
-    p = system.probabilities[None, :, None] * trapezoid[:, None, None] * w[None, None]
-    last = jax.tree.map(lambda leaf: leaf[-1], path)
-
-    def joined(values: Array) -> Array:
-        values = jnp.moveaxis(values, 0, 1)
-        return values.reshape(c, grid * z.shape[0], *values.shape[3:])
-
-    return TrainingSamples(joined(seen), joined(p), last)
+    steps = (gammas, phi, cross, overlaps, path.theta)
+    features = jax.lax.map(lambda parts: at_time(*parts), steps)
+    features = jnp.moveaxis(features, 0, 1).reshape(c, grid * z.shape[0], q)
+    simpson = np.full(grid, 2.0)
+    simpson[1::2], simpson[[0, -1]] = 4.0, 1.0
+    times = jnp.asarray(simpson / simpson.sum(), dtype)
+    each = (times[:, None] * w[None]).ravel()
+    nodes = Quadrature(
+        features,
+        jnp.zeros((c, 0), dtype),
+        system.probabilities[:, None] * each[None],
+        jnp.dot(features, frame[:, :m], precision="highest"),
+        frame,
+        noise,
+        m,
+    )
+    return TrainingSamples(nodes, jax.tree.map(lambda leaf: leaf[-1], path))
 
 
 def training_loss(system: OnePassSGD, samples: TrainingSamples) -> Float[Array, ""]:
@@ -149,57 +164,28 @@ def training_loss(system: OnePassSGD, samples: TrainingSamples) -> Float[Array, 
 
     Example:
         >>> mixture = hd.streaming.mixture_softmax(64, 2, snr=1.5, learning_rate=3.0)
-        >>> samples = training_samples(mixture, jnp.array(2.0), grid=9)
-        >>> loss = training_loss(mixture, samples)
+        >>> loss = training_loss(mixture, training_samples(mixture, jnp.array(2.0), grid=9))
     """
-    nothing = jnp.zeros(0, samples.seen.dtype)
+    nodes = samples.nodes
+    nothing, components = jnp.zeros(0, nodes.seen.dtype), jnp.arange(nodes.seen.shape[0])
 
     def one(x: Float[Array, " m"], a: Array) -> Float[Array, ""]:
         return system.loss(x, nothing, a, nothing, samples.summary.theta)
 
-    values = jax.vmap(lambda x, a: jax.vmap(lambda x: one(x, a))(x))(
-        samples.seen, jnp.arange(samples.seen.shape[0])
-    )
-    return jnp.sum(samples.probabilities * values)
+    losses = jax.vmap(lambda x, a: jax.vmap(lambda x: one(x, a))(x))(nodes.seen, components)
+    return nodes.expect(losses)
 
 
-def training_edges(
-    system: OnePassSGD, samples: TrainingSamples, index: int, kind: Kind, alpha: Any
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Left and right edge of the bulk of a column's block on the n = alpha d training samples.
-
-    Args:
-        system: as for `training_samples`.
-        samples: their law at T.
-        index: the column.
-        kind: "hessian" or "gradient".
-        alpha: n/d; T for all samples that were used.
-
-    Example:
-        >>> mixture = hd.streaming.mixture_softmax(64, 2, snr=1.5, learning_rate=3.0)
-        >>> samples = training_samples(mixture, jnp.array(2.0), grid=9)
-        >>> left, right = training_edges(mixture, samples, 0, "hessian", alpha=2.0)
-    """
-    nothing, theta = jnp.zeros(0, samples.seen.dtype), samples.summary.theta
-
-    def one(x: Float[Array, " m"], a: Array) -> Float[Array, ""]:
-        return small_matrix(system.loss, kind, x, nothing, a, nothing, theta)[index, index]
-
-    c, nodes = samples.seen.shape[:2]
-    weights = jax.vmap(lambda x, a: jax.vmap(lambda x: one(x, a))(x))(samples.seen, jnp.arange(c))
-    # The bulk knows the law of D alone: no coordinates are needed.
-    law = Quadrature(
-        jnp.zeros((c, nodes, 0), weights.dtype),
-        jnp.zeros((c, 0), weights.dtype),
-        samples.probabilities,
-        samples.seen,
-        jnp.zeros((0, 0), weights.dtype),
-        system.eigenvalues[0, 0],
-        system.layout.students,
-    )
-    largest = largest_weight(system, weights, theta, index, kind)
-    theory = BlockTheory(law, weights, largest, jnp.asarray(alpha, weights.dtype))
-    return theory.edges()
+def check_training(system: OnePassSGD) -> Schedule:
+    """The learning rate; ValueError unless the law of training samples covers the system."""
+    check_system(system)
+    rate = system.learning_rate
+    if not (isinstance(rate, Schedule) and isinstance(system.optimiser, SGD)):
+        raise ValueError(
+            f"system: {type(rate).__name__}, {type(system.optimiser).__name__}; allowed: plain "
+            "SGD at a rate that does not follow the state"
+        )
+    return rate
 
 
 def _dot(a: Array, b: Array) -> Array:

@@ -59,6 +59,8 @@ def plot(ds: xr.Dataset, statistic: str, ax: Axes | None = None, **options: Any)
 def plot_all(ds: xr.Dataset, **options: Any) -> Figure:
     """A figure with a panel for each scalar statistic (for each statistic, if none is scalar).
 
+    A sweep over one axis of names "group: point" has a column of panels for each group.
+
     Args:
         ds: a result's dataset.
         **options: as for `plot`.
@@ -68,6 +70,9 @@ def plot_all(ds: xr.Dataset, **options: Any) -> Figure:
     """
     names = json.loads(ds.attrs["statistics"])
     chosen = [name for name in names if _is_scalar(ds, name)] or names
+    groups = _sweep.groups(ds)
+    if groups:
+        return _grouped(groups, chosen, options)
     columns = min(len(chosen), 3 if len(chosen) != 4 else 2)
     rows = math.ceil(len(chosen) / columns)
     size = (PANEL[0] * max(columns, 1.3), PANEL[1] * max(rows, 1.3 if columns == 1 else 1))
@@ -78,6 +83,22 @@ def plot_all(ds: xr.Dataset, **options: Any) -> Figure:
     for ax in panels[len(chosen) :]:
         ax.remove()
     _share_legend(list(panels[: len(chosen)]))
+    return figure
+
+
+def _grouped(groups: list[xr.Dataset], names: list[str], options: dict[str, Any]) -> Figure:
+    """A row of panels for each statistic, a column for each group of points."""
+    size = (PANEL[0] * 0.6 * len(groups), PANEL[1] * len(names))
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(len(names), len(groups), squeeze=False, sharex="col", sharey="row")
+    for row, name in zip(panels, names, strict=True):
+        for column, (ax, group) in enumerate(zip(row, groups, strict=True)):
+            plot(group, name, ax, **options)
+            if column:
+                ax.set_ylabel("")
+            if ax is not panels[-1, column]:
+                ax.set_xlabel("")
+    _share_legend(list(panels.ravel()))
     return figure
 
 

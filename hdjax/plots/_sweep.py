@@ -59,6 +59,24 @@ def draw(
     (_lines if len(axes) == 1 else _heat_map)(ds, statistic, axes, value, label, ax)
 
 
+def groups(ds: xr.Dataset) -> list[xr.Dataset]:
+    """The parts of a sweep over one axis of names "group: point", each with its group as axis."""
+    axes = json.loads(ds.attrs["axes"]) if ds.attrs["kind"] == "sweep" else []
+    if len(axes) != 1 or ds[axes[0]].dtype.kind in "iuf":
+        return []
+    (axis,) = axes
+    names = [str(name).split(": ", 1) for name in ds[axis].values]
+    if not all(len(name) == 2 for name in names):
+        return []
+    parts = []
+    for group in dict.fromkeys(name[0] for name in names):
+        members = [i for i, name in enumerate(names) if name[0] == group]
+        part = ds.isel({axis: members}).assign_coords({axis: [names[i][1] for i in members]})
+        part = part.rename({axis: group})
+        parts.append(part.assign_attrs(axes=json.dumps([group])))
+    return parts
+
+
 def _selected(ds: xr.Dataset, select: Mapping[str, Any]) -> xr.Dataset:
     axes = json.loads(ds.attrs["axes"])
     for axis, value in select.items():

@@ -1,5 +1,7 @@
 """What XOR's two layers learn, and what training samples leave in the parameters."""
 
+import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,14 +53,22 @@ def test_rank_and_spectrum_of_the_fixed_point():
     rate, side = system.vector_field(jnp.zeros(()), summary.state)
     assert np.abs(rate).max() < 1e-4
     assert np.abs(side.theta).max() < 1e-4
-    found = curvature.predicted(curvature.Block("theta", "hessian", 2), system, summary, 4.0, None)
+    nodes = curvature.quadrature(system, summary.overlaps)
+    found = curvature.predicted(curvature.Block("theta", "hessian", 2), system, summary, 4.0, nodes)
     expected = beta * (1 - 4 * beta) * height
     np.testing.assert_allclose(
         found["hessian_theta_eigenvalues"], [expected, expected, 0], atol=1e-4
     )
     assert float(found["hessian_theta_rank"]) == 2
     assert float(found["hessian_theta_student"]) == pytest.approx(1, abs=1e-6)
-    found = curvature.predicted(curvature.Block("theta", "gradient", 2), system, summary, 4.0, None)
+    # Rank-deficient, and aligned all the same: the second layer is in its two outliers' space.
+    assert float(found["hessian_theta_aligned"]) == pytest.approx(1, abs=1e-6)
+    rank = curvature.OutlierCount(index="theta")
+    alignment = curvature.Alignment(system)
+    assert float(rank(alignment, alignment.start())) == 2
+    found = curvature.predicted(
+        curvature.Block("theta", "gradient", 2), system, summary, 4.0, nodes
+    )
     np.testing.assert_allclose(
         found["gradient_theta_eigenvalues"][:2], 4 * beta**2 * height, atol=1e-4
     )
@@ -97,10 +107,15 @@ def test_training_samples_are_remembered():
     test = float(system.statistics(law.summary)["risk"])
     assert test > loss + 0.2
     for kind, top in zip(("hessian", "gradient"), tops.T, strict=True):
-        _, edge = curvature.training_edges(system, law, 0, kind, t)
+        _, edge = curvature.block_theory(system, law.summary, 0, kind, t, nodes=law.nodes).edges()
         assert abs(float(top.mean()) / float(edge) - 1) < 0.06
         _, fresh = curvature.block_theory(system, law.summary, 0, kind, t).edges()
         assert float(edge) < 0.97 * float(fresh)
+        # A comparison on training samples has their law, and none before there are n of them.
+        alignment = curvature.Alignment(system, [curvature.Block(0, kind, 1)], alpha=t, train=True)
+        own = eqx.filter_jit(alignment.limit)(jnp.array([1.0, t])).measured[f"{kind}_0_edge"]
+        assert np.isnan(own[0])
+        assert float(own[1]) == pytest.approx(float(edge), rel=0.01)
 
 
 @pytest.mark.slow
@@ -114,6 +129,7 @@ def test_limits_and_runs_agree_on_what_is_learned():
             learning_rate=2.0,
             ridge=0.02,
             rule=hd.gaussian.QMC(6),
+            integrator=streaming.Integrator(diffrax.Tsit5(), steps=40),
         ),
         theta_scale=1.0,
         threshold=curvature.fixed_point_output(0.02) / 2,

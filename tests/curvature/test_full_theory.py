@@ -12,7 +12,7 @@ from hdjax import curvature, gaussian, spectra, streaming
 @pytest.mark.slow
 @pytest.mark.optimised
 def test_outliers_of_both_layers():
-    """Softplus network, n = 4 d, d = 150: within three standard errors and 1 %."""
+    """Softplus network, n = 4 d, d = 150: within three standard errors and 1 % (shares 2/d)."""
     d, alpha, draws = 150, 4, 12
     means = streaming.xor_means(d)
     columns, _ = streaming.xor_start(jax.random.key(0), means, [0, 2], overlap=0.8)
@@ -34,19 +34,37 @@ def test_outliers_of_both_layers():
         matrix = curvature.empirical(
             system, samples, columns, means, jnp.array([0.8, -1.1]), "hessian"
         )
-        return jnp.linalg.eigvalsh(matrix.dense())[-6:][::-1]
+        values, vectors = jnp.linalg.eigh(matrix.dense())
+        first = vectors[:, -1]
+        parts = jnp.dot(first[: 2 * d].reshape(2, d), basis)
+        inside = jnp.dot(first[: 2 * d].reshape(2, d), curvature.orthonormal(means))
+        shares = jnp.stack([*(parts**2).sum(1), (inside**2).sum(), *first[2 * d :] ** 2])
+        return values[-6:][::-1], shares
 
-    found = np.stack([measure(jax.random.key(i)) for i in range(draws)])
+    basis = curvature.orthonormal(jnp.concatenate([columns, means], axis=1))
+    draw = [measure(jax.random.key(i)) for i in range(draws)]
+    found, shares = (np.stack(x) for x in zip(*draw, strict=True))
     # A point between the last outlier that is well separated and what follows.
     mean = found.mean(0)
     gaps = -np.diff(np.log(mean))
     count = int(np.argmax(gaps > 0.12 * (gaps == gaps.max()))) + 1
     above = jnp.asarray(np.sqrt(mean[count - 1] * mean[count]))
-    solve = eqx.filter_jit(lambda theory, z: (theory.outliers(z, count), theory.stieltjes(z)[1]))
-    values, residual = solve(theory, above)
+    solve = eqx.filter_jit(lambda theory, z: (theory.spectrum(z, count), theory.stieltjes(z)[1]))
+    spectrum, residual = solve(theory, above)
+    values = spectrum.values
     assert float(residual) < 1e-6
     error = found.std(0, ddof=1)[:count] / np.sqrt(draws)
     np.testing.assert_array_less(np.abs(mean[:count] - values), 3 * error + 0.01 * mean[:count])
+    # Where the first eigenvector is: both columns' spans, the means alone, the second layer.
+    expected = [
+        *(spectrum.columns[0] ** 2).sum(1),
+        spectrum.share_in_means()[0],
+        *spectrum.theta[0] ** 2,
+    ]
+    error = shares.std(0, ddof=1) / np.sqrt(draws)
+    np.testing.assert_array_less(np.abs(shares.mean(0) - expected), 3 * error + 2 / d)
+    inside = (spectrum.columns[0] ** 2).sum() + (spectrum.theta[0] ** 2).sum()
+    assert float(inside) == pytest.approx(float(spectrum.shares[0]))
 
 
 def test_commuting_covariances():

@@ -81,25 +81,38 @@ def test_alignment_along_xor_training():
     )
 
 
-def test_diagnostics_on_both_sides():
-    """Few samples and much noise: no separation, no concentration; columns far from the means."""
-    bad = fixed(150, 0.7, snr=0.2)
-    good = fixed(60, 30.0, snr=30.0, blocks=(Block(0, "hessian", 1),))
-    names = ["no_separation", "unconcentrated"]
-    for system, expected in ((bad, 1.0), (good, 0.0)):
-        statistics = [f"hessian_0_{name}" for name in names]
-        result = hd.compare(system, [0.0], key=jax.random.key(0), runs=2, statistics=statistics)
-        for name in statistics:
-            assert result.mean(name).values[0] == expected
-            assert result.data[f"{name}_limit"].values[0] == expected
-    far = streaming.mixture_softmax(100, 3, snr=4.0, learning_rate=1.0)
-    outside = Alignment(far)
-    result = hd.simulate(
-        outside, [0.0], key=jax.random.key(0), runs=4, statistics=["outside_means"]
+@pytest.mark.parametrize(
+    ("d", "alpha", "snr", "no_separation", "unconcentrated"),
+    [
+        (100, 0.7, 0.2, 1, 1),  # no outlier at all
+        (30, 3600.0, 0.16, 1, 0),  # outliers next to a bulk that is nearly a point
+        (200, 8.0, 2.0, 0, 1),  # outliers apart from a bulk that is as wide as their distance
+        (60, 30.0, 30.0, 0, 0),
+    ],
+)
+def test_diagnostics_on_both_sides(d, alpha, snr, no_separation, unconcentrated):
+    """X = 0, where the block is that of a spiked covariance: each failure without the other."""
+    mixture = streaming.mixture_softmax(
+        d,
+        2,
+        snr=snr,
+        learning_rate=1.0,
+        start=jnp.zeros((d, 2)),
+        rule=hd.gaussian.GaussHermite(4),
     )
-    np.testing.assert_array_equal(result.mean("outside_means").values, 1)
-    inside = good.statistics(good.start())["outside_means"]
-    np.testing.assert_array_equal(inside[:2], 0)
+    system = Alignment(mixture, TWO, alpha=alpha)
+    simulator = system.simulator(horizon=system.horizon(np.zeros(1)))
+    run = jax.jit(lambda key: system.statistics(simulator.summary(simulator.init(key))))
+    for found in (run(jax.random.key(0)), system.statistics(system.start())):
+        assert found["hessian_0_no_separation"] == no_separation
+        assert found["hessian_0_unconcentrated"] == unconcentrated
+
+
+def test_columns_outside_the_means():
+    far = Alignment(streaming.mixture_softmax(100, 3, snr=4.0, learning_rate=1.0))
+    np.testing.assert_array_equal(far.statistics(far.start())["outside_means"], 1)
+    near = fixed(60, 1.0, blocks=())
+    np.testing.assert_array_equal(near.statistics(near.start())["outside_means"][:2], 0)
 
 
 def test_fresh_samples_differ_between_records_and_runs():
@@ -139,11 +152,68 @@ def test_random_side_parameters():
             ),
             "from t = alpha = 2 on",
         ),
+        (
+            lambda: fixed(30, 2.0).simulator(streaming.Direct(data=streaming.Rademacher())),
+            "samples are Gaussian",
+        ),
+        (
+            lambda: Alignment(
+                streaming.mixture_softmax(30, 3, snr=1.0, learning_rate=40.0, ridge=1.0)
+            ),
+            "a product below the dimension, 30",
+        ),
+        (
+            lambda: Alignment(
+                streaming.mixture_softmax(5, 3, snr=1.0, learning_rate=1.0), alpha=1.0
+            ),
+            "3 columns and 3 means in dimension 5",
+        ),
+        (
+            lambda: Alignment(
+                streaming.mixture_softmax(
+                    30, 3, snr=1.0, learning_rate=1.0, optimiser=streaming.HeavyBall(1.0)
+                ),
+                train=True,
+            ),
+            "HeavyBall; allowed: plain SGD",
+        ),
     ],
 )
 def test_wrong_input(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_warnings():
+    """Tensor Gauss-Hermite with a kink, and a start that the limit without noise never leaves."""
+    theta, hermite = jnp.array([1.0, -1.0]), hd.gaussian.GaussHermite(4)
+    with pytest.warns(UserWarning, match="off by some 5e-3"):
+        kinked = streaming.xor(40, theta=theta, snr=1.0, learning_rate=1.0, rule=hermite)
+    with pytest.warns(UserWarning, match="off by some 5e-3"):
+        Alignment(kinked)
+    plain = streaming.xor(40, theta=theta, snr=1.0, learning_rate=1.0)
+    with pytest.warns(UserWarning, match="off by some 5e-3"):
+        curvature.quadrature(plain, plain.start().overlaps, hermite)
+    quiet = Alignment(streaming.xor(40, theta=theta, snr=float("inf"), learning_rate=1.0))
+    with pytest.warns(UserWarning, match="never leaves"):
+        quiet.validate(compared=True)
+    quiet.validate(compared=True, realised=True)
+
+
+def test_empty_components_and_one_sample():
+    """A component that no sample is of, and n = 1: a matrix of rank one."""
+    d = 40
+    mixture = streaming.mixture_softmax(
+        d, 2, snr=4.0, learning_rate=1.0, probabilities=[1 - 1e-6, 1e-6]
+    )
+    means = streaming.orthonormal_means(d, 2)
+    samples = streaming.draw_samples(mixture, jax.random.key(1), 0, 1, means)
+    assert int(samples.component[0]) == 0
+    x, means = (0.5 * means).astype(jnp.float32), means.astype(jnp.float32)
+    block = curvature.empirical(mixture, samples, x, means, None).restrict([0])
+    values = np.linalg.eigvalsh(block.dense())
+    assert values[-1] > 0
+    np.testing.assert_allclose(values[:-1], 0, atol=1e-6 * values[-1])
 
 
 def test_blocks_need_columns():
@@ -184,6 +254,9 @@ def test_configs():
     assert system_of(model=deep).training.layout.students == 2
     system = system_of(start={"kind": "gram", "students": 3, "gram": STATE})
     np.testing.assert_allclose(system.start().gram.overlaps, STATE, atol=1e-10)
+    tilted = system_of(model=xor | {"angle": 60.0}, start=leaning)
+    gram = tilted.start().gram.overlaps[6:, 6:]
+    np.testing.assert_allclose(gram[0], [1, -1, 0.5, -0.5], atol=1e-12)
     system = system_of(optimiser={"kind": "heavy_ball", "damping": 2.0}, steps=50)
     assert isinstance(system.training.optimiser, streaming.HeavyBall)
 

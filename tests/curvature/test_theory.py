@@ -182,6 +182,9 @@ def test_matrices_of_600_dimensions():
         else:
             # Where the edge belongs to the supremum of D few samples are near it: from below.
             assert 0.9 < edges.mean(0)[1] / theory.edge < 1.01
+            seen = curvature.block_theory(system, system.start(), 0, kind, alpha)
+            _, edge = seen.seen_by(alpha * d).edges()
+            np.testing.assert_allclose(edges.mean(0)[1], edge, rtol=0.03)
 
 
 def test_emergence_map_counts_what_the_spectrum_has():
@@ -206,6 +209,143 @@ def test_emergence_map_counts_what_the_spectrum_has():
     np.testing.assert_allclose(theory.emergence()[1], margins[1, 1, 1], atol=1e-7)
 
 
+@pytest.mark.parametrize("alpha", [0.5, 3.0])
+def test_constant_weights_are_those_of_spiked_covariances(alpha):
+    """X = 0: D = 1/4, two equal spikes p snr; the formulas of Marchenko-Pastur and BBP."""
+    snr, ratio = 4.0, 1 / alpha
+    system = streaming.mixture_softmax(
+        60, 2, snr=snr, learning_rate=1.0, start=jnp.zeros((60, 2)), rule=gaussian.GaussHermite(8)
+    )
+    for kind in ("hessian", "gradient"):
+        theory = curvature.block_theory(system, system.start(), 0, kind, alpha)
+        found = SPECTRUM(theory)
+        unit, spike = 0.25 / snr, 0.5 * snr
+        ends = unit * (1 - np.sqrt(ratio) * np.array([1, -1])) ** 2
+        np.testing.assert_allclose([found.left, found.edge], ends, rtol=1e-9)
+        np.testing.assert_allclose(theory.zeros(), max(1 - alpha, 0), atol=1e-12)
+        # The two outliers coincide: their space has principal angles, they have none.
+        assert int(found.count) == 2
+        np.testing.assert_allclose(
+            found.values[:2], unit * (1 + spike) * (1 + ratio / spike), rtol=1e-9
+        )
+        share = (1 - ratio / spike**2) / (1 + ratio / spike)
+        np.testing.assert_allclose(found.shares[:2], share, rtol=1e-9)
+        np.testing.assert_allclose(found.principal_cosines(2), np.sqrt(share), rtol=1e-9)
+    # Just below the threshold spike^2 = 1/alpha there is none.
+    weak = eqx.tree_at(lambda t: t.alpha, theory, jnp.asarray(0.99 / spike**2))
+    assert int(weak.emergence()[0]) == 0
+
+
+def test_outliers_cross_as_a_space():
+    """Three spikes of weights p, 1/2 - p and 1/2: the first two cross at p = 1/4, their space not.
+
+    A weight moves smoothly from one side of the crossing to the other, and the space of both keeps
+    its angles with the means, though the vectors change places.
+    """
+    shares, angles = [], []
+    for p in (0.245, 0.25, 0.255):
+        system = streaming.mixture_softmax(
+            60,
+            3,
+            snr=20.0,
+            learning_rate=1.0,
+            probabilities=[p, 0.5 - p, 0.5],
+            start=jnp.zeros((60, 3)),
+            rule=gaussian.GaussHermite(4),
+        )
+        found = SPECTRUM(curvature.block_theory(system, system.start(), 0, "hessian", 6.0))
+        assert int(found.count) == 3
+        second = found.scaled[1:3]
+        means = found.frame[:, 3:5]
+        angles.append(jnp.linalg.svd(jnp.dot(second, means), compute_uv=False))
+        shares.append(found.squared_cosines(3)[1:3])
+    # Vectors change places ...
+    assert shares[0][1] > 0.8
+    assert shares[2][0] > 0.8
+    assert max(shares[0][0], shares[2][1]) < 1e-6
+    # ... and the space stays.
+    np.testing.assert_allclose(angles[0], angles[1], atol=2e-3)
+    np.testing.assert_allclose(angles[2], angles[1], atol=2e-3)
+
+
+def test_outliers_to_the_left():
+    """Large weights and small means, d = 150: D vanishes along the weights, n = 8 d."""
+    d, alpha, draws = 150, 8, 4
+    gram = np.array(
+        [[6.0, -6.0, 0.2, -0.2], [-6.0, 6.5, -0.2, 0.2], [0.2, -0.2, 0.1, 0], [-0.2, 0.2, 0, 0.1]]
+    )
+    columns = streaming.columns_with_gram(d, gram)
+    x, means = columns[:, :2], columns[:, 2:]
+    system = streaming.mixture_softmax(d, 2, snr=1.0, learning_rate=1.0, start=x, means=means)
+    theory = curvature.block_theory(system, system.start(), 0, "hessian", alpha)
+    found = eqx.filter_jit(lambda theory: theory.spectrum("left"))(theory)
+    assert int(found.count) == int(theory.emergence("left")[0]) == 1
+    assert int(theory.emergence()[0]) == 0
+
+    @jax.jit
+    def measure(key):
+        samples = streaming.draw_samples(system, key, 0, alpha * d, means, jnp.float64)
+        block = curvature.empirical(system, samples, x, means, None).restrict([0])
+        values, vectors = jnp.linalg.eigh(block.dense())
+        cosine = jnp.dot(vectors[:, 0], x[:, 0]) ** 2 / (x[:, 0] ** 2).sum()
+        return jnp.stack([values[0], cosine])
+
+    measured = np.stack([measure(jax.random.key(i)) for i in range(draws)])
+    error = measured.std(0, ddof=1) / np.sqrt(draws)
+    expected = np.array([found.values[0], found.squared_cosines(0)[0]])
+    assert np.all(np.abs(measured.mean(0) - expected) < 3 * error + [0.01 * expected[0], 2 / d])
+
+
+def test_fewer_samples_of_weight_than_dimensions():
+    """D = 1 for half of the samples, n = d: zero half of the time, and then a left edge."""
+    d = 300
+    loss = streaming.FunctionLoss(half_square, smooth=False, rule=gaussian.QMC(10))
+    both = streaming.orthonormal_means(d, 2)
+    x, means = both[:, :1], both[:, 1:]
+    system = streaming.OnePassSGD(
+        loss,
+        streaming.noise_spectrum(d, 1.0),
+        1.0,
+        x,
+        mixture=streaming.Mixture([1.0], means),
+    )
+    theory = curvature.block_theory(system, system.start(), 0, "hessian", 1.0)
+    assert float(theory.zeros()) == pytest.approx(0.5, abs=1e-3)
+    left, edge = theory.edges()
+    np.testing.assert_allclose([left, edge], (1 - np.sqrt(0.5) * np.array([1, -1])) ** 2, rtol=3e-3)
+    samples = streaming.draw_samples(system, jax.random.key(0), 0, d, means, jnp.float64)
+    block = curvature.empirical(system, samples, x, means, None)
+    values = np.linalg.eigvalsh(DENSE(block))
+    positive = values[values > 1e-12]
+    assert len(positive) / d == pytest.approx(0.5, abs=0.1)
+    assert positive[0] == pytest.approx(float(left), rel=0.25)
+
+
+DENSE = eqx.filter_jit(lambda matrix: matrix.dense())
+
+
+def half_square(x, teacher, component, noise, theta):
+    return jnp.maximum(x[0], 0) ** 2 / 2
+
+
+def test_without_noise_outliers_are_those_of_the_means():
+    """Snr = infinity: sum_a p_a D_a mu_a mu_a^T, and a bulk at zero."""
+    mixture = streaming.mixture_softmax(
+        40,
+        3,
+        snr=float("inf"),
+        learning_rate=1.0,
+        start=1.5 * streaming.orthonormal_means(40, 3),
+        rule=gaussian.GaussHermite(4),
+    )
+    found = SPECTRUM(curvature.block_theory(mixture, mixture.start(), 0, "hessian", 2.0))
+    pi = jax.nn.softmax(mixture.start().overlaps[:3, 3:], axis=0)[0]
+    expected = np.sort(pi * (1 - pi) / 3)[::-1]
+    np.testing.assert_allclose(found.values[:3], expected, atol=1e-7)
+    np.testing.assert_allclose(found.shares[:3], 1, atol=1e-6)
+    assert 0 <= float(found.edge) < 1e-7
+
+
 def test_no_weight_no_bulk():
     system = softmax()
     theory = curvature.block_theory(system, system.start(), 0, "hessian", 2.0)
@@ -224,6 +364,9 @@ def test_wrong_input():
     system = softmax()
     with pytest.raises(ValueError, match="alpha: 0"):
         curvature.block_theory(system, system.start(), 0, "hessian", 0.0)
+    theory = curvature.block_theory(system, system.start(), 0, "hessian", 1.0)
+    with pytest.raises(ValueError, match="samples: 0"):
+        theory.seen_by(0)
     with pytest.raises(ValueError, match="index: 3"):
         curvature.block_theory(system, system.start(), 3, "hessian", 1.0)
     with pytest.raises(ValueError, match="kind: 'fisher'"):
