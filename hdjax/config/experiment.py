@@ -17,6 +17,9 @@ from hdjax.engine import Result, compare, limit, scaling, simulate, sweep
 from hdjax.schema import ConfigError, read, suggest
 from hdjax.system import System
 
+# The one axis of a sweep that is not of the system.
+_METHOD = "run.method"
+
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> "Experiment":
     """Read and validate a config, with every point of its sweep.
@@ -126,6 +129,7 @@ class Experiment:
         for key, values in grid.items():
             for value in values.values():
                 experiment._system_config({key: value})
+                experiment._method({key: value})
         if config.scaling is not None:
             for d in config.scaling.dims:
                 experiment._system_config({"system.dimension": d})
@@ -254,10 +258,13 @@ class Experiment:
 
     def _sweep(self, key: Any, options: dict[str, Any]) -> Result:
         run, axes, grid = self.config.run, self.axes, self.grid
+
+        def changes(point: Mapping[str, Any]) -> dict[str, Any]:
+            return {axes[name]: grid[axes[name]][label] for name, label in point.items()}
+
+        options["method"] = lambda **point: self._method(changes(point))
         return sweep(
-            lambda **point: self.system(
-                {axes[name]: grid[axes[name]][label] for name, label in point.items()}
-            ),
+            lambda **point: self.system(changes(point)),
             {name: list(grid[key]) for name, key in axes.items()},
             self.times,
             key=key,
@@ -272,7 +279,7 @@ class Experiment:
             statistics = [s if isinstance(s, str) else (s.name, s.build()) for s in run.statistics]
         return {
             "runs": run.runs,
-            "method": None if run.method is None else run.method.build(),
+            "method": self._method({}),
             "statistics": statistics,
             "keep": run.keep,
             "chunk": run.chunk,
@@ -282,10 +289,20 @@ class Experiment:
     def _system_config(self, changes: Mapping[str, Any]) -> Any:
         raw = copy.deepcopy({"system": self.raw["system"]})
         for key, value in changes.items():
+            if key == _METHOD:
+                continue
             for name, own in value.items() if key == "system" else [(None, value)]:
                 set_key(raw, key if name is None else f"{key}.{name}", own)
         schema = family_module(self.config.family).SystemConfig
         return read(schema, raw["system"], self.directory, prefix="system")
+
+    def _method(self, changes: Mapping[str, Any]) -> Any:
+        """How the point with these changes is simulated."""
+        method = self.config.run.method
+        if _METHOD in changes:
+            schema = family_module(self.config.family).MethodConfig
+            method = read(schema, changes[_METHOD], self.directory, prefix=_METHOD)
+        return None if method is None else method.build()
 
     def _first_point(self) -> dict[str, Any]:
         if self.config.scaling is not None:
@@ -305,8 +322,9 @@ def _grid(table: dict[str, Any], prefix: str = "") -> dict[str, dict[Any, Any]]:
         whole = key == "system" and isinstance(value, list)
         if whole and not all(isinstance(entry, dict) and "name" in entry for entry in value):
             raise ConfigError("sweep.system: allowed: tables with a name and keys of the system")
-        if not (whole or key.startswith("system.")):
-            raise ConfigError(f"sweep.{key}: allowed: keys of the system, such as system.ridge")
+        if not (whole or key.startswith("system.") or key == _METHOD):
+            allowed = f"keys of the system, such as system.ridge, and {_METHOD}"
+            raise ConfigError(f"sweep.{key}: allowed: {allowed}")
         if isinstance(value, dict):
             value = read(Range, value, prefix=f"sweep.{key}").values.tolist()
         if not isinstance(value, list) or not value:

@@ -48,7 +48,8 @@ def sweep(
         key: key of the experiment.
         runs: runs at each point.
         start: as for `compare`; None: simulate without a limit.
-        method: as for `compare`.
+        method: as for `compare`, or a function of a point's values (as `make_system`) that
+            returns one.
         statistics: as for `compare`.
         probes: as for `compare`.
         paths: as for `compare`.
@@ -76,19 +77,20 @@ def sweep(
     axes = list(grid)
     points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*grid.values())]
     systems = [make_system(**point) for point in points]
+    methods = [method(**point) if callable(method) else method for point in points]
     for system in systems:
         system.validate(compared=start is not None, realised=start == "realised")
     plans = [
         make_plan(
             system,
             nominal,
-            method=method,
+            method=own,
             statistics=statistics,
             probes=probes,
             paths=paths,
             start=start,
         )
-        for system in systems
+        for system, own in zip(systems, methods, strict=True)
     ]
     groups = _groups(systems, plans)
     found: dict[int, xr.Dataset] = {}

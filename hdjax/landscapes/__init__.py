@@ -2,6 +2,7 @@
 
 Start with `GradientSpan`.  `kernels.py` is what is minimised, `algorithms.py` and `rates.py` how,
 `sampler.py` and `simulate.py` the exact law at any d, `limit.py` where it goes as d grows.
+`ComponentWise` is for optimisers that look at entries, such as Adam.
 """
 
 from hdjax.landscapes.algorithms import (
@@ -14,6 +15,7 @@ from hdjax.landscapes.algorithms import (
     Nesterov,
     SphereDescent,
 )
+from hdjax.landscapes.componentwise import ComponentWise
 from hdjax.landscapes.explicit import Ambient, Explicit, Function
 from hdjax.landscapes.fluctuations import (
     Expansion,
@@ -46,6 +48,7 @@ from hdjax.landscapes.kernels import (
 )
 from hdjax.landscapes.meta import Optimum, optimise
 from hdjax.landscapes.model import GradientSpan
+from hdjax.landscapes.optimisers import Adam, Optimiser, RMSProp, SignDescent
 from hdjax.landscapes.order import OrderParameters, Overlap
 from hdjax.landscapes.rates import (
     Clipped,
@@ -59,11 +62,13 @@ from hdjax.landscapes.rates import (
 from hdjax.landscapes.simulate import Previsible
 
 __all__ = [
+    "Adam",
     "Algorithm",
     "Ambient",
     "Amplitude",
     "BarzilaiBorwein",
     "Clipped",
+    "ComponentWise",
     "ConditionalLaw",
     "ConjugateGradient",
     "Expansion",
@@ -81,6 +86,7 @@ __all__ = [
     "Matern52",
     "Nesterov",
     "Normalised",
+    "Optimiser",
     "Optimum",
     "OrderParameters",
     "Overlap",
@@ -88,10 +94,12 @@ __all__ = [
     "Polynomial",
     "Previsible",
     "Product",
+    "RMSProp",
     "RandomFunctionDescent",
     "Rate",
     "RationalQuadratic",
     "Scheduled",
+    "SignDescent",
     "SphereDescent",
     "SpinGlass",
     "SquaredExponential",

@@ -256,6 +256,43 @@ class LowerTriangular(Call):
     matrix: ArrayField
 
 
+class _ComponentWise(Call):
+    """An optimiser that moves each coordinate by itself; its rate is that of d^(1/2) x."""
+
+    rate: ScheduleConfig
+
+    def build(self, *arguments: Any) -> Any:
+        """The optimiser."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields if name != "kind"}
+        return type(self).make(**fields | {"rate": self.rate.build()})
+
+
+class Adam(_ComponentWise):
+    """Adam."""
+
+    make = landscapes.Adam
+    kind: Literal["adam"] = "adam"
+    beta1: NonNegative = 0.9
+    beta2: NonNegative = 0.999
+    epsilon: NonNegative = 1e-8
+
+
+class RMSProp(_ComponentWise):
+    """RMSProp."""
+
+    make = landscapes.RMSProp
+    kind: Literal["rmsprop"] = "rmsprop"
+    decay: NonNegative = 0.9
+    epsilon: NonNegative = 1e-8
+
+
+class SignDescent(_ComponentWise):
+    """A step of one length in each coordinate."""
+
+    make = landscapes.SignDescent
+    kind: Literal["sign_descent"] = "sign_descent"
+
+
 AlgorithmConfig = Annotated[
     GradientDescent
     | HeavyBall
@@ -263,14 +300,17 @@ AlgorithmConfig = Annotated[
     | ConjugateGradient
     | SphereDescent
     | BarzilaiBorwein
-    | LowerTriangular,
+    | LowerTriangular
+    | Adam
+    | RMSProp
+    | SignDescent,
     Field(discriminator="kind"),
     Kind(),
 ]
 
 
 class SystemConfig(Strict):
-    """The arguments of `hdjax.landscapes.GradientSpan`."""
+    """The arguments of `hdjax.landscapes.GradientSpan`, or of `ComponentWise`."""
 
     dimension: PositiveInteger
     kernel: KernelConfig = SquaredExponential()
@@ -281,24 +321,31 @@ class SystemConfig(Strict):
     spectrum: SpectrumConfig | None = None
     shares: list[NonNegative] | None = None
 
-    def build(self) -> landscapes.GradientSpan:
+    def build(self) -> landscapes.GradientSpan | landscapes.ComponentWise:
         """The system.
 
         Raises:
             ValueError, TypeError: naming the argument, its value and what is allowed.
         """
-        kernel = self.kernel.build()
-        algorithm = self.algorithm
+        kernel, algorithm = self.kernel.build(), self.algorithm
+        common: dict[str, Any] = {
+            "mean": np.asarray(self.mean, np.float64),
+            "radius": self.radius,
+            "noise": None if self.noise is None else self.noise.build(),
+        }
+        if isinstance(algorithm, _ComponentWise):
+            for name in ("spectrum", "shares"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name}: given; allowed with {algorithm.kind}: none")
+            return landscapes.ComponentWise(kernel, algorithm.build(), self.dimension, **common)
         built = algorithm.build(kernel) if isinstance(algorithm, _WithRate) else algorithm.build()
         return landscapes.GradientSpan(
             kernel,
             built,
             self.dimension,
-            mean=np.asarray(self.mean, np.float64),
-            radius=self.radius,
-            noise=None if self.noise is None else self.noise.build(),
             spectrum=None if self.spectrum is None else self.spectrum.build(self.dimension),
             shares=None if self.shares is None else np.asarray(self.shares),
+            **common,
         )
 
 
@@ -317,6 +364,7 @@ class Explicit(Call):
     kind: Literal["explicit"] = "explicit"
     features: PositiveInteger | None = None
     couplings: Literal["gaussian", "rademacher"] = "gaussian"
+    variances: Annotated[list[Positive], Field(min_length=1)] = Field(default=[1.0])
     dtype: Literal["float32", "float64"] = "float32"
 
 

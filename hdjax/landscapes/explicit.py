@@ -10,7 +10,7 @@ x_0 has a uniform direction (in each eigenspace, with a spectrum), drawn in each
 """
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
@@ -28,9 +28,9 @@ from hdjax.random import stream
 from hdjax.system import Simulator
 
 if TYPE_CHECKING:
-    from hdjax.landscapes.model import GradientSpan, Horizon
+    from hdjax.landscapes.landscape import Horizon, Landscape
 
-_START, _FUNCTION, _NOISE = 2, 3, 4  # streams of a run's key
+_START, _FUNCTION, _NOISE, _SCALE = 2, 3, 4, 5  # streams of a run's key
 _COUPLINGS = ("gaussian", "rademacher")
 
 
@@ -51,7 +51,7 @@ class OnVectors(eqx.Module):
 
     dtype: eqx.AbstractVar[str]
 
-    def simulator(self, system: "GradientSpan", horizon: "Horizon") -> "VectorSimulator":
+    def simulator(self, system: "Landscape", horizon: "Horizon") -> "VectorSimulator":
         """The simulator of `system`."""
         if horizon.dimension is None:
             raise ValueError("dimension: infinite; allowed with vectors in R^d: an integer")
@@ -59,17 +59,17 @@ class OnVectors(eqx.Module):
         return VectorSimulator(system, self, horizon.evaluations, horizon.dimension)
 
     @abc.abstractmethod
-    def check(self, system: "GradientSpan") -> None:
+    def check(self, system: "Landscape") -> None:
         """Raise ValueError or TypeError if the method cannot run `system`."""
 
     @abc.abstractmethod
-    def sample(self, system: "GradientSpan", d: int, key: Key[Array, ""]) -> PyTree:
+    def sample(self, system: "Landscape", d: int, key: Key[Array, ""]) -> PyTree:
         """The random function, or what is drawn of it beforehand."""
 
     @abc.abstractmethod
     def observe(
         self,
-        system: "GradientSpan",
+        system: "Landscape",
         run: Vectors,
         k: Int[Array, ""],
         key: Key[Array, ""],
@@ -77,8 +77,12 @@ class OnVectors(eqx.Module):
         """Value and gradient at `run.ahead`."""
 
     @abc.abstractmethod
-    def numbers_held(self, system: "GradientSpan", d: int) -> int:
+    def numbers_held(self, system: "Landscape", d: int) -> int:
         """How many numbers a sampled function takes."""
+
+
+def _floats(values: Sequence[float]) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
 
 
 class Explicit(OnVectors):
@@ -88,6 +92,9 @@ class Explicit(OnVectors):
         features: m, for stationary kernels (needed there, refused otherwise); m >> d for a function
             that is nearly Gaussian.
         couplings: law of a p-spin's couplings, "gaussian" or "rademacher" (random signs).
+        variances: the function of a run is multiplied with T, T^2 one of these, equally likely;
+            their mean is 1.  The covariance is kappa/d and the law no Gaussian one: given T, runs
+            go where the limit of T^2 kappa goes, and stay random as d grows.
         dtype: "float32" or "float64" (which needs `jax_enable_x64`).
 
     Raises:
@@ -99,6 +106,7 @@ class Explicit(OnVectors):
 
     features: int | None = eqx.field(static=True, default=None)
     couplings: str = eqx.field(static=True, default="gaussian")
+    variances: tuple[float, ...] = eqx.field(static=True, default=(1.0,), converter=_floats)
     dtype: str = eqx.field(static=True, default="float32")
 
     def __check_init__(self) -> None:
@@ -107,8 +115,11 @@ class Explicit(OnVectors):
             raise ValueError(f"couplings: {self.couplings!r}; allowed: {', '.join(_COUPLINGS)}")
         if self.features is not None and self.features < 1:
             raise ValueError(f"features: {self.features}; allowed: None or at least 1")
+        held = self.variances
+        if not held or min(held) <= 0 or abs(sum(held) / len(held) - 1) > 1e-6:
+            raise ValueError(f"variances: {list(held)}; allowed: positive, of mean 1")
 
-    def check(self, system: "GradientSpan") -> None:
+    def check(self, system: "Landscape") -> None:
         parts = _parts(system.kernel)
         if system.noise is not None:
             parts = parts + _parts(system.noise)
@@ -118,11 +129,15 @@ class Explicit(OnVectors):
         if not stationary and self.features is not None:
             raise ValueError(f"features: {self.features}; allowed without one: None")
 
-    def sample(self, system: "GradientSpan", d: int, key: Key[Array, ""]) -> Callable:
-        return self._sample(system.kernel, d, key)
+    def sample(self, system: "Landscape", d: int, key: Key[Array, ""]) -> Callable:
+        function = self._sample(system.kernel, d, key)
+        if len(self.variances) == 1:
+            return function
+        variances = jnp.asarray(self.variances, self.dtype)
+        return _Scaled(jnp.sqrt(jax.random.choice(stream(key, _SCALE), variances)), function)
 
     def observe(
-        self, system: "GradientSpan", run: Vectors, k: Int[Array, ""], key: Key[Array, ""]
+        self, system: "Landscape", run: Vectors, k: Int[Array, ""], key: Key[Array, ""]
     ) -> tuple[Float[Array, ""], Float[Array, " d"]]:
         noise = None
         if system.noise is not None:
@@ -138,7 +153,7 @@ class Explicit(OnVectors):
 
         return jax.value_and_grad(value)(run.ahead)
 
-    def numbers_held(self, system: "GradientSpan", d: int) -> int:
+    def numbers_held(self, system: "Landscape", d: int) -> int:
         held = 0
         for part in _parts(system.kernel):
             if isinstance(part, SpinGlass):
@@ -186,19 +201,19 @@ class Function(OnVectors):
         _check_dtype(dtype)
         self.fn, self.dtype = as_tree("fn", fn), dtype
 
-    def check(self, system: "GradientSpan") -> None:
+    def check(self, system: "Landscape") -> None:
         if system.noise is not None:
             raise ValueError("noise: a kernel; allowed with a function of one's own: None")
 
-    def sample(self, system: "GradientSpan", d: int, key: Key[Array, ""]) -> None:
+    def sample(self, system: "Landscape", d: int, key: Key[Array, ""]) -> None:
         return None
 
     def observe(
-        self, system: "GradientSpan", run: Vectors, k: Int[Array, ""], key: Key[Array, ""]
+        self, system: "Landscape", run: Vectors, k: Int[Array, ""], key: Key[Array, ""]
     ) -> tuple[Float[Array, ""], Float[Array, " d"]]:
         return jax.value_and_grad(self.fn)(run.ahead)
 
-    def numbers_held(self, system: "GradientSpan", d: int) -> int:
+    def numbers_held(self, system: "Landscape", d: int) -> int:
         return 0
 
 
@@ -224,15 +239,15 @@ class Ambient(OnVectors):
             raise ValueError(f"dtype: {self.dtype!r}; allowed: 'float64'")
         _check_dtype(self.dtype)
 
-    def check(self, system: "GradientSpan") -> None:
+    def check(self, system: "Landscape") -> None:
         if system.noise is not None:
             raise ValueError("noise: a kernel; allowed with Ambient: None")
 
-    def sample(self, system: "GradientSpan", d: int, key: Key[Array, ""]) -> None:
+    def sample(self, system: "Landscape", d: int, key: Key[Array, ""]) -> None:
         return None
 
     def observe(
-        self, system: "GradientSpan", run: Vectors, k: Int[Array, ""], key: Key[Array, ""]
+        self, system: "Landscape", run: Vectors, k: Int[Array, ""], key: Key[Array, ""]
     ) -> tuple[Float[Array, ""], Float[Array, " d"]]:
         d = run.ahead.shape[0]
         law = conditional_law(
@@ -250,7 +265,7 @@ class Ambient(OnVectors):
         drawn = law.mean + spread / jnp.sqrt(jnp.asarray(d, values.dtype))
         return drawn[0], drawn[1:]
 
-    def numbers_held(self, system: "GradientSpan", d: int) -> int:
+    def numbers_held(self, system: "Landscape", d: int) -> int:
         return 0
 
 
@@ -325,11 +340,12 @@ class VectorSimulator(Simulator):
         )
 
 
-def _uniform(system: "GradientSpan", d: int, key: Key[Array, ""]) -> Float[Array, " d"]:
+def _uniform(system: Any, d: int, key: Key[Array, ""]) -> Float[Array, " d"]:
     """A start with a uniform direction in each eigenspace."""
-    masses, dtype = system.problem.masses, system.radius.dtype
-    groups = jnp.zeros(d, int) if system.spectrum is None else system.spectrum.groups
-    normals = jax.random.normal(key, (d,), dtype)
+    normals = jax.random.normal(key, (d,), system.radius.dtype)
+    if system.spectrum is None:
+        return system.radius / jnp.sqrt(_dot(normals, normals)) * normals
+    masses, groups = system.problem.masses, system.spectrum.groups
     squares = jnp.zeros_like(masses).at[groups].add(normals**2)
     return jnp.sqrt(masses / squares)[groups] * normals
 
@@ -390,6 +406,14 @@ class _Modulated(eqx.Module):
 
     def __call__(self, x: Array) -> Array:
         return self.amplitude.s(jnp.vdot(x, x) / 2) * self.function(x)
+
+
+class _Scaled(eqx.Module):
+    factor: Float[Array, ""]
+    function: Callable
+
+    def __call__(self, x: Array) -> Array:
+        return self.factor * self.function(x)
 
 
 def _parts(kernel: Kernel) -> list[Kernel]:

@@ -1,0 +1,142 @@
+"""Component-wise optimisers on Gaussian random functions: progress is predictable here too.
+
+They lie outside of arXiv 2410.09973 (its open question 4).  The limit depends on how x_0 is spread
+over the axes, and is another one than that of any gradient span algorithm.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PyTree
+
+from hdjax.landscapes import effective
+from hdjax.landscapes._arguments import numbers
+from hdjax.landscapes.effective import MeanField
+from hdjax.landscapes.explicit import Explicit, OnVectors
+from hdjax.landscapes.kernels import Kernel, as_radial
+from hdjax.landscapes.landscape import Landscape, check_kernels
+from hdjax.landscapes.optimisers import Optimiser
+from hdjax.landscapes.order import OrderParameters
+from hdjax.system import Simulator
+
+
+class ComponentWise(Landscape):
+    """Adam, RMSProp, sign descent or another component-wise optimiser on a random function.
+
+    Runs hold vectors of R^d (`Explicit`, `Function`, `Ambient`): the previsible frame is of no use
+    where entries matter.  x_0 has a uniform direction in each run.  Standard deviations are not
+    predicted.
+
+    Args:
+        kernel: kappa, as for `GradientSpan`.
+        optimiser: see `hdjax.landscapes.optimisers`; its rates are in coordinates that are O(1).
+        dimension: d, an integer of at least 1, or infinity (for the limit alone).
+        mean: mu, as for `GradientSpan`.
+        radius: |x_0|.
+        noise: kernel of mini-batch noise, as for `GradientSpan`.
+        sites: coordinates that the limit's means are taken over, always the same ones; its values
+            have an error of about 1/sites^(1/2), none where the optimiser is linear.
+
+    Raises:
+        ValueError, TypeError: naming the argument, its value and what is allowed.
+
+    Example:
+        >>> import hdjax as hd
+        >>> system = hd.landscapes.ComponentWise(
+        ...     hd.landscapes.SquaredExponential(),
+        ...     hd.landscapes.SignDescent(0.5),
+        ...     dimension=jnp.inf,
+        ...     sites=1000,
+        ... )
+        >>> value = hd.limit(system, ts=[0, 1]).limit("value").values
+        >>> exact = -0.5 * np.sqrt(2 / np.pi) * np.exp(-0.125)  # -eta E|u| C'(eta^2/2)
+        >>> bool(abs(value[1] - exact) < 0.05)
+        True
+    """
+
+    kernel: Kernel
+    optimiser: Optimiser
+    mean: Callable
+    radius: Float[Array, ""]
+    dimension: Float[Array, ""]
+    noise: Kernel | None
+    sites: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        optimiser: Optimiser,
+        dimension: Any,
+        *,
+        mean: Any = 0.0,
+        radius: Any = 1.0,
+        noise: Kernel | None = None,
+        sites: int = 100_000,
+    ):
+        check_kernels(kernel, noise)
+        if not isinstance(optimiser, Optimiser):
+            raise TypeError(f"optimiser: {optimiser!r}; allowed: Adam, RMSProp, SignDescent, ...")
+        if sites < 1:
+            raise ValueError(f"sites: {sites}; allowed: at least 1")
+        self.kernel, self.optimiser, self.noise = kernel, optimiser, noise
+        self.mean = as_radial("mean", mean)
+        self.radius = numbers("radius", radius, "at least 0")
+        self.dimension = numbers("dimension", dimension, "positive or infinite")
+        self.sites = sites
+        self.validate()
+
+    @property
+    def spectrum(self) -> None:
+        """Isotropic."""
+
+    @property
+    def algorithm(self) -> "_OnEntries":
+        """The optimiser as an algorithm in R^d."""
+        return _OnEntries(self.optimiser)
+
+    def validate(self, *, compared: bool = False, realised: bool = False) -> None:
+        self.check_numbers(realised)
+
+    def simulator(self, method: Any = None, horizon: Any = None) -> Simulator:
+        """Vectors in R^d; `Explicit()`, which asks for features if need be, is the default."""
+        method = Explicit() if method is None else method
+        if not isinstance(method, OnVectors):
+            names = "Explicit(...), Function(...), Ambient() or None"
+            raise TypeError(f"method: {method!r}; allowed with a component-wise optimiser: {names}")
+        return method.simulator(self, horizon)
+
+    def trajectory(
+        self, evaluations: int, save: Callable[[OrderParameters], PyTree[Array]]
+    ) -> PyTree[Array]:
+        """By the effective process of `hdjax.landscapes.effective`."""
+        parts = self.kernel, self.mean, self.noise, self.optimiser, self.radius
+        return effective.trajectory(MeanField(*parts, self.sites), evaluations, save)
+
+
+class _OnEntries(eqx.Module):
+    """A component-wise optimiser with the interface of an `Algorithm`, on vectors of R^d alone."""
+
+    optimiser: Optimiser
+
+    def init(self, x: Float[Array, " d"]) -> PyTree:
+        return self.optimiser.init(_unit(x) * x)
+
+    def step(
+        self,
+        state: PyTree,
+        k: Int[Array, ""],
+        x: Float[Array, " d"],
+        f: Float[Array, ""],
+        g: Float[Array, " d"],
+        dot: Callable,
+    ) -> tuple[Float[Array, " d"], PyTree]:
+        unit = _unit(x)
+        ahead, state = self.optimiser.update(state, k, unit * x, unit * g)
+        return ahead / unit, state
+
+
+def _unit(x: Float[Array, " d"]) -> Float[Array, ""]:
+    """The root of d, by which an entry of a vector of norm O(1) is multiplied to be O(1)."""
+    return jnp.sqrt(jnp.asarray(x.shape[0], x.dtype))

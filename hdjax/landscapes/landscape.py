@@ -1,0 +1,146 @@
+"""What all algorithms on a random function share: its law, the clock, the order parameters."""
+
+import abc
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, PyTree
+
+from hdjax.landscapes._arguments import check_numbers
+from hdjax.landscapes.explicit import OnVectors
+from hdjax.landscapes.kernels import Kernel
+from hdjax.landscapes.order import OrderParameters
+from hdjax.landscapes.simulate import steps
+from hdjax.spectra import Spectrum
+from hdjax.system import System, is_concrete
+
+# Points are O(1): a squared norm beyond this has left the region that the theory speaks of.
+_DIVERGED = 1e8
+
+
+class Horizon(NamedTuple):
+    """What a compiled program must know: how many observations, and d where arrays are in R^d."""
+
+    evaluations: int
+    dimension: int | None = None
+
+
+class Landscape(System):
+    """An algorithm on a Gaussian random function; subclasses know the algorithm and its limit."""
+
+    family: ClassVar[str] = "landscapes"
+    time_label: ClassVar[str] = "step k"
+    labels: ClassVar[Mapping[str, str]] = {
+        "value": "value f(x_k)",
+        "gradient_norm": "squared gradient norm |g_k|^2",
+        "norm": "squared norm |x_k|^2",
+        "start_overlap": "overlap with the start <x_k, x_0>",
+        "gradient_overlap": "overlap with the first gradient <g_k, g_0>",
+    }
+
+    kernel: eqx.AbstractVar[Kernel]
+    mean: eqx.AbstractVar[Callable]
+    radius: eqx.AbstractVar[Float[Array, ""]]
+    dimension: eqx.AbstractVar[Float[Array, ""]]
+    noise: eqx.AbstractVar[Kernel | None]
+    spectrum: eqx.AbstractVar[Spectrum | None]
+
+    @abc.abstractmethod
+    def trajectory(
+        self, evaluations: int, save: Callable[[OrderParameters], PyTree[Array]]
+    ) -> PyTree[Array]:
+        """`save` of the limit after each of the steps 0, ..., evaluations - 1, stacked."""
+
+    def check_numbers(self, realised: bool) -> None:
+        """Raise ValueError on a radius, a dimension or a start that is not allowed."""
+        check_numbers("radius", self.radius, "at least 0")
+        check_numbers("dimension", self.dimension, "positive or infinite")
+        if is_concrete(self.dimension):
+            d = np.asarray(self.dimension)
+            if np.any(np.isfinite(d) & ((d != np.floor(d)) | (d > 1e15))):
+                raise ValueError(f"dimension: {d}; allowed: an integer up to 1e15, or infinity")
+        if realised:
+            raise ValueError("start: 'realised'; allowed: 'law' (x_0 is given, and not random)")
+
+    def horizon(self, ts: Float[np.ndarray, " times"], method: Any = None) -> Horizon:
+        evaluations = int(steps(ts)[-1]) + 1
+        if not isinstance(method, OnVectors) or np.isinf(self.dimension):
+            return Horizon(evaluations)
+        return Horizon(evaluations, int(self.dimension))
+
+    def given_horizon(self, ts: Any, horizon: Horizon | None) -> Horizon:
+        """`horizon`, or that of concrete times.
+
+        Raises:
+            ValueError: traced times without a horizon.
+        """
+        if horizon is not None:
+            return horizon
+        if not is_concrete(ts):
+            raise ValueError(
+                "ts: traced, while the number of steps fixes shapes; allowed: a NumPy array (jnp "
+                "arrays are traced inside jit), or horizon=system.horizon(ts) from outside"
+            )
+        return self.horizon(np.asarray(ts, np.float64))
+
+    def start(self) -> OrderParameters:
+        """The order parameters at x_0 as d grows."""
+        return jax.tree.map(lambda leaf: leaf[0], self.trajectory(1, lambda order: order))
+
+    def limit(
+        self,
+        ts: Float[Array | np.ndarray, " times"],
+        start: OrderParameters | None = None,
+        save: Callable[[OrderParameters], PyTree[Array]] = lambda summary: summary,
+        horizon: Horizon | None = None,
+    ) -> PyTree[Array]:
+        """The limit at steps `ts`.
+
+        Args:
+            ts: (times,) steps; concrete unless `horizon` is given.
+            start: None (x_0 is given).
+            save: what to keep of the order parameters.
+            horizon: how many observations to make.
+        """
+        evaluations = self.given_horizon(ts, horizon).evaluations
+        return _at_steps(self, jnp.asarray(ts), evaluations, save)
+
+    def alive(self, summary: OrderParameters) -> Bool[Array, ""]:
+        """Finite, and |x|^2 below 10^8 (unbounded landscapes diverge in a few steps)."""
+        leaves = [leaf for leaf in jax.tree.leaves(summary) if eqx.is_inexact_array(leaf)]
+        finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
+        return finite & (summary.norm < _DIVERGED)
+
+    def statistics(self, summary: OrderParameters) -> dict[str, Array]:
+        """Value, squared norms of gradient and point, overlaps with the first of each."""
+        return {
+            "value": summary.value,
+            "gradient_norm": summary.gradient_norm,
+            "norm": summary.norm,
+            "start_overlap": summary.points[0],
+            "gradient_overlap": summary.gradients[0],
+        }
+
+
+def check_kernels(kernel: Any, noise: Any) -> None:
+    """Raise TypeError on what is no kernel."""
+    if not isinstance(kernel, Kernel):
+        raise TypeError(f"kernel: {kernel!r}; allowed: one of hdjax.landscapes")
+    if noise is not None and not isinstance(noise, Kernel):
+        raise TypeError(f"noise: {noise!r}; allowed: a kernel of hdjax.landscapes or None")
+
+
+@eqx.filter_jit
+def _at_steps(
+    landscape: Landscape,
+    ts: Float[Array, " times"],
+    evaluations: int,
+    save: Callable[[OrderParameters], PyTree[Array]],
+) -> PyTree[Array]:
+    saved = landscape.trajectory(evaluations, save)
+    recorded = jnp.round(ts).astype(int)
+    return jax.tree.map(lambda leaf: leaf[recorded], saved)

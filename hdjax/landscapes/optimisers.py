@@ -1,0 +1,171 @@
+"""Component-wise optimisers: each coordinate of x is moved by itself.
+
+They are no gradient span algorithms: they look at entries, so that rotations change what they do.
+An entry of a gradient is O(d^-1/2); optimisers here are written in coordinates
+
+    x~ = d^(1/2) x^a,      g~ = d^(1/2) g^a,
+
+which are O(1).  In those of R^d a rate eta and an offset epsilon become eta/d^(1/2) and
+epsilon/d^(1/2): with a rate of order 1 there, Adam leaves the region |x| = O(1) at its first step.
+
+One of your own is a module with two methods:
+
+    class Cubic(Optimiser):
+        rate: jax.Array
+
+        def init(self, x):
+            return None                                 # arrays like x, or scalars
+
+        def update(self, state, k, x, g):
+            return x - self.rate * g**3, state
+"""
+
+import abc
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PyTree
+
+from hdjax.landscapes._arguments import numbers
+from hdjax.schedules import Schedule, as_schedule
+from hdjax.system import is_concrete
+
+Scalar = Float[Array, ""]
+Entries = Float[Array, " entries"]
+
+
+class Optimiser(eqx.Module):
+    """A component-wise optimiser, in coordinates that are O(1)."""
+
+    @abc.abstractmethod
+    def init(self, x: Entries) -> PyTree:
+        """What it remembers at the start: scalars, and arrays of the shape of x."""
+
+    @abc.abstractmethod
+    def update(
+        self, state: PyTree, k: Int[Array, ""], x: Entries, g: Entries
+    ) -> tuple[Entries, PyTree]:
+        """Each entry of x_{k+1} from the same entry of x_k and g_k, and what is remembered."""
+
+
+class Adam(Optimiser):
+    """Adam (Kingma and Ba, 2015): x' = x - eta_k m^/(v^^(1/2) + epsilon).
+
+    m and v are moving averages of g and g^2, m^ = m/(1 - beta1^(k+1)), v^ = v/(1 - beta2^(k+1)).
+
+    Args:
+        rate: eta_k, a number or a schedule (of t = k); eta_k/d^(1/2) in the coordinates of R^d.
+        beta1: of the gradient, in [0, 1).
+        beta2: of its square, in [0, 1).
+        epsilon: at least 0; epsilon/d^(1/2) in the coordinates of R^d.
+
+    Raises:
+        TypeError, ValueError: something else.
+
+    Example:
+        >>> optimiser = Adam(0.2, beta2=0.99)
+    """
+
+    rate: Schedule
+    beta1: Scalar
+    beta2: Scalar
+    epsilon: Scalar
+
+    def __init__(self, rate: Any, beta1: Any = 0.9, beta2: Any = 0.999, epsilon: Any = 1e-8):
+        self.rate = as_schedule(rate)
+        self.beta1, self.beta2 = _forgetting("beta1", beta1), _forgetting("beta2", beta2)
+        self.epsilon = numbers("epsilon", epsilon, "at least 0")
+
+    def init(self, x: Entries) -> PyTree:
+        return jnp.zeros_like(x), jnp.zeros_like(x)
+
+    def update(
+        self, state: PyTree, k: Int[Array, ""], x: Entries, g: Entries
+    ) -> tuple[Entries, PyTree]:
+        first = self.beta1 * state[0] + (1 - self.beta1) * g
+        second = self.beta2 * state[1] + (1 - self.beta2) * g**2
+        count = (k + 1).astype(x.dtype)
+        mean, square = first / (1 - self.beta1**count), second / (1 - self.beta2**count)
+        return x - _rate(self.rate, k, x) * _quotient(mean, square, self.epsilon), (first, second)
+
+
+class RMSProp(Optimiser):
+    """RMSProp (Tieleman and Hinton, 2012): x' = x - eta_k g/(v^(1/2) + epsilon).
+
+    v is the moving average of g^2 from 0 on, this step's included.
+
+    Args:
+        rate: eta_k, as for `Adam`.
+        decay: of the average, in [0, 1).
+        epsilon: as for `Adam`.
+
+    Raises:
+        TypeError, ValueError: something else.
+
+    Example:
+        >>> optimiser = RMSProp(0.1, decay=0.9)
+    """
+
+    rate: Schedule
+    decay: Scalar
+    epsilon: Scalar
+
+    def __init__(self, rate: Any, decay: Any = 0.9, epsilon: Any = 1e-8):
+        self.rate, self.decay = as_schedule(rate), _forgetting("decay", decay)
+        self.epsilon = numbers("epsilon", epsilon, "at least 0")
+
+    def init(self, x: Entries) -> PyTree:
+        return jnp.zeros_like(x)
+
+    def update(
+        self, state: PyTree, k: Int[Array, ""], x: Entries, g: Entries
+    ) -> tuple[Entries, PyTree]:
+        square = self.decay * state + (1 - self.decay) * g**2
+        return x - _rate(self.rate, k, x) * _quotient(g, square, self.epsilon), square
+
+
+class SignDescent(Optimiser):
+    """x' = x - eta_k sign(g).
+
+    Args:
+        rate: eta_k, as for `Adam`: in R^d every coordinate moves by eta_k/d^(1/2).
+
+    Raises:
+        TypeError, ValueError: something else.
+
+    Example:
+        >>> optimiser = SignDescent(0.2)
+    """
+
+    rate: Schedule
+
+    def __init__(self, rate: Any):
+        self.rate = as_schedule(rate)
+
+    def init(self, x: Entries) -> PyTree:
+        return None
+
+    def update(
+        self, state: PyTree, k: Int[Array, ""], x: Entries, g: Entries
+    ) -> tuple[Entries, PyTree]:
+        return x - _rate(self.rate, k, x) * jnp.sign(g), state
+
+
+def _rate(schedule: Schedule, k: Int[Array, ""], x: Entries) -> Scalar:
+    return schedule(k.astype(x.dtype)).astype(x.dtype)
+
+
+def _quotient(mean: Entries, square: Entries, epsilon: Scalar) -> Entries:
+    """mean/(square^(1/2) + epsilon), and 0 where there was no gradient."""
+    moved = square > 0
+    root = jnp.sqrt(jnp.where(moved, square, 1.0)) + epsilon
+    return jnp.where(moved, mean / root, 0.0)
+
+
+def _forgetting(name: str, value: Any) -> Scalar:
+    beta = numbers(name, value, "at least 0")
+    if is_concrete(beta) and float(np.asarray(beta)) >= 1:
+        raise ValueError(f"{name}: {float(np.asarray(beta))}; allowed: at least 0 and below 1")
+    return beta
