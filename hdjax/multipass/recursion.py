@@ -44,12 +44,12 @@ class Recursion(eqx.Module):
         dtype = modes.floor.dtype
 
         def step(k: Int[Array, ""], state: tuple[Array, ...]) -> tuple[Array, ...]:
-            p, before, *variances = state
+            p, before, a, c, e = state
             gamma = system.learning_rate(k.astype(dtype))
             omega = _omega(system, gamma)
-            loss = flow.loss(p, variances[0])
+            loss = flow.loss(p, a)
             noise = _kappa(system, gamma) * modes.eigenvalues * 2 * loss / modes.samples
-            return omega * p - delta * before, p, *_next(omega, delta, *variances, noise)
+            return omega * p - delta * before, p, *_next(omega, delta, a, c, e, noise)
 
         def record(carry: tuple[Any, Array], now: Int[Array, ""]) -> tuple[Any, Any]:
             state, last = carry
