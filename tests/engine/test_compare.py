@@ -229,7 +229,7 @@ def test_array_level_is_pure(key):
         return ensemble(least_squares(rate), plan, key, jnp.arange(3))
 
     one = jax.jit(run)(0.5)
-    stacked = jax.vmap(run)(jnp.array([0.5, 0.7]))
+    stacked = jax.jit(jax.vmap(run))(jnp.array([0.5, 0.7]))
     np.testing.assert_allclose(stacked.runs.values["risk"][0], one.runs.values["risk"], rtol=2e-5)
     mapped = jax.jit(
         lambda rate: ensemble(least_squares(rate), plan, key, jnp.arange(3), batch_size=2)
@@ -237,6 +237,7 @@ def test_array_level_is_pure(key):
     np.testing.assert_allclose(mapped.runs.values["risk"], one.runs.values["risk"], rtol=2e-5)
     only_limit = hd.make_plan(least_squares(), TIMES, statistics=["risk"], runs=False)
 
+    @jax.jit
     def final(rate):
         out = ensemble(least_squares(rate), only_limit, key, jnp.arange(1))
         return out.limit.values["risk"][-1]
@@ -253,6 +254,7 @@ def test_forward_mode_through_a_simulation(key):
     method = hd.streaming.Direct(dtype="float64")
     plan = hd.make_plan(least_squares(), [1.0], statistics=["risk"], start=None, method=method)
 
+    @jax.jit
     def risk(rate):
         return ensemble(least_squares(rate), plan, key, jnp.arange(2)).runs.values["risk"][:, -1]
 

@@ -217,7 +217,7 @@ def test_error_falls_like_the_root_of_d(loss, rate, overlap, end):
 
     result = hd.scaling(
         make,
-        [64, 256, 1024, 4096],
+        [64, 512, 4096],
         np.linspace(0, end, 11),
         key=jax.random.key(5),
         runs=64,
