@@ -31,7 +31,7 @@ from hdjax.multiindex.freezing import escape_times
 from hdjax.multiindex.generative import generative, generative_exponent, generative_spectrum
 from hdjax.multiindex.leaps import Leap, exponents, leaps
 from hdjax.multiindex.limit import Integrator
-from hdjax.multiindex.links import Link, from_coefficients, from_function, product, ridge
+from hdjax.multiindex.links import Link, from_coefficients, from_function, product, ridge, ridge_sum
 from hdjax.multiindex.model import GradientFlow
 from hdjax.multiindex.problem import Overlap, Problem
 from hdjax.multiindex.readouts import (
@@ -108,6 +108,7 @@ __all__ = [
     "radial_harmonics",
     "relu",
     "ridge",
+    "ridge_sum",
     "sign",
     "sine",
     "single_probability",

@@ -21,7 +21,17 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from hdjax.multiindex.links import Link, Tensors, contract, squared_norm, transform
+from hdjax.multiindex.links import Link
+from hdjax.multiindex.tensors import (
+    Rows,
+    Tensors,
+    missed,
+    outer,
+    pairing,
+    rows,
+    squared_norm,
+    transform,
+)
 
 
 def average(link: Link, matrix: Float[Array, "q r"]) -> Tensors:
@@ -51,7 +61,7 @@ def energy_gradient(link: Link, matrix: Float[Array, "q r"]) -> Float[Array, "r 
     r = link.variables
     result = jnp.zeros((r, r), matrix.dtype)
     for k, partial in _partials(link.tensors, matrix):
-        result = result + k * jnp.sum(partial[:, None, :] * partial[None, :, :], axis=-1)
+        result = result + k * outer(partial, partial)
     return result
 
 
@@ -69,13 +79,8 @@ def profiled_loss(
     """
     loss = link.residual
     for tensor in link.tensors[1:]:
-        if tensor is None:
-            continue
-        for _ in range(tensor.ndim):
-            rows = tensor.reshape(tensor.shape[0], -1)
-            gram = jnp.sum(rows[:, None, :] * rows[None, :, :], axis=-1)
-            loss = loss + jnp.sum(gap * gram)
-            tensor = contract(tensor, matrix)
+        if tensor is not None:
+            loss = loss + missed(tensor, matrix, gap)
     return loss
 
 
@@ -84,7 +89,7 @@ def correlation(link: Link, readout: Tensors, matrix: Float[Array, "q r"]) -> Fl
     value = jnp.zeros((), matrix.dtype)
     for own, averaged in zip(readout, average(link, matrix), strict=False):
         if own is not None and averaged is not None:
-            value = value + jnp.sum(own * averaged)
+            value = value + pairing(own, averaged)
     return value
 
 
@@ -99,8 +104,7 @@ def correlation_gradient(
     for k, partial in _partials(link.tensors, matrix):
         own = readout[k] if k < len(readout) else None
         if own is not None:
-            rows = own.reshape(own.shape[0], -1)
-            result = result + k * jnp.sum(rows[:, None, :] * partial[None, :, :], axis=-1)
+            result = result + k * outer(rows(own), partial)
     return result
 
 
@@ -114,8 +118,7 @@ def gradient_covariance(readout: Tensors, directions: int) -> Float[Array, "q q"
     result = jnp.zeros((directions, directions), jnp.result_type(float))
     for k, tensor in enumerate(readout):
         if k and tensor is not None:
-            rows = tensor.reshape(directions, -1)
-            result = result + k * jnp.sum(rows[:, None, :] * rows[None, :, :], axis=-1)
+            result = result + k * outer(rows(tensor), rows(tensor))
     return result
 
 
@@ -142,12 +145,7 @@ class conditioning:
 
 def _partials(
     tensors: Tensors, matrix: Float[Array, "q r"]
-) -> list[tuple[int, Float[Array, "r n"]]]:
+) -> list[tuple[int, Float[Array, "r n"] | Rows]]:
     """Pairs (k, T_k), unrolled over the degrees that are there."""
-    partials = []
-    for k, tensor in enumerate(tensors):
-        if k and tensor is not None:
-            for _ in range(k - 1):
-                tensor = contract(tensor, matrix)
-            partials.append((k, tensor.reshape(tensor.shape[0], -1)))
-    return partials
+    there = [(k, tensor) for k, tensor in enumerate(tensors) if k and tensor is not None]
+    return [(k, rows(tensor, matrix)) for k, tensor in there]

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from hdjax.multiindex.links import Link, squared_norm
+from hdjax.multiindex.links import Link
+from hdjax.multiindex.tensors import squared_norm
 
 
 def sine(omega: Any = 1.0, degree: int = 11) -> Link:

@@ -31,9 +31,10 @@ from hdjax.multiindex.averaging import (
     planted_loss,
     profiled_loss,
 )
-from hdjax.multiindex.links import Link, Tensors
+from hdjax.multiindex.links import Link
 from hdjax.multiindex.problem import Overlap
 from hdjax.multiindex.small import inverse_root, product
+from hdjax.multiindex.tensors import Tensors
 from hdjax.system import is_concrete
 
 METRICS = ("embedded", "canonical", "horizontal")
@@ -191,13 +192,15 @@ class Joint(Student):
         return () if moving is None else moving
 
     def rate(self, link: Link, matrix: Float[Array, "q r"], moving: Tensors | None) -> Any:
-        best = average(link, matrix)
+        best: Any = average(link, matrix)
         return tuple(
             None if own is None or target is None else -2 / self.ratio * (own - target)
             for own, target in zip(moving or (), best, strict=True)
         )
 
     def check(self, link: Link, directions: int) -> None:
+        if not link.is_dense:
+            raise ValueError("link: in power sums; allowed with a link that moves: link.dense()")
         if self.start is None:
             return
         _check_variables(self.start, directions)
@@ -270,9 +273,10 @@ def _dot(a: Array, b: Array) -> Array:
 
 
 def _zeros(link: Link, q: int) -> Tensors:
+    tensors: Any = link.tensors
     return tuple(
         None if tensor is None else jnp.zeros((q,) * k, tensor.dtype)
-        for k, tensor in enumerate(link.tensors)
+        for k, tensor in enumerate(tensors)
     )
 
 

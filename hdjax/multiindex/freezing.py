@@ -20,8 +20,9 @@ from jaxtyping import Array, Float, Int
 
 from hdjax.multiindex.averaging import energy_gradient
 from hdjax.multiindex.leaps import learnable
-from hdjax.multiindex.links import Link, Tensors, transform
+from hdjax.multiindex.links import Link
 from hdjax.multiindex.small import jacobi_svd, orthonormalised, product, whitened
+from hdjax.multiindex.tensors import Tensors, transform
 from hdjax.system import is_concrete
 
 _BIG = 1e7
@@ -86,7 +87,7 @@ def escape_times(
         step: c.
 
     Raises:
-        ValueError: without 64-bit numbers.
+        ValueError: without 64-bit numbers; a link in power sums.
 
     Example:
         >>> link = hd.multiindex.from_coefficients({(2,): 1.0})
@@ -94,6 +95,7 @@ def escape_times(
         >>> abs(times[0] / 125001.72 - 1) < 1e-6
         Array(True, dtype=bool)
     """
+    check_dense(link)
     if factor.dtype != jnp.float64:
         raise ValueError(f"factor: {factor.dtype}; allowed: float64 (jax_enable_x64)")
     level, step = jnp.asarray(level, jnp.float64), jnp.asarray(step, jnp.float64)
@@ -126,6 +128,12 @@ def start_of(
         jnp.asarray(0),
         min(q, most),
     )
+
+
+def check_dense(link: Link) -> None:
+    """Raise ValueError on a link in power sums, whose small parts of S are rounding."""
+    if not link.is_dense:
+        raise ValueError("link: in power sums, which lose small parts of S; allowed: link.dense()")
 
 
 def follow(state: SaddleState, level: Float[Array, ""], step: Float[Array, ""]) -> SaddleState:

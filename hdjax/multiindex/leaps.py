@@ -14,11 +14,10 @@ import dataclasses
 import math
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from hdjax.multiindex.links import Link, transform
+from hdjax.multiindex.links import Link
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,8 +59,9 @@ def leaps(link: Link, threshold: float = 1e-8) -> list[Leap]:
 
 def _stages(link: Link, small: float) -> list[Leap]:
     frame, learnt, found = np.eye(link.variables), 0, []
+    dense = [None if t is None else np.asarray(t, np.float64) for t in link.dense().tensors]
     while learnt < link.variables:
-        tensors = transform(link.tensors, jnp.asarray(frame.T, jnp.result_type(float)))
+        tensors = [None if t is None else _in_frame(t, frame) for t in dense]
         for s in range(1, link.degree + 1):
             values, vectors = np.linalg.eigh(_strength(tensors, s, learnt, link.variables))
             n = int((values > small).sum())
@@ -98,7 +98,14 @@ def learnable(link: Link) -> int:
     return sum(len(leap.strengths) for leap in leaps(link))
 
 
-def _strength(tensors: tuple, s: int, learnt: int, variables: int) -> Float[np.ndarray, "n n"]:
+def _in_frame(tensor: Float[np.ndarray, "..."], frame: Float[np.ndarray, "r r"]) -> np.ndarray:
+    """The tensor in the coordinates of the frame's columns."""
+    for _ in range(tensor.ndim):
+        tensor = np.tensordot(tensor, frame, axes=(0, 0))
+    return tensor
+
+
+def _strength(tensors: list, s: int, learnt: int, variables: int) -> Float[np.ndarray, "n n"]:
     """Q_s for the frame in which the tensors are written."""
     n = variables - learnt
     total = np.zeros((n, n))
@@ -106,6 +113,6 @@ def _strength(tensors: tuple, s: int, learnt: int, variables: int) -> Float[np.n
         if tensors[k] is None:
             continue
         index = (slice(learnt, None),) * s + (slice(None, learnt),) * (k - s)
-        rows = np.asarray(tensors[k])[index].reshape(n, -1)
+        rows = tensors[k][index].reshape(n, -1)
         total += math.comb(k, s) * rows @ rows.T
     return total

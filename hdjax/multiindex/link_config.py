@@ -109,6 +109,10 @@ def _ridge(link: Any, direction: Any) -> multiindex.Link:
     return multiindex.ridge(link.build(), direction)
 
 
+def _ridge_sum(link: Any, directions: Any, weights: Any) -> multiindex.Link:
+    return multiindex.ridge_sum(link.build(), directions, weights)
+
+
 class Product(Call):
     """A product of links in one variable each."""
 
@@ -127,6 +131,16 @@ class Ridge(Call):
     direction: ArrayField
 
 
+class RidgeSum(Call):
+    """A sum of ridge functions of one link, a two-layer network."""
+
+    make = _ridge_sum
+    kind: Literal["ridge_sum"] = "ridge_sum"
+    link: "Link"
+    directions: ArrayField
+    weights: ArrayField | None = None
+
+
 Link = Annotated[
     Sine
     | Cosine
@@ -138,7 +152,8 @@ Link = Annotated[
     | Coefficients
     | RadialHarmonics
     | Product
-    | Ridge,
+    | Ridge
+    | RidgeSum,
     Field(discriminator="kind"),
     Kind(),
 ]
@@ -146,3 +161,4 @@ Link = Annotated[
 
 Product.model_rebuild()
 Ridge.model_rebuild()
+RidgeSum.model_rebuild()

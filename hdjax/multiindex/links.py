@@ -10,6 +10,7 @@ z ~ N(0, I_r).  Source: Bietti, Bruna, Pillaud-Vivien, arXiv 2310.19793 (section
 place of coefficients, so that rotations and averages act index by index.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,10 +21,16 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from hdjax import gaussian
-from hdjax.multiindex.hermite import layout, multi_indices, products
+from hdjax.multiindex.hermite import multi_indices, products
+from hdjax.multiindex.tensors import (
+    PowerSum,
+    Tensors,
+    as_tensor,
+    evaluate,
+    squared_norm,
+    transform,
+)
 from hdjax.system import is_concrete
-
-Tensors = tuple[Float[Array, "..."] | None, ...]
 
 # Beyond, a tensor grid has too many nodes.
 _MOST_GRID_VARIABLES = 4
@@ -36,7 +43,7 @@ class Link(eqx.Module):
     `ridge` rather than the constructor.
 
     Attributes:
-        tensors: C_0, ..., C_D; None for a degree that is absent.
+        tensors: C_0, ..., C_D, arrays or `PowerSum`s; None for a degree that is absent.
         residual: energy of f* beyond degree D.
         function: f* itself, z (r,) -> scalar, where it is known; None: the truncated series is f*.
         variables: r.
@@ -70,12 +77,17 @@ class Link(eqx.Module):
 
     def coefficient(self, beta: Sequence[int]) -> Float[Array, ""]:
         """The coefficient alpha_beta."""
-        tensor = self.tensors[sum(beta)]
+        tensor: Any = self.tensors[sum(beta)]
         if tensor is None:
             return jnp.zeros(())
         index = tuple(i for i, count in enumerate(beta) for _ in range(count))
-        weight = layout(self.variables, sum(beta))[1][index]
-        return tensor[index] / float(weight)
+        factorials = math.prod(math.factorial(count) for count in beta)
+        entries = math.factorial(sum(beta)) / factorials
+        if isinstance(tensor, PowerSum):
+            entry = jnp.sum(tensor.weights * jnp.prod(tensor.vectors[np.array(index, int)], axis=0))
+        else:
+            entry = tensor[index]
+        return entry * math.sqrt(entries)
 
     def rotate(self, rotation: Float[Array, "r r"]) -> "Link":
         """The link z -> f*(O^T z), whose tensors are O^{(x) k} C_k.
@@ -93,68 +105,21 @@ class Link(eqx.Module):
         function = None if self.function is None else _Rotated(self.function, rotation)
         return Link(transform(self.tensors, rotation), self.residual, function, self.variables)
 
+    def dense(self) -> "Link":
+        """The same link with every tensor as an array."""
+        tensors = tuple(t.dense() if isinstance(t, PowerSum) else t for t in self.tensors)
+        return Link(tensors, self.residual, self.function, self.variables)
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether no tensor is a power sum."""
+        return not any(isinstance(tensor, PowerSum) for tensor in self.tensors)
+
     def truncate(self, degree: int) -> "Link":
         """The same f*, represented up to `degree`; what is dropped goes into the residual."""
         dropped = squared_norm(self.tensors[degree + 1 :])
         function = _Series(self.tensors) if self.function is None else self.function
         return Link(self.tensors[: degree + 1], self.residual + dropped, function, self.variables)
-
-
-def contract(tensor: Float[Array, "r ..."], matrix: Float[Array, "q r"]) -> Float[Array, "..."]:
-    """Contract the first index with the matrix's columns; the new index goes last.
-
-    Written as a sum, which fuses where a batched product of tiny matrices does not.
-    """
-    rest = tensor.shape[1:]
-    flat = tensor.reshape(tensor.shape[0], -1)
-    moved = jnp.sum(flat[:, :, None] * matrix.T[:, None, :], axis=0)
-    return moved.reshape(*rest, matrix.shape[0])
-
-
-def transform(tensors: Tensors, matrix: Float[Array, "q r"]) -> Tensors:
-    """Every C_k with `matrix` on each of its indices: M^{(x) k} C_k.
-
-    Example:
-        >>> link = from_coefficients({(1,): 2.0})
-        >>> transform(link.tensors, jnp.array([[0.5]]))[1].tolist()
-        [1.0]
-    """
-    result = []
-    for k, tensor in enumerate(tensors):
-        if tensor is not None:
-            for _ in range(k):
-                tensor = contract(tensor, matrix)
-        result.append(tensor)
-    return tuple(result)
-
-
-def squared_norm(tensors: Tensors) -> Float[Array, ""]:
-    """The sum of |C_k|_F^2."""
-    parts = [jnp.sum(tensor**2) for tensor in tensors if tensor is not None]
-    return jnp.sum(jnp.stack(parts)) if parts else jnp.zeros((), jnp.result_type(float))
-
-
-def evaluate(tensors: Tensors, z: Float[Array, " r"]) -> Float[Array, ""]:
-    """The sum over beta of alpha_beta H_beta(z)."""
-    value = jnp.zeros((), z.dtype)
-    for k, tensor in enumerate(tensors):
-        if tensor is not None:
-            rows = multi_indices(z.shape[0], k)
-            value = value + jnp.sum(as_coefficients(tensor, z.shape[0]) * products(z, rows))
-    return value
-
-
-def as_coefficients(tensor: Float[Array, "..."], variables: int) -> Float[Array, " p"]:
-    """The alpha_beta of one degree, in the order of `multi_indices`."""
-    position, _, counts = layout(variables, tensor.ndim)
-    first = np.unique(position.ravel(), return_index=True)[1]
-    return tensor.ravel()[first] * jnp.asarray(np.sqrt(counts), tensor.dtype)
-
-
-def as_tensor(coefficients: Float[Array, " p"], variables: int, degree: int) -> Array:
-    """The symmetric tensor of one degree."""
-    position, weight, _ = layout(variables, degree)
-    return coefficients[position] * jnp.asarray(weight, coefficients.dtype)
 
 
 def from_coefficients(coefficients: Mapping[tuple[int, ...], Any]) -> Link:
@@ -271,11 +236,12 @@ def product(*factors: Link, degree: int | None = None) -> Link:
     r, tensors = len(factors), []
     for k in range(degree + 1):
         alpha, empty = [], True
-        for beta in multi_indices(r, k):
-            known = [
-                link.tensors[b] for link, b in zip(factors, beta, strict=True) if b <= link.degree
+        for beta in multi_indices(r, k).tolist():
+            parts = [
+                link.coefficient((b,))
+                for link, b in zip(factors, beta, strict=True)
+                if b <= link.degree and link.tensors[b] is not None
             ]
-            parts = [jnp.ravel(tensor)[0] for tensor in known if tensor is not None]
             value = jnp.zeros((), jnp.result_type(float))
             if len(parts) == r:
                 value, empty = jnp.prod(jnp.stack(parts)), False
@@ -310,6 +276,52 @@ def ridge(link: Link, direction: Any) -> Link:
     return Link(tensors, link.residual, _Ridge(link, theta), theta.shape[0])
 
 
+def ridge_sum(link: Link, directions: Any, weights: Any = None) -> Link:
+    """The link z -> sum_j w_j phi(u_j . z), |u_j| = 1, a two-layer network, for many variables.
+
+    Its tensors are kept as power sums, sum_j w_j alpha_k u_j^{(x) k}, at a cost of J^2 each.
+
+    Args:
+        link: phi, in one variable.
+        directions: U (r, J), unit columns.
+        weights: w (J,); None: ones.
+
+    The residual is that of phi for orthogonal directions, otherwise an upper bound.
+
+    Raises:
+        ValueError: a link of several variables, columns that are not unit vectors, another number
+            of weights.
+
+    Example:
+        >>> link = ridge_sum(hd.multiindex.relu(4), np.eye(8), weights=np.full(8, 0.5))
+        >>> link.variables, round(float(link.coefficient((2, *[0] * 7))), 3)
+        (8, 0.141)
+    """
+    dtype = jnp.result_type(float)
+    columns = jnp.asarray(directions, dtype)
+    if link.variables != 1 or columns.ndim != 2:
+        raise ValueError(
+            f"link, directions: {link.variables} variables, shape {columns.shape}; allowed: 1 and "
+            "(r, J)"
+        )
+    count = columns.shape[1]
+    w = jnp.ones(count, dtype) if weights is None else jnp.asarray(weights, dtype)
+    if w.shape != (count,):
+        raise ValueError(f"weights: shape {w.shape}; allowed: ({count},), one a direction")
+    if is_concrete(columns):
+        norms = np.linalg.norm(np.asarray(columns), axis=0)
+        if np.abs(norms - 1).max() > 1e-6:
+            raise ValueError(f"directions: norms {norms.round(6).tolist()}; allowed: 1")
+    tensors = tuple(
+        None if tensor is None else PowerSum(w * link.coefficient((k,)), columns, k)
+        for k, tensor in enumerate(link.tensors)
+    )
+    # |sum_{k > D} alpha_k^2 rho^k| <= |rho|^{D+1} residual for each pair.
+    angles = jnp.abs(jnp.dot(columns.T, columns, precision="highest")) ** (link.degree + 1)
+    bound = jnp.sum(jnp.abs(w)[:, None] * angles * jnp.abs(w)[None, :]) * link.residual
+    return Link(tensors, bound, _RidgeSum(link, columns, w), columns.shape[0])
+
+
 class _Series(eqx.Module):
     tensors: Tensors
 
@@ -338,3 +350,13 @@ class _Ridge(eqx.Module):
 
     def __call__(self, z: Float[Array, " r"]) -> Float[Array, ""]:
         return self.link(jnp.dot(self.direction, z, precision="highest")[None])
+
+
+class _RidgeSum(eqx.Module):
+    link: Link
+    directions: Float[Array, "r J"]
+    weights: Float[Array, " J"]
+
+    def __call__(self, z: Float[Array, " r"]) -> Float[Array, ""]:
+        values = jnp.sum(self.directions * z[:, None], axis=0)
+        return jnp.sum(self.weights * jax.vmap(lambda x: self.link(x[None]))(values))

@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from hdjax.multiindex.links import Link, Tensors, squared_norm
+from hdjax.multiindex.links import Link
 from hdjax.multiindex.small import product
 from hdjax.multiindex.starts import haar_overlap, small_overlap
+from hdjax.multiindex.tensors import Tensors, squared_norm
 from hdjax.system import NoFluctuationsError, System, is_concrete
 
 LABELS: Mapping[str, str] = {

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from hdjax.multiindex.freezing import SaddleState, follow, start_of
+from hdjax.multiindex.freezing import SaddleState, check_dense, follow, start_of
 from hdjax.multiindex.leaps import exponents, learnable
 from hdjax.multiindex.links import Link
 from hdjax.multiindex.problem import Problem
@@ -54,7 +54,8 @@ class SaddleToSaddle(System):
         step: c; relative errors of times are of order 1e-6 at 0.02 (6e-6 for leap one).
 
     Raises:
-        ValueError: without 64-bit numbers; a level outside (0, 1); a step outside (0, 0.5].
+        ValueError: without 64-bit numbers; a link in power sums; a level outside (0, 1); a step
+            outside (0, 0.5].
 
     Example:
         >>> import hdjax as hd
@@ -96,6 +97,7 @@ class SaddleToSaddle(System):
                 "SaddleToSaddle: single precision; allowed after "
                 "jax.config.update('jax_enable_x64', True), because S falls to d^{1-s}"
             )
+        check_dense(link)
         # As an array: one program serves all dimensions.
         self.problem = Problem(link, jnp.asarray(dimension, jnp.float64), directions, start)
         self.level, self.step = jnp.asarray(level, jnp.float64), jnp.asarray(step, jnp.float64)

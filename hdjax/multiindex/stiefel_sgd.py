@@ -38,10 +38,11 @@ from hdjax.multiindex.descent import check_positive, polar
 from hdjax.multiindex.flows import Planted, Profiled, Student, full_summary, reduced_velocity
 from hdjax.multiindex.fluctuations import fluctuations
 from hdjax.multiindex.limit import Integrator
-from hdjax.multiindex.links import Link, evaluate
+from hdjax.multiindex.links import Link
 from hdjax.multiindex.problem import LABELS, Overlap, Problem
 from hdjax.multiindex.small import product
 from hdjax.multiindex.starts import lift
+from hdjax.multiindex.tensors import evaluate
 from hdjax.system import Simulator, System, is_concrete, steps_at
 
 PROJECTIONS = ("horizontal", "embedded")

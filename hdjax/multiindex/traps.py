@@ -116,7 +116,7 @@ def single_probability(link: Link, threshold: float = 1e-8) -> float:
     small = threshold * float(link.norm2)
     orders = [
         k
-        for k, tensor in enumerate(link.tensors)
+        for k, tensor in enumerate(link.dense().tensors)
         if k and tensor is not None and float(np.sum(np.asarray(tensor) ** 2)) > small
     ]
     if orders[0] == 1 or all(k % 2 == 0 for k in orders):

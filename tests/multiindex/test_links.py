@@ -8,13 +8,14 @@ from scipy import integrate
 
 import hdjax as hd
 from hdjax import gaussian, multiindex
-from hdjax.multiindex import averaging, from_coefficients
+from hdjax.multiindex import averaging, from_coefficients, tensors
 from hdjax.multiindex.hermite import hermite, multi_indices
 
 A = from_coefficients({(1, 0): 0.8, (1, 1): 0.6, (0, 2): 0.5})
 M = jnp.array([[0.2, 0.1], [-0.15, 0.25]])
 THREE = jnp.array([[0.3, 0.1], [-0.2, 0.4], [0.1, 0.2]])
 CUBIC = from_coefficients({(1, 0): 0.3, (1, 1): 0.6, (2, 1): 0.4, (0, 3): -0.5, (3, 0): 0.2})
+NEURONS = multiindex.ridge_sum(multiindex.sine(), np.eye(2))
 ROTATION = jnp.array([[np.cos(0.7), -np.sin(0.7)], [np.sin(0.7), np.cos(0.7)]])
 CLOSED = {
     "sine": (lambda: multiindex.sine(1.3, 25), lambda z: np.sin(1.3 * z)),
@@ -150,6 +151,53 @@ def test_planted_loss_and_slope():
     np.testing.assert_allclose(slope, auto, atol=1e-14)
 
 
+def test_power_sums_are_their_dense_tensors():
+    """Energy, S, losses, slopes and values of a sum of ridge functions, beside all the entries."""
+    u = jax.random.normal(jax.random.key(0), (3, 4))
+    u = u / jnp.linalg.norm(u, axis=0)[None]
+    phi = from_coefficients({(0,): 0.3, (1,): 0.5, (2,): -0.4, (4,): 0.7})
+    link = multiindex.ridge_sum(phi, u, jnp.array([1.0, -0.5, 0.3, 0.8]))
+    full = link.dense()
+    assert not link.is_dense
+    assert full.is_dense
+    matrix = 0.5 * jax.random.normal(jax.random.key(1), (2, 3))
+    gap = jnp.eye(3) - matrix.T @ matrix
+    other = from_coefficients({(1, 0): 0.3, (1, 1): 0.6, (2, 1): 0.4, (0, 4): -0.5}).tensors
+
+    z = jnp.array([0.3, -1.1, 0.6])
+
+    @jax.jit
+    def everything(link):
+        own = multiindex.average(link, matrix)
+        return [
+            multiindex.energy(link, matrix),
+            multiindex.energy_gradient(link, matrix),
+            multiindex.profiled_loss(link, matrix, gap),
+            averaging.gradient_covariance(own, 2),
+            [multiindex.planted_loss(link, readout, matrix) for readout in (own, other)],
+            [averaging.correlation_gradient(link, readout, matrix) for readout in (own, other)],
+            # The series of the averaged link, whose vectors are shorter than 1, and of the link.
+            multiindex.Link(own, link.residual, None, 2)(z[:2]),
+            multiindex.Link(link.tensors, link.residual, None, 3)(z),
+            link(z),
+            link.rotate(jnp.eye(3)[::-1]).coefficient((2, 0, 2)),
+        ]
+
+    found = everything(link)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-13), found, everything(full))
+    assert float(found[-2]) == pytest.approx(float(found[-3]), abs=1e-13)
+    assert multiindex.exponents(link) == multiindex.exponents(full) == [0, 0, 0]
+    # What truncation misses: exact for orthogonal directions, a bound for others.
+    short, exact = multiindex.sine(1.5, 3), multiindex.sine(1.5, 25)
+    for directions in (jnp.eye(2), jnp.array([[1.0, 0.6], [0.0, 0.8]])):
+        missing = multiindex.ridge_sum(exact, directions).norm2 - tensors.squared_norm(
+            multiindex.ridge_sum(short, directions).tensors
+        )
+        bound = float(multiindex.ridge_sum(short, directions).residual)
+        assert bound >= float(missing) - 1e-12
+        assert bound == pytest.approx(float(missing), rel=1e-9 if directions[0, 1] == 0 else 0.5)
+
+
 def test_hermite_polynomials_are_orthonormal():
     z, w = gaussian.GaussHermite(20).nodes(1)
     table = hermite(jnp.asarray(z[:, 0]), 8)
@@ -184,6 +232,12 @@ def test_scaling_of_small_singular_values():
         (lambda: A.rotate(2 * jnp.eye(2)), "rotation"),
         (lambda: multiindex.ridge(multiindex.sine(), [1.0, 1.0]), "direction"),
         (lambda: multiindex.ridge(A, [1.0, 0.0]), "link"),
+        (lambda: multiindex.ridge_sum(A, np.eye(2)), "link"),
+        (lambda: multiindex.ridge_sum(multiindex.sine(), 2 * np.eye(2)), "directions"),
+        (lambda: multiindex.ridge_sum(multiindex.sine(), np.eye(2), np.ones(3)), "weights"),
+        (lambda: multiindex.escape_times(NEURONS, jnp.eye(2)), "power sums"),
+        (lambda: multiindex.SaddleToSaddle(NEURONS, 100), "power sums"),
+        (lambda: multiindex.GradientFlow(NEURONS, 100, multiindex.Joint(1.0)), "power sums"),
         (lambda: multiindex.product(A), "factors"),
         (lambda: multiindex.from_function(lambda z: jnp.log(z[0]), 1, 3), "function"),
         (lambda: multiindex.from_function(lambda z: z[0], 0, 3), "variables"),

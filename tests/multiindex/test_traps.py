@@ -200,7 +200,8 @@ def test_configs_build_what_they_say():
     saddle = built(dimension=1e12, algorithm="saddle_to_saddle", start=[[0.1]])
     assert float(saddle.problem.dimension) == 1e12
     for link in (
-        {"kind": "product", "factors": ["cosine", {"kind": "exponential", "omega": 0.3}]},
+        {"kind": "product", "factors": ["cosine", {"kind": "exponential"}], "degree": 4},
+        {"kind": "ridge_sum", "link": "erf", "directions": [[1.0, 0.6], [0.0, 0.8]]},
         {"kind": "ridge", "link": "relu", "direction": [0.6, 0.8]},
         {"kind": "radial_harmonics", "weights": {"m3": 0.1}},
     ):

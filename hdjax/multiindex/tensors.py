@@ -1,0 +1,198 @@
+"""Symmetric tensors, one per degree: dense arrays, or power sums for many variables.
+
+A dense C_k has r^k entries. A power sum is
+
+    C_k = sum_j c_j u_j^{(x) k},      <C_k, G^{(x) k} C_k> = c^T (U^T G U)^{o k} c
+
+(o k: entry by entry), at a cost of J^2 for any r and k.  It is what a sum of ridge functions has.
+Contractions of power sums lose the relative accuracy of small parts of S by cancellation: they are
+no way to escape times, which take dense tensors.
+"""
+
+import math
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from hdjax.multiindex.hermite import layout, multi_indices, products
+
+
+class PowerSum(eqx.Module):
+    """The tensor sum_j weights_j vectors_j^{(x) degree}.
+
+    Attributes:
+        weights: c (J,).
+        vectors: U (r, J), of any length.
+        degree: k.
+    """
+
+    weights: Float[Array, " J"]
+    vectors: Float[Array, "r J"]
+    degree: int = eqx.field(static=True)
+
+    def __mul__(self, factor: Float[Array, ""]) -> "PowerSum":
+        return PowerSum(self.weights * factor, self.vectors, self.degree)
+
+    def dense(self) -> Float[Array, "..."]:
+        """All r^k entries."""
+        return jnp.sum(_spread(self.weights, self.vectors, self.degree), axis=-1)
+
+
+Tensor = Float[Array, "..."] | PowerSum
+Tensors = tuple[Tensor | None, ...]
+
+
+class Rows(eqx.Module):
+    """The matrix sum_j weights_j left_j (right_j^{(x) degree})^T of a power sum.
+
+    Attributes:
+        weights: (J,).
+        left: (n, J).
+        right: (q, J).
+        degree: of the other indices together.
+    """
+
+    weights: Float[Array, " J"]
+    left: Float[Array, "n J"]
+    right: Float[Array, "q J"]
+    degree: int = eqx.field(static=True)
+
+    def dense(self) -> Float[Array, "n N"]:
+        """All q^degree columns."""
+        terms = _spread(self.weights[None, :] * self.left, self.right, self.degree)
+        return jnp.sum(terms, axis=-1).reshape(self.left.shape[0], -1)
+
+
+def contract(tensor: Float[Array, "r ..."], matrix: Float[Array, "q r"]) -> Float[Array, "..."]:
+    """Contract the first index with the matrix's columns; the new index goes last.
+
+    Written as a sum, which fuses where a batched product of tiny matrices does not.
+    """
+    rest = tensor.shape[1:]
+    flat = tensor.reshape(tensor.shape[0], -1)
+    moved = jnp.sum(flat[:, :, None] * matrix.T[:, None, :], axis=0)
+    return moved.reshape(*rest, matrix.shape[0])
+
+
+def transform(tensors: Tensors, matrix: Float[Array, "q r"]) -> Tensors:
+    """Every C_k with `matrix` on each of its indices: M^{(x) k} C_k.
+
+    Example:
+        >>> link = hd.multiindex.from_coefficients({(1,): 2.0})
+        >>> transform(link.tensors, jnp.array([[0.5]]))[1].tolist()
+        [1.0]
+    """
+    result = []
+    for k, tensor in enumerate(tensors):
+        if isinstance(tensor, PowerSum):
+            tensor = PowerSum(tensor.weights, _dot(matrix, tensor.vectors), k)
+        elif tensor is not None:
+            for _ in range(k):
+                tensor = contract(tensor, matrix)
+        result.append(tensor)
+    return tuple(result)
+
+
+def rows(tensor: Tensor, matrix: Float[Array, "q r"] | None = None) -> Float[Array, "n N"] | Rows:
+    """A tensor of degree k >= 1 as a matrix, its first index against the k - 1 others.
+
+    Args:
+        tensor: C_k.
+        matrix: M on each of the others; None: as they are.
+    """
+    if isinstance(tensor, PowerSum):
+        right = tensor.vectors if matrix is None else _dot(matrix, tensor.vectors)
+        return Rows(tensor.weights, tensor.vectors, right, tensor.degree - 1)
+    if matrix is not None:
+        for _ in range(tensor.ndim - 1):
+            tensor = contract(tensor, matrix)
+    return tensor.reshape(tensor.shape[0], -1)
+
+
+def outer(a: Float[Array, "n N"] | Rows, b: Float[Array, "m N"] | Rows) -> Float[Array, "n m"]:
+    """A B^T of two matrices that `rows` made."""
+    if isinstance(a, Rows) and isinstance(b, Rows):
+        inner = a.weights[:, None] * b.weights[None, :] * _dot(a.right.T, b.right) ** a.degree
+        return _dot(_dot(a.left, inner), b.left.T)
+    left, right = (x.dense() if isinstance(x, Rows) else x for x in (a, b))
+    return jnp.sum(left[:, None, :] * right[None, :, :], axis=-1)
+
+
+def pairing(a: Tensor, b: Tensor) -> Float[Array, ""]:
+    """The inner product <A, B>."""
+    if isinstance(a, PowerSum) and isinstance(b, PowerSum):
+        inner = _dot(a.vectors.T, b.vectors) ** a.degree
+        return jnp.sum(a.weights[:, None] * inner * b.weights[None, :])
+    left, right = (x.dense() if isinstance(x, PowerSum) else x for x in (a, b))
+    return jnp.sum(left * right)
+
+
+def missed(
+    tensor: Tensor, matrix: Float[Array, "q r"], gap: Float[Array, "r r"]
+) -> Float[Array, ""]:
+    """|C|^2 - |M^{(x) k} C|^2 = sum_{j<k} <C, (G^{(x) j} (x) K (x) I) C> for K = I - G."""
+    loss = jnp.zeros((), matrix.dtype)
+    if isinstance(tensor, PowerSum):
+        k, whole = tensor.degree, _dot(tensor.vectors.T, tensor.vectors)
+        image = _dot(matrix, tensor.vectors)
+        kept = _dot(image.T, image)
+        lost = _dot(tensor.vectors.T, _dot(gap, tensor.vectors))
+        terms = sum((kept**j * whole ** (k - 1 - j) for j in range(k)), jnp.zeros_like(whole))
+        return jnp.sum(tensor.weights[:, None] * lost * terms * tensor.weights[None, :])
+    for _ in range(tensor.ndim):
+        loss = loss + jnp.sum(gap * outer(rows(tensor), rows(tensor)))
+        tensor = contract(tensor, matrix)
+    return loss
+
+
+def squared_norm(tensors: Tensors) -> Float[Array, ""]:
+    """The sum of |C_k|_F^2."""
+    parts = [pairing(tensor, tensor) for tensor in tensors if tensor is not None]
+    return jnp.sum(jnp.stack(parts)) if parts else jnp.zeros((), jnp.result_type(float))
+
+
+def evaluate(tensors: Tensors, z: Float[Array, " r"]) -> Float[Array, ""]:
+    """The sum over beta of alpha_beta H_beta(z)."""
+    value = jnp.zeros((), z.dtype)
+    for k, tensor in enumerate(tensors):
+        if isinstance(tensor, PowerSum):
+            value = value + jnp.sum(tensor.weights * _ridges(tensor, z))
+        elif tensor is not None:
+            indices = multi_indices(z.shape[0], k)
+            value = value + jnp.sum(as_coefficients(tensor, z.shape[0]) * products(z, indices))
+    return value
+
+
+def _ridges(tensor: PowerSum, z: Float[Array, " r"]) -> Float[Array, " J"]:
+    """The polynomials of u_j^{(x) k}: |u_j|^k h_k(u_j . z/|u_j|), by their recurrence."""
+    x, square = jnp.sum(tensor.vectors * z[:, None], axis=0), jnp.sum(tensor.vectors**2, axis=0)
+    before, value = jnp.zeros_like(x), jnp.ones_like(x)
+    for k in range(tensor.degree):
+        before, value = value, (x * value - math.sqrt(k) * square * before) / math.sqrt(k + 1)
+    return value
+
+
+def as_coefficients(tensor: Float[Array, "..."], variables: int) -> Float[Array, " p"]:
+    """The alpha_beta of one degree, in the order of `multi_indices`."""
+    position, _, counts = layout(variables, tensor.ndim)
+    first = np.unique(position.ravel(), return_index=True)[1]
+    return tensor.ravel()[first] * jnp.asarray(np.sqrt(counts), tensor.dtype)
+
+
+def as_tensor(coefficients: Float[Array, " p"], variables: int, degree: int) -> Array:
+    """The symmetric tensor of one degree."""
+    position, weight, _ = layout(variables, degree)
+    return coefficients[position] * jnp.asarray(weight, coefficients.dtype)
+
+
+def _spread(start: Float[Array, "..."], vectors: Float[Array, "q J"], times: int) -> Array:
+    """The products with `times` more indices before the last one, which stays the sum's."""
+    for _ in range(times):
+        start = start[..., None, :] * vectors.reshape((1,) * (start.ndim - 1) + vectors.shape)
+    return start
+
+
+def _dot(a: Array, b: Array) -> Array:
+    return jnp.dot(a, b, precision="highest")
