@@ -6,10 +6,12 @@ d -> infinity on the same device, and compares the two in one jitted program.
 
 from hdjax import (
     curvature,
+    datasets,
     gaussian,
     landscapes,
     multiindex,
     multipass,
+    networks,
     random,
     schedules,
     spectra,
@@ -39,6 +41,7 @@ __all__ = [
     "System",
     "compare",
     "curvature",
+    "datasets",
     "ensemble",
     "gaussian",
     "landscapes",
@@ -47,6 +50,7 @@ __all__ = [
     "make_plan",
     "multiindex",
     "multipass",
+    "networks",
     "paths",
     "random",
     "scaling",

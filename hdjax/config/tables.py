@@ -27,6 +27,7 @@ FAMILIES = {
     "landscapes": "hdjax.landscapes.config",
     "multiindex": "hdjax.multiindex.config",
     "multipass": "hdjax.multipass.config",
+    "networks": "hdjax.networks.config",
     "streaming": "hdjax.streaming.config",
 }
 

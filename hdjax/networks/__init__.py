@@ -1,0 +1,28 @@
+"""Repeated training of networks, and Gaussian random functions that may stand for them.
+
+Start with `Training`.  `architectures.py` has the small networks of the experiments (any Equinox
+module will do), `simulate.py` how one is trained, `kernel_fit.py` the bridge to
+`hdjax.landscapes`.
+"""
+
+from hdjax.networks.architectures import CNN, MLP, Dense, cross_entropy, squared_error
+from hdjax.networks.kernel_fit import Fitted, KernelFit, fit_kernel
+from hdjax.networks.model import Training
+from hdjax.networks.simulate import Direct, TrainingState, TrainingSummary
+from hdjax.networks.spread import relative_spread
+
+__all__ = [
+    "CNN",
+    "MLP",
+    "Dense",
+    "Direct",
+    "Fitted",
+    "KernelFit",
+    "Training",
+    "TrainingState",
+    "TrainingSummary",
+    "cross_entropy",
+    "fit_kernel",
+    "relative_spread",
+    "squared_error",
+]

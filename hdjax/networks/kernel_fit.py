@@ -1,0 +1,244 @@
+"""A Gaussian random function that stands for a network: kernel and mean from observed curves.
+
+With a stationary isotropic kernel C and a constant mean mu the curve of a gradient span algorithm
+is deterministic as d grows (`hdjax.landscapes`, arXiv 2410.09973).  The numbers of C, and mu, are
+those whose limit is closest to the costs f_k and squared gradient norms |g_k|^2 that a network
+showed in its first steps,
+
+    min  1/n sum_k [(f_k - f_k^lim)/spread(f)]^2 + 1/n sum_k [log |g_k|^2 - log |g_k^lim|^2]^2,
+
+by Levenberg-Marquardt in the logarithms of C's numbers.  What follows is a prediction: later steps,
+other rates, other algorithms.  Nothing says that a network is such a function; where the prediction
+fails, it is not.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optimistix
+from jaxtyping import Array, Float, Int, Key
+
+from hdjax.landscapes import Algorithm, GradientSpan, Stationary
+from hdjax.networks.simulate import Direct, TrainingSimulator, TrainingSummary
+from hdjax.system import is_concrete
+
+# Lengths that the fit is started from, against the root of the squared way of plain descent.
+_LENGTHS = np.geomspace(0.1, 100.0, 25)
+_TOLERANCE = 1e-8
+
+
+class KernelFit(eqx.Module):
+    """What `fit_kernel` found.
+
+    Attributes:
+        theory: the fitted system, at d = infinity.
+        cost_error: root mean square of f_k - f_k^lim over the fitted steps.
+        gradient_error: root mean square of log |g_k|^2 - log |g_k^lim|^2 over them.
+        converged: whether the least-squares solver says so.
+    """
+
+    theory: GradientSpan
+    cost_error: Float[Array, ""]
+    gradient_error: Float[Array, ""]
+    converged: Array
+
+
+def fit_kernel(
+    kernel: Any,
+    algorithm: Algorithm,
+    cost: Any,
+    gradient_norm: Any,
+    *,
+    max_steps: int = 200,
+) -> KernelFit:
+    """Fit a stationary kernel and a constant mean to a curve.
+
+    Args:
+        kernel: whose kind is taken, and whose `beta` is a first guess; `var` and `scale` are
+            found by themselves.
+        algorithm: the one that made the curve, in the family `hdjax.landscapes`.
+        cost: (n,) costs at the steps 0, 1, ..., n - 1, of a run or a mean over runs.
+        gradient_norm: (n,) squared norms of the full gradient there.
+        max_steps: of the solver.
+
+    Raises:
+        TypeError: another kernel.
+        ValueError: curves of other shapes, not finite, or without a gradient; fewer than 3 steps.
+
+    Example:
+        >>> algorithm = hd.landscapes.GradientDescent(0.5)
+        >>> true = hd.landscapes.GradientSpan(
+        ...     hd.landscapes.SquaredExponential(2.0, 1.5), algorithm, jnp.inf, mean=1.0)
+        >>> seen = true.limit(
+        ...     np.arange(8.0), save=lambda order: (order.value, order.gradient_norm))
+        >>> fit = fit_kernel(hd.landscapes.SquaredExponential(), algorithm, *seen)
+        >>> round(float(fit.theory.kernel.scale), 4)
+        1.5
+    """
+    _check_kernel(kernel)
+    dtype = jnp.result_type(float)
+    curves = jnp.asarray(cost, dtype), jnp.asarray(gradient_norm, dtype)
+    n = curves[0].shape[0] if curves[0].ndim else 0
+    if n < 3 or any(curve.shape != (n,) for curve in curves):
+        shapes = [curve.shape for curve in curves]
+        raise ValueError(f"cost, gradient_norm: shapes {shapes}; allowed: (n,) each, from 3 on")
+    if is_concrete(curves):
+        values, squares = (np.asarray(curve) for curve in curves)
+        if not (np.isfinite(values).all() and np.isfinite(squares).all() and squares.min() > 0):
+            raise ValueError("cost, gradient_norm: allowed: finite costs, positive squared norms")
+        if np.ptp(values) == 0:
+            raise ValueError(f"cost: {values[0]} at every step; allowed: a cost that moves")
+    return _fit(kernel, algorithm, *curves, max_steps)
+
+
+class Fitted(eqx.Module):
+    """The Gaussian random function fitted to the first steps of trainings, as a `theory`.
+
+    The trainings are run, and the fit made, where the limit is computed: in the same program.
+
+    Args:
+        kernel: as for `fit_kernel`.
+        training: what is observed, a `Training` on all samples at every step (`batch=None`).
+        made_by: the algorithm of `hdjax.landscapes` that its optimiser is.
+        algorithm: that of the prediction.
+        steps: observed ones.
+        runs: starts that the observed curves are means over.
+        key: of these starts.
+
+    Raises:
+        TypeError: another kernel.
+        ValueError: a training on mini-batches, fewer than 2 steps or 1 run.
+
+    Example:
+        >>> import optax
+        >>> data = hd.datasets.digits()
+        >>> def network(key):
+        ...     return hd.networks.MLP(64, [16], key=key)
+        >>> parts = network, hd.networks.cross_entropy, data.inputs, data.classes
+        >>> observed = hd.networks.Training(*parts, optax.sgd(0.03))
+        >>> algorithms = hd.landscapes.GradientDescent(0.03), hd.landscapes.GradientDescent(0.1)
+        >>> theory = Fitted(
+        ...     hd.landscapes.Matern32(), observed, *algorithms, steps=10, runs=2,
+        ...     key=jax.random.key(0))
+        >>> predicted = hd.networks.Training(*parts, optax.sgd(0.1), theory=theory)
+    """
+
+    kernel: Stationary
+    training: Any
+    made_by: Algorithm
+    algorithm: Algorithm
+    key: Key[Array, ""]
+    steps: int = eqx.field(static=True)
+    runs: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        kernel: Any,
+        training: Any,
+        made_by: Algorithm,
+        algorithm: Algorithm,
+        *,
+        steps: int,
+        runs: int,
+        key: Key[Array, ""],
+    ):
+        self.kernel, self.training, self.key = kernel, training, key
+        self.made_by, self.algorithm, self.steps, self.runs = made_by, algorithm, steps, runs
+        _check_kernel(kernel)
+        if training.batch is not None:
+            raise ValueError(f"training: on batches of {training.batch}; allowed: on all samples")
+        if steps < 2 or runs < 1:
+            raise ValueError(f"steps, runs: {steps}, {runs}; allowed: at least 2, at least 1")
+
+    @property
+    def unfitted(self) -> GradientSpan:
+        """The prediction's system, with the first guess of its numbers."""
+        return GradientSpan(self.kernel, self.algorithm, jnp.inf)
+
+    def fit(self) -> KernelFit:
+        """Train, fit, and take the algorithm of the prediction."""
+        seen = _observed(self.training, self.steps, self.runs, self.key)
+        fit = fit_kernel(self.kernel, self.made_by, seen.cost, seen.gradient_norm)
+        return eqx.tree_at(lambda fit: fit.theory.algorithm, fit, self.algorithm)
+
+
+def _observed(training: Any, steps: int, runs: int, key: Key[Array, ""]) -> TrainingSummary:
+    """Mean summaries at the steps 0, ..., steps of `runs` trainings."""
+    simulator = TrainingSimulator(training, Direct())
+
+    def one(run: Int[Array, ""]) -> TrainingSummary:
+        own = jax.random.fold_in(key, run)
+
+        def step(state: Any, k: Array) -> tuple[Any, TrainingSummary]:
+            return simulator.advance(state, k, k + 1, own), simulator.summary(state)
+
+        return jax.lax.scan(step, simulator.init(own), jnp.arange(steps + 1))[1]
+
+    batch_size = simulator.side_by_side() or runs
+    curves = jax.lax.map(one, jnp.arange(runs), batch_size=batch_size if batch_size > 1 else None)
+    return jax.tree.map(lambda curve: curve.mean(0), curves)
+
+
+def _check_kernel(kernel: Any) -> None:
+    if not isinstance(kernel, Stationary):
+        raise TypeError(f"kernel: {kernel!r}; allowed: a stationary one of hdjax.landscapes")
+
+
+@eqx.filter_jit
+def _fit(
+    kernel: Stationary,
+    algorithm: Algorithm,
+    cost: Float[Array, " n"],
+    gradient_norm: Float[Array, " n"],
+    max_steps: int,
+) -> KernelFit:
+    n = cost.shape[0]
+    horizon = GradientSpan(kernel, algorithm, jnp.inf).horizon(np.array([n - 1.0]))
+    spread = cost.max() - cost.min()
+
+    def theory(logs: Stationary, mean: Array) -> GradientSpan:
+        return GradientSpan(jax.tree.map(jnp.exp, logs), algorithm, jnp.inf, mean=mean)
+
+    def errors(system: GradientSpan) -> tuple[Array, Array]:
+        value, norm = system.limit(
+            jnp.arange(n, dtype=cost.dtype),
+            save=lambda order: (order.value, order.gradient_norm),
+            horizon=horizon,
+        )
+        return value - cost, jnp.log(norm) - jnp.log(gradient_norm)
+
+    def residuals(parameters: tuple[Stationary, Array], _: None) -> Array:
+        of_cost, of_gradient = errors(theory(*parameters))
+        return jnp.concatenate([of_cost / spread, of_gradient]) / jnp.sqrt(float(n))
+
+    def guess(length: Array) -> tuple[Stationary, Array]:
+        """At every length, the variance that gives the first gradient."""
+        shaped = eqx.tree_at(lambda k: (k.var, k.scale), kernel, (jnp.ones_like(length), length))
+        slope = -shaped.derivatives(jnp.zeros_like(length))[1]
+        shaped = eqx.tree_at(lambda k: k.var, shaped, gradient_norm[0] / slope)
+        return jax.tree.map(jnp.log, shaped), cost[0]
+
+    # The way of descent along straight lines, from the drop of the cost against its slope.
+    way = spread / jnp.sqrt(gradient_norm.max())
+    guesses = jax.vmap(guess)(jnp.asarray(_LENGTHS, cost.dtype) * way)
+    sizes = jax.vmap(lambda guess: jnp.square(residuals(guess, None)).sum())(guesses)
+    best = jnp.argmin(jnp.where(jnp.isfinite(sizes), sizes, jnp.inf))
+    solver = optimistix.LevenbergMarquardt(rtol=_TOLERANCE, atol=_TOLERANCE)
+    found = optimistix.least_squares(
+        residuals,
+        solver,
+        jax.tree.map(lambda leaf: leaf[best], guesses),
+        max_steps=max_steps,
+        throw=False,
+    )
+    system = theory(*found.value)
+    of_cost, of_gradient = errors(system)
+    return KernelFit(
+        system,
+        jnp.sqrt((of_cost**2).mean()),
+        jnp.sqrt((of_gradient**2).mean()),
+        found.result == optimistix.RESULTS.successful,
+    )

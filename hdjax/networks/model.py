@@ -1,0 +1,200 @@
+"""Repeated training of a network from random starts: the system of the family.
+
+    theta_{k+1} = theta_k + optimiser(grad L_k(theta_k)),    L_k the mean loss on mini-batch k,
+
+with theta_0 and the order of the samples drawn in each run.  Progress is said to be predictable
+when the runs' curves coincide ("Gradient Span Algorithms Make Predictable Progress in High
+Dimension", arXiv 2410.09973, figure 1): the spread between runs over their mean, against the step
+and the width.  Time is the step k.
+
+A network has no deterministic equivalent of its own.  A Gaussian random function whose kernel was
+fitted to its curves (`kernel_fit.py`) may stand for it, and then is the system's limit.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.tree_util import Partial
+from jaxtyping import Array, Float, PyTree
+
+from hdjax.landscapes import GradientSpan, OrderParameters
+from hdjax.networks.kernel_fit import Fitted
+from hdjax.networks.simulate import Direct, TrainingSimulator, TrainingSummary
+from hdjax.system import NoLimitError, Simulator, System
+
+
+class Training(System):
+    """The training of a network from random starts on given data.
+
+    Args:
+        network: function of a key, any pytree with floating arrays as parameters (an Equinox
+            module): the start of a run.  A module-level function, or a `jax.tree_util.Partial`,
+            makes systems that stack.
+        loss: `loss(network, x, y) -> scalar`, of one sample.
+        inputs: (n, ...) samples, an array or a pytree of such.
+        targets: (n, ...) what belongs to them.
+        optimiser: of Optax, or a `jax.tree_util.Partial` that makes one
+            (`Partial(optax.sgd, 0.1)`), whose numbers may then be swept over in one program.
+        batch: samples of a mini-batch; None: all, which is gradient descent.  Each epoch has its
+            own order, and what does not fill a batch at its end is left out of it.
+        theory: the Gaussian random function whose limit is the system's: that of a `fit_kernel`,
+            or a `Fitted` one.
+
+    Raises:
+        ValueError, TypeError: naming the argument, its value and what is allowed.
+
+    Example:
+        >>> import optax
+        >>> data = hd.datasets.digits()
+        >>> system = Training(
+        ...     lambda key: MLP(64, [16], key=key), cross_entropy,
+        ...     data.inputs, data.classes, optax.adam(1e-3), batch=128)
+        >>> result = hd.simulate(system, range(5), key=jax.random.key(0), runs=4)
+        >>> result["cost"].sizes["time"]
+        5
+    """
+
+    family: ClassVar[str] = "networks"
+    time_label: ClassVar[str] = "step k"
+    labels: ClassVar[Mapping[str, str]] = {
+        "cost": "cost on the training set",
+        "batch_cost": "cost on the mini-batch",
+        "gradient_norm": "squared norm of the mini-batch gradient",
+        "distance": "squared distance from the start",
+    }
+
+    network: Callable
+    inputs: PyTree[Array]
+    targets: PyTree[Array]
+    optimiser: Callable
+    theory: GradientSpan | Fitted | None
+    loss: Callable = eqx.field(static=True)
+    batch: int | None = eqx.field(static=True)
+
+    def __init__(
+        self,
+        network: Any,
+        loss: Any,
+        inputs: Any,
+        targets: Any,
+        optimiser: Any,
+        *,
+        batch: int | None = None,
+        theory: Any = None,
+    ):
+        for name, value in (("network", network), ("loss", loss)):
+            if not callable(value):
+                raise TypeError(f"{name}: {value!r}; allowed: a function")
+        self.network, self.loss = _as_tree(network), loss
+        self.inputs = jax.tree.map(jnp.asarray, inputs)
+        self.targets = jax.tree.map(jnp.asarray, targets)
+        if isinstance(optimiser, optax.GradientTransformation):
+            optimiser = _Given(optimiser)
+        elif not callable(optimiser):
+            raise TypeError(f"optimiser: {optimiser!r}; allowed: of Optax, or a Partial of such")
+        # Its numbers are leaves: a Python float would belong to the program.
+        self.optimiser = jax.tree.map(
+            lambda x: jnp.asarray(x, jnp.result_type(float)) if isinstance(x, float) else x,
+            _as_tree(optimiser),
+        )
+        self.batch, self.theory = batch, theory
+        self.validate()
+
+    @property
+    def samples(self) -> int:
+        """How many samples there are."""
+        return jax.tree.leaves(self.inputs)[0].shape[0]
+
+    def validate(self, *, compared: bool = False, realised: bool = False) -> None:
+        leaves = jax.tree.leaves((self.inputs, self.targets))
+        counts = {leaf.shape[0] if leaf.ndim else 0 for leaf in leaves}
+        if len(counts) != 1 or counts == {0}:
+            raise ValueError(
+                f"inputs, targets: {sorted(counts)} samples; allowed: as many of each, 1 or more"
+            )
+        (n,) = counts
+        if self.batch is not None and not 1 <= self.batch <= n:
+            raise ValueError(f"batch: {self.batch}; allowed: None or 1 to {n}, the samples")
+        if self.theory is not None:
+            if not isinstance(self.theory, GradientSpan | Fitted):
+                raise TypeError(f"theory: {self.theory!r}; allowed: GradientSpan, Fitted or None")
+            _unfitted(self.theory).validate(compared=compared)
+        if realised:
+            raise ValueError(
+                "start: 'realised'; allowed: 'law' (a kernel knows of no single start)"
+            )
+
+    def simulator(self, method: Any = None, horizon: Any = None) -> Simulator:
+        """The training itself (`Direct`)."""
+        method = Direct() if method is None else method
+        if not isinstance(method, Direct):
+            raise TypeError(f"method: {method!r}; allowed: Direct(...) or None")
+        return TrainingSimulator(self, method)
+
+    def horizon(self, ts: Float[np.ndarray, " times"], method: Any = None) -> Any:
+        return None if self.theory is None else _unfitted(self.theory).horizon(ts)
+
+    def start(self) -> TrainingSummary:
+        """The theory's; without one, a start that is drawn (its law is known by drawing alone)."""
+        if self.theory is not None:
+            theory = _solved(self.theory)
+            return _of_theory(theory, theory.start())
+        simulator = self.simulator()
+        return simulator.summary(simulator.init(jax.random.key(0)))
+
+    def limit(
+        self,
+        ts: Float[Array | np.ndarray, " times"],
+        start: TrainingSummary | None = None,
+        save: Callable[[TrainingSummary], PyTree[Array]] = lambda summary: summary,
+        horizon: Any = None,
+    ) -> PyTree[Array]:
+        """The limit of the Gaussian random function that stands for the network."""
+        if self.theory is None:
+            raise NoLimitError(
+                "limit: none is known of a network's training; allowed: to simulate it "
+                "(hdjax.simulate, limit = false in a config), or with a theory, such as that of "
+                "hdjax.networks.fit_kernel"
+            )
+        theory = _solved(self.theory)
+        return theory.limit(ts, save=lambda order: save(_of_theory(theory, order)), horizon=horizon)
+
+    def statistics(self, summary: TrainingSummary) -> dict[str, Array]:
+        """Costs on training set and mini-batch, squared norms of the gradient and of the way."""
+        return {
+            "cost": summary.cost,
+            "batch_cost": summary.batch_cost,
+            "gradient_norm": summary.gradient_norm,
+            "distance": summary.distance,
+        }
+
+
+class _Given(eqx.Module):
+    """An optimiser that is given, whose numbers are in its closures."""
+
+    optimiser: optax.GradientTransformation = eqx.field(static=True)
+
+    def __call__(self) -> optax.GradientTransformation:
+        return self.optimiser
+
+
+def _as_tree(fn: Any) -> Any:
+    return fn if isinstance(fn, Partial | eqx.Module) else Partial(fn)
+
+
+def _unfitted(theory: GradientSpan | Fitted) -> GradientSpan:
+    return theory.unfitted if isinstance(theory, Fitted) else theory
+
+
+def _solved(theory: GradientSpan | Fitted) -> GradientSpan:
+    return theory.fit().theory if isinstance(theory, Fitted) else theory
+
+
+def _of_theory(theory: GradientSpan, order: OrderParameters) -> TrainingSummary:
+    distance = order.norm - 2 * order.points[0] + theory.radius**2
+    return TrainingSummary(order.value, order.value, order.gradient_norm, distance)

@@ -1,0 +1,281 @@
+"""One training, step by step, with the cost on the whole training set at every record.
+
+The state after k steps holds theta_k and what was seen there: cost and gradient of mini-batch k,
+which step k + 1 uses.  Batches are a function of the run's key and the step.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int, Key, PyTree
+
+from hdjax.random import stream
+from hdjax.system import Simulator, steps_at
+
+if TYPE_CHECKING:
+    from hdjax.networks.model import Training
+
+_NETWORK, _ORDER = 0, 1  # streams of a run's key
+# Samples at a time when all are looked at: activations of more would only leave the cache.
+_CHUNK = 512
+# Runs of up to so many bytes are faster side by side on a CPU.
+_SMALL = 2**20
+P, R = ParamSpec("P"), TypeVar("R")
+
+
+class TrainingSummary(eqx.Module):
+    """What is recorded of a run, and what a Gaussian random function predicts.
+
+    Attributes:
+        cost: mean loss on the whole training set.
+        batch_cost: mean loss on the mini-batch.
+        gradient_norm: squared norm of the mini-batch gradient.
+        distance: |theta_k - theta_0|^2.
+    """
+
+    cost: Float[Array, ""]
+    batch_cost: Float[Array, ""]
+    gradient_norm: Float[Array, ""]
+    distance: Float[Array, ""]
+
+
+class TrainingState(eqx.Module):
+    """A network on its way; `buffers` are its arrays that are not trained."""
+
+    parameters: PyTree[Array]
+    buffers: PyTree[Array]
+    start: PyTree[Array]
+    memory: PyTree
+    cost: Float[Array, ""]
+    gradient: PyTree[Array]
+
+
+class Direct(eqx.Module):
+    """The training itself.
+
+    Args:
+        dtype: "float32" or "float64" (which needs `jax_enable_x64`), of parameters and data.
+
+    Raises:
+        ValueError: another dtype, or float64 not enabled.
+
+    Example:
+        >>> method = Direct(dtype="float32")
+    """
+
+    dtype: str = eqx.field(static=True, default="float32")
+
+    def __check_init__(self) -> None:
+        if self.dtype not in ("float32", "float64"):
+            raise ValueError(f"dtype: {self.dtype!r}; allowed: 'float32', 'float64'")
+        if self.dtype == "float64" and not jax.config.read("jax_enable_x64"):
+            raise ValueError("dtype: 'float64'; allowed with jax_enable_x64 only")
+
+
+def _leniently(function: Callable[P, R]) -> Callable[P, R]:
+    """Networks and optimisers of others may mix ranks and dtypes."""
+
+    @functools.wraps(function)
+    def traced(*args: P.args, **kwargs: P.kwargs) -> R:
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            return function(*args, **kwargs)
+
+    return traced
+
+
+class TrainingSimulator(Simulator):
+    """One training; the clock is the step k."""
+
+    system: Any
+    method: Direct
+
+    @_leniently
+    def init(self, key: Key[Array, ""]) -> TrainingState:
+        own = self._own
+        network = _cast(own.network(stream(key, _NETWORK)), self.method.dtype)
+        parameters, rest = eqx.partition(network, eqx.is_inexact_array)
+        buffers = eqx.filter(rest, eqx.is_array)
+        cost, gradient = self._seen(own, parameters, buffers, self._batch(own, key, 0))
+        memory = own.optimiser().init(parameters)
+        return TrainingState(parameters, buffers, parameters, memory, cost, gradient)
+
+    @_leniently
+    def advance(
+        self, state: TrainingState, k0: Int[Array, ""], k1: Int[Array, ""], key: Key[Array, ""]
+    ) -> TrainingState:
+        own = self._own
+        optimiser = optax.with_extra_args_support(own.optimiser())
+
+        def step(k: Array, state: TrainingState) -> TrainingState:
+            batch = self._batch(own, key, k)
+            updates, memory = optimiser.update(
+                state.gradient,
+                state.memory,
+                state.parameters,
+                value=state.cost,
+                grad=state.gradient,
+                value_fn=lambda parameters: self._cost(own, parameters, state.buffers, batch),
+            )
+            parameters = optax.apply_updates(state.parameters, updates)
+            ahead = self._batch(own, key, k + 1)
+            cost, gradient = self._seen(own, parameters, state.buffers, ahead)
+            moved = TrainingState(parameters, state.buffers, state.start, memory, cost, gradient)
+            # An optimiser may answer in another precision than it was asked in.
+            return jax.tree.map(
+                lambda new, old: new.astype(old.dtype) if eqx.is_inexact_array(new) else new,
+                moved,
+                state,
+            )
+
+        return jax.lax.fori_loop(k0, k1, step, state)
+
+    @_leniently
+    def summary(self, state: TrainingState) -> TrainingSummary:
+        own = self._own
+        cost = state.cost
+        if own.batch is not None:
+            everything = own.inputs, own.targets
+            cost = self._cost(own, state.parameters, state.buffers, everything)
+        moved = jax.tree.map(jnp.subtract, state.parameters, state.start)
+        numbers = cost, state.cost, _square(state.gradient), _square(moved)
+        dtype = jnp.result_type(float)
+        return TrainingSummary(*(number.astype(dtype) for number in numbers))
+
+    def network(self, state: TrainingState) -> PyTree:
+        """The network at the state."""
+        return self._combined(state.parameters, state.buffers)
+
+    def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
+        """The last step that is not after t.
+
+        Raises:
+            ValueError: two times in one step.
+        """
+        ticks = steps_at(ts, 1.0)
+        if np.any(np.diff(ticks) <= 0):
+            raise ValueError(f"ts: {ts}; allowed: step numbers, each at most once")
+        return ticks
+
+    def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
+        """The step itself."""
+        return np.asarray(ticks, np.float64)
+
+    @_leniently
+    def bytes_per_run(self) -> int:
+        state = jax.eval_shape(lambda: self.init(jax.random.key(0)))
+        held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+        own = self.system
+        batch = own.samples if own.batch is None else own.batch
+        return 2 * held + 2 * min(max(batch, _CHUNK), own.samples) * self._bytes_per_sample()
+
+    def side_by_side(self) -> int | None:
+        large = self.bytes_per_run() > _SMALL
+        return 1 if large and jax.default_backend() == "cpu" else None
+
+    @property
+    def _own(self) -> Any:
+        """The system in the method's precision."""
+        return _cast(self.system, self.method.dtype)
+
+    def _batch(self, own: "Training", key: Key[Array, ""], k: Any) -> PyTree[Array]:
+        """Mini-batch k: a piece of the order of its epoch."""
+        data = own.inputs, own.targets
+        if own.batch is None:
+            return data
+        epoch, piece = jnp.divmod(jnp.asarray(k, int), own.samples // own.batch)
+        order = jax.random.permutation(jax.random.fold_in(stream(key, _ORDER), epoch), own.samples)
+        chosen = jax.lax.dynamic_slice(order, (piece * own.batch,), (own.batch,))
+        return jax.tree.map(lambda leaf: leaf[chosen], data)
+
+    def _seen(
+        self, own: "Training", parameters: PyTree, buffers: PyTree, batch: PyTree
+    ) -> tuple[Float[Array, ""], PyTree]:
+        """Cost and gradient on a batch."""
+
+        def part(batch: PyTree, weights: Array) -> PyTree:
+            return jax.value_and_grad(self._sum(own, buffers, batch, weights))(parameters)
+
+        return _mean(part, batch)
+
+    def _cost(
+        self, own: "Training", parameters: PyTree, buffers: PyTree, batch: PyTree
+    ) -> Float[Array, ""]:
+        """The mean loss on a batch."""
+
+        def part(batch: PyTree, weights: Array) -> Array:
+            return self._sum(own, buffers, batch, weights)(parameters)
+
+        return _mean(part, batch)
+
+    def _sum(
+        self, own: "Training", buffers: PyTree, batch: PyTree, weights: Float[Array, " n"]
+    ) -> Callable[[PyTree], Float[Array, ""]]:
+        def total(parameters: PyTree) -> Array:
+            network = self._combined(parameters, buffers)
+            losses = jax.vmap(own.loss, in_axes=(None, 0, 0))(network, *batch)
+            return jnp.vdot(weights.astype(losses.dtype), losses)
+
+        return total
+
+    def _combined(self, parameters: PyTree, buffers: PyTree) -> PyTree:
+        # What is not an array cannot be carried by a loop: it is the same in every network.
+        shapes = eqx.filter_eval_shape(self.system.network, jax.random.key(0))
+        rest = eqx.filter(shapes, lambda leaf: not isinstance(leaf, jax.ShapeDtypeStruct))
+        return eqx.combine(parameters, buffers, rest)
+
+    def _bytes_per_sample(self) -> int:
+        """Of everything that is computed on the way to the loss of a sample."""
+        own = self._own
+        shapes = eqx.filter_eval_shape(own.network, jax.random.key(0))
+        arrays, rest = eqx.partition(shapes, lambda x: isinstance(x, jax.ShapeDtypeStruct))
+        sample = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), (own.inputs, own.targets)
+        )
+        program = jax.make_jaxpr(
+            lambda arrays, sample: own.loss(eqx.combine(arrays, rest), *sample)
+        )(arrays, sample)
+        out = [variable.aval for equation in program.eqns for variable in equation.outvars]
+        return sum(aval.size * aval.dtype.itemsize for aval in out)
+
+
+def _cast(tree: PyTree, dtype: str) -> PyTree:
+    return jax.tree.map(lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, tree)
+
+
+def _square(tree: PyTree) -> Float[Array, ""]:
+    """|v|^2."""
+    total = jnp.zeros(())
+    for leaf in jax.tree.leaves(tree):
+        total = total + jnp.vdot(leaf, leaf, precision="highest")
+    return total
+
+
+def _mean(part: Callable[[PyTree, Array], PyTree], data: PyTree[Array]) -> PyTree[Array]:
+    """The mean over samples of what `part(samples, weights)` sums, chunk by chunk."""
+    n = jax.tree.leaves(data)[0].shape[0]
+    pieces = -(-n // _CHUNK)
+    size = -(-n // pieces)
+    # Chunks of equal size: copies of the first sample fill the last one, with weight 0.
+    index = np.arange(pieces * size)
+    weights = (index < n).astype(np.float32).reshape(pieces, size)
+    index = np.where(index < n, index, 0).reshape(pieces, size)
+    if pieces == 1:
+        total = part(data, jnp.asarray(weights[0]))
+    else:
+
+        def add(total: PyTree, chunk: tuple[Array, Array]) -> tuple[PyTree, None]:
+            samples = jax.tree.map(lambda leaf: leaf[chunk[0]], data)
+            return jax.tree.map(jnp.add, total, part(samples, chunk[1])), None
+
+        like = jax.eval_shape(
+            part, jax.tree.map(lambda leaf: leaf[:size], data), jnp.asarray(weights[0])
+        )
+        zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
+        total, _ = jax.lax.scan(add, zero, (jnp.asarray(index), jnp.asarray(weights)))
+    return jax.tree.map(lambda leaf: leaf / n, total)

@@ -1,0 +1,44 @@
+"""How far repeated trainings agree: the spread between runs over their mean.
+
+Against the step, wider networks are also faster, and their curves spread where they fall: `level`
+compares them where they have come as far.
+"""
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+
+def relative_spread(
+    result: Any, statistic: str = "cost", level: float | None = None
+) -> xr.DataArray:
+    """Standard deviation between runs over their mean, against the step (and axes of a sweep).
+
+    Args:
+        result: of `hdjax.simulate`, `compare` or `sweep`.
+        statistic: its name.
+        level: only at the first record at which the mean is at or below it, NaN where it never is.
+
+    Returns:
+        (axes ..., time), or (axes ...) with a level.
+
+    Raises:
+        ValueError: the result has no such statistic.
+
+    Example:
+        >>> result = hd.simulate(system, [0.0, 1.0], key=jax.random.key(0), runs=8)
+        >>> relative_spread(result, "risk").dims
+        ('time',)
+    """
+    data = result.data
+    if f"{statistic}_std" not in data:
+        names = sorted(name.removesuffix("_std") for name in data if str(name).endswith("_std"))
+        raise ValueError(f"statistic: {statistic!r}; allowed: {', '.join(names)}")
+    mean = data[f"{statistic}_mean"]
+    spread = data[f"{statistic}_std"] / mean
+    if level is None:
+        return spread
+    below = mean <= level
+    first = below.argmax("time")
+    return spread.isel(time=first).where(below.any("time"), np.nan).drop_vars("time")
