@@ -2,11 +2,12 @@
 
 Start with `Training`.  `architectures.py` has the small networks of the experiments (any Equinox
 module will do), `simulate.py` how one is trained, `kernel_fit.py` the bridge to
-`hdjax.landscapes`.
+`hdjax.landscapes`, `layers.py` that to `hdjax.curvature`.
 """
 
 from hdjax.networks.architectures import CNN, MLP, Dense, cross_entropy, squared_error
 from hdjax.networks.kernel_fit import Fitted, KernelFit, fit_kernel
+from hdjax.networks.layers import LayerAlignment, LayerSummary
 from hdjax.networks.model import Training
 from hdjax.networks.simulate import Direct, TrainingState, TrainingSummary
 from hdjax.networks.spread import relative_spread
@@ -18,6 +19,8 @@ __all__ = [
     "Direct",
     "Fitted",
     "KernelFit",
+    "LayerAlignment",
+    "LayerSummary",
     "Training",
     "TrainingState",
     "TrainingSummary",

@@ -7,14 +7,18 @@
     optimiser = { kind = "adam", learning_rate = 1e-3 } # "gradient_descent"; momentum
     batch = 128                                         # all samples, if nothing is said
     fit = { kernel = "matern32", steps = 20 }           # a theory, for a limit
+    alignment = { layers = ["first", "last"] }          # top spaces; rank, samples
 
 The classes are trained by cross-entropy.  Without `fit` there is no limit: `run.limit = false`.
 """
 
+import dataclasses
 import functools
+import operator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +27,16 @@ from jax.tree_util import Partial
 from pydantic import Field, PlainValidator, WithJsonSchema
 
 from hdjax import datasets, landscapes, networks
-from hdjax.schema import Call, Integer, Kind, NonNegative, Positive, PositiveInteger, Strict
+from hdjax.schema import (
+    Call,
+    Integer,
+    Kind,
+    NonNegative,
+    Positive,
+    PositiveInteger,
+    Strict,
+    suggest,
+)
 
 __all__ = ["MethodConfig", "StatisticConfig", "SystemConfig"]
 
@@ -161,8 +174,16 @@ class FitConfig(Strict):
     seed: Seed = 1
 
 
+class AlignmentConfig(Strict):
+    """Top spaces of the layers' matrices: `layers` are names of the network's fields."""
+
+    layers: Annotated[list[str], Field(min_length=1)]
+    rank: PositiveInteger = 10
+    samples: PositiveInteger | None = None
+
+
 class SystemConfig(Strict):
-    """The arguments of `hdjax.networks.Training`."""
+    """The arguments of `hdjax.networks.Training`, and of a `LayerAlignment` that looks at it."""
 
     data: Data = Digits()
     samples: PositiveInteger | None = None
@@ -171,8 +192,9 @@ class SystemConfig(Strict):
     optimiser: Optimiser
     batch: PositiveInteger | None = None
     fit: FitConfig | None = None
+    alignment: AlignmentConfig | None = None
 
-    def build(self) -> networks.Training:
+    def build(self) -> networks.Training | networks.LayerAlignment:
         """The system.
 
         Raises:
@@ -182,7 +204,22 @@ class SystemConfig(Strict):
         network = self.network.build(inputs.shape[1:], int(classes.max()) + 1)
         parts = network, networks.cross_entropy, inputs, classes
         theory = None if self.fit is None else self._fitted(parts, self.fit)
-        return networks.Training(*parts, self.optimiser.build(), batch=self.batch, theory=theory)
+        optimiser = self.optimiser.build()
+        training = networks.Training(*parts, optimiser, batch=self.batch, theory=theory)
+        return training if self.alignment is None else self._aligned(training, self.alignment)
+
+    def _aligned(
+        self, training: networks.Training, own: AlignmentConfig
+    ) -> networks.LayerAlignment:
+        if self.fit is not None:
+            raise ValueError("fit: given with alignment, of which it knows nothing; allowed: none")
+        shape = eqx.filter_eval_shape(training.network, jax.random.key(0))
+        for name in own.layers:
+            if not hasattr(shape, name):
+                names = [field.name for field in dataclasses.fields(shape)]
+                raise ValueError(f"alignment.layers: {name!r}; {suggest(name, names)}")
+        layers = {name: operator.attrgetter(name) for name in own.layers}
+        return networks.LayerAlignment(training, layers, rank=own.rank, samples=own.samples)
 
     def _chosen(self, data: datasets.Classified) -> tuple[Any, Any]:
         classes = data.classes
@@ -194,7 +231,7 @@ class SystemConfig(Strict):
         order = np.random.default_rng(self.seed).permutation(total)[: self.samples]
         return jnp.asarray(data.inputs[order], jnp.float32), classes[order].astype(np.int32)
 
-    def _fitted(self, parts: Any, own: FitConfig) -> networks.Fitted:
+    def _fitted(self, parts: tuple[Any, Any, Any, Any], own: FitConfig) -> networks.Fitted:
         if not isinstance(self.optimiser, GradientDescent):
             raise ValueError(
                 f"fit: with {self.optimiser.kind!r}, which is no gradient span algorithm; allowed "

@@ -51,9 +51,10 @@ class Training(System):
     Example:
         >>> import optax
         >>> data = hd.datasets.digits()
-        >>> system = Training(
-        ...     lambda key: MLP(64, [16], key=key), cross_entropy,
-        ...     data.inputs, data.classes, optax.adam(1e-3), batch=128)
+        >>> def network(key):
+        ...     return hd.networks.MLP(64, [16], key=key)
+        >>> parts = network, hd.networks.cross_entropy, data.inputs, data.classes
+        >>> system = Training(*parts, optax.adam(1e-3), batch=128)
         >>> result = hd.simulate(system, range(5), key=jax.random.key(0), runs=4)
         >>> result["cost"].sizes["time"]
         5

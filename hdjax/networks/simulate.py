@@ -6,7 +6,7 @@ which step k + 1 uses.  Batches are a function of the run's key and the step.
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
@@ -26,7 +26,6 @@ _NETWORK, _ORDER = 0, 1  # streams of a run's key
 _CHUNK = 512
 # Runs of up to so many bytes are faster side by side on a CPU.
 _SMALL = 2**20
-P, R = ParamSpec("P"), TypeVar("R")
 
 
 class TrainingSummary(eqx.Module):
@@ -77,12 +76,16 @@ class Direct(eqx.Module):
         if self.dtype == "float64" and not jax.config.read("jax_enable_x64"):
             raise ValueError("dtype: 'float64'; allowed with jax_enable_x64 only")
 
+    def cast(self, tree: PyTree) -> PyTree:
+        """Floating arrays in this precision."""
+        return jax.tree.map(lambda x: x.astype(self.dtype) if eqx.is_inexact_array(x) else x, tree)
 
-def _leniently(function: Callable[P, R]) -> Callable[P, R]:
+
+def _leniently(function: Any) -> Any:
     """Networks and optimisers of others may mix ranks and dtypes."""
 
     @functools.wraps(function)
-    def traced(*args: P.args, **kwargs: P.kwargs) -> R:
+    def traced(*args: Any, **kwargs: Any) -> Any:
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
             return function(*args, **kwargs)
 
@@ -98,7 +101,7 @@ class TrainingSimulator(Simulator):
     @_leniently
     def init(self, key: Key[Array, ""]) -> TrainingState:
         own = self._own
-        network = _cast(own.network(stream(key, _NETWORK)), self.method.dtype)
+        network = self.method.cast(own.network(stream(key, _NETWORK)))
         parameters, rest = eqx.partition(network, eqx.is_inexact_array)
         buffers = eqx.filter(rest, eqx.is_array)
         cost, gradient = self._seen(own, parameters, buffers, self._batch(own, key, 0))
@@ -151,6 +154,14 @@ class TrainingSimulator(Simulator):
         """The network at the state."""
         return self._combined(state.parameters, state.buffers)
 
+    def first(self, state: TrainingState) -> PyTree:
+        """The network that it started from."""
+        return self._combined(state.start, state.buffers)
+
+    def slope(self, state: TrainingState) -> PyTree:
+        """The mini-batch gradient, in the shape of the network."""
+        return self._combined(state.gradient, state.buffers)
+
     def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
         """The last step that is not after t.
 
@@ -172,7 +183,7 @@ class TrainingSimulator(Simulator):
         held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
         own = self.system
         batch = own.samples if own.batch is None else own.batch
-        return 2 * held + 2 * min(max(batch, _CHUNK), own.samples) * self._bytes_per_sample()
+        return 2 * held + 2 * min(max(batch, _CHUNK), own.samples) * self.bytes_per_sample()
 
     def side_by_side(self) -> int | None:
         large = self.bytes_per_run() > _SMALL
@@ -181,7 +192,7 @@ class TrainingSimulator(Simulator):
     @property
     def _own(self) -> Any:
         """The system in the method's precision."""
-        return _cast(self.system, self.method.dtype)
+        return self.method.cast(self.system)
 
     def _batch(self, own: "Training", key: Key[Array, ""], k: Any) -> PyTree[Array]:
         """Mini-batch k: a piece of the order of its epoch."""
@@ -229,7 +240,7 @@ class TrainingSimulator(Simulator):
         rest = eqx.filter(shapes, lambda leaf: not isinstance(leaf, jax.ShapeDtypeStruct))
         return eqx.combine(parameters, buffers, rest)
 
-    def _bytes_per_sample(self) -> int:
+    def bytes_per_sample(self) -> int:
         """Of everything that is computed on the way to the loss of a sample."""
         own = self._own
         shapes = eqx.filter_eval_shape(own.network, jax.random.key(0))
@@ -242,10 +253,6 @@ class TrainingSimulator(Simulator):
         )(arrays, sample)
         out = [variable.aval for equation in program.eqns for variable in equation.outvars]
         return sum(aval.size * aval.dtype.itemsize for aval in out)
-
-
-def _cast(tree: PyTree, dtype: str) -> PyTree:
-    return jax.tree.map(lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, tree)
 
 
 def _square(tree: PyTree) -> Float[Array, ""]:

@@ -1,0 +1,217 @@
+"""Top spaces of Hessian and gradient covariance, layer by layer, along a training.
+
+    H = 1/n sum_l D^2 f_l,      G = 1/n sum_l (D f_l)(D f_l)^T
+
+on a layer's parameters, f_l the loss of sample l (`hdjax.curvature.NetworkMatrix`).  At every
+record, for each layer NAME and each of the two matrices M (`hessian`, `gradient`), with E the space
+of its `rank` largest eigenvalues:
+
+    NAME_M_values        the rank + 1 largest eigenvalues
+    NAME_M_gap           (smallest of the space - next)/next
+    NAME_M_parameters    |P_E theta|/|theta|, theta the layer's parameters
+    NAME_M_distance      the same of theta_k - theta_0 (0 at the start)
+    NAME_M_step          the same of the mini-batch gradient
+    NAME_overlap         |Q_H^T Q_G|^2/rank of the two spaces
+
+Random spaces of that rank would have shares (rank/size)^(1/2) and overlap rank/size.
+"Spectral alignment of SGD" (arXiv 2310.03010): the trajectory aligns with the outliers' spaces of
+both matrices, in each layer.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+
+from hdjax.curvature import NetworkMatrix, TopSpace, overlap, share, top_space
+from hdjax.networks.model import Training
+from hdjax.networks.simulate import TrainingSimulator, TrainingState, TrainingSummary
+from hdjax.random import stream
+from hdjax.system import Simulator, System
+
+_SOLVER = 2  # stream of a run's key, none of the training's
+# Residuals relative to the largest eigenvalue: shares and overlaps are then known to about 1 %.
+_TOLERANCE, _CYCLES = 1e-3, 12
+
+
+class LayerSummary(eqx.Module):
+    """What is recorded of a training, and of the curvature of its layers."""
+
+    training: TrainingSummary
+    measured: dict[str, Array]
+
+
+class LayerAlignment(System):
+    """A training, with the top spaces of its layers' Hessians and gradient covariances.
+
+    Args:
+        training: what is trained.
+        layers: {name: function from the network to a part of it, or to a tuple of parts}.
+        rank: dimensions of the top spaces; with k classes the outliers are about k.
+        samples: of the matrices, the first of the data; None: all.
+
+    Raises:
+        ValueError: no layer, a rank below 1 or too large for a layer, other numbers of samples.
+
+    Example:
+        >>> import optax
+        >>> data = hd.datasets.digits()
+        >>> def network(key):
+        ...     return hd.networks.CNN((8, 8), width=0.25, key=key)
+        >>> parts = network, hd.networks.cross_entropy, data.inputs, data.classes
+        >>> system = LayerAlignment(
+        ...     hd.networks.Training(*parts, optax.adam(1e-3), batch=128),
+        ...     {"last": lambda network: network.last}, samples=64)
+        >>> "last_overlap" in jax.eval_shape(lambda: system.statistics(system.start()))
+        True
+    """
+
+    family: ClassVar[str] = "networks"
+    time_label: ClassVar[str] = Training.time_label
+    labels: ClassVar[Mapping[str, str]] = Training.labels
+
+    training: Training
+    layers: tuple[tuple[str, Callable], ...] = eqx.field(static=True)
+    rank: int = eqx.field(static=True)
+    samples: int | None = eqx.field(static=True)
+
+    def __init__(
+        self,
+        training: Training,
+        layers: Mapping[str, Callable],
+        *,
+        rank: int = 10,
+        samples: int | None = None,
+    ):
+        self.training, self.layers = training, tuple(layers.items())
+        self.rank, self.samples = rank, samples
+        self.validate()
+
+    def validate(self, *, compared: bool = False, realised: bool = False) -> None:
+        self.training.validate(compared=compared, realised=realised)
+        if not self.layers:
+            raise ValueError("layers: none; allowed: at least one")
+        n = self.training.samples
+        if self.samples is not None and not 1 <= self.samples <= n:
+            raise ValueError(f"samples: {self.samples}; allowed: None or 1 to {n}")
+        network = eqx.filter_eval_shape(self.training.network, jax.random.key(0))
+        for name, where in self.layers:
+            leaves = [x for x in jax.tree.leaves(where(network)) if hasattr(x, "dtype")]
+            size = sum(x.size for x in leaves if jnp.issubdtype(x.dtype, jnp.inexact))
+            # One eigenvalue more, and the block of Lanczos' method two more than that.
+            if not 1 <= self.rank <= size - 3:
+                raise ValueError(
+                    f"rank: {self.rank}; allowed with layer {name!r} of {size} parameters: 1 to "
+                    f"{size - 3}"
+                )
+
+    def simulator(self, method: Any = None, horizon: Any = None) -> Simulator:
+        """The training's, with what is measured at every record."""
+        inner = self.training.simulator(method)
+        assert isinstance(inner, TrainingSimulator)
+        return LayerSimulator(self, inner)
+
+    def start(self) -> LayerSummary:
+        """One that is drawn: its law is known by drawing alone."""
+        simulator = self.simulator()
+        return simulator.summary(simulator.init(jax.random.key(0)))
+
+    def alive(self, summary: LayerSummary) -> Bool[Array, ""]:
+        return self.training.alive(summary.training)
+
+    def statistics(self, summary: LayerSummary) -> dict[str, Array]:
+        """The training's own, and those of the layers."""
+        return self.training.statistics(summary.training) | summary.measured
+
+
+class LayerState(eqx.Module):
+    """The training's state, with a key for the solver."""
+
+    training: TrainingState
+    key: Key[Array, ""]
+
+
+class LayerSimulator(Simulator):
+    """A training; its summary holds what its layers' matrices are."""
+
+    system: LayerAlignment
+    inner: TrainingSimulator
+
+    def init(self, key: Key[Array, ""]) -> LayerState:
+        return LayerState(self.inner.init(key), key)
+
+    def advance(
+        self, state: LayerState, k0: Int[Array, ""], k1: Int[Array, ""], key: Key[Array, ""]
+    ) -> LayerState:
+        return LayerState(self.inner.advance(state.training, k0, k1, key), key)
+
+    def summary(self, state: LayerState) -> LayerSummary:
+        training = self.inner.summary(state.training)
+        found: dict[str, Array] = {}
+        # As in the training, networks of others may mix ranks and dtypes.
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            for i, (name, where) in enumerate(self.system.layers):
+                measured = self._measured(state, where, stream(state.key, _SOLVER + i))
+                found |= {f"{name}_{key}": value for key, value in measured.items()}
+        dtype = training.cost.dtype
+        return LayerSummary(training, {key: value.astype(dtype) for key, value in found.items()})
+
+    def _measured(
+        self, state: LayerState, where: Callable, key: Key[Array, ""]
+    ) -> dict[str, Array]:
+        """The numbers of one layer."""
+        own = self.inner.method.cast(self.system.training)
+        run, rank = state.training, self.system.rank
+        data = jax.tree.map(lambda leaf: leaf[: self.system.samples], (own.inputs, own.targets))
+        network = self.inner.network(run)
+        vectors = {
+            "parameters": _flat(where(network)),
+            "distance": _flat(where(network)) - _flat(where(self.inner.first(run))),
+            "step": _flat(where(self.inner.slope(run))),
+        }
+        found: dict[str, Array] = {}
+        spaces: dict[str, Array] = {}
+        for kind in ("hessian", "gradient"):
+            matrix = NetworkMatrix(own.loss, network, *data, kind, where=where)
+            start = jnp.stack([vectors["step"], vectors["distance"]], axis=1)
+            top = _top(matrix, start, rank + 1, key)
+            space = spaces[kind] = top.vectors[:, :rank]
+            smallest, following = top.values[rank - 1], top.values[rank]
+            found[f"{kind}_values"] = top.values
+            found[f"{kind}_gap"] = (smallest - following) / following
+            found |= {f"{kind}_{name}": share(v, space) for name, v in vectors.items()}
+        found["overlap"] = overlap(spaces["hessian"], spaces["gradient"])
+        return found
+
+    def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
+        return self.inner.ticks(ts)
+
+    def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
+        return self.inner.times(ticks)
+
+    def bytes_per_run(self) -> int:
+        # Samples are pushed through the network for every vector of a block at once, three times.
+        training = self.system.training
+        n = training.samples if self.system.samples is None else self.system.samples
+        return self.inner.bytes_per_run() + 3 * n * (self.system.rank + 3) * (
+            self.inner.bytes_per_sample()
+        )
+
+    def side_by_side(self) -> int | None:
+        # One run's matrices fill a CPU.
+        return 1 if jax.default_backend() == "cpu" else None
+
+
+def _top(
+    matrix: NetworkMatrix, start: Float[Array, "n b"], rank: int, key: Key[Array, ""]
+) -> TopSpace:
+    return top_space(matrix.product, start, rank, key, tolerance=_TOLERANCE, cycles=_CYCLES)
+
+
+def _flat(part: PyTree) -> Float[Array, " n"]:
+    return ravel_pytree(eqx.filter(part, eqx.is_inexact_array))[0]
