@@ -4,9 +4,11 @@
   products alone: the samples with the vectors, and back; float32, the ratio in one run;
 * an emergence map of 20 x 20 values of (snr, n/d), calls after the first, float64;
 * the top space of a class block whose samples are drawn again in every product (`StreamedMatrix`):
-  seconds, residuals and the process's largest memory.
+  seconds, normals drawn in a second, residuals and the process's largest memory.  Each of the
+  Lanczos steps draws all samples: at d = 10^5 and n = 2 d that is 2 10^10 normals a step.
 
-    python benchmarks/curvature.py --dim 2000 --streamed-dim 20000 --json curvature.json
+    python benchmarks/curvature.py --dim 2000 --json curvature.json
+    python benchmarks/curvature.py --streamed-dim 100000 --chunk 128
 """
 
 import argparse
@@ -68,8 +70,8 @@ def emergence():
     return median_seconds(program, repeats=3)
 
 
-def streamed(d, alpha, rank, chunk):
-    """Seconds, residuals and cycles of a top space without stored samples."""
+def streamed(d, n, rank, chunk, steps):
+    """Seconds of a top space without stored samples, after compilation, and what was found."""
     system = mixture(d)
     state = system.simulator().init(jax.random.key(0))
     matrix = curvature.StreamedMatrix(
@@ -79,7 +81,7 @@ def streamed(d, alpha, rank, chunk):
         state.frozen,
         None,
         chunk=chunk,
-        chunks=alpha * d // chunk,
+        chunks=n // chunk,
         indices=[0],
     )
 
@@ -87,11 +89,12 @@ def streamed(d, alpha, rank, chunk):
     def program(matrix):
         columns = jnp.concatenate([matrix.moving, matrix.frozen], axis=1)
         return curvature.top_space(
-            matrix.product, columns, rank, jax.random.key(2), steps=5, tolerance=1e-3, cycles=1
+            matrix.product, columns, rank, jax.random.key(2), steps=steps, cycles=1
         )
 
+    compiled = program.lower(matrix).compile()
     start = time.perf_counter()
-    found = jax.block_until_ready(program(matrix))
+    found = jax.block_until_ready(compiled(matrix))
     return time.perf_counter() - start, found
 
 
@@ -102,7 +105,9 @@ def main():
     parser.add_argument("--width", type=int, default=8)
     parser.add_argument("--streamed-dim", type=int, default=10_000)
     parser.add_argument("--rank", type=int, default=10)
-    parser.add_argument("--chunk", type=int, default=500)
+    parser.add_argument("--streamed-samples", type=int, help="default: 2 d")
+    parser.add_argument("--chunk", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--json")
     options = parser.parse_args()
 
@@ -110,11 +115,14 @@ def main():
     print(f"product at d = {options.dim}, n = {options.alpha} d, {options.width} vectors:")
     print(f"  {own:.4f} s, its two matrix products {bare:.4f} s: {bare / own:.0%} of their speed")
     # A streamed matrix is a float32 run; the map wants the limit's float64.
-    seconds, found = streamed(options.streamed_dim, 2, options.rank, options.chunk)
+    d, steps = options.streamed_dim, options.steps
+    n = options.streamed_samples or 2 * d
+    seconds, found = streamed(d, n, options.rank, options.chunk, steps)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    stored = 4 * 2 * options.streamed_dim**2 / 2**30
-    print(f"top {options.rank} of a block at d = {options.streamed_dim}, n = 2 d, samples redrawn:")
-    print(f"  {seconds:.1f} s, {memory:.2f} GiB at most (the samples alone: {stored:.2f} GiB)")
+    stored, rate = 4 * n * d / 2**30, steps * n * d / seconds / 1e6
+    print(f"top {options.rank} of a block at d = {d}, n = {n}, samples drawn again {steps} times:")
+    print(f"  {seconds:.1f} s, {rate:.0f} million normals a second,")
+    print(f"  {memory:.2f} GiB at most (the samples alone: {stored:.2f} GiB)")
     relative = found.residuals / found.values[0]
     print(
         f"  residuals of outliers {float(relative[0]):.1e}, of the last {float(relative[-1]):.1e}"

@@ -173,22 +173,27 @@ def _samples(
     data: _Data, pairs: Complex[Array, "n_b half"], extras: Float[Array, "n_b k"], steps: int
 ) -> _Samples:
     """Standard normals to samples."""
-    (components, d), shape = data.scale.shape, (steps, data.batch)
+    d, shape = data.scale.shape[1], (steps, data.batch)
     half = d - d // 2
-    component = jnp.zeros(shape, jnp.int32)
-    scale, means = data.scale, data.means
-    if components > 1:
-        # A normal above the quantile of the cumulative weight of a component is none of that one.
-        edges = jax.scipy.special.ndtri(jnp.cumsum(data.probabilities)[:-1])
-        component = (extras[:, -1, None] > edges[None]).sum(1, dtype=jnp.int32)
-        scale, means = scale[component], None if means is None else means[component]
-        component = component.reshape(shape)
+    component, scale, means = _chosen(data, extras)
     # Two vectorised writes; jax 0.12 makes a loop with a branch out of a concatenation.
     rows = jnp.zeros((pairs.shape[0], d), scale.dtype)
     rows = lax.dynamic_update_slice(rows, pairs.real * scale[:, :half], (0, 0))
     rows = lax.dynamic_update_slice(rows, pairs.imag[:, : d // 2] * scale[:, half:], (0, half))
     noise = jax.vmap(data.noise)(extras[:, : data.noise.dim]).reshape(*shape, -1)
-    return _Samples(rows if means is None else rows + means, component, noise)
+    return _Samples(rows if means is None else rows + means, component.reshape(shape), noise)
+
+
+def _chosen(data: _Data, extras: Float[Array, "n k"]) -> tuple[Array, Array, Array | None]:
+    """Component of each sample, and its scale and mean."""
+    components, n = data.scale.shape[0], extras.shape[0]
+    scale, means = data.scale, data.means
+    if components == 1:
+        return jnp.zeros(n, jnp.int32), scale, means
+    # A normal above the quantile of the cumulative weight of a component is none of that one.
+    edges = jax.scipy.special.ndtri(jnp.cumsum(data.probabilities)[:-1])
+    component = (extras[:, -1, None] > edges[None]).sum(1, dtype=jnp.int32)
+    return component, scale[component], None if means is None else means[component]
 
 
 def _block(

@@ -6,6 +6,7 @@ to be stored: the same key gives the training samples, any other key fresh ones 
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Key
@@ -64,7 +65,10 @@ def draw_samples(
         1,
     )
     steps, labels = random.stream(key, _kernel._STEPS), random.stream(key, _kernel._LABELS)
-    pairs = random.normal_pairs(steps, first, count, -(-d // 2), dtype)
     extras = random.normals(labels, first, count, data.extras, dtype)
-    rows, component, noise = _kernel._samples(data, pairs, extras, count)
-    return Samples(rows, component[:, 0], noise[:, 0])
+    component, scale, means = _kernel._chosen(data, extras)
+    # The numbers of a run, in another way: where they are not drawn within a loop over blocks, XLA
+    # would repeat the generator in each of the run's two writes.
+    rows = random.normals(steps, first, count, d, dtype) * scale
+    noise = jax.vmap(system.loss.noise)(extras[:, : system.loss.noise.dim])
+    return Samples(rows if means is None else rows + means, component, noise)
