@@ -246,6 +246,33 @@ def test_tables_in_a_sweep_go_by_their_names(write):
         config.load(write(extra='[sweep]\n"system.ridge" = [0.1, 0.1]'))
 
 
+def test_points_of_a_sweep_may_change_several_keys(write):
+    points = """
+    [sweep]
+    "system.loss.sigma" = [0.1, 0.2]
+
+    [[sweep.system]]
+    name = "as it is"
+
+    [[sweep.system]]
+    name = "other"
+    ridge = 0.5
+    "loss.sigma" = 0.3
+    "start.scale" = 2.0
+    """
+    experiment = config.load(write(extra=points))
+    assert experiment.axes == {"sigma": "system.loss.sigma", "system": "system"}
+    names = experiment.grid["system"]
+    assert list(names) == ["as it is", "other"]
+    plain, other = (experiment.system({"system": table}) for table in names.values())
+    assert (float(plain.ridge), float(other.ridge)) == (0.0, 0.5)
+    assert float(other.loss.sigma) == pytest.approx(0.3)
+    with pytest.raises(config.ConfigError, match="tables with a name and keys of the system"):
+        config.load(write(extra="[[sweep.system]]\nridge = 0.1"))
+    with pytest.raises(config.ConfigError, match="did you mean 'ridge'"):
+        config.load(write(extra='[[sweep.system]]\nname = "a"\nrigde = 0.1'))
+
+
 def test_a_sweep_is_run_at_its_points(write):
     experiment = config.load(write(extra=SWEEP), ["system.learning_rate=0.3"])
     assert_same(experiment.system({"system.loss.sigma": 0.2}).loss, hd.streaming.LeastSquares(0.2))

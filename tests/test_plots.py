@@ -305,6 +305,19 @@ def test_sweep_over_names_has_no_line_between_them():
     assert [text.get_text() for text in ax.get_xticklabels()] == ["small", "large"]
 
 
+def test_sweep_over_groups_of_names_has_a_column_of_panels_for_each():
+    names = ["ridge: 0.1", "ridge: 0.2", "start: random"]
+    ds = swept(system=[1.0, 2.0, 3.0]).assign_coords(system=names)
+    figure = plots.plot_all(ds)
+    figure.savefig(io.BytesIO())
+    ridge, start = figure.axes
+    assert (ridge.get_xlabel(), start.get_xlabel()) == ("ridge", "start")
+    assert [text.get_text() for text in ridge.get_xticklabels()] == ["0.1", "0.2"]
+    np.testing.assert_array_equal(line(start, "mean").get_ydata(), [3])
+    # Names without groups stay on one axis.
+    assert len(plots.plot_all(swept(rate=[1.0, 2.0]).assign_coords(rate=["a: b", "c"])).axes) == 1
+
+
 def test_sweep_axes_are_selected():
     ds = swept(rate=[1.0, 2.0], noise=[1.0, 3.0], scale=[1.0, 7.0])
     with pytest.raises(ValueError, match="at most two"):

@@ -40,8 +40,11 @@ def fixed(d, alpha, snr=4.0, blocks=TWO, **options):
 @pytest.mark.slow
 @pytest.mark.optimised
 def test_alignment_along_xor_training():
-    """Share of a unit in its block's top space within 0.02 of theory, t = 0 to 12, d = 400."""
-    d, ridge = 400, 0.02
+    """Share of a unit in its block's top space within 0.02 of theory, t = 0 to 12, d = 300.
+
+    A single run is off by 0.03 (t = 2); the mean of 16 by a fourth of that.
+    """
+    d, ridge = 300, 0.02
     means = streaming.xor_means(d)
     first, second = streaming.xor_start(jax.random.key(0), means, [0, 2, 1, 3], overlap=0.3)
     mixture = streaming.xor(
@@ -51,13 +54,13 @@ def test_alignment_along_xor_training():
         learning_rate=2.0,
         ridge=ridge,
         start=first,
-        rule=hd.gaussian.QMC(11),
+        rule=hd.gaussian.QMC(9),
     )
     threshold = curvature.fixed_point_output(ridge) / 2
     blocks = [Block(0, "hessian", 2), Block("theta", "hessian", 4)]
     system = Alignment(mixture, blocks, alpha=8.0, threshold=threshold)
     result = hd.compare(
-        system, [0.0, 2.0, 6.0, 12.0], key=jax.random.key(0), runs=4, start="realised"
+        system, [0.0, 2.0, 6.0, 12.0], key=jax.random.key(0), runs=16, start="realised"
     )
     for name, bound in (
         ("hessian_0_student", 0.02),
