@@ -22,13 +22,9 @@ from hdjax.curvature.classifiers import (
     success_probability,
     taken_means,
 )
+from hdjax.curvature.commuting import CommutingTheory, commuting_theory
 from hdjax.curvature.emergence import OutlierCount, emergence_map
-from hdjax.curvature.full_theory import (
-    FullSpectrum,
-    FullTheory,
-    commuting_stieltjes,
-    full_theory,
-)
+from hdjax.curvature.full_theory import FullSpectrum, FullTheory, full_theory
 from hdjax.curvature.law import Quadrature, quadrature
 from hdjax.curvature.matrices import (
     CurvatureMatrix,
@@ -54,6 +50,7 @@ __all__ = [
     "Block",
     "BlockSpectrum",
     "BlockTheory",
+    "CommutingTheory",
     "CurvatureMatrix",
     "FullSpectrum",
     "FullTheory",
@@ -67,7 +64,7 @@ __all__ = [
     "TopSpace",
     "TrainingSamples",
     "block_theory",
-    "commuting_stieltjes",
+    "commuting_theory",
     "dual_gram",
     "emergence_map",
     "empirical",

@@ -1,25 +1,13 @@
-"""Deterministic equivalents beyond one isotropic block: all parameters at once, other covariances.
+"""Deterministic equivalent of the matrix of all parameters at once.
 
-All parameters, with small matrices D (h x h) whose first m indices multiply samples,
+With small matrices D (h x h) whose first m indices multiply samples,
 T = blockdiag(S, 0) and W = (1 + D T/(alpha snr))^{-1} D:
 
     S(z) = (-z + E[W]_{mm}/snr)^{-1},    outliers: det(z - E[L W L^T]) = 0,  L = (1_m x u, 1),
 
-a matrix F(z) = E[L W L^T] of m q + h - m rows.  The damped iteration for S converges outside the
-spectrum and not inside, which its residual shows.  As F is what z - P (A - z)^{-1} P leaves on the
-span of m copies of [X, means] and theta, the eigenvector of a simple outlier has the share
-
-    eta = 1/(1 - w^T F'(z) w),     w the null vector of z - F(z),
-
-of its squared norm there, in the direction w.
-
-One block of a mixture whose components have commuting covariances e_cg (eigenvalue of component c
-on group g, weight w_g):
-
-    sigma_c = sum_g w_g e_cg/Delta_g,   Delta_g = -z + sum_c p_c e_cg E_c[D/(1 + D sigma_c/alpha)],
-
-and s = sum_g w_g/Delta_g (the bulk alone).  Goes beyond "Spectral alignment of SGD" (arXiv
-2310.03010).
+a matrix F(z) = E[L W L^T] of m q + h - m rows (`outliers.py`), on m copies of span[X, means] and
+theta.  The damped iteration for S converges outside the spectrum and not inside, which its residual
+shows.  Goes beyond "Spectral alignment of SGD" (arXiv 2310.03010).
 """
 
 from typing import Any
@@ -31,12 +19,13 @@ from jaxtyping import Array, Float
 
 from hdjax import gaussian
 from hdjax.curvature.law import Quadrature, quadrature, small_weights
-from hdjax.curvature.weights import Kind, small_matrix
+from hdjax.curvature.outliers import OutlierTheory
+from hdjax.curvature.weights import Kind
 from hdjax.gaussian import Rule
 from hdjax.streaming import GramSummary, OnePassSGD
 
 
-class FullTheory(eqx.Module):
+class FullTheory(OutlierTheory):
     """The law of the matrix of all parameters [m columns of d | theta] at alpha.
 
     Attributes:
@@ -62,51 +51,10 @@ class FullTheory(eqx.Module):
         s = jax.lax.fori_loop(0, iterations, damped, start)
         return s, jnp.abs(self._image(z, s) - s).max() * z
 
-    def outliers(
-        self, above: Float[Array, ""], count: int, halvings: int = 24
-    ) -> Float[Array, " count"]:
-        """The outliers above a point outside the bulk, descending; NaN where there are fewer.
-
-        Args:
-            above: z, to the right of the bulk (`stieltjes` converges there).
-            count: how many at most.
-            halvings: of each bisection, from the largest weight's bound.
-        """
-        top = jnp.maximum(jnp.linalg.eigvalsh(self._coupled(above))[-1], above) * 1.001
-
-        def root(j: Array) -> Float[Array, ""]:
-            def halve(_: Any, ends: tuple[Array, Array]) -> tuple[Array, Array]:
-                low, high = ends
-                middle = (low + high) / 2
-                below = jnp.linalg.eigvalsh(self._coupled(middle))[-1 - j] > middle
-                return jnp.where(below, middle, low), jnp.where(below, high, middle)
-
-            low, high = jax.lax.fori_loop(0, halvings, halve, (above, top))
-            exists = jnp.linalg.eigvalsh(self._coupled(above))[-1 - j] > above
-            return jnp.where(exists, (low + high) / 2, jnp.nan)
-
-        return jax.lax.map(root, jnp.arange(count))
-
     def spectrum(self, above: Float[Array, ""], count: int) -> "FullSpectrum":
-        """Outliers above a point outside the bulk, and their vectors' shares; as `outliers`."""
-        values = self.outliers(above, count)
-        exists = jnp.isfinite(values)
-        points = jnp.where(exists, values, above)
-
-        def vector(parts: tuple[Array, Array]) -> tuple[Array, Array]:
-            j, z = parts
-            f, slope = jax.jvp(self._coupled, (z,), (jnp.ones_like(z),))
-            w = jnp.linalg.eigh(f)[1][:, ::-1][:, j]
-            return w, 1 / (1 - jnp.linalg.multi_dot([w, slope, w], precision="highest"))
-
-        vectors, shares = jax.lax.map(vector, (jnp.arange(count), points))
-        return FullSpectrum(
-            values,
-            jnp.where(exists, shares, 0),
-            jnp.where(exists[:, None], vectors, 0),
-            self.nodes.frame,
-            self.nodes.students,
-        )
+        """Outliers above a point outside the bulk, and where their eigenvectors are."""
+        values, shares, vectors = self.eigenvectors(above, count)
+        return FullSpectrum(values, shares, vectors, self.nodes.frame, self.nodes.students)
 
     def _tilted(self, s: Float[Array, "m m"]) -> Float[Array, "c nodes h h"]:
         """W = (1 + D T/(alpha snr))^{-1} D at the nodes."""
@@ -125,8 +73,8 @@ class FullTheory(eqx.Module):
         new = jnp.linalg.inv(self.nodes.noise * mean[:m, :m] - z * eye)
         return (new + new.T) / 2
 
-    def _coupled(self, z: Float[Array, ""]) -> Float[Array, "k k"]:
-        """E[L W L^T] at z, m q + h - m rows."""
+    def coupled(self, z: Float[Array, ""]) -> Float[Array, "k k"]:
+        """F(z) = E[L W L^T], m q + h - m rows."""
         s, _ = self.stieltjes(z)
         m, tilted = s.shape[0], self._tilted(s)
         entries = jnp.moveaxis(tilted, (2, 3), (0, 1))
@@ -200,60 +148,3 @@ def full_theory(
     nodes = quadrature(system, summary.overlaps, rule)
     weights = small_weights(system, nodes, summary.theta, kind)
     return FullTheory(nodes, weights, jnp.asarray(alpha, weights.dtype))
-
-
-def commuting_stieltjes(
-    system: OnePassSGD,
-    summary: GramSummary,
-    index: int,
-    kind: Kind,
-    alpha: Any,
-    z: Float[Array, ""],
-    rule: Rule | None = None,
-    iterations: int = 300,
-) -> Float[Array, ""]:
-    """1/d tr (A - z)^{-1} of a column's block, for components with commuting covariances.
-
-    Args:
-        system: a mixture; its components' eigenvalues may differ, group by group.
-        summary: the state.
-        index: the column.
-        kind: "hessian" or "gradient".
-        alpha: n/d.
-        z: outside the spectrum; negative for a block with D >= 0.
-        rule: for the m projections.
-        iterations: of the damped iteration.
-
-    Example:
-        >>> mixture = hd.streaming.mixture_softmax(200, 2, snr=4.0, learning_rate=1.0)
-        >>> s = commuting_stieltjes(mixture, mixture.start(), 0, "hessian", 4.0, jnp.array(-1.0))
-    """
-    field, blocks = system.field(), summary.blocks
-    components = jnp.arange(system.probabilities.shape[0])
-    m, nothing = system.layout.students, jnp.zeros(0, blocks.dtype)
-    points, w = (rule or system.loss.rule or gaussian.default_rule(m)).nodes(m, blocks.dtype)
-
-    def weights(component: Array) -> Float[Array, " nodes"]:
-        law = field.law(blocks, component)
-
-        def one(point: Float[Array, " m"]) -> Float[Array, ""]:
-            x, _ = law.at(point)
-            small = small_matrix(system.loss, kind, x, nothing, component, nothing, summary.theta)
-            return small[index, index]
-
-        return jax.vmap(one)(jnp.asarray(points))
-
-    d = jax.vmap(weights)(components)
-    e, share = system.eigenvalues, system.spectrum.weights
-
-    def delta(sigma: Float[Array, " c"]) -> Float[Array, " g"]:
-        tilted = d / (1 + d * sigma[:, None] / alpha)
-        mean = system.probabilities * jnp.dot(tilted, jnp.asarray(w), precision="highest")
-        return jnp.dot(mean, e, precision="highest") - z
-
-    def damped(_: Any, sigma: Array) -> Array:
-        return (sigma + jnp.dot(e, share / delta(sigma), precision="highest")) / 2
-
-    start = jnp.dot(e, share / -z, precision="highest")
-    sigma = jax.lax.fori_loop(0, iterations, damped, start)
-    return jnp.sum(share / delta(sigma))

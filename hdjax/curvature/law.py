@@ -221,5 +221,5 @@ def check_system(system: OnePassSGD) -> None:
     if system.eigenvalues.shape[1] != 1:
         raise ValueError(
             f"system: {system.eigenvalues.shape[1]} groups of eigenvalues; allowed: isotropic "
-            "noise (`commuting_stieltjes` has the bulk of the others)"
+            "noise (`commuting_theory` is for the others)"
         )

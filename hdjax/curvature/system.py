@@ -211,8 +211,14 @@ class Alignment(System):
         def at(t: Array, gram: GramSummary) -> PyTree[Array]:
             if not (self.train and self.blocks):
                 return save(AlignmentSummary(gram, None))
+            horizon = jnp.maximum(t, self.alpha)
             law = training_samples(
-                self.training, t, first, window=self.alpha, grid=_TIMES, rule=self.rule or _RULE
+                self.training,
+                horizon,
+                first,
+                window=self.alpha,
+                grid=_TIMES,
+                rule=self.rule or _RULE,
             )
             # Recorded times k/d are up to 1/d below nominal ones.
             early = t < self.alpha - 1 / self.training.spectrum.dimension

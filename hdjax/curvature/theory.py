@@ -32,6 +32,7 @@ from jaxtyping import Array, Bool, Complex, Float, Inexact, Int
 
 from hdjax import gaussian
 from hdjax.curvature.law import Quadrature, block_weights, quadrature, weight_range
+from hdjax.curvature.outliers import joined
 from hdjax.curvature.weights import Kind
 from hdjax.gaussian import Rule
 from hdjax.streaming import GramSummary, OnePassSGD
@@ -169,7 +170,9 @@ class BlockTheory(eqx.Module):
             lost = rate * jnp.linalg.multi_dot([w, second, w], precision="highest")
             return w, 1 / (1 + lost)
 
-        vectors, shares = jax.vmap(vector)(jnp.arange(q), s)
+        vectors, shares = jax.vmap(vector)(
+            jnp.arange(q), joined(s, float(jnp.finfo(s.dtype).eps) ** 0.5)
+        )
         return BlockSpectrum(
             left=left,
             edge=edge,

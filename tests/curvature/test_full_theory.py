@@ -80,9 +80,9 @@ def test_commuting_covariances():
         start,
         mixture=streaming.Mixture([0.6, 0.4], means, eigenvalues=kappa.T),
     )
-    theory = curvature.commuting_stieltjes(
-        system, system.start(), 0, "hessian", alpha, jnp.asarray(z), gaussian.GaussHermite(20)
-    )
+    rule = gaussian.GaussHermite(20)
+    law = curvature.commuting_theory(system, system.start(), 0, "hessian", alpha, rule)
+    theory, _ = law.stieltjes(jnp.asarray(z))
 
     @jax.jit
     def measure(key):
@@ -94,3 +94,51 @@ def test_commuting_covariances():
     assert abs(found.mean() - theory) < 4 * found.std(ddof=1) / np.sqrt(6) + 2 / d
     # The isotropic law is another one.
     assert abs(found.mean() - 1 / (0.2 + 0.25 * 1.3 * 0.5)) > 0.05
+
+
+def test_outliers_of_commuting_covariances():
+    """Two outliers and their angles with a mean, d = 200: three standard errors and 1 %."""
+    d, alpha, draws = 200, 4, 6
+    kappa = np.array([[2.5, 0.7], [0.4, 1.6]]) / 12
+    means = streaming.orthonormal_means(d, 2)
+    start = 1.2 * means + 0.3 * streaming.orthonormal_means(d, 4)[:, 2:]
+    system = streaming.OnePassSGD(
+        streaming.MixtureSoftmax(2),
+        spectra.explicit([1.0, 2.0], [d // 2, d // 2], normalise=False),
+        1.0,
+        start,
+        mixture=streaming.Mixture([0.6, 0.4], means, eigenvalues=kappa.T),
+    )
+    theory = curvature.commuting_theory(
+        system, system.start(), 0, "hessian", alpha, gaussian.GaussHermite(16)
+    )
+
+    @jax.jit
+    def measure(key):
+        samples = streaming.draw_samples(system, key, 0, alpha * d, means, jnp.float64)
+        block = curvature.empirical(system, samples, start, means, None).restrict([0])
+        values, vectors = jnp.linalg.eigh(block.dense())
+        cosines = jnp.dot(vectors[:, -2:].T, means[:, 0]) ** 2
+        return jnp.concatenate([values[-3:][::-1], cosines[::-1]])
+
+    found = np.stack([measure(jax.random.key(i)) for i in range(draws)])
+    mean, error = found.mean(0), found.std(0, ddof=1) / np.sqrt(draws)
+    above = jnp.asarray((mean[1] + mean[2]) / 2)
+    values, cosines = eqx.filter_jit(
+        lambda theory, z: (theory.outliers(z, 3), theory.squared_cosines(z, 2, 2))
+    )(theory, above)
+    assert np.isnan(values[2])
+    expected = np.concatenate([values[:2], cosines])
+    slack = np.array([*(0.01 * mean[:2]), 2 / d, 2 / d])
+    seen = [0, 1, 3, 4]
+    np.testing.assert_array_less(np.abs(mean[seen] - expected), 3 * error[seen] + slack)
+    # Where they agree, covariances give the law of one isotropic block.
+    same = streaming.mixture_softmax(d, 2, snr=9.0, learning_rate=1.0, start=start, means=means)
+    own = curvature.commuting_theory(same, same.start(), 0, "hessian", alpha, gaussian.QMC(12))
+    block = curvature.block_theory(same, same.start(), 0, "hessian", alpha).spectrum()
+    above = jnp.asarray(1.02 * block.edge)
+    count = int(block.count)
+    np.testing.assert_allclose(own.outliers(above, count), block.values[:count], rtol=5e-3)
+    np.testing.assert_allclose(
+        own.squared_cosines(above, count, 2), block.squared_cosines(2)[:count], atol=5e-3
+    )
