@@ -156,7 +156,7 @@ class BlockTheory(eqx.Module):
             # |z - zeta_j| falls from infinity at s = 0; its sign changes where there is an outlier.
             return end * _bisect(lambda x: -self._margins(side, end * x)[j], end)
 
-        q = margins.shape[0]
+        q, close = margins.shape[0], float(jnp.finfo(end.dtype).eps) ** 0.5
         s = jax.lax.map(root, jnp.arange(q))
         s = jnp.where(exists, s, end)
         values = jax.vmap(self.z)(s)
@@ -170,9 +170,7 @@ class BlockTheory(eqx.Module):
             lost = rate * jnp.linalg.multi_dot([w, second, w], precision="highest")
             return w, 1 / (1 + lost)
 
-        vectors, shares = jax.vmap(vector)(
-            jnp.arange(q), joined(s, float(jnp.finfo(s.dtype).eps) ** 0.5)
-        )
+        vectors, shares = jax.vmap(vector)(jnp.arange(q), joined(s, close))
         return BlockSpectrum(
             left=left,
             edge=edge,

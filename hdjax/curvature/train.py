@@ -72,7 +72,9 @@ def training_samples(
     Example:
         >>> mixture = hd.streaming.mixture_softmax(64, 2, snr=1.5, learning_rate=3.0)
         >>> law = training_samples(mixture, jnp.array(2.0), grid=9)
-        >>> theory = block_theory(mixture, law.summary, 0, "hessian", 2.0, nodes=law.nodes)
+        >>> theory = hd.curvature.block_theory(
+        ...     mixture, law.summary, 0, "hessian", 2.0, nodes=law.nodes
+        ... )
     """
     rate = check_training(system)
     if grid < 3 or grid % 2 == 0:
