@@ -46,8 +46,9 @@ from hdjax.landscapes.kernels import (
     Stationary,
     Sum,
 )
-from hdjax.landscapes.meta import Optimum, optimise
+from hdjax.landscapes.meta import Optimum, algorithm_family, optimise
 from hdjax.landscapes.model import GradientSpan
+from hdjax.landscapes.observation import NextObservation, Observation
 from hdjax.landscapes.optimisers import Adam, Optimiser, RMSProp, SignDescent
 from hdjax.landscapes.order import OrderParameters, Overlap
 from hdjax.landscapes.rates import (
@@ -85,7 +86,9 @@ __all__ = [
     "Matern32",
     "Matern52",
     "Nesterov",
+    "NextObservation",
     "Normalised",
+    "Observation",
     "Optimiser",
     "Optimum",
     "OrderParameters",
@@ -106,6 +109,7 @@ __all__ = [
     "Stationary",
     "Steps",
     "Sum",
+    "algorithm_family",
     "block_covariance",
     "conditional_law",
     "critical_dimension",

@@ -101,11 +101,15 @@ class ComponentWise(Landscape):
 
     def simulator(self, method: Any = None, horizon: Any = None) -> Simulator:
         """Vectors in R^d; `Explicit()`, which asks for features if need be, is the default."""
-        method = Explicit() if method is None else method
+        method = self.default_method() if method is None else method
         if not isinstance(method, OnVectors):
             names = "Explicit(...), Function(...), Ambient() or None"
             raise TypeError(f"method: {method!r}; allowed with a component-wise optimiser: {names}")
         return method.simulator(self, horizon)
+
+    def default_method(self) -> Explicit:
+        """Tensors; stationary kernels ask for a number of features."""
+        return Explicit()
 
     def trajectory(
         self, evaluations: int, save: Callable[[OrderParameters], PyTree[Array]]

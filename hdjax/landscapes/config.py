@@ -29,6 +29,7 @@ from hdjax.schema import (
 )
 from hdjax.schema.schedules import Constant, Cosine, PiecewiseConstant, PowerDecay, Table
 from hdjax.schema.tables import Strict
+from hdjax.system import System
 
 
 class SquaredExponential(Call):
@@ -256,6 +257,25 @@ class LowerTriangular(Call):
     matrix: ArrayField
 
 
+class Optimised(Strict):
+    """The local optimum of a family of algorithms after `steps` steps, found through the limit."""
+
+    kind: Literal["optimised"] = "optimised"
+    family: Literal["constant", "schedule", "heavy_ball", "lower_triangular"]
+    steps: PositiveInteger
+
+    def build(self, **landscape: Any) -> Any:
+        """The best algorithm of the family on a landscape with these arguments."""
+        make, start = landscapes.algorithm_family(self.family, self.steps)
+
+        def system(parameters: Any) -> landscapes.GradientSpan:
+            return landscapes.GradientSpan(
+                algorithm=make(parameters), dimension=np.inf, **landscape
+            )
+
+        return make(landscapes.optimise(system, start, self.steps).parameters)
+
+
 class _ComponentWise(Call):
     """An optimiser that moves each coordinate by itself; its rate is that of d^(1/2) x."""
 
@@ -301,6 +321,7 @@ AlgorithmConfig = Annotated[
     | SphereDescent
     | BarzilaiBorwein
     | LowerTriangular
+    | Optimised
     | Adam
     | RMSProp
     | SignDescent,
@@ -310,8 +331,12 @@ AlgorithmConfig = Annotated[
 
 
 class SystemConfig(Strict):
-    """The arguments of `hdjax.landscapes.GradientSpan`, or of `ComponentWise`."""
+    """The arguments of `hdjax.landscapes.GradientSpan` or `ComponentWise`.
 
+    `kind = "next_observation"` records what is known of each observation before it is made.
+    """
+
+    kind: Literal["trajectory", "next_observation"] = "trajectory"
     dimension: PositiveInteger
     kernel: KernelConfig = SquaredExponential()
     algorithm: AlgorithmConfig
@@ -321,32 +346,42 @@ class SystemConfig(Strict):
     spectrum: SpectrumConfig | None = None
     shares: list[NonNegative] | None = None
 
-    def build(self) -> landscapes.GradientSpan | landscapes.ComponentWise:
+    def build(self) -> System:
         """The system.
 
         Raises:
             ValueError, TypeError: naming the argument, its value and what is allowed.
         """
-        kernel, algorithm = self.kernel.build(), self.algorithm
-        common: dict[str, Any] = {
+        algorithm = self.algorithm
+        landscape: dict[str, Any] = {
+            "kernel": self.kernel.build(),
             "mean": np.asarray(self.mean, np.float64),
             "radius": self.radius,
             "noise": None if self.noise is None else self.noise.build(),
         }
         if isinstance(algorithm, _ComponentWise):
-            for name in ("spectrum", "shares"):
-                if getattr(self, name) is not None:
-                    raise ValueError(f"{name}: given; allowed with {algorithm.kind}: none")
-            return landscapes.ComponentWise(kernel, algorithm.build(), self.dimension, **common)
-        built = algorithm.build(kernel) if isinstance(algorithm, _WithRate) else algorithm.build()
-        return landscapes.GradientSpan(
-            kernel,
-            built,
-            self.dimension,
+            given = {"spectrum": self.spectrum, "shares": self.shares}
+            given |= {"kind": None if self.kind == "trajectory" else self.kind}
+            for name, value in given.items():
+                if value is not None:
+                    raise ValueError(f"{name}: given; allowed with {algorithm.kind}: its default")
+            return landscapes.ComponentWise(
+                optimiser=algorithm.build(), dimension=self.dimension, **landscape
+            )
+        if isinstance(algorithm, Optimised):
+            built = algorithm.build(**landscape)
+        elif isinstance(algorithm, _WithRate):
+            built = algorithm.build(landscape["kernel"])
+        else:
+            built = algorithm.build()
+        system = landscapes.GradientSpan(
+            algorithm=built,
+            dimension=self.dimension,
             spectrum=None if self.spectrum is None else self.spectrum.build(self.dimension),
             shares=None if self.shares is None else np.asarray(self.shares),
-            **common,
+            **landscape,
         )
+        return system if self.kind == "trajectory" else landscapes.NextObservation(system)
 
 
 class Previsible(Call):

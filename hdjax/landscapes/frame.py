@@ -62,7 +62,8 @@ def previsible_frame(
 
     Args:
         start: x_0, not 0.
-        gradients: g_0, ..., g_{n-1}, in general position and n < d.
+        gradients: g_0, ..., g_{n-1}, n < d; one that adds no direction (or 0, not seen yet) is
+            followed by any.
 
     Example:
         >>> frame = previsible_frame(jnp.array([2.0, 0.0]), jnp.array([[1.0, -3.0]]))
@@ -72,7 +73,9 @@ def previsible_frame(
     d = start.shape[0]
     vectors = jnp.concatenate([start[None], gradients]).T
     basis, triangle = jnp.linalg.qr(vectors, mode="complete")
-    signs = jnp.ones(d, start.dtype).at[: vectors.shape[1]].set(jnp.sign(jnp.diagonal(triangle)))
+    # Whatever completes the basis may keep its sign.
+    own = jnp.where(jnp.diagonal(triangle) < 0, -1.0, 1.0).astype(start.dtype)
+    signs = jnp.ones(d, start.dtype).at[: vectors.shape[1]].set(own)
     return (basis * signs[None]).T
 
 

@@ -50,6 +50,10 @@ class Landscape(System):
     spectrum: eqx.AbstractVar[Spectrum | None]
 
     @abc.abstractmethod
+    def default_method(self) -> Any:
+        """How runs are simulated where nothing is said."""
+
+    @abc.abstractmethod
     def trajectory(
         self, evaluations: int, save: Callable[[OrderParameters], PyTree[Array]]
     ) -> PyTree[Array]:
@@ -68,6 +72,7 @@ class Landscape(System):
 
     def horizon(self, ts: Float[np.ndarray, " times"], method: Any = None) -> Horizon:
         evaluations = int(steps(ts)[-1]) + 1
+        method = self.default_method() if method is None else method
         if not isinstance(method, OnVectors) or np.isinf(self.dimension):
             return Horizon(evaluations)
         return Horizon(evaluations, int(self.dimension))

@@ -16,8 +16,14 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PyTree
 
+from hdjax.landscapes.algorithms import Algorithm, GradientDescent, HeavyBall, LowerTriangular
+from hdjax.landscapes.rates import Steps
+
 if TYPE_CHECKING:
     from hdjax.landscapes.model import GradientSpan
+
+
+_START = 0.7  # of every step size
 
 
 class Optimum(eqx.Module):
@@ -93,3 +99,31 @@ def optimise(
     # Optax mixes dtypes and ranks.
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         return descend(parameters)
+
+
+def algorithm_family(name: str, steps: int) -> tuple[Callable[[Any], Algorithm], PyTree]:
+    """A family of algorithms with free numbers, and where to start in it.
+
+    Args:
+        name: "constant" (one step size), "schedule" (one for each step), "heavy_ball" (rate and
+            momentum) or "lower_triangular" (all prefactors).
+        steps: how many steps are free.
+
+    Raises:
+        ValueError: another name.
+
+    Example:
+        >>> make, start = algorithm_family("schedule", steps=3)
+        >>> start.shape, type(make(start)).__name__
+        ((3,), 'GradientDescent')
+    """
+    whole = jnp.tril(jnp.full((steps, steps), _START))
+    families: dict[str, tuple[Callable[[Any], Algorithm], PyTree]] = {
+        "constant": (lambda gamma: GradientDescent(Steps(gamma[None])), jnp.asarray(_START)),
+        "schedule": (lambda gammas: GradientDescent(Steps(gammas)), jnp.full(steps, _START)),
+        "heavy_ball": (lambda both: HeavyBall(both[0], both[1]), jnp.array([_START, 0.3])),
+        "lower_triangular": (LowerTriangular, whole),
+    }
+    if name not in families:
+        raise ValueError(f"name: {name!r}; allowed: {', '.join(families)}")
+    return families[name]

@@ -143,7 +143,7 @@ class GradientSpan(Landscape):
 
     def simulator(self, method: Any = None, horizon: Any = None) -> Simulator:
         """Previsible coordinates (`Previsible`, the default), or vectors in R^d (`Explicit`...)."""
-        method = Previsible() if method is None else method
+        method = self.default_method() if method is None else method
         if not isinstance(method, Previsible | OnVectors):
             names = "Previsible(...), Explicit(...), Function(...), Ambient() or None"
             raise TypeError(f"method: {method!r}; allowed: {names}")
@@ -153,6 +153,10 @@ class GradientSpan(Landscape):
                 "Function(...) (rotation invariance is lost)"
             )
         return method.simulator(self, horizon)
+
+    def default_method(self) -> Previsible:
+        """The exact sampler."""
+        return Previsible()
 
     def trajectory(
         self, evaluations: int, save: Callable[[OrderParameters], PyTree[Array]]

@@ -1,0 +1,241 @@
+"""The law of the next observation along a run, given all that was seen before.
+
+After steps 0, ..., k - 1 the point x_k is known, and f(x_k) and grad f(x_k) are Gaussian.  Along
+runs, the mean of this conditional law tends to the limit and its variance is of order 1/d (arXiv
+2410.09973, section 4); the covariance behind it has the blocks of `frame.py`.
+"""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key, PyTree
+
+from hdjax.landscapes.frame import conditional_law, jet_at, previsible_frame, rotated_covariance
+from hdjax.landscapes.landscape import Horizon
+from hdjax.landscapes.model import GradientSpan
+from hdjax.landscapes.simulate import Previsible, PrevisibleSimulator
+from hdjax.system import Simulator, System
+
+
+class Observation(eqx.Module):
+    """An observation at x_k, and its law before it was made.
+
+    Attributes:
+        value: f(x_k).
+        gradient_norm: |grad f(x_k)|^2.
+        expected: E[f(x_k) | past].
+        variance: d Var(f(x_k) | past).
+        expected_gradient: E[|grad f(x_k)|^2 | past].
+        unseen_variance: s_k^2, d times the conditional variance of a derivative along a direction
+            that no earlier point or gradient has touched.
+        coupling: the largest covariance, times d, between a component of the frame that is not
+            spanned yet and another one; 0 but for rounding.
+        mismatch: the largest difference of the blocks of such components from A.
+    """
+
+    value: Float[Array, ""]
+    gradient_norm: Float[Array, ""]
+    expected: Float[Array, ""]
+    variance: Float[Array, ""]
+    expected_gradient: Float[Array, ""]
+    unseen_variance: Float[Array, ""]
+    coupling: Float[Array, ""]
+    mismatch: Float[Array, ""]
+
+
+class NextObservation(System):
+    """What is known of each observation of a run before it is made.
+
+    The limit is the noise-free sampler's (float64, up to some tens of steps).
+
+    Args:
+        system: the gradient span algorithm; isotropic and without mini-batch noise.
+
+    Raises:
+        ValueError: a spectrum, or noise; a method in R^d with no more dimensions than steps.
+
+    Example:
+        >>> watched = NextObservation(landscape)
+        >>> result = hd.limit(watched, ts=[0, 1])
+        >>> result.limit("variance").values.round(4).tolist()
+        [1.0, 0.0265]
+    """
+
+    family: ClassVar[str] = "landscapes"
+    time_label: ClassVar[str] = "step k"
+    labels: ClassVar[dict[str, str]] = {
+        "value": "value f(x_k)",
+        "gradient_norm": "squared gradient norm |g_k|^2",
+        "expected": "conditional mean of f(x_k)",
+        "surprise": "f(x_k) minus its conditional mean",
+        "variance": "d times the conditional variance of f(x_k)",
+        "expected_gradient": "conditional mean of |g_k|^2",
+        "unseen_variance": "s_k^2",
+        "coupling": "largest covariance across blocks",
+        "mismatch": "largest difference of blocks",
+    }
+
+    system: GradientSpan
+
+    def __check_init__(self) -> None:
+        for name in ("spectrum", "noise"):
+            if getattr(self.system, name) is not None:
+                raise ValueError(f"{name}: given; allowed with NextObservation: None")
+
+    @property
+    def dimension(self) -> Float[Array, ""]:
+        """That of the landscape."""
+        return self.system.dimension
+
+    def validate(self, *, compared: bool = False, realised: bool = False) -> None:
+        self.system.validate(compared=compared, realised=realised)
+
+    def horizon(self, ts: Float[np.ndarray, " times"], method: Any = None) -> Horizon:
+        return self.system.horizon(ts, method)
+
+    def simulator(self, method: Any = None, horizon: Any = None) -> Simulator:
+        """As of the landscape."""
+        if horizon.dimension is not None and horizon.dimension <= horizon.evaluations:
+            raise ValueError(
+                f"dimension: {horizon.dimension}; allowed with {horizon.evaluations} observations "
+                "in R^d: more"
+            )
+        return _Watched(self.system.simulator(method, horizon), self.system)
+
+    def start(self) -> Observation:
+        """The first observation as d grows."""
+        return jax.tree.map(lambda leaf: leaf[0], self.limit(np.zeros(1)))
+
+    def limit(
+        self,
+        ts: Float[Array | np.ndarray, " times"],
+        start: Observation | None = None,
+        save: Callable[[Observation], PyTree[Array]] = lambda summary: summary,
+        horizon: Horizon | None = None,
+    ) -> PyTree[Array]:
+        """The law along the noise-free run; arguments as for `GradientSpan.limit`."""
+        evaluations = self.system.given_horizon(ts, horizon).evaluations
+        endless = jnp.full_like(self.dimension, jnp.inf)
+        infinite = eqx.tree_at(lambda s: s.dimension, self.system, endless)
+        simulator = _Watched(Previsible().simulator(infinite, Horizon(evaluations)), infinite)
+        key = jax.random.key(0)  # nothing is random
+
+        def step(state: PyTree, k: Int[Array, ""]) -> tuple[PyTree, PyTree]:
+            state = simulator.advance(state, k, k, key)
+            return state, save(simulator.summary(state))
+
+        saved = jax.lax.scan(step, simulator.init(key), jnp.arange(evaluations))[1]
+        recorded = jnp.round(jnp.asarray(ts)).astype(int)
+        return jax.tree.map(lambda leaf: leaf[recorded], saved)
+
+    def statistics(self, summary: Observation) -> dict[str, Array]:
+        """What is in `Observation`, and `surprise` = value - expected."""
+        fields = {name: getattr(summary, name) for name in self.labels if name != "surprise"}
+        return fields | {"surprise": summary.value - summary.expected}
+
+
+class _Watched(Simulator):
+    """A simulator whose summary is the law of its last observation."""
+
+    simulator: Any
+    system: GradientSpan
+
+    def init(self, key: Key[Array, ""]) -> PyTree:
+        return self.simulator.init(key)
+
+    def advance(
+        self, state: PyTree, k0: Int[Array, ""], k1: Int[Array, ""], key: Key[Array, ""]
+    ) -> PyTree:
+        return self.simulator.advance(state, k0, k1, key)
+
+    def summary(self, state: PyTree) -> Observation:
+        previsible = isinstance(self.simulator, PrevisibleSimulator)
+        run, seen = state if previsible else (state, state.seen)
+        points, values, gradients = jax.tree.map(
+            lambda x: x.astype(self.system.radius.dtype), (run.points, run.values, run.gradients)
+        )
+        return observation(self.system, points, values, gradients, seen - 1)
+
+    def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
+        return self.simulator.ticks(ts)
+
+    def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
+        return self.simulator.times(ticks)
+
+    def bytes_per_run(self) -> int:
+        n = self.simulator.evaluations
+        return self.simulator.bytes_per_run() + 4 * 8 * (n * (n + 2)) ** 2
+
+    def side_by_side(self) -> int | None:
+        return self.simulator.side_by_side()
+
+
+def observation(
+    system: GradientSpan,
+    points: Float[Array, "n d"],
+    values: Float[Array, " n"],
+    gradients: Float[Array, "n d"],
+    k: Int[Array, ""],
+) -> Observation:
+    """The observation at x_k, and its law given those at x_0, ..., x_{k-1}.
+
+    Args:
+        system: the landscape.
+        points: coordinates of x_0, x_1, ... in any orthonormal basis of more than n directions;
+            rows beyond k are not looked at.
+        values: f there.
+        gradients: grad f there.
+        k: which one.
+    """
+    n = points.shape[0]
+    earlier, known = jnp.arange(n) < k, jnp.arange(n) <= k
+    points = jnp.where(known[:, None], points, 0.0)
+    seen = jnp.dot(gradients[k], gradients[k], precision="highest")
+    gradients = jnp.where(earlier[:, None], gradients, 0.0)
+    origin = jnp.zeros_like(points[0]).at[0].set(1.0)
+    start = jnp.where(system.radius > 0, points[0], origin)
+    frame = previsible_frame(start, gradients)
+
+    # e_0, ..., e_k are spanned; e_n is not, for k < n, and stands for all that are not.
+    short = frame[: n + 1]
+    x = short @ points[k]
+    law = conditional_law(
+        system.kernel, system.mean, points @ short.T, values, gradients @ short.T, x, earlier
+    )
+    variances = jnp.diagonal(law.covariance)
+    spanned = jnp.arange(n + 1) <= k
+    inverse, unseen = 1 / system.dimension, variances[-1]
+    scatter = jnp.where(spanned, variances[1:], 0.0).sum() * inverse
+    rest = unseen * (1 - spanned.astype(unseen.dtype).sum() * inverse)
+    square = jnp.where(spanned, law.mean[1:] ** 2, 0.0).sum() + scatter + rest
+    blocks = _blocks(system, points, frame, k)
+    return Observation(values[k], seen, law.mean[0], variances[0], square, unseen, *blocks)
+
+
+def _blocks(
+    system: GradientSpan,
+    points: Float[Array, "n d"],
+    frame: Float[Array, "d d"],
+    k: Int[Array, ""],
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The largest covariance across blocks, and the largest difference of the blocks from A."""
+    n, d = points.shape
+    covariance = rotated_covariance(system.kernel, points, frame)
+    known = jnp.arange(n) <= k
+    covariance = jnp.where(known[:, None, None] & known[None, None], covariance, 0.0)
+    component = jnp.arange(d + 1)
+    free = component > k + 1
+    apart = free[:, None] & (component[:, None] != component[None])
+    coupling = jnp.where(apart[:, None, :, None], jnp.abs(covariance), 0.0).max()
+
+    def third(x: Array, y: Array) -> Array:
+        return jet_at(system.kernel, x, y).derivative
+
+    A = jax.vmap(jax.vmap(third, (None, 0)), (0, None))(points, points)
+    A = jnp.where(known[:, None] & known[None], A, 0.0)
+    own = covariance[component, :, component, :]
+    return coupling, jnp.where(free[:, None, None], jnp.abs(own - A[None]), 0.0).max()
