@@ -141,6 +141,10 @@ class System(eqx.Module):
         """
         raise NoFluctuationsError(f"{type(self).__name__} predicts no fluctuations")
 
+    def about_fluctuations(self, **duration: Any) -> str:
+        """How `fluctuations` come about, where a reader of the result should know."""
+        return ""
+
     def alive(self, summary: Summary) -> Bool[Array, ""]:
         """Whether a realisation (or the limit) is still a result: False from divergence on."""
         leaves = [leaf for leaf in jax.tree.leaves(summary) if eqx.is_inexact_array(leaf)]

@@ -300,8 +300,9 @@ class Experiment:
         """How the point with these changes is simulated."""
         method = self.config.run.method
         if _METHOD in changes:
-            schema = family_module(self.config.family).MethodConfig
-            method = read(schema, changes[_METHOD], self.directory, prefix=_METHOD)
+            schema, raw = family_module(self.config.family).MethodConfig, changes[_METHOD]
+            raw = {"kind": raw} if isinstance(raw, str) else raw
+            method = read(schema, raw, self.directory, prefix=_METHOD)
         return None if method is None else method.build()
 
     def _first_point(self) -> dict[str, Any]:

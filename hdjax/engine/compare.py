@@ -304,6 +304,8 @@ def dataset(
         coords["quantile"] = list(QUANTILES)
         if keep == "summary" and collected.runs > KEPT_RUNS:
             note = f"quantiles and single curves from the first {KEPT_RUNS} runs"
+    if kept.predicted_std:
+        note = "\n".join(filter(None, [note, system.about_fluctuations(**plan.duration)]))
     seconds: dict[str, float | None] = {
         name: round(value, 4) for name, value in collected.seconds.items()
     }

@@ -67,6 +67,11 @@ class Expansion(eqx.Module):
         return ravel_pytree(self.limit)[1](entries)
 
 
+def source(evaluations: int) -> str:
+    """How spread is found for so many observations: by "derivatives", or from "500 runs"."""
+    return "derivatives" if evaluations <= MOST_EXACT else f"{_RUNS} runs"
+
+
 def expansion(
     system: "GradientSpan", ts: Any, statistics: Statistics | Sequence[str] | None = None
 ) -> Expansion:
@@ -140,10 +145,11 @@ def _expansion(
         return ravel_pytree(jax.tree.map(lambda leaf: leaf[ticks], along))[0]
 
     if evaluations > MOST_EXACT:
-        return Expansion(values, _sampled(run, evaluations), None, f"{_RUNS} runs")
+        return Expansion(values, _sampled(run, evaluations), None, source(evaluations))
     covariance, bias = _derived(run, evaluations, second)
     unravel = ravel_pytree(values)[1]
-    return Expansion(values, covariance, None if bias is None else unravel(bias), "derivatives")
+    bias = None if bias is None else unravel(bias)
+    return Expansion(values, covariance, bias, source(evaluations))
 
 
 def _trajectory(

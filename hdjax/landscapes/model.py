@@ -24,7 +24,7 @@ from hdjax.landscapes import limit
 from hdjax.landscapes._arguments import check_numbers, numbers
 from hdjax.landscapes.algorithms import Algorithm
 from hdjax.landscapes.explicit import Ambient, OnVectors
-from hdjax.landscapes.fluctuations import standard_deviations
+from hdjax.landscapes.fluctuations import source, standard_deviations
 from hdjax.landscapes.kernels import Kernel, as_radial
 from hdjax.landscapes.landscape import Horizon, Landscape, check_kernels
 from hdjax.landscapes.limit import Problem
@@ -176,3 +176,10 @@ class GradientSpan(Landscape):
             raise NoFluctuationsError("fluctuations: not known with a spectrum")
         horizon = self.given_horizon(ts, horizon)
         return standard_deviations(self, jnp.asarray(ts), statistics, horizon.evaluations)
+
+    def about_fluctuations(self, **duration: Any) -> str:
+        """Whether they are derivatives or come from runs."""
+        found = source(duration["horizon"].evaluations)
+        exact = "of the sampler, exact to first order in 1/d"
+        sampled = "of the sampler at d = 1e10, to about 3 %"
+        return f"predicted std: {found} {exact if found == 'derivatives' else sampled}"

@@ -46,6 +46,7 @@ def test_error_bars_and_bias_of_runs(first_order):
     times, runs, d = np.arange(5.0), 20_000, 100
     names = ["value", "gradient_norm"]
     result = hd.compare(SYSTEM, times, key=jax.random.key(0), runs=runs, statistics=names)
+    assert "predicted std: derivatives of the sampler" in str(result)
     for name in names:
         std, shift = result.std(name).values, np.asarray(first_order.bias[name]) / d
         np.testing.assert_allclose(std, result[f"{name}_predicted_std"].values, rtol=0.05)
@@ -63,6 +64,8 @@ def test_longer_expansions_come_from_runs(monkeypatch):
     times = np.arange(6.0)
     found = expansion(SYSTEM, times, ["value"])
     assert found.source == "500 runs"
+    about = SYSTEM.about_fluctuations(horizon=SYSTEM.horizon(times))
+    assert about == "predicted std: 500 runs of the sampler at d = 1e10, to about 3 %"
     assert found.bias is None
     exact = [1, 1.103434, 1.014450, 0.916965, 0.834069]
     np.testing.assert_allclose(found.variance["value"][:5], exact, rtol=0.2)
