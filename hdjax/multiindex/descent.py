@@ -26,7 +26,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 from hdjax.multiindex.averaging import gradient_covariance
 from hdjax.multiindex.flows import Planted, Profiled, Student, full_summary
 from hdjax.multiindex.links import Link
-from hdjax.multiindex.problem import LABELS, Overlap, Problem, StartAlone
+from hdjax.multiindex.problem import DETERMINISTIC, LABELS, Overlap, Problem, WithoutSpread
 from hdjax.multiindex.small import inverse_root, product
 from hdjax.multiindex.starts import lift
 from hdjax.system import Simulator, is_concrete, steps_at
@@ -150,7 +150,7 @@ def recursion(
     return jax.lax.scan(record, (matrix, jnp.asarray(0)), ts)[1]
 
 
-class GradientDescent(StartAlone):
+class GradientDescent(WithoutSpread):
     """Gradient descent on the population loss, with a retraction to orthonormal columns.
 
     Args:
@@ -177,6 +177,7 @@ class GradientDescent(StartAlone):
     family: ClassVar[str] = "multiindex"
     time_label: ClassVar[str] = "step k"
     labels: ClassVar[Mapping[str, str]] = LABELS
+    why: ClassVar[str] = DETERMINISTIC
 
     problem: Problem
     step: Adaptive | Constant

@@ -22,10 +22,10 @@ from hdjax import random
 from hdjax.multiindex.descent import Adaptive, Constant, StepClock, as_step, polar, recursion
 from hdjax.multiindex.flows import full_summary
 from hdjax.multiindex.links import Link
-from hdjax.multiindex.problem import LABELS, Overlap, Problem
+from hdjax.multiindex.problem import LABELS, Overlap, Problem, WithoutSpread
 from hdjax.multiindex.readouts import HermiteRidge, Readout
 from hdjax.multiindex.starts import lift
-from hdjax.system import Simulator, System, is_concrete
+from hdjax.system import Simulator, is_concrete
 
 INPUTS = ("gaussian", "rademacher", "student")
 TARGETS = ("spread", "axis")
@@ -34,7 +34,7 @@ _FREEDOM = 9.0
 _DATA, _READOUT = 10, 11
 
 
-class FiniteSamples(System):
+class FiniteSamples(WithoutSpread):
     """Two-timescale gradient descent on samples.
 
     Args:
@@ -65,6 +65,9 @@ class FiniteSamples(System):
     family: ClassVar[str] = "multiindex"
     time_label: ClassVar[str] = "step k"
     labels: ClassVar[Mapping[str, str]] = LABELS
+    why: ClassVar[str] = (
+        "W depends on the same n samples at every step, and the law over data sets is not known"
+    )
 
     problem: Problem
     readout: Readout

@@ -25,12 +25,12 @@ from hdjax.multiindex.flows import (
 )
 from hdjax.multiindex.limit import Integrator
 from hdjax.multiindex.links import Link
-from hdjax.multiindex.problem import LABELS, Overlap, Problem, StartAlone
+from hdjax.multiindex.problem import DETERMINISTIC, LABELS, Overlap, Problem, WithoutSpread
 from hdjax.multiindex.simulate import FullFlow, Reduced
 from hdjax.system import Simulator
 
 
-class GradientFlow(StartAlone):
+class GradientFlow(WithoutSpread):
     """Gradient flow of E (F - F*)^2 on the Stiefel manifold, and its reduction to overlaps.
 
     Args:
@@ -55,6 +55,7 @@ class GradientFlow(StartAlone):
     family: ClassVar[str] = "multiindex"
     time_label: ClassVar[str] = "flow time t"
     labels: ClassVar[Mapping[str, str]] = LABELS
+    why: ClassVar[str] = DETERMINISTIC
 
     problem: Problem
     student: Student

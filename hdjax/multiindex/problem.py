@@ -8,7 +8,7 @@ The loss is E (F - F*)^2, without 1/2.
 
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -28,6 +28,10 @@ LABELS: Mapping[str, str] = {
     "recovered": "all squared cosines above 1/2",
     "trapped": "loss above 1 % of |f*|²",
 }
+DETERMINISTIC = (
+    "it is deterministic given its start, of order d^{-1/2} from a Haar one; compare with "
+    "start='realised'"
+)
 # Of |f*|^2, above the residual of truncation.
 _TRAPPED = 0.01
 
@@ -59,8 +63,10 @@ class Overlap(eqx.Module):
         return jnp.concatenate([values, jnp.zeros(max(r - q, 0), values.dtype)])
 
 
-class StartAlone(System):
-    """A system that is deterministic given its start, in R^d as in the limit."""
+class WithoutSpread(System):
+    """A system whose spread at finite d nothing predicts, for the reason that it gives."""
+
+    why: ClassVar[str]
 
     def fluctuations(
         self,
@@ -68,15 +74,12 @@ class StartAlone(System):
         statistics: Callable[[Any], dict[str, Array]],
         start: Any = None,
     ) -> dict[str, Array]:
-        """None: the overlap is exact at every d, and grows from d^{-1/2} by more than a factor.
+        """None.
 
         Raises:
-            NoFluctuationsError: always.
+            NoFluctuationsError: always, with the reason.
         """
-        raise NoFluctuationsError(
-            f"{type(self).__name__} predicts no fluctuations: it is deterministic given its start, "
-            "of order d^{-1/2} from a Haar one; compare with start='realised'"
-        )
+        raise NoFluctuationsError(f"{type(self).__name__} predicts no fluctuations: {self.why}")
 
 
 class Problem(eqx.Module):

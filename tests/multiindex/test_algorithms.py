@@ -73,12 +73,16 @@ def test_geodesics_have_the_length_of_the_step():
 
 def test_what_predicts_no_fluctuations_says_why():
     flow = multiindex.GradientFlow(A, 40)
-    for system in (flow, GradientDescent(A, 40, 0.1)):
-        with pytest.raises(hd.NoFluctuationsError, match="deterministic given its start"):
+    for system, why in (
+        (flow, "deterministic given its start"),
+        (GradientDescent(A, 40, 0.1), "deterministic given its start"),
+        (FiniteSamples(A, 40, 100), "same n samples"),
+    ):
+        with pytest.raises(hd.NoFluctuationsError, match=why):
             system.fluctuations(jnp.array([1.0]), flow.statistics)
     # Of a Haar start of SGD: entries of variance 1/d.
-    sgd = StiefelSGD(A, 400, 0.1)
-    spread = sgd.fluctuations(jnp.array([0.0]), lambda summary: {"overlaps": summary.matrix})
+    sgd, overlaps = StiefelSGD(A, 400, 0.1), lambda summary: {"overlaps": summary.matrix}
+    spread = eqx.filter_jit(lambda system: system.fluctuations(jnp.array([0.0]), overlaps))(sgd)
     np.testing.assert_allclose(spread["overlaps"][0], np.full((2, 2), 1 / 20), rtol=1e-12)
 
 
@@ -86,8 +90,9 @@ def test_sgd_reference_values():
     planted = StiefelSGD(B, 100, 0.15, start=[[0.2]])
     profiled = StiefelSGD(B, 100, 0.15, Profiled(), start=[[0.2]])
     m = jnp.array([[0.2]])
-    assert float(planted.noise_matrix(m)[0, 0]) == pytest.approx(22.749184, abs=1e-8)
-    assert float(profiled.noise_matrix(m)[0, 0]) == pytest.approx(0.115786383, abs=1e-8)
+    noise = eqx.filter_jit(lambda system: system.noise_matrix(m)[0, 0])
+    assert float(noise(planted)) == pytest.approx(22.749184, abs=1e-8)
+    assert float(noise(profiled)) == pytest.approx(0.115786383, abs=1e-8)
     found = planted.limit(jnp.array([0.4, 0.8, 1.2, 1.6])).matrix[:, 0, 0]
     expected = [0.268413337, 0.333825032, 0.396020469, 0.454799530]
     np.testing.assert_allclose(found, expected, atol=2e-7)
@@ -98,15 +103,17 @@ def test_sgd_reference_values():
 def test_drift_by_quadrature_is_that_of_the_tensors():
     """-E[g_u (z - M^T u)^T] is the horizontal velocity; label noise adds to V."""
     system = StiefelSGD(A, 100, 1.0, start=M)
-    drift, noise = system._moments(M)
+    drift, noise = eqx.filter_jit(lambda system: system._moments(M))(system)
     velocity, _ = multiindex.flows.reduced_velocity(A, Planted(), "horizontal", (M, None))
     np.testing.assert_allclose(drift, velocity, atol=1e-12)
-    noisy = StiefelSGD(A, 100, 1.0, noise=0.7, start=M).noise_matrix(M)
+    noisy = StiefelSGD(A, 100, 1.0, noise=0.7, start=M)
+    noisy = eqx.filter_jit(lambda system: system.noise_matrix(M))(noisy)
     cov = multiindex.averaging.gradient_covariance(A.tensors, 2)
     np.testing.assert_allclose(noisy - noise, 4 * 0.49 * cov, atol=1e-12)
     # An inner step of zero changes nothing.
     idle = StiefelSGD(A, 100, 1.0, reuse=0.0, noise=0.7, start=M, rule=gaussian.GaussHermite(4))
-    np.testing.assert_allclose(idle.velocity(M), velocity - noisy @ M / 2, atol=1e-12)
+    moved = eqx.filter_jit(lambda system: system.velocity(M))(idle)
+    np.testing.assert_allclose(moved, velocity - noisy @ M / 2, atol=1e-12)
 
 
 @pytest.mark.slow
@@ -117,7 +124,8 @@ def test_sgd_follows_its_limit(projection):
     link = multiindex.product(multiindex.erf(5), multiindex.sine(1.0, 5), degree=6)
     link = eqx.tree_at(lambda x: x.residual, link, jnp.zeros(()))
     start = jnp.array([[0.6, 0.1], [-0.2, 0.5]])
-    system = StiefelSGD(link, 150, 1.5, noise=0.5, projection=projection, start=start)
+    rule = gaussian.GaussHermite(8)
+    system = StiefelSGD(link, 150, 1.5, noise=0.5, projection=projection, start=start, rule=rule)
     result = hd.compare(
         system,
         [0.0, 2.0],
@@ -133,8 +141,8 @@ def test_sgd_follows_its_limit(projection):
         result["overlaps_predicted_std"][-1]
     )
     assert (abs(ratio - 1) < 4 / np.sqrt(2 * 200) + 1.5 / 150).all(), ratio
-    flow, _ = system._moments(start)
-    assert np.abs(system.velocity(start) - 1.5 * flow).max() > 0.1
+    flow, moved = eqx.filter_jit(lambda s: (s._moments(start)[0], s.velocity(start)))(system)
+    assert np.abs(moved - 1.5 * flow).max() > 0.1
 
 
 @pytest.mark.slow
@@ -193,7 +201,7 @@ def test_gradient_is_that_of_the_ridge_objective(name):
         values = jax.vmap(lambda u: readout.predict(parameters, u))(x @ w)
         return jnp.mean((y - values) ** 2)
 
-    parameters = fitted(w)
+    parameters = jax.jit(fitted)(w)
     assert float(partial(w, parameters)) < 0.7 * float(jnp.mean(y**2))
     if name == "network":
         return  # trained, not minimised
@@ -218,7 +226,7 @@ def test_gradient_is_that_of_the_ridge_objective(name):
             return jnp.mean((y - cross @ weights) ** 2)
         return partial(w, parameters)
 
-    whole, own = jax.grad(objective)(w), jax.grad(at_fixed_link)(w)
+    whole, own = (jax.jit(jax.grad(value))(w) for value in (objective, at_fixed_link))
     np.testing.assert_allclose(own, whole, atol=2e-6)
 
 
