@@ -73,7 +73,7 @@ class OutlierTheory(eqx.Module):
             w = jnp.linalg.eigh(f)[1][:, ::-1][:, j]
             return w, 1 / (1 - jnp.linalg.multi_dot([w, slope, w], precision="highest"))
 
-        # Ten times as far as the bisection can tell.
+        # Beside the outlier, ten times as far as the bisection can tell.
         points = joined(jnp.where(exists, values, above), 1e-6)
         vectors, shares = jax.lax.map(vector, (jnp.arange(count), points))
         return values, jnp.where(exists, shares, 0), jnp.where(exists[:, None], vectors, 0)

@@ -161,16 +161,15 @@ class BlockTheory(eqx.Module):
         s = jnp.where(exists, s, end)
         values = jax.vmap(self.z)(s)
 
-        def vector(j: Int[Array, ""], s: Float[Array, ""]) -> tuple[Array, Array]:
-            tilted = self.tilted(s)
-            _, vectors = jnp.linalg.eigh(self.nodes.moment(tilted))
+        def vector(j: Int[Array, ""], s: Array, beside: Array) -> tuple[Array, Array]:
+            _, vectors = jnp.linalg.eigh(self.nodes.moment(self.tilted(beside)))
             w = (vectors[:, ::-1] if side == "right" else vectors)[:, j]
             rate = s**2 / self.slope(s) / self._scale
-            second = self.nodes.moment(tilted**2)
+            second = self.nodes.moment(self.tilted(s) ** 2)
             lost = rate * jnp.linalg.multi_dot([w, second, w], precision="highest")
             return w, 1 / (1 + lost)
 
-        vectors, shares = jax.vmap(vector)(jnp.arange(q), joined(s, close))
+        vectors, shares = jax.vmap(vector)(jnp.arange(q), s, joined(s, close))
         return BlockSpectrum(
             left=left,
             edge=edge,
