@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # Normals of an observation from which its chi^2 variable is made: one, and 16 pairs.
 _PROPOSED = 33
 # Runs side by side on a CPU: their factors should share a cache.
-_CACHE = 2**22
+_CACHE = 2**24
 
 
 class Previsible(eqx.Module):
