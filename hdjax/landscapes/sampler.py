@@ -35,8 +35,8 @@ from hdjax.landscapes.rates import root
 
 NUGGET = 1e-10
 _TINY = 1e-30
-# In longer runs, early steps work on a part of the factors.
-_SHORT = 12
+# In longer runs, early steps work on a part of the factors: eighths of the steps that end a part.
+_SHORT, _PARTS = 12, (3, 4, 5, 6, 7, 8)
 
 
 class Draws(eqx.Module):
@@ -230,7 +230,7 @@ def _times_factor(
 def _by_panel(layout: Layout, k: Int[Array, ""], part: Callable[[int, int], Array]) -> Array:
     """`part(p, q)` for numbers p of posts and q of histories that hold all before step k."""
     n = layout.n
-    edges = [n] if n < _SHORT else [n // 2, 3 * n // 4, n]
+    edges = [n] if n < _SHORT else [-(-n * part // 8) for part in _PARTS]
     sizes = [(layout.offset(edge), edge * (edge + 1) // 2) for edge in edges]
     branches = [functools.partial(part, p, q) for p, q in sizes]
     return jax.lax.switch((k >= jnp.asarray(edges)).sum(), branches)
