@@ -181,9 +181,7 @@ class TrainingSimulator(Simulator):
     def bytes_per_run(self) -> int:
         state = jax.eval_shape(lambda: self.init(jax.random.key(0)))
         held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-        own = self.system
-        batch = own.samples if own.batch is None else own.batch
-        return 2 * held + 2 * min(max(batch, _CHUNK), own.samples) * self.bytes_per_sample()
+        return 2 * held + 2 * min(_CHUNK, self.system.samples) * self.bytes_per_sample()
 
     def side_by_side(self) -> int | None:
         large = self.bytes_per_run() > _SMALL

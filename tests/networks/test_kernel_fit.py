@@ -64,7 +64,7 @@ def fitted():
 
 @pytest.mark.slow
 def test_a_fitted_kernel_is_the_limit_of_a_training(fitted):
-    result = hd.compare(fitted, [0, 1, 2], key=jax.random.key(0), runs=2)
+    result = hd.limit(fitted, [0, 1, 2])
     # By hand: the observed curves, their fit, and the limit of the other algorithm.
     seen = hd.simulate(fitted.theory.training, range(7), key=jax.random.key(5), runs=3)
     fit = networks.fit_kernel(

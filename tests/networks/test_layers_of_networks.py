@@ -31,6 +31,7 @@ def training():
     return networks.Training(network, networks.cross_entropy, X, Y, optax.sgd(0.5), batch=8)
 
 
+@pytest.mark.slow
 def test_top_spaces_are_those_of_dense_matrices():
     system = networks.LayerAlignment(training(), {"second": second}, rank=2, samples=12)
     method, key = networks.Direct("float64"), jax.random.key(3)
@@ -74,7 +75,7 @@ def test_top_spaces_are_those_of_dense_matrices():
     np.testing.assert_allclose(found["second_overlap"][0, 1], overlap, atol=1e-2)
     # The training is that without being looked at.
     plain = hd.simulate(training(), [0, 3], key=key, runs=1, method=method)
-    np.testing.assert_array_equal(found["cost"], plain["cost"])
+    np.testing.assert_allclose(found["cost"], plain["cost"], rtol=1e-13)
 
 
 @pytest.mark.parametrize(
