@@ -167,7 +167,9 @@ class LayerSimulator(Simulator):
         """The numbers of one layer."""
         own = self.inner.method.cast(self.system.training)
         run, rank = state.training, self.system.rank
-        data = jax.tree.map(lambda leaf: leaf[: self.system.samples], (own.inputs, own.targets))
+        inputs, targets = jax.tree.map(
+            lambda leaf: leaf[: self.system.samples], (own.inputs, own.targets)
+        )
         network = self.inner.network(run)
         vectors = {
             "parameters": _flat(where(network)),
@@ -177,7 +179,7 @@ class LayerSimulator(Simulator):
         found: dict[str, Array] = {}
         spaces: dict[str, Array] = {}
         for kind in ("hessian", "gradient"):
-            matrix = NetworkMatrix(own.loss, network, *data, kind, where=where)
+            matrix = NetworkMatrix(own.loss, network, inputs, targets, kind, where=where)
             start = jnp.stack([vectors["step"], vectors["distance"]], axis=1)
             top = _top(matrix, start, rank + 1, key)
             space = spaces[kind] = top.vectors[:, :rank]
