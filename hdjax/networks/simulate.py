@@ -238,6 +238,7 @@ class TrainingSimulator(Simulator):
         rest = eqx.filter(shapes, lambda leaf: not isinstance(leaf, jax.ShapeDtypeStruct))
         return eqx.combine(parameters, buffers, rest)
 
+    @_leniently
     def bytes_per_sample(self) -> int:
         """Of everything that is computed on the way to the loss of a sample."""
         own = self._own
