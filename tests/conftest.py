@@ -1,5 +1,7 @@
 """Every test runs in 64 bits, with silent promotions of rank and dtype forbidden."""
 
+import gc
+
 import jax
 import matplotlib as mpl
 import pytest
@@ -8,6 +10,9 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 mpl.use("Agg")
+# Tracing makes many small objects, hardly any of them garbage: look for it less often.
+gc.freeze()
+gc.set_threshold(200_000, 50, 50)
 
 
 @pytest.fixture(autouse=True, scope="module")

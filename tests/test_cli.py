@@ -48,6 +48,7 @@ def files(folder):
     return sorted(file.name for file in folder.iterdir())
 
 
+@pytest.mark.slow
 def test_run_writes_files_and_prints_a_table(path, out, capsys):
     assert cli.main(["run", path, "--out", str(out)]) == 0
     printed, errors = capsys.readouterr()
@@ -163,6 +164,7 @@ def test_a_figure_that_fails_is_a_warning(path, out, monkeypatch, capsys):
     assert files(out) == ["result.nc", "summary.json"]
 
 
+@pytest.mark.slow
 def test_warnings_are_one_line(path, out, capsys):
     words = ["run", path, "--out", str(out), "--set", "system.loss=phase_retrieval"]
     words += ["--set", "run.start=law", "--set", "system.learning_rate=0.02"]

@@ -273,6 +273,7 @@ def test_points_of_a_sweep_may_change_several_keys(write):
         config.load(write(extra='[[sweep.system]]\nname = "a"\nrigde = 0.1'))
 
 
+@pytest.mark.slow
 def test_a_sweep_is_run_at_its_points(write):
     experiment = config.load(write(extra=SWEEP), ["system.learning_rate=0.3"])
     assert_same(experiment.system({"system.loss.sigma": 0.2}).loss, hd.streaming.LeastSquares(0.2))
@@ -324,6 +325,7 @@ def test_statistics_that_are_not_recorded(write, override, message):
     assert message in str(caught.value)
 
 
+@pytest.mark.slow
 def test_limit_alone_and_simulation_alone(write):
     path = {"kind": "value_at", "statistic": "risk", "t": 0.5}
     experiment = config.load(write(), ["run.runs=0"])

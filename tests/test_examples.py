@@ -51,8 +51,31 @@ AT_HAND = {
 }
 
 
-# Those that compile several comparisons.
-SLOW = {f"hdjax.engine.{name}" for name in ("compare.compare", "scaling.scaling", "sweep.sweep")}
+# Those that compile for more than about three seconds.
+SLOW = {
+    f"hdjax.{name}"
+    for name in (
+        "engine.compare.compare",
+        "engine.ensemble.ensemble",
+        "engine.scaling.scaling",
+        "engine.sweep.sweep",
+        "streaming.fluctuations.bias",
+        "streaming.learning_rates.optimal_schedule",
+        "streaming.steady.stability",
+        "streaming.steady.steady_state",
+        "landscapes.fluctuations.critical_dimension",
+        "landscapes.fluctuations.expansion",
+        "landscapes.fluctuations.halting_law",
+        "multiindex.links.from_function",
+        "networks.kernel_fit.fit_kernel",
+        "curvature.blocks.predicted",
+        "curvature.commuting.commuting_theory",
+        "curvature.emergence.emergence_map",
+        "curvature.full_theory.full_theory",
+        "curvature.matrices.empirical",
+        "curvature.train.training_loss",
+    )
+}
 
 
 def examples():

@@ -171,6 +171,7 @@ def test_sums_along_rows_and_columns_are_normal():
         assert stats.kstest((z**2).sum(axis), stats.chi2(2000).cdf).pvalue > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "cols"), [(jnp.float32, 301), (jnp.float64, 13)])
 def test_blocks_do_not_matter(dtype, cols):
     whole = np.asarray(normals(KEY, 7, 24, cols, dtype))

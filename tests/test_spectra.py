@@ -128,6 +128,7 @@ def test_gauss_rule_has_the_moments_that_it_should_and_no_more():
     )
 
 
+@pytest.mark.slow
 def test_compression_converges_geometrically():
     spectrum = spectra.power_law(4000, exponent=0.6)
 
@@ -166,6 +167,7 @@ def test_compression_in_single_precision():
     assert np.all(rule.eigenvalues >= spectrum.eigenvalues.min())
 
 
+@pytest.mark.slow
 def test_compression_is_differentiable_in_both_modes():
     @jax.jit
     def value(exponent):

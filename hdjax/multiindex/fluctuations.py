@@ -84,7 +84,7 @@ def increment_covariance(system: "StiefelSGD", matrix: Float[Array, "q r"]) -> F
     q, r = matrix.shape
     gamma, again = system.learning_rate, system.reuse is not None
 
-    def increment(normals: Float[Array, " n"], noise: Any) -> Float[Array, " n"]:
+    def increment(normals: Float[Array, " normals"], noise: Any) -> Float[Array, " n"]:
         pull, u, z = system.sample(matrix, normals, noise)
         inner = pull[:, None] * u[None, :]
         if system.projection == "embedded":
@@ -93,7 +93,7 @@ def increment_covariance(system: "StiefelSGD", matrix: Float[Array, "q r"]) -> F
         second = product(pull[:, None] * pull[None, :], matrix)
         return (-gamma * first - gamma**2 / 2 * second).ravel()
 
-    def moments(normals: Float[Array, " n"]) -> tuple[Array, Array]:
+    def moments(normals: Float[Array, " normals"]) -> tuple[Array, Array]:
         """B and B B^T, averaged over the label noise where they are polynomials of it."""
         if again:
             move = increment(normals, normals[-1])

@@ -27,6 +27,7 @@ def test_success_probabilities():
             call()
 
 
+@pytest.mark.slow
 def test_rank_and_spectrum_of_the_fixed_point():
     """At infinite signal-to-noise, units on +mu, +mu, -mu: two means learned, rank two."""
     d, beta = 40, 0.04

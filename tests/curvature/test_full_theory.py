@@ -67,6 +67,7 @@ def test_outliers_of_both_layers():
     assert float(inside) == pytest.approx(float(spectrum.shares[0]))
 
 
+@pytest.mark.slow
 def test_commuting_covariances():
     """1/d tr (A - z)^{-1} at d = 200 within four standard errors and 1/d."""
     d, alpha, z = 200, 3, -0.2
@@ -96,6 +97,7 @@ def test_commuting_covariances():
     assert abs(found.mean() - 1 / (0.2 + 0.25 * 1.3 * 0.5)) > 0.05
 
 
+@pytest.mark.slow
 def test_outliers_of_commuting_covariances():
     """Two outliers and their angles with a mean, d = 200: three standard errors and 1 %."""
     d, alpha, draws = 200, 4, 6

@@ -34,6 +34,7 @@ def run_of(system):
     return state, samples
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(SYSTEMS))
 def test_products_are_those_of_autodiff(name):
     """Hessian and gradient covariance of all parameters at once, their blocks, top and dual."""
@@ -85,6 +86,7 @@ def test_products_are_those_of_autodiff(name):
         )
 
 
+@pytest.mark.slow
 def test_streamed_products_are_those_of_stored_samples():
     system = SYSTEMS["relu"]()
     state, samples = run_of(system)
@@ -123,6 +125,7 @@ def test_top_space_of_close_and_degenerate_eigenvalues():
     )
 
 
+@pytest.mark.slow
 def test_spectral_measure_of_a_wishart_matrix_with_an_outlier():
     rng = np.random.default_rng(1)
     rows = rng.standard_normal((400, 150))

@@ -175,6 +175,7 @@ def test_xor_reference(activation):
     np.testing.assert_allclose(square[three], expected["students"], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_commuting_covariances_reference():
     """Two bins of coordinates whose eigenvalues differ between the components."""
     snr, kappa = 2.0, np.array([[2.5, 0.7], [0.4, 1.6]])
@@ -206,6 +207,7 @@ def test_commuting_covariances_reference():
     np.testing.assert_allclose(left.sum(0), np.exp(-0.3) * np.sum(overlaps, (0, 1)), atol=1e-9)
 
 
+@pytest.mark.slow
 def test_without_noise_softmax_ends_at_its_fixed_point():
     k, beta = 3, 0.05
     system = streaming.mixture_softmax(
@@ -217,6 +219,7 @@ def test_without_noise_softmax_ends_at_its_fixed_point():
     assert curvature.softmax_fixed_point(5, 0.01) == pytest.approx(3.2775458976, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_gradient_flow_lacks_the_noise_alone():
     system = streaming.mixture_softmax(100, 3, snr=2.0, learning_rate=1.5)
     ts = jnp.array([0.0, 0.01])
@@ -281,6 +284,7 @@ def test_sgd_follows_the_limit_closer_like_root_d(model):
     assert 1.5 < errors[0] / errors[1] < 2.7
 
 
+@pytest.mark.slow
 def test_samples_are_those_of_the_run():
     """SGD written out on the samples drawn again is the simulator's."""
     d, steps, gamma = 40, 23, 1.3

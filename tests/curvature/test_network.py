@@ -23,6 +23,7 @@ def outer(network):
     return network.layers[0].bias, network.layers[1].weight
 
 
+@pytest.mark.slow
 def test_products_of_a_network():
     with jax.numpy_dtype_promotion("standard"):
         network = eqx.nn.MLP(4, 3, 5, 1, activation=jnp.tanh, key=jax.random.key(0))

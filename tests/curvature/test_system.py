@@ -84,6 +84,7 @@ def test_alignment_along_xor_training():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("d", "alpha", "snr", "no_separation", "unconcentrated"),
     [
@@ -111,6 +112,7 @@ def test_diagnostics_on_both_sides(d, alpha, snr, no_separation, unconcentrated)
         assert found["hessian_0_unconcentrated"] == unconcentrated
 
 
+@pytest.mark.slow
 def test_columns_outside_the_means():
     far = Alignment(streaming.mixture_softmax(100, 3, snr=4.0, learning_rate=1.0))
     np.testing.assert_array_equal(far.statistics(far.start())["outside_means"], 1)
@@ -118,6 +120,7 @@ def test_columns_outside_the_means():
     np.testing.assert_array_equal(near.statistics(near.start())["outside_means"][:2], 0)
 
 
+@pytest.mark.slow
 def test_fresh_samples_differ_between_records_and_runs():
     system = fixed(60, 2.0)
     result = hd.simulate(system, [0.0, 1e-9, 1.0], key=jax.random.key(0), runs=2)
@@ -128,6 +131,7 @@ def test_fresh_samples_differ_between_records_and_runs():
     assert edge[0, 0] == edge[0, 1]
 
 
+@pytest.mark.slow
 def test_random_side_parameters():
     mixture = streaming.xor(50, theta=jnp.zeros(3), snr=10.0, learning_rate=1.0)
     system = Alignment(mixture, theta_scale=2.0)
@@ -203,6 +207,7 @@ def test_warnings():
     quiet.validate(compared=True, realised=True)
 
 
+@pytest.mark.slow
 def test_empty_components_and_one_sample():
     """A component that no sample is of, and n = 1: a matrix of rank one."""
     d = 40

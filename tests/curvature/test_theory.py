@@ -85,6 +85,7 @@ REFERENCE = {
 }
 
 
+@pytest.mark.slow
 def test_softmax_block_reference():
     system = softmax()
     theories = {
@@ -117,6 +118,7 @@ def test_softmax_block_reference():
     assert float(gradient.population_bulk()) == pytest.approx(0.01454570, abs=1e-7)
 
 
+@pytest.mark.slow
 def test_density_is_a_law_on_the_bulk():
     """Mass one, mean E[D]/snr, and zero outside the edges that come from real numbers alone."""
     system = softmax()
@@ -132,6 +134,7 @@ def test_density_is_a_law_on_the_bulk():
     assert np.all(outside < 1e-3 * density.max())
 
 
+@pytest.mark.slow
 def test_large_alpha_is_the_population():
     system = softmax()
     theory = curvature.block_theory(system, system.start(), 1, "hessian", 1e6)
@@ -187,6 +190,7 @@ def test_matrices_of_600_dimensions():
             np.testing.assert_allclose(edges.mean(0)[1], edge, rtol=0.03)
 
 
+@pytest.mark.slow
 def test_emergence_map_counts_what_the_spectrum_has():
     mixture = streaming.mixture_softmax(100, 3, snr=4.0, learning_rate=1.0, ridge=0.01)
     alphas, snrs = jnp.array([0.7, 3.0, 20.0]), jnp.array([1.0, 6.0])
@@ -209,6 +213,7 @@ def test_emergence_map_counts_what_the_spectrum_has():
     np.testing.assert_allclose(theory.emergence()[1], margins[1, 1, 1], atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [0.5, 3.0])
 def test_constant_weights_are_those_of_spiked_covariances(alpha):
     """X = 0: D = 1/4, two equal spikes p snr; the formulas of Marchenko-Pastur and BBP."""
@@ -236,6 +241,7 @@ def test_constant_weights_are_those_of_spiked_covariances(alpha):
     assert int(weak.emergence()[0]) == 0
 
 
+@pytest.mark.slow
 def test_outliers_cross_as_a_space():
     """Three spikes of weights p, 1/2 - p and 1/2: the first two cross at p = 1/4, their space not.
 
@@ -268,6 +274,7 @@ def test_outliers_cross_as_a_space():
     np.testing.assert_allclose(angles[2], angles[1], atol=2e-3)
 
 
+@pytest.mark.slow
 def test_outliers_to_the_left():
     """Large weights and small means, d = 150: D vanishes along the weights, n = 8 d."""
     d, alpha, draws = 150, 8, 4
@@ -296,6 +303,7 @@ def test_outliers_to_the_left():
     assert np.all(np.abs(measured.mean(0) - expected) < 3 * error + [0.01 * expected[0], 2 / d])
 
 
+@pytest.mark.slow
 def test_fewer_samples_of_weight_than_dimensions():
     """D = 1 for half of the samples, n = d: zero half of the time, and then a left edge."""
     d = 300

@@ -32,6 +32,7 @@ def key():
     return jax.random.key(7)
 
 
+@pytest.mark.slow
 def test_comparison_holds_everything(key):
     result = compare(
         least_squares(),
@@ -59,6 +60,7 @@ def test_comparison_holds_everything(key):
     assert "12 runs" in repr(result)
 
 
+@pytest.mark.slow
 def test_limit_is_evaluated_where_runs_are_recorded(key):
     # d = 7: t = 0.5 is step 3, that is t = 3/7.
     options = {"runs": 2, "statistics": ["risk"], "fluctuations": False}
@@ -68,7 +70,8 @@ def test_limit_is_evaluated_where_runs_are_recorded(key):
     np.testing.assert_allclose(result.limit("risk"), at, rtol=1e-6)
 
 
-@pytest.mark.parametrize("start", [pytest.param("law", marks=pytest.mark.slow), "realised"])
+@pytest.mark.slow
+@pytest.mark.parametrize("start", ["law", "realised"])
 def test_chunks_draw_the_same_numbers(key, start):
     options = {"key": key, "runs": 7, "start": start, "statistics": ["risk"]}
     options["fluctuations"] = False
@@ -81,12 +84,14 @@ def test_chunks_draw_the_same_numbers(key, start):
     np.testing.assert_array_equal(chunked["risk_std"], again["risk_std"])
 
 
+@pytest.mark.slow
 def test_records_do_not_change_the_run(key):
     few = hd.simulate(least_squares(), [2.0], key=key, runs=3)
     many = hd.simulate(least_squares(), np.linspace(0, 2, 30), key=key, runs=3)
     np.testing.assert_allclose(few["risk"][:, -1], many["risk"][:, -1], rtol=2e-5)
 
 
+@pytest.mark.slow
 def test_summary_streams_moments(key):
     """More runs than are kept: moments cover all of them, quantiles the first 1024."""
     system, ts = least_squares(d=8), [0.0, 1.0]
@@ -129,6 +134,7 @@ def test_statistics_of_the_user_on_both_sides(key):
     assert gap < 5 * spread
 
 
+@pytest.mark.slow
 def test_divergence_is_marked_and_left_out(key):
     """gamma far above 2/kappa: the run diverges, says when, and its curve is blank after."""
     ts, statistics = np.linspace(0, 4, 17), ["risk"]
@@ -161,6 +167,7 @@ def test_mixed_divergence_keeps_the_good_runs_in_the_moments(key):
     np.testing.assert_allclose(result.mean("risk")[0], result["risk"].values[~bad, 0].mean())
 
 
+@pytest.mark.slow
 def test_sweep_over_numbers_traces_once(key):
     traces = []
 
@@ -276,6 +283,7 @@ def interrupt(monkeypatch, call):
     monkeypatch.setattr(drive, "_execute", interrupted)
 
 
+@pytest.mark.slow
 def test_an_interrupted_sweep_keeps_its_finished_points(key, monkeypatch):
     def run(**options):
         return hd.sweep(
@@ -302,6 +310,7 @@ def test_an_interrupted_sweep_keeps_its_finished_points(key, monkeypatch):
         run()
 
 
+@pytest.mark.slow
 def test_an_interrupted_scaling_keeps_its_finished_dimensions(key, monkeypatch):
     interrupt(monkeypatch, call=3)
     result = hd.scaling(

@@ -37,6 +37,7 @@ class Linear(Optimiser):
         return x - 0.3 * g + 0.4 * (x - state), x
 
 
+@pytest.mark.slow
 def test_linear_updates_have_the_limit_of_gradient_span_algorithms():
     """Without sampling error, however few the sites: every order parameter, noise included."""
     kernel = Amplitude([1, 0.3]) * Matern52() + SpinGlass([0, 0.1, 0.1])

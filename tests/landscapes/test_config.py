@@ -19,6 +19,7 @@ def experiment(system, **tables):
     return Experiment.of(raw | {"run": {"times": [0, 1], "runs": 2}} | tables)
 
 
+@pytest.mark.slow
 def test_methods_are_an_axis():
     methods = [{"name": "signs", "kind": "explicit", "couplings": "rademacher"}, "previsible"]
     result = experiment({}, sweep={"run.method": methods}).run(progress=False)

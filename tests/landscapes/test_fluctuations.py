@@ -23,6 +23,7 @@ def first_order():
     return expansion(SYSTEM, np.arange(5.0))
 
 
+@pytest.mark.slow
 def test_reference_values(first_order):
     variance = first_order.variance
     expected = [1, 1.103434, 1.014450, 0.916965, 0.834069]

@@ -41,6 +41,7 @@ def test_frame_is_previsible(trajectory):
         assert (frame @ gradients[k])[k + 1] > 0
 
 
+@pytest.mark.slow
 def test_covariance_has_blocks(trajectory):
     """One dense block, and the same N x N matrix kappa_3 in every direction that is left."""
     points, _, frame = trajectory
@@ -57,6 +58,7 @@ def test_covariance_has_blocks(trajectory):
     )
 
 
+@pytest.mark.slow
 def test_law_of_the_next_observation(trajectory):
     """Outside of what is spanned: mean 0 and variance s_k^2, the Schur complement of kappa_3."""
     points, gradients, frame = trajectory
@@ -73,6 +75,7 @@ def test_law_of_the_next_observation(trajectory):
     assert np.abs(covariance[:3, :3] - s2 * np.eye(3)).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_points_that_do_not_count(trajectory):
     points, gradients, _ = trajectory
     arguments = jnp.ones(3), gradients, 0.9 * points[2]

@@ -79,6 +79,7 @@ def test_stationary_limits_do_not_see_the_start(problem):
     np.testing.assert_allclose(near[0], far[0], atol=1e-13)
 
 
+@pytest.mark.slow
 def test_panels_do_not_change_the_numbers(monkeypatch, references):
     system = references["CG on SE"][0]()
     plain = trajectory(system.problem, 11, curve)
@@ -97,6 +98,7 @@ def test_spin_glass_descends_towards_the_threshold(problem):
     assert value[125] > -2 * np.sqrt(2 / 3)
 
 
+@pytest.mark.slow
 def test_derivatives_agree_with_differences(problem):
     def last(parameters):
         gamma, scale, radius = parameters

@@ -42,6 +42,7 @@ def test_what_is_drawn_has_the_conditional_law():
     np.testing.assert_allclose(result.limit("expected"), value, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_blocks_of_a_trajectory_in_all_coordinates():
     kernel = Amplitude([1, 0.3]) * Matern52() + SpinGlass([0, 0.2, 0.1])
     watched = NextObservation(GradientSpan(kernel, GradientDescent(0.3), 8, mean=[0, 1]))

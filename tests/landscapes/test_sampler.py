@@ -54,6 +54,7 @@ def assert_same_law(one, other, level=4.0):
     assert all(stats.ks_2samp(a, b).pvalue > bound for a, b in zip(one.T, other.T, strict=True))
 
 
+@pytest.mark.slow
 def test_without_noise_it_is_the_limit(reference):
     """Two independent derivations."""
     system, values, gradients = reference
@@ -113,6 +114,7 @@ def first_step(d, gamma):
     return mean, square, gradient
 
 
+@pytest.mark.slow
 @pytest.mark.optimised
 def test_first_step_in_closed_form_at_finite_d():
     """Three dimensions in one program."""
@@ -165,6 +167,7 @@ def test_dimension_is_a_number_in_the_program():
     assert gaps[0] > 1e-2 > gaps[1] > 1e-5 > gaps[2]
 
 
+@pytest.mark.slow
 def test_draws_do_not_depend_on_interval_or_horizon():
     system = GradientSpan(SquaredExponential(), GD, 30)
     key = jax.random.key(3)
@@ -178,6 +181,7 @@ def test_draws_do_not_depend_on_interval_or_horizon():
     np.testing.assert_allclose(curve([0.0, 2.0]), whole[:, [0, 2]], rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("freedom", [1.0, 2.0, 3.0, 40.0, 1e6])
 def test_chi_squared_without_a_loop(freedom):
     normals = jax.random.normal(jax.random.key(1), (50_000, _PROPOSED))
@@ -191,6 +195,7 @@ def test_infinite_dimension_draws_nothing():
     assert draws.length == 1
 
 
+@pytest.mark.slow
 def test_degenerate_problems_run():
     """Pure 2-spin, no motion, x_0 = 0, a stale gradient, steps beyond the dimension."""
     with pytest.warns(UserWarning, match="zero on the diagonal"):
@@ -212,6 +217,7 @@ def test_degenerate_problems_run():
     assert np.isfinite(result["value"].values).all()
 
 
+@pytest.mark.slow
 def test_unbounded_landscapes_diverge_and_say_when():
     system = GradientSpan(SpinGlass([0, 0, 0, 1]), GradientDescent(0.5), 1000)
     result = hd.compare(system, np.arange(12.0), key=jax.random.key(0), runs=4, fluctuations=False)

@@ -71,6 +71,7 @@ def test_geodesics_have_the_length_of_the_step():
     assert np.arccos(m) - np.arccos(after) == pytest.approx(length, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_what_predicts_no_fluctuations_says_why():
     flow = multiindex.GradientFlow(A, 40)
     for system, why in (
@@ -86,6 +87,7 @@ def test_what_predicts_no_fluctuations_says_why():
     np.testing.assert_allclose(spread["overlaps"][0], np.full((2, 2), 1 / 20), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_sgd_reference_values():
     planted = StiefelSGD(B, 100, 0.15, start=[[0.2]])
     profiled = StiefelSGD(B, 100, 0.15, Profiled(), start=[[0.2]])

@@ -67,6 +67,7 @@ def test_reference_profiled_flow(form):
     np.testing.assert_allclose(found, expected, atol=2e-8)
 
 
+@pytest.mark.slow
 def test_reference_planted_and_joint_flows():
     planted = GradientFlow(A, 100, Planted(), start=M).limit(jnp.array([1.0])).matrix[0]
     expected = [[0.927178105, 0.106731079], [0.047101141, 0.850712136]]
@@ -88,6 +89,7 @@ def test_reference_planted_and_joint_flows():
     np.testing.assert_allclose(frozen, planted, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_stiff_joint_flow_by_an_implicit_solver():
     integrator = Integrator(diffrax.Kvaerno5(), rtol=1e-7)
     flow = GradientFlow(A, 100, Joint(1e-4), start=M, integrator=integrator)
@@ -120,6 +122,7 @@ def test_full_flow_in_r_d_is_the_reduced_one(student, directions, metric):
     assert float(abs(result["loss"][:, -1] - result["loss"][:, 0]).min()) > 0.1
 
 
+@pytest.mark.slow
 def test_principal_angles_are_monotone_and_log_det_grows_by_the_trace():
     link = multiindex.from_coefficients(
         {(1, 0, 0): 0.4, (1, 1, 0): 0.7, (0, 1, 1): 0.5, (1, 1, 1): 0.8, (0, 0, 3): -0.4}
@@ -169,6 +172,7 @@ def test_single_index_times_against_the_exact_integral():
     assert float(matrix[0, 0, 0]) ** 2 == pytest.approx(g1, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_haar_law_by_moments():
     """E tr G = qr/d and E det G = prod (q - i)/(d - i) within four standard errors, at d = 7."""
     q, r, n = 3, 2, 20_000
@@ -212,6 +216,7 @@ def test_odds_are_the_inverse_of_overlaps():
     np.testing.assert_allclose(far.gap, 1e-18 * np.eye(2), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_single_precision_beside_double():
     """A method casts: the run is in 32 bits, its summary in those of the limit."""
     flow = GradientFlow(A, 10**4, Joint(0.5))
@@ -230,6 +235,7 @@ def test_single_precision_beside_double():
     assert columns.dtype == jnp.float32
 
 
+@pytest.mark.slow
 def test_gradient_of_the_limit():
     """The derivative of the final overlap in the start, against a difference."""
 

@@ -84,6 +84,7 @@ def test_closed_forms_against_quadrature(name):
         assert float(link(jnp.array([0.7]))) == pytest.approx(function(0.7), abs=1e-12)
 
 
+@pytest.mark.slow
 def test_quadrature_reports_its_residual_and_drops_rounding():
     link = multiindex.from_function(lambda z: jnp.sin(z[0]) * z[1], 2, 4)
     exact = multiindex.product(multiindex.sine(1.0, 9), from_coefficients({(1,): 1.0}), degree=4)
@@ -98,6 +99,7 @@ def test_quadrature_reports_its_residual_and_drops_rounding():
     assert many.tensors[1] is None
 
 
+@pytest.mark.slow
 def test_rotation_ridge_truncation():
     z = jnp.array([0.4, -1.2])
     rotated = CUBIC.rotate(ROTATION)
@@ -160,6 +162,7 @@ def test_planted_loss_and_slope():
     np.testing.assert_allclose(slope, auto, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_power_sums_are_their_dense_tensors():
     """Energy, S, losses, slopes and values of a sum of ridge functions, beside all the entries."""
     u = jax.random.normal(jax.random.key(0), (3, 4))

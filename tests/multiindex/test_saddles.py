@@ -70,6 +70,7 @@ def test_reference_escape_times(name):
         np.testing.assert_allclose(rotated, reference, rtol=2e-7)
 
 
+@pytest.mark.slow
 def test_escape_times_against_the_exact_integral():
     """h_s from g = 1e-6 to 1/2 (section 4), and from d = 10^12 for leap 4: T of order 10^34."""
     follow = jax.jit(escape_times)
@@ -86,6 +87,7 @@ def test_escape_times_against_the_exact_integral():
     assert float(sine(factor)[0]) == pytest.approx(9.326486558, rel=2e-6)
 
 
+@pytest.mark.slow
 def test_turning_direction_against_the_integrated_flow():
     """For .8 z_1 + .6 z_1 z_2 the first direction rests at an unstable saddle, and leans slowly."""
     link = from_coefficients({(1, 0): 0.8, (1, 1): 0.6})

@@ -127,6 +127,7 @@ def curves(system, ts):
     return {name: float(result[f"path_{name}_limit"]) for name in ("wait", "fall", "stuck")}
 
 
+@pytest.mark.slow
 def test_signs_of_failure():
     """Each on a case that shows it, and on one that does not."""
     link = multiindex.hermite_polynomial(2)
@@ -144,6 +145,7 @@ def test_signs_of_failure():
     assert stuck["stuck"] == 1
 
 
+@pytest.mark.slow
 def test_generative_exponents():
     """Section 11 of the derivation; values move a little with the bins."""
     quadratic = multiindex.generative_spectrum(multiindex.hermite_polynomial(2))
@@ -167,6 +169,7 @@ PATHS = {
 }
 
 
+@pytest.mark.slow
 def test_configs_build_what_they_say():
     flow = built(directions=2, algorithm={"kind": "gradient_flow", "metric": "canonical"})
     assert isinstance(flow, GradientFlow)

@@ -65,6 +65,7 @@ def test_rates_by_the_spectrum():
         np.testing.assert_allclose([system.learning_rate.value, system.momentum], [gamma, delta])
 
 
+@pytest.mark.slow
 def test_spectra():
     law = built(spectrum="law")
     assert law.modes.eigenvalues.shape == (800,)

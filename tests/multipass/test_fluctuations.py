@@ -52,6 +52,7 @@ def plain_covariance(problem, gamma, end, steps):
     return np.sqrt((2 * solve(2 * steps) - solve(steps)) / n)
 
 
+@pytest.mark.slow
 def test_gauss_rules_give_the_equation_of_all_modes():
     problem = gaussian_problem(120, 60, key=jax.random.key(3), noise=0.5)
     system = MultiPassSGD(problem, 0.8, solver=Spectral())
@@ -64,6 +65,7 @@ def test_gauss_rules_give_the_equation_of_all_modes():
     np.testing.assert_allclose(predicted["log"][1], expected / loss, rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_other_quadratics_are_not_predicted():
     problem = gaussian_problem(60, 20, key=jax.random.key(3))
     system = MultiPassSGD(problem, 0.8, solver=Spectral())

@@ -140,6 +140,7 @@ def test_momentum_of_full_batches_with_ridge_and_schedule_is_heavy_ball():
     np.testing.assert_allclose(out["size"], sizes, rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ratio", "expected"),
     [(0.5, [0.62500, 0.20381, 0.13493, 0.12516]), (2.0, [0.62500, 0.22521, 0.05883, 0.00365])],
@@ -157,6 +158,7 @@ def test_the_law_gives_the_curve_of_a_large_matrix(ratio, expected):
     np.testing.assert_allclose(own["risk"], law["risk"], atol=0.02)
 
 
+@pytest.mark.slow
 def test_lanczos_measures_give_the_curve_of_the_decomposition():
     problem = hd.multipass.gaussian_problem(300, 150, key=jax.random.key(2), noise=0.5)
     plain = Problem(problem.matrix, problem.labels)
@@ -191,6 +193,7 @@ def test_a_ridge_without_noise_ends_at_its_solution():
         np.testing.assert_allclose(out[name][1], expected[name], rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_a_schedule_is_integrated():
     """A rate that halves at t = 1 goes on as the constant rate does from the same state."""
     problem = reference()
@@ -249,6 +252,7 @@ def test_singular_matrices():
     assert (curves[0]["size"] >= (target[3:] ** 2).sum() / 2).all()
 
 
+@pytest.mark.slow
 def test_a_sweep_of_rates_is_one_program():
     result = hd.sweep(
         lambda rate: MultiPassSGD(reference(), rate),

@@ -105,6 +105,7 @@ def test_runs_follow_the_limit_and_their_distance_shrinks():
     assert np.all((ratio > 1.4) & (ratio < 2.9)), ratio
 
 
+@pytest.mark.slow
 @pytest.mark.optimised
 def test_momentum_within_three_standard_errors_at_four_batch_fractions():
     problem = gaussian_problem(200, 100, key=jax.random.key(5), noise=0.5)
@@ -123,6 +124,7 @@ def test_momentum_within_three_standard_errors_at_four_batch_fractions():
     assert np.all(np.abs(gap) < 3 * error), gap / error
 
 
+@pytest.mark.slow
 @pytest.mark.optimised
 def test_momentum_with_a_ridge_and_a_schedule_follows_its_limit():
     """Means of 200 runs within 3 standard errors, risk and loss."""
@@ -195,6 +197,7 @@ def test_a_single_pass_is_the_loop():
     np.testing.assert_allclose(result["loss"].values[:, 1], expected, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_intervals_do_not_matter():
     """Records at any times, and blocks that end anywhere, leave a run as it is."""
     for sampling in ("replacement", "reshuffling"):
@@ -216,6 +219,7 @@ def test_a_schedule_is_followed():
     assert np.all(loss[:, 0] != loss[:, 1])
 
 
+@pytest.mark.slow
 @pytest.mark.optimised
 def test_homogenised_sgd_has_the_mean_and_a_larger_spread():
     problem = gaussian_problem(200, 100, key=jax.random.key(7), noise=0.5)
@@ -240,6 +244,7 @@ def test_homogenised_sgd_has_the_mean_and_a_larger_spread():
     assert np.all(ratio > 1.1), ratio
 
 
+@pytest.mark.slow
 def test_above_the_largest_rate_the_curve_grows():
     problem = gaussian_problem(60, 30, key=jax.random.key(0), normalise_rows=True, noise=0.5)
     with pytest.warns(UserWarning, match="learning_rate: 2.5 is not below"):

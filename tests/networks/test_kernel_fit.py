@@ -27,6 +27,7 @@ def curves(system, steps):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kernel", "algorithm"),
     [

@@ -101,6 +101,7 @@ def experiment(**system):
     return config.Experiment.of(raw)
 
 
+@pytest.mark.slow
 def test_a_config_is_the_call_that_it_stands_for():
     made = experiment(
         samples=50, network={"kind": "mlp", "hidden": [8], "activation": "tanh"}, batch=20, seed=3

@@ -66,6 +66,7 @@ def plain(optimiser, batch, steps, key):
         return np.asarray(rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [8, None])
 def test_a_training_is_that_of_a_plain_loop(batch, monkeypatch):
     # Chunks of 7, 7 and 6: the last one is filled up.
@@ -83,6 +84,7 @@ def test_a_training_is_that_of_a_plain_loop(batch, monkeypatch):
     np.testing.assert_allclose(later["cost"][:, 0], runs["cost"][:, 3], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_numbers_of_an_optimiser_are_swept_in_one_program():
     result = hd.sweep(
         lambda rate: training(Partial(optax.sgd, rate), batch=8),

@@ -43,6 +43,7 @@ def exact_risk(steps, fourth, gamma=1.0, sigma=0.5, d=8):
     return (LAMBDA @ v + sigma**2) / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAWS)
 def test_product_laws_have_the_exact_mean(name):
     """Eight steps at d = 8, where Gaussian data are excluded by many standard errors."""

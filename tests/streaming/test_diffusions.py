@@ -18,6 +18,7 @@ def least_squares(d, **options):
     return OnePassSGD(loss, spectrum, 0.8, GramStart(blocks), **options)
 
 
+@pytest.mark.slow
 @pytest.mark.optimised
 @pytest.mark.parametrize(
     ("method", "std"), [(CorrectedDiffusion(0.02), 0.3201589864), (Homogenised(0.02), 0.4503172584)]
@@ -60,6 +61,7 @@ def test_corrected_diffusion_against_the_exact_sampler(d, end):
         assert gap < 4 * np.sqrt((a**2 + b**2) / runs) + 2 / d
 
 
+@pytest.mark.slow
 def test_small_groups_and_several_columns_of_homogenised_sgd():
     """Two columns, a group of one coordinate: the mean follows the limit at d = 400."""
     law = hd.streaming.GaussianStart(columns=2)

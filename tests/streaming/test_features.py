@@ -47,6 +47,7 @@ def exact_risks(system, steps):
     return np.array(risks)
 
 
+@pytest.mark.slow
 @pytest.mark.optimised
 def test_simulation_has_the_exact_mean():
     system, ts = make(), np.array([1.0, 3.0, 8.0])

@@ -25,6 +25,7 @@ def two_groups(loss, rate, block, d=100, **options):
     return OnePassSGD(loss, spectrum, rate, start, **options)
 
 
+@pytest.mark.slow
 def test_reference_of_least_squares():
     """sqrt(d) std of the excess risk at t = 1 from a fixed start (math, section 14)."""
     # |X - X*|^2 is .7 and .3 in the two groups; X* = 0 leaves nothing else.
@@ -114,6 +115,7 @@ def test_increment_covariance_is_that_of_one_step(name):
     assert np.linalg.eigvalsh(sigma).min() > -1e-10
 
 
+@pytest.mark.slow
 def test_start_covariance_is_that_of_the_law():
     model = OnePassSGD(
         hd.streaming.least_squares,
@@ -199,6 +201,7 @@ def exact_mean_risk(d, steps, batch):
     return (lam @ total + 0.25) / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 3])
 def test_bias_of_least_squares_is_the_exact_one(batch):
     """E risk minus the limit at d = 4000, by the exact recursion: the rest is O(1/d)."""

@@ -239,6 +239,7 @@ def test_intervals_join_anywhere():
     assert_same(state, whole, rtol=1e-11, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_steps_outside_the_interval_do_nothing():
     start = beginning("theta", dtype=jnp.float32)
     assert_same(blocked("theta", 6, 6, dtype=jnp.float32), start, rtol=0)
@@ -271,6 +272,7 @@ def test_int32_ticks_and_vmap_over_keys():
     assert np.abs(batch[0] - batch[1]).max() > 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ridge", "norm"), [(0.0, 0.865526684776384), (0.5, 0.6584266401196806)], ids=str
 )
@@ -294,6 +296,7 @@ def test_reference_value_of_a_block(ridge, norm):
     assert float(jnp.linalg.norm(x)) == pytest.approx(norm, abs=2e-15)
 
 
+@pytest.mark.slow
 def test_law_of_the_samples():
     d, count = 5, 40_000
     probabilities, k = (0.1, 0.6, 0.3), 2

@@ -25,6 +25,7 @@ def risks(system, ts=TS):
     return system.limit(ts, save=lambda summary: system.statistics(summary)["risk"])
 
 
+@pytest.mark.slow
 def test_reference_risks():
     loss = hd.streaming.LeastSquares(sigma=0.5)
     greedy, polyak = (risks(reference(loss, rate)) for rate in (Greedy(), Polyak()))
@@ -52,6 +53,7 @@ LOSSES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("statistic", ["risk", "distance"])
 def test_rules_are_the_steepest_of_all_rates(name, statistic):
@@ -86,6 +88,7 @@ def test_critical_rate_is_twice_polyaks_also_with_a_ridge():
     np.testing.assert_allclose(hd.streaming.critical_learning_rate(system), 2 * half, rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rule", "method"), [(Greedy(), hd.streaming.Direct()), (Polyak(0.8), GramSampler())]
 )
@@ -135,6 +138,7 @@ def test_stability_threshold():
     assert float(sphere) == pytest.approx(100 / 52, rel=1e-10)
 
 
+@pytest.mark.slow
 def test_strongly_convex_rate_is_kept_by_sgd():
     spectrum = hd.spectra.explicit([0.5, 1.5], [200, 200], normalise=False)
     gamma, a = hd.streaming.strongly_convex_rate(spectrum, 1.0, 2.0)
@@ -194,6 +198,7 @@ def test_optimal_schedule_beats_greedy_and_constant():
     np.testing.assert_allclose(schedule.values, known, atol=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("usual_promotion")
 def test_optimal_schedule_of_a_family():
     """Two numbers of a power decay, from a rate that follows the state."""

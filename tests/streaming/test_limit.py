@@ -82,6 +82,7 @@ def system(loss, rate, integrator=FINE, block=BLOCK, **options):
     return OnePassSGD(loss, spectrum, rate, start, integrator=integrator, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REFERENCE)
 def test_reference_curves(name):
     loss, rate, risk, distance = REFERENCE[name]
@@ -124,6 +125,7 @@ def test_exponential_midpoint_is_of_order_two(name, ridge):
     assert np.all((ratios > 3.3) & (ratios < 4.7)), (errors, ratios)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "solver", [ExponentialMidpoint(), diffrax.Tsit5(), diffrax.Dopri8(), diffrax.Kvaerno5()]
 )
@@ -299,6 +301,7 @@ def test_compression_is_geometric():
     assert errors[2] < 5e-6
 
 
+@pytest.mark.slow
 def test_critical_learning_rate():
     model = system(*REFERENCE["logistic"][:2])
     np.testing.assert_allclose(hd.streaming.critical_learning_rate(model), 8.464319089, rtol=1e-8)

@@ -37,6 +37,7 @@ def derivative_of_risk(loss, gram, m, theta=None):
     return jax.grad(risk)(jnp.zeros((len(gram), m)))
 
 
+@pytest.mark.slow
 def test_erf_committee_reference():
     loss = ErfCommittee(teacher_weights=[0.7, 1.2], weights=[1.0, -0.5], sigma=0.2)
     found = moments(loss, law(), 0, None)
@@ -91,6 +92,7 @@ def test_relu_committee_by_integration_by_parts():
     np.testing.assert_allclose(found.risk, (w @ products @ w + 0.01) / 2, rtol=5e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", ["soft", "sampled"])
 def test_softmax_of_two_classes_is_logistic(labels):
     found = moments(Softmax(2, labels), law(), 0, None)
@@ -106,6 +108,7 @@ THREE = np.random.default_rng(0).normal(size=(9, 6)) / 3
 THREE = THREE.T @ THREE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", ["soft", "sampled"])
 def test_softmax_of_three_classes_against_the_generic_path(labels):
     found = moments(Softmax(3, labels), law(THREE, 3), 0, None)

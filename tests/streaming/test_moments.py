@@ -129,6 +129,7 @@ USER = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", [*(REFERENCE[n][0] for n in REFERENCE), *USER.values()])
 def test_derivative_of_risk_is_b_h(loss):
     """d/dh R((I + hE)^T B (I + hE)) at 0 with E = e_a e_1^T is (B H)_{a1} (math, section 3)."""
@@ -276,6 +277,7 @@ def test_heavy_ball_reference():
     np.testing.assert_allclose(found, [0.8175157, 0.4791766, 1.1633323, -0.1263012], atol=2e-6)
 
 
+@pytest.mark.slow
 def test_adam_reference():
     """Model S once more, by Adam with second moments of .3 at the start."""
     optimiser = hd.streaming.Adam(jnp.asarray(5.0), jnp.asarray(0.3))

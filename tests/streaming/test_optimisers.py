@@ -83,6 +83,7 @@ def test_limit_is_that_of_the_exact_means(name):
 
 
 # The other two are Dana's with other numbers.
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [Direct("float64"), GramSampler("float64")])
 @pytest.mark.parametrize("name", ["dana", "averaging", "momentum"])
 def test_simulations_have_the_exact_mean(name, method):
@@ -96,6 +97,7 @@ def test_simulations_have_the_exact_mean(name, method):
     assert np.all(np.abs(result.mean("risk").values - exact)[1:] < 4 * error[1:])
 
 
+@pytest.mark.slow
 def test_fixed_momentum_is_a_learning_rate():
     ts = jnp.array([0.0, 0.7, 2.0])
     systems = least_squares(100, Momentum(0.75), gamma=0.2), least_squares(100, None, gamma=0.8)
@@ -109,6 +111,7 @@ def head(x, teacher, component, noise, theta):
     return jnp.logaddexp(0.0, logit) - label * logit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimiser", [HeavyBall(1.0), Averaging(2.0)])
 def test_side_parameters_have_memories_too(optimiser):
     d = 200
@@ -156,6 +159,7 @@ def test_error_bars_and_bias(name):
         assert np.any(np.abs(gap) > 8 * std / np.sqrt(runs))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [Direct(), GramSampler()])
 def test_adagrad_norm_follows_its_limit(method):
     system = OnePassSGD(
@@ -193,6 +197,7 @@ def test_flows_of_drifts_that_are_not_symmetric():
     np.testing.assert_allclose(left, right, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_exponential_midpoint_with_memories():
     ts = jnp.array([0.0, 1.0, 3.0])
     exponential = Integrator(hd.streaming.ExponentialMidpoint(), steps=400)
@@ -204,6 +209,7 @@ def test_exponential_midpoint_with_memories():
     np.testing.assert_allclose(coarse, fine, rtol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method",
     [hd.streaming.Homogenised(dt=0.02), hd.streaming.CorrectedDiffusion(dt=0.02)],

@@ -35,6 +35,7 @@ def exact_mean_risk(d, steps, batch):
     return (LAM @ total + SIGMA**2) / 2
 
 
+@pytest.mark.slow
 @pytest.mark.optimised
 @pytest.mark.parametrize(
     ("d", "steps", "runs", "batch"),
@@ -116,6 +117,7 @@ def test_law_is_that_of_direct_sgd(name):
         assert stats.ks_2samp(a, b).pvalue > level
 
 
+@pytest.mark.slow
 def test_drift_at_a_billion_dimensions():
     """1000 steps of size 1e-9: the mean motion is the limit's to 1 %, and float32 is refused."""
     d, steps = 10**9, 1000
@@ -133,6 +135,7 @@ def test_drift_at_a_billion_dimensions():
         hd.simulate(model, [1e-7], key=jax.random.key(0), runs=1, method=GramSampler("float32"))
 
 
+@pytest.mark.slow
 def test_draws_do_not_depend_on_the_interval():
     model = least_squares(40, batch_size=2)
     simulator, key = model.simulator(GramSampler()), jax.random.key(3)
@@ -145,6 +148,7 @@ def test_draws_do_not_depend_on_the_interval():
     np.testing.assert_array_equal(whole.moving, parts.moving)
 
 
+@pytest.mark.slow
 def test_dimensions_share_a_program():
     """d may be an array: one program for three dimensions, with the exact and the fast chi^2."""
 
@@ -161,6 +165,7 @@ def test_dimensions_share_a_program():
     assert np.all(np.diff(errors) < 0)
 
 
+@pytest.mark.slow
 def test_fold_keeps_the_gram_matrix():
     top, rows = (jax.random.normal(jax.random.key(i), (5, n, 3)) for i, n in enumerate((3, 2)))
     top = top.at[0].set(0).at[1, :, 0].set(0)

@@ -23,6 +23,7 @@ def exact_mean_risk(steps, gamma, sigma, batch):
     return ((lam * v).sum() + sigma**2) / 2
 
 
+@pytest.mark.slow
 @pytest.mark.optimised
 @pytest.mark.parametrize("batch", [1, 3])
 def test_exact_finite_dimensional_mean(batch):
@@ -294,6 +295,7 @@ def test_values_changed_behind_the_constructor_are_checked_at_the_engine():
         hd.simulate(model, [0.0], key=jax.random.key(0), runs=1)
 
 
+@pytest.mark.slow
 def test_compressed_spectrum_has_no_coordinates():
     spectrum = hd.spectra.power_law(200, 0.3).compress(6)
     model = OnePassSGD(hd.streaming.least_squares, spectrum, 0.3, GaussianStart(), GaussianStart())

@@ -30,6 +30,7 @@ def least_squares(gamma, sigma, batch=1):
     )
 
 
+@pytest.mark.slow
 def test_floor_of_least_squares():
     """sigma^2/2 / (1 - gamma kappa/2b), and at X = X* stable up to 2b/kappa."""
     kappa, sigma = LAMBDA @ WEIGHTS, 0.7
@@ -54,6 +55,7 @@ def test_floor_of_least_squares():
             assert np.sign(np.max(np.real(stability(system, recovered)))) == sign
 
 
+@pytest.mark.slow
 def test_above_stability_there_is_none():
     with pytest.raises(FloatingPointError, match="steady_state: none was found"):
         steady_state(least_squares(2.5, 0.7), horizon=1.0)
@@ -69,6 +71,7 @@ def test_above_stability_there_is_none():
         )
 
 
+@pytest.mark.slow
 def test_floor_of_logistic_is_where_the_limit_ends():
     spectrum = hd.spectra.uniform(200, 0.2, 1.8)
     system = OnePassSGD(
@@ -103,6 +106,7 @@ def committee(gram, gamma=0.5):
     )
 
 
+@pytest.mark.slow
 def test_plateau_of_a_committee_is_left_at_its_growth_rate():
     # Alike in law: the units stay alike in the limit, which ends at the plateau.
     alike = np.diag([0.2, 0.2, 1.0, 1.0])

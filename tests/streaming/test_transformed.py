@@ -51,6 +51,7 @@ def test_reference_risks(optimiser, gamma, excess):
     np.testing.assert_allclose(risk - 0.045, excess, rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_generic_gradients_agree_with_closed_forms():
     """Clipping and signs by quasi-Monte Carlo against Huber's and the absolute error's moments."""
     law = hd.streaming.Projections.natural(jnp.array([[0.8, 0.3], [0.3, 1.1]]), students=1)
@@ -93,6 +94,7 @@ def test_simulation_tends_to_the_limit(name):
     assert fall > 4 * np.max(gap)
 
 
+@pytest.mark.slow
 def test_clipping_and_signs_of_other_losses():
     """By quasi-Monte Carlo, at d = 400."""
     for optimiser in (Clipped(0.2), SignSGD()):
@@ -114,6 +116,7 @@ def softmax(x, teacher, component, noise, theta):
     return jax.nn.logsumexp(x) - x[component]
 
 
+@pytest.mark.slow
 @pytest.mark.optimised
 def test_adam_on_a_mixture():
     """Overlaps and second moments (of the limit and of the transformation's state) at d = 200."""
@@ -138,6 +141,7 @@ def test_adam_on_a_mixture():
         assert np.abs(end - start).max() > 0.1
 
 
+@pytest.mark.slow
 def test_transformations_of_optax_are_simulated():
     """`optax.identity()` is SGD, step by step; what has no limit says so."""
     plan = {"key": jax.random.key(0), "runs": 2, "statistics": ["risk", "overlaps"]}
@@ -166,6 +170,7 @@ def test_columns_on_axes_are_doubted():
         system.validate()
 
 
+@pytest.mark.slow
 def test_what_a_transformation_is_not_for():
     with pytest.raises(ValueError, match="level: 0"):
         Clipped(0.0)
