@@ -20,11 +20,12 @@ from hdjax import config, doctor, expect, plots, store
 from hdjax.engine import Result, load
 
 _EXPECTATION_FAILED, _MISTAKE, _INTERRUPTED = 1, 2, 130
-# What the package raises at wrong input, and what too large a problem leads to.
+# What the package raises at wrong input or without an extra, and what too large problems lead to.
 _MISTAKES = (
     ValueError,
     TypeError,
     OSError,
+    ModuleNotFoundError,
     ArithmeticError,
     MemoryError,
     jax.errors.JaxRuntimeError,

@@ -34,7 +34,12 @@ def digits() -> Classified:
         >>> digits().inputs.shape
         (1797, 8, 8)
     """
-    from sklearn.datasets import load_digits
+    try:
+        from sklearn.datasets import load_digits
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "digits: scikit-learn is not installed; allowed after pip install 'hdjax[data]'"
+        ) from error
 
     images, classes = load_digits(return_X_y=True)
     return Classified(np.asarray(images).reshape(-1, 8, 8) / 16.0, np.asarray(classes))

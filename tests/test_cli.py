@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -119,6 +120,15 @@ def test_mistakes_are_one_line_and_exit_code_2(path, tmp_path, monkeypatch, caps
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     assert message in line
+
+
+def test_a_missing_extra_is_one_line_and_exit_code_2(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    config = Path(__file__).resolve().parents[1] / "configs" / "digits_random_features.toml"
+    assert cli.main(["run", str(config)]) == 2
+    errors = capsys.readouterr().err
+    assert "pip install 'hdjax[data]'" in errors
+    assert "Traceback" not in errors
 
 
 def test_a_wrong_rule_is_found_before_anything_is_run(path, monkeypatch):
