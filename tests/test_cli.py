@@ -86,6 +86,7 @@ def test_a_failed_expectation_is_exit_code_1_and_keeps_the_results(path, out, ca
     assert [line["passed"] for line in summary["expect"]] == [True, False]
 
 
+@pytest.mark.slow
 def test_results_go_to_a_folder_of_the_config_s_name(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["run", path, "--set", "run.runs=0", "--set", "run.start=law"]) == 2

@@ -59,6 +59,7 @@ def assert_same(system, other):
         np.testing.assert_allclose(a, b, rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_configs_that_are_shipped_are_valid(path):
     experiment = config.load(path)

@@ -84,6 +84,7 @@ def test_softmax_reference():
     np.testing.assert_allclose(students.sum(), decay**2 * Q.sum(), atol=1e-9)
 
 
+@pytest.mark.slow
 def test_heavy_ball_reference():
     system = streaming.mixture_softmax(
         100,

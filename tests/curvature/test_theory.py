@@ -368,6 +368,7 @@ def test_no_weight_no_bulk():
     assert float(singular.edges()[0]) == 0
 
 
+@pytest.mark.slow
 def test_wrong_input():
     system = softmax()
     with pytest.raises(ValueError, match="alpha: 0"):

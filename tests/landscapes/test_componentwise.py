@@ -48,6 +48,7 @@ def test_linear_updates_have_the_limit_of_gradient_span_algorithms():
         np.testing.assert_allclose(one, two, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_first_steps_in_closed_form():
     """Adam's first step is a sign; E|u| = (2/pi)^(1/2), and the response of a sign is as much."""
     eta, sites = 0.5, 40_000

@@ -43,6 +43,7 @@ def test_jets_are_the_derivatives(name):
         np.testing.assert_allclose(one, other, atol=1e-13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KERNELS)
 def test_block_covariance_is_the_derivative_of_the_covariance(name):
     kernel = KERNELS[name]

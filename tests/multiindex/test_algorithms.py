@@ -37,6 +37,7 @@ def test_reference_descent_and_the_odds_recursion():
     np.testing.assert_allclose(g1 @ np.linalg.inv(np.eye(2) - g1), phi @ y0 @ phi, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("student", "retraction"), [(Profiled(), "polar"), (Planted(), "exponential")]
 )

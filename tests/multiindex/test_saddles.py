@@ -31,6 +31,7 @@ REFERENCE = {
 }
 
 
+@pytest.mark.slow
 def test_stages_of_links():
     for coefficients, stages in STAGES[:-1]:
         link = from_coefficients(coefficients)

@@ -62,6 +62,7 @@ def test_modes_of_the_reference():
     np.testing.assert_allclose(modes.floor, 0.1244696961, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_volterra_equation_is_of_second_order():
     system = MultiPassSGD(reference(), 0.5)
     errors = [abs(N * float(volterra(system, 3.0, steps)[1][-1]) - LOSS[3]) for steps in (60, 240)]
@@ -181,6 +182,7 @@ def test_lanczos_ends_where_it_breaks_down():
     np.testing.assert_allclose(rule.multiplicities.sum(), 5, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_a_ridge_without_noise_ends_at_its_solution():
     """A small learning rate: gradient flow of L + delta/2 |X|^2, to its minimiser."""
     problem, delta = reference(), 0.7

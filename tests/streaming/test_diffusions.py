@@ -78,6 +78,7 @@ def test_small_groups_and_several_columns_of_homogenised_sgd():
     assert np.all(np.abs(gap) < 4 * error + 4 / 400)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [CorrectedDiffusion(0.1), Homogenised(0.1)])
 def test_draws_do_not_depend_on_the_interval(method):
     model, key = least_squares(50), jax.random.key(3)

@@ -17,6 +17,7 @@ def make():
     )
 
 
+@pytest.mark.slow
 def test_least_squares_on_features_is_that_on_inputs():
     """Covariance, solution and noise against the definition, with F drawn from the same key."""
     system = make()

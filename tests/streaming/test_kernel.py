@@ -211,6 +211,7 @@ def test_float32_follows_float64(name):
     assert_same(single, blocked(name, 0, 50), rtol=0, atol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 3, 64])
 def test_block_size_does_not_matter(steps):
     name = "theta, batch"
@@ -256,6 +257,7 @@ def test_ticks_beyond_32_bits():
     assert np.abs(state[0] - blocked(name, 5, 25)[0]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_int32_ticks_and_vmap_over_keys():
     rest = keywords(PROBLEMS["mixture"], 33, jnp.float32, 4)
     x, _ = beginning("mixture", dtype=jnp.float32)

@@ -33,6 +33,7 @@ def test_reference_risks():
     np.testing.assert_allclose(polyak[1:], [0.516676300, 0.391211677, 0.230403512], rtol=2e-8)
 
 
+@pytest.mark.slow
 def test_greedy_isotropic_closed_form():
     """V(1) for V(0) = 2 and sigma = .6, by Lambert's function."""
     blocks = np.array([[[2.0, 0.0], [0.0, 0.0]]])
@@ -221,6 +222,7 @@ def test_optimal_schedule_of_a_family():
         hd.streaming.optimal_schedule(excess_system(30.0), 6.0, iterations=2)
 
 
+@pytest.mark.slow
 def test_wrong_rules():
     with pytest.raises(ValueError, match="factor"):
         Polyak(0.0)

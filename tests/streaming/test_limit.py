@@ -92,6 +92,7 @@ def test_reference_curves(name):
     np.testing.assert_allclose(found["distance"], distance, rtol=1e-8, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PAIRS)
 def test_two_columns(name):
     loss, rate, risk, distance = PAIRS[name]
@@ -165,6 +166,7 @@ def test_stiff_power_law_keeps_blocks_semidefinite():
     np.testing.assert_allclose(coarse, exact, rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_float32_reaches_tiny_risks():
     """Noiseless least squares in centred coordinates: no stall at the rounding of |X*|^2."""
     with jax.enable_x64(False):

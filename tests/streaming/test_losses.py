@@ -74,6 +74,7 @@ def test_trained_second_layer_descends_the_risk():
     np.testing.assert_allclose(found.theta_gradient, slope, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_relu_committee_by_integration_by_parts():
     """E phi' phi' = (pi - angle)/(2 pi) and E phi'' phi = S/(2 pi B_ii) for ReLU."""
     v, v_star = np.array([1.0, -0.5]), np.array([0.7, 1.2])

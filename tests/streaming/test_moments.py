@@ -159,6 +159,7 @@ def test_quantile_loss_against_its_closed_form():
     np.testing.assert_allclose(found.risk, s / np.sqrt(2 * np.pi), rtol=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gram", [np.ones((2, 2)), np.zeros((2, 2)), np.diag([0.0, 1.0])])
 @pytest.mark.parametrize("loss", [*(REFERENCE[n][0] for n in REFERENCE), *USER.values()])
 def test_singular_b_is_finite_with_gradient(gram, loss):
@@ -261,6 +262,7 @@ def test_softmax_mixture_reference():
     np.testing.assert_allclose(np.diag(gram)[:3], [1.2238373, 1.0502309, 0.7343232], atol=2e-6)
 
 
+@pytest.mark.slow
 def test_heavy_ball_reference():
     """Model S again, by heavy ball with c = 2 from no momentum."""
     field, state = mixture_field(

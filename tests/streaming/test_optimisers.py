@@ -69,6 +69,7 @@ def exact_risks(d, ts, optimiser, *, sigma=0.5, gamma=0.6, ridge=0.0, batch=1):
         second = new + (square / batch)[:, None, None] * np.outer(w, w)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMISERS)
 def test_limit_is_that_of_the_exact_means(name):
     ts, options = [0.0, 1.0, 4.0], {"ridge": 0.2}

@@ -106,6 +106,7 @@ def test_mixtures_follow_their_limit(kind):
     assert np.all((ratio > 2.5) & (ratio < 6.5)), ratio
 
 
+@pytest.mark.slow
 def test_gram_start_has_its_blocks_exactly():
     """Also in groups with fewer coordinates than columns, whose blocks are of low rank."""
     vector = np.array([0.5, -0.2, 0.3])
