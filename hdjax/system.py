@@ -163,6 +163,36 @@ def is_concrete(*leaves: Any) -> bool:
     return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(leaves))
 
 
+def check_leaves(name: str, tree: Any, least: float) -> None:
+    """Raise ValueError if concrete numbers of a tree are not finite, or below `least`.
+
+    Example:
+        >>> check_leaves("ridge", jnp.array(0.5), 0.0)
+    """
+    for leaf in jax.tree.leaves(tree):
+        if not eqx.is_inexact_array(leaf) or not is_concrete(leaf):
+            continue
+        values = np.asarray(leaf)
+        good = np.isfinite(values) & (values >= least)
+        if not np.all(good):
+            rule = "finite" if least == -np.inf else f"finite and at least {least}"
+            raise ValueError(f"{name}: {values[~good].ravel()[0]}; allowed: {rule}")
+
+
+def check_dtype(dtype: str) -> None:
+    """Raise ValueError on a precision of runs other than float32 and, where it is on, float64.
+
+    Example:
+        >>> check_dtype("float32")
+    """
+    if dtype not in ("float32", "float64"):
+        raise ValueError(f"dtype: {dtype!r}; allowed: 'float32', 'float64'")
+    if dtype == "float64" and not jax.config.read("jax_enable_x64"):
+        raise ValueError(
+            "dtype: 'float64'; allowed after jax.config.update('jax_enable_x64', True)"
+        )
+
+
 def steps_at(ts: Float[np.ndarray, " times"], unit: float) -> Int[np.ndarray, " times"]:
     """The clock floor(t unit) of an algorithm with `unit` steps in a unit of time.
 

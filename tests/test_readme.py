@@ -22,12 +22,14 @@ def name(page):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name)
-def test_python_blocks_run(page, tmp_path, monkeypatch):
+def test_python_blocks_run(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     # A page is read from top to bottom: its blocks share their names.
     names = {"__name__": name(page)}
     for block in blocks(page, "python"):
         exec(compile(block, name(page), "exec"), names)
+    # What a reader sees printed are numbers.
+    assert not re.search(r"\bnan\b", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

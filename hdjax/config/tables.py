@@ -13,8 +13,8 @@ from hdjax.schema import (
     ArrayField,
     Call,
     ConfigError,
-    Integer,
     Kind,
+    NonNegativeInteger,
     PositiveInteger,
     Strict,
     suggest,
@@ -100,8 +100,8 @@ class Run(Strict):
     """
 
     times: Times
-    runs: Annotated[Integer, Field(ge=0)]
-    seed: Annotated[Integer, Field(ge=0)] = 0
+    runs: NonNegativeInteger
+    seed: NonNegativeInteger = 0
     start: Literal["law", "realised"] = "law"
     limit: bool = True
     fluctuations: bool | None = None

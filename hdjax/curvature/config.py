@@ -26,6 +26,7 @@ from hdjax.schema import (
     Integer,
     Kind,
     NonNegative,
+    NonNegativeInteger,
     Positive,
     PositiveInteger,
     Strict,
@@ -90,7 +91,7 @@ class Leaning(Strict):
     classes: Annotated[Integer, Field(ge=1, le=4)] = 4
     overlap: Positive = 0.3
     theta_size: Positive = 1.0
-    seed: Annotated[Integer, Field(ge=0)] = 0
+    seed: NonNegativeInteger = 0
 
 
 Start = Annotated[
@@ -204,7 +205,7 @@ class BlockConfig(Call):
     """A block: of the column `index`, or of the side parameters ("theta")."""
 
     make = curvature.Block
-    index: Annotated[Integer, Field(ge=0)] | Literal["theta"] = 0
+    index: NonNegativeInteger | Literal["theta"] = 0
     kind: Literal["hessian", "gradient"] = "hessian"
     rank: PositiveInteger = 2
 
@@ -284,7 +285,7 @@ class Emergence(Call):
     make = curvature.OutlierCount
     kind: Literal["outlier_count"] = "outlier_count"
     name: str = "count"
-    index: Annotated[Integer, Field(ge=0)] | Literal["theta"] = 0
+    index: NonNegativeInteger | Literal["theta"] = 0
     matrix: Literal["hessian", "gradient"] = "hessian"
 
 

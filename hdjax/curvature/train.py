@@ -76,15 +76,42 @@ def training_samples(
         ...     mixture, law.summary, 0, "hessian", 2.0, nodes=law.nodes
         ... )
     """
-    rate = check_training(system)
+    check_training(system)
     if grid < 3 or grid % 2 == 0:
         raise ValueError(f"grid: {grid}; allowed: odd, from 3 on")
-    m, c = system.layout.students, system.probabilities.shape[0]
-    noise, dtype = system.eigenvalues[0, 0], system.eigenvalues.dtype
+    c, dtype = system.probabilities.shape[0], system.eigenvalues.dtype
     window = horizon if window is None else window
     ts = horizon - window * jnp.linspace(1.0, 0.0, grid, dtype=dtype)
     path = system.limit(ts, system.start() if start is None else start)
-    gammas, half = jax.vmap(rate)(ts), window / (grid - 1) / 2
+    phi, cross = _two_times(system, ts, path)
+    frame, features, weights = _coordinates(system, ts, path, phi, cross, rule or QMC(9))
+    simpson = np.full(grid, 2.0)
+    simpson[1::2], simpson[[0, -1]] = 4.0, 1.0
+    times = jnp.asarray(simpson / simpson.sum(), dtype)
+    each = (times[:, None] * weights[None]).ravel()
+    m = system.layout.students
+    nodes = Quadrature(
+        features,
+        jnp.zeros((c, 0), dtype),
+        system.probabilities[:, None] * each[None],
+        jnp.dot(features, frame[:, :m], precision="highest"),
+        frame,
+        system.eigenvalues[0, 0],
+        m,
+    )
+    return TrainingSamples(nodes, jax.tree.map(lambda leaf: leaf[-1], path))
+
+
+def _two_times(
+    system: OnePassSGD, ts: Float[Array, " grid"], path: Any
+) -> tuple[Float[Array, "grid m m"], Float[Array, "grid m m"]]:
+    """Phi(T, tau) and Q(tau, T) for each tau of `ts`, by the trapezoid rule.
+
+    The rule is implicit, and of second order.
+    """
+    m, grid, dtype = system.layout.students, ts.shape[0], ts.dtype
+    rate, noise = check_training(system), system.eigenvalues[0, 0]
+    half = (ts[1] - ts[0]) / 2
 
     def rates(gamma: Array, summary: Any) -> tuple[Array, Array]:
         """Gamma B (m, m), and gamma g P (m, c)."""
@@ -94,12 +121,11 @@ def training_samples(
         b = b + system.ridge * jnp.eye(m, dtype=b.dtype)
         return gamma * b, gamma * (p[:, None] * parts.gradient).T
 
-    b, push = jax.lax.map(lambda parts: rates(*parts), (gammas, path))
+    b, push = jax.lax.map(lambda parts: rates(*parts), (jax.vmap(rate)(ts), path))
     overlaps = jax.vmap(lambda summary: summary.overlaps)(path)
     eye = jnp.eye(m, dtype=dtype)
 
-    def two_times(tau: Array) -> tuple[Array, Array]:
-        """Phi(T, tau) and Q(tau, T), by the trapezoid rule (implicit: second order)."""
+    def from_time(tau: Array) -> tuple[Array, Array]:
         mean = overlaps[tau, :m, m:]
 
         def advance(k: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -113,15 +139,28 @@ def training_samples(
 
         return jax.lax.fori_loop(0, grid - 1, advance, (eye, overlaps[tau, :m, :m]))
 
-    phi, cross = jax.vmap(two_times)(jnp.arange(grid))
+    return jax.vmap(from_time)(jnp.arange(grid))
+
+
+def _coordinates(
+    system: OnePassSGD,
+    ts: Float[Array, " grid"],
+    path: Any,
+    phi: Float[Array, "grid m m"],
+    cross: Float[Array, "grid m m"],
+    rule: Rule,
+) -> tuple[Float[Array, "q columns"], Float[Array, "c nodes q"], Float[Array, " w"]]:
+    """The frame at T, the samples' coordinates in it by time of use, and the rule's weights."""
+    m, c = system.layout.students, system.probabilities.shape[0]
+    rate, noise = check_training(system), system.eigenvalues[0, 0]
+    overlaps = jax.vmap(lambda summary: summary.overlaps)(path)
     final = overlaps[-1]
     frame = gaussian.factor(final).T
     # A kick changes the projections on X alone; in coordinates it is this times the kick.
     lift = jnp.linalg.pinv(frame.T, rtol=1e-6)[:, :m]
     q = frame.shape[0]
     # One node of the rule in each time of use would tie them: every time has all nodes.
-    z, w = (rule or QMC(9)).nodes(q + m, dtype)
-    z, w = jnp.asarray(z), jnp.asarray(w)
+    z, w = (jnp.asarray(x) for x in rule.nodes(q + m, ts.dtype))
 
     def at_time(
         gamma: Array, phi: Array, cross: Array, then: Array, theta: Any
@@ -131,7 +170,7 @@ def training_samples(
         lower = gaussian.factor(jnp.block([[final, inner.T], [inner, then[:m, :m]]]))
         used = jnp.sqrt(noise) * _dot(z, lower[q:].T)
         fresh = jnp.sqrt(noise) * z[:, :q]
-        nothing = jnp.zeros(0, dtype)
+        nothing = jnp.zeros(0, ts.dtype)
 
         def component(a: Array) -> Float[Array, "n q"]:
             def gradient(x: Array) -> Array:
@@ -142,23 +181,9 @@ def training_samples(
 
         return jax.vmap(component)(jnp.arange(c))
 
-    steps = (gammas, phi, cross, overlaps, path.theta)
+    steps = (jax.vmap(rate)(ts), phi, cross, overlaps, path.theta)
     features = jax.lax.map(lambda parts: at_time(*parts), steps)
-    features = jnp.moveaxis(features, 0, 1).reshape(c, grid * z.shape[0], q)
-    simpson = np.full(grid, 2.0)
-    simpson[1::2], simpson[[0, -1]] = 4.0, 1.0
-    times = jnp.asarray(simpson / simpson.sum(), dtype)
-    each = (times[:, None] * w[None]).ravel()
-    nodes = Quadrature(
-        features,
-        jnp.zeros((c, 0), dtype),
-        system.probabilities[:, None] * each[None],
-        jnp.dot(features, frame[:, :m], precision="highest"),
-        frame,
-        noise,
-        m,
-    )
-    return TrainingSamples(nodes, jax.tree.map(lambda leaf: leaf[-1], path))
+    return frame, jnp.moveaxis(features, 0, 1).reshape(c, -1, q), w
 
 
 def training_loss(system: OnePassSGD, samples: TrainingSamples) -> Float[Array, ""]:

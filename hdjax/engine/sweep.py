@@ -74,8 +74,7 @@ def sweep(
         raise ValueError(f"grid: {dict(grid)}; allowed: at least one axis, each with a value")
     check_run(runs, keep, chunk, key)
     nominal = check_times(ts)
-    axes = list(grid)
-    points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*grid.values())]
+    points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     systems = [make_system(**point) for point in points]
     methods = [method(**point) if callable(method) else method for point in points]
     for system in systems:
@@ -127,7 +126,7 @@ def sweep(
     data = _grid(found, grid, nominal)
     firsts = [found[members[0]] for members in groups.values() if members[0] in found]
     data.attrs.update(
-        axes=json.dumps(axes),
+        axes=json.dumps(list(grid)),
         programs=len(groups),
         reasons=_reasons(systems, groups),
         seconds=total_seconds(firsts),

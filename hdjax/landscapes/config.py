@@ -20,9 +20,9 @@ from hdjax import landscapes
 from hdjax.schema import (
     ArrayField,
     Call,
-    Integer,
     Kind,
     NonNegative,
+    NonNegativeInteger,
     Positive,
     PositiveInteger,
     SpectrumConfig,
@@ -415,7 +415,7 @@ class Overlap(Call):
 
     make = landscapes.Overlap
     kind: Literal["overlap"] = "overlap"
-    step: Annotated[Integer, Field(ge=0)]
+    step: NonNegativeInteger
     of: Literal["points", "gradients"] = "points"
     name: str = "overlap"
 

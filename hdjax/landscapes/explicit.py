@@ -1,10 +1,7 @@
-"""Random functions as functions on R^d, and a gradient span algorithm run on their gradients.
+"""An algorithm run on the gradients of functions on R^d: drawn ones, a user's own, or none.
 
-* mixed p-spins, by tensors that are not symmetrised,
-  f = sum_p (c_p/d)^(1/2) sum J_{i_1..i_p} x_{i_1} ... x_{i_p},  J of variance 1: d^p numbers;
-* stationary kernels, by m random cosine features, f = (2 var/(d m))^(1/2) sum cos(<w_j, x> + b_j):
-  the covariance is exact for every m, the law is Gaussian for m >> d only;
-* sums of these, and amplitudes times them.
+`Explicit` draws a random function (`functions.py`), `Function` is given one, and `Ambient` draws
+each observation from its law given all earlier ones, in all d + 1 components.
 
 x_0 has a uniform direction (in each eigenspace, with a spectrum), drawn in each run.
 """
@@ -21,11 +18,12 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from hdjax.landscapes._arguments import as_tree
 from hdjax.landscapes.frame import conditional_law
+from hdjax.landscapes.functions import Added, Cosines, Modulated, Scaled, Tensors, parts_of
 from hdjax.landscapes.kernels import Amplitude, Kernel, Product, SpinGlass, Stationary, Sum
 from hdjax.landscapes.order import OrderParameters, from_vectors
 from hdjax.landscapes.simulate import steps
 from hdjax.random import stream
-from hdjax.system import Simulator
+from hdjax.system import Simulator, check_dtype
 
 if TYPE_CHECKING:
     from hdjax.landscapes.landscape import Horizon, Landscape
@@ -110,7 +108,7 @@ class Explicit(OnVectors):
     dtype: str = eqx.field(static=True, default="float32")
 
     def __check_init__(self) -> None:
-        _check_dtype(self.dtype)
+        check_dtype(self.dtype)
         if self.couplings not in _COUPLINGS:
             raise ValueError(f"couplings: {self.couplings!r}; allowed: {', '.join(_COUPLINGS)}")
         if self.features is not None and self.features < 1:
@@ -120,9 +118,9 @@ class Explicit(OnVectors):
             raise ValueError(f"variances: {list(held)}; allowed: positive, of mean 1")
 
     def check(self, system: "Landscape") -> None:
-        parts = _parts(system.kernel)
+        parts = parts_of(system.kernel)
         if system.noise is not None:
-            parts = parts + _parts(system.noise)
+            parts = parts + parts_of(system.noise)
         stationary = any(isinstance(part, Stationary) for part in parts)
         if stationary and self.features is None:
             raise ValueError("features: None; allowed with a stationary kernel: at least 1")
@@ -134,7 +132,7 @@ class Explicit(OnVectors):
         if len(self.variances) == 1:
             return function
         variances = jnp.asarray(self.variances, self.dtype)
-        return _Scaled(jnp.sqrt(jax.random.choice(stream(key, _SCALE), variances)), function)
+        return Scaled(jnp.sqrt(jax.random.choice(stream(key, _SCALE), variances)), function)
 
     def observe(
         self, system: "Landscape", run: Vectors, k: Int[Array, ""], key: Key[Array, ""]
@@ -155,7 +153,7 @@ class Explicit(OnVectors):
 
     def numbers_held(self, system: "Landscape", d: int) -> int:
         held = 0
-        for part in _parts(system.kernel):
+        for part in parts_of(system.kernel):
             if isinstance(part, SpinGlass):
                 held += sum(d**p for p in range(part.coefficients.shape[0]))
             elif isinstance(part, Stationary) and self.features is not None:
@@ -166,17 +164,17 @@ class Explicit(OnVectors):
         left, right = jax.random.split(key)
         match kernel:
             case SpinGlass():
-                return _Tensors(kernel, d, key, self.couplings, self.dtype)
+                return Tensors(kernel, d, key, self.couplings, self.dtype)
             case Stationary() if self.features is not None:
-                return _Cosines(kernel, d, key, self.features, self.dtype)
+                return Cosines(kernel, d, key, self.features, self.dtype)
             case Sum():
-                return _Added(
+                return Added(
                     self._sample(kernel.left, d, left), self._sample(kernel.right, d, right)
                 )
             case Product(left=Amplitude() as amplitude, right=other):
-                return _Modulated(amplitude, self._sample(other, d, key))
+                return Modulated(amplitude, self._sample(other, d, key))
             case Product(left=other, right=Amplitude() as amplitude):
-                return _Modulated(amplitude, self._sample(other, d, key))
+                return Modulated(amplitude, self._sample(other, d, key))
         raise TypeError(f"kernel: {type(kernel).__name__}")
 
 
@@ -198,7 +196,7 @@ class Function(OnVectors):
     dtype: str = eqx.field(static=True)
 
     def __init__(self, fn: Any, dtype: str = "float32"):
-        _check_dtype(dtype)
+        check_dtype(dtype)
         self.fn, self.dtype = as_tree("fn", fn), dtype
 
     def check(self, system: "Landscape") -> None:
@@ -237,7 +235,7 @@ class Ambient(OnVectors):
     def __check_init__(self) -> None:
         if self.dtype != "float64":
             raise ValueError(f"dtype: {self.dtype!r}; allowed: 'float64'")
-        _check_dtype(self.dtype)
+        check_dtype(self.dtype)
 
     def check(self, system: "Landscape") -> None:
         if system.noise is not None:
@@ -348,96 +346,6 @@ def _uniform(system: Any, d: int, key: Key[Array, ""]) -> Float[Array, " d"]:
     masses, groups = system.problem.masses, system.spectrum.groups
     squares = jnp.zeros_like(masses).at[groups].add(normals**2)
     return jnp.sqrt(masses / squares)[groups] * normals
-
-
-class _Tensors(eqx.Module):
-    """A mixed p-spin: f(x) = sum_p J_p[x, ..., x] for scaled tensors J_p."""
-
-    tensors: list[Array]
-
-    def __init__(self, kernel: SpinGlass, d: int, key: Key[Array, ""], couplings: str, dtype: str):
-        draw = jax.random.normal if couplings == "gaussian" else jax.random.rademacher
-        scale = jnp.sqrt(kernel.coefficients / d)
-        self.tensors = [
-            scale[p].astype(dtype) * draw(stream(key, p), (d,) * p, dtype)
-            for p in range(kernel.coefficients.shape[0])
-        ]
-
-    def __call__(self, x: Array) -> Array:
-        total = jnp.zeros((), x.dtype)
-        for tensor in self.tensors:
-            while tensor.ndim:
-                tensor = jnp.tensordot(tensor, x, axes=1, precision="highest")
-            total = total + tensor
-        return total
-
-
-class _Cosines(eqx.Module):
-    """f(x) = (2 var/(d m))^(1/2) sum_j cos(<w_j, x> + b_j)."""
-
-    frequencies: Float[Array, "m d"]
-    phases: Float[Array, " m"]
-    scale: Float[Array, ""]
-
-    def __init__(self, kernel: Stationary, d: int, key: Key[Array, ""], features: int, dtype: str):
-        widths = kernel.frequency_scales(stream(key, 0), features).astype(dtype)
-        normals = jax.random.normal(stream(key, 1), (features, d), dtype)
-        self.frequencies = widths[:, None] * normals
-        self.phases = jax.random.uniform(stream(key, 2), (features,), dtype, 0.0, 2 * np.pi)
-        at_zero = kernel.derivatives(jnp.zeros((), dtype))[0]
-        self.scale = jnp.sqrt(2 * at_zero / (d * features)).astype(dtype)
-
-    def __call__(self, x: Array) -> Array:
-        angles = jnp.dot(self.frequencies, x, precision="highest") + self.phases
-        return self.scale * jnp.cos(angles).sum()
-
-
-class _Added(eqx.Module):
-    left: Callable
-    right: Callable
-
-    def __call__(self, x: Array) -> Array:
-        return self.left(x) + self.right(x)
-
-
-class _Modulated(eqx.Module):
-    amplitude: Amplitude
-    function: Callable
-
-    def __call__(self, x: Array) -> Array:
-        return self.amplitude.s(jnp.vdot(x, x) / 2) * self.function(x)
-
-
-class _Scaled(eqx.Module):
-    factor: Float[Array, ""]
-    function: Callable
-
-    def __call__(self, x: Array) -> Array:
-        return self.factor * self.function(x)
-
-
-def _parts(kernel: Kernel) -> list[Kernel]:
-    """The kernels that a sampled function is made of."""
-    match kernel:
-        case SpinGlass() | Stationary():
-            return [kernel]
-        case Sum():
-            return _parts(kernel.left) + _parts(kernel.right)
-        case Product(left=Amplitude(), right=other) | Product(left=other, right=Amplitude()):
-            return _parts(other)
-    raise TypeError(
-        f"kernel: {type(kernel).__name__}; allowed with Explicit: spin glasses, stationary "
-        "kernels, their sums, and amplitudes times these"
-    )
-
-
-def _check_dtype(dtype: str) -> None:
-    if dtype not in ("float32", "float64"):
-        raise ValueError(f"dtype: {dtype!r}; allowed: 'float32', 'float64'")
-    if dtype == "float64" and not jax.config.read("jax_enable_x64"):
-        raise ValueError(
-            "dtype: 'float64'; allowed after jax.config.update('jax_enable_x64', True)"
-        )
 
 
 def _dot(x: Array, y: Array) -> Array:

@@ -16,7 +16,7 @@ from hdjax.multiindex.flows import State, full_summary, full_velocity
 from hdjax.multiindex.limit import Integrator
 from hdjax.multiindex.problem import Overlap
 from hdjax.multiindex.starts import lift
-from hdjax.system import Simulator
+from hdjax.system import Simulator, check_dtype
 
 # Ticks in a unit of time: records are at multiples of 10^-6.
 _TICKS = 2**20
@@ -37,7 +37,8 @@ class FullFlow(eqx.Module):
     dtype: str | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
-        _check(self.dtype)
+        if self.dtype is not None:
+            check_dtype(self.dtype)
 
     def simulator(self, system: Any) -> "FullSimulator":
         """The simulator of a `GradientFlow`."""
@@ -61,7 +62,8 @@ class Reduced(eqx.Module):
     dtype: str | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
-        _check(self.dtype)
+        if self.dtype is not None:
+            check_dtype(self.dtype)
 
     def simulator(self, system: Any) -> "ReducedSimulator":
         """The simulator of a `GradientFlow`."""
@@ -153,15 +155,6 @@ class ReducedSimulator(FlowClock, Simulator):
 def first_of(moved: Any, state: Any, still: Any) -> Any:
     """The state at the end of an interval; of an empty one, where it began."""
     return jax.tree.map(lambda new, old: jnp.where(still, old, new[0]), moved, state)
-
-
-def _check(dtype: str | None) -> None:
-    if dtype not in (None, "float32", "float64"):
-        raise ValueError(f"dtype: {dtype!r}; allowed: 'float32', 'float64', None")
-    if dtype == "float64" and not jax.config.read("jax_enable_x64"):
-        raise ValueError(
-            "dtype: 'float64'; allowed after jax.config.update('jax_enable_x64', True)"
-        )
 
 
 def _cast(tree: Any, dtype: Any) -> Any:

@@ -12,12 +12,11 @@ A table with a `kind` calls the public constructor of that name with the table's
 string is a table with nothing else.
 """
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import jax
 import numpy as np
-from pydantic import Field, PlainValidator, WithJsonSchema
+from pydantic import Field
 
 from hdjax import multipass
 from hdjax.schema import (
@@ -25,9 +24,10 @@ from hdjax.schema import (
     ArrayField,
     Call,
     Critical,
-    Integer,
+    FileField,
     Kind,
     NonNegative,
+    NonNegativeInteger,
     Positive,
     PositiveInteger,
     SpectrumConfig,
@@ -35,19 +35,7 @@ from hdjax.schema import (
 )
 from hdjax.schema.spectra import Identity
 
-
-def _path(value: Any, info: Any) -> Path:
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r}; allowed: the name of a file, relative to the config")
-    path = Path((info.context or {}).get("directory", ".")) / value
-    if not path.is_file():
-        raise ValueError(f"no file {str(path)!r}; allowed: a path relative to the config")
-    return path
-
-
-FileField = Annotated[Path, PlainValidator(_path), WithJsonSchema({"type": "string"})]
-Seed = Annotated[Integer, Field(ge=0)]
-Classes = Annotated[list[Annotated[Integer, Field(ge=0)]], Field(min_length=1)]
+Classes = Annotated[list[NonNegativeInteger], Field(min_length=1)]
 
 
 class Digits(Strict):
@@ -104,7 +92,7 @@ class Gaussian(Strict):
     noise: NonNegative = 0.0
     covariance: SpectrumConfig = Identity()
     normalise_rows: bool = False
-    seed: Seed = 0
+    seed: NonNegativeInteger = 0
 
     def size(self, dimension: int) -> int:
         """The number of samples."""
@@ -154,7 +142,7 @@ class RandomFeatures(Strict):
     samples: PositiveInteger
     test: PositiveInteger | None = None
     activation: Literal["relu", "tanh", "erf"] = "relu"
-    seed: Seed = 0
+    seed: NonNegativeInteger = 0
 
     def build(self, dimension: int | None) -> multipass.Problem:
         """The problem."""
@@ -216,7 +204,7 @@ class Lanczos(Strict):
     kind: Literal["lanczos"] = "lanczos"
     points: PositiveInteger = 32
     probes: PositiveInteger = 8
-    seed: Seed = 0
+    seed: NonNegativeInteger = 0
 
 
 ModesConfig = Annotated[Empirical | Law | Lanczos, Field(discriminator="kind"), Kind()]

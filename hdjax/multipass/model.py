@@ -10,25 +10,25 @@ delta is the ridge of L + delta/2 |X|^2, L = 1/2 |A X - b|^2 a sum.  The statist
 Sources: arXiv 2102.04396, 2205.07069 (ridge), 2206.01029 (homogenised SGD, quadratics).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from hdjax.multipass.diagnostics import warn_of_growth, warn_of_localisation
 from hdjax.multipass.fluctuations import fluctuations
-from hdjax.multipass.limit import BlockODE, Flow, Solver, Spectral
-from hdjax.multipass.modes import Modes, svd_modes
+from hdjax.multipass.least_squares import LeastSquares, modes_of
+from hdjax.multipass.limit import BlockODE, Solver, Spectral
+from hdjax.multipass.modes import Modes
 from hdjax.multipass.problem import Problem
 from hdjax.multipass.simulate import SAMPLINGS, Direct, Homogenised
 from hdjax.schedules import Constant, Schedule, as_schedule
-from hdjax.system import NoFluctuationsError, NoLimitError, Simulator, System, is_concrete
+from hdjax.system import NoFluctuationsError, NoLimitError, Simulator, is_concrete
 
 
-class MultiPassSGD(System):
+class MultiPassSGD(LeastSquares):
     """SGD on a fixed least-squares problem, and its deterministic equivalent.
 
     Args:
@@ -51,13 +51,7 @@ class MultiPassSGD(System):
         0.6
     """
 
-    family: ClassVar[str] = "multipass"
     time_label: ClassVar[str] = "t = k/n (epochs)"
-    labels: ClassVar[Mapping[str, str]] = {
-        "loss": "training loss per sample",
-        "risk": "risk",
-        "test": "test risk",
-    }
 
     problem: Problem | None
     modes: Modes
@@ -76,8 +70,6 @@ class MultiPassSGD(System):
         sampling: str = "replacement",
         solver: Solver | None = None,
     ):
-        if problem is None and modes is None:
-            raise ValueError("problem, modes: None; allowed: at least one of them")
         if sampling not in SAMPLINGS:
             raise ValueError(f"sampling: {sampling!r}; allowed: {', '.join(SAMPLINGS)}")
         dtype = jnp.result_type(float)
@@ -85,22 +77,9 @@ class MultiPassSGD(System):
         self.learning_rate = as_schedule(learning_rate)
         self.ridge = None if ridge is None else jnp.asarray(ridge, dtype)
         self.sampling = sampling
-        self.modes = modes if modes is not None else svd_modes(_given(problem))[0]
+        self.modes = modes_of(problem, modes)
         self.solver = BlockODE() if solver is None else solver
         self.validate()
-
-    @property
-    def flow(self) -> Flow:
-        """The mean path."""
-        return Flow(self.modes, self.ridge)
-
-    @property
-    def statistics_of(self) -> tuple[str, ...]:
-        """Names of the statistics: those that both sides know."""
-        names = ["loss", *self.modes.quadratics]
-        if self.problem is not None:
-            names = [name for name in names if name == "loss" or name in self.problem.quadratics]
-        return tuple(names)
 
     def validate(self, *, compared: bool = False, realised: bool = False) -> None:
         if not isinstance(self.solver, BlockODE | Spectral):
@@ -108,10 +87,7 @@ class MultiPassSGD(System):
         self.solver.check(self)
         if not is_concrete(self):
             return
-        if self.ridge is not None and not (np.isfinite(self.ridge) and float(self.ridge) >= 0):
-            raise ValueError(f"ridge: {float(self.ridge)}; allowed: finite, 0 or more")
-        if self.problem is not None and not np.isfinite(np.asarray(self.problem.matrix)).all():
-            raise ValueError("problem.matrix: NaN or infinite entries; allowed: finite numbers")
+        self.check_numbers()
         if compared:
             self._refuse_other_samplings()
             self._warn()
@@ -140,12 +116,6 @@ class MultiPassSGD(System):
             raise TypeError(f"method: {method!r}; allowed: Direct(...), Homogenised(...) or None")
         return method.simulator(self)
 
-    def start(self) -> dict[str, Array]:
-        """The statistics of X_0, which every run starts from."""
-        flow = self.flow
-        one = jnp.ones_like(self.modes.eigenvalues)
-        return self._named(flow.values(one, jnp.zeros_like(one)))
-
     @eqx.filter_jit
     def limit(
         self,
@@ -155,7 +125,7 @@ class MultiPassSGD(System):
     ) -> PyTree[Array]:
         """The statistics at `ts` (increasing, from 0 on, in epochs); X_0 is the problem's own."""
         self._refuse_other_samplings()
-        return self.solver(self, ts, lambda values: save(self._named(values)))
+        return self.solver(self, ts, lambda values: save(self.named(values)))
 
     def fluctuations(
         self,
@@ -167,16 +137,3 @@ class MultiPassSGD(System):
         if self.sampling != "replacement":
             raise NoFluctuationsError(f"sampling: {self.sampling!r} predicts no fluctuations")
         return fluctuations(self, ts, statistics)
-
-    def statistics(self, summary: dict[str, Array]) -> dict[str, Array]:
-        """Loss per sample, and the problem's quadratic statistics."""
-        return summary
-
-    def _named(self, values: dict[str, Array]) -> dict[str, Array]:
-        return {name: values[name] for name in self.statistics_of}
-
-
-def _given(problem: Problem | None) -> Problem:
-    if not isinstance(problem, Problem):
-        raise TypeError(f"problem: {problem!r}; allowed: a Problem")
-    return problem

@@ -11,7 +11,7 @@ Source: arXiv 2206.01029 and "Trajectory of Mini-Batch Momentum" (Lee, Cheng, Pa
 2022).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -23,19 +23,19 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from hdjax import random
 from hdjax.multipass.diagnostics import warn_of_growth, warn_of_localisation
-from hdjax.multipass.limit import Flow
-from hdjax.multipass.modes import Modes, svd_modes
+from hdjax.multipass.least_squares import LeastSquares, modes_of
+from hdjax.multipass.modes import Modes
 from hdjax.multipass.problem import Problem
 from hdjax.multipass.rates import is_stable
 from hdjax.multipass.recursion import Recursion, Squaring
 from hdjax.multipass.simulate import Direct, required
 from hdjax.schedules import Constant, Schedule, as_schedule
-from hdjax.system import Simulator, System, is_concrete, steps_at
+from hdjax.system import Simulator, is_concrete, steps_at
 
 _BATCHES = 2  # stream of a run's key
 
 
-class MomentumSGD(System):
+class MomentumSGD(LeastSquares):
     """SGD with momentum and batches on least squares.
 
     Args:
@@ -58,13 +58,7 @@ class MomentumSGD(System):
         10
     """
 
-    family: ClassVar[str] = "multipass"
     time_label: ClassVar[str] = "step k"
-    labels: ClassVar[Mapping[str, str]] = {
-        "loss": "training loss per sample",
-        "risk": "risk",
-        "test": "test risk",
-    }
 
     problem: Problem | None
     modes: Modes
@@ -85,22 +79,15 @@ class MomentumSGD(System):
         ridge: Any = None,
         solver: Any = None,
     ):
-        if problem is None and modes is None:
-            raise ValueError("problem, modes: None; allowed: at least one of them")
         dtype = jnp.result_type(float)
         self.problem = problem
         self.learning_rate = as_schedule(learning_rate)
         self.momentum = jnp.asarray(momentum, dtype)
         self.batch_fraction = jnp.asarray(batch_fraction, dtype)
         self.ridge = None if ridge is None else jnp.asarray(ridge, dtype)
-        self.modes = modes if modes is not None else svd_modes(required(problem))[0]
+        self.modes = modes_of(problem, modes)
         self.solver = Recursion() if solver is None else solver
         self.validate()
-
-    @property
-    def flow(self) -> Flow:
-        """The mean path."""
-        return Flow(self.modes, self.ridge)
 
     @property
     def batch_size(self) -> int:
@@ -127,10 +114,7 @@ class MomentumSGD(System):
                 f"batch_fraction: {zeta}, a batch of {size:.6g} samples; allowed: a multiple of "
                 f"1/n = 1/{int(self.modes.samples)}"
             )
-        if self.ridge is not None and not (np.isfinite(self.ridge) and float(self.ridge) >= 0):
-            raise ValueError(f"ridge: {float(self.ridge)}; allowed: finite, 0 or more")
-        if self.problem is not None and not np.isfinite(np.asarray(self.problem.matrix)).all():
-            raise ValueError("problem.matrix: NaN or infinite entries; allowed: finite numbers")
+        self.check_numbers()
         if compared:
             self._warn(zeta, delta)
 
@@ -146,14 +130,6 @@ class MomentumSGD(System):
         else:
             warn_of_localisation(self.modes, self.problem, gamma)
 
-    @property
-    def statistics_of(self) -> tuple[str, ...]:
-        """Names of the statistics: those that both sides know."""
-        names = ["loss", *self.modes.quadratics]
-        if self.problem is not None:
-            names = [name for name in names if name == "loss" or name in self.problem.quadratics]
-        return tuple(names)
-
     def simulator(self, method: Any = None, horizon: Any = None) -> "MomentumSimulator":
         """The algorithm itself, in float32 (`Direct`)."""
         method = Direct() if method is None else method
@@ -164,11 +140,6 @@ class MomentumSGD(System):
         data = problem.matrix.astype(method.dtype), problem.labels.astype(method.dtype)
         return MomentumSimulator(self, problem, *data, method.dtype)
 
-    def start(self) -> dict[str, Array]:
-        """The statistics of X_0, which every run starts from."""
-        one = jnp.ones_like(self.modes.eigenvalues)
-        return self._named(self.flow.values(one, jnp.zeros_like(one)))
-
     @eqx.filter_jit
     def limit(
         self,
@@ -178,14 +149,7 @@ class MomentumSGD(System):
     ) -> PyTree[Array]:
         """The statistics at the steps `ts` (increasing); derivatives by forward mode."""
         steps = jnp.round(ts).astype(jnp.int32)
-        return self.solver(self, steps, lambda values: save(self._named(values)))
-
-    def statistics(self, summary: dict[str, Array]) -> dict[str, Array]:
-        """Loss per sample, and the problem's quadratic statistics."""
-        return summary
-
-    def _named(self, values: dict[str, Array]) -> dict[str, Array]:
-        return {name: values[name] for name in self.statistics_of}
+        return self.solver(self, steps, lambda values: save(self.named(values)))
 
 
 class MomentumSimulator(Simulator):

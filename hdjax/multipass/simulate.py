@@ -16,7 +16,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
 from hdjax import random
-from hdjax.system import Simulator, steps_at
+from hdjax.system import Simulator, check_dtype, steps_at
 
 if TYPE_CHECKING:
     from hdjax.multipass.model import MultiPassSGD
@@ -46,12 +46,7 @@ class Direct(eqx.Module):
     dtype: str = eqx.field(static=True, default="float32")
 
     def __check_init__(self) -> None:
-        if self.dtype not in ("float32", "float64"):
-            raise ValueError(f"dtype: {self.dtype!r}; allowed: 'float32', 'float64'")
-        if self.dtype == "float64" and not jax.config.read("jax_enable_x64"):
-            raise ValueError(
-                "dtype: 'float64'; allowed after jax.config.update('jax_enable_x64', True)"
-            )
+        check_dtype(self.dtype)
 
     def simulator(self, system: "MultiPassSGD") -> "SGDSimulator":
         """The simulator of `system`."""

@@ -15,7 +15,6 @@ The classes are trained by cross-entropy.  Without `fit` there is no limit: `run
 import dataclasses
 import functools
 import operator
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import equinox as eqx
@@ -24,14 +23,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.tree_util import Partial
-from pydantic import Field, PlainValidator, WithJsonSchema
+from pydantic import Field
 
 from hdjax import datasets, landscapes, networks
 from hdjax.schema import (
     Call,
-    Integer,
+    FileField,
     Kind,
     NonNegative,
+    NonNegativeInteger,
     Positive,
     PositiveInteger,
     Strict,
@@ -39,20 +39,6 @@ from hdjax.schema import (
 )
 
 __all__ = ["MethodConfig", "StatisticConfig", "SystemConfig"]
-
-Seed = Annotated[Integer, Field(ge=0)]
-
-
-def _path(value: Any, info: Any) -> Path:
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r}; allowed: the name of a file, relative to the config")
-    path = Path((info.context or {}).get("directory", ".")) / value
-    if not path.is_file():
-        raise ValueError(f"no file {str(path)!r}; allowed: a path relative to the config")
-    return path
-
-
-FileField = Annotated[Path, PlainValidator(_path), WithJsonSchema({"type": "string"})]
 
 
 class Digits(Call):
@@ -171,7 +157,7 @@ class FitConfig(Strict):
     steps: PositiveInteger
     runs: PositiveInteger = 4
     learning_rate: Positive | None = None
-    seed: Seed = 1
+    seed: NonNegativeInteger = 1
 
 
 class AlignmentConfig(Strict):
@@ -187,7 +173,7 @@ class SystemConfig(Strict):
 
     data: Data = Digits()
     samples: PositiveInteger | None = None
-    seed: Seed = 0
+    seed: NonNegativeInteger = 0
     network: Network = CNN()
     optimiser: Optimiser
     batch: PositiveInteger | None = None

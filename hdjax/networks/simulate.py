@@ -16,7 +16,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from hdjax.random import stream
-from hdjax.system import Simulator, steps_at
+from hdjax.system import Simulator, check_dtype, steps_at
 
 if TYPE_CHECKING:
     from hdjax.networks.model import Training
@@ -71,10 +71,7 @@ class Direct(eqx.Module):
     dtype: str = eqx.field(static=True, default="float32")
 
     def __check_init__(self) -> None:
-        if self.dtype not in ("float32", "float64"):
-            raise ValueError(f"dtype: {self.dtype!r}; allowed: 'float32', 'float64'")
-        if self.dtype == "float64" and not jax.config.read("jax_enable_x64"):
-            raise ValueError("dtype: 'float64'; allowed with jax_enable_x64 only")
+        check_dtype(self.dtype)
 
     def cast(self, tree: PyTree) -> PyTree:
         """Floating arrays in this precision."""

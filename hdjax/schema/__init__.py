@@ -1,6 +1,7 @@
 """What the config schemas of families share: strict tables, arrays from files, spectra, rates."""
 
 from hdjax.schema.arrays import ArrayField
+from hdjax.schema.files import FileField
 from hdjax.schema.schedules import AnySchedule, Critical, ScheduleConfig
 from hdjax.schema.spectra import SpectrumConfig
 from hdjax.schema.tables import (
@@ -9,6 +10,7 @@ from hdjax.schema.tables import (
     Integer,
     Kind,
     NonNegative,
+    NonNegativeInteger,
     Positive,
     PositiveInteger,
     Strict,
@@ -22,9 +24,11 @@ __all__ = [
     "Call",
     "ConfigError",
     "Critical",
+    "FileField",
     "Integer",
     "Kind",
     "NonNegative",
+    "NonNegativeInteger",
     "Positive",
     "PositiveInteger",
     "ScheduleConfig",

@@ -1,10 +1,11 @@
 """Arrays in a config: nested lists, or `.npy` and `.npz` files named relative to the config."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 from pydantic import PlainValidator, WithJsonSchema
+
+from hdjax.schema.files import existing_file
 
 _FILE_SCHEMA = {
     "type": "object",
@@ -30,7 +31,7 @@ def load_array(value: Any, info: Any) -> np.ndarray:
     if isinstance(value, str):
         value = {"file": value}
     if isinstance(value, dict):
-        return _from_file(value, Path((info.context or {}).get("directory", ".")))
+        return _from_file(value, info)
     try:
         array = np.asarray(value)
     except ValueError:
@@ -38,12 +39,10 @@ def load_array(value: Any, info: Any) -> np.ndarray:
     return _numbers(array, "")
 
 
-def _from_file(table: dict[str, Any], directory: Path) -> np.ndarray:
+def _from_file(table: dict[str, Any], info: Any) -> np.ndarray:
     if set(table) - {"file", "key"} or not isinstance(table.get("file"), str):
         raise ValueError(f'{table}; allowed: {{ file = "name.npy" }}, with key for .npz files')
-    path, key = directory / table["file"], table.get("key")
-    if not path.is_file():
-        raise ValueError(f"no file {str(path)!r}; allowed: a path relative to the config")
+    path, key = existing_file(table["file"], info), table.get("key")
     try:
         content = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

@@ -99,6 +99,7 @@ def _integral(value: Any) -> Any:
 
 Integer = Annotated[int, BeforeValidator(_integral)]
 PositiveInteger = Annotated[int, Field(ge=1), BeforeValidator(_integral)]
+NonNegativeInteger = Annotated[int, Field(ge=0), BeforeValidator(_integral)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 

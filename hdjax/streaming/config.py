@@ -26,9 +26,9 @@ from hdjax.schema import (
     ArrayField,
     Call,
     Critical,
-    Integer,
     Kind,
     NonNegative,
+    NonNegativeInteger,
     Positive,
     PositiveInteger,
     SpectrumConfig,
@@ -86,7 +86,7 @@ class Axis(Call):
 
     make = _axis
     kind: Literal["axis"] = "axis"
-    index: Annotated[Integer, Field(ge=0)] = 0
+    index: NonNegativeInteger = 0
     scale: NonNegative = 1.0
 
 
@@ -291,7 +291,7 @@ class PowerLawFeatures(Strict):
     alpha: float
     beta: float
     step: Positive
-    draw: Annotated[Integer, Field(ge=0)] = 0
+    draw: NonNegativeInteger = 0
     batch_size: PositiveInteger = 1
     optimiser: OptimiserConfig = SGD()
     integrator: Integrator = Integrator()

@@ -38,7 +38,7 @@ from hdjax.streaming.projections import Layout
 from hdjax.streaming.sampler import GramSampler
 from hdjax.streaming.simulate import Direct
 from hdjax.streaming.transformed import as_optimiser
-from hdjax.system import Simulator, System, is_concrete
+from hdjax.system import Simulator, System, check_leaves, is_concrete
 
 # A statistic that grows beyond this many times its order of magnitude has left the regime in which
 # X = O(1); both simulation and limit then count as diverged.
@@ -215,7 +215,7 @@ class OnePassSGD(System):
             ("theta", self.theta, -np.inf),
             ("loss", self.loss, -np.inf),
         ):
-            _check_leaves(name, value, least)
+            check_leaves(name, value, least)
         if isinstance(self.columns, GramColumns):
             check_blocks(self.columns.gram)
         if compared and realised and self.compressed is not None:
@@ -442,14 +442,3 @@ def _joint_columns(start: Any, target: Any, mixture: Mixture, spectrum: Spectrum
 def _is_real(leaf: Any) -> bool:
     kinds = (float, np.ndarray, jax.Array)
     return isinstance(leaf, kinds) and jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
-
-
-def _check_leaves(name: str, tree: Any, least: float) -> None:
-    for leaf in jax.tree.leaves(tree):
-        if not eqx.is_inexact_array(leaf) or not is_concrete(leaf):
-            continue
-        values = np.asarray(leaf)
-        if not np.all(np.isfinite(values) & (values >= least)):
-            rule = "finite" if least == -np.inf else f"finite and at least {least}"
-            bad = values[~(np.isfinite(values) & (values >= least))]
-            raise ValueError(f"{name}: {bad.ravel()[0]}; allowed: {rule}")

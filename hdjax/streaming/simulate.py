@@ -26,7 +26,7 @@ from hdjax.streaming.limit import Side
 from hdjax.streaming.optimisers import LinearMemory, Rule
 from hdjax.streaming.sampler import state_rate, with_ridge
 from hdjax.streaming.stepwise import StepwiseSimulator
-from hdjax.system import Simulator, steps_at
+from hdjax.system import Simulator, check_dtype, steps_at
 
 if TYPE_CHECKING:
     from hdjax.streaming.model import OnePassSGD
@@ -54,12 +54,7 @@ class Direct(eqx.Module):
     data: Data | None = None
 
     def __check_init__(self) -> None:
-        if self.dtype not in ("float32", "float64"):
-            raise ValueError(f"dtype: {self.dtype!r}; allowed: 'float32', 'float64'")
-        if self.dtype == "float64" and not jax.config.read("jax_enable_x64"):
-            raise ValueError(
-                "dtype: 'float64'; allowed after jax.config.update('jax_enable_x64', True)"
-            )
+        check_dtype(self.dtype)
         if self.block is not None and self.block < 1:
             raise ValueError(f"block: {self.block}; allowed: None or at least 1")
         if self.block is not None and self.data is not None:

@@ -1,0 +1,106 @@
+"""Random functions as functions on R^d.
+
+* mixed p-spins, by tensors that are not symmetrised,
+  f = sum_p (c_p/d)^(1/2) sum J_{i_1..i_p} x_{i_1} ... x_{i_p},  J of variance 1: d^p numbers;
+* stationary kernels, by m random cosine features, f = (2 var/(d m))^(1/2) sum cos(<w_j, x> + b_j):
+  the covariance is exact for every m, the law is Gaussian for m >> d only;
+* sums of these, and amplitudes times them.
+"""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from hdjax.landscapes.kernels import Amplitude, Kernel, Product, SpinGlass, Stationary, Sum
+from hdjax.random import stream
+
+
+class Tensors(eqx.Module):
+    """A mixed p-spin: f(x) = sum_p J_p[x, ..., x] for scaled tensors J_p."""
+
+    tensors: list[Array]
+
+    def __init__(self, kernel: SpinGlass, d: int, key: Key[Array, ""], couplings: str, dtype: str):
+        draw = jax.random.normal if couplings == "gaussian" else jax.random.rademacher
+        scale = jnp.sqrt(kernel.coefficients / d)
+        self.tensors = [
+            scale[p].astype(dtype) * draw(stream(key, p), (d,) * p, dtype)
+            for p in range(kernel.coefficients.shape[0])
+        ]
+
+    def __call__(self, x: Array) -> Array:
+        total = jnp.zeros((), x.dtype)
+        for tensor in self.tensors:
+            while tensor.ndim:
+                tensor = jnp.tensordot(tensor, x, axes=1, precision="highest")
+            total = total + tensor
+        return total
+
+
+class Cosines(eqx.Module):
+    """f(x) = (2 var/(d m))^(1/2) sum_j cos(<w_j, x> + b_j)."""
+
+    frequencies: Float[Array, "m d"]
+    phases: Float[Array, " m"]
+    scale: Float[Array, ""]
+
+    def __init__(self, kernel: Stationary, d: int, key: Key[Array, ""], features: int, dtype: str):
+        widths = kernel.frequency_scales(stream(key, 0), features).astype(dtype)
+        normals = jax.random.normal(stream(key, 1), (features, d), dtype)
+        self.frequencies = widths[:, None] * normals
+        self.phases = jax.random.uniform(stream(key, 2), (features,), dtype, 0.0, 2 * np.pi)
+        at_zero = kernel.derivatives(jnp.zeros((), dtype))[0]
+        self.scale = jnp.sqrt(2 * at_zero / (d * features)).astype(dtype)
+
+    def __call__(self, x: Array) -> Array:
+        angles = jnp.dot(self.frequencies, x, precision="highest") + self.phases
+        return self.scale * jnp.cos(angles).sum()
+
+
+class Added(eqx.Module):
+    """The sum of two functions."""
+
+    left: Callable
+    right: Callable
+
+    def __call__(self, x: Array) -> Array:
+        return self.left(x) + self.right(x)
+
+
+class Modulated(eqx.Module):
+    """A function times an amplitude of |x|^2/2."""
+
+    amplitude: Amplitude
+    function: Callable
+
+    def __call__(self, x: Array) -> Array:
+        return self.amplitude.s(jnp.vdot(x, x) / 2) * self.function(x)
+
+
+class Scaled(eqx.Module):
+    """A function times a number."""
+
+    factor: Float[Array, ""]
+    function: Callable
+
+    def __call__(self, x: Array) -> Array:
+        return self.factor * self.function(x)
+
+
+def parts_of(kernel: Kernel) -> list[Kernel]:
+    """The kernels that a sampled function is made of."""
+    match kernel:
+        case SpinGlass() | Stationary():
+            return [kernel]
+        case Sum():
+            return parts_of(kernel.left) + parts_of(kernel.right)
+        case Product(left=Amplitude(), right=other) | Product(left=other, right=Amplitude()):
+            return parts_of(other)
+    raise TypeError(
+        f"kernel: {type(kernel).__name__}; allowed with Explicit: spin glasses, stationary "
+        "kernels, their sums, and amplitudes times these"
+    )
