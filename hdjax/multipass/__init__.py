@@ -1,10 +1,9 @@
 """Multi-pass SGD, and SGD with momentum and batches, on a fixed least-squares problem.
 
-Start with `Problem` and `MultiPassSGD`.  `model.py` and `momentum.py` are the systems (what they share
-is in `least_squares.py`),
-`simulate.py` how they run at finite size, `modes.py`, `limit.py` and `recursion.py` where they go,
-`diagnostics.py` what may spoil that, `analysis.py` and `rates.py` their stability and rates,
-`laws.py` spectra of random matrices, `data.py` real data.
+Start with `Problem` and `MultiPassSGD`.  `model.py` and `momentum.py` are the systems,
+`least_squares.py` what they share, `simulate.py` how they run at finite size, `modes.py`,
+`limit.py` and `recursion.py` where they go, `diagnostics.py` what may spoil that, `analysis.py` and
+`rates.py` their stability and rates, `laws.py` spectra of random matrices, `data.py` real data.
 """
 
 from hdjax.multipass.analysis import (
