@@ -96,7 +96,7 @@ def problem():
     return make_problem
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def references():
     return REFERENCE
 
