@@ -1,7 +1,8 @@
 """Gradient span algorithms on Gaussian random functions, and their deterministic limit.
 
-Start with `GradientSpan`.  `kernels.py` is what is minimised, `algorithms.py` and `rates.py` how,
-`sampler.py` and `simulate.py` the exact law at any d, `limit.py` where it goes as d grows.
+Start with `GradientSpan`.  `kernels.py` and `stationary.py` are what is minimised, `algorithms.py`
+and `rates.py` how, `sampler.py` and `simulate.py` the exact law at any d, `limit.py` where it goes
+as d grows.
 `ComponentWise` is for optimisers that look at entries, such as Adam.
 """
 
@@ -36,14 +37,9 @@ from hdjax.landscapes.kernels import (
     FunctionKernel,
     Jet,
     Kernel,
-    Matern32,
-    Matern52,
     Polynomial,
     Product,
-    RationalQuadratic,
     SpinGlass,
-    SquaredExponential,
-    Stationary,
     Sum,
 )
 from hdjax.landscapes.meta import Optimum, algorithm_family, optimise
@@ -61,6 +57,13 @@ from hdjax.landscapes.rates import (
     Steps,
 )
 from hdjax.landscapes.simulate import Previsible
+from hdjax.landscapes.stationary import (
+    Matern32,
+    Matern52,
+    RationalQuadratic,
+    SquaredExponential,
+    Stationary,
+)
 
 __all__ = [
     "Adam",

@@ -19,9 +19,10 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 from hdjax.landscapes._arguments import as_tree
 from hdjax.landscapes.frame import conditional_law
 from hdjax.landscapes.functions import Added, Cosines, Modulated, Scaled, Tensors, parts_of
-from hdjax.landscapes.kernels import Amplitude, Kernel, Product, SpinGlass, Stationary, Sum
+from hdjax.landscapes.kernels import Amplitude, Kernel, Product, SpinGlass, Sum
 from hdjax.landscapes.order import OrderParameters, from_vectors
 from hdjax.landscapes.simulate import steps
+from hdjax.landscapes.stationary import Stationary
 from hdjax.random import stream
 from hdjax.system import Simulator, check_dtype
 

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from hdjax.landscapes.kernels import Amplitude, Kernel, Product, SpinGlass, Stationary, Sum
+from hdjax.landscapes.kernels import Amplitude, Kernel, Product, SpinGlass, Sum
+from hdjax.landscapes.stationary import Stationary
 from hdjax.random import stream
 
 

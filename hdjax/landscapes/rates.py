@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from hdjax.landscapes._arguments import numbers
-from hdjax.landscapes.kernels import Stationary
+from hdjax.landscapes.stationary import Stationary
 from hdjax.schedules import Schedule, as_schedule
 
 Scalar = Float[Array, ""]
