@@ -192,6 +192,55 @@ def test_nothing_but_the_limit_is_drawn_when_all_runs_diverged():
     assert legend(ax) == ["limit", "predicted 5–95 %"]
     assert ax.get_title(loc="left").startswith("20 of 20 runs diverged from t = 0.5")
     assert not ax.collections
+    nothing = ds.drop_vars(["risk_limit", "risk_predicted_std", "limit_diverged_at"])
+    assert not rendered(plots.plot(nothing.assign_attrs(kind="simulate"), "risk")).get_lines()
+
+
+def diverging(base, sign=1.0, until=15):
+    """Limit and runs grow by `base` from record to record; runs are seen `until` some record."""
+    growth = sign * base ** np.arange(len(LINEAR))
+    runs = np.tile(np.where(np.arange(len(LINEAR)) < until, growth, np.nan), (RUNS, 1))
+    ds = comparison()
+    limit = ds["risk_limit"].copy(data=growth)
+    return ds.drop_vars("risk_predicted_std").assign(
+        risk=ds["risk"].copy(data=runs), risk_limit=limit, limit_diverged_at=LINEAR[20],
+        diverged_at=("run", np.full(RUNS, LINEAR[until])),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("base", [1e15, 1e2])
+def test_divergence_is_followed_for_twelve_decades(base):
+    """Up to 1e300: the axes end where the curves have left them."""
+    ax = rendered(plots.plot(diverging(base), "risk"))
+    left = int(12 / np.log10(base)) + 1
+    assert ax.get_yscale() == "log"
+    assert 0 < ax.get_ylim()[0] < 1 < ax.get_ylim()[1] < 2e12
+    assert ax.get_xlim() == (0, LINEAR[left])
+    assert ax.get_title(loc="left").splitlines() == [
+        "limit diverged at t = 10",
+        "20 of 20 runs diverged from t = 7.5 on",
+        "values beyond 1e+12 are not shown",
+    ]
+    assert legend(ax) == ["single runs", "limit"]
+    np.testing.assert_array_equal(line(ax, "single runs").get_ydata()[:15], base ** np.arange(15.0))
+
+
+def test_what_diverges_to_both_sides_starts_on_a_linear_axis():
+    ax = rendered(plots.plot(diverging(1e2, sign=-1.0), "risk"))
+    assert ax.get_yscale() == "symlog"
+    low, high = ax.get_ylim()
+    assert (low, high) == (-1.6e12, 0)
+    assert ax.get_xlim()[1] == LINEAR[7]
+
+
+def test_growth_alone_is_no_divergence():
+    """From 1e-6 to 1 and from 1e-11 to 1, as overlaps in high dimension grow."""
+    for decay in (-1.4, -2.5):
+        ds = comparison(decay=decay)
+        ax = rendered(plots.plot(ds, "risk"))
+        assert ax.get_xlim() == (0, 10)
+        assert ax.get_title(loc="left") == ""
+        assert ax.get_ylim()[1] > float(ds["risk_quantile"].max())
 
 
 def test_realised_starts_show_each_limit_and_their_mean():
@@ -296,6 +345,23 @@ def test_sweep_over_two_axes_is_a_heat_map_and_hatches_divergence():
     np.testing.assert_allclose(found.filled(-1), [[1, 3, 5], [2, 6, -1]])
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("noise", "rate")
     assert ax.get_title(loc="left") == "hatched: diverged"
+
+
+@pytest.mark.parametrize("axes", [{"rate": [1, 2, 3]}, {"rate": [1, 2], "noise": [1, 2, 3]}])
+def test_a_sweep_leaves_out_what_has_diverged(axes):
+    """Though its numbers are finite, at the last point and the last time."""
+    ds = swept(**axes)
+    start, top = ds["time"] == 0, ds["risk_mean"].isel(time=-1).max()
+    names = [name for name in ds if "time" in ds[name].dims]
+    ds = ds.assign({name: ds[name].where(start | (ds[name] < top), 1e300) for name in names})
+    ax = rendered(plots.plot(ds, "risk"))
+    if len(axes) == 1:
+        np.testing.assert_array_equal(line(ax, "mean").get_ydata(), [1, 2, np.nan])
+        assert ax.get_ylim()[1] < 3
+    else:
+        (mesh,) = [one for one in ax.collections if isinstance(one, QuadMesh)]
+        np.testing.assert_array_equal(mesh.get_array().filled(-1), [[1, 2, 3], [2, 4, -1]])
+        assert ax.get_title(loc="left") == "hatched: diverged"
 
 
 def test_sweep_over_names_has_no_line_between_them():

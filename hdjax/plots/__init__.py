@@ -1,7 +1,8 @@
 """Figures of results, from the dataset alone; functions return `Axes` and show or save nothing.
 
 Colours are Okabe and Ito's, safe for colour-blind readers; blue is what was simulated, black and
-dashed what the theory says.  Runs that diverged are counted in the legend, not drawn.
+dashed what the theory says.  Runs that diverged are counted in the title, and drawn where no run
+stayed finite.
 """
 
 import difflib

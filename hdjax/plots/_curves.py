@@ -12,10 +12,10 @@ from hdjax.plots._style import (
     BLUE,
     CYCLE,
     ORANGE,
+    Extent,
     dress,
     is_log_spaced,
     legend,
-    spans_decades,
 )
 
 # The standard normal quantile of 95 %: predicted bands hold as much as the runs' band.
@@ -31,7 +31,7 @@ class _Curves:
 
     label: str
     count: int = 0
-    runs: Any = None
+    runs: Any = None  # those that stayed finite; all, if none did
     mean: Any = None
     low: Any = None
     high: Any = None
@@ -41,7 +41,8 @@ class _Curves:
 
     def values(self) -> list[np.ndarray]:
         """The curves that decide about the scale."""
-        parts = (self.mean, self.low, self.high, self.limit)
+        runs = self.runs if self.mean is None else None
+        parts = (runs, self.mean, self.low, self.high, self.limit)
         return [part for part in parts if part is not None]
 
 
@@ -66,21 +67,17 @@ def draw(
         notes = [f"the first {len(entries)} of {total} entries", *notes]
     time = ds["time"].values
     curves = [_collect(ds, statistic, entry, alive, band) for entry in entries]
-    drawn = [value for part in curves for value in part.values()]
+    extent = Extent([value for part in curves for value in part.values()])
 
     xscale = xscale or ("log" if is_log_spaced(time) else "linear")
-    yscale = yscale or ("log" if spans_decades(*drawn) else "linear")
+    # Before there are values that a search for the best limits would overflow with.
+    extent.fit(ax, yscale or extent.scale())
     for position, part in enumerate(curves):
         alone = len(curves) == 1
         _draw_entry(ax, time, part, runs, None if alone else CYCLE[position % len(CYCLE)], band)
     ax.set_xscale(xscale)
-    ax.set_yscale(yscale)
-    if yscale == "log":
-        positive = np.concatenate([v[np.isfinite(v) & (v > 0)] for v in drawn] or [np.ones(1)])
-        if positive.size:
-            ax.set_ylim(positive.min() / 1.6, positive.max() * 1.6)
     if xscale == "linear" and time.size > 1:
-        ax.set_xlim(time[0], time[-1])
+        ax.set_xlim(time[0], time[extent.last()])
     label = base.attrs.get("long_name", statistic)
     if len(curves) == 1 and curves[0].label:
         label = f"{label} {curves[0].label}"
@@ -90,7 +87,7 @@ def draw(
         styles = {"limit": "--"} | (
             {"predicted 5–95 %": ":"} if curves[0].predicted is not None else {}
         )
-    legend(ax, notes, styles)
+    legend(ax, notes + extent.notes, styles)
 
 
 def _entries(base: xr.DataArray, statistic: str, index: Index) -> tuple[list[tuple[int, ...]], int]:
@@ -126,7 +123,8 @@ def _divergence(ds: xr.Dataset) -> tuple[np.ndarray | None, list[str]]:
     if not alive.all():
         bad = at.size - alive.sum()
         first = np.nanmin(at)
-        notes.append(f"{bad} of {at.size} runs diverged from t = {first:.4g} on (not drawn)")
+        left = " (not drawn)" if alive.any() else ""
+        notes.append(f"{bad} of {at.size} runs diverged from t = {first:.4g} on{left}")
     if ds.attrs.get("interrupted"):
         notes.append("interrupted")
     return alive, notes
@@ -135,7 +133,7 @@ def _divergence(ds: xr.Dataset) -> tuple[np.ndarray | None, list[str]]:
 def _collect(
     ds: xr.Dataset, name: str, entry: tuple[int, ...], alive: np.ndarray | None, band: str
 ) -> _Curves:
-    def get(variable: str) -> np.ndarray | None:
+    def get(variable: str) -> Any:
         if variable not in ds:
             return None
         values = ds[variable]
@@ -146,9 +144,12 @@ def _collect(
         # Stored moments are over all runs, of which curves may be a part.
         curves.count = ds.attrs["runs"] if alive.all() else int(alive.sum())
         _collect_runs(curves, get, name, alive, band)
+    elif alive is not None:
+        runs = get(name)
+        curves.runs = runs[np.isfinite(runs).any(axis=1)]
     limit = get(f"{name}_limit")
     if limit is not None and ds[f"{name}_limit"].dims[0] == "run":
-        kept = limit if alive is None else limit[alive]
+        kept = limit if alive is None or not alive.any() else limit[alive]
         curves.limits = kept
         curves.limit = _finite_mean(kept)
     elif limit is not None:
@@ -192,10 +193,14 @@ def _draw_entry(
     def label(text: str) -> str | None:
         return text if alone else None
 
-    if curves.mean is not None:
-        shown = min(runs, len(curves.runs))
-        if shown and alone and curves.count > 1:
-            ax.plot(time, curves.runs[:shown].T, color=main, alpha=0.25, linewidth=0.6)
+    faint: dict[str, Any] = {"color": main, "alpha": 0.25, "linewidth": 0.6}
+    single: Any = [] if curves.runs is None else curves.runs[:runs]
+    if curves.mean is None:
+        for i, run in enumerate(single):
+            ax.plot(time, run, label=None if i else label("single runs"), **faint)
+    else:
+        if len(single) and alone and curves.count > 1:
+            ax.plot(time, single.T, **faint)
         what = "5–95 % of the runs" if band == "quantile" else "mean ± standard deviation"
         style: dict[str, Any] = {"color": main, "alpha": 0.2, "linewidth": 0}
         if curves.count > 1:

@@ -21,6 +21,10 @@ CYCLE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 PANEL = (4.4, 3.3)
 # A quantity that spans more decades than this is drawn on a logarithmic axis.
 _DECADES = 1.5
+# What has grown by more than this since its start has diverged: it is not followed any further.
+_GROWTH = 1e12
+# What has grown by so much with either sign is drawn on an axis that is linear near its start only.
+_STEEP = 1e6
 _FONT = {"label": 10, "tick": 9, "legend": 8}
 
 
@@ -31,6 +35,50 @@ def spans_decades(*values: Any) -> bool:
     return bool(
         joined.size and joined.min() > 0 and np.log10(joined.max() / joined.min()) > _DECADES
     )
+
+
+class Extent:
+    """How far curves are followed that may diverge.
+
+    Attributes:
+        start: their magnitude at the first time at which they are not all 0.
+        ceiling: the largest magnitude to show.
+        curves: the curves, cut off there.
+        notes: what to say of that.
+    """
+
+    def __init__(self, curves: list[np.ndarray]):
+        """Of `curves` with time along the last axis, one of them at least."""
+        rows = np.concatenate([curve.reshape(-1, curve.shape[-1]) for curve in curves])
+        self._sizes = np.abs(np.where(np.isfinite(rows), rows, 0.0)).max(axis=0, initial=0.0)
+        self.start = float(self._sizes[self._sizes > 0][0]) if self._sizes.any() else 1.0
+        self.ceiling = _GROWTH * self.start
+        self.curves = np.clip(rows, -self.ceiling, self.ceiling)
+        cut = self._sizes.max() > self.ceiling
+        self.notes = [f"values beyond {self.ceiling:.0e} are not shown"] if cut else []
+
+    def last(self) -> int:
+        """The record by which all of them have ended or left; the last one, if none is seen."""
+        shown = np.isfinite(self.curves).any(axis=0) & (self._sizes <= self.ceiling)
+        end = shown.size - 1
+        return min(int(np.flatnonzero(shown)[-1]) + 1, end) if shown.any() else end
+
+    def scale(self) -> str:
+        """The axis that suits them."""
+        if spans_decades(self.curves):
+            return "log"
+        return "symlog" if self._sizes.max() > _STEEP * self.start else "linear"
+
+    def fit(self, ax: Axes, scale: str) -> None:
+        """Set this scale, and on a logarithmic one the limits of the axis."""
+        options = {"linthresh": self.start} if scale == "symlog" else {}
+        ax.set_yscale(scale, **options)
+        values = self.curves[np.isfinite(self.curves)]
+        if scale == "symlog":
+            ax.set_ylim(min(1.6 * values.min(), 0.0), max(1.6 * values.max(), 0.0))
+        positive = values[values > 0]
+        if scale == "log" and positive.size:
+            ax.set_ylim(positive.min() / 1.6, positive.max() * 1.6)
 
 
 def is_log_spaced(values: np.ndarray) -> bool:

@@ -13,6 +13,7 @@ from hdjax.plots import _curves
 from hdjax.plots._style import (
     BLACK,
     BLUE,
+    Extent,
     dress,
     is_log_spaced,
     label_few_ticks,
@@ -51,10 +52,11 @@ def draw(
     value = value or ("mean" if f"{statistic}_mean" in ds else "limit")
     if value not in _VALUES:
         raise ValueError(f"value: {value!r}; allowed: {', '.join(_VALUES)}")
-    ds = _at(_entry(ds, statistic, index), time)
+    ds = _entry(ds, statistic, index)
     name = f"{statistic}_{value}"
     if name not in ds:
         raise ValueError(f"value: {value!r}; the result has no {name}")
+    ds = _at(_bounded(ds, statistic), time)
     label = _label(ds, statistic, value, index)
     (_lines if len(axes) == 1 else _heat_map)(ds, statistic, axes, value, label, ax)
 
@@ -110,6 +112,14 @@ def _at(ds: xr.Dataset, time: float | None) -> xr.Dataset:
     if time is not None and not times[0] <= time <= times[-1]:
         raise ValueError(f"time: {time}; allowed: {times[0]:g} to {times[-1]:g}")
     return ds.isel(time=-1 if time is None else int(np.argmin(np.abs(times - time))))
+
+
+def _bounded(ds: xr.Dataset, statistic: str) -> xr.Dataset:
+    """The same numbers, NaN where the statistic has diverged without being counted as such."""
+    names = [n for n in (f"{statistic}_mean", f"{statistic}_limit") if n in ds]
+    extent = Extent([ds[name].transpose(..., "time").values for name in names])
+    parts = [f"{statistic}_{part}" for part in (*_VALUES, "quantile")]
+    return ds.assign({n: ds[n].where(np.abs(ds[n]) <= extent.ceiling) for n in parts if n in ds})
 
 
 def _value(ds: xr.Dataset, statistic: str, value: str) -> xr.DataArray:
