@@ -23,9 +23,10 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, PyTree
 
 from hdjax.landscapes import GradientSpan, OrderParameters
+from hdjax.networks.architectures import cross_entropy
 from hdjax.networks.kernel_fit import Fitted
-from hdjax.networks.simulate import Direct, TrainingSimulator, TrainingSummary
-from hdjax.system import NoLimitError, Simulator, System
+from hdjax.networks.simulate import Direct, TrainingSimulator, TrainingSummary, leniently
+from hdjax.system import NoLimitError, Simulator, System, is_concrete
 
 
 class Training(System):
@@ -105,6 +106,7 @@ class Training(System):
         )
         self.batch, self.theory = batch, theory
         self.validate()
+        self._check_sample()
 
     @property
     def samples(self) -> int:
@@ -118,6 +120,9 @@ class Training(System):
             raise ValueError(
                 f"inputs, targets: {sorted(counts)} samples; allowed: as many of each, 1 or more"
             )
+        for name, data in (("inputs", self.inputs), ("targets", self.targets)):
+            if is_concrete(data) and not all(np.isfinite(leaf).all() for leaf in _floats(data)):
+                raise ValueError(f"{name}: nan or inf; allowed: finite numbers")
         (n,) = counts
         if self.batch is not None and not 1 <= self.batch <= n:
             raise ValueError(f"batch: {self.batch}; allowed: None or 1 to {n}, the samples")
@@ -129,6 +134,32 @@ class Training(System):
             raise ValueError(
                 "start: 'realised'; allowed: 'law' (a kernel knows of no single start)"
             )
+
+    @leniently
+    def _check_sample(self) -> None:
+        """Raise TypeError or ValueError unless network and loss take these samples."""
+        inputs, targets = (
+            jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), data)
+            for data in (self.inputs, self.targets)
+        )
+        try:
+            network = eqx.filter_eval_shape(self.network, jax.random.key(0))
+            cost = eqx.filter_eval_shape(self.loss, network, inputs, targets)
+        except Exception as error:
+            raise TypeError(
+                f"network, loss: loss(network(key), x, y) fails for one sample ({error}); allowed: "
+                "a function of a key that makes a network, and a loss that takes both"
+            ) from error
+        if getattr(cost, "shape", None) != () or not jnp.issubdtype(cost.dtype, jnp.floating):
+            raise ValueError(f"loss: {cost} for one sample; allowed: a floating scalar")
+        if self.loss is cross_entropy and is_concrete(self.targets):
+            outputs = eqx.filter_eval_shape(lambda network, x: network(x), network, inputs).shape[0]
+            classes = np.asarray(self.targets)
+            if classes.min() < 0 or classes.max() >= outputs:
+                raise ValueError(
+                    f"targets: classes from {classes.min()} to {classes.max()}; allowed: 0 to "
+                    f"{outputs - 1}, one for each of the network's outputs"
+                )
 
     def simulator(self, method: Any = None, horizon: Any = None) -> Simulator:
         """The training itself (`Direct`)."""
@@ -182,6 +213,10 @@ class _Given(eqx.Module):
 
     def __call__(self) -> optax.GradientTransformation:
         return self.optimiser
+
+
+def _floats(data: PyTree[Array]) -> list[np.ndarray]:
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(data) if eqx.is_inexact_array(leaf)]
 
 
 def _as_tree(fn: Any) -> Any:

@@ -78,7 +78,7 @@ class Direct(eqx.Module):
         return jax.tree.map(lambda x: x.astype(self.dtype) if eqx.is_inexact_array(x) else x, tree)
 
 
-def _leniently(function: Any) -> Any:
+def leniently(function: Any) -> Any:
     """Networks and optimisers of others may mix ranks and dtypes."""
 
     @functools.wraps(function)
@@ -95,7 +95,7 @@ class TrainingSimulator(Simulator):
     system: Any
     method: Direct
 
-    @_leniently
+    @leniently
     def init(self, key: Key[Array, ""]) -> TrainingState:
         own = self._own
         network = self.method.cast(own.network(stream(key, _NETWORK)))
@@ -105,7 +105,7 @@ class TrainingSimulator(Simulator):
         memory = own.optimiser().init(parameters)
         return TrainingState(parameters, buffers, parameters, memory, cost, gradient)
 
-    @_leniently
+    @leniently
     def advance(
         self, state: TrainingState, k0: Int[Array, ""], k1: Int[Array, ""], key: Key[Array, ""]
     ) -> TrainingState:
@@ -135,7 +135,7 @@ class TrainingSimulator(Simulator):
 
         return jax.lax.fori_loop(k0, k1, step, state)
 
-    @_leniently
+    @leniently
     def summary(self, state: TrainingState) -> TrainingSummary:
         own = self._own
         cost = state.cost
@@ -174,7 +174,7 @@ class TrainingSimulator(Simulator):
         """The step itself."""
         return np.asarray(ticks, np.float64)
 
-    @_leniently
+    @leniently
     def bytes_per_run(self) -> int:
         state = jax.eval_shape(lambda: self.init(jax.random.key(0)))
         held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
@@ -235,7 +235,7 @@ class TrainingSimulator(Simulator):
         rest = eqx.filter(shapes, lambda leaf: not isinstance(leaf, jax.ShapeDtypeStruct))
         return eqx.combine(parameters, buffers, rest)
 
-    @_leniently
+    @leniently
     def bytes_per_sample(self) -> int:
         """Of everything that is computed on the way to the loss of a sample."""
         own = self._own

@@ -163,6 +163,12 @@ def test_a_network_has_no_limit_of_its_own():
         ({"batch": 21}, ValueError, "batch: 21; allowed: None or 1 to 20"),
         ({"optimiser": 0.1}, TypeError, "optimiser: 0.1"),
         ({"network": 3}, TypeError, "network: 3"),
+        ({"network": Scaled(jax.random.key(0))}, TypeError, "network, loss: .* fails .* of a key"),
+        ({"network": lambda key: Scaled}, TypeError, "network, loss: .* fails"),
+        ({"inputs": X[:, :3]}, TypeError, "network, loss: .* fails"),
+        ({"inputs": X.at[3, 1].set(jnp.nan)}, ValueError, "inputs: nan or inf; allowed: finite"),
+        ({"targets": Y + 1}, ValueError, "targets: classes from 1 to 3; allowed: 0 to 2"),
+        ({"loss": lambda network, x, y: network(x)}, ValueError, "loss: .* a floating scalar"),
         ({"theory": "kernel"}, TypeError, "theory: 'kernel'"),
     ],
 )
