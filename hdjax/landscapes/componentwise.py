@@ -16,10 +16,10 @@ from hdjax.landscapes._arguments import numbers
 from hdjax.landscapes.effective import MeanField
 from hdjax.landscapes.explicit import Explicit, OnVectors
 from hdjax.landscapes.kernels import Kernel, as_radial
-from hdjax.landscapes.landscape import Landscape, check_kernels
+from hdjax.landscapes.landscape import Landscape, check_kernels, jet_at_start
 from hdjax.landscapes.optimisers import Optimiser
 from hdjax.landscapes.order import OrderParameters
-from hdjax.system import Simulator
+from hdjax.system import Simulator, is_concrete
 
 
 class ComponentWise(Landscape):
@@ -98,6 +98,8 @@ class ComponentWise(Landscape):
 
     def validate(self, *, compared: bool = False, realised: bool = False) -> None:
         self.check_numbers(realised)
+        if is_concrete(self) and self.radius.ndim == 0:
+            jet_at_start(self.kernel, self.radius**2 / 2)
 
     def simulator(self, method: Any = None, horizon: Any = None) -> Simulator:
         """Vectors in R^d; `Explicit()`, which asks for features if need be, is the default."""

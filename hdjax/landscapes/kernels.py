@@ -136,8 +136,9 @@ class Amplitude(Kernel):
 class FunctionKernel(Kernel):
     """Any kernel kappa(a, b, t), differentiated by autodiff.
 
-    Nothing checks that it is positive definite in dimension d, nor that it is symmetric.  It must
-    be twice differentiable at x = y (a square root of |x - y|^2 is not, see `Matern32`).
+    Nothing checks that it is positive definite in dimension d; a landscape refuses it where it is
+    not symmetric, or the variances at its start are negative.  It must be twice differentiable at
+    x = y (a square root of |x - y|^2 is not, see `Matern32`).
 
     Args:
         kappa: differentiable function of a = |x|^2/2, b = |y|^2/2 and t = <x, y>.

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from hdjax.landscapes._arguments import check_numbers
 from hdjax.landscapes.explicit import OnVectors
-from hdjax.landscapes.kernels import Kernel
+from hdjax.landscapes.kernels import Jet, Kernel
 from hdjax.landscapes.order import OrderParameters
 from hdjax.landscapes.simulate import steps
 from hdjax.spectra import Spectrum
@@ -20,6 +20,8 @@ from hdjax.system import System, is_concrete
 
 # Points are O(1): a squared norm beyond this has left the region that the theory speaks of.
 _DIVERGED = 1e8
+# What a user's kernel may be off by, in float32 too.
+_ROUNDING = 1e-5
 
 
 class Horizon(NamedTuple):
@@ -137,6 +139,32 @@ def check_kernels(kernel: Any, noise: Any) -> None:
         raise TypeError(f"kernel: {kernel!r}; allowed: one of hdjax.landscapes")
     if noise is not None and not isinstance(noise, Kernel):
         raise TypeError(f"noise: {noise!r}; allowed: a kernel of hdjax.landscapes or None")
+
+
+def jet_at_start(kernel: Kernel, half: Float[Array, ""]) -> Jet:
+    """The kernel at x_0 with |x_0|^2/2 = `half` (concrete).
+
+    Raises:
+        ValueError: it is no covariance there, of a function with derivatives.
+    """
+    none, apart = jnp.zeros_like(half), jnp.full_like(half, 0.5)
+    jet = kernel.jet(half, half, 2 * half, none)
+    variances = np.array([jet.value, jet.derivative])
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jet)) or variances.min() < -_ROUNDING:
+        raise ValueError(
+            f"kernel: variances {variances[0]:g} of f and {variances[1]:g} of its derivatives at "
+            "x_0; allowed: at least 0, of a kernel that is twice differentiable at x = y"
+        )
+    there, back = (
+        float(kernel(*pair, 2 * half, apart))
+        for pair in ((half, half + apart), (half + apart, half))
+    )
+    if abs(there - back) > _ROUNDING * max(1.0, abs(there)):
+        raise ValueError(
+            f"kernel: {there:g} for a pair of points and {back:g} for the same in the other order; "
+            "allowed: symmetric"
+        )
+    return jet
 
 
 @eqx.filter_jit

@@ -26,7 +26,7 @@ from hdjax.landscapes.algorithms import Algorithm
 from hdjax.landscapes.explicit import Ambient, OnVectors
 from hdjax.landscapes.fluctuations import source, standard_deviations
 from hdjax.landscapes.kernels import Kernel, as_radial
-from hdjax.landscapes.landscape import Horizon, Landscape, check_kernels
+from hdjax.landscapes.landscape import Horizon, Landscape, check_kernels, jet_at_start
 from hdjax.landscapes.limit import Problem
 from hdjax.landscapes.order import OrderParameters
 from hdjax.landscapes.simulate import Previsible
@@ -137,7 +137,7 @@ class GradientSpan(Landscape):
         """Whether the gradient at x_0 is 0 with probability one."""
         problem = self.problem
         half = jnp.vdot(problem.eigenvalues, problem.masses) / 2
-        jet = self.kernel.jet(half, half, 2 * half, jnp.zeros_like(half))
+        jet = jet_at_start(self.kernel, half)
         drift = jax.grad(self.mean)(half) * half
         return float(jet.derivative) == 0 and float(drift) == 0
 

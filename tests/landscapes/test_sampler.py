@@ -12,6 +12,7 @@ from hdjax.landscapes import (
     Ambient,
     Amplitude,
     Explicit,
+    FunctionKernel,
     GradientDescent,
     GradientSpan,
     HeavyBall,
@@ -215,6 +216,23 @@ SPLIT = hd.spectra.explicit([0.5, 1.5], [2, 2])
             "nothing moves",
         ),
         (lambda: GradientSpan(SE, SphereDescent(0.1), 5, radius=0), ValueError, "SphereDescent"),
+        (
+            lambda: GradientSpan(FunctionKernel(lambda a, b, t: -t), GD, 5),
+            ValueError,
+            "kernel: variances -1 of f and -1 of its derivatives at x_0; allowed: at least 0",
+        ),
+        (
+            lambda: GradientSpan(FunctionKernel(lambda a, b, t: jnp.exp(t) + a * t), GD, 5),
+            ValueError,
+            "kernel: .* in the other order; allowed: symmetric",
+        ),
+        (
+            lambda: GradientSpan(
+                FunctionKernel(lambda a, b, t: jnp.exp(-jnp.sqrt(a + b - t))), GD, 5
+            ),
+            ValueError,
+            "kernel: variances .* twice differentiable",
+        ),
         (lambda: GradientSpan(SE, GD, 5, spectrum=SPLIT), ValueError, "allowed: that of the spect"),
         (lambda: GradientSpan(SE, GD, 5, shares=[1.0]), ValueError, "shares: given"),
         (lambda: GradientSpan(SE, GD, 4, spectrum=SPLIT, shares=[1.0]), ValueError, "shares: 1;"),
