@@ -150,7 +150,8 @@ def jet_at_start(kernel: Kernel, half: Float[Array, ""]) -> Jet:
     none, apart = jnp.zeros_like(half), jnp.full_like(half, 0.5)
     jet = kernel.jet(half, half, 2 * half, none)
     variances = np.array([jet.value, jet.derivative])
-    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jet)) or variances.min() < -_ROUNDING:
+    finite = all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jet))
+    if not finite or variances.min() < -_ROUNDING:
         raise ValueError(
             f"kernel: variances {variances[0]:g} of f and {variances[1]:g} of its derivatives at "
             "x_0; allowed: at least 0, of a kernel that is twice differentiable at x = y"
