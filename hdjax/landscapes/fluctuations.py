@@ -25,14 +25,14 @@ from hdjax.landscapes import limit, sampler
 from hdjax.landscapes._arguments import numbers
 from hdjax.landscapes.limit import Problem
 from hdjax.landscapes.order import OrderParameters, from_vectors
-from hdjax.landscapes.sampler import Draws, Layout
+from hdjax.landscapes.sampler import Draws
 from hdjax.landscapes.simulate import draw, steps
 from hdjax.system import NoFluctuationsError
 
 if TYPE_CHECKING:
     from hdjax.landscapes.model import GradientSpan
 
-# An expansion of n observations needs about n^2/2 derivatives of a sampler of 4 n^4 bytes; beyond
+# An expansion of n observations needs about n^2/2 derivatives of a sampler of 2 n^4 bytes; beyond
 # so many, the covariance is that of runs at a dimension where it is all that is left, up to the
 # length at which these take minutes.
 MOST_EXACT, MOST_SAMPLED = 16, 32
@@ -171,12 +171,11 @@ def _derived(
     run: Callable[[Draws, Array], Array], n: int, second: bool
 ) -> tuple[Float[Array, "q q"], Float[Array, " q"] | None]:
     """F and b by one (or two) derivatives for every number that a run draws."""
-    layout, infinite = Layout(n), jnp.asarray(jnp.inf)
-    none = Draws(jnp.zeros((n, layout.components)), jnp.ones(n))
-    known = layout.post_step < n
-    step = jnp.concatenate([jnp.asarray(layout.post_step[known]), jnp.arange(n)])
-    # Component -1 stands for the length zeta.
-    component = jnp.concatenate([jnp.asarray(layout.post_component[known]), jnp.full(n, -1)])
+    infinite = jnp.asarray(jnp.inf)
+    none = Draws(jnp.zeros((n, n + 1)), jnp.ones(n))
+    # Observation k has components 0, ..., k + 1; -1 stands for the length zeta.
+    step, component = np.nonzero(np.arange(-1, n + 1) <= np.arange(n)[:, None] + 1)
+    step, component = jnp.asarray(step), jnp.asarray(component - 1)
 
     def derivatives(place: tuple[Array, Array]) -> tuple[Array, Array]:
         k, c = place
@@ -208,7 +207,7 @@ def _sampled(run: Callable[[Draws, Array], Array], n: int) -> Float[Array, "q q"
 
     def one(index: Array) -> Array:
         key = jax.random.fold_in(jax.random.key(0), index)
-        draws = jax.vmap(lambda k: draw(key, k, n + 2, dimension))(jnp.arange(n))
+        draws = jax.vmap(lambda k: draw(key, k, n + 1, dimension))(jnp.arange(n))
         return run(draws, dimension)
 
     values = jax.lax.map(one, jnp.arange(_RUNS), batch_size=4)

@@ -45,14 +45,19 @@ def jet_covariance(
     jet: Jet, x: Float[Array, " d"], y: Float[Array, " d"]
 ) -> Float[Array, "d+1 d+1"]:
     """`block_covariance` from the kernel's derivatives."""
-    delta, zero = x - y, jnp.zeros_like(x)
-    at_x = jnp.stack([x, zero, y, delta], axis=1)
-    at_y = jnp.stack([zero, y, x, -delta], axis=1)
-    inner = at_x @ jet.hessian @ at_y.T + jet.derivative * jnp.eye(x.shape[0], dtype=x.dtype)
-    top = jnp.concatenate([jet.value[None], at_y @ jet.gradient])
-    return jnp.concatenate(
-        [top[None], jnp.concatenate([(at_x @ jet.gradient)[:, None], inner], axis=1)]
-    )
+    # The value is a component like others, where derivatives are 0; written out, as for many pairs
+    # one loop is faster than many small matrix products.
+    x, y = jnp.pad(x, (1, 0)), jnp.pad(y, (1, 0))
+    first = jnp.zeros_like(x).at[0].set(1.0)
+    at_x, at_y = (first, x, y, x - y), (first, y, x, y - x)
+    gradient, hessian = jet.gradient, jet.hessian
+    derivatives = [[jet.value, *gradient[1:]]]
+    derivatives += [[gradient[i], *hessian[i, 1:]] for i in (0, 2, 3)]
+    outer = jet.derivative * jnp.diag(1 - first)
+    for at, row in zip(at_x, derivatives, strict=True):
+        right = sum((entry * v for entry, v in zip(row, at_y, strict=True)), jnp.zeros_like(first))
+        outer = outer + at[:, None] * right[None]
+    return outer
 
 
 def previsible_frame(

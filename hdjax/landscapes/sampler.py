@@ -9,34 +9,34 @@ s_k zeta_k with
 and its direction is called e_{k+1}.  All matrices are d times covariances; d enters through
 eps/sqrt(d) and zeta alone, and d = infinity is the same code without noise.
 
-The past is kept as whitened numbers, which were drawn and are never solved for.  They are of two
-kinds.  The *history* of a direction, its derivatives at the points seen before it had a name, is
-independent of all that is older; L_A^-1 whitens it to (0, ..., 0, zeta).  Everything else (*posts*)
-is whitened by the rows [-L^-1 Y^T G, L^-1] of an inverse Cholesky factor G, after subtraction of
-what the histories explain.  Both are stored packed, in order of time.
+The past is kept as whitened numbers, which were drawn and are never solved for: the histories of
+directions (`histories.py`), and the k + 2 numbers of each step, whitened given the histories by a
+Cholesky factor of C_kl - H_k^T H_l.  The factor is cut into panels of several steps; with L a
+panel's own part and K its rows to the left, the rows L^-1 [-K, 1] are kept, which whiten its
+covariances with a new observation once those of earlier panels are.
 
 A relative nugget tau = 1e-10 on every observation keeps the factors regular; it is the exact law
 of a function seen with that much isotropic noise.  Source: arXiv 2410.09973, sections 3 and 4.
 """
 
-import functools
+import itertools
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from hdjax.landscapes import histories
 from hdjax.landscapes.frame import jet_at, jet_covariance
+from hdjax.landscapes.histories import Observations
 from hdjax.landscapes.limit import Problem
 from hdjax.landscapes.rates import root
 
 NUGGET = 1e-10
 _TINY = 1e-30
-# In longer runs, early steps work on a part of the factors: eighths of the steps that end a part.
-_SHORT, _PARTS = 12, (3, 4, 5, 6, 7, 8)
+# Longer runs are cut where these fifths of their steps end: panels of about the same size.
+_SHORT, _FIFTHS = 12, (2, 3, 4, 5)
 
 
 class Draws(eqx.Module):
@@ -53,11 +53,12 @@ class Run(eqx.Module):
         points: x_k.
         values: f(x_k).
         gradients: g_k.
-        fields: the inverse Cholesky factor of A.
-        factor: the inverse Cholesky factor G of the posts.
-        coupling: covariance of posts and whitened histories.
-        posts: whitened posts.
-        histories: whitened histories.
+        fields: B, the inverse Cholesky factor of A.
+        lengths: zeta_k, the whitened history of e_{k+1}.
+        aside: of the steps as `Observations`.
+        along: the same.
+        innovations: the other whitened numbers.
+        panels: L^-1 [-K, 1] of each, with rows for as many components as its last step has.
         ahead: the next point.
         memory: what the algorithm remembers.
     """
@@ -66,41 +67,26 @@ class Run(eqx.Module):
     values: Float[Array, " n"]
     gradients: Float[Array, "n m"]
     fields: Float[Array, "n n"]
-    factor: Float[Array, "p p"]
-    coupling: Float[Array, "p q"]
-    posts: Float[Array, " p"]
-    histories: Float[Array, " q"]
+    lengths: Float[Array, " n"]
+    aside: Float[Array, "n c n"]
+    along: Float[Array, "n n"]
+    innovations: Float[Array, "n c"]
+    panels: list[Float[Array, "steps b q"]]
     ahead: Float[Array, " m"]
     memory: PyTree
 
 
-class Layout:
-    """Where the packed numbers of n observations stand (host arrays, constants of the program)."""
-
-    def __init__(self, n: int):
-        self.n, self.directions, self.components = n, n + 1, n + 2
-        posts = [(i, c) for i in range(n) for c in range(i + 2)]
-        # A step writes all components of its row at once: room for those of the last one.
-        posts += [(n, 0)] * self.components
-        self.post_step, self.post_component = np.array(posts).T
-        histories = [(i, j) for j in range(1, n + 1) for i in range(j)]
-        self.history_step, self.history_direction = np.array(histories).T
-
-    @staticmethod
-    def offset(k: Any) -> Any:
-        """Where the posts of step k begin."""
-        return k * (k + 3) // 2
-
-
 def start(problem: Problem, n: int) -> Run:
     """Nothing seen yet, in a frame with room for n observations."""
-    layout, dtype = Layout(n), problem.masses.dtype
-    p, q, m = len(layout.post_step), len(layout.history_step), layout.directions
-    x = jnp.zeros(m, dtype).at[0].set(root(problem.masses.sum()))
+    dtype, m, panels, q = problem.masses.dtype, n + 1, [], 0
     zeros = lambda *shape: jnp.zeros(shape, dtype)  # noqa: E731
+    for first, end in _panels(n):
+        q += (end - first) * (end + 1)
+        panels.append(zeros(end - first, end + 1, q))
+    x = zeros(m).at[0].set(root(problem.masses.sum()))
     return Run(
-        zeros(n, m), zeros(n), zeros(n, m), zeros(n, n), zeros(p, p), zeros(p, q), zeros(p),
-        zeros(q), x, problem.algorithm.init(x),
+        zeros(n, m), zeros(n), zeros(n, m), zeros(n, n), zeros(n), zeros(n, m, n), zeros(n, n),
+        zeros(n, m), panels, x, problem.algorithm.init(x),
     )  # fmt: skip
 
 
@@ -114,65 +100,114 @@ def observe(
 ) -> Run:
     """See value and gradient at the next point, x_k, and let the algorithm choose x_{k+1}."""
     n = run.values.shape[0]
-    layout = Layout(n)
-    x = run.ahead
-    points = run.points.at[k].set(x)
+    x, points = run.ahead[:n], run.points[:, :n]
     earlier = jnp.arange(n) < k
     # Directions beyond d do not exist; those after e_k have no name yet.
-    number = jnp.arange(layout.directions, dtype=x.dtype)
-    exists = jnp.concatenate([jnp.ones(1, bool), number < dimension])
-    active = exists & (jnp.arange(layout.components) <= k + 1)
+    exists = jnp.arange(n + 1, dtype=x.dtype) < dimension
+    active = jnp.append(True, exists[:n]) & (jnp.arange(n + 1) <= k + 1)
 
     jets = jax.vmap(lambda y: jet_at(problem.kernel, y, x))(points)
-    cross = jax.vmap(jet_covariance, (0, 0, None))(jets, points, x)
-    cross = jnp.where((earlier[:, None] & active[None])[:, None], cross, 0.0)
-    new, variance = _own_covariance(problem, x, nugget)
+    new = histories.observation(run.fields, jets, points, x, earlier)
 
-    histories, posts = _explained(layout, run, k, cross, exists)
-    spread = new - posts.T @ posts - histories.T @ histories
+    def covariance(first: int, end: int) -> Float[Array, "steps b c"]:
+        """Of the components at some steps with the new ones, given the histories."""
+        steps, b = slice(first, end), end + 1
+        seen = Observations(points[steps], run.aside[steps, :b, :end], run.along[steps, :end])
+        own = jax.tree.map(lambda leaf: leaf[steps], jets)
+        plain = jax.vmap(jet_covariance, (0, 0, None))(own, seen.point, x)[:, :b]
+        known = earlier[steps, None, None] & active[None, None]
+        return jnp.where(known, plain - histories.explained(seen, new), 0.0)
+
+    half = jnp.vdot(x, x) / 2
+    mean = jnp.append(problem.mean(half), jax.grad(problem.mean)(half) * x)
+    mean = mean + histories.mean(new, run.lengths)
+    spread, variance = _own_covariance(problem, x, nugget)
+    spread = spread - histories.explained(new, new)[0]
+    whitened: list[Array] = []
+    for (first, end), panel in zip(_panels(n), run.panels, strict=True):
+
+        def solve(first: int = first, end: int = end, panel: Array = panel) -> tuple[Array, ...]:
+            rest = covariance(first, end).reshape(-1, n + 1)
+            part = panel.reshape(rest.shape[0], -1) @ jnp.concatenate([*whitened, rest])
+            seen = run.innovations[first:end, : end + 1]
+            return part, part.T @ part, part.T @ seen.ravel()
+
+        part, square, seen = _if(k > first, solve)
+        whitened.append(part)
+        spread, mean = spread - square, mean + seen
+
     both = active[:, None] & active[None, :]
-    identity = jnp.eye(layout.components, dtype=x.dtype)
+    identity = jnp.eye(n + 1, dtype=x.dtype)
     cholesky = jnp.linalg.cholesky(jnp.where(both, spread, identity))
     inverse = jax.scipy.linalg.solve_triangular(cholesky, identity, lower=True)
     inverse = jnp.where(both, inverse, 0.0)
+    # What is written below depends on all that was read, so that XLA writes it in place.
+    new, point, inverse = jax.lax.optimization_barrier((new, run.ahead, inverse))
     innovations = jnp.where(active, draws.innovations, 0.0)
+    seen = jnp.where(active, mean + cholesky @ innovations, 0.0)
 
-    half = jnp.vdot(x, x) / 2
-    prior = jnp.concatenate([problem.mean(half)[None], jax.grad(problem.mean)(half) * x])
-    seen = prior + posts.T @ run.posts + histories.T @ run.histories + cholesky @ innovations
-    seen = jnp.where(active, seen, 0.0)
+    along = new.along[0]
+    width = root(jnp.maximum(variance - along @ along, _TINY))
+    row = (-(along @ run.fields) / width).at[k].set(1 / width)
+    length = jnp.where(exists[k + 1], draws.length, 0.0)
+    g = jnp.append(seen[1:], 0.0).at[k + 1].set(width * length)
 
-    a = run.fields @ jnp.where(earlier, _derivative(jets), 0.0)
-    width = root(jnp.maximum(variance - a @ a, _TINY))
-    fields = run.fields.at[k].set(-(a @ run.fields) / width).at[k, k].set(1 / width)
-    length = jnp.where(number[k + 1] < dimension, draws.length, 0.0)
-    g = seen[1:].at[k + 1].set(width * length)
-
-    place = layout.offset(k)
-    rows = -inverse @ _times_factor(layout, run.factor, posts, k)
-    rows = rows + jax.lax.dynamic_update_slice(jnp.zeros_like(rows), inverse, (0, place))
-    factor = jax.lax.dynamic_update_slice(run.factor, rows, (place, 0))
-    coupling = jax.lax.dynamic_update_slice(run.coupling, histories.T, (place, 0))
-    whitened = jax.lax.dynamic_update_slice(run.posts, innovations, (place,))
-    named = run.histories.at[(k + 1) * (k + 2) // 2 - 1].set(length)
-
-    ahead, memory = problem.algorithm.step(run.memory, k, x, seen[0], g, jnp.vdot)
+    panels = [
+        _with_rows(panel, k - first, inverse, whitened[: i + 1])
+        for i, ((first, _), panel) in enumerate(zip(_panels(n), run.panels, strict=True))
+    ]
+    ahead, memory = problem.algorithm.step(run.memory, k, run.ahead, seen[0], g, jnp.vdot)
     return Run(
-        points,
+        run.points.at[k].set(point),
         run.values.at[k].set(seen[0]),
         run.gradients.at[k].set(g),
-        fields,
-        factor,
-        coupling,
-        whitened,
-        named,
+        run.fields.at[k].set(row),
+        run.lengths.at[k].set(length),
+        run.aside.at[k].set(new.aside[0]),
+        run.along.at[k].set(along),
+        run.innovations.at[k].set(innovations),
+        panels,
         ahead,
         memory,
     )
 
 
-def _derivative(jets: Any) -> Array:
-    return jax.vmap(lambda jet: jet.derivative)(jets)
+def _panels(n: int) -> list[tuple[int, int]]:
+    """The steps that panels begin with, and those before which they end."""
+    ends = [n] if n < _SHORT else [-(-n * fifths // 5) for fifths in _FIFTHS]
+    return list(itertools.pairwise([0, *ends]))
+
+
+def _if(condition: Bool[Array, ""], function: Callable[[], PyTree]) -> PyTree:
+    """The function's value, or zeros."""
+    shapes = jax.eval_shape(function)
+    zeros = lambda: jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)  # noqa: E731
+    return jax.lax.cond(condition, function, zeros)
+
+
+def _with_rows(
+    panel: Float[Array, "steps b q"],
+    place: Int[Array, ""],
+    inverse: Float[Array, "c c"],
+    whitened: list[Float[Array, "_ c"]],
+) -> Float[Array, "steps b q"]:
+    """The panel with an observation's rows at `place`, if that is one of its steps.
+
+    For whitened covariances W of earlier panels and Y of this one's earlier rows, and the inverse
+    Cholesky factor of what they leave, its row is that factor times ([-W^T, 1] - Y^T panel).
+    """
+    steps, b, q = panel.shape
+    inside = (place >= 0) & (place < steps)
+    own = inverse[:b, :b]
+
+    def rows() -> Array:
+        *before, part = [own @ part[:, :b].T for part in whitened]
+        left = jnp.concatenate([*before, jnp.zeros_like(part)], axis=1)
+        rows = -left - part @ panel.reshape(-1, q)
+        return jax.lax.dynamic_update_slice(rows, own, (0, q - part.shape[1] + place * b))
+
+    # Outside, nothing is written.
+    return panel.at[jnp.where(inside, place, steps)].set(_if(inside, rows), mode="drop")
 
 
 def _own_covariance(
@@ -188,49 +223,3 @@ def _own_covariance(
         covariance = covariance + jet_covariance(noise, x, x)
         variance = variance + noise.derivative
     return covariance, variance
-
-
-def _explained(
-    layout: Layout,
-    run: Run,
-    k: Int[Array, ""],
-    cross: Float[Array, "n c c"],
-    exists: Bool[Array, " c"],
-) -> tuple[Float[Array, "q c"], Float[Array, "p c"]]:
-    """Covariances of the whitened past, histories and posts, with the new observation."""
-    n, c = layout.n, layout.components
-    whitened = (run.fields @ cross.reshape(n, -1)).reshape(n, c, c)
-    step, component = layout.history_step, layout.history_direction + 1
-    known = (component <= k + 1) & exists[component]
-    histories = jnp.where(known[:, None], whitened[step, component], 0.0)
-
-    step, component = np.minimum(layout.post_step, n - 1), layout.post_component
-    known = (layout.post_step < k) & exists[component]
-    plain = jnp.where(known[:, None], cross[step, component], 0.0)
-
-    def part(p: int, q: int) -> Array:
-        rest = plain[:p] - run.coupling[:p, :q] @ histories[:q]
-        return jnp.pad(run.factor[:p, :p] @ rest, ((0, plain.shape[0] - p), (0, 0)))
-
-    return histories, _by_panel(layout, k, part)
-
-
-def _times_factor(
-    layout: Layout, factor: Float[Array, "p p"], posts: Float[Array, "p c"], k: Int[Array, ""]
-) -> Float[Array, "c p"]:
-    """posts^T G."""
-
-    def part(p: int, q: int) -> Array:
-        # As (G^T posts)^T: a product of this shape is twice as fast on a CPU.
-        return jnp.pad((factor[:p, :p].T @ posts[:p]).T, ((0, 0), (0, factor.shape[0] - p)))
-
-    return _by_panel(layout, k, part)
-
-
-def _by_panel(layout: Layout, k: Int[Array, ""], part: Callable[[int, int], Array]) -> Array:
-    """`part(p, q)` for numbers p of posts and q of histories that hold all before step k."""
-    n = layout.n
-    edges = [n] if n < _SHORT else [-(-n * part // 8) for part in _PARTS]
-    sizes = [(layout.offset(edge), edge * (edge + 1) // 2) for edge in edges]
-    branches = [functools.partial(part, p, q) for p, q in sizes]
-    return jax.lax.switch((k >= jnp.asarray(edges)).sum(), branches)
