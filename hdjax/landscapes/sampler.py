@@ -71,7 +71,7 @@ class Run(eqx.Module):
     aside: Float[Array, "n c n"]
     along: Float[Array, "n n"]
     innovations: Float[Array, "n c"]
-    panels: list[Float[Array, "steps b q"]]
+    panels: list[Float[Array, "_ _ _"]]
     ahead: Float[Array, " m"]
     memory: PyTree
 
