@@ -47,7 +47,7 @@ def fluctuations(
 ) -> dict[str, Array]:
     """Predicted standard deviations at `ts` of statistics that depend on the loss alone.
 
-    Those that depend on other quadratic statistics get NaN.
+    Those that depend on other quadratic statistics get NaN.  Derivatives are by forward mode.
 
     Raises:
         NoFluctuationsError: with a ridge, or more than half as many dimensions as samples.

@@ -271,44 +271,54 @@ def linear_columns(
     layout = Layout(students, teachers, classes)
     if layout.students == 0:
         raise ValueError("start: None; allowed: GaussianStart, GramStart or an array (d, m)")
-    given = [part for part in parts if isinstance(part, jax.Array)]
-    offset = {True: 0, False: sum(_count(part) for part in given)}
-    mix = jnp.zeros((layout.width, layout.width), jnp.result_type(float))
-    column = 0
-    for part, count in zip(parts, counts, strict=True):
-        if part is None:
-            continue
-        is_given = isinstance(part, jax.Array)
-        size = jnp.ones(count) if is_given else part.scale
-        if part is parts[0] and not is_given:
-            size = jnp.sqrt(part.scale**2 - part.overlap**2)
-        index = jnp.arange(count)
-        mix = mix.at[offset[is_given] + index, column + index].set(size)
-        offset[is_given] += count
-        column += count
     if isinstance(start, GaussianStart):
-        mix = _overlap(mix, start, layout)
-    f = sum(_count(part) for part in given)
+        _check_overlap(start, layout)
+    given = [part for part in parts if isinstance(part, jax.Array)]
+    laws = tuple(_count(part) if isinstance(part, jax.Array) else part for part in parts)
+    mix_given, mix_random = _mixes(laws, layout)
     columns = LinearColumns(
         given=jnp.concatenate(given, axis=1) if given else None,
-        mix_given=mix[:f],
-        mix_random=mix[f:],
+        mix_given=mix_given,
+        mix_random=mix_random,
         layout=layout,
     )
     return columns, layout
 
 
-def _overlap(mix: Array, start: GaussianStart, layout: Layout) -> Array:
-    """Add `overlap` times the teacher's own combination to each student column."""
+# Compiled: one by one its operations would each be a program.
+@eqx.filter_jit
+def _mixes(laws: tuple[Any, ...], layout: Layout) -> tuple[Array, Array]:
+    """T_F and T_Z; a law is a number of given columns, a `GaussianStart` or None."""
+    fixed = sum(law for law in laws if isinstance(law, int))
+    offset = {True: 0, False: fixed}
+    mix = jnp.zeros((layout.width, layout.width), jnp.result_type(float))
+    column = 0
+    for law in laws:
+        if law is None:
+            continue
+        is_given = isinstance(law, int)
+        count = law if is_given else law.columns
+        size = jnp.ones(count) if is_given else law.scale
+        if law is laws[0] and not is_given:
+            size = jnp.sqrt(law.scale**2 - law.overlap**2)
+        index = jnp.arange(count)
+        mix = mix.at[offset[is_given] + index, column + index].set(size)
+        offset[is_given] += count
+        column += count
+    m, start = layout.students, laws[0]
+    if isinstance(start, GaussianStart) and m == layout.teachers:
+        # Each student column has `overlap` times its teacher's own combination.
+        mix = mix.at[:, :m].add(start.overlap[None] * mix[:, m : 2 * m])
+    return mix[:fixed], mix[fixed:]
+
+
+def _check_overlap(start: GaussianStart, layout: Layout) -> None:
     m, s = layout.students, layout.teachers
-    if m != s:
-        if is_concrete(start.overlap) and np.any(np.asarray(start.overlap) != 0):
-            raise ValueError(
-                f"overlap: {np.asarray(start.overlap)}; allowed with {m} student and {s} teacher "
-                "columns: 0 (each student overlaps with its own teacher column)"
-            )
-        return mix
-    return mix.at[:, :m].add(start.overlap[None] * mix[:, m : 2 * m])
+    if m != s and is_concrete(start.overlap) and np.any(np.asarray(start.overlap) != 0):
+        raise ValueError(
+            f"overlap: {np.asarray(start.overlap)}; allowed with {m} student and {s} teacher "
+            "columns: 0 (each student overlaps with its own teacher column)"
+        )
 
 
 def _count(part: Any) -> int:

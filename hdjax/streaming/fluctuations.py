@@ -51,6 +51,8 @@ def fluctuations(
 ) -> dict[str, Array]:
     """Predicted standard deviations of `statistics` at `ts`; see `System.fluctuations`.
 
+    Derivatives of it are by forward mode.
+
     Raises:
         NoFluctuationsError: more groups and columns than fit.
     """
@@ -86,6 +88,7 @@ def bias(
         dy_1/dt = J y_1 + F''[P]/2 + G - (J F + dF/dt)/2,
 
     the last term because steps are not infinitesimal; of a statistic, phi' y_1 + phi''[P]/2.
+    Derivatives of it are by forward mode.
 
     Args:
         system: the system.

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
+import numpy as np
 import optimistix
-from jax import lax
+import scipy.optimize
 from jaxtyping import Array, Float
 
 from hdjax.schedules import PiecewiseConstant, Schedule
@@ -328,29 +328,33 @@ def optimal_schedule(
     if first.shape != ():
         raise ValueError(f"statistic: {statistic!r} of shape {first.shape}; allowed: a scalar")
     best, value = _minimise(objective, parameters, iterations)
-    if not jnp.isfinite(value):
+    if not np.isfinite(value):
         raise ValueError("parameters: the limit diverges before the horizon; allowed: smaller ones")
     return make(best)
 
 
-@eqx.filter_jit
 def _minimise(
     objective: Callable[[Array], Array], parameters: Float[Array, " n"], iterations: int
-) -> tuple[Float[Array, " n"], Float[Array, ""]]:
-    solver = optax.lbfgs()
-    value_and_grad = optax.value_and_grad_from_state(objective)
+) -> tuple[Float[Array, " n"], float]:
+    """By L-BFGS on the host: a search in the program would hold four copies of the limit."""
+    value_and_slope = jax.jit(jax.value_and_grad(objective))
+    first = float(value_and_slope(parameters)[0])
+    # Where the limit diverges the search sees a value above all that it has accepted.
+    worst = 2 * abs(first) + 1
 
-    def step(carry: Any, _: None) -> tuple[Any, None]:
-        parameters, state = carry
-        value, gradient = value_and_grad(parameters, state=state)
-        updates, state = solver.update(
-            gradient, state, parameters, value=value, grad=gradient, value_fn=objective
-        )
-        return (optax.apply_updates(parameters, updates), state), None
+    def called(x: np.ndarray) -> tuple[float, np.ndarray]:
+        value, slope = value_and_slope(jnp.asarray(x, parameters.dtype))
+        if not jnp.isfinite(value):
+            return worst, np.zeros_like(x)
+        return float(value), np.asarray(slope, np.float64)
 
-    initial = (parameters, solver.init(parameters))
-    (best, _), _ = lax.scan(step, initial, None, length=iterations)
-    return best, objective(best)
+    if not np.isfinite(first):
+        return parameters, first
+    options = {"maxiter": iterations, "ftol": 0.0}
+    found = scipy.optimize.minimize(
+        called, np.asarray(parameters), jac=True, method="L-BFGS-B", options=options
+    )
+    return jnp.asarray(found.x, parameters.dtype), float(found.fun)
 
 
 def _distance_terms(field: "BlockField", state: "BlockState") -> tuple[Array, Array]:

@@ -236,7 +236,7 @@ class OnePassSGD(System):
         plain = eqx.tree_at(lambda system: system.optimiser, self, SGD())
         if not s:
             return
-        start, frame = plain.start(), plain.layout.frame
+        start, frame = _start(plain), plain.layout.frame
 
         def natural(blocks: Array) -> np.ndarray:
             return frame.T @ np.asarray(blocks) @ frame
@@ -247,7 +247,7 @@ class OnePassSGD(System):
         target = np.abs(natural(start.blocks)[:, m : m + s, m : m + s]).max()
         if cross(start.blocks) > 0 or target == 0:
             return
-        rate, _ = eqx.filter_jit(plain.vector_field)(jnp.zeros(()), start.state)
+        rate = _initial_rate(plain)
         if cross(rate) <= 1e-6 * float(jnp.abs(rate).max()):
             warnings.warn(
                 "start: its overlap with the target is zero in law and the limit never leaves that "
@@ -404,6 +404,17 @@ class OnePassSGD(System):
             self.layout if layout is None else layout,
             self.batch_size,
         )
+
+
+# Compiled: one by one their operations would each be a program.
+@eqx.filter_jit
+def _start(system: OnePassSGD) -> GramSummary:
+    return system.start()
+
+
+@eqx.filter_jit
+def _initial_rate(system: OnePassSGD) -> Float[Array, "g q q"]:
+    return system.vector_field(jnp.zeros(()), system.start().state)[0]
 
 
 def _bounded(state: BlockState, origin: Float[Array, ""]) -> Bool[Array, ""]:
