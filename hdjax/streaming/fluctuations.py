@@ -43,6 +43,7 @@ _RTOL, _ATOL = 1e-4, 1e-7
 _MOST_STEPS, _DIVERGED = 4096, 1e4
 
 
+@eqx.filter_jit
 def fluctuations(
     system: "OnePassSGD",
     ts: Float[Array, " times"],
@@ -75,6 +76,7 @@ def fluctuations(
     return expansion.solve(rate, save, ts, (expansion.start, expansion.covariance(start)))
 
 
+@eqx.filter_jit
 def bias(
     system: "OnePassSGD",
     ts: Float[Array, " times"],

@@ -1,5 +1,6 @@
 """The linear-noise equation: reference value, and predicted against measured spread."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -101,8 +102,8 @@ def test_increment_covariance_is_that_of_one_step(name):
 
     keys = jax.random.split(jax.random.key(3), runs)
     start = model.start()
-    found = increment(model.field(), jnp.zeros(()), start.state)
-    sigma = np.asarray(found.covariance())
+    found = eqx.filter_jit(increment)(model.field(), jnp.zeros(()), start.state)
+    sigma = np.asarray(eqx.filter_jit(found.covariance)())
     z = jax.random.normal(jax.random.key(4), (runs, found.normals))
     for draws in (jax.vmap(step)(keys), jax.jit(jax.vmap(found.sample))(z)):
         draws = np.asarray(draws)
@@ -125,14 +126,15 @@ def test_start_covariance_is_that_of_the_law():
         np.sin(np.arange(100.0)) / np.sqrt(50),
     )
     simulator = model.simulator()
-    blocks = jax.vmap(lambda k: simulator.summary(simulator.init(k)).blocks)(
+    blocks = jax.jit(jax.vmap(lambda k: simulator.summary(simulator.init(k)).blocks))(
         jax.random.split(jax.random.key(0), 20_000)
     )
     flat = np.asarray(blocks).reshape(20_000, -1)
     flat = flat - flat.mean(0)
     products = 100 * flat[:, :, None] * flat[:, None, :]
     error = products.std(0) / np.sqrt(len(flat))
-    expected = np.asarray(start_covariance(model.columns, model.spectrum)).reshape(8, 8)
+    law = eqx.filter_jit(start_covariance)(model.columns, model.spectrum)
+    expected = np.asarray(law).reshape(8, 8)
     assert np.all(np.abs(products.mean(0) - expected) <= 5 * error + 1e-6)
 
 
