@@ -4,8 +4,9 @@
   products alone: the samples with the vectors, and back; float32, the ratio in one run;
 * an emergence map of 20 x 20 values of (snr, n/d), calls after the first, float64;
 * the top space of a class block whose samples are drawn again in every product (`StreamedMatrix`):
-  seconds, normals drawn in a second, residuals and the process's largest memory.  Each of the
-  Lanczos steps draws all samples: at d = 10^5 and n = 2 d that is 2 10^10 normals a step.
+  seconds, normals drawn in a second, residuals, the process's largest memory, and eigenvalues
+  beside the theory's, which has ten outliers.  Each of the Lanczos steps draws all samples: at
+  d = 10^5 and n = 2 d that is 2 10^10 normals a step.
 
     python benchmarks/curvature.py --dim 2000 --json curvature.json
     python benchmarks/curvature.py --streamed-dim 100000 --chunk 128
@@ -20,6 +21,7 @@ import time
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from hdjax import curvature, streaming
 
@@ -34,8 +36,8 @@ def median_seconds(program, *arguments, repeats=7):
     return statistics.median(seconds)
 
 
-def mixture(d, classes=3):
-    return streaming.mixture_softmax(d, classes, snr=4.0, learning_rate=1.0, ridge=0.01)
+def mixture(d, classes=3, snr=4.0, **options):
+    return streaming.mixture_softmax(d, classes, snr=snr, learning_rate=1.0, ridge=0.01, **options)
 
 
 def products(d, alpha, width):
@@ -71,9 +73,12 @@ def emergence():
 
 
 def streamed(d, n, rank, chunk, steps):
-    """Seconds of a top space without stored samples, after compilation, and what was found."""
-    system = mixture(d)
-    state = system.simulator().init(jax.random.key(0))
+    """Seconds of a top space without stored samples, what was found, and what theory has."""
+    # As many outliers as classes, each with a value of its own.
+    weights = np.linspace(1, 2, rank)
+    system = mixture(d, rank, snr=100.0, probabilities=weights / weights.sum())
+    simulator = system.simulator()
+    state = simulator.init(jax.random.key(0))
     matrix = curvature.StreamedMatrix(
         system,
         jax.random.key(1),
@@ -95,7 +100,9 @@ def streamed(d, n, rank, chunk, steps):
     compiled = program.lower(matrix).compile()
     start = time.perf_counter()
     found = jax.block_until_ready(compiled(matrix))
-    return time.perf_counter() - start, found
+    seconds = time.perf_counter() - start
+    theory = curvature.block_theory(system, simulator.summary(state), 0, "hessian", n / d)
+    return seconds, found, theory.spectrum()
 
 
 def main():
@@ -107,7 +114,7 @@ def main():
     parser.add_argument("--rank", type=int, default=10)
     parser.add_argument("--streamed-samples", type=int, help="default: 2 d")
     parser.add_argument("--chunk", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--json")
     options = parser.parse_args()
 
@@ -117,16 +124,18 @@ def main():
     # A streamed matrix is a float32 run; the map wants the limit's float64.
     d, steps = options.streamed_dim, options.steps
     n = options.streamed_samples or 2 * d
-    seconds, found = streamed(d, n, options.rank, options.chunk, steps)
+    seconds, found, spectrum = streamed(d, n, options.rank, options.chunk, steps)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     stored, rate = 4 * n * d / 2**30, steps * n * d / seconds / 1e6
     print(f"top {options.rank} of a block at d = {d}, n = {n}, samples drawn again {steps} times:")
     print(f"  {seconds:.1f} s, {rate:.0f} million normals a second,")
     print(f"  {memory:.2f} GiB at most (the samples alone: {stored:.2f} GiB)")
-    relative = found.residuals / found.values[0]
-    print(
-        f"  residuals of outliers {float(relative[0]):.1e}, of the last {float(relative[-1]):.1e}"
-    )
+    residual = float((found.residuals / found.values[0]).max())
+    print(f"  residuals: at most {residual:.1e} of the largest eigenvalue")
+    count = int(spectrum.count)
+    print(f"  outliers in theory: {count}; eigenvalues found and predicted, in 1e-3:")
+    for name, values in (("found", found.values), ("theory", spectrum.values[: options.rank])):
+        print(f"  {name:>8}", " ".join(f"{1e3 * value:7.3f}" for value in values.tolist()))
     jax.config.update("jax_enable_x64", True)
     mapped = emergence()
     print(f"emergence map of 20 x 20 points at two times: {mapped:.2f} s")
@@ -136,6 +145,9 @@ def main():
             "matrix_products": bare,
             "streamed": seconds,
             "gibibytes": memory,
+            "residual": residual,
+            "found": found.values.tolist(),
+            "theory": spectrum.values[: options.rank].tolist(),
             "emergence_map": mapped,
         }
         with open(options.json, "w", encoding="utf-8") as file:
