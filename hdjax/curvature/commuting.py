@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from hdjax import gaussian
 from hdjax.curvature.outliers import OutlierTheory
@@ -48,39 +48,50 @@ class CommutingTheory(OutlierTheory):
     frame: Float[Array, "k f"]
     alpha: Float[Array, ""]
 
-    def stieltjes(
-        self, z: Float[Array, ""], iterations: int = 300
-    ) -> tuple[Float[Array, ""], Float[Array, " c"]]:
+    def stieltjes(self, z: Float[Array, ""]) -> tuple[Float[Array, ""], Float[Array, " c"]]:
         """S(z) = 1/d tr (A - z)^{-1} and sigma(z), outside the spectrum."""
-        e, share = self.eigenvalues, self.shares
-
-        def delta(sigma: Float[Array, " c"]) -> Float[Array, " g"]:
-            mean = jnp.sum(self.probabilities * self._tilted(sigma), axis=1)
-            return jnp.dot(mean, e, precision="highest") - z
-
-        def damped(_: Array, sigma: Array) -> Array:
-            return (sigma + jnp.dot(e, share / delta(sigma), precision="highest")) / 2
-
-        start = jnp.dot(e, share / -z, precision="highest")
-        sigma = jax.lax.fori_loop(0, iterations, damped, start)
-        return jnp.sum(share / delta(sigma)), sigma
+        # To the left of the bulk it is approached from above.
+        first = jnp.dot(self.eigenvalues, self.shares, precision="highest") / -z
+        sigma, _, _ = self._solve(z, jnp.where(z < 0, first, 0))
+        return jnp.sum(self.shares / self._delta(z, sigma)), sigma
 
     def coupled(self, z: Float[Array, ""]) -> Float[Array, "k k"]:
         w = self.probabilities * self._tilted(self.stieltjes(z)[1])
         own = jnp.einsum("cn,cnj,cnk->jk", w, self.expected, self.expected, precision="highest")
         return own + jnp.einsum("c,cjk->jk", w.sum(1), self.rest, precision="highest")
 
-    def squared_cosines(
-        self, above: Float[Array, ""], count: int, column: int
-    ) -> Float[Array, " count"]:
+    def squared_cosines(self, count: int, column: int) -> Float[Array, " count"]:
         """Squared cosines of the outliers' eigenvectors with a column of [X | means]."""
-        _, shares, vectors = self.eigenvectors(above, count)
+        _, shares, vectors = self.eigenvectors(count)
         direction = self.frame[:, column]
         inner = jnp.dot(vectors, direction, precision="highest") ** 2
         return shares * inner / (direction**2).sum()
 
     def _tilted(self, sigma: Float[Array, " c"]) -> Float[Array, "c nodes"]:
         return self.weights / (1 + self.weights * sigma[:, None] / self.alpha)
+
+    def _delta(self, z: Float[Array, ""], sigma: Float[Array, " c"]) -> Float[Array, " g"]:
+        mean = jnp.sum(self.probabilities * self._tilted(sigma), axis=1)
+        return jnp.dot(mean, self.eigenvalues, precision="highest") - z
+
+    def _linearised(
+        self, z: Float[Array, ""], x: Float[Array, " c"]
+    ) -> tuple[Float[Array, " c"], Float[Array, "c c"], Float[Array, " c"]]:
+        e, delta = self.eigenvalues, self._delta(z, x)
+        square = jnp.sum(self.probabilities * self._tilted(x) ** 2, axis=1) / self.alpha
+        rates = e * (self.shares / delta**2)[None]
+        matrix = jnp.dot(rates, e.T, precision="highest") * square[None]
+        return jnp.dot(e, self.shares / delta, precision="highest"), matrix, rates.sum(1)
+
+    def _regular(self, z: Float[Array, ""], x: Float[Array, " c"]) -> Bool[Array, ""]:
+        before = (1 + self.weights * x[:, None] / self.alpha > 0).all()
+        return before & (self._delta(z, x) < 0).all()
+
+    def _bounds(self) -> tuple[Float[Array, ""], Float[Array, " c"]]:
+        largest = self.weights.max()
+        top = largest * self.eigenvalues.max() * (1 + 1 / jnp.sqrt(self.alpha)) ** 2
+        zero = jnp.zeros(self.weights.shape[0], top.dtype)
+        return jnp.where(largest > 0, 1.01 * top, jnp.nan), zero
 
 
 def commuting_theory(

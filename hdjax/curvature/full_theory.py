@@ -6,8 +6,7 @@ T = blockdiag(S, 0) and W = (1 + D T/(alpha snr))^{-1} D:
     S(z) = (-z + E[W]_{mm}/snr)^{-1},    outliers: det(z - E[L W L^T]) = 0,  L = (1_m x u, 1),
 
 a matrix F(z) = E[L W L^T] of m q + h - m rows (`outliers.py`), on m copies of span[X, means] and
-theta.  The damped iteration for S converges outside the spectrum and not inside, which its residual
-shows.  Goes beyond "Spectral alignment of SGD" (arXiv 2310.03010).
+theta.  Goes beyond "Spectral alignment of SGD" (arXiv 2310.03010).
 """
 
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from hdjax import gaussian
 from hdjax.curvature.law import Quadrature, quadrature, small_weights
@@ -38,22 +37,14 @@ class FullTheory(OutlierTheory):
     weights: Float[Array, "c nodes h h"]
     alpha: Float[Array, ""]
 
-    def stieltjes(
-        self, z: Float[Array, ""], iterations: int = 100
-    ) -> tuple[Float[Array, "m m"], Float[Array, ""]]:
+    def stieltjes(self, z: Float[Array, ""]) -> tuple[Float[Array, "m m"], Float[Array, ""]]:
         """S(z) for z above the bulk, and the residual of its equation (not small inside)."""
-        m = self.nodes.students
-        start = -jnp.eye(m, dtype=self.weights.dtype) / z
+        s, _, residual = self._solve(z, self._bounds()[1])
+        return s, residual
 
-        def damped(_: Any, s: Array) -> Array:
-            return (s + self._image(z, s)) / 2
-
-        s = jax.lax.fori_loop(0, iterations, damped, start)
-        return s, jnp.abs(self._image(z, s) - s).max() * z
-
-    def spectrum(self, above: Float[Array, ""], count: int) -> "FullSpectrum":
-        """Outliers above a point outside the bulk, and where their eigenvectors are."""
-        values, shares, vectors = self.eigenvectors(above, count)
+    def spectrum(self, count: int) -> "FullSpectrum":
+        """The largest outliers, `count` at most, and where their eigenvectors are."""
+        values, shares, vectors = self.eigenvectors(count)
         return FullSpectrum(values, shares, vectors, self.nodes.frame, self.nodes.students)
 
     def _tilted(self, s: Float[Array, "m m"]) -> Float[Array, "c nodes h h"]:
@@ -64,14 +55,33 @@ class FullTheory(OutlierTheory):
         eye = jnp.eye(h, dtype=s.dtype)
         return jnp.linalg.solve(product + eye[None, None], self.weights)
 
-    def _image(self, z: Float[Array, ""], s: Float[Array, "m m"]) -> Float[Array, "m m"]:
-        m = s.shape[0]
-        mean = jnp.einsum(
-            "cn,cnij->ij", self.nodes.probabilities, self._tilted(s), precision="highest"
-        )
-        eye = jnp.eye(m, dtype=s.dtype)
-        new = jnp.linalg.inv(self.nodes.noise * mean[:m, :m] - z * eye)
-        return (new + new.T) / 2
+    def _linearised(
+        self, z: Float[Array, ""], x: Float[Array, "m m"]
+    ) -> tuple[Float[Array, "m m"], Float[Array, "n n"], Float[Array, "m m"]]:
+        m, p, noise = x.shape[0], self.nodes.probabilities, self.nodes.noise
+        tilted = self._tilted(x)[:, :, :m, :m]
+        mean = jnp.einsum("cn,cnij->ij", p, tilted, precision="highest")
+        image = jnp.linalg.inv(noise * mean - z * jnp.eye(m, dtype=x.dtype))
+        image = (image + image.T) / 2
+        # Of S: image noise^2/alpha E[W dS W] image.
+        factor = jnp.einsum("ij,cnjk->cnik", image, tilted, precision="highest").reshape(-1, m * m)
+        weighted = factor * p.reshape(-1, 1) * noise**2 / self.alpha
+        matrix = jnp.dot(weighted.T, factor, precision="highest").reshape(m, m, m, m)
+        matrix = matrix.transpose(0, 2, 1, 3).reshape(m * m, m * m)
+        return image, matrix, jnp.dot(image, image, precision="highest")
+
+    def _regular(self, z: Float[Array, ""], x: Float[Array, "m m"]) -> Bool[Array, ""]:
+        m, unit = x.shape[0], self.nodes.noise / self.alpha
+        # -S is positive, and less than where a sample's 1 + D T/(alpha snr) is singular first.
+        before = jnp.linalg.inv(-x)[None, None] - unit * self.weights[:, :, :m, :m]
+        positive = jnp.linalg.eigvalsh(-x)[0] > 0
+        return positive & jnp.isfinite(jnp.linalg.cholesky(before)).all()
+
+    def _bounds(self) -> tuple[Float[Array, ""], Float[Array, "m m"]]:
+        m = self.nodes.students
+        largest = jnp.linalg.eigvalsh(self.weights[:, :, :m, :m]).max()
+        top = largest * self.nodes.noise * (1 + 1 / jnp.sqrt(self.alpha)) ** 2
+        return jnp.where(largest > 0, 1.01 * top, jnp.nan), jnp.zeros((m, m), top.dtype)
 
     def coupled(self, z: Float[Array, ""]) -> Float[Array, "k k"]:
         """F(z) = E[L W L^T], m q + h - m rows."""

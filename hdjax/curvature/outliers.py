@@ -1,4 +1,12 @@
-"""Outliers of a deterministic equivalent whose Stieltjes transform is known by iteration alone.
+"""Outliers and edge of a deterministic equivalent that is known as the fixed point of a map.
+
+The Stieltjes transform is one of x = phi(z, x).  To the right of the bulk, phi is increasing and
+convex in -x and Newton's method goes from x = 0 to its solution, where the slope
+
+    dx/dz = (1 - phi_x)^{-1} phi_z
+
+is positive.  It is infinite at the edge: phi_x has the eigenvalue 1 there, and below there is no
+solution.
 
 On a span of finite dimension, P the projection on it, P (z - A)^{-1} P tends to (z - F(z))^{-1}.
 So outliers are where det(z - F(z)) = 0, and a simple one's eigenvector has the share
@@ -14,7 +22,7 @@ import abc
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 
 def joined(points: Float[Array, " k"], close: float) -> Float[Array, " k"]:
@@ -28,25 +36,84 @@ def joined(points: Float[Array, " k"], close: float) -> Float[Array, " k"]:
 
 
 class OutlierTheory(eqx.Module):
-    """A law that has F(z) to the right of its bulk."""
+    """A law that has x(z) and F(z) to the right of its bulk."""
+
+    @abc.abstractmethod
+    def _linearised(
+        self, z: Float[Array, ""], x: Float[Array, "..."]
+    ) -> tuple[Float[Array, "..."], Float[Array, "n n"], Float[Array, "..."]]:
+        """Phi, its derivative in x (of n entries) and in z."""
+
+    @abc.abstractmethod
+    def _regular(self, z: Float[Array, ""], x: Float[Array, "..."]) -> Bool[Array, ""]:
+        """Whether there is no pole of phi between 0 and x."""
+
+    @abc.abstractmethod
+    def _bounds(self) -> tuple[Float[Array, ""], Float[Array, "..."]]:
+        """A point above the bulk, NaN where no weight is positive; x = 0."""
 
     @abc.abstractmethod
     def coupled(self, z: Float[Array, ""]) -> Float[Array, "k k"]:
         """F(z)."""
 
-    def outliers(
-        self, above: Float[Array, ""], count: int, halvings: int = 24
-    ) -> Float[Array, " count"]:
-        """The outliers above a point outside the bulk, descending; NaN where there are fewer.
+    def _newton(self, z: Array, x: Array) -> tuple[Array, Array, Array]:
+        """The next x, whether dx/dz is positive, and the relative residual of x."""
+        value, matrix, rate = self._linearised(z, x)
+        right = jnp.stack([(value - x).ravel(), rate.ravel()], axis=1)
+        step, slope = jnp.linalg.solve(jnp.eye(x.size, dtype=x.dtype) - matrix, right).T
+        slope = slope.reshape(x.shape)
+        lowest = (jnp.linalg.eigvalsh(slope) if x.ndim == 2 else slope).min()
+        residual = jnp.abs(value - x).max() / jnp.abs(value).max()
+        return x + step.reshape(x.shape), lowest > 0, residual
+
+    def _solve(self, z: Array, start: Array) -> tuple[Array, Array, Array]:
+        """X(z), whether dx/dz is positive, and the residual: not small where there is none."""
+        tolerance = 8 * jnp.finfo(start.dtype).eps
+
+        def unfinished(state: tuple[Array, Array, Array, Array]) -> Array:
+            _, positive, residual, i = state
+            return positive & (residual > tolerance) & (i < 40)
+
+        def again(state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+            x, _, _, i = state
+            return *self._newton(z, x), i + 1
+
+        one, yes = jnp.ones((), start.dtype), jnp.ones((), bool)
+        first = start, yes, one, jnp.zeros((), jnp.int32)
+        x, *_ = jax.lax.stop_gradient(jax.lax.while_loop(unfinished, again, first))
+        # The last step has the solution's derivative in z.
+        return self._newton(z, x)
+
+    def edge(self) -> Float[Array, ""]:
+        """The right end of the bulk of the law's nodes; NaN where no weight is positive."""
+        top, zero = self._bounds()
+        accuracy = 1e3 * jnp.finfo(top.dtype).eps
+
+        def halve(_: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+            low, high, start = state
+            middle = (low + high) / 2
+            x, positive, residual = self._solve(middle, start)
+            outside = positive & (residual < accuracy) & self._regular(middle, x)
+            return (
+                jnp.where(outside, low, middle),
+                jnp.where(outside, middle, high),
+                jnp.where(outside, x, start),
+            )
+
+        halvings = 36 if top.dtype == jnp.float64 else 18
+        return jax.lax.fori_loop(0, halvings, halve, (0 * top, top, zero))[1]
+
+    def outliers(self, count: int, halvings: int = 24) -> Float[Array, " count"]:
+        """The outliers to the right of the bulk, descending; NaN where there are fewer.
 
         Args:
-            above: z, to the right of the bulk (where the iteration converges).
             count: how many at most.
             halvings: of each bisection.
         """
-        branches = jnp.linalg.eigvalsh(self.coupled(above))[::-1]
+        edge = self.edge()
+        branches = jnp.linalg.eigvalsh(self.coupled(edge))[::-1]
         # Branches fall as z grows.
-        top = jnp.maximum(branches[0], above) * 1.001
+        top = jnp.maximum(branches[0], edge) * 1.001
 
         def root(j: Array) -> Float[Array, ""]:
             def halve(_: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -55,16 +122,16 @@ class OutlierTheory(eqx.Module):
                 below = jnp.linalg.eigvalsh(self.coupled(middle))[-1 - j] > middle
                 return jnp.where(below, middle, low), jnp.where(below, high, middle)
 
-            low, high = jax.lax.fori_loop(0, halvings, halve, (above, top))
-            return jnp.where(branches[j] > above, (low + high) / 2, jnp.nan)
+            low, high = jax.lax.fori_loop(0, halvings, halve, (edge, top))
+            return jnp.where(branches[j] > edge, (low + high) / 2, jnp.nan)
 
         return jax.lax.map(root, jnp.arange(count))
 
     def eigenvectors(
-        self, above: Float[Array, ""], count: int
+        self, count: int
     ) -> tuple[Float[Array, " count"], Float[Array, " count"], Float[Array, "count k"]]:
         """Outliers as `outliers` has them, their shares eta and directions w (0 where none is)."""
-        values = self.outliers(above, count)
+        values = self.outliers(count)
         exists = jnp.isfinite(values)
 
         def vector(parts: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -74,6 +141,7 @@ class OutlierTheory(eqx.Module):
             return w, 1 / (1 - jnp.linalg.multi_dot([w, slope, w], precision="highest"))
 
         # Beside the outlier, ten times as far as the bisection can tell.
-        points = joined(jnp.where(exists, values, above), 1e-6)
+        top, _ = self._bounds()
+        points = joined(jnp.where(exists, values, top), 1e-6)
         vectors, shares = jax.lax.map(vector, (jnp.arange(count), points))
         return values, jnp.where(exists, shares, 0), jnp.where(exists[:, None], vectors, 0)

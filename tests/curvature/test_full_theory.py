@@ -1,5 +1,7 @@
 """Matrices of all parameters, and blocks of commuting covariances, against finite sizes."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -44,14 +46,16 @@ def test_outliers_of_both_layers():
     basis = curvature.orthonormal(jnp.concatenate([columns, means], axis=1))
     draw = [measure(jax.random.key(i)) for i in range(draws)]
     found, shares = (np.stack(x) for x in zip(*draw, strict=True))
-    # A point between the last outlier that is well separated and what follows.
     mean = found.mean(0)
-    gaps = -np.diff(np.log(mean))
-    count = int(np.argmax(gaps > 0.12 * (gaps == gaps.max()))) + 1
-    above = jnp.asarray(np.sqrt(mean[count - 1] * mean[count]))
-    solve = eqx.filter_jit(lambda theory, z: (theory.spectrum(z, count), theory.stieltjes(z)[1]))
-    spectrum, residual = solve(theory, above)
-    values = spectrum.values
+    solve = eqx.filter_jit(
+        lambda theory: (theory.spectrum(5), theory.edge(), theory.stieltjes(1.01 * theory.edge()))
+    )
+    spectrum, edge, (_, residual) = solve(theory)
+    # Four, the last of them just outside the bulk, whose largest is some d^-2/3 below its edge.
+    count = int(np.isfinite(spectrum.values).sum())
+    assert count == 4
+    assert 1 - 2 * d ** (-2 / 3) < mean[count] / edge < 1
+    values = spectrum.values[:count]
     assert float(residual) < 1e-6
     error = found.std(0, ddof=1)[:count] / np.sqrt(draws)
     np.testing.assert_array_less(np.abs(mean[:count] - values), 3 * error + 0.01 * mean[:count])
@@ -125,10 +129,11 @@ def test_outliers_of_commuting_covariances():
 
     found = np.stack([measure(jax.random.key(i)) for i in range(draws)])
     mean, error = found.mean(0), found.std(0, ddof=1) / np.sqrt(draws)
-    above = jnp.asarray((mean[1] + mean[2]) / 2)
-    values, cosines = eqx.filter_jit(
-        lambda theory, z: (theory.outliers(z, 3), theory.squared_cosines(z, 2, 2))
-    )(theory, above)
+    values, cosines, edge = eqx.filter_jit(
+        lambda theory: (theory.outliers(3), theory.squared_cosines(2, 2), theory.edge())
+    )(theory)
+    # Below the edge by some d^-2/3.
+    assert mean[2] == pytest.approx(float(edge), rel=d ** (-2 / 3))
     assert np.isnan(values[2])
     expected = np.concatenate([values[:2], cosines])
     slack = np.array([*(0.01 * mean[:2]), 2 / d, 2 / d])
@@ -138,9 +143,60 @@ def test_outliers_of_commuting_covariances():
     same = streaming.mixture_softmax(d, 2, snr=9.0, learning_rate=1.0, start=start, means=means)
     own = curvature.commuting_theory(same, same.start(), 0, "hessian", alpha, gaussian.QMC(12))
     block = curvature.block_theory(same, same.start(), 0, "hessian", alpha).spectrum()
-    above = jnp.asarray(1.02 * block.edge)
     count = int(block.count)
-    np.testing.assert_allclose(own.outliers(above, count), block.values[:count], rtol=5e-3)
+    np.testing.assert_allclose(own.edge(), block.edge, rtol=2e-4)
+    np.testing.assert_allclose(own.outliers(count), block.values[:count], rtol=5e-3)
     np.testing.assert_allclose(
-        own.squared_cosines(above, count, 2), block.squared_cosines(2)[:count], atol=5e-3
+        own.squared_cosines(count, 2), block.squared_cosines(2)[:count], atol=5e-3
     )
+
+
+@pytest.mark.slow
+def test_edges_of_constant_weights():
+    """X = 0, weights 1/4: Marchenko-Pastur, and Silverstein's edge with two groups."""
+    d, snr, alpha = 40, 4.0, 0.7
+    rule = gaussian.GaussHermite(4)
+    zero = jnp.zeros((d, 2))
+    system = streaming.mixture_softmax(d, 2, snr=snr, learning_rate=1.0, start=zero, rule=rule)
+    ratio = (1 + np.sqrt(1 / alpha)) ** 2
+    # All of the Hessian is [[1, -1], [-1, 1]]/4 times a covariance, with the eigenvalue 1/2.
+    whole = curvature.full_theory(system, system.start(), "hessian", alpha)
+    np.testing.assert_allclose(EDGE(whole), ratio / snr / 2, rtol=1e-7)
+    block = curvature.commuting_theory(system, system.start(), 0, "hessian", alpha, rule)
+    np.testing.assert_allclose(EDGE(block), ratio / snr / 4, rtol=1e-7)
+
+    e = np.array([2.5, 0.4])
+    means = streaming.orthonormal_means(d, 2)
+    system = streaming.OnePassSGD(
+        streaming.MixtureSoftmax(2),
+        spectra.explicit([1.0, 2.0], [d // 4, 3 * d // 4], normalise=False),
+        1.0,
+        zero,
+        mixture=streaming.Mixture([0.5, 0.5], means, eigenvalues=np.stack([e, e])),
+    )
+    theory = curvature.commuting_theory(system, system.start(), 0, "hessian", alpha, rule)
+    # The minimum of z(v) = -1/v + E[t/(1 + t v)]/alpha, v the companion transform.
+    t, p = e[:, None] / 4, np.array([[0.25], [0.75]])
+    v = -np.linspace(0.01, 0.99, 200_001)[None] / t.max()
+    z = -1 / v[0] + (p * t / (1 + t * v)).sum(0) / alpha
+    np.testing.assert_allclose(EDGE(theory), z.min(), rtol=1e-7)
+
+
+EDGE = eqx.filter_jit(lambda theory: theory.edge())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "alpha"), [("hessian", 0.5), ("hessian", 4.0), ("gradient", 2.0)])
+def test_edge_of_one_column_is_that_of_the_block(kind, alpha):
+    """The same nodes and weights: the right ends agree to rounding."""
+    columns = streaming.orthonormal_means(50, 4)
+    x = 1.5 * columns[:, :2] + jnp.roll(columns, 1, axis=1)[:, :2]
+    system = streaming.mixture_softmax(
+        50, 2, snr=3.0, learning_rate=1.0, start=x, means=columns[:, :2]
+    )
+    block = curvature.block_theory(system, system.start(), 0, kind, alpha)
+    # Without knowledge of the supremum of D, which lies beyond the nodes.
+    block = dataclasses.replace(block, largest=block.weights.max())
+    nodes = dataclasses.replace(block.nodes, students=1)
+    whole = curvature.FullTheory(nodes, block.weights[..., None, None], block.alpha)
+    np.testing.assert_allclose(EDGE(whole), block.edges()[1], rtol=1e-7)
