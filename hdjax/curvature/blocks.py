@@ -5,6 +5,7 @@ its `rank` largest eigenvalues:
 
     outliers   the `rank` largest eigenvalues       (theory: the edge, where there are fewer)
     edge       the next one                         (theory: the edge, where there are no more)
+    largest    the same, measured                   (theory: its mean at this d instead of the edge)
     student    |P_E x_c|/|x_c|
     cosines    principal cosines of E and span(means)
     gap        (smallest outlier - edge)/edge
@@ -98,7 +99,11 @@ def measured(
     return _named(
         block,
         _scalars(top.values, bulk)
-        | {"student": share(moving[:, c], space), "cosines": principal_cosines(space, frozen)},
+        | {
+            "largest": top.values[-1],
+            "student": share(moving[:, c], space),
+            "cosines": principal_cosines(space, frozen),
+        },
     )
 
 
@@ -119,12 +124,18 @@ def predicted(
         return _named(block, _finite(block, finite, summary.theta))
     theory = block_theory(system, summary, block.index, block.kind, alpha, nodes=nodes)
     spectrum = theory.spectrum()
-    filled = jnp.where(spectrum.exists, spectrum.values, spectrum.edge)
-    filled = jnp.concatenate([filled, jnp.full((block.rank + 1,), spectrum.edge)])
+
+    def first(bulk: Array) -> Float[Array, " r"]:
+        """The first values, with `bulk` where there are no more outliers."""
+        values = jnp.where(spectrum.exists, spectrum.values, bulk)
+        return jnp.concatenate([values, jnp.full((block.rank + 1,), bulk)])[: block.rank + 1]
+
+    largest, _ = theory.largest_bulk_eigenvalue(system.spectrum.dimension)
     return _named(
         block,
-        _scalars(filled[: block.rank + 1], theory.population_bulk())
+        _scalars(first(spectrum.edge), theory.population_bulk())
         | {
+            "largest": first(largest)[-1],
             "student": spectrum.share_of(block.index, block.rank),
             "cosines": spectrum.principal_cosines(block.rank),
         },

@@ -38,6 +38,8 @@ from hdjax.gaussian import Rule
 from hdjax.streaming import GramSummary, OnePassSGD
 from hdjax.system import is_concrete
 
+# Of the law of Tracy and Widom for real symmetric matrices (F. Bornemann, arXiv 0904.1581).
+_TW_MEAN, _TW_VARIANCE = -1.2065335746, 1.6077810346
 # To the right or to the left of the bulk.
 Side = Literal["right", "left"]
 
@@ -127,7 +129,7 @@ class BlockTheory(eqx.Module):
         empty = jnp.isnan(end) & ~(self.weights < 0).any()
         return jnp.where(empty, jnp.nan, left), self.z(end)
 
-    def seen_by(self, samples: int) -> "BlockTheory":
+    def seen_by(self, samples: Any) -> "BlockTheory":
         """The law with D cut at its quantile 1 - 1/n: nearer to the edge of a matrix of n samples.
 
         Where D comes near its supremum in the tails alone, as squared gradients do, so few samples
@@ -136,7 +138,7 @@ class BlockTheory(eqx.Module):
         Raises:
             ValueError: fewer than one sample.
         """
-        if samples < 1:
+        if is_concrete(samples) and samples < 1:
             raise ValueError(f"samples: {samples}; allowed: at least 1")
         weights, p = self.weights.ravel(), self.nodes.probabilities.ravel()
         order = jnp.argsort(-weights)
@@ -144,6 +146,37 @@ class BlockTheory(eqx.Module):
         largest = weights[order][beyond.sum()]
         cut = jnp.minimum(self.weights, largest)
         return BlockTheory(self.nodes, cut, self.smallest, largest, self.alpha)
+
+    def largest_bulk_eigenvalue(self, dimension: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """Mean and standard deviation of the largest eigenvalue of the bulk at finite d.
+
+        With the law that n = alpha d samples see (`seen_by`), and s at its right edge, it is
+
+            z(s) + d^{-2/3} (z''(s)/2)^{1/3} TW_1 + N(0, Var(w(s))/(n snr^2)):
+
+        the law of Tracy and Widom for real matrices (of regular edges, J. O. Lee and K. Schnelli,
+        arXiv 1409.4979), of mean -1.2065, and what n weights move the edge by.
+
+        Args:
+            dimension: d, at least 1.
+
+        Example:
+            >>> mixture = hd.streaming.mixture_softmax(200, 3, snr=4.0, learning_rate=1.0)
+            >>> theory = hd.curvature.block_theory(mixture, mixture.start(), 0, "hessian", 4.0)
+            >>> mean, deviation = theory.largest_bulk_eigenvalue(200)
+            >>> bool(mean < theory.edges()[1])
+            True
+        """
+        d = jnp.asarray(dimension, self.alpha.dtype)
+        samples, noise = jnp.maximum(self.alpha * d, 1), self.nodes.noise
+        law = self.seen_by(samples)
+        s = law.right_end()
+        w = law.tilted(s)
+        first, square, cube = (self.nodes.expect(w**power) for power in (1, 2, 3))
+        curvature = -2 / s**3 + 2 * noise * cube / self._scale**2
+        scale = jnp.cbrt(curvature / 2) / jnp.cbrt(d) ** 2
+        weights = noise**2 * (square - first**2) / samples
+        return law.z(s) + _TW_MEAN * scale, jnp.sqrt(_TW_VARIANCE * scale**2 + weights)
 
     def spectrum(self, side: Side = "right") -> "BlockSpectrum":
         """Edges, outliers on one side of the bulk and their vectors' shares."""

@@ -188,6 +188,41 @@ def test_matrices_of_600_dimensions():
             seen = curvature.block_theory(system, system.start(), 0, kind, alpha)
             _, edge = seen.seen_by(alpha * d).edges()
             np.testing.assert_allclose(edges.mean(0)[1], edge, rtol=0.03)
+        largest, _ = LARGEST(curvature.block_theory(system, system.start(), 0, kind, alpha), d)
+        np.testing.assert_allclose(edges.mean(0)[1], largest, rtol=0.03)
+
+
+LARGEST = eqx.filter_jit(lambda theory, d: theory.largest_bulk_eigenvalue(d))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("alpha", [2, 4])
+def test_largest_bulk_eigenvalue(alpha):
+    """Of 40 matrices at d = 300: their mean within 3 %, where the gradient's edge is 7 % off."""
+    d, draws = 300, 40
+    system = softmax(d)
+    columns = np.zeros((d, 6))
+    columns[:6] = COLUMNS
+    x, means = jnp.asarray(columns[:, :3]), jnp.asarray(columns[:, 3:])
+    ranks = {"hessian": 2, "gradient": 1}
+
+    @jax.jit
+    def measure(key):
+        samples = streaming.draw_samples(system, key, 0, alpha * d, means, jnp.float64)
+        found = []
+        for kind, rank in ranks.items():
+            matrix = curvature.empirical(system, samples, x, means, None, kind).restrict([0])
+            found.append(jnp.linalg.eigvalsh(matrix.dense())[-rank - 1])
+        return jnp.stack(found)
+
+    found = np.stack([measure(jax.random.key(i)) for i in range(draws)])
+    for kind, values in zip(ranks, found.T, strict=True):
+        theory = curvature.block_theory(system, system.start(), 0, kind, alpha)
+        mean, deviation = LARGEST(theory, d)
+        np.testing.assert_allclose(values.mean(), mean, rtol=0.03)
+        assert 0.7 < values.std(ddof=1) / deviation < 1.4
+        if kind == "gradient":
+            assert theory.edges()[1] > 1.05 * values.mean()
 
 
 @pytest.mark.slow
