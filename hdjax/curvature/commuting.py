@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from hdjax import gaussian
+from hdjax.curvature.law import positive_alpha
 from hdjax.curvature.outliers import OutlierTheory
 from hdjax.curvature.weights import Kind, small_matrix
 from hdjax.gaussian import Rule
@@ -110,11 +111,12 @@ def commuting_theory(
         summary: the state.
         index: the column.
         kind: "hessian" or "gradient".
-        alpha: n/d.
+        alpha: n/d, positive.
         rule: for the m projections.
 
     Raises:
-        ValueError: another kind of system, a column that it does not have.
+        ValueError: another kind of system, a column that it does not have, an alpha that is not
+            positive.
 
     Example:
         >>> mixture = hd.streaming.mixture_softmax(200, 2, snr=4.0, learning_rate=1.0)
@@ -161,5 +163,5 @@ def commuting_theory(
         system.eigenvalues,
         system.spectrum.weights,
         frame,
-        jnp.asarray(alpha, dtype),
+        positive_alpha(alpha, dtype),
     )

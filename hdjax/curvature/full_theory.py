@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from hdjax import gaussian
-from hdjax.curvature.law import Quadrature, quadrature, small_weights
+from hdjax.curvature.law import Quadrature, positive_alpha, quadrature, small_weights
 from hdjax.curvature.outliers import OutlierTheory
 from hdjax.curvature.weights import Kind
 from hdjax.gaussian import Rule
@@ -151,10 +151,14 @@ def full_theory(
         alpha: n/d, positive.
         rule: for expectations.
 
+    Raises:
+        ValueError: another kind of matrix or system, an alpha that is not positive.
+
     Example:
         >>> mixture = hd.streaming.mixture_softmax(200, 2, snr=4.0, learning_rate=1.0)
         >>> theory = full_theory(mixture, mixture.start(), "hessian", alpha=4.0)
     """
+    alpha = positive_alpha(alpha, summary.blocks.dtype)
     nodes = quadrature(system, summary.overlaps, rule)
     weights = small_weights(system, nodes, summary.theta, kind)
-    return FullTheory(nodes, weights, jnp.asarray(alpha, weights.dtype))
+    return FullTheory(nodes, weights, alpha)

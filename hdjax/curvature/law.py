@@ -7,11 +7,13 @@ others u is independent of D.  R may be singular: its zero rows are directions o
 """
 
 import warnings
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PyTree
 
 from hdjax import gaussian
@@ -203,6 +205,13 @@ def warn_of_kinks(rule: Rule | None, smooth: bool) -> None:
             "right to 1e-4: None, or QMC(...)",
             stacklevel=4,
         )
+
+
+def positive_alpha(alpha: Any, dtype: DTypeLike) -> Float[Array, ""]:
+    """Alpha as an array; ValueError unless it is positive."""
+    if is_concrete(alpha) and not np.all(np.asarray(alpha) > 0):
+        raise ValueError(f"alpha: {alpha}; allowed: positive")
+    return jnp.asarray(alpha, dtype)
 
 
 def _default_rule(dim: int, smooth: bool) -> Rule:

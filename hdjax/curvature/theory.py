@@ -27,11 +27,16 @@ from typing import Any, Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Complex, Float, Inexact, Int
 
 from hdjax import gaussian
-from hdjax.curvature.law import Quadrature, block_weights, quadrature, weight_range
+from hdjax.curvature.law import (
+    Quadrature,
+    block_weights,
+    positive_alpha,
+    quadrature,
+    weight_range,
+)
 from hdjax.curvature.outliers import joined
 from hdjax.curvature.weights import Kind
 from hdjax.gaussian import Rule
@@ -349,9 +354,7 @@ def block_theory(
     m = system.layout.students
     if not 0 <= index < m:
         raise ValueError(f"index: {index}; allowed: 0 to {m - 1}")
-    if is_concrete(alpha) and not np.all(np.asarray(alpha) > 0):
-        raise ValueError(f"alpha: {alpha}; allowed: positive")
-    alpha = jnp.asarray(alpha, summary.blocks.dtype)
+    alpha = positive_alpha(alpha, summary.blocks.dtype)
     nodes = quadrature(system, summary.overlaps, rule) if nodes is None else nodes
     weights = block_weights(system, nodes, summary.theta, index, kind)
     smallest, largest = weight_range(system, weights, summary.theta, index, kind)

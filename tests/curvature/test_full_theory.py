@@ -164,6 +164,8 @@ def test_edges_of_constant_weights():
     np.testing.assert_allclose(EDGE(whole), ratio / snr / 2, rtol=1e-7)
     block = curvature.commuting_theory(system, system.start(), 0, "hessian", alpha, rule)
     np.testing.assert_allclose(EDGE(block), ratio / snr / 4, rtol=1e-7)
+    assert np.isnan(EDGE(dataclasses.replace(whole, weights=0 * whole.weights)))
+    assert np.isnan(EDGE(dataclasses.replace(block, weights=0 * block.weights)))
 
     e = np.array([2.5, 0.4])
     means = streaming.orthonormal_means(d, 2)

@@ -408,6 +408,11 @@ def test_wrong_input():
     system = softmax()
     with pytest.raises(ValueError, match="alpha: 0"):
         curvature.block_theory(system, system.start(), 0, "hessian", 0.0)
+    rule = gaussian.GaussHermite(2)
+    with pytest.raises(ValueError, match="alpha: -1"):
+        curvature.full_theory(system, system.start(), "hessian", -1.0, rule)
+    with pytest.raises(ValueError, match="alpha: 0"):
+        curvature.commuting_theory(system, system.start(), 0, "hessian", 0.0, rule)
     theory = curvature.block_theory(system, system.start(), 0, "hessian", 1.0)
     with pytest.raises(ValueError, match="samples: 0"):
         theory.seen_by(0)
