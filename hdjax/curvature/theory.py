@@ -160,7 +160,8 @@ class BlockTheory(eqx.Module):
             z(s) + d^{-2/3} (z''(s)/2)^{1/3} TW_1 + N(0, Var(w(s))/(n snr^2)):
 
         the law of Tracy and Widom for real matrices (of regular edges, J. O. Lee and K. Schnelli,
-        arXiv 1409.4979), of mean -1.2065, and what n weights move the edge by.
+        arXiv 1409.4979), of mean -1.2065, and what n weights move the edge by.  It does not hold
+        where single samples have outliers of their own (D of very heavy tails).
 
         Args:
             dimension: d, at least 1.
