@@ -154,11 +154,11 @@ class _Watched(Simulator):
 
     def summary(self, state: PyTree) -> Observation:
         previsible = isinstance(self.simulator, PrevisibleSimulator)
-        run, seen = state if previsible else (state, state.seen)
+        run = state.run if previsible else state
         points, values, gradients = jax.tree.map(
             lambda x: x.astype(self.system.radius.dtype), (run.points, run.values, run.gradients)
         )
-        return observation(self.system, points, values, gradients, seen - 1)
+        return observation(self.system, points, values, gradients, state.seen - 1)
 
     def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
         return self.simulator.ticks(ts)

@@ -23,8 +23,13 @@ _PROPOSED = 33
 # Runs side by side on a CPU: their factors should share a cache.
 _CACHE = 2**24
 
-# A run, its random numbers, and how many points it has seen.
-State = tuple[Run, Draws, Int[Array, ""]]
+
+class State(eqx.Module):
+    """A run, its random numbers, and how many points it has seen."""
+
+    run: Run
+    draws: Draws
+    seen: Int[Array, ""]
 
 
 class Previsible(eqx.Module):
@@ -67,10 +72,10 @@ class PrevisibleSimulator(Simulator):
     evaluations: int = eqx.field(static=True)
 
     def init(self, key: Key[Array, ""]) -> State:
-        """The start, all random numbers, and how many points were seen: none."""
+        """The start, and all random numbers of the run."""
         n = self.evaluations
         draws = jax.vmap(lambda k: draw(key, k, n + 1, self.system.dimension))(jnp.arange(n))
-        return sampler.start(self.system.problem, n), draws, jnp.zeros((), int)
+        return State(sampler.start(self.system.problem, n), draws, jnp.zeros((), int))
 
     def advance(
         self,
@@ -80,17 +85,17 @@ class PrevisibleSimulator(Simulator):
         key: Key[Array, ""],
     ) -> State:
         system = self.system
-        run, draws, seen = state
 
         def step(k: Array, run: Run) -> Run:
-            own = jax.tree.map(lambda leaf: leaf[k], draws)
-            return sampler.observe(system.problem, run, k, own, system.dimension, self.nugget)
+            draws = jax.tree.map(lambda leaf: leaf[k], state.draws)
+            return sampler.observe(system.problem, run, k, draws, system.dimension, self.nugget)
 
-        return jax.lax.fori_loop(seen, k1 + 1, step, run), draws, k1 + 1
+        run = jax.lax.fori_loop(state.seen, k1 + 1, step, state.run)
+        return State(run, state.draws, k1 + 1)
 
     def summary(self, state: State) -> OrderParameters:
-        run, _, seen = state
-        return from_vectors(seen - 1, run.values[seen - 1], run.points, run.gradients)
+        run, k = state.run, state.seen - 1
+        return from_vectors(k, run.values[k], run.points, run.gradients)
 
     def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
         """K = floor(t), where t within rounding of an integer is that integer."""

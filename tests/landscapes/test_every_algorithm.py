@@ -122,7 +122,7 @@ def tracked(order):
 
 def run(system, key):
     simulator, zero = system.simulator(Previsible(), Horizon(N)), jnp.zeros((), int)
-    seen, _ = simulator.advance(simulator.init(key), zero, zero + N - 1, key)
+    seen = simulator.advance(simulator.init(key), zero, zero + N - 1, key).run
     x, g = seen.points, seen.gradients
     numbers = seen.values, (g**2).sum(1), (x**2).sum(1), x @ x[0], g @ g[0]
     return dict(zip(STATISTICS, numbers, strict=True))
