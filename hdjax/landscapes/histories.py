@@ -1,8 +1,9 @@
 """What is known along a direction of the previsible frame before it had a name.
 
-The *history* of e_j, its derivatives at x_0, ..., x_{j-1}, is independent of all that is older and
-whitened to (0, ..., 0, zeta) by B = A^{-1/2} (`sampler.py`).  As e_j is orthogonal to those points,
-the whitened histories (i, j) have with an observation at x_k the covariances
+The *history* of e_j, its derivatives at x_0, ..., x_{j-1}, is independent of all that is older;
+the inverse Cholesky factor B of A whitens it to (0, ..., 0, zeta) (`sampler.py`).  As e_j is
+orthogonal to those points, the whitened histories (i, j) have with an observation at x_k the
+covariances
 
     H_k[(i, j), .] = <x_k, e_j> V_k[i, .] + a_k[i] 1[. = D_{e_j}],      i < j <= k,
 

@@ -10,24 +10,19 @@ and its direction is called e_{k+1}.  All matrices are d times covariances; d en
 eps/sqrt(d) and zeta alone, and d = infinity is the same code without noise.
 
 The past is kept as whitened numbers, which were drawn and are never solved for: the histories of
-directions (`histories.py`), and the k + 2 numbers of each step, whitened given the histories by a
-Cholesky factor of C_kl - H_k^T H_l.  The factor is cut into panels of several steps; with L a
-panel's own part and K its rows to the left, the rows L^-1 [-K, 1] are kept, which whiten its
-covariances with a new observation once those of earlier panels are.
+directions (`histories.py`), and the k + 2 numbers of each step, whitened given the histories by an
+inverse Cholesky factor of C_kl - H_k^T H_l (`panels.py`).
 
 A relative nugget tau = 1e-10 on every observation keeps the factors regular; it is the exact law
 of a function seen with that much isotropic noise.  Source: arXiv 2410.09973, sections 3 and 4.
 """
 
-import itertools
-from collections.abc import Callable
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
-from hdjax.landscapes import histories
+from hdjax.landscapes import histories, panels
 from hdjax.landscapes.frame import jet_at, jet_covariance
 from hdjax.landscapes.histories import Observations
 from hdjax.landscapes.limit import Problem
@@ -35,8 +30,6 @@ from hdjax.landscapes.rates import root
 
 NUGGET = 1e-10
 _TINY = 1e-30
-# Longer runs are cut where these fifths of their steps end: panels of about the same size.
-_SHORT, _FIFTHS = 12, (2, 3, 4, 5)
 
 
 class Draws(eqx.Module):
@@ -58,7 +51,7 @@ class Run(eqx.Module):
         aside: of the steps as `Observations`.
         along: the same.
         innovations: the other whitened numbers.
-        panels: L^-1 [-K, 1] of each, with rows for as many components as its last step has.
+        panels: the inverse Cholesky factor that whitened them.
         ahead: the next point.
         memory: what the algorithm remembers.
     """
@@ -71,22 +64,19 @@ class Run(eqx.Module):
     aside: Float[Array, "n c n"]
     along: Float[Array, "n n"]
     innovations: Float[Array, "n c"]
-    panels: list[Float[Array, "_ _ _"]]
+    panels: panels.Panels
     ahead: Float[Array, " m"]
     memory: PyTree
 
 
 def start(problem: Problem, n: int) -> Run:
     """Nothing seen yet, in a frame with room for n observations."""
-    dtype, m, panels, q = problem.masses.dtype, n + 1, [], 0
+    dtype, m = problem.masses.dtype, n + 1
     zeros = lambda *shape: jnp.zeros(shape, dtype)  # noqa: E731
-    for first, end in _panels(n):
-        q += (end - first) * (end + 1)
-        panels.append(zeros(end - first, end + 1, q))
     x = zeros(m).at[0].set(root(problem.masses.sum()))
     return Run(
         zeros(n, m), zeros(n), zeros(n, m), zeros(n, n), zeros(n), zeros(n, m, n), zeros(n, n),
-        zeros(n, m), panels, x, problem.algorithm.init(x),
+        zeros(n, m), panels.empty(n, dtype), x, problem.algorithm.init(x),
     )  # fmt: skip
 
 
@@ -123,18 +113,8 @@ def observe(
     mean = mean + histories.mean(new, run.lengths)
     spread, variance = _own_covariance(problem, x, nugget)
     spread = spread - histories.explained(new, new)[0]
-    whitened: list[Array] = []
-    for (first, end), panel in zip(_panels(n), run.panels, strict=True):
-
-        def solve(first: int = first, end: int = end, panel: Array = panel) -> tuple[Array, ...]:
-            rest = covariance(first, end).reshape(-1, n + 1)
-            part = panel.reshape(rest.shape[0], -1) @ jnp.concatenate([*whitened, rest])
-            seen = run.innovations[first:end, : end + 1]
-            return part, part.T @ part, part.T @ seen.ravel()
-
-        part, square, seen = _if(k > first, solve)
-        whitened.append(part)
-        spread, mean = spread - square, mean + seen
+    whitened, more, square = panels.whiten(run.panels, run.innovations, k, covariance)
+    mean, spread = mean + more, spread - square
 
     both = active[:, None] & active[None, :]
     identity = jnp.eye(n + 1, dtype=x.dtype)
@@ -152,10 +132,6 @@ def observe(
     length = jnp.where(exists[k + 1], draws.length, 0.0)
     g = jnp.append(seen[1:], 0.0).at[k + 1].set(width * length)
 
-    panels = [
-        _with_rows(panel, k - first, inverse, whitened[: i + 1])
-        for i, ((first, _), panel) in enumerate(zip(_panels(n), run.panels, strict=True))
-    ]
     ahead, memory = problem.algorithm.step(run.memory, k, run.ahead, seen[0], g, jnp.vdot)
     return Run(
         run.points.at[k].set(point),
@@ -166,48 +142,10 @@ def observe(
         run.aside.at[k].set(new.aside[0]),
         run.along.at[k].set(along),
         run.innovations.at[k].set(innovations),
-        panels,
+        panels.with_rows(run.panels, k, inverse, whitened),
         ahead,
         memory,
     )
-
-
-def _panels(n: int) -> list[tuple[int, int]]:
-    """The steps that panels begin with, and those before which they end."""
-    ends = [n] if n < _SHORT else [-(-n * fifths // 5) for fifths in _FIFTHS]
-    return list(itertools.pairwise([0, *ends]))
-
-
-def _if(condition: Bool[Array, ""], function: Callable[[], PyTree]) -> PyTree:
-    """The function's value, or zeros."""
-    shapes = jax.eval_shape(function)
-    zeros = lambda: jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)  # noqa: E731
-    return jax.lax.cond(condition, function, zeros)
-
-
-def _with_rows(
-    panel: Float[Array, "steps b q"],
-    place: Int[Array, ""],
-    inverse: Float[Array, "c c"],
-    whitened: list[Float[Array, "_ c"]],
-) -> Float[Array, "steps b q"]:
-    """The panel with an observation's rows at `place`, if that is one of its steps.
-
-    For whitened covariances W of earlier panels and Y of this one's earlier rows, and the inverse
-    Cholesky factor of what they leave, its row is that factor times ([-W^T, 1] - Y^T panel).
-    """
-    steps, b, q = panel.shape
-    inside = (place >= 0) & (place < steps)
-    own = inverse[:b, :b]
-
-    def rows() -> Array:
-        *before, part = [own @ part[:, :b].T for part in whitened]
-        left = jnp.concatenate([*before, jnp.zeros_like(part)], axis=1)
-        rows = -left - part @ panel.reshape(-1, q)
-        return jax.lax.dynamic_update_slice(rows, own, (0, q - part.shape[1] + place * b))
-
-    # Outside, nothing is written.
-    return panel.at[jnp.where(inside, place, steps)].set(_if(inside, rows), mode="drop")
 
 
 def _own_covariance(
