@@ -208,9 +208,11 @@ def warn_of_kinks(rule: Rule | None, smooth: bool) -> None:
 
 
 def positive_alpha(alpha: Any, dtype: DTypeLike) -> Float[Array, ""]:
-    """Alpha as an array; ValueError unless it is positive."""
-    if is_concrete(alpha) and not np.all(np.asarray(alpha) > 0):
-        raise ValueError(f"alpha: {alpha}; allowed: positive")
+    """Alpha as an array; ValueError unless it is positive and finite."""
+    if is_concrete(alpha) and not np.all((np.asarray(alpha) > 0) & np.isfinite(alpha)):
+        raise ValueError(
+            f"alpha: {alpha}; allowed: positive, finite (`BlockTheory.population`: large ones)"
+        )
     return jnp.asarray(alpha, dtype)
 
 

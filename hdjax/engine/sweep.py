@@ -14,6 +14,7 @@ from jaxtyping import Array, Key
 
 from hdjax.engine.compare import check_run, check_times, dataset, make_plan
 from hdjax.engine.drive import drive
+from hdjax.engine.ensemble import Plan
 from hdjax.engine.result import Result, total_seconds
 from hdjax.system import System
 
@@ -92,37 +93,17 @@ def sweep(
         for system, own in zip(systems, methods, strict=True)
     ]
     groups = _groups(systems, plans)
-    found: dict[int, xr.Dataset] = {}
-    for members in groups.values():
-        try:
-            collected = drive(
-                [systems[i] for i in members],
-                [plans[i] for i in members],
-                key,
-                runs=runs,
-                keep=keep,
-                chunk=chunk,
-                shared_keys=shared_keys,
-                progress=progress,
-            )
-        except KeyboardInterrupt:
-            if not found:
-                raise
-            break
-        if collected.runs < runs and found:
-            break
-        for position, i in enumerate(members[: collected.points]):
-            found[i] = dataset(
-                systems[i],
-                plans[i],
-                collected,
-                kind="sweep",
-                key=key,
-                keep=keep,
-                point=position,
-            )
-        if collected.interrupted:
-            break
+    found = _collect(
+        systems,
+        plans,
+        groups,
+        key,
+        runs=runs,
+        keep=keep,
+        chunk=chunk,
+        shared_keys=shared_keys,
+        progress=progress,
+    )
     data = _grid(found, grid, nominal)
     firsts = [found[members[0]] for members in groups.values() if members[0] in found]
     data.attrs.update(
@@ -134,6 +115,37 @@ def sweep(
     return Result(data)
 
 
+def _collect(
+    systems: list[System],
+    plans: list[Plan],
+    groups: dict[Any, list[int]],
+    key: Key[Array, ""],
+    *,
+    runs: int,
+    keep: str,
+    **options: Any,
+) -> dict[int, xr.Dataset]:
+    """The datasets of the points that were finished, group by group."""
+    found: dict[int, xr.Dataset] = {}
+    for members in groups.values():
+        chosen = [systems[i] for i in members], [plans[i] for i in members]
+        try:
+            collected = drive(*chosen, key, runs=runs, keep=keep, **options)
+        except KeyboardInterrupt:
+            if not found:
+                raise
+            break
+        if collected.runs < runs and found:
+            break
+        for position, i in enumerate(members[: collected.points]):
+            found[i] = dataset(
+                systems[i], plans[i], collected, kind="sweep", key=key, keep=keep, point=position
+            )
+        if collected.interrupted:
+            break
+    return found
+
+
 def _structure(tree: Any) -> Any:
     arrays, static = eqx.partition(tree, eqx.is_array)
     shapes = [(leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(arrays)]
@@ -141,7 +153,7 @@ def _structure(tree: Any) -> Any:
     return str(shapes), treedef, tuple(leaves)
 
 
-def _groups(systems: list[System], plans: list[Any]) -> dict[Any, list[int]]:
+def _groups(systems: list[System], plans: list[Plan]) -> dict[Any, list[int]]:
     groups: dict[Any, list[int]] = {}
     for index, pair in enumerate(zip(systems, plans, strict=True)):
         groups.setdefault(_structure(pair), []).append(index)

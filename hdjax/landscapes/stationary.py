@@ -49,7 +49,17 @@ class Stationary(Kernel):
         return Jet(value, gradient, jnp.zeros((4, 4), value.dtype).at[3, 3].set(second))
 
 
-class SquaredExponential(Stationary):
+class _Scaled(Stationary):
+    """A function of h/scale^2, times the variance."""
+
+    var: Scalar
+    scale: Scalar
+
+    def __init__(self, var: Any = 1.0, scale: Any = 1.0):
+        self.var, self.scale = numbers("var", var, "positive"), numbers("scale", scale, "positive")
+
+
+class SquaredExponential(_Scaled):
     """C(h) = var exp(-h/scale^2).
 
     Args:
@@ -64,12 +74,6 @@ class SquaredExponential(Stationary):
         >>> float(kernel.derivatives(jnp.asarray(0.0))[1])
         -0.25
     """
-
-    var: Scalar
-    scale: Scalar
-
-    def __init__(self, var: Any = 1.0, scale: Any = 1.0):
-        self.var, self.scale = numbers("var", var, "positive"), numbers("scale", scale, "positive")
 
     def derivatives(self, h: Scalar) -> tuple[Scalar, Scalar, Scalar]:
         s2 = self.scale**2
@@ -87,7 +91,7 @@ class SquaredExponential(Stationary):
         return jnp.full(n, 1 / self.scale)
 
 
-class RationalQuadratic(Stationary):
+class RationalQuadratic(_Scaled):
     """C(h) = var q^(-beta/2), q = 1 + 2h/(beta scale^2).
 
     Args:
@@ -102,12 +106,10 @@ class RationalQuadratic(Stationary):
         >>> kernel = RationalQuadratic(scale=1.5, beta=2.0)
     """
 
-    var: Scalar
-    scale: Scalar
     beta: Scalar
 
     def __init__(self, var: Any = 1.0, scale: Any = 1.0, beta: Any = 2.0):
-        self.var, self.scale = numbers("var", var, "positive"), numbers("scale", scale, "positive")
+        super().__init__(var, scale)
         self.beta = numbers("beta", beta, "positive")
 
     def derivatives(self, h: Scalar) -> tuple[Scalar, Scalar, Scalar]:
@@ -147,7 +149,7 @@ class RationalQuadratic(Stationary):
         return jnp.sqrt(2 * draws / self.beta) / self.scale
 
 
-class Matern32(Stationary):
+class Matern32(_Scaled):
     """C(h) = var (1 + q) e^-q, q = sqrt(6h)/scale; once differentiable.
 
     Args:
@@ -160,12 +162,6 @@ class Matern32(Stationary):
     Example:
         >>> kernel = Matern32(scale=0.5)
     """
-
-    var: Scalar
-    scale: Scalar
-
-    def __init__(self, var: Any = 1.0, scale: Any = 1.0):
-        self.var, self.scale = numbers("var", var, "positive"), numbers("scale", scale, "positive")
 
     def derivatives(self, h: Scalar) -> tuple[Scalar, Scalar, Scalar]:
         s2, q = self.scale**2, _root(6 * h) / self.scale
@@ -183,7 +179,7 @@ class Matern32(Stationary):
         return _student(key, 3.0, n, self.scale)
 
 
-class Matern52(Stationary):
+class Matern52(_Scaled):
     """C(h) = var (1 + q + q^2/3) e^-q, q = sqrt(10h)/scale; twice differentiable.
 
     Args:
@@ -196,12 +192,6 @@ class Matern52(Stationary):
     Example:
         >>> kernel = Matern52(var=1.3, scale=0.8)
     """
-
-    var: Scalar
-    scale: Scalar
-
-    def __init__(self, var: Any = 1.0, scale: Any = 1.0):
-        self.var, self.scale = numbers("var", var, "positive"), numbers("scale", scale, "positive")
 
     def derivatives(self, h: Scalar) -> tuple[Scalar, Scalar, Scalar]:
         s2, q = self.scale**2, _root(10 * h) / self.scale

@@ -293,13 +293,13 @@ def _mixes(laws: tuple[Any, ...], layout: Layout) -> tuple[Array, Array]:
     offset = {True: 0, False: fixed}
     mix = jnp.zeros((layout.width, layout.width), jnp.result_type(float))
     column = 0
-    for law in laws:
+    for i, law in enumerate(laws):
         if law is None:
             continue
         is_given = isinstance(law, int)
         count = law if is_given else law.columns
         size = jnp.ones(count) if is_given else law.scale
-        if law is laws[0] and not is_given:
+        if i == 0 and not is_given:
             size = jnp.sqrt(law.scale**2 - law.overlap**2)
         index = jnp.arange(count)
         mix = mix.at[offset[is_given] + index, column + index].set(size)

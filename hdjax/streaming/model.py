@@ -26,6 +26,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 from hdjax import spectra
 from hdjax.schedules import Schedule, as_schedule
 from hdjax.spectra import Spectrum
+from hdjax.streaming import symmetry
 from hdjax.streaming.columns import Columns, GramColumns, GramStart, check_blocks, linear_columns
 from hdjax.streaming.diffusions import CorrectedDiffusion, Homogenised
 from hdjax.streaming.field import BlockField, GramSummary
@@ -33,7 +34,7 @@ from hdjax.streaming.fluctuations import fluctuations
 from hdjax.streaming.learning_rates import StateRate
 from hdjax.streaming.limit import BlockState, Integrator, Side, velocity
 from hdjax.streaming.losses import FunctionLoss, Loss
-from hdjax.streaming.optimisers import SGD, LinearMemory, Optimiser
+from hdjax.streaming.optimisers import LinearMemory, Optimiser
 from hdjax.streaming.projections import Layout
 from hdjax.streaming.sampler import GramSampler
 from hdjax.streaming.simulate import Direct
@@ -226,33 +227,11 @@ class OnePassSGD(System):
         doubt = self.optimiser.doubt(self) if compared else None
         if doubt is not None:
             warnings.warn(doubt, stacklevel=3)
-        if compared and not realised and is_concrete(self):
-            self._warn_of_symmetry()
-
-    def _warn_of_symmetry(self) -> None:
-        """A start of zero overlap at which the limit's overlap has no velocity never finds X*."""
-        m, s = self.layout.students, self.layout.teachers
-        # The symmetry is that of the gradient, whatever an optimiser makes of it.
-        plain = eqx.tree_at(lambda system: system.optimiser, self, SGD())
-        if not s:
-            return
-        start, frame = _start(plain), plain.layout.frame
-
-        def natural(blocks: Array) -> np.ndarray:
-            return frame.T @ np.asarray(blocks) @ frame
-
-        def cross(blocks: Array) -> float:
-            return float(np.abs(natural(blocks)[:, :m, m : m + s]).max())
-
-        target = np.abs(natural(start.blocks)[:, m : m + s, m : m + s]).max()
-        if cross(start.blocks) > 0 or target == 0:
-            return
-        rate = _initial_rate(plain)
-        if cross(rate) <= 1e-6 * float(jnp.abs(rate).max()):
+        if compared and not realised and is_concrete(self) and symmetry.never_leaves(self):
             warnings.warn(
                 "start: its overlap with the target is zero in law and the limit never leaves that "
                 "symmetry, while SGD does; compare with start='realised', or give an overlap",
-                stacklevel=4,
+                stacklevel=3,
             )
 
     def simulator(self, method: Any = None, horizon: Any = None) -> Simulator:
@@ -404,17 +383,6 @@ class OnePassSGD(System):
             self.layout if layout is None else layout,
             self.batch_size,
         )
-
-
-# Compiled: one by one their operations would each be a program.
-@eqx.filter_jit
-def _start(system: OnePassSGD) -> GramSummary:
-    return system.start()
-
-
-@eqx.filter_jit
-def _initial_rate(system: OnePassSGD) -> Float[Array, "g q q"]:
-    return system.vector_field(jnp.zeros(()), system.start().state)[0]
 
 
 def _bounded(state: BlockState, origin: Float[Array, ""]) -> Bool[Array, ""]:

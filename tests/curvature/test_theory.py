@@ -409,6 +409,8 @@ def test_wrong_input():
     with pytest.raises(ValueError, match="alpha: 0"):
         curvature.block_theory(system, system.start(), 0, "hessian", 0.0)
     rule = gaussian.GaussHermite(2)
+    with pytest.raises(ValueError, match="alpha: inf"):
+        curvature.full_theory(system, system.start(), "hessian", np.inf, rule)
     with pytest.raises(ValueError, match="alpha: -1"):
         curvature.full_theory(system, system.start(), "hessian", -1.0, rule)
     with pytest.raises(ValueError, match="alpha: 0"):

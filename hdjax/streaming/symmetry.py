@@ -1,0 +1,52 @@
+"""Starts that the limit never leaves, while SGD does.
+
+Where the overlap with the target is zero in law and the limit's overlap has no velocity, the limit
+never finds X*; a run starts off that symmetry by d^{-1/2}.
+"""
+
+from typing import TYPE_CHECKING
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from hdjax.streaming.field import GramSummary
+from hdjax.streaming.limit import BlockState
+from hdjax.streaming.optimisers import SGD
+
+if TYPE_CHECKING:
+    from hdjax.streaming.model import OnePassSGD
+
+
+def never_leaves(system: "OnePassSGD") -> bool:
+    """Whether the start of a system, with concrete numbers, is such a one."""
+    m, s = system.layout.students, system.layout.teachers
+    if not s:
+        return False
+    # The symmetry is that of the gradient, whatever an optimiser makes of it.
+    plain = eqx.tree_at(lambda system: system.optimiser, system, SGD())
+    start, frame = _start(plain), plain.layout.frame
+
+    def natural(blocks: Array) -> np.ndarray:
+        return frame.T @ np.asarray(blocks) @ frame
+
+    def cross(blocks: Array) -> float:
+        return float(np.abs(natural(blocks)[:, :m, m : m + s]).max())
+
+    target = np.abs(natural(start.blocks)[:, m : m + s, m : m + s]).max()
+    if cross(start.blocks) > 0 or target == 0:
+        return False
+    rate = _rate(plain, start.state)
+    return cross(rate) <= 1e-6 * float(jnp.abs(rate).max())
+
+
+# Compiled: one by one their operations would each be a program.
+@eqx.filter_jit
+def _start(system: "OnePassSGD") -> GramSummary:
+    return system.start()
+
+
+@eqx.filter_jit
+def _rate(system: "OnePassSGD", state: BlockState) -> Float[Array, "g q q"]:
+    return system.vector_field(jnp.zeros(()), state)[0]
