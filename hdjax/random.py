@@ -25,8 +25,16 @@ sqrt(64 log 2) = 6.66; float64 draws use a second pair of words (plane 1) as the
 radius and angle, and end at 9.49. The float32 draws are the float64 draws to rounding, so a run in
 float32 follows the run in float64. The law is symmetric, no draw is infinite. Normals and uniforms
 of the same (key, tick, column) share their bits: give each purpose its own `stream`.
+
+Keys form a tree, and a key is either drawn from or folded into, never both:
+
+    experiment's key -> run's key -> stream -> tick -> numbers
+
+Into a run's key a `Stream` alone is folded, and ticks are folded into a stream's key (`at`), so
+that no two purposes of a run can meet in one key.
 """
 
+import enum
 import math
 
 import jax
@@ -49,17 +57,87 @@ _SIN = (1.57079632, -0.645963478, 0.0796802229, -0.00460216311)
 _COS = (1.0, -1.23370054, 0.253669204, -0.0208600704, 0.000903629875)
 
 
-def stream(key: Key[Array, ""], index: int | Int[Array, ""]) -> Key[Array, ""]:
-    """The key of an independent stream: one for the data, one for label noise, and so on.
+class Stream(enum.IntEnum):
+    """The streams of a key, one list for the whole package, no two alike.
+
+    The streams of the families have small numbers.  Those of the engine lie where no tick, no run
+    and no `jax.random.fold_in` reaches, so that a probe shares no draw with a simulator, whatever
+    that one folds into its key.
+    """
+
+    # Of a run's key, for the simulators.
+    START = 0  # what a run starts from: columns, a network, an overlap
+    STEPS = 1  # what drives the steps: samples, mini-batches, increments of a Brownian motion
+    LABELS = 2  # label noise, and the mixture component of a sample
+    FUNCTION = 3  # a random function, or its values where it is looked at
+    NOISE = 4  # the noise that is added to a random function
+    SCALE = 5  # the factor of a random function that is no Gaussian one
+    CHI = 6  # lengths outside of the directions that are followed
+    LOWER = 7  # Bartlett's factor of a start, below its diagonal
+    COMPLEMENT = 8  # the part of a start outside of the target's span
+    ORDER = 9  # the order in which the rows of a data set are used
+    DATA = 10  # the data set of a run
+    SAMPLES = 11  # fresh samples of an empirical matrix
+    THETA = 12  # side parameters at the start
+    SOLVER = 13  # the first guess of an eigenvalue solver
+    SPACES = 14  # samples of the spaces that a gradient is projected on
+    READOUT = 15  # what a readout starts from
+    # Of a run's key, for the user.
+    PROBES = 2**63
+    # Of an experiment's key, beside its runs.
+    POINTS = 2**63 + 1  # the points of a sweep that share no keys
+    SIZES = 2**63 + 2  # the dimensions of a scaling
+    FIT = 2**63 + 3  # the trainings that a kernel is fitted to
+    THEORY = 2**63 + 4  # what a theory averages over
+
+
+def stream(key: Key[Array, ""], which: Stream) -> Key[Array, ""]:
+    """The key of an independent stream: one for the start, one for label noise, and so on.
 
     Args:
-        key: Typed key of a run.
-        index: Which stream, 0 or more and below 2^32.
+        key: Typed threefry key of a run or of an experiment.
+        which: The stream.
 
     Returns:
         A typed key.
+
+    Raises:
+        TypeError: if the key is not a typed key.
+        ValueError: if the key is not a single threefry key.
+
+    Example:
+        >>> import jax
+        >>> from hdjax import random
+        >>> start = random.stream(jax.random.key(0), random.Stream.START)
     """
-    return jax.random.fold_in(_typed(key), index)
+    return at(key, which)
+
+
+def at(key: Key[Array, ""], tick: int | Int[Array, "*shape"]) -> Key[Array, "*shape"]:
+    """The key of a tick, of an epoch, or of whatever else is counted.
+
+    All 64 bits count.  Below 2^32 the key is that of `jax.random.fold_in(key, tick)`, which drops
+    the upper half of a larger tick.
+
+    Args:
+        key: Typed threefry key, of a stream for instance.
+        tick: Not negative: a Python integer below 2^64, or an array of 32 or 64 bits.
+
+    Returns:
+        A typed key for each tick.
+
+    Raises:
+        TypeError: if the key is not a typed key, or the tick not an integer.
+        ValueError: if the key is not a single threefry key.
+
+    Example:
+        >>> import jax
+        >>> from hdjax import random
+        >>> steps = random.stream(jax.random.key(0), random.Stream.STEPS)
+        >>> normals = jax.random.normal(random.at(steps, 2**40), (3,))
+    """
+    words = threefry2x32(_key_words(key), _words(tick))
+    return jax.random.wrap_key_data(jnp.stack(words, axis=-1), impl="threefry2x32")
 
 
 def normals(
@@ -175,33 +253,33 @@ def threefry2x32(
     return x, y
 
 
-def _typed(key):
-    if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
-        raise TypeError(f"key must be a typed key, as made by jax.random.key; got {key!r}")
-    return key
-
-
 def _key_words(key):
-    data = jax.random.key_data(_typed(key))
+    if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
+        raise TypeError(f"key: {key!r}; allowed: a typed key, as made by jax.random.key")
+    data = jax.random.key_data(key)
     cipher = str(jax.random.key_impl(key))
     if data.shape != (2,) or cipher != "threefry2x32":
         raise ValueError(
-            f"key must be one key for threefry2x32, got {cipher} and shape {key.shape}; "
-            "use jax.random.key(seed, impl='threefry2x32')"
+            f"key: {cipher} of shape {key.shape}; allowed: one key for threefry2x32, as made by "
+            "jax.random.key(seed, impl='threefry2x32')"
         )
     return data[0], data[1]
 
 
-def _tick_words(tick, rows):
-    """High and low words of the ticks tick, ..., tick + rows - 1, as columns."""
+def _words(tick):
+    """High and low words of a tick, or of an array of ticks."""
     if isinstance(tick, int | np.integer):
-        high, low = np.uint32(int(tick) >> 32), np.uint32(int(tick) & 0xFFFFFFFF)
-    elif jnp.issubdtype(tick.dtype, jnp.integer):
-        low = tick.astype(jnp.uint32)
-        wide = tick.dtype.itemsize == 8
-        high = (tick >> 32).astype(jnp.uint32) if wide else jnp.zeros((), jnp.uint32)
-    else:
-        raise TypeError(f"tick must be an integer, got dtype {tick.dtype}")
+        return np.uint32(int(tick) >> 32), np.uint32(int(tick) & 0xFFFFFFFF)
+    if not jnp.issubdtype(tick.dtype, jnp.integer):
+        raise TypeError(f"tick: {tick.dtype}; allowed: an integer")
+    low = tick.astype(jnp.uint32)
+    wide = tick.dtype.itemsize == 8
+    return (tick >> 32).astype(jnp.uint32) if wide else jnp.zeros_like(low), low
+
+
+def _rows(tick, rows):
+    """High and low words of the ticks tick, ..., tick + rows - 1, as columns."""
+    high, low = _words(tick)
     lows = lax.broadcasted_iota(jnp.uint32, (rows, 1), 0) + low
     return high + (lows < low).astype(jnp.uint32), lows
 
@@ -209,8 +287,8 @@ def _tick_words(tick, rows):
 def _planes(key, tick, rows, pairs, dtype):
     """Two words per (row, pair), and two more for float64."""
     if jnp.dtype(dtype) not in (jnp.float32, jnp.float64):
-        raise ValueError(f"dtype must be float32 or float64, got {jnp.dtype(dtype)}")
-    tick_key = threefry2x32(_key_words(key), _tick_words(tick, rows))
+        raise ValueError(f"dtype: {jnp.dtype(dtype)}; allowed: float32 or float64")
+    tick_key = threefry2x32(_key_words(key), _rows(tick, rows))
     pair = lax.broadcasted_iota(jnp.uint32, (rows, pairs), 1)
     high = threefry2x32(tick_key, (jnp.uint32(_PLANE), pair))
     if jnp.dtype(dtype) == jnp.float32:

@@ -155,10 +155,10 @@ def test_independence_of_rows_columns_keys_and_streams():
         "halves": (base[:, :500], base[:, 500:]),
         "reversed rows": (base[:200], base[:199:-1]),
         "keys": (base, z(jax.random.key(21))),
-        "streams": (base, z(random.stream(KEY, 0))),
-        "streams 0 and 1": (z(random.stream(KEY, 0)), z(random.stream(KEY, 1))),
+        "streams": (base, z(random.stream(KEY, Stream.START))),
+        "streams 0 and 1": (z(random.stream(KEY, Stream.START)), z(random.stream(KEY, Stream.STEPS))),
         "folded keys": (z(jax.random.fold_in(KEY, 7)), z(jax.random.fold_in(KEY, 8))),
-        "stream against its tick": (base[1:2], z(random.stream(KEY, 1))[:1]),
+        "stream against its tick": (base[1:2], z(random.stream(KEY, Stream.STEPS))[:1]),
     }
     for name, (a, b) in pairs.items():
         assert correlations(a, b).max() < 4, name
@@ -222,7 +222,7 @@ def test_wrong_input_is_named(monkeypatch):
     with pytest.raises(TypeError, match="typed key"):
         random.normals(jnp.zeros(2, jnp.uint32), 0, 1, 1)
     with pytest.raises(TypeError, match="typed key"):
-        random.stream(3, 0)
+        random.stream(3, Stream.START)
     with pytest.raises(ValueError, match=r"rbg.*threefry2x32"):
         random.normals(jax.random.key(0, impl="rbg"), 0, 1, 1)
     with pytest.raises(ValueError, match="shape"):

@@ -20,11 +20,10 @@ from hdjax import random
 from hdjax.curvature.matrices import empirical
 from hdjax.curvature.solvers import top_space
 from hdjax.curvature.weights import Kind, check_kind
+from hdjax.random import Stream
 from hdjax.schedules import Schedule
 from hdjax.streaming import SGD, Direct, OnePassSGD, StateRate, draw_samples
 from hdjax.system import Simulator
-
-_SPACES = 14  # stream of a run's key for the samples of the spaces
 
 
 class ProjectedSGD(eqx.Module):
@@ -142,7 +141,8 @@ class ProjectedSimulator(Simulator):
     def _spaces(
         self, state: ProjectedState, tick: Int[Array, ""], key: Key[Array, ""]
     ) -> Float[Array, "m d r"]:
-        own = jax.random.fold_in(random.stream(key, _SPACES), tick.astype(jnp.uint32))
+        own = random.at(random.stream(key, Stream.SPACES), tick)
+        solver = random.stream(own, Stream.SOLVER)
         moving, frozen = state.moving, state.frozen
         samples = draw_samples(self.system, own, 0, self.method.samples, frozen, moving.dtype)
         matrix = empirical(self.system, samples, moving, frozen, state.side.theta, self.method.kind)
@@ -152,7 +152,7 @@ class ProjectedSimulator(Simulator):
                 matrix.restrict([c]).product,
                 start,
                 self.method.rank,
-                random.stream(own, c),
+                random.at(solver, c),
                 tolerance=1e-3,
                 cycles=4,
             )

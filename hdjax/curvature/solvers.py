@@ -15,6 +15,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 from matfree import decomp
 
+from hdjax import random
+
 Product = Callable[[Float[Array, "n k"]], Float[Array, "n k"]]
 
 
@@ -65,11 +67,11 @@ def top_space(
         raise ValueError(f"rank: {rank} of a matrix of size {n}; allowed: 1 to {n - 2}")
     width = min(width, n)
     steps = max(1, min(steps, n // width))
-    random = jax.random.normal(key, (n, width), start.dtype)
-    first = random.at[:, : min(given, width)].set(start[:, :width])
+    drawn = jax.random.normal(key, (n, width), start.dtype)
+    first = drawn.at[:, : min(given, width)].set(start[:, :width])
     # Columns that are zero or depend on each other would leave the block singular.
     scale = jnp.linalg.norm(first, axis=0, keepdims=True)
-    first = first / jnp.where(scale > 0, scale, 1) + 1e-3 * random / jnp.sqrt(
+    first = first / jnp.where(scale > 0, scale, 1) + 1e-3 * drawn / jnp.sqrt(
         jnp.asarray(n, first.dtype)
     )
 
@@ -178,7 +180,7 @@ def spectral_measure(
         atoms, eigenvectors = jnp.linalg.eigh(found.J_small)
         return atoms, eigenvectors[0] ** 2
 
-    atoms, weights = jax.vmap(one)(jax.random.split(key, probes))
+    atoms, weights = jax.vmap(one)(random.at(key, jnp.arange(probes)))
     weights = weights.ravel() * ((size - removed) / size / probes)
     if known is None:
         return SpectralMeasure(atoms.ravel(), weights)

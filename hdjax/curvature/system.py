@@ -24,13 +24,13 @@ from hdjax.curvature.law import Quadrature, check_system, quadrature, warn_of_ki
 from hdjax.curvature.projected import ProjectedSGD
 from hdjax.curvature.train import check_training, training_samples
 from hdjax.gaussian import QMC, Rule
+from hdjax.random import Stream
 from hdjax.schedules import Constant
 from hdjax.streaming import Direct, GramSummary, MixtureLogistic, OnePassSGD, draw_samples
 from hdjax.system import Simulator, System, is_concrete
 
 # A column with less than this share in the means' span counts as outside.
 _INSIDE = 0.5
-_SAMPLES, _THETA, _SOLVER = 11, 12, 13  # streams of a run's key, none of them the training's
 # Times of use, and nodes for each, of the law of training samples: right to some 1e-3.
 _TIMES, _RULE = 17, QMC(8)
 
@@ -275,16 +275,16 @@ class AlignmentSimulator(Simulator):
         state = self.inner.init(key)
         if self.system.random_theta:
             theta = _perturbed(
-                random.stream(key, _THETA), state.side.theta, self.system.theta_scale
+                random.stream(key, Stream.THETA), state.side.theta, self.system.theta_scale
             )
             state = eqx.tree_at(lambda state: state.side.theta, state, theta)
-        return AlignmentState(state, key, jnp.zeros((), jnp.int32))
+        return AlignmentState(state, key, jnp.zeros((), int))
 
     def advance(
         self, state: AlignmentState, k0: Int[Array, ""], k1: Int[Array, ""], key: Key[Array, ""]
     ) -> AlignmentState:
         training = self.inner.advance(state.training, k0, k1, key)
-        return AlignmentState(training, key, k1.astype(jnp.int32))
+        return AlignmentState(training, key, k1.astype(int))
 
     def summary(self, state: AlignmentState) -> AlignmentSummary:
         gram = self.inner.summary(state.training)
@@ -295,11 +295,10 @@ class AlignmentSimulator(Simulator):
             moving = run.moving[:, -training.layout.students :]
             key, first = self._stream(state)
             samples = draw_samples(training, key, first, self.samples, run.frozen, moving.dtype)
-            solver = random.stream(state.key, _SOLVER)
-            for block in self.system.blocks:
-                found |= measured(
-                    block, training, samples, moving, run.frozen, run.side.theta, solver
-                )
+            solver = random.stream(state.key, Stream.SOLVER)
+            for i, block in enumerate(self.system.blocks):
+                own = random.at(solver, i)
+                found |= measured(block, training, samples, moving, run.frozen, run.side.theta, own)
         dtype = self.system.alpha.dtype
         return AlignmentSummary(gram, {name: x.astype(dtype) for name, x in found.items()})
 
@@ -307,8 +306,8 @@ class AlignmentSimulator(Simulator):
         """Key and first tick of the samples of a matrix."""
         if self.system.train:
             return state.key, jnp.maximum(state.tick - self.samples, 0)
-        key = random.stream(state.key, _SAMPLES)
-        return jax.random.fold_in(key, state.tick), jnp.zeros((), jnp.int32)
+        key = random.stream(state.key, Stream.SAMPLES)
+        return random.at(key, state.tick), jnp.zeros((), int)
 
     def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
         """The training's.
@@ -345,8 +344,7 @@ def _perturbed(key: Key[Array, ""], theta: PyTree, scale: Float[Array, ""]) -> P
     leaves, tree = jax.tree.flatten(theta)
     moved = [
         leaf
-        + scale.astype(leaf.dtype)
-        * jax.random.normal(random.stream(key, i), leaf.shape, leaf.dtype)
+        + scale.astype(leaf.dtype) * jax.random.normal(random.at(key, i), leaf.shape, leaf.dtype)
         for i, leaf in enumerate(leaves)
     ]
     return jax.tree.unflatten(tree, moved)

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from hdjax import random
+from hdjax.random import Stream
 from hdjax.system import NoFluctuationsError, Simulator, System
 
 Named = tuple[tuple[str, Any], ...]
@@ -34,7 +36,8 @@ class Plan(eqx.Module):
         method: how to simulate (a pytree, None for the family's default).
         statistics: pairs (name, function of (system, summary)), None for the system's own of that
             name.
-        probes: pairs (name, function of (simulator, state, key)).
+        probes: pairs (name, function of (simulator, state, key)); the key depends on the run, on
+            the probe's position and on the tick, and no draw of the simulator has it.
         paths: pairs (name, function of (times, values)).
         start: where the limit starts: the "law" of the start or each run's "realised" one; None
             for no limit.
@@ -122,7 +125,7 @@ def ensemble(
     simulator = system.simulator(plan.method, plan.horizon)
 
     def one(run: Int[Array, ""]) -> tuple[Curves, dict[str, Array], Any]:
-        run_key = jax.random.fold_in(key, run)
+        run_key = random.at(key, run)
         start = simulator.summary(simulator.init(run_key)) if plan.start == "realised" else None
         return *trajectory(system, simulator, plan, run_key), start
 
@@ -156,10 +159,13 @@ def trajectory(
         state, last = carry
         state = simulator.advance(state, last, tick, run_key)
         summary = simulator.summary(state)
-        probe_key = jax.random.fold_in(run_key, tick.astype(jnp.uint32))
-        probes = {name: probe(simulator, state, probe_key) for name, probe in plan.probes}
+        probes = {
+            name: probe(simulator, state, random.at(random.at(probes_key, position), tick))
+            for position, (name, probe) in enumerate(plan.probes)
+        }
         return (state, tick), (plan.evaluate(system, summary), system.alive(summary), probes)
 
+    probes_key = random.stream(run_key, Stream.PROBES)
     start = (simulator.init(run_key), jnp.zeros((), plan.ticks.dtype))
     _, (values, alive, probes) = jax.lax.scan(record, start, plan.ticks)
     return _curves(plan, values, alive), probes

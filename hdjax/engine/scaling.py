@@ -4,13 +4,14 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float, Key
 
+from hdjax import random
 from hdjax.engine.compare import compare
 from hdjax.engine.result import Result, total_seconds
+from hdjax.random import Stream
 from hdjax.system import System
 
 _RESAMPLES = 2000
@@ -60,7 +61,7 @@ def scaling(
             part = compare(
                 make_system(d),
                 ts,
-                key=jax.random.fold_in(key, index),
+                key=random.at(random.stream(key, Stream.SIZES), index),
                 runs=runs,
                 start=start,
                 statistics=statistics,

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from hdjax import random
 from hdjax.landscapes._arguments import as_tree
 from hdjax.landscapes.frame import conditional_law
 from hdjax.landscapes.functions import Added, Cosines, Modulated, Scaled, Tensors, parts_of
@@ -23,13 +24,12 @@ from hdjax.landscapes.kernels import Amplitude, Kernel, Product, SpinGlass, Sum
 from hdjax.landscapes.order import OrderParameters, from_vectors
 from hdjax.landscapes.simulate import steps
 from hdjax.landscapes.stationary import Stationary
-from hdjax.random import stream
+from hdjax.random import Stream
 from hdjax.system import Simulator, check_dtype
 
 if TYPE_CHECKING:
     from hdjax.landscapes.landscape import Horizon, Landscape
 
-_START, _FUNCTION, _NOISE, _SCALE = 2, 3, 4, 5  # streams of a run's key
 _COUPLINGS = ("gaussian", "rademacher")
 
 
@@ -63,7 +63,7 @@ class OnVectors(eqx.Module):
 
     @abc.abstractmethod
     def sample(self, system: "Landscape", d: int, key: Key[Array, ""]) -> PyTree:
-        """The random function, or what is drawn of it beforehand."""
+        """The random function, or what is drawn of it beforehand, from the run's key."""
 
     @abc.abstractmethod
     def observe(
@@ -73,7 +73,7 @@ class OnVectors(eqx.Module):
         k: Int[Array, ""],
         key: Key[Array, ""],
     ) -> tuple[Float[Array, ""], Float[Array, " d"]]:
-        """Value and gradient at `run.ahead`."""
+        """Value and gradient at `run.ahead`; `key` is the run's."""
 
     @abc.abstractmethod
     def numbers_held(self, system: "Landscape", d: int) -> int:
@@ -129,18 +129,21 @@ class Explicit(OnVectors):
             raise ValueError(f"features: {self.features}; allowed without one: None")
 
     def sample(self, system: "Landscape", d: int, key: Key[Array, ""]) -> Callable:
-        function = self._sample(system.kernel, d, key)
+        function = self._sample(system.kernel, d, random.stream(key, Stream.FUNCTION))
         if len(self.variances) == 1:
             return function
         variances = jnp.asarray(self.variances, self.dtype)
-        return Scaled(jnp.sqrt(jax.random.choice(stream(key, _SCALE), variances)), function)
+        return Scaled(
+            jnp.sqrt(jax.random.choice(random.stream(key, Stream.SCALE), variances)),
+            function,
+        )
 
     def observe(
         self, system: "Landscape", run: Vectors, k: Int[Array, ""], key: Key[Array, ""]
     ) -> tuple[Float[Array, ""], Float[Array, " d"]]:
         noise = None
         if system.noise is not None:
-            own = jax.random.fold_in(stream(key, _NOISE), k)
+            own = random.at(random.stream(key, Stream.NOISE), k)
             noise = self._sample(system.noise, run.ahead.shape[0], own)
 
         def value(x: Array) -> Array:
@@ -162,7 +165,7 @@ class Explicit(OnVectors):
         return held
 
     def _sample(self, kernel: Kernel, d: int, key: Key[Array, ""]) -> Callable:
-        left, right = jax.random.split(key)
+        left, right = random.at(key, 0), random.at(key, 1)
         match kernel:
             case SpinGlass():
                 return Tensors(kernel, d, key, self.couplings, self.dtype)
@@ -258,7 +261,7 @@ class Ambient(OnVectors):
             run.ahead,
             seen=jnp.arange(run.values.shape[0]) < k,
         )
-        normals = jax.random.normal(jax.random.fold_in(stream(key, _FUNCTION), k), (d + 1,))
+        normals = jax.random.normal(random.at(random.stream(key, Stream.FUNCTION), k), (d + 1,))
         values, vectors = jnp.linalg.eigh(law.covariance)
         spread = vectors @ (jnp.sqrt(jnp.maximum(values, 0.0)) * normals.astype(values.dtype))
         drawn = law.mean + spread / jnp.sqrt(jnp.asarray(d, values.dtype))
@@ -279,9 +282,9 @@ class VectorSimulator(Simulator):
     def init(self, key: Key[Array, ""]) -> Vectors:
         """The start and the function; nothing is seen before the first `advance`."""
         system, (n, d) = self._own, (self.evaluations, self.dimension)
-        x = _uniform(system, d, stream(key, _START))
+        x = _uniform(system, d, random.stream(key, Stream.START))
         empty = jnp.zeros((n, d), x.dtype)
-        function = self.method.sample(system, d, stream(key, _FUNCTION))
+        function = self.method.sample(system, d, key)
         memory = system.algorithm.init(x)
         return Vectors(empty, empty[:, 0], empty, x, memory, jnp.zeros((), int), function)
 

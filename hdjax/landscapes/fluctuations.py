@@ -21,12 +21,14 @@ from jax.flatten_util import ravel_pytree
 from jax.scipy.stats import norm
 from jaxtyping import Array, Float, Int, Key
 
+from hdjax import random
 from hdjax.landscapes import limit, sampler
 from hdjax.landscapes._arguments import numbers
 from hdjax.landscapes.limit import Problem
 from hdjax.landscapes.order import OrderParameters, from_vectors
 from hdjax.landscapes.sampler import Draws
 from hdjax.landscapes.simulate import draw, steps
+from hdjax.random import Stream
 from hdjax.system import NoFluctuationsError
 
 if TYPE_CHECKING:
@@ -204,9 +206,10 @@ def _derived(
 def _sampled(run: Callable[[Draws, Array], Array], n: int) -> Float[Array, "q q"]:
     """F from runs at a dimension so large that only the first order is left."""
     dimension = jnp.asarray(_LARGE)
+    runs = random.stream(jax.random.key(0), Stream.THEORY)
 
     def one(index: Array) -> Array:
-        key = jax.random.fold_in(jax.random.key(0), index)
+        key = random.at(runs, index)
         draws = jax.vmap(lambda k: draw(key, k, n + 1, dimension))(jnp.arange(n))
         return run(draws, dimension)
 

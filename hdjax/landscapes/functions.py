@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from hdjax import random
 from hdjax.landscapes.kernels import Amplitude, Kernel, Product, SpinGlass, Sum
 from hdjax.landscapes.stationary import Stationary
-from hdjax.random import stream
 
 
 class Tensors(eqx.Module):
@@ -29,7 +29,7 @@ class Tensors(eqx.Module):
         draw = jax.random.normal if couplings == "gaussian" else jax.random.rademacher
         scale = jnp.sqrt(kernel.coefficients / d)
         self.tensors = [
-            scale[p].astype(dtype) * draw(stream(key, p), (d,) * p, dtype)
+            scale[p].astype(dtype) * draw(random.at(key, p), (d,) * p, dtype)
             for p in range(kernel.coefficients.shape[0])
         ]
 
@@ -50,10 +50,10 @@ class Cosines(eqx.Module):
     scale: Float[Array, ""]
 
     def __init__(self, kernel: Stationary, d: int, key: Key[Array, ""], features: int, dtype: str):
-        widths = kernel.frequency_scales(stream(key, 0), features).astype(dtype)
-        normals = jax.random.normal(stream(key, 1), (features, d), dtype)
+        widths = kernel.frequency_scales(random.at(key, 0), features).astype(dtype)
+        normals = jax.random.normal(random.at(key, 1), (features, d), dtype)
         self.frequencies = widths[:, None] * normals
-        self.phases = jax.random.uniform(stream(key, 2), (features,), dtype, 0.0, 2 * np.pi)
+        self.phases = jax.random.uniform(random.at(key, 2), (features,), dtype, 0.0, 2 * np.pi)
         at_zero = kernel.derivatives(jnp.zeros((), dtype))[0]
         self.scale = jnp.sqrt(2 * at_zero / (d * features)).astype(dtype)
 

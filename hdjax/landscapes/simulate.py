@@ -9,10 +9,12 @@ import numpy as np
 from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Float, Int, Key
 
+from hdjax import random
 from hdjax.landscapes import sampler
 from hdjax.landscapes._arguments import numbers
 from hdjax.landscapes.order import OrderParameters, from_vectors
 from hdjax.landscapes.sampler import Draws, Run
+from hdjax.random import Stream
 from hdjax.system import Simulator, steps_at
 
 if TYPE_CHECKING:
@@ -73,8 +75,8 @@ class PrevisibleSimulator(Simulator):
 
     def init(self, key: Key[Array, ""]) -> State:
         """The start, and all random numbers of the run."""
-        n = self.evaluations
-        draws = jax.vmap(lambda k: draw(key, k, n + 1, self.system.dimension))(jnp.arange(n))
+        n, own = self.evaluations, random.stream(key, Stream.FUNCTION)
+        draws = jax.vmap(lambda k: draw(own, k, n + 1, self.system.dimension))(jnp.arange(n))
         return State(sampler.start(self.system.problem, n), draws, jnp.zeros((), int))
 
     def advance(
@@ -121,11 +123,14 @@ class PrevisibleSimulator(Simulator):
 def draw(
     key: Key[Array, ""], k: Int[Array, ""], components: int, dimension: Float[Array, ""]
 ) -> Draws:
-    """The numbers of observation k at dimension d; none are random at d = infinity."""
+    """The numbers of observation k at dimension d; none are random at d = infinity.
+
+    `key` is that of the stream from which all observations of a run are drawn.
+    """
     finite = jnp.isfinite(dimension)
     d = jnp.where(finite, dimension, 1.0)
     # One call for all: a compiled cipher costs more than the numbers.
-    normals = jax.random.normal(jax.random.fold_in(key, k), (_PROPOSED + components,), d.dtype)
+    normals = jax.random.normal(random.at(key, k), (_PROPOSED + components,), d.dtype)
     freedom = jnp.maximum(d - k.astype(d.dtype) - 1, 1.0)
     chi = _chi_squared(normals[:_PROPOSED], freedom)
     innovations = jnp.where(finite, normals[_PROPOSED:] / jnp.sqrt(d), 0.0)

@@ -25,13 +25,13 @@ from hdjax.multiindex.links import Link
 from hdjax.multiindex.problem import LABELS, Overlap, Problem, WithoutSpread
 from hdjax.multiindex.readouts import HermiteRidge, Readout
 from hdjax.multiindex.starts import lift
+from hdjax.random import Stream
 from hdjax.system import Simulator, is_concrete
 
 INPUTS = ("gaussian", "rademacher", "student")
 TARGETS = ("spread", "axis")
 # Student's t with so many degrees of freedom has eight finite moments.
 _FREEDOM = 9.0
-_DATA, _READOUT = 10, 11
 
 
 class FiniteSamples(WithoutSpread):
@@ -158,7 +158,7 @@ class FiniteSamples(WithoutSpread):
     ) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
         """Samples (x_i, y_i)."""
         d, dtype = target.shape[0], target.dtype
-        first, second = random.stream(key, 0), random.stream(key, 1)
+        first, second = random.at(key, 0), random.at(key, 1)
         shape = (self.samples, d)
         if self.inputs == "gaussian":
             x = jax.random.normal(first, shape, dtype)
@@ -193,8 +193,8 @@ class SampleSimulator(StepClock, Simulator):
         system = self.system
         target = system.directions()
         w = lift(key, system.problem.sample(key), target)
-        x, y = system.draw(random.stream(key, _DATA), target)
-        kept = system.readout.initial(random.stream(key, _READOUT), w.shape[1])
+        x, y = system.draw(random.stream(key, Stream.DATA), target)
+        kept = system.readout.initial(random.stream(key, Stream.READOUT), w.shape[1])
         # The loop wants parameters of the shape that a fit gives.
         return SampleState(w, x, y, system.readout.fit(kept, jnp.dot(x, w), y))
 
@@ -202,12 +202,12 @@ class SampleSimulator(StepClock, Simulator):
         self, state: SampleState, k0: Int[Array, ""], k1: Int[Array, ""], key: Key[Array, ""]
     ) -> SampleState:
         system = self.system
-        target, data_key = system.directions(), random.stream(key, _DATA)
+        target, fresh = system.directions(), random.stream(key, Stream.STEPS)
 
         def step(k: Array, state: SampleState) -> SampleState:
             x, y = state.x, state.y
             if system.fresh:
-                x, y = system.draw(jax.random.fold_in(data_key, k.astype(jnp.uint32) + 2), target)
+                x, y = system.draw(random.at(fresh, k), target)
             u = jnp.dot(x, state.w, precision="highest")
             kept = system.readout.fit(state.kept, u, y)
             predict = jax.value_and_grad(lambda a: system.readout.predict(kept, a))

@@ -18,9 +18,9 @@ from jaxtyping import Array, Float, Key
 
 from hdjax import random
 from hdjax.multiindex.small import inverse_root
+from hdjax.random import Stream
 from hdjax.system import is_concrete
 
-_NORMALS, _CHI, _LOWER, _COMPLEMENT = range(4)
 # |W^T W - I| beyond this is no rounding.
 _TOLERANCE = 1e-5
 
@@ -58,7 +58,7 @@ def small_overlap(
     key: Key[Array, ""], d: int, directions: int, variables: int
 ) -> Float[Array, "q r"]:
     """M of a Haar start where d < q + r: some angles are exactly zero."""
-    w = _orthonormal(jax.random.normal(random.stream(key, _NORMALS), (d, directions)))
+    w = _orthonormal(jax.random.normal(random.stream(key, Stream.START), (d, directions)))
     return w[:variables].T
 
 
@@ -76,7 +76,7 @@ def lift(
     """
     d, r = target.shape
     q = matrix.shape[0]
-    normals = jax.random.normal(random.stream(key, _COMPLEMENT), (d, q), target.dtype)
+    normals = jax.random.normal(random.stream(key, Stream.COMPLEMENT), (d, q), target.dtype)
     parallel = jnp.dot(target, matrix.T, precision="highest")
     if d - r < q:
         # No room for q directions in the complement: what is orthogonal there must vanish.
@@ -132,10 +132,10 @@ def _bartlett(
     key: Key[Array, ""], dimension: Float[Array, ""], q: int, r: int
 ) -> tuple[Float[Array, "r q"], Float[Array, "q q"]]:
     dtype = dimension.dtype
-    z = jax.random.normal(random.stream(key, _NORMALS), (r, q), dtype)
+    z = jax.random.normal(random.stream(key, Stream.START), (r, q), dtype)
     freedom = dimension - r - jnp.arange(q, dtype=dtype)
-    diagonal = jnp.sqrt(jax.random.chisquare(random.stream(key, _CHI), freedom, dtype=dtype))
-    lower = jax.random.normal(random.stream(key, _LOWER), (q, q), dtype)
+    diagonal = jnp.sqrt(jax.random.chisquare(random.stream(key, Stream.CHI), freedom, dtype=dtype))
+    lower = jax.random.normal(random.stream(key, Stream.LOWER), (q, q), dtype)
     return z, jnp.tril(lower, -1) + jnp.diag(diagonal)
 
 

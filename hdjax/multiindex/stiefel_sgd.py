@@ -46,7 +46,6 @@ from hdjax.multiindex.tensors import evaluate
 from hdjax.system import Simulator, System, is_concrete, steps_at
 
 PROJECTIONS = ("horizontal", "embedded")
-_STEPS = 20
 
 
 class StiefelSGD(System):
@@ -286,7 +285,7 @@ class SGDSimulator(Simulator):
     ) -> Float[Array, "d q"]:
         system, problem = self.system, self.system.problem
         d, r = state.shape[0], problem.link.variables
-        draws = random.stream(key, _STEPS)
+        draws = random.stream(key, Stream.STEPS)
 
         def step(k: Array, w: Array) -> Array:
             normals = random.normals(draws, k, 1, d + 1, w.dtype)[0]

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from hdjax import random
 from hdjax.multipass.data import Split
 from hdjax.multipass.problem import Problem
 from hdjax.multipass.quadratics import Quadratic, SampleRisk
@@ -62,7 +63,7 @@ def gaussian_problem(
     if s.shape != (dimension,) or not (np.isfinite(s).all() and (s >= 0).all() and s.sum() > 0):
         raise ValueError(f"eigenvalues: shape {s.shape}; allowed: {(dimension,)}, 0 or more")
     s = s / s.mean()
-    keys = [jax.random.fold_in(key, index) for index in range(3)]
+    keys = random.at(key, jnp.arange(3))
     matrix = jax.random.normal(keys[0], (samples, dimension), dtype)
     matrix = matrix * jnp.asarray(np.sqrt(s / dimension), dtype)[None]
     if normalise_rows:

@@ -29,10 +29,9 @@ from hdjax.multipass.problem import Problem
 from hdjax.multipass.rates import is_stable
 from hdjax.multipass.recursion import Recursion, Squaring
 from hdjax.multipass.simulate import Direct, required
+from hdjax.random import Stream
 from hdjax.schedules import Constant, Schedule, as_schedule
 from hdjax.system import Simulator, is_concrete, steps_at
-
-_BATCHES = 2  # stream of a run's key
 
 
 class MomentumSGD(LeastSquares):
@@ -148,7 +147,7 @@ class MomentumSGD(LeastSquares):
         save: Callable[[dict[str, Array]], PyTree[Array]] = lambda summary: summary,
     ) -> PyTree[Array]:
         """The statistics at the steps `ts` (increasing); derivatives by forward mode."""
-        steps = jnp.round(ts).astype(jnp.int32)
+        steps = jnp.round(ts).astype(int)
         return self.solver(self, steps, lambda values: save(self.named(values)))
 
 
@@ -175,7 +174,7 @@ class MomentumSimulator(Simulator):
         k1: Int[Array, ""],
         key: Key[Array, ""],
     ) -> Float[Array, "2 d"]:
-        system, own = self.system, random.stream(key, _BATCHES)
+        system, own = self.system, random.stream(key, Stream.STEPS)
         n = self.problem.samples
         size = jnp.round(system.batch_fraction * n).astype(jnp.int32)
         time = system.momentum.dtype
@@ -184,8 +183,7 @@ class MomentumSimulator(Simulator):
 
         def step(k: Int[Array, ""], state: Float[Array, "2 d"]) -> Float[Array, "2 d"]:
             x, before = state
-            now = jax.random.fold_in(own, k.astype(jnp.uint32))
-            order = jax.random.permutation(now, jnp.arange(n, dtype=jnp.int32))
+            order = jax.random.permutation(random.at(own, k), jnp.arange(n, dtype=jnp.int32))
             residuals = jnp.dot(self.matrix, x, precision="highest") - self.labels
             chosen = jnp.where(order < size, residuals, 0)
             gradient = jnp.dot(chosen, self.matrix, precision="highest")

@@ -16,6 +16,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
 from hdjax import random
+from hdjax.random import Stream
 from hdjax.system import Simulator, check_dtype, steps_at
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ SAMPLINGS = ("replacement", "reshuffling", "single_pass")
 
 # Steps whose samples are drawn together.
 _BLOCK = 32
-_SAMPLES, _NOISE = 0, 1  # streams of a run's key
 
 
 class Direct(eqx.Module):
@@ -101,7 +101,7 @@ class SGDSimulator(Simulator):
 
     def _samples(self, key: Key[Array, ""], ticks: Int[Array, " steps"]) -> Int[Array, " steps"]:
         """The samples of consecutive steps."""
-        n, own = self.problem.samples, random.stream(key, _SAMPLES)
+        n, own = self.problem.samples, random.stream(key, Stream.STEPS)
         if self.system.sampling == "single_pass":
             return jnp.minimum(ticks, n - 1)
         if self.system.sampling == "replacement":
@@ -110,7 +110,7 @@ class SGDSimulator(Simulator):
         first = epochs[0]
 
         def order(epoch: Int[Array, ""]) -> Int[Array, " n"]:
-            return jax.random.permutation(jax.random.fold_in(own, epoch), n)
+            return jax.random.permutation(random.at(own, epoch), n)
 
         if n < _BLOCK:
             return jax.vmap(lambda e, k: order(e)[k % n])(epochs, ticks)
@@ -193,7 +193,7 @@ class HomogenisedSimulator(Simulator):
         k1: Int[Array, ""],
         key: Key[Array, ""],
     ) -> Float[Array, " p"]:
-        modes, own = self.system.modes, random.stream(key, _NOISE)
+        modes, own = self.system.modes, random.stream(key, Stream.STEPS)
         s, rates = modes.singular_values, self.system.flow.rates
         dtype, p = modes.floor.dtype, modes.eigenvalues.shape[0]
 
@@ -236,8 +236,7 @@ def required(problem: "Problem | None") -> "Problem":
 
 
 def _below(key: Key[Array, ""], tick: Int[Array, ""], n: int) -> Int[Array, ""]:
-    own = jax.random.fold_in(key, tick.astype(jnp.uint32))
-    return jax.random.randint(own, (), 0, n, jnp.int32)
+    return jax.random.randint(random.at(key, tick), (), 0, n, jnp.int32)
 
 
 def _share(x: Array) -> Array:

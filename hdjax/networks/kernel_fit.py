@@ -21,8 +21,10 @@ import numpy as np
 import optimistix
 from jaxtyping import Array, Float, Int, Key
 
+from hdjax import random
 from hdjax.landscapes import Algorithm, GradientSpan, Stationary
 from hdjax.networks.simulate import Direct, TrainingSimulator, TrainingSummary
+from hdjax.random import Stream
 from hdjax.system import is_concrete
 
 # Lengths that the fit is started from, against the root of the squared way of plain descent.
@@ -170,7 +172,7 @@ def _observed(training: Any, steps: int, runs: int, key: Key[Array, ""]) -> Trai
     simulator = TrainingSimulator(training, Direct())
 
     def one(run: Int[Array, ""]) -> TrainingSummary:
-        own = jax.random.fold_in(key, run)
+        own = random.at(random.stream(key, Stream.FIT), run)
 
         def step(state: Any, k: Array) -> tuple[Any, TrainingSummary]:
             return simulator.advance(state, k, k + 1, own), simulator.summary(state)

@@ -28,13 +28,13 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
+from hdjax import random
 from hdjax.curvature import NetworkMatrix, TopSpace, overlap, share, top_space
 from hdjax.networks.model import Training
 from hdjax.networks.simulate import TrainingSimulator, TrainingState, TrainingSummary
-from hdjax.random import stream
+from hdjax.random import Stream
 from hdjax.system import Simulator, System
 
-_SOLVER = 2  # stream of a run's key, none of the training's
 # Residuals relative to the largest eigenvalue: shares and overlaps are then known to about 1 %.
 _TOLERANCE, _CYCLES = 1e-3, 12
 
@@ -152,11 +152,12 @@ class LayerSimulator(Simulator):
 
     def summary(self, state: LayerState) -> LayerSummary:
         training = self.inner.summary(state.training)
+        solver = random.stream(state.key, Stream.SOLVER)
         found: dict[str, Array] = {}
         # As in the training, networks of others may mix ranks and dtypes.
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
             for i, (name, where) in enumerate(self.system.layers):
-                measured = self._measured(state, where, stream(state.key, _SOLVER + i))
+                measured = self._measured(state, where, random.at(solver, i))
                 found |= {f"{name}_{key}": value for key, value in measured.items()}
         dtype = training.cost.dtype
         return LayerSummary(training, {key: value.astype(dtype) for key, value in found.items()})

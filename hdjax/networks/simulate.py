@@ -15,13 +15,13 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from hdjax.random import stream
+from hdjax import random
+from hdjax.random import Stream
 from hdjax.system import Simulator, check_dtype, steps_at
 
 if TYPE_CHECKING:
     from hdjax.networks.model import Training
 
-_NETWORK, _ORDER = 0, 1  # streams of a run's key
 # Samples at a time when all are looked at: activations of more would only leave the cache.
 _CHUNK = 512
 # Runs of up to so many bytes are faster side by side on a CPU.
@@ -98,7 +98,7 @@ class TrainingSimulator(Simulator):
     @leniently
     def init(self, key: Key[Array, ""]) -> TrainingState:
         own = self._own
-        network = self.method.cast(own.network(stream(key, _NETWORK)))
+        network = self.method.cast(own.network(random.stream(key, Stream.START)))
         parameters, rest = eqx.partition(network, eqx.is_inexact_array)
         buffers = eqx.filter(rest, eqx.is_array)
         cost, gradient = self._seen(own, parameters, buffers, self._batch(own, key, 0))
@@ -195,7 +195,8 @@ class TrainingSimulator(Simulator):
         if own.batch is None:
             return data
         epoch, piece = jnp.divmod(jnp.asarray(k, int), own.samples // own.batch)
-        order = jax.random.permutation(jax.random.fold_in(stream(key, _ORDER), epoch), own.samples)
+        orders = random.stream(key, Stream.STEPS)
+        order = jax.random.permutation(random.at(orders, epoch), own.samples)
         chosen = jax.lax.dynamic_slice(order, (piece * own.batch,), (own.batch,))
         return jax.tree.map(lambda leaf: leaf[chosen], data)
 

@@ -27,10 +27,10 @@ from jax import lax
 from jaxtyping import Array, Complex, Float, Int, Key
 
 from hdjax import random
+from hdjax.random import Stream
 from hdjax.streaming.limit import Side
 from hdjax.streaming.optimisers import moved
 
-_START, _STEPS, _LABELS = 0, 1, 2  # streams of a run's key
 _DRAWN = 2**17  # normals drawn at a time: half a megabyte in float32, which a core's cache holds
 _ROWS = (((1,), (1,)), ((), ()))  # A B^T
 _COLUMNS = (((0,), (0,)), ((), ()))  # A^T B
@@ -69,11 +69,6 @@ class _Samples(NamedTuple):
     rows: Float[Array, "n_b d"]
     component: Int[Array, "n b"]
     noise: Float[Array, "n b k"]
-
-
-def start_key(key: Key[Array, ""]) -> Key[Array, ""]:
-    """The stream of a run's key from which its start is drawn."""
-    return random.stream(key, _START)
 
 
 def block_size(d: int) -> int:
@@ -138,7 +133,8 @@ def advance(
     data = _Data(scale, means, probabilities, fixed.T, noise, batch_size)
     descent = _Descent(gradient, rules, k0, k1)
     dtype, half = moving.dtype, -(-moving.shape[0] // 2)
-    key, labels = random.stream(key, _STEPS), random.stream(key, _LABELS)
+    labels = random.stream(key, Stream.LABELS)
+    key = random.stream(key, Stream.STEPS)
     # No more than d/32 steps either: an interval between records is often some tenth of d.  But at
     # least two blocks: of a single one XLA repeats the generator in each use, ten times slower.
     drawn = min(_DRAWN // (2 * half * batch_size), moving.shape[0] // 32)

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from hdjax import random
 from hdjax.spectra import Spectrum
 from hdjax.streaming.projections import Layout
 from hdjax.system import is_concrete
@@ -140,8 +141,8 @@ class LinearColumns(Columns):
     layout: Layout = eqx.field(static=True)
 
     def blocks(self, spectrum: Spectrum) -> Float[Array, "g q q"]:
-        random = self.layout.to_frame(self.mix_random)
-        blocks = spectrum.weights[:, None, None] * (random.T @ random)[None]
+        drawn = self.layout.to_frame(self.mix_random)
+        blocks = spectrum.weights[:, None, None] * (drawn.T @ drawn)[None]
         if self.given is None:
             return blocks
         mix = self.layout.to_frame(self.mix_given)
@@ -162,7 +163,7 @@ class LinearColumns(Columns):
         """Given columns first; of random ones the rest has Bartlett's factor (Wishart's law)."""
         q, f = self.layout.width, self.mix_given.shape[0]
         counts, dtype = spectrum.multiplicities, self.mix_random.dtype
-        normal_key, chi_key = jax.random.split(key)
+        normal_key, chi_key = random.at(key, 0), random.at(key, 1)
         shape = (counts.shape[0], q, q - f)
         z = jax.random.normal(normal_key, shape, dtype)
         dof = counts[:, None] - f - jnp.arange(q - f, dtype=dtype)[None]

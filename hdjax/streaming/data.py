@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from hdjax import random
 from hdjax.spectra import Spectrum
 from hdjax.system import is_concrete
 
@@ -165,7 +166,7 @@ class Sampler(_Given):
         scale: Float[Array, "b d"],
         spectrum: Spectrum,
     ) -> Float[Array, "b d"]:
-        rows = jax.vmap(self.function)(jax.random.split(key, scale.shape[0]))
+        rows = jax.vmap(self.function)(random.at(key, jnp.arange(scale.shape[0])))
         if rows.shape != scale.shape:
             raise ValueError(
                 f"function: samples of shape {rows.shape[1:]}; allowed: {scale.shape[1:]}"

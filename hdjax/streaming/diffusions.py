@@ -45,8 +45,6 @@ from hdjax.system import Simulator, steps_at
 if TYPE_CHECKING:
     from hdjax.streaming.model import OnePassSGD
 
-_STEPS, _CHI = 1, 2  # streams of a run's key
-
 
 class Homogenised(eqx.Module):
     """Homogenised SGD, exactly in law on Gram blocks but for the time step; any d.
@@ -155,9 +153,9 @@ class HomogenisedSimulator(Stepper):
         dof = outside(system, p)
         sizes = np.cumsum([g * q * p, g * p])
         count = int(sizes[-1]) + g * p * (p - 1) // 2
-        normals = random.normals(random.stream(key, _STEPS), k, 1, count, t.dtype)[0]
+        normals = random.normals(random.stream(key, Stream.STEPS), k, 1, count, t.dtype)[0]
         z, length, above = jnp.split(normals, sizes)
-        lengths = chi(random.stream(key, _CHI), k[None], dof, length.reshape(1, g, p))[0]
+        lengths = chi(random.stream(key, Stream.CHI), k[None], dof, length.reshape(1, g, p))[0]
         z = jnp.where(directions(system)[:, :, None], z.reshape(g, q, p), 0)
 
         def product(a: Array, b: Array) -> Array:
@@ -187,7 +185,7 @@ class CorrectedSimulator(Stepper):
     ) -> BlockState:
         system, h = self.system, jnp.asarray(self.dt, t.dtype)
         noise = increment(system.field_on(system.spectrum), t, state)
-        z = random.normals(random.stream(key, _STEPS), k, 1, noise.normals, t.dtype)[0]
+        z = random.normals(random.stream(key, Stream.STEPS), k, 1, noise.normals, t.dtype)[0]
         flat, unravel = ravel_pytree(flow(self.middle(t, state), state, h))
         return unravel(flat + jnp.sqrt(h / system.spectrum.dimension) * noise.sample(z))
 

@@ -35,7 +35,6 @@ from hdjax.system import Simulator, is_concrete, steps_at
 if TYPE_CHECKING:
     from hdjax.streaming.model import OnePassSGD
 
-_START, _STEPS, _CHI = 0, 1, 2  # streams of a run's key
 _MOST_STEPS = 64  # steps whose numbers are drawn together
 _DRAWN = 2**14  # numbers drawn together in a run, at most
 # In float32 an update of size 1/d is rounded away: the drift of isotropic least squares is right to
@@ -167,11 +166,11 @@ class GramSimulator(Simulator):
         n, dof = self._steps, self._outside.astype(self.dtype)
         # One row: XLA vectorises the last axis, which must be long.
         count = n * self._columns
-        normals = random.normals(random.stream(key, _STEPS), tick // n, 1, count, self.dtype)
+        normals = random.normals(random.stream(key, Stream.STEPS), tick // n, 1, count, self.dtype)
         normals = normals.reshape(n, self._columns)
         ticks = tick + jnp.arange(n, dtype=tick.dtype)
         z = normals[:, : dof.size].reshape(n, *dof.shape)
-        return normals[:, dof.size :], chi(random.stream(key, _CHI), ticks, dof, z)
+        return normals[:, dof.size :], chi(random.stream(key, Stream.CHI), ticks, dof, z)
 
     def _step(
         self, state: GramState, tick: Int[Array, ""], normals: Float[Array, " n"], lengths: Array
@@ -256,7 +255,7 @@ def with_ridge(rule: Rule, ridge: Float[Array, ""]) -> Rule:
 def start_state(system: Any, key: Key[Array, ""], dtype: Any) -> GramState:
     """A draw of the start, from the run's key."""
     layout, p = system.layout, system.layout.moving
-    factor = system.columns.sample_factor(random.stream(key, _START), system.spectrum)
+    factor = system.columns.sample_factor(random.stream(key, Stream.START), system.spectrum)
     factor = system.extended(factor)
     factor = layout.to_frame(jnp.pad(factor, ((0, 0), (0, layout.first), (0, 0))))
     # Frozen columns first in a triangular factor: its last p rows belong to those that move.
@@ -296,10 +295,10 @@ def chi(
 
     def exact(_: Array) -> Array:
         def one(tick: Array) -> Array:
-            own = jax.random.fold_in(key, tick)
+            own = random.at(key, tick)
             return jnp.sqrt(jax.random.chisquare(own, jnp.maximum(dof, 1), dtype=dof.dtype))
 
-        return jax.vmap(one)(ticks.astype(jnp.uint32))
+        return jax.vmap(one)(ticks)
 
     def accurate(z: Array) -> Array:
         third = (2 / (9 * jnp.maximum(dof, 1)))[None]

@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Key
 
 from hdjax import random
+from hdjax.random import Stream
 from hdjax.streaming import _kernel
 from hdjax.streaming.columns import coordinates
 
@@ -64,7 +65,8 @@ def draw_samples(
         system.loss.noise,
         1,
     )
-    steps, labels = random.stream(key, _kernel._STEPS), random.stream(key, _kernel._LABELS)
+    steps = random.stream(key, Stream.STEPS)
+    labels = random.stream(key, Stream.LABELS)
     extras = random.normals(labels, first, count, data.extras, dtype)
     component, scale, means = _kernel._chosen(data, extras)
     # The numbers of a run, in another way: where they are not drawn within a loop over blocks, XLA

@@ -17,6 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from hdjax import random
+from hdjax.random import Stream
 from hdjax.streaming import _kernel
 from hdjax.streaming.columns import coordinates, group_gram
 from hdjax.streaming.data import Data
@@ -91,7 +93,7 @@ class DirectSimulator(Simulator):
 
     def init(self, key: Key[Array, ""]) -> DirectState:
         system = self.system
-        columns = system.columns.sample(_kernel.start_key(key), system.spectrum)
+        columns = system.columns.sample(random.stream(key, Stream.START), system.spectrum)
         columns = system.extended(columns).astype(self.dtype)
         p = system.layout.moving
         return DirectState(

@@ -16,7 +16,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
 from hdjax import random
-from hdjax.streaming import _kernel
+from hdjax.random import Stream
 from hdjax.streaming.columns import coordinates, group_gram
 from hdjax.streaming.data import Data
 from hdjax.streaming.field import GramSummary
@@ -25,8 +25,6 @@ from hdjax.streaming.limit import Side
 from hdjax.streaming.optimisers import LinearMemory, moved, times_weights
 from hdjax.streaming.sampler import state_rate, with_ridge
 from hdjax.system import Simulator, steps_at
-
-_STEPS, _LABELS, _ORDER = 1, 2, 3  # streams of a run's key
 
 
 class StepwiseState(eqx.Module):
@@ -52,14 +50,14 @@ class StepwiseSimulator(Simulator):
 
     def init(self, key: Key[Array, ""]) -> StepwiseState:
         system = self.system
-        columns = system.columns.sample(_kernel.start_key(key), system.spectrum)
+        columns = system.columns.sample(random.stream(key, Stream.START), system.spectrum)
         columns = system.extended(columns).astype(self.dtype)
         moving, side = columns[:, : system.layout.moving], system.start_side(system.spectrum)
         side = self._cast(side)
         own = None
         if not isinstance(system.optimiser, LinearMemory):
             own, side = self._transformation.init((moving, side.theta)), Side(side.theta)
-        order = None if self.data is None else self.data.order(random.stream(key, _ORDER))
+        order = None if self.data is None else self.data.order(random.stream(key, Stream.ORDER))
         return StepwiseState(moving, columns[:, system.layout.moving :], side, own, order)
 
     def advance(
@@ -118,14 +116,14 @@ class StepwiseSimulator(Simulator):
         m, s, b = layout.students, layout.teachers, system.batch_size
         d = system.spectrum.dimension
         noise_dim, components = system.loss.noise.dim, system.probabilities.shape[0]
-        labels = random.stream(key, _LABELS)
+        labels = random.stream(key, Stream.LABELS)
         extras = random.normals(labels, tick, 1, b * (noise_dim + (components > 1)), self.dtype)
         extras = extras.reshape(b, -1)
         component = jnp.zeros(b, jnp.int32)
         if components > 1:
             edges = jax.scipy.special.ndtri(jnp.cumsum(system.probabilities)[:-1])
             component = (extras[:, -1:] > edges[None]).sum(1, dtype=jnp.int32)
-        rows = self._rows(random.stream(key, _STEPS), tick, state.order, component)
+        rows = self._rows(random.stream(key, Stream.STEPS), tick, state.order, component)
         if layout.means:
             rows = rows + state.frozen[:, s:].T[component]
 
@@ -180,8 +178,7 @@ class StepwiseSimulator(Simulator):
         if self.data is None:
             z = random.normals(key, tick, 1, component.shape[0] * d, self.dtype)
             return scale * z.reshape(scale.shape)
-        own = jax.random.fold_in(key, tick.astype(jnp.uint32))
-        return self.data.rows(own, tick, order, scale, self.system.spectrum)
+        return self.data.rows(random.at(key, tick), tick, order, scale, self.system.spectrum)
 
     def _rotated(self, tree: Any, *, back: bool = False) -> Any:
         """Columns from the eigenbasis to the coordinates that K is given in, or back."""

@@ -12,7 +12,7 @@ from jax.tree_util import Partial
 import hdjax as hd
 from hdjax import networks
 from hdjax.networks import simulate
-from hdjax.random import stream
+from hdjax.random import Stream, at, stream
 
 X = jax.random.normal(jax.random.key(0), (20, 4))
 Y = jax.random.randint(jax.random.key(1), (20,), 0, 3)
@@ -40,7 +40,7 @@ def training(optimiser, **options):
 def plain(optimiser, batch, steps, key):
     """Costs, batch costs, squared gradient norms and distances by a loop over steps."""
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        network = Scaled(stream(key, 0))
+        network = Scaled(stream(key, Stream.START))
         parameters, rest = eqx.partition(network, eqx.is_inexact_array)
 
         @jax.jit
@@ -52,9 +52,7 @@ def plain(optimiser, batch, steps, key):
         slope = jax.jit(jax.value_and_grad(cost))
         start, memory, rows = parameters, optimiser.init(parameters), []
         for k in range(steps + 1):
-            order = jax.random.permutation(
-                jax.random.fold_in(stream(key, 1), k // (20 // batch)), 20
-            )
+            order = jax.random.permutation(at(stream(key, Stream.STEPS), k // (20 // batch)), 20)
             piece = k % (20 // batch)
             chosen = np.asarray(order)[piece * batch : (piece + 1) * batch]
             seen, gradient = slope(parameters, chosen)

@@ -157,10 +157,10 @@ def sample(problem, tick, d, key=KEY):
     _, _, means, scale = arrays(problem, d, jnp.float64)
     k, c = problem.noise.dim, len(problem.probabilities)
     half, extra = -(-d // 2), k + (c > 1)
-    pairs = draw_pairs(random.stream(key, 1), jnp.int64(tick), 1, problem.batch * half, jnp.float64)
+    pairs = draw_pairs(random.stream(key, Stream.STEPS), jnp.int64(tick), 1, problem.batch * half, jnp.float64)
     pairs = np.asarray(pairs).reshape(problem.batch, half)
     z = np.concatenate([pairs.real, pairs.imag], axis=1)
-    own = draw(random.stream(key, 2), jnp.int64(tick), 1, problem.batch * extra, jnp.float64)
+    own = draw(random.stream(key, Stream.LABELS), jnp.int64(tick), 1, problem.batch * extra, jnp.float64)
     own = np.asarray(own).reshape(problem.batch, extra)
     component = np.zeros(problem.batch, int)
     if c > 1:
@@ -308,7 +308,7 @@ def test_law_of_the_samples():
         scale, means, jnp.asarray(probabilities), jnp.zeros((0, d)), Noise(k, 0.5), 1
     )
     pairs = random.normal_pairs(KEY, 0, count, 3, jnp.float64)
-    extras = random.normals(random.stream(KEY, 2), 0, count, data.extras, jnp.float64)
+    extras = random.normals(random.stream(KEY, Stream.LABELS), 0, count, data.extras, jnp.float64)
     samples = _kernel._samples(data, pairs, extras, count)
     rows, component, noise = jax.tree.map(np.asarray, samples)
     rows, component, noise = rows, component[:, 0], noise[:, 0]
@@ -323,12 +323,6 @@ def test_law_of_the_samples():
     correlation = np.corrcoef(everything.T)
     assert np.abs(correlation[:d, d : d + k]).max() < 4 / np.sqrt(count)
     assert np.abs(correlation[d : d + k, -1]).max() < 4 / np.sqrt(count)
-
-
-def test_start_steps_and_labels_are_different_streams():
-    others = [random.stream(KEY, i) for i in (_kernel._STEPS, _kernel._LABELS)]
-    keys = [jax.random.key_data(key) for key in (_kernel.start_key(KEY), *others)]
-    assert len(np.unique(keys, axis=0)) == 3
 
 
 def test_forward_derivative_in_the_learning_rate():
