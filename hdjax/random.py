@@ -269,7 +269,7 @@ def _key_words(key):
 def _words(tick):
     """High and low words of a tick, or of an array of ticks."""
     if isinstance(tick, int | np.integer):
-        return np.uint32(int(tick) >> 32), np.uint32(int(tick) & 0xFFFFFFFF)
+        return jnp.uint32(int(tick) >> 32), jnp.uint32(int(tick) & 0xFFFFFFFF)
     if not jnp.issubdtype(tick.dtype, jnp.integer):
         raise TypeError(f"tick: {tick.dtype}; allowed: an integer")
     low = tick.astype(jnp.uint32)

@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from hdjax import random
+from hdjax.random import Stream
 
 pytestmark = pytest.mark.optimised
 
@@ -149,16 +150,17 @@ def test_independence_of_rows_columns_keys_and_streams():
         return np.asarray(normals(key, 0, 400, 1000, jnp.float32))
 
     base = z(KEY)
+    start, steps = (z(random.stream(KEY, which)) for which in (Stream.START, Stream.STEPS))
     pairs = {
         "next row": (base[:-1], base[1:]),
         "next column": (base[:, :-1], base[:, 1:]),
         "halves": (base[:, :500], base[:, 500:]),
         "reversed rows": (base[:200], base[:199:-1]),
         "keys": (base, z(jax.random.key(21))),
-        "streams": (base, z(random.stream(KEY, Stream.START))),
-        "streams 0 and 1": (z(random.stream(KEY, Stream.START)), z(random.stream(KEY, Stream.STEPS))),
+        "streams": (base, start),
+        "two streams": (start, steps),
         "folded keys": (z(jax.random.fold_in(KEY, 7)), z(jax.random.fold_in(KEY, 8))),
-        "stream against its tick": (base[1:2], z(random.stream(KEY, Stream.STEPS))[:1]),
+        "stream against its tick": (base[1:2], steps[:1]),
     }
     for name, (a, b) in pairs.items():
         assert correlations(a, b).max() < 4, name

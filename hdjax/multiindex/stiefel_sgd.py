@@ -43,6 +43,7 @@ from hdjax.multiindex.problem import LABELS, Overlap, Problem
 from hdjax.multiindex.small import product
 from hdjax.multiindex.starts import lift
 from hdjax.multiindex.tensors import evaluate
+from hdjax.random import Stream
 from hdjax.system import Simulator, System, is_concrete, steps_at
 
 PROJECTIONS = ("horizontal", "embedded")

@@ -27,6 +27,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key
 
 from hdjax import gaussian, random
+from hdjax.random import Stream
 from hdjax.streaming.field import GramSummary
 from hdjax.streaming.increment import increment
 from hdjax.streaming.limit import BlockState, Coefficients, advance_side, column_flow, flow

@@ -26,6 +26,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from hdjax import gaussian, random
+from hdjax.random import Stream
 from hdjax.streaming.field import GramSummary
 from hdjax.streaming.learning_rates import StateRate
 from hdjax.streaming.limit import Side

@@ -11,6 +11,7 @@ from scipy import stats
 from scipy.special import ndtri
 
 from hdjax import random
+from hdjax.random import Stream
 from hdjax.streaming import _kernel
 from hdjax.streaming.limit import Side
 
@@ -157,10 +158,11 @@ def sample(problem, tick, d, key=KEY):
     _, _, means, scale = arrays(problem, d, jnp.float64)
     k, c = problem.noise.dim, len(problem.probabilities)
     half, extra = -(-d // 2), k + (c > 1)
-    pairs = draw_pairs(random.stream(key, Stream.STEPS), jnp.int64(tick), 1, problem.batch * half, jnp.float64)
+    steps, labels = random.stream(key, Stream.STEPS), random.stream(key, Stream.LABELS)
+    pairs = draw_pairs(steps, jnp.int64(tick), 1, problem.batch * half, jnp.float64)
     pairs = np.asarray(pairs).reshape(problem.batch, half)
     z = np.concatenate([pairs.real, pairs.imag], axis=1)
-    own = draw(random.stream(key, Stream.LABELS), jnp.int64(tick), 1, problem.batch * extra, jnp.float64)
+    own = draw(labels, jnp.int64(tick), 1, problem.batch * extra, jnp.float64)
     own = np.asarray(own).reshape(problem.batch, extra)
     component = np.zeros(problem.batch, int)
     if c > 1:

@@ -1,0 +1,273 @@
+"""Keys: every key that is drawn from or folded into, in every simulator, is recorded and compared.
+
+A key is drawn from for one purpose, and a key that is drawn from is never folded into.
+"""
+
+from collections import defaultdict
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import hdjax as hd
+from hdjax import curvature, landscapes, multiindex, multipass, networks, random, streaming
+from hdjax.engine.ensemble import trajectory
+from hdjax.random import Stream
+
+ROOT = Path(hd.__file__).parent
+SAMPLERS = ["bernoulli", "chisquare", "choice", "gamma", "normal"]
+SAMPLERS += ["permutation", "rademacher", "randint", "t", "uniform"]
+EVERY = 2**32
+
+
+class Record:
+    """The keys that a program draws from, with what it draws, and those that it folds into."""
+
+    def __init__(self, monkeypatch):
+        self.purposes, self.folded = defaultdict(set), defaultdict(set)
+        at, planes = random.at, random._planes
+
+        def folded(key, tick):
+            self._note(self.folded, isinstance(tick, Stream), key)
+            return at(key, tick)
+
+        def rows_drawn(key, tick, rows, pairs, dtype):
+            # A row of numbers is drawn from the key of its tick.
+            self._note(self.folded, False, key)
+            own = random.threefry2x32(random._key_words(key), random._rows(tick, rows))
+            keys = jax.random.wrap_key_data(jnp.concatenate(own, axis=1), impl="threefry2x32")
+            self._note(self.purposes, ("row", pairs), keys)
+            return planes(key, tick, rows, pairs, dtype)
+
+        monkeypatch.setattr(random, "at", folded)
+        monkeypatch.setattr(random, "_planes", rows_drawn)
+        for name in SAMPLERS:
+            monkeypatch.setattr(jax.random, name, self._sampler(name, getattr(jax.random, name)))
+
+    def _sampler(self, name, function):
+        def sampler(key, *args, **options):
+            drawn = function(key, *args, **options)
+            self._note(self.purposes, (name, drawn.shape), key)
+            return drawn
+
+        return sampler
+
+    def _note(self, where, what, keys):
+        def note(data):
+            for pair in data.reshape(-1, 2).tolist():
+                where[tuple(pair)].add(what)
+
+        jax.debug.callback(note, jax.random.key_data(keys))
+
+    @property
+    def drawn(self):
+        jax.effects_barrier()
+        return set(self.purposes)
+
+
+def words(key):
+    return tuple(np.asarray(jax.random.key_data(key)).tolist())
+
+
+def sparse(key):
+    return jax.random.normal(key, (8,))
+
+
+def network(key):
+    return networks.MLP(3, [4], 2, key=key)
+
+
+def first_layer(network):
+    return network.layers[0]
+
+
+def one_pass(loss=None, d=8, **options):
+    loss = streaming.LeastSquares(sigma=0.5) if loss is None else loss
+    ends = {"start": streaming.GaussianStart(), "target": streaming.GaussianStart()}
+    return streaming.OnePassSGD(loss, hd.spectra.identity(d), 0.3, **ends | options)
+
+
+def mixture(**options):
+    return streaming.mixture_softmax(12, 2, snr=2.0, learning_rate=0.5, **options)
+
+
+def aligned(**options):
+    blocks = [curvature.Block(0, "hessian", 1), curvature.Block(1, "gradient", 1)]
+    return curvature.Alignment(mixture(), blocks, alpha=1.0, **options)
+
+
+def problem():
+    return multipass.gaussian_problem(6, 3, key=jax.random.key(9), noise=0.5)
+
+
+def training(batch=4):
+    rng = np.random.default_rng(0)
+    data = rng.standard_normal((12, 3)), rng.integers(0, 2, 12)
+    return networks.Training(network, networks.cross_entropy, *data, optax.sgd(0.1), batch=batch)
+
+
+def landscape(kernel, dimension=5, **options):
+    return landscapes.GradientSpan(kernel, landscapes.GradientDescent(0.1), dimension, **options)
+
+
+DIRECT = streaming.Direct
+ROWS = np.random.default_rng(1).standard_normal((40, 8))
+
+
+def link():
+    return multiindex.from_coefficients({(1,): 0.8, (2,): 0.6})
+
+
+def spin():
+    return landscapes.SpinGlass([0, 0, 0.2, 0, 0, 0.1])
+
+
+def flow():
+    return multiindex.GradientFlow(link(), 6, directions=1)
+
+
+def finite(readout=None, **options):
+    return multiindex.FiniteSamples(link(), 6, 20, readout, noise=0.1, **options)
+
+
+def xor(**options):
+    theta = np.array([0.5, -0.5])
+    training = streaming.xor(12, theta=theta, snr=2.0, learning_rate=0.3)
+    return curvature.Alignment(training, **options)
+
+
+def many(sampling="replacement"):
+    return multipass.MultiPassSGD(problem(), 0.3, sampling=sampling)
+
+
+def layers():
+    two = {"a": first_layer, "b": first_layer}
+    return networks.LayerAlignment(training(), two, rank=1)
+
+
+SMOOTH = landscapes.SquaredExponential
+# name: (system and method, steps of an epoch; None where the steps are bounded or nothing is drawn)
+CASES = {
+    "one pass": (lambda: (one_pass(batch_size=2), DIRECT()), 1),
+    "one pass, mixture": (lambda: (mixture(), DIRECT()), 1),
+    "gram": (lambda: (one_pass(batch_size=2), streaming.GramSampler("float64")), 1),
+    "gram, mixture": (lambda: (mixture(), streaming.GramSampler("float64")), 1),
+    "homogenised": (lambda: (one_pass(), streaming.Homogenised(0.1)), 1),
+    "corrected": (lambda: (one_pass(), streaming.CorrectedDiffusion(0.1)), 1),
+    "signs": (lambda: (one_pass(batch_size=2), DIRECT(data=streaming.Rademacher())), 1),
+    "Student": (lambda: (one_pass(), DIRECT(data=streaming.StudentT(5.0))), 1),
+    "sampler": (lambda: (one_pass(batch_size=2), DIRECT(data=streaming.Sampler(sparse))), 1),
+    "rows": (lambda: (one_pass(), DIRECT(data=streaming.Rows(ROWS))), None),
+    "alignment": (lambda: (aligned(), None), 1),
+    "alignment, training": (lambda: (aligned(train=True), None), 1),
+    "alignment, theta": (lambda: (xor(theta_scale=0.1), None), 1),
+    "projected": (lambda: (aligned(), curvature.ProjectedSGD(rank=1, refresh=1, samples=9)), 1),
+    "multi pass": (lambda: (many(), None), 1),
+    "multi pass, reshuffling": (lambda: (many("reshuffling"), None), 6),
+    "multi pass, homogenised": (lambda: (many(), multipass.Homogenised(0.1)), 1),
+    "momentum": (lambda: (multipass.MomentumSGD(problem(), 0.3, batch_fraction=0.5), None), 1),
+    "previsible": (lambda: (landscape(SMOOTH()), landscapes.Previsible()), None),
+    "spin glass": (
+        lambda: (landscape(spin(), noise=spin()), landscapes.Explicit(variances=[0.4, 1.6])),
+        None,
+    ),
+    "features": (lambda: (landscape(spin() + SMOOTH()), landscapes.Explicit(features=4)), None),
+    "ambient": (lambda: (landscape(SMOOTH()), landscapes.Ambient()), None),
+    "function": (lambda: (landscape(SMOOTH()), landscapes.Function(jnp.sum, "float64")), None),
+    "observation": (lambda: (landscapes.NextObservation(landscape(SMOOTH())), None), None),
+    "flow": (lambda: (flow(), multiindex.FullFlow()), None),
+    "flow, reduced": (lambda: (flow(), multiindex.Reduced()), None),
+    "flow, anisotropic": (lambda: (flow(), multiindex.Anisotropic(np.ones(6))), None),
+    "saddles": (lambda: (multiindex.SaddleToSaddle(link(), 50), None), None),
+    "descent": (lambda: (multiindex.GradientDescent(link(), 6, 0.05), None), None),
+    "finite samples": (lambda: (finite(multiindex.RandomFeatures(2, 2)), None), None),
+    "fresh samples": (lambda: (finite(fresh=True, inputs="student"), None), 1),
+    "Stiefel": (lambda: (multiindex.StiefelSGD(link(), 6, 0.1, noise=0.1), None), 1),
+    "training": (lambda: (training(), None), 3),
+    "layers": (lambda: (layers(), None), 3),
+}
+
+
+def clock(system, method):
+    """Times of the first two ticks that have a record."""
+    simulator = system.simulator(method, system.horizon(np.arange(2.0), method))
+    first = simulator.samples if getattr(system, "train", False) else 0
+    return simulator.times(first + np.arange(2))
+
+
+def odd(simulator, state, key):
+    """A probe that draws what no simulator draws."""
+    return jax.random.normal(key, (7, 3))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_key_is_drawn_from_for_one_purpose(name, monkeypatch):
+    """In the engine's own program, with two probes; their keys are drawn from by nobody else."""
+    system, method = CASES[name][0]()
+    run = random.at(jax.random.key(0), 5)
+    record = Record(monkeypatch)
+    ts, probes = clock(system, method), {"a": odd, "b": odd}
+    plan = hd.make_plan(system, ts, method=method, probes=probes, start=None)
+    simulator = system.simulator(plan.method, plan.horizon)
+    jax.jit(lambda: trajectory(system, simulator, plan, run))()
+    assert not record.drawn & set(record.folded)
+    assert all(len(purposes) == 1 for purposes in record.purposes.values())
+    # Ticks and counts are folded into the keys of streams, never into the run's own.
+    assert record.folded[words(run)] == {True}
+    own = random.stream(run, Stream.PROBES)
+    expected = {
+        words(random.at(random.at(own, position), tick))
+        for position in range(2)
+        for tick in plan.ticks
+    }
+    of_probes = {key for key, purposes in record.purposes.items() if ("normal", (7, 3)) in purposes}
+    assert of_probes == expected
+    assert len(expected) == 4
+
+
+def test_every_simulator_is_looked_at():
+    def kinds(kind):
+        for sub in kind.__subclasses__():
+            yield from kinds(sub)
+            if sub.__module__.startswith("hdjax.") and not getattr(sub, "__abstractmethods__", ()):
+                yield sub
+
+    seen = set()
+    for case, _ in CASES.values():
+        system, method = case()
+        simulator = system.simulator(method, system.horizon(np.arange(2.0), method))
+        while simulator is not None:
+            seen.add(type(simulator))
+            simulator = getattr(simulator, "inner", None)
+    assert set(kinds(hd.Simulator)) == seen
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if CASES[name][1]])
+def test_all_64_bits_of_a_tick_count(name, monkeypatch):
+    """Steps of epochs k, 2^32 + k and 2^33 + k, and what is measured there, share no key."""
+    (system, method), period = CASES[name][0](), CASES[name][1]
+    run = random.at(jax.random.key(0), 5)
+    record = Record(monkeypatch)
+    simulator = system.simulator(method, system.horizon(np.arange(2.0), method))
+
+    @jax.jit
+    def step(k):
+        state = simulator.advance(start, k, k + 1, run)
+        return simulator.summary(state)
+
+    start = simulator.init(run)
+    solver = random.stream(run, Stream.SOLVER)
+    beyond = {words(random.at(solver, i)) for i in range(2)}  # a first guess, always the same
+    drawn = []
+    for k in (period, EVERY * period, 2 * EVERY * period):
+        jax.effects_barrier()
+        record.purposes.clear()
+        step(jnp.asarray(k))
+        drawn.append(record.drawn - beyond)
+    assert all(drawn)
+    assert not drawn[0] & drawn[1]
+    assert not drawn[0] & drawn[2]
+    assert not drawn[1] & drawn[2]
