@@ -218,6 +218,35 @@ def test_python_ticks_of_64_bits_need_no_x64():
     np.testing.assert_array_equal(narrow, normals(KEY, jnp.int64(2**40 + 1), 2, 10, jnp.float32))
 
 
+def key_words(key):
+    return np.asarray(jax.random.key_data(key)).tolist()
+
+
+@pytest.mark.parametrize("tick", [0, 1, 2**31, 2**32 - 1, 2**32, 2**32 + 7, 2**33 + 7, 2**62 + 1])
+def test_the_key_of_a_tick_has_all_its_bits(tick):
+    high, low = (int(word) for word in (tick >> 32, tick % 2**32))
+    expected = reference_threefry(np.asarray(jax.random.key_data(KEY)), (high, low))
+    expected = [int(word) for word in expected]
+    assert key_words(random.at(KEY, tick)) == expected
+    assert key_words(jax.jit(random.at)(KEY, jnp.int64(tick))) == expected
+    if tick < 2**32:
+        assert key_words(jax.random.fold_in(KEY, tick)) == expected
+
+
+def test_keys_of_many_ticks_and_of_ticks_of_32_bits():
+    ticks = jnp.arange(6).reshape(2, 3) * 2**31
+    keys = jax.jit(random.at)(KEY, ticks)
+    assert keys.shape == (2, 3)
+    for i, tick in enumerate(ticks.ravel()):
+        assert key_words(keys.ravel()[i]) == key_words(random.at(KEY, int(tick)))
+    assert key_words(jax.vmap(random.at, (None, 0))(KEY, ticks)) == key_words(keys)
+    expected = key_words(random.at(KEY, 9)), key_words(random.at(KEY, 2**40))
+    with jax.enable_x64(False):
+        assert key_words(jax.jit(random.at)(KEY, jnp.int32(9))) == expected[0]
+        assert key_words(random.at(KEY, 2**40)) == expected[1]
+        assert key_words(random.stream(KEY, Stream.PROBES)) == key_words(random.at(KEY, 2**63))
+
+
 def test_wrong_input_is_named(monkeypatch):
     # what a user sees, who does not run with checked annotations
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
@@ -225,6 +254,15 @@ def test_wrong_input_is_named(monkeypatch):
         random.normals(jnp.zeros(2, jnp.uint32), 0, 1, 1)
     with pytest.raises(TypeError, match="typed key"):
         random.stream(3, Stream.START)
+    for function in (random.at, random.stream):
+        with pytest.raises(TypeError, match=r"key: .*; allowed: a typed key"):
+            function(jnp.zeros(2, jnp.uint32), Stream.START)
+        with pytest.raises(ValueError, match=r"key: rbg of shape .*; allowed: .*threefry2x32"):
+            function(jax.random.key(0, impl="rbg"), Stream.START)
+        with pytest.raises(ValueError, match=r"key: threefry2x32 of shape \(2,\); allowed: one"):
+            function(jax.random.split(KEY, 2), Stream.START)
+    with pytest.raises(TypeError, match="tick: float64; allowed: an integer"):
+        random.at(KEY, jnp.ones(()))
     with pytest.raises(ValueError, match=r"rbg.*threefry2x32"):
         random.normals(jax.random.key(0, impl="rbg"), 0, 1, 1)
     with pytest.raises(ValueError, match="shape"):

@@ -3,9 +3,11 @@
 A key is drawn from for one purpose, and a key that is drawn from is never folded into.
 """
 
+import ast
 from collections import defaultdict
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -271,3 +273,148 @@ def test_all_64_bits_of_a_tick_count(name, monkeypatch):
     assert not drawn[0] & drawn[1]
     assert not drawn[0] & drawn[2]
     assert not drawn[1] & drawn[2]
+
+
+class Still(hd.Simulator):
+    """Draws one number at the start, and keeps it."""
+
+    def init(self, key):
+        return jax.random.normal(random.stream(key, Stream.START))
+
+    def advance(self, state, k0, k1, key):
+        return state
+
+    def summary(self, state):
+        return state
+
+    def ticks(self, ts):
+        return np.asarray(ts, np.int64)
+
+    def times(self, ticks):
+        return np.asarray(ticks, float)
+
+    def bytes_per_run(self):
+        return 8
+
+
+class Resting(hd.System):
+    """A family of the user's."""
+
+    family = "resting"
+    time_label = "tick"
+    size: jax.Array = eqx.field(default=0.0, converter=jnp.asarray)
+
+    def simulator(self, method=None, horizon=None):
+        return Still()
+
+    def start(self):
+        return jnp.zeros(())
+
+    def statistics(self, summary):
+        return {"x": summary}
+
+
+def drawn(simulator, state, key):
+    return jax.random.normal(key)
+
+
+def test_probes_differ_between_runs_positions_and_ticks_of_64_bits():
+    ts = [0.0, 1.0, 2.0**31, 2.0**32, 2.0**32 + 1, 2.0**33 + 1]
+    probes = {"a": drawn, "b": drawn}
+    result = hd.simulate(Resting(), ts, key=jax.random.key(0), runs=3, probes=probes)
+    values = np.stack([result["probe_a"].values, result["probe_b"].values])
+    assert values.shape == (2, 3, 6)
+    assert np.unique(values).size == 36
+    assert not np.isin(result["x"].values, values).any()
+    again = hd.simulate(Resting(), ts[1::3], key=jax.random.key(0), runs=1, probes=probes)
+    np.testing.assert_array_equal(again["probe_b"].values[0], values[1, 0, [1, 4]])
+
+
+def test_points_have_keys_that_no_run_has():
+    """The runs of a point are not those of an experiment with a run's key."""
+    key, options = jax.random.key(0), {"runs": 3, "progress": False}
+    axis = {"size": [0.0, 1.0, 2.0]}
+    swept = hd.sweep(Resting, axis, [0.0], key=key, shared_keys=False, start=None, **options)
+    points = swept["x"].values.ravel()
+    runs = [hd.simulate(Resting(), [0.0], key=key, **options)]
+    runs += [
+        hd.simulate(Resting(), [0.0], key=jax.random.fold_in(key, r), **options) for r in range(3)
+    ]
+    runs = np.concatenate([run["x"].values.ravel() for run in runs])
+    assert np.unique(np.concatenate([points, runs])).size == points.size + runs.size
+    point = random.at(random.stream(key, Stream.POINTS), 1)
+    alone = hd.simulate(Resting(), [0.0], key=point, **options)["x"].values
+    np.testing.assert_array_equal(swept["x"].values[1], alone)
+
+
+def test_a_random_direction_is_none_of_the_start():
+    """One pass at d = 100: cosines are of order 1/10."""
+    target = np.full(100, 0.1)
+    system = streaming.OnePassSGD(
+        streaming.LeastSquares(), hd.spectra.identity(100), 0.5, streaming.GaussianStart(), target
+    )
+
+    def cosine(simulator, state, key):
+        x = state.moving[:, 0]
+        v = jax.random.normal(key, (100,), x.dtype)
+        return v @ x / jnp.linalg.norm(v) / jnp.linalg.norm(x)
+
+    found = hd.simulate(system, [0.0], key=jax.random.key(0), runs=8, probes={"p": cosine})
+    assert np.abs(found["probe_p"].values).max() < 0.5
+
+
+def test_a_fresh_network_is_not_that_of_the_start():
+    """|theta - theta'|^2 of two networks is |theta|^2 + |theta'|^2 but for 1/sqrt(parameters)."""
+
+    def gap(simulator, state, key):
+        own = simulator.network(state), network(key)
+        flat = [jnp.concatenate([x.ravel() for x in jax.tree.leaves(net)]) for net in own]
+        a, b = (x.astype(float) for x in flat)
+        return ((a - b) ** 2).sum() / ((a**2).sum() + (b**2).sum())
+
+    found = hd.simulate(training(), [0], key=jax.random.key(0), runs=8, probes={"p": gap})
+    assert np.abs(found["probe_p"].values - 1).max() < 0.9
+    assert abs(found["probe_p"].values.mean() - 1) < 0.4
+
+
+def test_noise_of_a_probe_is_none_of_a_random_function():
+    def noise(simulator, state, key):
+        return jax.random.normal(key, (64,))
+
+    found = hd.simulate(
+        landscape(landscapes.SquaredExponential(), 50),
+        [0, 1],
+        key=jax.random.key(0),
+        runs=200,
+        probes={"z": noise},
+    )
+    f, z = found["value"].values, found["probe_z"].values
+    for k in range(2):
+        correlations = [np.corrcoef(f[:, k], z[:, k, j])[0, 1] for j in range(64)]
+        assert np.abs(correlations).max() < 4.5 / np.sqrt(200)
+
+
+def test_streams_are_different_and_out_of_reach():
+    assert len({stream.value for stream in Stream.__members__.values()}) == len(Stream.__members__)
+    engine = [stream for stream in Stream if stream >= 2**32]
+    assert {stream.name for stream in engine} == {"PROBES", "POINTS", "SIZES", "FIT", "THEORY"}
+    assert min(engine) > np.iinfo(np.int64).max
+
+
+DERIVED = {"fold_in", "split", "clone", "wrap_key_data", "PRNGKey"}
+
+
+def derivations(source):
+    """Where a module derives keys by means of `jax.random`."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module in ("jax", "jax.random"):
+            yield from DERIVED.union({"random"}) & {alias.name for alias in node.names}
+        if isinstance(node, ast.Attribute) and node.attr in DERIVED:
+            yield from [node.attr] if ast.unparse(node.value) == "jax.random" else []
+
+
+def test_keys_are_derived_in_one_module():
+    files = {path.relative_to(ROOT).as_posix(): path.read_text() for path in ROOT.rglob("*.py")}
+    assert [name for name, source in files.items() if list(derivations(source))] == ["random.py"]
+    assert list(derivations("a, b = jax.random.split(key)")) == ["split"]
+    assert list(derivations("from jax import random")) == ["random"]

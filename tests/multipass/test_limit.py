@@ -120,6 +120,20 @@ def test_powers_of_the_matrix_are_the_recursion(zeta, delta):
         np.testing.assert_allclose(out[1][name], out[0][name], rtol=1e-9)
 
 
+def test_powers_of_the_matrix_go_beyond_2_to_the_32_steps():
+    """Full batches without momentum: residuals (I - gamma A A^T)^k (A X_0 - b), not at rest yet."""
+    problem, gamma, steps = reference(), 1e-10, [2**31, 2**32, 2**33 + 1]
+    system = MomentumSGD(problem, gamma, batch_fraction=1.0, momentum=0.0, solver=Squaring())
+    matrix = np.asarray(problem.matrix)
+    values, vectors = np.linalg.eigh(matrix @ matrix.T)
+    first = vectors.T @ (matrix @ np.asarray(problem.start) - np.asarray(problem.labels))
+    decay = np.exp(np.array(steps)[:, None] * np.log1p(-gamma * values)[None])
+    expected = ((decay * first) ** 2).sum(1) / (2 * N)
+    losses = system.limit(jnp.asarray(steps, float))["loss"]
+    np.testing.assert_allclose(losses, expected, rtol=1e-6)
+    assert expected[2] < 0.9 * expected[1] < 0.81 * expected[0]
+
+
 def test_momentum_of_full_batches_with_ridge_and_schedule_is_heavy_ball():
     """Nothing is random at zeta = 1: the limit is the algorithm, also where no sample looks."""
     rng = np.random.default_rng(0)

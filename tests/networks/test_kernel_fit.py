@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import hdjax as hd
-from hdjax import networks
+from hdjax import networks, random
 from hdjax.landscapes import (
     GradientDescent,
     GradientSpan,
@@ -16,6 +16,7 @@ from hdjax.landscapes import (
     SpinGlass,
     SquaredExponential,
 )
+from hdjax.random import Stream
 
 X = jax.random.normal(jax.random.key(0), (20, 4))
 Y = jax.random.randint(jax.random.key(1), (20,), 0, 3)
@@ -66,8 +67,10 @@ def fitted():
 @pytest.mark.slow
 def test_a_fitted_kernel_is_the_limit_of_a_training(fitted):
     result = hd.limit(fitted, [0, 1, 2])
-    # By hand: the observed curves, their fit, and the limit of the other algorithm.
-    seen = hd.simulate(fitted.theory.training, range(7), key=jax.random.key(5), runs=3)
+    # By hand: the observed curves, their fit, and the limit of the other algorithm.  No run of an
+    # experiment with the same key is among those that were observed.
+    key = random.stream(jax.random.key(5), Stream.FIT)
+    seen = hd.simulate(fitted.theory.training, range(7), key=key, runs=3)
     fit = networks.fit_kernel(
         Matern32(), GradientDescent(0.05), seen.mean("cost"), seen.mean("gradient_norm")
     )
