@@ -22,8 +22,9 @@ LAYERS = (
     ("gaussian", "spectra", "random", "schedules", "datasets"),
     ("system", "plots", "store"),
 )
-# The engine is written against the contract alone; figures and files know datasets alone.
-ONLY = {"engine": {"system", "plots", "store"}, "plots": set(), "store": set()}
+# The engine is written against the contract alone, and derives the keys of runs and probes; figures
+# and files know datasets alone.
+ONLY = {"engine": {"system", "random", "plots", "store"}, "plots": set(), "store": set()}
 
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
 # NetCDF is read and written through xarray, which imports these.
