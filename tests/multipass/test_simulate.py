@@ -114,7 +114,7 @@ def test_momentum_within_three_standard_errors_at_four_batch_fractions():
         lambda zeta: MomentumSGD(problem, 0.4, batch_fraction=zeta, momentum=0.3),
         {"zeta": [0.05, 0.2, 0.5, 0.9]},
         steps,
-        key=jax.random.key(6),
+        key=jax.random.key(26),
         runs=200,
         statistics=["loss"],
         shared_keys=False,
