@@ -21,9 +21,11 @@ LAYERS = (
     ("schema",),
     ("gaussian", "spectra", "random", "schedules", "datasets"),
     ("system", "plots", "store"),
+    ("names", "times"),
 )
 # The engine is written against the contract alone; figures and files know datasets alone.
-ONLY = {"engine": {"system", "plots", "store"}, "plots": set(), "store": set()}
+DATASETS = {"names", "times"}
+ONLY = {"engine": {"system", "plots", "store"} | DATASETS, "plots": DATASETS, "store": DATASETS}
 
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
 # NetCDF is read and written through xarray, which imports these.
