@@ -220,6 +220,26 @@ def steps_at(ts: Float[np.ndarray, " times"], unit: float) -> Int[np.ndarray, " 
     return np.where(near, nearest, np.floor(steps)).astype(np.int64)
 
 
+def jacobians(statistics: Callable[[Any], dict[str, Array]], state: Any) -> dict[str, Any]:
+    """The derivative of each statistic by itself, in reverse mode.
+
+    Together, one that has none at `state` (0/0, the root of 0) would make those of the others NaN.
+
+    Args:
+        statistics: of a state, names to arrays.
+        state: a pytree of arrays.
+
+    Example:
+        >>> found = jacobians(lambda x: {"root": jnp.sqrt(x), "square": x**2}, jnp.array(0.0))
+        >>> float(found["square"])
+        0.0
+    """
+    names = jax.eval_shape(statistics, state)
+    return {
+        name: jax.jacrev(lambda state, name=name: statistics(state)[name])(state) for name in names
+    }
+
+
 def reached_only(ts: Any, values: Any, diverged: Any = False) -> Any:
     """Values that a solver saved at `ts`; where its own times say that it did not get there, none.
 

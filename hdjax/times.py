@@ -122,8 +122,8 @@ def record_at(times: Sequence[float] | Float[np.ndarray, " times"], t: Any, name
     if not is_at(records, wanted)[order[0]]:
         near = [f"{t:.10g}" for t in records[order[:2]]]
         raise ValueError(
-            f"{name}: {wanted:.10g}; the nearest record is at {', the next at '.join(near)}; allowed: "
-            "the time of a record"
+            f"{name}: {wanted:.10g}; the nearest record is at {', the next at '.join(near)}; "
+            "allowed: the time of a record"
         )
     return int(order[0])
 
