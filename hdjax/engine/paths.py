@@ -9,6 +9,7 @@ has a method `check(times)`, the engine calls it before anything is run.
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -59,14 +60,14 @@ class value_at:
 
     Args:
         statistic: its name.
-        t: the time; experiments refuse one before their first or after their last record.
+        t: the time, a number; experiments refuse one before their first or after their last record.
 
     Example:
         >>> final = value_at("risk", 10.0)
     """
 
     statistic: str
-    t: float
+    t: Any
 
     def __post_init__(self) -> None:
         # A number of the program, whatever it came in.

@@ -51,7 +51,7 @@ class Result:
         """Nominal times of the records, those that were asked for."""
         return self.data["time"].values
 
-    def at(self, t: float) -> xr.Dataset:
+    def at(self, t: Any) -> xr.Dataset:
         """The record of nominal time `t`: the dataset without its axis of times.
 
         Args:

@@ -25,7 +25,7 @@ from hdjax.times import nominal
 
 def sweep(
     make_system: Callable[..., System],
-    grid: Mapping[str, Sequence[Any]],
+    grid: Mapping[Any, Sequence[Any] | Array | np.ndarray],
     ts: Any,
     *,
     key: Key[Array, ""],
