@@ -84,7 +84,8 @@ FUNCTIONS = {
     "final": _Function(lambda call, ds: call.variable(ds, "_mean").isel(time=-1)),
     "limit": _Function(_at("_limit"), arguments=("t",), kinds=_LIMIT),
     "rise": _Function(
-        lambda call, ds: call.variable(ds, "_limit").diff("time").max(), kinds=_LIMIT
+        lambda call, ds: call.variable(ds, "_limit").dropna("time").diff("time").max(),
+        kinds=_LIMIT,
     ),
     "predicted_std": _Function(_at("_predicted_std"), arguments=("t",), kinds=("compare",)),
     "sup_error": _Function(_at("_sup_error"), kinds=_BOTH),
