@@ -3,16 +3,17 @@
 `summary.json` of a simulation, a limit or a comparison:
 
     {"family": str, "config": {...} or null, "versions": {...}, "device": str, "runs": int,
-     "times": [...],
+     "times": [...], "recorded_times": [...],
      "statistics": {NAME: {"limit", "mean", "std", "predicted_std": [...] over times,
                            "sup_error": median over the runs}},
      "path": {NAME: {"median", "mean", "std": over the runs, "limit"}},
      "expect": [{"rule": str, "value": number, "passed": bool}],
      "seconds": {"compile", "simulate", "limit"}}
 
-Vectors and matrices are nested lists within a time.  What does not exist, or is not finite, is
-null.  With a limit from each run's realised start, "limit" is the mean over the finite ones (of a
-path statistic the median).
+"times" are the nominal ones, which were asked for, and "recorded_times" those of the algorithm's
+clock, k/d.  Vectors and matrices are nested lists within a time.  What does not exist, or is not
+finite, is null.  With a limit from each run's realised start, "limit" is the mean over the finite
+ones (of a path statistic the median).
 
 A sweep has "axes": {NAME: [values]} besides, and every number above becomes a list nested over the
 axes.  A scaling has "dimensions": [...] in the place of "times", and statistics {"sup_error":
@@ -113,6 +114,8 @@ def summary(ds: xr.Dataset) -> dict[str, Any]:
         content["dimensions"] = _listed(ds["dimension"].values)
     else:
         content["times"] = _listed(ds["time"].values)
+        if "recorded_time" in ds:
+            content["recorded_times"] = _listed(ds["recorded_time"].values)
     if axes:
         content["axes"] = axes
     describe = _scaling_statistic if scaling else _statistic

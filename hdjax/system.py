@@ -24,6 +24,8 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
+from hdjax.times import nominal, rounding
+
 State = PyTree[Array]
 Summary = PyTree[Array]
 Statistic = Callable[[Any, Summary], PyTree[Array]]
@@ -61,7 +63,11 @@ class Simulator(eqx.Module):
 
     @abc.abstractmethod
     def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
-        """The clock at times `ts`, made on the host in 64 bits."""
+        """The clock at times `ts`, made on the host in 64 bits.
+
+        Times come in the user's dtype, for whose rounding `steps_at` and `hdjax.times.nominal`
+        allow.
+        """
 
     @abc.abstractmethod
     def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
@@ -117,7 +123,8 @@ class System(eqx.Module):
     ) -> PyTree[Array]:
         """The deterministic equivalent: `save(summary)` at `ts`, stacked along a leading axis.
 
-        Times that were not reached (divergence, solver failure) hold NaN.
+        Times that were not reached hold infinity after a divergence, and NaN where a solver gave
+        up.
 
         Raises:
             NoLimitError: the system has none.
@@ -196,26 +203,63 @@ def check_dtype(dtype: str) -> None:
 def steps_at(ts: Float[np.ndarray, " times"], unit: float) -> Int[np.ndarray, " times"]:
     """The clock floor(t unit) of an algorithm with `unit` steps in a unit of time.
 
-    A product within rounding of an integer is that integer: 0.29 * 100 is 28.999999999999996.
+    A product within the rounding of the times' dtype of an integer is that integer:
+    0.29 * 100 is 28.999999999999996 in float64.
+
+    Args:
+        ts: (times,) in the dtype in which they came (`hdjax.times.as_times`).
+        unit: steps in a unit of time.
 
     Example:
         >>> steps_at(np.array([0.29, 0.295]), 100.0).tolist()
         [29, 29]
     """
-    steps = np.asarray(ts, np.float64) * unit
-    return np.floor(steps * (1 + 8 * np.finfo(np.float64).eps)).astype(np.int64)
+    steps = nominal(ts) * unit
+    nearest = np.round(steps)
+    near = np.abs(steps - nearest) <= rounding(ts) * np.abs(steps)
+    return np.where(near, nearest, np.floor(steps)).astype(np.int64)
 
 
-def reached_only(ts: Any, values: Any) -> Any:
-    """Values that a solver saved at `ts`, NaN where its own times say that it did not get there.
+def jacobians(statistics: Callable[[Any], dict[str, Array]], state: Any) -> dict[str, Any]:
+    """The derivative of each statistic by itself, in reverse mode.
+
+    Together, one that has none at `state` (0/0, the root of 0) would make those of the others NaN.
+
+    Args:
+        statistics: of a state, names to arrays.
+        state: a pytree of arrays.
+
+    Example:
+        >>> found = jacobians(lambda x: {"root": jnp.sqrt(x), "square": x**2}, jnp.array(0.0))
+        >>> float(found["square"])
+        0.0
+    """
+    names = jax.eval_shape(statistics, state)
+    return {
+        name: jax.jacrev(lambda state, name=name: statistics(state)[name])(state) for name in names
+    }
+
+
+def reached_only(ts: Any, values: Any, diverged: Any = False) -> Any:
+    """Values that a solver saved at `ts`; where its own times say that it did not get there, none.
+
+    Args:
+        ts: (times,) the solver's own times, infinite where it did not get.
+        values: a pytree of arrays with a leading axis of times.
+        diverged: whether it stopped since the solution diverged.
+
+    Returns:
+        The values; where there is none, infinity after a divergence and NaN if the solver gave up.
 
     Example:
         >>> reached_only(jnp.array([0.0, jnp.inf]), jnp.ones(2)).tolist()
         [1.0, nan]
     """
     reached = jnp.isfinite(jnp.asarray(ts))
+    none = jnp.where(jnp.asarray(diverged), jnp.inf, jnp.nan)
 
     def mask(values: Array) -> Array:
-        return jnp.where(reached.reshape(-1, *[1] * (values.ndim - 1)), values, jnp.nan)
+        blank = none.astype(values.dtype) if eqx.is_inexact_array(values) else none
+        return jnp.where(reached.reshape(-1, *[1] * (values.ndim - 1)), values, blank)
 
     return jax.tree.map(mask, values)

@@ -13,7 +13,7 @@ ATTRS = {"statistics": '["risk", "overlaps"]', "paths": '["half"]', "runs": 4, "
 
 @pytest.fixture
 def ds():
-    time = np.array([0.0, 0.496, 1.0])
+    time, recorded = np.array([0.0, 0.5, 1.0]), np.array([0.0, 0.496, 1.0])
     entries = ("overlaps_0", "overlaps_1")
     overlaps = np.arange(12.0).reshape(3, 2, 2)
     variables = {
@@ -30,7 +30,12 @@ def ds():
         "path_half": ("run", [0.2, 0.3, 0.4, np.inf]),
         "path_half_limit": ((), 0.25),
     }
-    coords = {"time": time, "run": range(4), "quantile": [0.05, 0.25, 0.5, 0.75, 0.95]}
+    coords = {
+        "time": time,
+        "recorded_time": ("time", recorded),
+        "run": range(4),
+        "quantile": [0.05, 0.25, 0.5, 0.75, 0.95],
+    }
     config = json.dumps({"system": {"dimension": 100}})
     return xr.Dataset(variables, coords, ATTRS | {"kind": "compare", "config": config})
 
@@ -113,6 +118,7 @@ NAMES = expect.Names("compare", ["risk", "overlaps"], ["half"], [0.0, 0.5, 1.0])
         ("path(hlaf) < 1", "did you mean 'half'"),
         ("risk < 1", "'risk'"),
         ("value(risk, t=0.7) < 1", "nearest record is at 0.5"),
+        ("value(risk, t=0.496) < 1", "nearest record is at 0.5, the next at 0; allowed"),
         ("value(risk, t='end') < 1", "allowed: a number"),
         ("value(risk, at=1) < 1", "argument 'at'"),
         ("value(risk, 1, 2) < 1", "too many arguments"),

@@ -21,10 +21,16 @@ LAYERS = (
     ("schema",),
     ("gaussian", "spectra", "random", "schedules", "datasets"),
     ("system", "plots", "store"),
+    ("names", "times"),
 )
 # The engine is written against the contract alone, and derives the keys of runs and probes; figures
 # and files know datasets alone.
-ONLY = {"engine": {"system", "random", "plots", "store"}, "plots": set(), "store": set()}
+DATASETS = {"names", "times"}
+ONLY = {
+    "engine": {"system", "random", "plots", "store"} | DATASETS,
+    "plots": DATASETS,
+    "store": DATASETS,
+}
 
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
 # NetCDF is read and written through xarray, which imports these.

@@ -284,7 +284,7 @@ class Emergence(Call):
 
     make = curvature.OutlierCount
     kind: Literal["outlier_count"] = "outlier_count"
-    name: str = "count"
+    name: str = "outliers"
     index: NonNegativeInteger | Literal["theta"] = 0
     matrix: Literal["hessian", "gradient"] = "hessian"
 

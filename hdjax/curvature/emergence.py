@@ -37,7 +37,7 @@ class OutlierCount(eqx.Module):
         3
     """
 
-    name: str = eqx.field(static=True, default="count")
+    name: str = eqx.field(static=True, default="outliers")
     index: int | str = eqx.field(static=True, default=0)
     matrix: Kind = eqx.field(static=True, default="hessian")
 

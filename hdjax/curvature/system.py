@@ -27,7 +27,7 @@ from hdjax.gaussian import QMC, Rule
 from hdjax.random import Stream
 from hdjax.schedules import Constant
 from hdjax.streaming import Direct, GramSummary, MixtureLogistic, OnePassSGD, draw_samples
-from hdjax.system import Simulator, System, is_concrete
+from hdjax.system import Simulator, System, is_concrete, reached_only
 
 # A column with less than this share in the means' span counts as outside.
 _INSIDE = 0.5
@@ -227,7 +227,9 @@ class Alignment(System):
             return save(AlignmentSummary(gram, found))
 
         # After the integration, not within the solver's loop.
-        return jax.lax.map(lambda parts: at(*parts), (ts, gram))
+        saved = jax.lax.map(lambda parts: at(*parts), (ts, gram))
+        unreached = jnp.isnan(gram.blocks).any(axis=(1, 2, 3))
+        return reached_only(jnp.where(unreached, jnp.inf, ts), saved)
 
     def alive(self, summary: AlignmentSummary) -> Bool[Array, ""]:
         return self.training.alive(summary.gram)

@@ -4,6 +4,7 @@ All three stand on one jitted program (`hdjax.engine.ensemble`) and return a `Re
 """
 
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,12 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Key
 
-from hdjax.engine.drive import KEPT_RUNS, Collected, drive
+from hdjax.engine.dataset import Records, dataset
+from hdjax.engine.drive import drive
 from hdjax.engine.ensemble import Named, Plan
-from hdjax.engine.result import QUANTILES, Result, provenance
+from hdjax.engine.result import Result
+from hdjax.names import check_names
 from hdjax.system import System
+from hdjax.times import as_times, nominal
 
 Statistics = Sequence[str | tuple[str, Callable]] | Mapping[str, Callable | None] | None
 Probes = Mapping[str, Callable]
@@ -41,7 +45,8 @@ def simulate(
 
     Args:
         system: what to run.
-        ts: (times,) increasing times of the records, at least 0; k = floor(t d) for one-pass SGD.
+        ts: (times,) increasing times of the records, at least 0, by which the result is labelled;
+            one-pass SGD records step k = floor(t d), up to the rounding of the dtype of `ts`.
         key: key of the experiment; run r draws from `fold_in(key, r)`.
         runs: how many realisations.
         method: how to simulate, e.g. `hd.streaming.Direct(dtype="float64")`; None is the default.
@@ -62,12 +67,12 @@ def simulate(
         (2,)
     """
     system.validate()
-    plan = make_plan(
+    plan, records = prepare(
         system, ts, method=method, statistics=statistics, probes=probes, paths=paths, start=None
     )
     check_run(runs, keep, chunk, key)
     collected = drive([system], [plan], key, runs=runs, keep=keep, chunk=chunk, progress=progress)
-    return Result(dataset(system, plan, collected, kind="simulate", key=key, keep=keep))
+    return Result(dataset(system, plan, records, collected, kind="simulate", key=key, keep=keep))
 
 
 def limit(
@@ -75,24 +80,21 @@ def limit(
 ) -> Result:
     """The deterministic equivalent of `system` at `ts`, from the law of its start.
 
+    A statistic that is not finite at some records is NaN there, with a warning.
+
     Raises:
         NoLimitError: the system has no limit.
-        FloatingPointError: the limit diverges or its solver gave up before the last time.
+        FloatingPointError: the limit diverges, or its solver gave up, before the last time.
 
     Example:
         >>> limit(system, [0.0, 1.0]).limit("risk").shape
         (2,)
     """
     system.validate(compared=True)
-    plan = make_plan(system, ts, statistics=statistics, paths=paths, start="law", runs=False)
+    plan, records = prepare(system, ts, statistics=statistics, paths=paths, runs=False)
     collected = drive([system], [plan], jax.random.key(0), runs=0, progress=False)
-    data = dataset(system, plan, collected, kind="limit", key=None, keep="runs")
-    stopped = float(data["limit_diverged_at"])
-    if np.isfinite(stopped):
-        raise FloatingPointError(
-            f"limit: not finite from t = {stopped:.4g} on: it diverges (a learning rate above "
-            "stability?) or its solver gave up (try a larger max_steps or ExponentialMidpoint())"
-        )
+    data = dataset(system, plan, records, collected, kind="limit", key=None, keep="runs")
+    _judge(data)
     return Result(data)
 
 
@@ -117,7 +119,7 @@ def compare(
     Args:
         system: what to run.
         ts: (times,) increasing times of the records; the limit is evaluated at the times that
-            the simulator really records (k/d).
+            the simulator really records (k/d, `recorded_time` in the result).
         key: key of the experiment.
         runs: how many realisations.
         start: "law": one limit, from the law of the start as d grows; "realised": one limit for
@@ -144,7 +146,7 @@ def compare(
         raise ValueError(f"start: {start!r}; allowed: 'law', 'realised'")
     system.validate(compared=True, realised=start == "realised")
     check_run(runs, keep, chunk, key)
-    plan = make_plan(
+    plan, records = prepare(
         system,
         ts,
         method=method,
@@ -155,10 +157,31 @@ def compare(
         fluctuations=fluctuations,
     )
     collected = drive([system], [plan], key, runs=runs, keep=keep, chunk=chunk, progress=progress)
-    return Result(dataset(system, plan, collected, kind="compare", key=key, keep=keep))
+    return Result(dataset(system, plan, records, collected, kind="compare", key=key, keep=keep))
 
 
-def make_plan(
+def make_plan(system: System, ts: Any, **options: Any) -> Plan:
+    """The plan of an experiment, with its clock made on the host in 64 bits.
+
+    Args:
+        system: what to run.
+        ts: (times,) increasing times of the records.
+        **options: `method`, `statistics`, `probes`, `paths` and `fluctuations` as for `compare`;
+            `start` as there, or None for no limit; `runs=False` for the limit alone.
+
+    Raises:
+        ValueError: times that do not increase, are negative or not finite, or that a path asks for
+            and no record reaches; unknown statistics; names that cannot be told apart; ticks
+            beyond 2^31 without 64-bit integers.
+
+    Example:
+        >>> make_plan(system, [0.0, 1.0]).times.shape
+        (2,)
+    """
+    return prepare(system, ts, **options)[0]
+
+
+def prepare(
     system: System,
     ts: Any,
     *,
@@ -169,54 +192,42 @@ def make_plan(
     start: str | None = "law",
     runs: bool = True,
     fluctuations: bool | None = False,
-) -> Plan:
-    """The plan of an experiment, with its clock made on the host in 64 bits.
-
-    Raises:
-        ValueError: times that do not increase, are negative or not finite; unknown statistics;
-            ticks beyond 2^31 without 64-bit integers.
-    """
-    ts = check_times(ts)
-    dtype = jnp.result_type(float)
+) -> tuple[Plan, Records]:
+    """The plan of `make_plan`, and its records in 64 bits."""
+    ts = as_times(ts)
     horizon = system.horizon(ts, method)
+    asked = nominal(ts)
+    records = Records(np.zeros(len(ts), np.int64), asked, asked)
     if runs:
         simulator = system.simulator(method, horizon)
         ticks = np.asarray(simulator.ticks(ts), np.int64)
-        times = np.asarray(simulator.times(ticks), np.float64)
+        records = Records(ticks, asked, np.asarray(simulator.times(ticks), np.float64))
         if ticks[-1] >= 2**31 and not jax.config.read("jax_enable_x64"):
             raise ValueError(
                 f"ts: the last one is tick {ticks[-1]}, beyond 2^31; allowed: that many steps "
                 "with jax.config.update('jax_enable_x64', True)"
             )
-    else:
-        ticks, times = np.zeros(len(ts), np.int64), ts
     chosen = _statistics(system, statistics)
-    return Plan(
-        ticks=jnp.asarray(ticks),
-        times=jnp.asarray(times, dtype),
+    paths, probes = paths or {}, probes or {}
+    check_names([name for name, _ in chosen], paths, probes)
+    for path in paths.values():
+        if hasattr(path, "check"):
+            path.check(asked)
+    dtype = jnp.result_type(float)
+    plan = Plan(
+        ticks=jnp.asarray(records.ticks),
+        times=jnp.asarray(records.recorded, dtype),
+        nominal=jnp.asarray(records.nominal, dtype),
         method=method,
         statistics=chosen,
-        probes=tuple((probes or {}).items()),
-        paths=tuple((paths or {}).items()),
+        probes=tuple(probes.items()),
+        paths=tuple(paths.items()),
         start=start,
         runs=runs,
         fluctuations=fluctuations,
         horizon=horizon,
     )
-
-
-def check_times(ts: Any) -> Float[np.ndarray, " times"]:
-    """Increasing, finite, non-negative times as float64.
-
-    Raises:
-        ValueError: otherwise.
-    """
-    times = np.asarray(ts, np.float64)
-    if times.ndim != 1 or times.size == 0:
-        raise ValueError(f"ts: shape {times.shape}; allowed: a list of at least one time")
-    if not np.isfinite(times).all() or times[0] < 0 or np.any(np.diff(times) <= 0):
-        raise ValueError(f"ts: {ts}; allowed: finite, at least 0 and increasing")
-    return times
+    return plan, records
 
 
 def check_run(runs: int, keep: str, chunk: int | None, key: Any) -> None:
@@ -229,6 +240,31 @@ def check_run(runs: int, keep: str, chunk: int | None, key: Any) -> None:
         raise ValueError(f"chunk: {chunk!r}; allowed: None or at least 1")
     if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
         raise TypeError(f"key: {type(key).__name__}; allowed: a typed key, jax.random.key(seed)")
+
+
+def _judge(data: xr.Dataset) -> None:
+    """Say what is wrong with a limit: that it ended, and why, or which statistics have gaps."""
+    causes = {
+        "limit_diverged_at": "it diverges (a learning rate above stability?)",
+        "limit_gave_up_at": (
+            "its solver gave up (try a larger max_steps, ExponentialMidpoint() or, if it grows, a "
+            "smaller learning rate)"
+        ),
+    }
+    for name, cause in causes.items():
+        end = float(data[name])
+        if np.isfinite(end):
+            raise FloatingPointError(f"limit: not finite from t = {end:.4g} on: {cause}")
+    for name in json.loads(data.attrs["statistics"]):
+        gaps = data[f"{name}_limit"].isnull().values
+        gaps = gaps.reshape(len(gaps), -1).any(axis=1)
+        if gaps.any():
+            first = float(data["time"].values[gaps.argmax()])
+            warnings.warn(
+                f"statistics: {name!r} is not finite at {gaps.sum()} of {gaps.size} times of "
+                f"the limit, the first t = {first:.4g}; it is NaN there",
+                stacklevel=3,
+            )
 
 
 def _statistics(system: System, statistics: Statistics) -> Named:
@@ -245,124 +281,3 @@ def _statistics(system: System, statistics: Statistics) -> Named:
     if not pairs:
         raise ValueError("statistics: none; allowed: at least one")
     return pairs
-
-
-def dataset(
-    system: System,
-    plan: Plan,
-    collected: Collected,
-    *,
-    kind: str,
-    key: Any,
-    keep: str,
-    point: int = 0,
-) -> xr.Dataset:
-    """What one point of `collected` measured, as a dataset (see `hdjax.engine.result`)."""
-    kept = jax.tree.map(lambda x: x[point], collected.kept)
-    variables: dict[str, Any] = {}
-    names = [name for name, _ in plan.statistics]
-
-    def add(name: str, dims: tuple[str, ...], value: Any, stem: str | None = None) -> None:
-        value = np.asarray(value)
-        extra = tuple(f"{stem or name}_{i}" for i in range(value.ndim - len(dims)))
-        label = system.labels.get(stem or name, stem or name)
-        for part, array in _real_parts(value):
-            variables[name + part] = (dims + extra, array, {"long_name": label})
-
-    if kept.runs is not None:
-        streamed = jax.tree.map(lambda x: x[point], collected.streamed)
-        for name in names:
-            _add_runs(add, name, kept, streamed)
-        count = streamed.count[f"value {names[0]}"]
-        variables["count"] = ("time", count.reshape(len(count), -1)[:, 0].astype(np.int64))
-        variables["diverged_at"] = ("run", kept.runs.diverged_at)
-        for name, value in kept.runs.paths.items():
-            add(f"path_{name}", ("run",), value)
-        for name, value in kept.probes.items():
-            add(f"probe_{name}", ("run", "time"), value)
-        if keep == "summary":
-            for name in kept.sup_error:
-                part = f"sup_error {name}"
-                n = streamed.count[part][0]
-                variables[f"{name}_sup_error_mean"] = ((), streamed.mean[part][0])
-                spread = np.sqrt(streamed.squares[part][0] / np.maximum(n - 1, 1))
-                variables[f"{name}_sup_error_std"] = ((), spread)
-    if kept.limit is not None:
-        lead = ("run",) if kept.limit.diverged_at.ndim else ()
-        for name in names:
-            add(f"{name}_limit", (*lead, "time"), kept.limit.values[name], name)
-        variables["limit_diverged_at"] = (lead, kept.limit.diverged_at)
-        for name, value in kept.limit.paths.items():
-            add(f"path_{name}_limit", lead, value, f"path_{name}")
-    for name, value in (kept.predicted_std or {}).items():
-        add(f"{name}_predicted_std", ("time",), value, name)
-
-    coords: dict[str, Any] = {"time": np.asarray(plan.times[:])}
-    note = ""
-    if kept.runs is not None:
-        coords["run"] = np.arange(kept.runs.diverged_at.shape[0])
-        coords["quantile"] = list(QUANTILES)
-        if keep == "summary" and collected.runs > KEPT_RUNS:
-            note = f"quantiles and single curves from the first {KEPT_RUNS} runs"
-    if kept.predicted_std:
-        note = "\n".join(filter(None, [note, system.about_fluctuations(**plan.duration)]))
-    seconds: dict[str, float | None] = {
-        name: round(value, 4) for name, value in collected.seconds.items()
-    }
-    if kind == "limit":
-        seconds = {"compile": seconds["compile"], "simulate": None, "limit": seconds["simulate"]}
-    else:
-        # Simulation and limit are one program: their time is measured together.
-        seconds["limit"] = None
-    attrs = {
-        "kind": kind,
-        "family": system.family,
-        "statistics": json.dumps(names),
-        "paths": json.dumps([name for name, _ in plan.paths]),
-        "probes": json.dumps([name for name, _ in plan.probes]),
-        "runs": collected.runs,
-        "keep": keep,
-        "start": plan.start or "",
-        "time_label": system.time_label,
-        "config": "",
-        "seed": "" if key is None else str(jax.random.key_data(key).tolist()),
-        "seconds": json.dumps(seconds),
-        "interrupted": int(collected.interrupted),
-        "note": note,
-        **provenance(),
-    }
-    return xr.Dataset(variables, coords, attrs)
-
-
-def _add_runs(add: Callable[..., None], name: str, kept: Any, streamed: Any) -> None:
-    part = f"value {name}"
-    values = kept.runs.values[name]
-    add(name, ("run", "time"), values)
-    add(f"{name}_mean", ("time",), _where(streamed.count[part], streamed.mean[part], 1), name)
-    spread = np.sqrt(streamed.squares[part] / np.maximum(streamed.count[part] - 1, 1))
-    add(f"{name}_std", ("time",), _where(streamed.count[part], spread, 2), name)
-    with np.errstate(all="ignore"):
-        quantiles = _quantiles(values)
-    add(f"{name}_quantile", ("quantile", "time"), quantiles, name)
-    if name in kept.sup_error:
-        add(f"{name}_sup_error", ("run",), kept.sup_error[name], name)
-
-
-def _where(count: np.ndarray, value: np.ndarray, least: int) -> np.ndarray:
-    return np.where(count >= least, value, np.nan)
-
-
-def _quantiles(values: np.ndarray) -> np.ndarray:
-    """Quantiles over the finite runs; NaN where none is left."""
-    if np.iscomplexobj(values):
-        return _quantiles(np.real(values)) + 1j * _quantiles(np.imag(values))
-    safe = np.where(np.isfinite(values).any(axis=0), values, 0.0)
-    quantiles = np.nanquantile(safe, QUANTILES, axis=0)
-    return np.where(np.isfinite(values).any(axis=0), quantiles, np.nan)
-
-
-def _real_parts(value: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    """NetCDF has no complex numbers: real and imaginary parts are variables of their own."""
-    if np.iscomplexobj(value):
-        return [("", np.real(value)), ("_imag", np.imag(value))]
-    return [("", value)]

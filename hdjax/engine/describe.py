@@ -24,6 +24,7 @@ def describe(data: xr.Dataset) -> str:
             first = float(np.nanmin(data["diverged_at"].values))
             total = data["diverged_at"].size
             lines.append(f"{bad} of {total} kept runs diverged, the first at t = {first:.4g}")
+    lines += _gaps(data)
     rows = {"scaling": _scaling_rows, "sweep": _sweep_rows}.get(attrs["kind"], _curve_rows)(data)
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines += [
@@ -32,6 +33,26 @@ def describe(data: xr.Dataset) -> str:
     if attrs.get("note"):
         lines.append(attrs["note"])
     return "\n".join(lines)
+
+
+def _gaps(data: xr.Dataset) -> list[str]:
+    """Statistics that are not finite in runs which have not ended, or in the limit."""
+    lines = []
+    for name in json.loads(data.attrs["statistics"]):
+        if f"{name}_count" in data and "count" in data:
+            bad = data[f"{name}_count"] < data["count"]
+        elif f"{name}_limit" in data:
+            bad = data[f"{name}_limit"].isnull()
+        else:
+            continue
+        rows = bad.transpose("time", ...).values.reshape(bad.sizes["time"], -1).any(axis=1)
+        if rows.any():
+            first = data["time"].values[rows.argmax()]
+            lines.append(
+                f"{name} is not finite at {rows.sum()} of {rows.size} times (left out there), the "
+                f"first t = {first:.4g}"
+            )
+    return lines
 
 
 def _where(data: xr.Dataset) -> str:
@@ -66,8 +87,8 @@ def _end(data: xr.Dataset, name: str) -> str:
 def _scaling_rows(data: xr.Dataset) -> list[list[str]]:
     names = json.loads(data.attrs["statistics"])
     rows = [["d", *names]]
-    for d in data["dimension"].values:
-        rows.append([str(d), *[f"{data[f'{n}_median'].sel(dimension=d):.4g}" for n in names]])
+    for i, d in enumerate(data["dimension"].values):
+        rows.append([str(d), *[f"{data[f'{n}_median'].values[i]:.4g}" for n in names]])
     rows.append(["exponent", *[f"{data[f'{n}_exponent']:.3f}" for n in names]])
     bounds = [data[f"{n}_exponent_interval"].values for n in names]
     rows.append(["95 % interval", *[f"{low:.3f} to {high:.3f}" for low, high in bounds]])

@@ -34,7 +34,7 @@ _SHARE = 0.25
 
 
 class Streamed(eqx.Module):
-    """Count, mean and sum of squared deviations over the runs that are still finite."""
+    """Count, mean and sum of squared deviations over the runs that are finite, for each entry."""
 
     count: Values
     mean: Values
@@ -150,18 +150,17 @@ def _program(
 def _stream(runs: Curves, sup_error: Values, mask: Bool[Array, " runs"]) -> Streamed:
     values = {f"value {name}": value for name, value in runs.values.items()}
     # A run's own scalars join as curves of a single time.
-    scalars = {f"sup_error {name}": e[:, None] for name, e in sup_error.items()}
+    values |= {f"sup_error {name}": e[:, None] for name, e in sup_error.items()}
+    values["alive"] = jnp.where(runs.alive, 1.0, jnp.nan)
 
     def moments(value: Array) -> tuple[Array, Array, Array]:
-        flat = value.reshape(*value.shape[:2], -1)
-        good = mask[:, None] & jnp.isfinite(flat).all(axis=-1)
-        good = good.reshape(good.shape + (1,) * (value.ndim - 2))
+        good = mask.reshape(-1, *[1] * (value.ndim - 1)) & jnp.isfinite(value)
         count = good.sum(axis=0).astype(value.real.dtype)
         mean = jnp.where(good, value, 0).sum(axis=0) / jnp.maximum(count, 1)
         squares = (jnp.where(good, jnp.abs(value - mean[None]), 0) ** 2).sum(axis=0)
         return count, mean, squares
 
-    parts = {name: moments(value) for name, value in (values | scalars).items()}
+    parts = {name: moments(value) for name, value in values.items()}
     return Streamed(
         {name: part[0] for name, part in parts.items()},
         {name: part[1] for name, part in parts.items()},

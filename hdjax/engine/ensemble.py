@@ -32,7 +32,9 @@ class Plan(eqx.Module):
 
     Attributes:
         ticks: (times,) the clock at the records.
-        times: (times,) the same in the family's time; the limit is evaluated there.
+        times: (times,) the recorded times, which belong to these ticks; the limit is evaluated
+            there.
+        nominal: (times,) the times that were asked for; paths and divergences are told in them.
         method: how to simulate (a pytree, None for the family's default).
         statistics: pairs (name, function of (system, summary)), None for the system's own of that
             name.
@@ -48,6 +50,7 @@ class Plan(eqx.Module):
 
     ticks: Int[Array, " times"]
     times: Float[Array, " times"]
+    nominal: Float[Array, " times"]
     method: Any = None
     statistics: Named = eqx.field(static=True, default=())
     probes: Named = eqx.field(static=True, default=())
@@ -73,11 +76,22 @@ class Plan(eqx.Module):
 
 
 class Curves(eqx.Module):
-    """Statistics along time, NaN from `diverged_at` on (NaN where nothing diverged)."""
+    """Statistics along time.
+
+    Attributes:
+        values: by name, (times, ...); NaN from the end of the run on, and where the statistic
+            itself is not finite.
+        paths: path statistics by name.
+        alive: (times,) whether the run had not ended.
+        diverged_at: the nominal time from which on it has; NaN where it did not.
+        gave_up: whether it ended since a solver gave up.
+    """
 
     values: Values
     paths: Values
+    alive: Numbers
     diverged_at: Numbers
+    gave_up: Numbers
 
 
 class Ensemble(eqx.Module):
@@ -168,7 +182,7 @@ def trajectory(
     probes_key = random.stream(run_key, Stream.PROBES)
     start = (simulator.init(run_key), jnp.zeros((), plan.ticks.dtype))
     _, (values, alive, probes) = jax.lax.scan(record, start, plan.ticks)
-    return _curves(plan, values, alive), probes
+    return _curves(plan, values, alive, jnp.zeros((), bool)), probes
 
 
 def limit_curves(system: System, plan: Plan, start: Any) -> Curves:
@@ -176,10 +190,12 @@ def limit_curves(system: System, plan: Plan, start: Any) -> Curves:
 
     def save(summary: Any) -> tuple[dict[str, Array], Array]:
         alive = system.alive(summary)
-        return plan.evaluate(system, summary), jnp.where(alive, 0.0, jnp.nan)
+        return plan.evaluate(system, summary), jnp.where(alive, 0.0, jnp.inf)
 
     values, marks = system.limit(plan.times, start=start, save=save, **plan.duration)
-    return _curves(plan, values, jnp.isfinite(marks))
+    # NaN marks a record that the solver did not reach, infinity one after a divergence.
+    alive = jnp.isfinite(marks)
+    return _curves(plan, values, alive, jnp.isnan(marks[jnp.argmin(alive)]))
 
 
 def predicted_std(system: System, plan: Plan) -> dict[str, Array] | None:
@@ -200,26 +216,30 @@ def predicted_std(system: System, plan: Plan) -> dict[str, Array] | None:
         return None
 
 
-def _curves(plan: Plan, values: dict[str, Array], alive: Array) -> Curves:
-    """Blank everything from the first record that is not a result."""
-    for value in values.values():
-        alive = alive & jnp.isfinite(value.reshape(value.shape[0], -1)).all(axis=1)
+def _curves(plan: Plan, values: dict[str, Array], alive: Array, gave_up: Array) -> Curves:
+    """Blank everything from the end of the run on, and what is not finite before it."""
     alive = jnp.cumprod(alive.astype(jnp.int32)).astype(bool)
 
     def blank(value: Array) -> Array:
         mask = alive.reshape(alive.shape + (1,) * (value.ndim - 1))
-        return jnp.where(mask, value, jnp.nan)
+        return jnp.where(mask & jnp.isfinite(value), value, jnp.nan)
 
     values = {name: blank(value) for name, value in values.items()}
-    first = plan.times[jnp.argmin(alive)]
-    diverged_at = jnp.where(alive.all(), jnp.nan, first)
-    paths = {name: function(plan.times, values) for name, function in plan.paths}
-    return Curves(values, paths, diverged_at)
+    diverged_at = jnp.where(alive.all(), jnp.nan, plan.nominal[jnp.argmin(alive)])
+    paths = {name: function(plan.nominal, values) for name, function in plan.paths}
+    return Curves(values, paths, alive, diverged_at, gave_up & ~alive.all())
 
 
 def _sup_error(run: Curves, limit: Curves) -> dict[str, Array]:
-    """Sup over times and entries; NaN where either side diverged."""
-    return {name: jnp.abs(run.values[name] - limit.values[name]).max() for name in run.values}
+    """Sup over the times and entries at which both are finite; NaN where either side ended."""
+    whole = run.alive.all() & limit.alive.all()
+
+    def sup(name: str) -> Array:
+        gap = jnp.abs(run.values[name] - limit.values[name])
+        found = jnp.isfinite(gap)
+        return jnp.where(whole & found.any(), jnp.where(found, gap, 0).max(), jnp.nan)
+
+    return {name: sup(name) for name in run.values}
 
 
 def _inexact(dtype: Any) -> Any:

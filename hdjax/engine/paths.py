@@ -1,22 +1,28 @@
 """Scalars of a whole path, such as hitting times: functions of (times, values).
 
-`values` maps the names of statistics to their curves (times, ...); after a divergence they hold
-NaN.  Any function with this signature serves; those here are frozen, so that using one twice does
-not compile twice.  The engine evaluates them on every run and on the limit.
+`times` are the nominal times of the records, which label the result.  `values` maps the names of
+statistics to their curves (times, ...); they hold NaN after a divergence, and where the statistic
+is not finite.  Any function with this signature serves; those here are frozen, so that using one
+twice does not compile twice.  The engine evaluates them on every run and on the limit.  If a path
+has a method `check(times)`, the engine calls it before anything is run.
 """
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
+
+from hdjax.times import is_at, nominal, record_at
 
 
 @dataclasses.dataclass(frozen=True)
 class hitting_time:
     """The first time at which a scalar statistic reaches `level`, from either side; inf if never.
 
-    Between records the curve is taken as linear.
+    Between finite records the curve is taken as linear.
 
     Args:
         statistic: its name.
@@ -33,40 +39,57 @@ class hitting_time:
         self, times: Float[Array, " times"], values: Mapping[str, Array]
     ) -> Float[Array, ""]:
         gap = values[self.statistic] - self.level
-        crossed = jnp.sign(gap[1:]) != jnp.sign(gap[0])
-        crossed = crossed & jnp.isfinite(gap[1:])
-        after = jnp.argmax(crossed) + 1
-        share = gap[after - 1] / (gap[after - 1] - gap[after])
-        inside = times[after - 1] + share * (times[after] - times[after - 1])
+        finite = jnp.isfinite(gap)
+        first = jnp.argmax(finite)
+        crossed = finite & (jnp.sign(gap) != jnp.sign(gap[first]))
+        after = jnp.argmax(crossed)
+        index = jnp.arange(gap.shape[0])
+        before = jnp.max(jnp.where(finite & (index < after), index, 0))
+        share = gap[before] / (gap[before] - gap[after])
+        inside = times[before] + share * (times[after] - times[before])
         inf = jnp.asarray(jnp.inf, times.dtype)
         reached = jnp.where(crossed.any(), inside.astype(times.dtype), inf)
-        return jnp.where(gap[0] == 0, times[0], reached)
+        return jnp.where(gap[first] == 0, times[first], reached)
 
 
 @dataclasses.dataclass(frozen=True)
 class value_at:
-    """The value of a scalar statistic at time `t`, linear between records.
+    """The value of a scalar statistic at time `t`: that of the record of this nominal time.
+
+    Between records the curve is linear; outside of them the value is NaN.
 
     Args:
         statistic: its name.
-        t: the time, within the recorded range (NaN outside).
+        t: the time, a number; experiments refuse one before their first or after their last record.
 
     Example:
         >>> final = value_at("risk", 10.0)
     """
 
     statistic: str
-    t: float
+    t: Any
+
+    def __post_init__(self) -> None:
+        # A number of the program, whatever it came in.
+        object.__setattr__(self, "t", float(nominal(np.asarray(self.t))))
+
+    def check(self, times: Float[np.ndarray, " times"]) -> None:
+        """Raise ValueError unless `t` is a record's time or between those of two records."""
+        if not times[0] < self.t < times[-1]:
+            record_at(times, self.t)
 
     def __call__(
         self, times: Float[Array, " times"], values: Mapping[str, Array]
     ) -> Float[Array, ""]:
-        return jnp.interp(self.t, times, values[self.statistic], left=jnp.nan, right=jnp.nan)
+        curve = values[self.statistic]
+        between = jnp.interp(self.t, times, curve, left=jnp.nan, right=jnp.nan)
+        nearest = jnp.argmin(jnp.abs(times - self.t))
+        return jnp.where(is_at(times, self.t)[nearest], curve[nearest], between)
 
 
 @dataclasses.dataclass(frozen=True)
 class first_bad_time:
-    """The first recorded time at which a statistic is not finite; inf if it always is.
+    """The first nominal time at which a statistic is not finite; inf if it always is.
 
     Args:
         statistic: its name.

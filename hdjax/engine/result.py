@@ -1,8 +1,11 @@
 """Results: one xarray Dataset, with what people do with it.
 
 Variables are named after statistics: `risk` (run, time) for the kept runs, `risk_mean`,
-`risk_std`, `risk_quantile`, `risk_limit`, `risk_sup_error` (run), `risk_predicted_std`.  Runs that
-diverged hold NaN from `diverged_at` on and are left out of moments; `count` says how many are in.
+`risk_std`, `risk_count`, `risk_quantile`, `risk_limit`, `risk_sup_error` (run),
+`risk_predicted_std`.  The coordinate `time` holds the nominal times, which were asked for, and
+`recorded_time` those of the algorithm's clock.  Runs that diverged hold NaN from `diverged_at` on
+and are left out of moments; `count` says how many have not.  A statistic that is not finite at a
+record is NaN there, and `risk_count` says how many runs its moments are over.
 """
 
 import importlib.metadata
@@ -20,6 +23,7 @@ from matplotlib.figure import Figure
 
 from hdjax import plots, store
 from hdjax.engine.describe import describe
+from hdjax.times import record_at
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -44,8 +48,23 @@ class Result:
 
     @property
     def times(self) -> np.ndarray:
-        """Recorded times."""
+        """Nominal times of the records, those that were asked for."""
         return self.data["time"].values
+
+    def at(self, t: Any) -> xr.Dataset:
+        """The record of nominal time `t`: the dataset without its axis of times.
+
+        Args:
+            t: a time that was asked for, up to rounding of float32.
+
+        Raises:
+            ValueError: no record has that time; the message has the nearest ones.
+
+        Example:
+            >>> float(result.at(1.0)["risk_mean"]) < float(result.at(0.0)["risk_mean"])
+            True
+        """
+        return self.data.isel(time=record_at(self.times, t))
 
     def __getitem__(self, name: str) -> xr.DataArray:
         return self.data[name]

@@ -32,11 +32,12 @@ def scaling(
 
     At each d the median over runs of sup_t |run - limit|; its logarithm is fitted by a straight
     line in log d.  The interval (2.5 % to 97.5 %) resamples runs within each d.  Runs that
-    diverged are left out of the medians; how many is in `diverged_at`.
+    diverged are left out of the medians; how many is in `diverged_at`.  Records at which a
+    statistic is not finite are left out of its sup; how many are left is in `s_sup_error_count`.
 
     Args:
         make_system: the system at dimension d.
-        dims: (dimension,) at least two different dimensions.
+        dims: (dimension,) at least two different dimensions; one given twice is run twice.
         ts: times of the records, as for `compare`.
         key: key of the experiment; every d has its own.
         runs: runs at each d.
@@ -45,7 +46,7 @@ def scaling(
         **options: further options of `compare`.
 
     Raises:
-        ValueError: fewer than two dimensions.
+        ValueError: fewer than two different dimensions, or one that is no positive integer.
 
     Example:
         >>> result = scaling(make_system, [32, 128], [0.0, 1.0], key=jax.random.key(0), runs=16)
@@ -53,7 +54,7 @@ def scaling(
         True
     """
     sizes = [int(d) for d in dims]
-    if len(set(sizes)) < 2 or min(sizes) < 1:
+    if len(set(sizes)) < 2 or min(sizes) < 1 or sizes != [float(d) for d in dims]:
         raise ValueError(f"dims: {list(dims)}; allowed: at least two different positive integers")
     parts = []
     for index, d in enumerate(sizes):
@@ -119,10 +120,14 @@ def _combine(parts: list[xr.Dataset], dims: list[int]) -> xr.Dataset:
     variables: dict[str, Any] = {}
     for name in names:
         errors = np.stack([part[f"{name}_sup_error"].values for part in parts])
+        counts = np.stack([part[f"{name}_sup_error_count"].values for part in parts])
         slope, interval = fit_exponent(dims, errors)
         label = {"long_name": parts[0][f"{name}_sup_error"].attrs["long_name"]}
         variables[f"{name}_sup_error"] = (("dimension", "run"), errors, label)
-        variables[f"{name}_median"] = ("dimension", np.nanmedian(errors, axis=1), label)
+        variables[f"{name}_sup_error_count"] = (("dimension", "run"), counts, label)
+        finite = [row[np.isfinite(row)] for row in errors]
+        medians = [np.median(row) if row.size else np.nan for row in finite]
+        variables[f"{name}_median"] = ("dimension", medians, label)
         variables[f"{name}_exponent"] = ((), slope)
         variables[f"{name}_exponent_interval"] = ("bound", np.array(interval))
     variables["diverged_at"] = (

@@ -8,20 +8,24 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jaxtyping import Array, Key
 
-from hdjax.engine.compare import check_run, check_times, dataset, make_plan
+from hdjax.engine.compare import check_run, prepare
+from hdjax.engine.dataset import Records, dataset
 from hdjax.engine.drive import drive
 from hdjax.engine.ensemble import Plan
 from hdjax.engine.result import Result, total_seconds
+from hdjax.names import check_names
 from hdjax.system import System
+from hdjax.times import nominal
 
 
 def sweep(
     make_system: Callable[..., System],
-    grid: Mapping[str, Sequence[Any]],
+    grid: Mapping[Any, Sequence[Any] | Array | np.ndarray],
     ts: Any,
     *,
     key: Key[Array, ""],
@@ -44,7 +48,7 @@ def sweep(
 
     Args:
         make_system: called with one value for each axis, by name.
-        grid: {axis: values}.
+        grid: {axis: values}; a value that is given twice is run twice.
         ts: times, as for `compare`.
         key: key of the experiment.
         runs: runs at each point.
@@ -63,7 +67,8 @@ def sweep(
     An interrupt (Ctrl-C) keeps the points that were finished; the others are NaN.
 
     Raises:
-        ValueError: an empty grid or axis.
+        ValueError: an empty grid or axis; an axis called like a variable, a dimension or a
+            coordinate of the result.
 
     Example:
         >>> result = sweep(make_swept, {"learning_rate": [0.5, 1.0]}, [0.0, 1.0],
@@ -74,16 +79,17 @@ def sweep(
     if not grid or any(len(values) == 0 for values in grid.values()):
         raise ValueError(f"grid: {dict(grid)}; allowed: at least one axis, each with a value")
     check_run(runs, keep, chunk, key)
-    nominal = check_times(ts)
+    check_names([], axes=grid)
+    labels = {axis: _labels(list(values)) for axis, values in grid.items()}
     points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     systems = [make_system(**point) for point in points]
     methods = [method(**point) if callable(method) else method for point in points]
     for system in systems:
         system.validate(compared=start is not None, realised=start == "realised")
-    plans = [
-        make_plan(
+    prepared = [
+        prepare(
             system,
-            nominal,
+            ts,
             method=own,
             statistics=statistics,
             probes=probes,
@@ -92,10 +98,13 @@ def sweep(
         )
         for system, own in zip(systems, methods, strict=True)
     ]
+    plans, records = [plan for plan, _ in prepared], [clock for _, clock in prepared]
+    check_names([name for name, _ in plans[0].statistics], paths or {}, probes or {}, grid)
     groups = _groups(systems, plans)
     found = _collect(
         systems,
         plans,
+        records,
         groups,
         key,
         runs=runs,
@@ -104,7 +113,7 @@ def sweep(
         shared_keys=shared_keys,
         progress=progress,
     )
-    data = _grid(found, grid, nominal)
+    data = _grid(found, labels)
     firsts = [found[members[0]] for members in groups.values() if members[0] in found]
     data.attrs.update(
         axes=json.dumps(list(grid)),
@@ -118,6 +127,7 @@ def sweep(
 def _collect(
     systems: list[System],
     plans: list[Plan],
+    records: list[Records],
     groups: dict[Any, list[int]],
     key: Key[Array, ""],
     *,
@@ -139,7 +149,14 @@ def _collect(
             break
         for position, i in enumerate(members[: collected.points]):
             found[i] = dataset(
-                systems[i], plans[i], collected, kind="sweep", key=key, keep=keep, point=position
+                systems[i],
+                plans[i],
+                records[i],
+                collected,
+                kind="sweep",
+                key=key,
+                keep=keep,
+                point=position,
             )
         if collected.interrupted:
             break
@@ -172,38 +189,49 @@ def _reasons(systems: list[System], groups: dict[Any, list[int]]) -> str:
     return ", ".join(sorted(fields))
 
 
-def _grid(
-    found: dict[int, xr.Dataset], grid: Mapping[str, Sequence[Any]], nominal: np.ndarray
-) -> xr.Dataset:
+def _grid(found: dict[int, xr.Dataset], labels: Mapping[str, list[Any]]) -> xr.Dataset:
     """Datasets of the points, in order, as one with an axis for each parameter."""
-    shape = tuple(len(values) for values in grid.values())
-    # Recorded times k/d differ between dimensions: the grid is labelled by the nominal ones.
-    parts = {i: part.assign_coords(time=nominal) for i, part in found.items()}
-    first = next(iter(parts.values()))
-    variables = {}
-    for name, variable in first.data_vars.items():
+    shape = tuple(len(values) for values in labels.values())
+    first = next(iter(found.values()))
+
+    def stacked(name: str) -> tuple[tuple[str, ...], np.ndarray, dict[str, Any]]:
+        variable = first[name]
         # Points that an interrupt left out stay NaN, and their counts 0.
         integer = np.issubdtype(variable.dtype, np.integer)
         values = np.full(
             (math.prod(shape), *variable.shape), 0 if integer else np.nan, variable.dtype
         )
-        for i, part in parts.items():
+        for i, part in found.items():
             values[i] = part[name].values
-        variables[name] = (
-            (*grid, *variable.dims),
-            values.reshape(shape + variable.shape),
-            variable.attrs,
-        )
-    coords: dict[str, Any] = {name: _labels(values) for name, values in grid.items()}
-    coords |= {str(name): value.values for name, value in first.coords.items()}
-    interrupted = len(parts) < math.prod(shape) or first.attrs["interrupted"]
-    attrs = {**first.attrs, "points": len(parts), "interrupted": int(interrupted)}
-    return xr.Dataset(variables, coords, attrs)
+        dims = (*labels, *(str(dim) for dim in variable.dims))
+        return dims, values.reshape(shape + variable.shape), variable.attrs
+
+    # Recorded times k/d differ between dimensions; the nominal ones are those of all points.
+    coords: dict[str, Any] = {str(name): first[name].to_numpy() for name in first.indexes}
+    coords |= {**labels, "recorded_time": stacked("recorded_time")}
+    interrupted = len(found) < math.prod(shape) or first.attrs["interrupted"]
+    attrs = {**first.attrs, "points": len(found), "interrupted": int(interrupted)}
+    return xr.Dataset({str(name): stacked(str(name)) for name in first.data_vars}, coords, attrs)
 
 
-def _labels(values: Sequence[Any]) -> list[Any]:
-    if all(isinstance(value, int | float | str | np.number) for value in values):
-        return [v.item() if isinstance(v, np.number) else v for v in values]
-    return [
-        getattr(value, "__name__", None) or f"{i}: {value!r}"[:60] for i, value in enumerate(values)
-    ]
+def _labels(values: list[Any]) -> list[Any]:
+    """The coordinate of an axis: numbers and text as they are, other values by name or number."""
+    labels = [_plain(value) for value in values]
+    if None not in labels:
+        return labels
+    names = [getattr(value, "__name__", None) for value in values]
+    if None not in names and len(set(names)) == len(names):
+        return names
+    told = [name or repr(value) for name, value in zip(names, values, strict=True)]
+    return [f"{i}: {text}"[:60] for i, text in enumerate(told)]
+
+
+def _plain(value: Any) -> Any:
+    """A number or a text, also of arrays without axes; None for everything else."""
+    if isinstance(value, int | float | str):
+        return value
+    dtype = getattr(value, "dtype", None)
+    if getattr(value, "shape", None) != () or not isinstance(dtype, np.dtype):
+        return None
+    number = np.asarray(value)
+    return (nominal(number) if jnp.issubdtype(dtype, jnp.floating) else number).item()

@@ -26,7 +26,7 @@ A rule is a comparison (chains are fine) of numbers, + - * / **, `abs`, `sqrt`, 
 An entry of a vector or matrix is `overlaps[0, 1]`.  In a sweep every function also takes the axes
 by name, `value(risk, t=5, learning_rate=0.5)`, and in a scaling `sup_error(risk, dimension=256)`;
 the point must be one that was run (`max_sup_error` and `diverged` may be over all).  Times are
-those of records, k/d for nominal ones.  A rule whose numbers are not finite never passes.
+the nominal ones of records.  A rule whose numbers are not finite never passes.
 """
 
 from hdjax.expect.functions import Names

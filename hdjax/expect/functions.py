@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from hdjax.names import entry_dims
 from hdjax.schema import suggest
+from hdjax.times import record_at
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +84,8 @@ FUNCTIONS = {
     "final": _Function(lambda call, ds: call.variable(ds, "_mean").isel(time=-1)),
     "limit": _Function(_at("_limit"), arguments=("t",), kinds=_LIMIT),
     "rise": _Function(
-        lambda call, ds: call.variable(ds, "_limit").diff("time").max(), kinds=_LIMIT
+        lambda call, ds: call.variable(ds, "_limit").dropna("time").diff("time").max(),
+        kinds=_LIMIT,
     ),
     "predicted_std": _Function(_at("_predicted_std"), arguments=("t",), kinds=("compare",)),
     "sup_error": _Function(_at("_sup_error"), kinds=_BOTH),
@@ -140,6 +143,11 @@ class Call:
             raise ValueError(
                 f"{self.name}: too many arguments; allowed: {', '.join(own) or 'none'}"
             )
+        for axis in set(own) & set(axes):
+            raise ValueError(
+                f"{self.name}: the sweep's axis {axis!r} is also its argument; allowed: "
+                "an axis of another name"
+            )
         options = {name: _literal(node) for name, node in zip(own, positional, strict=False)}
         for keyword in keywords:
             if keyword.arg not in (*own, *axes):
@@ -150,7 +158,7 @@ class Call:
         if "q" in own and "q" not in options:
             raise ValueError(f"{self.name}: q is missing, the level of the quantile")
         if "t" in options and len(self.names.times):
-            _record(self.names.times, options["t"])
+            record_at(self.names.times, options["t"])
         for axis, values in axes.items():
             if axis in options:
                 _position(axis, values, options[axis])
@@ -178,9 +186,9 @@ class Call:
             if axis in self.options and axis in data.dims:
                 data = data.isel({axis: _position(axis, values, self.options[axis])})
         if "t" in self.function.arguments:
-            times = ds["time"].values.tolist()
-            data = data.isel(time=_record(times, self.options["t"]) if "t" in self.options else -1)
-        shape = tuple(size for dim, size in data.sizes.items() if str(dim).startswith(f"{stem}_"))
+            wanted = self.options.get("t")
+            data = data.isel(time=-1 if wanted is None else record_at(ds["time"].values, wanted))
+        shape = tuple(data.sizes[dim] for dim in entry_dims(data.dims, stem))
         if self.entry:
             fits = len(self.entry) == len(shape)
             if not (fits and all(-n <= i < n for i, n in zip(self.entry, shape, strict=True))):
@@ -199,18 +207,6 @@ def _literal(node: Any) -> Any:
         return ast.literal_eval(node)
     except ValueError:
         raise ValueError(f"{ast.unparse(node)!r}: allowed: a number or a name") from None
-
-
-def _record(times: Sequence[float], t: Any) -> int:
-    """The record at nominal time t; recorded times k/d lie up to 1/d below it."""
-    if not isinstance(t, int | float):
-        raise ValueError(f"t: {t!r}; allowed: a number")
-    recorded = np.asarray(times, float)
-    nearest = int(np.argmin(np.abs(recorded - t)))
-    gaps = np.abs(np.delete(recorded, nearest) - recorded[nearest])
-    if abs(recorded[nearest] - t) > 0.25 * (gaps.min() if gaps.size else abs(t)):
-        raise ValueError(f"t: {t}; the nearest record is at {recorded[nearest]:.6g}")
-    return nearest
 
 
 def _position(axis: str, values: Sequence[Any], wanted: Any) -> int:

@@ -92,7 +92,7 @@ class Landscape(System):
                 "ts: traced, while the number of steps fixes shapes; allowed: a NumPy array (jnp "
                 "arrays are traced inside jit), or horizon=system.horizon(ts) from outside"
             )
-        return self.horizon(np.asarray(ts, np.float64))
+        return self.horizon(np.asarray(ts))
 
     def start(self) -> OrderParameters:
         """The order parameters at x_0 as d grows."""

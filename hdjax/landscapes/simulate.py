@@ -162,7 +162,6 @@ def steps(ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
     Raises:
         ValueError: two times in one step.
     """
-    ts = np.asarray(ts, np.float64)
     ticks = steps_at(ts, 1.0)
     if np.any(np.diff(ticks) <= 0):
         raise ValueError(f"ts: {ts}; allowed: step numbers, each at most once")

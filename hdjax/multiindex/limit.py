@@ -74,7 +74,7 @@ class Integrator(eqx.Module):
         dimension: Float[Array, ""],
         save: Callable[[Any], PyTree[Array]],
     ) -> PyTree[Array]:
-        """`save(state)` at `ts` from `state` at `t0`; NaN at times that were not reached."""
+        """`save(state)` at `ts` from `state` at `t0`; NaN where the solver gave up."""
         end = ts[-1]
         atol = 1e-3 * self.rtol / jnp.sqrt(dimension) if self.atol is None else self.atol
         # A lane that cannot go on must stop: others wait for it under vmap.
@@ -95,7 +95,7 @@ class Integrator(eqx.Module):
             event=diffrax.Event(lambda t, y, args, **_: ~_finite(y)),
             throw=False,
         )
-        return reached_only(solution.ts, solution.ys)
+        return reached_only(solution.ts, solution.ys, diffrax.is_event(solution.result))
 
 
 def _finite(state: Any) -> Array:

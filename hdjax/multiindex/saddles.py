@@ -21,6 +21,7 @@ from hdjax.multiindex.problem import Problem
 from hdjax.multiindex.small import product
 from hdjax.multiindex.starts import haar_odds
 from hdjax.system import Simulator, System, is_concrete
+from hdjax.times import nominal
 
 # Odds beyond this are as good as learnt.
 _BIG = 1e7
@@ -170,7 +171,7 @@ class SaddleSimulator(Simulator):
 
     def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
         """The nearest tick of log10 t."""
-        return np.round(np.asarray(ts, np.float64) * _TICKS).astype(np.int64)
+        return np.round(nominal(ts) * _TICKS).astype(np.int64)
 
     def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
         """Ticks as log10 t."""

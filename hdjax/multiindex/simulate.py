@@ -17,6 +17,7 @@ from hdjax.multiindex.limit import Integrator
 from hdjax.multiindex.problem import Overlap
 from hdjax.multiindex.starts import lift
 from hdjax.system import Simulator, check_dtype
+from hdjax.times import nominal
 
 # Ticks in a unit of time: records are at multiples of 10^-6.
 _TICKS = 2**20
@@ -76,7 +77,7 @@ class FlowClock:
 
     def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
         """The nearest tick."""
-        return np.round(np.asarray(ts, np.float64) * _TICKS).astype(np.int64)
+        return np.round(nominal(ts) * _TICKS).astype(np.int64)
 
     def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
         """Ticks in units of time."""

@@ -28,6 +28,7 @@ from hdjax.schema import (
     Kind,
     NonNegative,
     NonNegativeInteger,
+    OwnStatistic,
     Positive,
     PositiveInteger,
     SpectrumConfig,
@@ -366,10 +367,7 @@ class Homogenised(Call):
 MethodConfig = Annotated[Direct | Homogenised, Field(discriminator="kind"), Kind(default="direct")]
 
 
-class StatisticConfig(Strict):
-    """There are no statistics with options."""
-
-    name: str
+StatisticConfig = OwnStatistic
 
 
 def _required(dimension: int | None) -> int:

@@ -128,9 +128,10 @@ class SGDSimulator(Simulator):
         Raises:
             ValueError: a single pass beyond its epoch.
         """
-        if self.system.sampling == "single_pass" and np.max(ts) > 1:
+        steps = steps_at(ts, float(self.problem.samples))
+        if self.system.sampling == "single_pass" and np.max(steps) > self.problem.samples:
             raise ValueError(f"ts: up to {np.max(ts):g} epochs; allowed for a single pass: 1")
-        return steps_at(ts, float(self.problem.samples))
+        return steps
 
     def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
         """The time t = k/n."""

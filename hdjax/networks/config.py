@@ -32,6 +32,7 @@ from hdjax.schema import (
     Kind,
     NonNegative,
     NonNegativeInteger,
+    OwnStatistic,
     Positive,
     PositiveInteger,
     Strict,
@@ -247,7 +248,4 @@ class Direct(Call):
 MethodConfig = Annotated[Direct, Kind(default="direct")]
 
 
-class StatisticConfig(Strict):
-    """There are no statistics with options."""
-
-    name: str
+StatisticConfig = OwnStatistic

@@ -41,4 +41,4 @@ def relative_spread(
         return spread
     below = mean <= level
     first = below.argmax("time")
-    return spread.isel(time=first).where(below.any("time"), np.nan).drop_vars("time")
+    return spread.isel(time=first).where(below.any("time"), np.nan).reset_coords(drop=True)

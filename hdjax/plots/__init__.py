@@ -14,6 +14,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hdjax.names import entry_dims
 from hdjax.plots import _curves, _scaling, _sweep
 from hdjax.plots._style import PANEL
 
@@ -35,11 +36,11 @@ def plot(ds: xr.Dataset, statistic: str, ax: Axes | None = None, **options: Any)
         **options: for curves `index` (an entry of a vector or matrix; default: the first few),
             `runs` (how many single runs, 12), `band` ("quantile" or "std"), `xscale` and `yscale`
             ("linear" or "log"; default: what suits the data).  For sweeps `value` ("mean",
-            "limit", "std" or "sup_error"), `time` (default: the last), `select` ({axis: value};
-            with all axes selected, curves are drawn) and `index`.
+            "limit", "std" or "sup_error"), `time` (that of a record; default: the last),
+            `select` ({axis: value}; with all axes selected, curves are drawn) and `index`.
 
     Raises:
-        ValueError: an unknown statistic, index, axis or value.
+        ValueError: an unknown statistic, index, axis or value, or a time without a record.
 
     Example:
         >>> ax = plot(result.data, "risk")  # doctest: +SKIP
@@ -117,4 +118,4 @@ def _share_legend(panels: list[Axes]) -> None:
 
 def _is_scalar(ds: xr.Dataset, name: str) -> bool:
     variable = next(f"{name}{part}" for part in ("", "_limit", "_median") if f"{name}{part}" in ds)
-    return not any(str(dim).startswith(f"{name}_") for dim in ds[variable].dims)
+    return not entry_dims(ds[variable].dims, name)

@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
+from hdjax.names import entry_dims
 from hdjax.plots._style import (
     BLACK,
     BLUE,
@@ -92,7 +93,7 @@ def draw(
 
 def _entries(base: xr.DataArray, statistic: str, index: Index) -> tuple[list[tuple[int, ...]], int]:
     """Which entries of the statistic to draw, and how many there are."""
-    shape = tuple(size for dim, size in base.sizes.items() if str(dim).startswith(f"{statistic}_"))
+    shape = tuple(base.sizes[dim] for dim in entry_dims(base.dims, statistic))
     if index is not None:
         chosen = (index,) if isinstance(index, int) else tuple(index)
         fits = len(chosen) == len(shape) and all(
@@ -112,10 +113,10 @@ def _entries(base: xr.DataArray, statistic: str, index: Index) -> tuple[list[tup
 def _divergence(ds: xr.Dataset) -> tuple[np.ndarray | None, list[str]]:
     """Which kept runs stayed finite, and what to say of the others."""
     notes = []
-    if "limit_diverged_at" in ds:
-        stopped = ds["limit_diverged_at"].values
-        if np.isfinite(stopped).any():
-            notes.append(f"limit diverged at t = {np.nanmin(stopped):.4g}")
+    ends = {"limit_diverged_at": "limit diverged", "limit_gave_up_at": "the limit's solver gave up"}
+    for name, what in ends.items():
+        if name in ds and np.isfinite(ds[name].values).any():
+            notes.append(f"{what} at t = {np.nanmin(ds[name].values):.4g}")
     if "diverged_at" not in ds:
         return None, notes
     at = ds["diverged_at"].values
@@ -166,9 +167,11 @@ def _collect_runs(curves: _Curves, get: Any, name: str, alive: np.ndarray, band:
         curves.low, curves.high = quantiles[0], quantiles[-1]
     else:
         # Stored moments hold what diverging runs did before they stopped: leave that out.
-        curves.mean = curves.runs.mean(axis=0)
-        spread = curves.runs.std(axis=0, ddof=1) if len(curves.runs) > 1 else 0 * curves.mean
-        curves.low, curves.high = np.quantile(curves.runs, [0.05, 0.95], axis=0)
+        some = np.isfinite(curves.runs).any(axis=0)
+        safe = np.where(some, curves.runs, 0.0)
+        curves.mean = _finite_mean(curves.runs)
+        spread = np.where(some, np.nanstd(safe, axis=0), np.nan)
+        curves.low, curves.high = np.where(some, np.nanquantile(safe, [0.05, 0.95], axis=0), np.nan)
     if band == "std":
         curves.low, curves.high = curves.mean - spread, curves.mean + spread
 

@@ -9,6 +9,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 
+from hdjax.names import entry_dims
 from hdjax.plots import _curves
 from hdjax.plots._style import (
     BLACK,
@@ -21,6 +22,7 @@ from hdjax.plots._style import (
     pretty,
     spans_decades,
 )
+from hdjax.times import record_at
 
 _VALUES = ("mean", "limit", "std", "sup_error")
 _MOST_LETTERS = 36  # of all names on an axis side by side
@@ -96,7 +98,7 @@ def _selected(ds: xr.Dataset, select: Mapping[str, Any]) -> xr.Dataset:
 
 
 def _entry(ds: xr.Dataset, statistic: str, index: _curves.Index) -> xr.Dataset:
-    dims = [dim for dim in ds.dims if str(dim).startswith(f"{statistic}_")]
+    dims = entry_dims(ds.dims, statistic)
     if not dims:
         return ds
     chosen = (index,) if isinstance(index, int) else index
@@ -107,11 +109,8 @@ def _entry(ds: xr.Dataset, statistic: str, index: _curves.Index) -> xr.Dataset:
 
 
 def _at(ds: xr.Dataset, time: float | None) -> xr.Dataset:
-    """One record, the nearest to `time`."""
-    times = ds["time"].values
-    if time is not None and not times[0] <= time <= times[-1]:
-        raise ValueError(f"time: {time}; allowed: {times[0]:g} to {times[-1]:g}")
-    return ds.isel(time=-1 if time is None else int(np.argmin(np.abs(times - time))))
+    """The record of nominal time `time`, or the last one."""
+    return ds.isel(time=-1 if time is None else record_at(ds["time"].values, time, "time"))
 
 
 def _bounded(ds: xr.Dataset, statistic: str) -> xr.Dataset:
@@ -230,7 +229,16 @@ def _heat_map(
     ax.grid(False)
     if not np.isfinite(data).all():
         ax.patch.set(hatch="////", edgecolor="0.7", facecolor="0.95")
-        legend(ax, ["hatched: diverged"])
+        gaps = ~np.isfinite(data) & _gaps(ds, statistic, axes)
+        whys = {"diverged": not (np.isfinite(data) | gaps).all(), "not finite": gaps.any()}
+        legend(ax, [f"hatched: {' or '.join(why for why, found in whys.items() if found)}"])
+
+
+def _gaps(ds: xr.Dataset, statistic: str, axes: list[str]) -> np.ndarray:
+    """The points at which runs have not diverged, but none has a finite statistic."""
+    if f"{statistic}_count" not in ds:
+        return np.array(False)
+    return ((ds[f"{statistic}_count"] == 0) & (ds["count"] > 0)).transpose(*axes).values
 
 
 def _edges(centres: np.ndarray, logarithmic: bool) -> np.ndarray:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import pydantic
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from hdjax.schema.arrays import ARRAY_SCHEMA
@@ -47,6 +47,16 @@ class Call(Strict):
         """What the call returns, after positional `arguments`."""
         fields = {name: getattr(self, name) for name in type(self).model_fields if name != "kind"}
         return type(self).make(*arguments, **fields)
+
+
+class _Named(Strict):
+    """A statistic of the system's own, which has no options."""
+
+    name: str
+
+
+# For families without statistics that have options: a table with a name is that name.
+OwnStatistic = Annotated[_Named, AfterValidator(lambda table: table.name)]
 
 
 class Kind:

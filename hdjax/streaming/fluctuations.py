@@ -28,7 +28,7 @@ from hdjax.streaming.field import GramSummary
 from hdjax.streaming.increment import increment, second_order
 from hdjax.streaming.limit import velocity
 from hdjax.streaming.optimisers import LinearMemory
-from hdjax.system import NoFluctuationsError, reached_only
+from hdjax.system import NoFluctuationsError, jacobians, reached_only
 
 if TYPE_CHECKING:
     from hdjax.streaming.model import OnePassSGD
@@ -71,7 +71,7 @@ def fluctuations(
             )
             return gaussian.safe_sqrt(variance / expansion.dimension)
 
-        return jax.tree.map(std, jax.jacrev(expansion.values)(flat))
+        return jax.tree.map(std, jacobians(expansion.values, flat))
 
     return expansion.solve(rate, save, ts, (expansion.start, expansion.covariance(start)))
 

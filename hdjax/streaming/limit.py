@@ -273,9 +273,10 @@ class Integrator(eqx.Module):
         save: Callable[[BlockState], PyTree[Array]],
         alive: Callable[[BlockState], Array],
     ) -> PyTree[Array]:
-        """`save(state)` at `ts`, from `state` at t = 0; NaN from the time that `alive` fails.
+        """`save(state)` at `ts`, from `state` at t = 0.
 
-        `field` is a `BlockField`.
+        Infinity from the time that `alive` fails, NaN where the solver gave up.  `field` is a
+        `BlockField`.
         """
         end = ts[-1]
         if self.steps is None:
@@ -305,7 +306,7 @@ class Integrator(eqx.Module):
             event=diffrax.Event(lambda t, y, args, **_: ~alive(y)),
             throw=False,
         )
-        return reached_only(solution.ts, solution.ys)
+        return reached_only(solution.ts, solution.ys, diffrax.is_event(solution.result))
 
 
 def _product(a: Float[Array, "g i j"], b: Float[Array, "g j k"]) -> Float[Array, "g i k"]:

@@ -1,0 +1,161 @@
+"""A statistic that is not finite is a gap of its own; a run, a limit and a solver end elsewhere."""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import hdjax as hd
+from hdjax import store
+
+TIMES = [0.0, 1.0, 2.0]
+st = hd.streaming
+
+
+def from_zero(rate=0.5, **options):
+    """Least squares in d = 50 from X_0 = 0, where the cosine of student and teacher is 0/0."""
+    return st.OnePassSGD(
+        st.LeastSquares(),
+        hd.spectra.identity(50),
+        rate,
+        np.zeros(50),
+        np.ones(50) / 50**0.5,
+        **options,
+    )
+
+
+def cosine(system, summary):
+    q = summary.overlaps
+    return q[0, 1] / jnp.sqrt(q[0, 0] * q[1, 1])
+
+
+def pair(system, summary):
+    """A vector of which one entry is a gap."""
+    return jnp.stack([summary.overlaps[0, 0], cosine(system, summary)])
+
+
+def rarely(system, summary):
+    """Not finite in some of the runs."""
+    return jnp.where(summary.overlaps[0, 0] > 0.35, jnp.inf, 1.0)
+
+
+STATISTICS = {"cosine": cosine, "risk": None, "pair": pair, "rarely": rarely}
+
+
+@pytest.fixture(scope="module")
+def results():
+    options = {"key": jax.random.key(0), "runs": 8}
+    both = hd.compare(
+        from_zero(),
+        TIMES,
+        statistics=STATISTICS,
+        paths={
+            "half": hd.paths.hitting_time("cosine", 0.7),
+            "bad": hd.paths.first_bad_time("cosine"),
+            "start": hd.paths.value_at("cosine", 0.0),
+            "end": hd.paths.value_at("cosine", 2.0),
+        },
+        **options,
+    )
+    return both, hd.compare(from_zero(), TIMES, statistics=["risk"], **options)
+
+
+@pytest.mark.slow
+def test_other_statistics_are_untouched(results):
+    both, alone = results
+    for name in ("risk", "risk_mean", "risk_std", "risk_quantile", "risk_sup_error", "risk_limit"):
+        np.testing.assert_allclose(both[name], alone[name], rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(both["risk_predicted_std"], alone["risk_predicted_std"], rtol=1e-5)
+    assert (both["count"] == 8).all()
+    assert (both["risk_count"] == 8).all()
+    assert np.isnan(both["diverged_at"]).all()
+    assert np.isnan(both["limit_diverged_at"])
+    assert np.isnan(both["limit_gave_up_at"])
+
+
+@pytest.mark.slow
+def test_a_gap_is_one_record_of_one_entry(results):
+    both, _ = results
+    np.testing.assert_array_equal(np.isnan(both["cosine"].values).all(axis=0), [True, False, False])
+    assert both["cosine_count"].values.tolist() == [0, 8, 8]
+    assert both["pair_count"].values.tolist() == [[8, 0], [8, 8], [8, 8]]
+    np.testing.assert_allclose(both["pair_mean"].values[:, 1], both["cosine_mean"], rtol=1e-6)
+    finite = np.abs(both["cosine"].values - both["cosine_limit"].values)[:, 1:].max(axis=1)
+    np.testing.assert_allclose(both["cosine_sup_error"], finite, rtol=1e-6)
+    assert (both["cosine_sup_error_count"] == 2).all()
+    z = both.zscore("cosine").values
+    np.testing.assert_array_equal(np.isnan(z).all(axis=0), [True, False, False])
+
+
+@pytest.mark.slow
+def test_moments_are_over_the_finite_runs(results):
+    values = results[0]["rarely"].values
+    count = results[0]["rarely_count"].values
+    np.testing.assert_array_equal(np.isfinite(values).sum(axis=0), count)
+    assert (count[1:] > 0).any()
+    assert (count < 8).any()
+    assert set(results[0].mean("rarely").values[count > 0]) == {1.0}
+    assert np.isnan(results[0].mean("rarely").values[count == 0]).all()
+
+
+@pytest.mark.slow
+def test_paths_step_over_gaps(results):
+    both, _ = results
+    values = both["cosine"].values
+    np.testing.assert_array_equal(both["path_bad"], 0.0)
+    assert np.isnan(both["path_start"]).all()
+    np.testing.assert_allclose(both["path_end"], values[:, 2])
+    # From the first record that has a value: linear between t = 1 and 2, or never.
+    first, last = values[:, 1], values[:, 2]
+    crosses = (first < 0.7) != (last < 0.7)
+    inside = np.where(crosses, 1 + (0.7 - first) / (last - first), np.inf)
+    np.testing.assert_allclose(both["path_half"], inside)
+
+
+@pytest.mark.slow
+def test_text_figure_and_files_say_so(results, tmp_path):
+    both, _ = results
+    assert "cosine is not finite at 1 of 3 times (left out there), the first t = 0" in repr(both)
+    assert "diverged" not in repr(both)
+    for name in STATISTICS:
+        both.plot(name).figure.savefig(tmp_path / f"{name}.png")
+    loaded = hd.load(both.save(tmp_path))
+    np.testing.assert_array_equal(loaded["cosine_count"], both["cosine_count"])
+    summary = store.summary(both.data)
+    assert summary["statistics"]["cosine"]["mean"][0] is None
+    assert summary["recorded_times"] == TIMES
+
+
+def test_a_limit_with_a_gap_is_no_failure_and_names_it():
+    with pytest.warns(UserWarning, match="'cosine' is not finite at 1 of 2 times .* t = 0"):
+        result = hd.limit(from_zero(), [0.0, 1.0], statistics={"risk": None, "cosine": cosine})
+    np.testing.assert_array_equal(np.isnan(result.limit("cosine")), [True, False])
+    assert np.isfinite(result.limit("risk")).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        hd.limit(from_zero(), [0.0, 1.0], statistics=["risk"])
+
+
+def test_a_limit_that_diverges_and_a_solver_that_gives_up_are_told_apart():
+    with pytest.raises(FloatingPointError, match="not finite from t = 4 on: it diverges"):
+        hd.limit(from_zero(8.0), [0.0, 0.01, 4.0], statistics=["risk"])
+    lazy = from_zero(0.5, integrator=st.Integrator(max_steps=2))
+    with pytest.raises(FloatingPointError, match="not finite from t = 2 on: its solver gave up"):
+        hd.limit(lazy, [0.0, 0.01, 2.0], statistics=["risk"])
+
+
+@pytest.mark.slow
+def test_true_divergence_still_ends_a_run():
+    """Beyond the range of float32, in families whose runs are bounded by nothing else."""
+    matrix = np.random.default_rng(0).standard_normal((30, 5))
+    system = hd.multipass.MultiPassSGD(hd.multipass.Problem(matrix, np.ones(30)), 50.0)
+    result = hd.simulate(system, [0.0, 1.0, 50.0], key=jax.random.key(0), runs=2)
+    assert (result["diverged_at"] <= 50).all()
+    assert result["count"].values[-1] == 0
+    landscape = hd.landscapes.GradientSpan(
+        hd.landscapes.SquaredExponential(), hd.landscapes.GradientDescent(1e6), 50
+    )
+    result = hd.simulate(landscape, [0, 1, 2], key=jax.random.key(0), runs=2)
+    assert (result["diverged_at"] == 1).all()
