@@ -279,7 +279,9 @@ def _fail(error: Any) -> int:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    text = " ".join(text.split())
+    # XLA repeats itself before it comes to the point.
+    return text if len(text) <= 1000 else f"{text[:200]} ... {text[-200:]}"
 
 
 def _say(line: str) -> None:

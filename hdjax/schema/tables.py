@@ -101,10 +101,10 @@ def _integral(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-# Integers that 64 bits hold.
-_LARGEST = 2**63 - 1
+# Integers fit in 64 bits; sizes are exact as floats, and XLA can count the bytes of an array.
+_LARGEST, _LARGEST_SIZE = 2**63 - 1, 2**53
 Integer = Annotated[int, Field(ge=-_LARGEST, le=_LARGEST), BeforeValidator(_integral)]
-PositiveInteger = Annotated[int, Field(ge=1, le=_LARGEST), BeforeValidator(_integral)]
+PositiveInteger = Annotated[int, Field(ge=1, le=_LARGEST_SIZE), BeforeValidator(_integral)]
 NonNegativeInteger = Annotated[int, Field(ge=0, le=_LARGEST), BeforeValidator(_integral)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
