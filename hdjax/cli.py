@@ -106,7 +106,8 @@ def _run(words: list[str], signals: Signals) -> int:
         with contextlib.redirect_stdout(printed):
             program = typer.main.get_command(app)
             outcome = program.main(words, "hdjax", standalone_mode=False)
-            return outcome(signals) if callable(outcome) else outcome or 0
+            # An exit code, or what is left to be run; None after --help.
+            return (outcome(signals) if isinstance(outcome, functools.partial) else outcome) or 0
     finally:
         _print(printed.getvalue())
 

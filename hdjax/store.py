@@ -22,6 +22,7 @@ A file appears under its name whole or not at all, and no result is lost to anot
 replaces one only when it is told to, and never by an interrupted one that holds less.
 """
 
+import itertools
 import json
 import os
 import tempfile
