@@ -77,24 +77,22 @@ def load_array(path: str | Path, key: str | None = None) -> np.ndarray:
         array([0, 1, 2])
     """
     path = _existing(path)
-    # At damaged files NumPy lets through whatever zipfile, zlib and its own parser raise.
-    try:
-        content = np.load(path, allow_pickle=False)
-    except Exception as error:
-        raise ValueError(f"{str(path)!r} is no array file: {_reason(error)}") from None
-    if isinstance(content, np.ndarray):
-        if key is not None:
-            raise ValueError(
-                f"key {key!r} for {path.name!r}; allowed: none with .npy files, "
-                "which hold a single array"
-            )
-        return content
-    with content:
-        if key is None and len(content.files) == 1:
-            key = content.files[0]
-        if key not in content.files:
-            names = ", ".join(content.files)
-            raise ValueError(f"key {key!r} for {path.name!r}; allowed: {names}")
+    # At damaged files NumPy lets through whatever zipfile, zlib and its own parser raise, and does
+    # not close them.
+    with open(path, "rb") as file:
+        try:
+            content = np.load(file, allow_pickle=False)
+        except Exception as error:
+            raise ValueError(f"{str(path)!r} is no array file: {_reason(error)}") from None
+        if isinstance(content, np.ndarray):
+            if key is not None:
+                rule = "none with .npy files, which hold a single array"
+                raise ValueError(f"key {key!r} for {path.name!r}; allowed: {rule}")
+            return content
+        names = content.files
+        key = names[0] if key is None and len(names) == 1 else key
+        if key not in names:
+            raise ValueError(f"key {key!r} for {path.name!r}; allowed: {', '.join(names)}")
         try:
             array = content[key]
         except Exception as error:

@@ -143,7 +143,7 @@ def test_a_config_runs_as_the_call_that_it_stands_for(write):
         ("run.seed=-1", "run.seed: -1; allowed: greater than or equal to 0"),
         ("run.seed=nan", "run.seed: nan; allowed: integer"),
         ("run.seed=true", "run.seed: True; allowed: integer"),
-        ("run.runs=1e30", "run.runs: 1e+30; allowed: "),
+        ("run.runs=1e30", "run.runs: 1000000000000000019884624838656; allowed: "),
         ("system.dimension=9223372036854775807", "system.dimension: 9223372036854775807; allowed:"),
         ("run.times={ stop = 1.0, num = 1e9 }", "run.times.num: 1000000000.0; allowed: less than"),
         ("run.times=1", "run.times: 1; allowed: a list of times, finite, at least 0 and increas"),
