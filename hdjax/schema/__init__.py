@@ -15,6 +15,7 @@ from hdjax.schema.tables import (
     Positive,
     PositiveInteger,
     Strict,
+    brief,
     read,
     suggest,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "ScheduleConfig",
     "SpectrumConfig",
     "Strict",
+    "brief",
     "read",
     "suggest",
 ]
