@@ -20,12 +20,8 @@ LAYERS = (
     ("landscapes", "multiindex", "multipass", "streaming"),  # families, side by side
     ("schema",),
     ("gaussian", "spectra", "random", "schedules", "datasets"),
-<<<<<<< HEAD
-    ("system", "plots", "store"),
-    ("names", "times"),
-=======
     ("system", "plots", "store", "signals"),
->>>>>>> part6
+    ("names", "times"),
 )
 # The engine is written against the contract alone, and derives the keys of runs and probes; figures
 # and files know datasets alone.

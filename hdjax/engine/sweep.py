@@ -147,6 +147,7 @@ def _collect(
                 found[i] = dataset(
                     systems[i],
                     plans[i],
+                    records[i],
                     collected,
                     kind="sweep",
                     key=key,
@@ -157,22 +158,6 @@ def _collect(
             if not found:
                 raise
             break
-<<<<<<< HEAD
-        if collected.runs < runs and found:
-            break
-        for position, i in enumerate(members[: collected.points]):
-            found[i] = dataset(
-                systems[i],
-                plans[i],
-                records[i],
-                collected,
-                kind="sweep",
-                key=key,
-                keep=keep,
-                point=position,
-            )
-=======
->>>>>>> part6
         if collected.interrupted:
             break
     return found
