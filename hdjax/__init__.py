@@ -2,68 +2,14 @@
 
 It runs many random trajectories of an algorithm at dimension d side by side, integrates the limit
 d -> infinity on the same device, and compares the two in one jitted program.
+
+The names of this package are listed in `__init__.pyi`.  A name is imported when it is first used,
+so that a program waits only for the families that it needs (Scientific Python SPEC 1).
 """
 
-# ruff: noqa: E402  (what ends the command comes before imports that take seconds)
-from hdjax.signals import end_the_command
+import importlib.metadata
 
-end_the_command()
+import lazy_loader
 
-# isort: split
-
-from hdjax import (
-    curvature,
-    datasets,
-    gaussian,
-    landscapes,
-    multiindex,
-    multipass,
-    networks,
-    random,
-    schedules,
-    spectra,
-    streaming,
-)
-from hdjax.engine import (
-    Plan,
-    Result,
-    compare,
-    ensemble,
-    limit,
-    load,
-    make_plan,
-    paths,
-    scaling,
-    simulate,
-    sweep,
-)
-from hdjax.system import NoFluctuationsError, NoLimitError, Simulator, System
-
-__all__ = [
-    "NoFluctuationsError",
-    "NoLimitError",
-    "Plan",
-    "Result",
-    "Simulator",
-    "System",
-    "compare",
-    "curvature",
-    "datasets",
-    "ensemble",
-    "gaussian",
-    "landscapes",
-    "limit",
-    "load",
-    "make_plan",
-    "multiindex",
-    "multipass",
-    "networks",
-    "paths",
-    "random",
-    "scaling",
-    "schedules",
-    "simulate",
-    "spectra",
-    "streaming",
-    "sweep",
-]
+__version__ = importlib.metadata.version("hdjax")
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

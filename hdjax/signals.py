@@ -4,14 +4,12 @@ Ctrl-C gives 130.  What schedulers and terminals send before they kill (SIGTERM,
 SIGXCPU) gives 75, which BSD's sysexits.h calls EX_TEMPFAIL: the same command may be tried again.
 A signal that the process was started to ignore (`nohup`) stays ignored.
 
-The package imports this module first: its other imports take seconds, in which a signal may come.
+This module imports nothing that takes long: a signal may come while the package is imported.
 """
 
 import contextlib
-import itertools
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -80,17 +78,9 @@ class Signals:
             raise KeyboardInterrupt
 
 
-def end_the_command() -> None:
-    """In the process of the command, let a signal end it at once: there is nothing to lose yet."""
-    if _is_the_command():
-        _install(_leave)
-
-
-def _is_the_command() -> bool:
-    """`hdjax ...`, or `python -m hdjax ...`, whose first word is "-m" while the package loads."""
-    if sys.argv[:1] == ["-m"]:
-        return ("-m", "hdjax") in itertools.pairwise(sys.orig_argv)
-    return os.path.basename(sys.argv[0] if sys.argv else "") in ("hdjax", "hdjax.exe")
+def end_at_once() -> None:
+    """From here on a signal ends the process with its code, and one line on standard error."""
+    _install(_leave)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -39,6 +39,8 @@ ENGINES = {"h5netcdf", "h5py"}
 EXTRAS = {"sklearn": "data"}
 # Comes with, and in step with, another dependency.
 COMES_WITH = {"pydantic_core": "pydantic", "jaxlib": "jax", "pandas": "xarray"}
+# Distributions whose module has another name.
+MODULES = {"lazy_loader": "lazy-loader"}
 
 
 def part_of(path):
@@ -82,6 +84,7 @@ def test_dependencies_are_those_that_are_imported():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = {spec.split(">")[0].split("[")[0] for spec in project["dependencies"]}
     used = {name.split(".")[0] for path in FILES for name in imports(path.read_text())}
-    used = {COMES_WITH.get(name, name) for name in used - sys.stdlib_module_names - {"hdjax"}}
+    used = used - sys.stdlib_module_names - {"hdjax"}
+    used = {(COMES_WITH | MODULES).get(name, name) for name in used}
     assert declared - ENGINES == used - set(EXTRAS)
     assert set(EXTRAS.values()) <= set(project["optional-dependencies"])

@@ -17,8 +17,7 @@ import functools
 import math
 
 import numpy as np
-import scipy.special
-import scipy.stats
+import scipy
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 

@@ -18,8 +18,8 @@ import itertools
 from typing import Any
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy.optimize import minimize_scalar
 
 from hdjax.multipass._roots import find_root
 
@@ -231,7 +231,7 @@ class SampleCovariance(SpectralLaw):
             # x' is concave between two poles.
             inner = left + (right - left) * 1e-9, right - (right - left) * 1e-9
             options = {"xatol": 1e-10 * (right - left)}
-            found: Any = minimize_scalar(
+            found: Any = scipy.optimize.minimize_scalar(
                 lambda u: -self._slope(u), bounds=inner, method="bounded", options=options
             )
             if found.fun < 0:

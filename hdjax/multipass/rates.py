@@ -13,7 +13,7 @@ The loss contracts by max(Lambda, 1/Xi) a step: Lambda the largest squared modul
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize
+import scipy
 
 from hdjax.multipass._roots import find_root
 from hdjax.multipass.analysis import measure
@@ -202,7 +202,7 @@ def _minimise(spectrum: Any, zeta: float, momentum: bool) -> Tuned:
         delta = np.clip(delta, 1e-3, 1 - 1e-9)
         point = [np.log(gamma), np.log(delta / (1 - delta))][: 2 if momentum else 1]
         options = {"xatol": 1e-6, "fatol": 1e-10, "maxiter": 600}
-        found = minimize(objective, point, method="Nelder-Mead", options=options)
+        found = scipy.optimize.minimize(objective, point, method="Nelder-Mead", options=options)
         if best is None or found.fun < best.fun:
             best = found
     assert best is not None

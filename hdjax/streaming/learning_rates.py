@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optimistix
-import scipy.optimize
+import scipy
 from jaxtyping import Array, Float
 
 from hdjax.schedules import PiecewiseConstant, Schedule

@@ -15,7 +15,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import scipy.linalg
+import scipy
 from jaxtyping import Array, Float, PyTree
 
 from hdjax import gaussian
