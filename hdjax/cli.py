@@ -21,7 +21,7 @@ from typing import Annotated, Any, NoReturn
 import jax
 import typer
 
-from hdjax import config, doctor, expect, plots, store
+from hdjax import config, doctor, expect, plots, programs, store
 from hdjax.engine import Result, load
 from hdjax.signals import INTERRUPTED, STOPPED, Signals
 
@@ -45,6 +45,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+cache_app = typer.Typer(help="Compiled programs on disk, with which a second run starts at once.")
+app.add_typer(cache_app, name="cache")
+
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file.")]
 Out = Annotated[
     Path | None, typer.Option("--out", metavar="DIR", help="Default: results/<name of the config>.")
@@ -56,6 +59,7 @@ Overrides = Annotated[
 # What a command leaves to be run, under the signals of the process; gives the exit code.
 Job = Callable[[Signals], int]
 Force = Annotated[bool, typer.Option("--force", help="Replace a result that is there.")]
+Cache = Annotated[bool, typer.Option(help="Keep compiled programs on disk; see hdjax cache.")]
 
 
 def command() -> NoReturn:
@@ -114,26 +118,38 @@ def _run(words: list[str], signals: Signals) -> int:
 
 @app.command()
 def run(
-    config_file: ConfigFile, out: Out = None, changes: Overrides = None, force: Force = False
+    config_file: ConfigFile,
+    out: Out = None,
+    changes: Overrides = None,
+    force: Force = False,
+    cache: Cache = True,
 ) -> Job:
     """Run CONFIG: its sweep or scaling, if it has one, or else a comparison."""
-    return functools.partial(_execute, config_file, out, changes, None, force)
+    return functools.partial(_execute, config_file, out, changes, None, force, cache)
 
 
 @app.command()
 def scaling(
-    config_file: ConfigFile, out: Out = None, changes: Overrides = None, force: Force = False
+    config_file: ConfigFile,
+    out: Out = None,
+    changes: Overrides = None,
+    force: Force = False,
+    cache: Cache = True,
 ) -> Job:
     """Run the [scaling] of CONFIG: the error against the dimension."""
-    return functools.partial(_execute, config_file, out, changes, "scaling", force)
+    return functools.partial(_execute, config_file, out, changes, "scaling", force, cache)
 
 
 @app.command()
 def sweep(
-    config_file: ConfigFile, out: Out = None, changes: Overrides = None, force: Force = False
+    config_file: ConfigFile,
+    out: Out = None,
+    changes: Overrides = None,
+    force: Force = False,
+    cache: Cache = True,
 ) -> Job:
     """Run the [sweep] of CONFIG: a grid of parameters."""
-    return functools.partial(_execute, config_file, out, changes, "sweep", force)
+    return functools.partial(_execute, config_file, out, changes, "sweep", force, cache)
 
 
 @app.command()
@@ -167,14 +183,24 @@ def schema(family: Annotated[str | None, typer.Argument(metavar="[FAMILY]")] = N
     return 0
 
 
+@cache_app.command()
+def clear() -> int:
+    """Remove the compiled programs that runs have left on disk."""
+    typer.echo(f"{programs.clear() / 2**20:.1f} MiB removed from {programs.directory()}")
+    return 0
+
+
 def _execute(
     file: Path,
     out: Path | None,
     changes: list[str] | None,
     kind: str | None,
     force: bool,
+    cache: bool,
     signals: Signals,
 ) -> int:
+    if cache:
+        programs.enable()
     experiment = config.load(file, changes or [])
     kind = experiment.choose(kind)
     rules = experiment.config.expect.rules

@@ -28,7 +28,7 @@ def directory() -> Path:
 
 def enable() -> None:
     """Keep compiled programs on disk, unless JAX was told already where to keep them."""
-    if jax.config.read("jax_compilation_cache_dir") is not None:
+    if jax.config.jax_compilation_cache_dir is not None:  # pyright: ignore[reportAttributeAccessIssue]
         return
     jax.config.update("jax_compilation_cache_dir", str(directory() / processor()))
     # Small programs too: an experiment compiles tens of them.

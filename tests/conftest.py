@@ -13,6 +13,8 @@ if jax.__version_info__ < (0, 11):
     os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_use_fusion_emitters=false"
 
 jax.config.update("jax_enable_x64", True)
+# Programs of tests are not those of users.
+jax.config.update("jax_enable_compilation_cache", False)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 mpl.use("Agg")

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     ("__init__", "__main__"),
     ("cli",),
-    ("config", "expect", "doctor"),
+    ("config", "expect", "doctor", "programs"),
     ("engine",),
     ("networks",),  # their trajectories, their curvature, theory of landscapes against them
     ("curvature",),  # looks at the families' trajectories

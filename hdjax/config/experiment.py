@@ -14,9 +14,9 @@ import numpy as np
 from hdjax.config.tables import FAMILIES, MOST, Range, family_module, model_of
 from hdjax.config.toml import check_depth, parse, parse_override, set_key
 from hdjax.engine import Result, compare, limit, scaling, simulate, sweep
-from hdjax.engine.compare import check_times
 from hdjax.schema import ConfigError, brief, read, suggest
 from hdjax.system import System
+from hdjax.times import as_times
 
 # The one axis of a sweep that is not of the system.
 _METHOD = "run.method"
@@ -80,7 +80,7 @@ class Experiment:
             raise ConfigError('sweep: no axis; allowed: e.g. "system.ridge" = [0.0, 0.1]')
         experiment = cls(config, raw, Path(directory), grid)
         try:
-            check_times(experiment.times)
+            as_times(experiment.times)
         except ValueError:
             rule = "a list of times, finite, at least 0 and increasing"
             raise ConfigError(f"run.times: {brief(raw['run']['times'])}; allowed: {rule}") from None
