@@ -86,7 +86,6 @@ def drive(
     blocks = [
         (point, run) for point in range(0, points, height) for run in range(0, max(runs, 1), width)
     ]
-    own = random.stream(key, Stream.POINTS)
     collected = Collected()
     rows: list[_Row] = []
     bar = tqdm(total=len(blocks), unit="chunk", disable=None if progress else True, leave=False)
@@ -94,7 +93,10 @@ def drive(
         for point, run in blocks:
             chosen = [min(p, points - 1) for p in range(point, point + height)]
             ids = np.arange(run, run + width)
-            keys = [key if shared_keys else random.at(own, p) for p in chosen]
+            keys = [
+                key if shared_keys else random.at(random.stream(key, Stream.POINTS), p)
+                for p in chosen
+            ]
             arguments = (
                 _stack([systems[p] for p in chosen]),
                 _stack([plans[p] for p in chosen]),
