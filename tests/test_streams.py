@@ -198,6 +198,14 @@ CASES = {
 }
 
 
+SLOW = {"alignment", "alignment, training", "projected", "layers", "spin glass", "fresh samples"}
+
+
+def marked(names):
+    """Cases, of which those that compile for long are slow."""
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in names]
+
+
 def clock(system, method):
     """Times of the first two ticks that have a record."""
     simulator = system.simulator(method, system.horizon(np.arange(2.0), method))
@@ -210,7 +218,7 @@ def odd(simulator, state, key):
     return jax.random.normal(key, (7, 3))
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", marked(CASES))
 def test_a_key_is_drawn_from_for_one_purpose(name, monkeypatch):
     """In the engine's own program, with two probes; their keys are drawn from by nobody else."""
     system, method = CASES[name][0]()
@@ -252,7 +260,7 @@ def test_every_simulator_is_looked_at():
     assert set(kinds(hd.Simulator)) == seen
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if CASES[name][1]])
+@pytest.mark.parametrize("name", marked(name for name in CASES if CASES[name][1]))
 def test_all_64_bits_of_a_tick_count(name, monkeypatch):
     """Steps of epochs k, 2^32 + k and 2^33 + k, and what is measured there, share no key."""
     (system, method), period = CASES[name][0](), CASES[name][1]
