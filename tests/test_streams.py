@@ -30,11 +30,15 @@ class Record:
 
     def __init__(self, monkeypatch):
         self.purposes, self.folded = defaultdict(set), defaultdict(set)
-        at, planes = random.at, random._planes
+        at, split, planes = random.at, jax.random.split, random._planes
 
         def folded(key, tick):
             self._note(self.folded, isinstance(tick, Stream), key)
             return at(key, tick)
+
+        def halved(key, num=2):
+            self._note(self.folded, False, key)
+            return split(key, num)
 
         def rows_drawn(key, tick, rows, pairs, dtype):
             # A row of numbers is drawn from the key of its tick.
@@ -46,6 +50,7 @@ class Record:
 
         monkeypatch.setattr(random, "at", folded)
         monkeypatch.setattr(random, "_planes", rows_drawn)
+        monkeypatch.setattr(jax.random, "split", halved)
         for name in SAMPLERS:
             monkeypatch.setattr(jax.random, name, self._sampler(name, getattr(jax.random, name)))
 
@@ -193,6 +198,14 @@ CASES = {
 }
 
 
+SLOW = {"alignment", "alignment, training", "projected", "layers", "spin glass", "fresh samples"}
+
+
+def marked(names):
+    """Cases, of which those that compile for long are slow."""
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in names]
+
+
 def clock(system, method):
     """Times of the first two ticks that have a record."""
     simulator = system.simulator(method, system.horizon(np.arange(2.0), method))
@@ -205,7 +218,7 @@ def odd(simulator, state, key):
     return jax.random.normal(key, (7, 3))
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", marked(CASES))
 def test_a_key_is_drawn_from_for_one_purpose(name, monkeypatch):
     """In the engine's own program, with two probes; their keys are drawn from by nobody else."""
     system, method = CASES[name][0]()
@@ -247,7 +260,7 @@ def test_every_simulator_is_looked_at():
     assert set(kinds(hd.Simulator)) == seen
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if CASES[name][1]])
+@pytest.mark.parametrize("name", marked(name for name in CASES if CASES[name][1]))
 def test_all_64_bits_of_a_tick_count(name, monkeypatch):
     """Steps of epochs k, 2^32 + k and 2^33 + k, and what is measured there, share no key."""
     (system, method), period = CASES[name][0](), CASES[name][1]
@@ -415,6 +428,8 @@ def derivations(source):
 
 def test_keys_are_derived_in_one_module():
     files = {path.relative_to(ROOT).as_posix(): path.read_text() for path in ROOT.rglob("*.py")}
-    assert [name for name, source in files.items() if list(derivations(source))] == ["random.py"]
+    # Networks are Equinox modules, which take a key of any kind.
+    others = {"random.py", "networks/architectures.py"}
+    assert {name for name, source in files.items() if list(derivations(source))} == others
     assert list(derivations("a, b = jax.random.split(key)")) == ["split"]
     assert list(derivations("from jax import random")) == ["random"]

@@ -93,7 +93,6 @@ def drive(
     width = -(-width // mesh.size) * mesh.size
     firsts = range(0, points, height), range(0, max(runs, 1), width)
     total = len(firsts[0]) * len(firsts[1])
-    own = random.stream(key, Stream.POINTS)
     collected = Collected()
     rows: dict[int, _Row] = {}
     bar = tqdm(total=total, unit="chunk", disable=None if progress else True, leave=False)
@@ -101,7 +100,10 @@ def drive(
         for point, run in itertools.product(*firsts):
             chosen = [min(p, points - 1) for p in range(point, point + height)]
             ids = np.arange(run, run + width)
-            keys = [key if shared_keys else random.at(own, p) for p in chosen]
+            keys = [
+                key if shared_keys else random.at(random.stream(key, Stream.POINTS), p)
+                for p in chosen
+            ]
             arguments = (
                 _stack([systems[p] for p in chosen]),
                 _stack([plans[p] for p in chosen]),

@@ -13,8 +13,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from hdjax import random
-
 _CHANNELS = 16, 32
 
 
@@ -81,7 +79,7 @@ class CNN(eqx.Module):
         a, b = (round(channels * width) for channels in _CHANNELS)
         if a < 1:
             raise ValueError(f"width: {width}; allowed: at least one channel, 1/16")
-        keys = random.at(key, jnp.arange(3))
+        keys = jax.random.split(key, 3)
         channels = shape[2] if len(shape) == 3 else 1
         self.first = Dense(9 * channels, a, copies=9, key=keys[0])
         self.second = Dense(9 * a, b, copies=9, key=keys[1])
@@ -129,7 +127,7 @@ class MLP(eqx.Module):
         sizes = [inputs, *hidden, outputs]
         if min(sizes) < 1:
             raise ValueError(f"inputs, hidden, outputs: {sizes}; allowed: at least 1 each")
-        keys = random.at(key, jnp.arange(len(sizes) - 1))
+        keys = jax.random.split(key, len(sizes) - 1)
         self.layers = tuple(
             Dense(a, b, key=k) for a, b, k in zip(sizes, sizes[1:], keys, strict=False)
         )
