@@ -278,6 +278,34 @@ def test_times(write, times, values):
     np.testing.assert_allclose(experiment.times, values)
 
 
+def test_times_of_a_file_keep_their_precision(write, tmp_path):
+    np.save(tmp_path / "times.npy", np.array([0.0, 0.2, 0.6], np.float32))
+    experiment = config.load(write(), ["run.times='times.npy'"])
+    assert experiment.times.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("family", "system"),
+    [
+        ("multipass", {"dimension": 4, "problem": {"samples": 8}, "learning_rate": 0.5}),
+        (
+            "networks",
+            {"samples": 20, "network": {"kind": "mlp", "hidden": []}, "optimiser": "adam"},
+        ),
+    ],
+)
+def test_a_table_of_a_statistic_without_options_is_its_name(family, system):
+    own = "loss" if family == "multipass" else "cost"
+
+    def experiment(name):
+        run = {"times": [0.0, 1.0], "runs": 1, "limit": False, "statistics": [{"name": name}]}
+        return config.Experiment.of({"family": family, "system": system, "run": run})
+
+    assert experiment(own).statistics() == [own]
+    with pytest.raises(config.ConfigError, match=rf"^run\.statistics: 'x'; allowed: .*{own}"):
+        experiment("x").statistics()
+
+
 def test_arrays_come_from_files_beside_the_config(write, tmp_path):
     start = np.linspace(0, 1, 10)
     np.save(tmp_path / "start.npy", start)

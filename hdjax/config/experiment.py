@@ -123,9 +123,9 @@ class Experiment:
 
     @property
     def times(self) -> np.ndarray:
-        """The nominal times of the records."""
+        """The times of the records, in the dtype of their array file."""
         times = self.config.run.times
-        return times.values if isinstance(times, Range) else np.asarray(times, np.float64)
+        return times.values if isinstance(times, Range) else times
 
     @property
     def axes(self) -> dict[str, str]:
