@@ -100,13 +100,13 @@ def fluctuations(
     Raises:
         NoFluctuationsError: as for `theory`.
     """
-    curve = system.limit(ts)
     found = theory(system)
+    curve = system.limit(ts)
     if found == "linear noise":
         variances = linear_noise_variances(system, ts)
     else:
-        steps = jnp.round(ts * system.modes.samples).astype(int)
-        recursion, rate = chain(required(system.problem)), system.learning_rate
+        problem, rate = required(system.problem), system.learning_rate
+        recursion, steps = chain(problem), jnp.round(ts * problem.samples).astype(int)
         if found == "exact":
             variances = exact_variances(recursion, rate, steps)
         else:

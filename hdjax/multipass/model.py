@@ -157,7 +157,7 @@ class MultiPassSGD(LeastSquares):
         if self._theory() == "closed":
             return (
                 "predicted std: from exact second moments of the residual, fourth moments as for "
-                "a Gaussian vector; most often within 5 %"
+                "a Gaussian vector; within about 10 %"
             )
         error = float(linear_noise_error(required(self.problem)))
-        return f"predicted std: linear-noise equation, about {100 * error:.0f} % off at most"
+        return f"predicted std: linear-noise equation, up to about {100 * error:.0f} % off"

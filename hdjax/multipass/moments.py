@@ -3,7 +3,7 @@
 On the left singular vectors u_j of A the residual is r = sum_j rho_j u_j + r_0, and no step moves
 the part r_0.  With y = (rho, |r_0|) a step that draws sample i is
 
-    y' = B_i y,    B_i = 1 - gamma g_i v_i^T,    v_i = (u_ji, r_0i/|r_0|),  g_i = (lambda_j u_ji, 0),
+    y' = B_i y,  B_i = 1 - gamma g_i v_i^T,  v_i = (u_ji, r_0i/|r_0|),  g_i = (lambda_j u_ji, 0),
 
 where v_i.y = r_i is the residual of the sample, and the loss is |y|^2/2.  The moments of y of each
 order obey a linear recursion of their own, without any approximation.
