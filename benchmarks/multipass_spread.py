@@ -9,7 +9,7 @@ deviation, over problems, learning rates .3 and 1 (at most 1.9 over the heaviest
 to 1/sqrt(2 runs).  The estimate is `linear_noise_error`.  Predictions of more than half the loss,
 which the library does not give, are left out.
 
-    python benchmarks/multipass_spread.py --runs 4000 --json spread.json
+    python benchmarks/multipass_spread.py --largest 400 --json spread.json
 """
 
 import argparse
@@ -88,7 +88,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=4000)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--largest", type=int, default=400, help="the largest n")
+    parser.add_argument("--largest", type=int, default=100, help="the largest n")
     parser.add_argument("--json")
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)

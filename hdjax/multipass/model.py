@@ -157,7 +157,7 @@ class MultiPassSGD(LeastSquares):
         if self._theory() == "closed":
             return (
                 "predicted std: from exact second moments of the residual, fourth moments as for "
-                "a Gaussian vector; within about 10 %"
+                "a Gaussian vector; within about 10 % for d <= n/2, 15 % beyond"
             )
         error = float(linear_noise_error(required(self.problem)))
         return f"predicted std: linear-noise equation, up to about {100 * error:.0f} % off"

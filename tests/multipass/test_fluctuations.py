@@ -3,6 +3,7 @@
 import itertools
 import warnings
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,7 +39,8 @@ def rescaled(problem, spread, seed):
 
 
 def loss_std(system, ts):
-    return np.asarray(system.fluctuations(jnp.asarray(ts), lambda s: {"loss": s["loss"]})["loss"])
+    program = eqx.filter_jit(lambda own, ts: own.fluctuations(ts, lambda s: {"loss": s["loss"]}))
+    return np.asarray(program(system, jnp.asarray(ts))["loss"])
 
 
 def enumerated(problem, rate, steps):
@@ -154,10 +156,11 @@ def test_the_closed_theory_is_near_the_exact_one(n):
     np.testing.assert_allclose(np.sqrt(ratio), 1, atol=0.05)
 
 
+@pytest.mark.slow
 def test_nothing_is_said_of_a_spread_as_large_as_the_loss():
     """Without noise log L wanders off, and a Gaussian vector is a bad likeness."""
     problem = gaussian_problem(40, 12, key=jax.random.key(8), normalise_rows=True)
-    system = MultiPassSGD(problem, 1.0)
+    system = MultiPassSGD(problem, 1.0, solver=Spectral())
     ts = np.array([0.25, 8.0])
     steps = jnp.array([10, 320])
     variances = closed(moments.chain(problem), jnp.array(1.0), steps)
@@ -181,7 +184,7 @@ def test_the_linear_noise_equation_is_warned_of_where_it_does_not_carry():
     assert "n = 60" in message
     assert "26 %" in message
     assert not warned(MultiPassSGD(few, 0.8))
-    many = gaussian_problem(400, 100, key=jax.random.key(9), noise=0.5)
+    many = gaussian_problem(400, 40, key=jax.random.key(9), noise=0.5)
     system = MultiPassSGD(many, HALVED)
     assert not warned(system)
     assert "linear-noise" in system.about_fluctuations()
@@ -200,7 +203,7 @@ def test_the_error_of_the_linear_noise_equation():
     one = Problem(even.matrix.at[0].multiply(10.0), even.labels)
     kurtosis = (99 + 1e4) / 100 / ((99 + 100) / 100) ** 2
     np.testing.assert_allclose(row_kurtosis(one), kurtosis)
-    np.testing.assert_allclose(linear_noise_error(one), 0.2 + 0.5 * (kurtosis - 1))
+    np.testing.assert_allclose(linear_noise_error(one), 0.2 + 0.75 * (kurtosis - 1))
 
 
 @pytest.mark.slow
@@ -270,10 +273,13 @@ def test_gauss_rules_give_the_equation_of_all_modes():
 
 
 def test_functions_of_the_loss_have_a_spread_to_first_order():
-    system = MultiPassSGD(gaussian_problem(24, 10, key=jax.random.key(3), noise=0.5), 0.8)
+    problem = gaussian_problem(12, 5, key=jax.random.key(3), noise=0.5)
+    system = MultiPassSGD(problem, 0.8, solver=Spectral())
     ts = jnp.array([0.0, 1.0])
-    predicted = system.fluctuations(ts, lambda s: {"loss": s["loss"], "log": jnp.log(s["loss"])})
-    loss = system.limit(ts)["loss"]
+    both = eqx.filter_jit(
+        lambda own: own.fluctuations(ts, lambda s: {"loss": s["loss"], "log": jnp.log(s["loss"])})
+    )
+    predicted, loss = both(system), system.limit(ts)["loss"]
     np.testing.assert_allclose(predicted["log"], predicted["loss"] / loss, rtol=1e-10)
 
 
