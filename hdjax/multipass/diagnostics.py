@@ -61,8 +61,8 @@ def linear_noise_error(problem: Problem) -> Float[Array, ""]:
     rows.  The first part is that of finitely many samples, the second that of residuals which the
     draws of their own sample have made other than Gaussian, and the third that of heavy rows; the
     last two do not go away as n grows.  It is above the largest error up to epoch 4 in 59 problems
-    with n = 40 to 400, d = n/10 to n/2 and kappa = 1 to 5.  A row with gamma |a_i|^2 near 2 can make
-    more.
+    with n = 40 to 400, d = n/10 to n/2 and kappa = 1 to 5.  A row with gamma |a_i|^2 near 2 can
+    make more.
 
     Example:
         >>> problem = hd.multipass.gaussian_problem(400, 20, key=jax.random.key(0))
