@@ -2,7 +2,8 @@
 
 Start with `Problem` and `MultiPassSGD`.  `model.py` and `momentum.py` are the systems,
 `least_squares.py` what they share, `simulate.py` how they run at finite size, `modes.py`,
-`limit.py` and `recursion.py` where they go, `diagnostics.py` what may spoil that, `analysis.py` and
+`limit.py` and `recursion.py` where they go, `fluctuations.py` and `moments.py` how far runs spread
+round it, `diagnostics.py` what may spoil that, `analysis.py` and
 `rates.py` their stability and rates, `laws.py` spectra of random matrices, `data.py` real data.
 """
 
@@ -14,7 +15,12 @@ from hdjax.multipass.analysis import (
     power_exponent,
 )
 from hdjax.multipass.data import Labelled, Split, binary, digits, load_idx, load_npz, split
-from hdjax.multipass.diagnostics import delocalisation, row_norms
+from hdjax.multipass.diagnostics import (
+    delocalisation,
+    linear_noise_error,
+    row_kurtosis,
+    row_norms,
+)
 from hdjax.multipass.ensembles import gaussian_problem, random_features_problem
 from hdjax.multipass.laws import MarchenkoPastur, SampleCovariance, SpectralLaw
 from hdjax.multipass.limit import BlockODE, Spectral, volterra
@@ -75,6 +81,7 @@ __all__ = [
     "law_modes",
     "limit_loss",
     "limit_rate",
+    "linear_noise_error",
     "load_idx",
     "load_npz",
     "malthusian_exponent",
@@ -82,6 +89,7 @@ __all__ = [
     "near_optimal",
     "power_exponent",
     "random_features_problem",
+    "row_kurtosis",
     "row_norms",
     "saturating_fraction",
     "split",

@@ -1,25 +1,34 @@
-"""The spread of multi-pass SGD round its limit at finite n: the linear-noise equation.
+"""The spread of the loss of multi-pass SGD at finite n, by the best theory that is affordable.
 
-With v_j = rho_j^2/2n the loss per sample in direction j, l = L/n and h_j = m_j lambda_j^2/n, a
-step moves sum_j f_j v_j by (-gamma r_i z_i + gamma^2/2 r_i^2 f.h)/n, where r_i is the residual of
-the sample drawn and z_i = sum_j f_j lambda_j rho_j u_ji.  If the pairs (r_i, z_i) of the n samples
-are spread like jointly Gaussian ones, sqrt(n) (v_SGD - v) tends to a Gaussian process of covariance
+`exact`: the fourth moments of the residual, in small problems (`moments.py`).
+
+`closed`: the second moments of the residual exactly, and the fourth as for a Gaussian vector, in
+problems of some hundred samples with a constant rate (`moments.py`).  This keeps what tells one
+sample from another: row norms, initial residuals, and the residual that a sample has lost when it
+was drawn.
+
+`linear noise`: the leading order in 1/n of a problem whose samples are alike.  With v_j =
+rho_j^2/2n the loss per sample in direction j, l = L/n and h_j = m_j lambda_j^2/n, a step moves
+sum_j f_j v_j by (-gamma r_i z_i + gamma^2/2 r_i^2 f.h)/n, where r_i is the residual of the sample
+drawn and z_i = sum_j f_j lambda_j rho_j u_ji.  If the pairs (r_i, z_i) of the n samples are spread
+like jointly Gaussian ones, sqrt(n) (v_SGD - v) tends to a Gaussian process of covariance
 
     dP/dt = J P + P J^T + C,    J = -2 gamma diag(lambda) + gamma^2 h 1^T,    P(0) = 0,
     C = 4 gamma^2 l diag(lambda^2 v) + gamma^2 [a a^T - 2 gamma^2 l^2 h h^T],
     a = 2 lambda v - 2 gamma l h,
 
 and the variance of the loss per sample is 1^T P 1/n.  The first part of C alone is homogenised
-SGD's.  Extends arXiv 2206.01029, in the way of the one-pass equation.
+SGD's.  Extends arXiv 2206.01029, in the way of the one-pass equation.  A sample that is drawn
+changes its own residual by a factor 1 - gamma |a_i|^2, the more so the larger d/n, and above d =
+n/2 the equation is refused.
 
-A sample that is drawn changes its own residual by a factor 1 - gamma |a_i|^2, which makes residuals
-heavier-tailed than Gaussian ones, the more so the larger d/n.  For Gaussian A the predicted spread
-is 0.87 to 1.07 times the measured one at d = n/2 and 0.80 to 1.01 times at d = 3n/4; above d = n/2
-it is refused.
+docs/multipass.md has the measured errors of the three; `linear_noise_error` estimates the last
+one's.  The last two are small-noise theories: where they predict a standard deviation of more than
+half the loss they say NaN.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import diffrax
 import equinox as eqx
@@ -27,17 +36,54 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from hdjax.multipass.moments import chain, closed_variances, exact_variances
+from hdjax.multipass.simulate import required
+from hdjax.schedules import Constant
 from hdjax.spectra import Spectrum
 from hdjax.system import NoFluctuationsError, reached_only
 
 if TYPE_CHECKING:
     from hdjax.multipass.model import MultiPassSGD
 
+# What exact fourth moments may cost a step, n (p + 1)^4: about a millisecond.
+_MOST_EXACT = 10**6
+# What a product of the closed theory may cost, n (p + 1)^2; it takes some hundred for each record.
+_MOST_CLOSED = 4 * 10**6
+# The standard deviation over the loss from which theories of small noise say nothing.
+_MOST_NOISE = 0.5
 # Gauss nodes for each of the two measures; P has the square of their sum.
 _NODES = 24
 # Error bars need two digits.
 _RTOL, _ATOL = 1e-4, 1e-7
 _MOST_STEPS = 16**4
+
+
+def theory(system: "MultiPassSGD") -> Literal["exact", "closed", "linear noise"]:
+    """The theory that predicts the spread of a system.
+
+    Raises:
+        NoFluctuationsError: without a problem, with another sampling than with replacement, with a
+            ridge, or where the linear-noise equation is left and d > n/2.
+    """
+    if system.sampling != "replacement":
+        raise NoFluctuationsError(f"sampling: {system.sampling!r} predicts no fluctuations")
+    if system.ridge is not None:
+        raise NoFluctuationsError("ridge: it predicts no fluctuations; allowed: None")
+    if system.problem is None:
+        raise NoFluctuationsError("problem: None predicts no fluctuations; allowed: a Problem")
+    n, d = system.problem.matrix.shape
+    size = min(n, d) + 1
+    if n * size**4 <= _MOST_EXACT:
+        return "exact"
+    if n * size**2 <= _MOST_CLOSED and isinstance(system.learning_rate, Constant):
+        return "closed"
+    if 2 * d > n:
+        raise NoFluctuationsError(
+            f"problem: n = {n}, d = {d}; allowed: d <= n/2, or with a constant learning rate "
+            f"n (min(n, d) + 1)^2 <= {_MOST_CLOSED}; otherwise the residuals of SGD are too far "
+            "from Gaussian"
+        )
+    return "linear noise"
 
 
 def fluctuations(
@@ -47,20 +93,45 @@ def fluctuations(
 ) -> dict[str, Array]:
     """Predicted standard deviations at `ts` of statistics that depend on the loss alone.
 
-    Those that depend on other quadratic statistics get NaN.  Derivatives are by forward mode.
+    Those that depend on other quadratic statistics get NaN.  So do times at which an approximate
+    theory predicts a standard deviation of more than half the loss.  Derivatives are by forward
+    mode.
 
     Raises:
-        NoFluctuationsError: with a ridge, or more than half as many dimensions as samples.
+        NoFluctuationsError: as for `theory`.
     """
+    found = theory(system)
+    curve = system.limit(ts)
+    if found == "linear noise":
+        variances = linear_noise_variances(system, ts)
+    else:
+        problem, rate = required(system.problem), system.learning_rate
+        recursion, steps = chain(problem), jnp.round(ts * problem.samples).astype(int)
+        if found == "exact":
+            variances = exact_variances(recursion, rate, steps)
+        else:
+            variances = closed_variances(recursion, rate(ts[0]), steps)
+    spread = jnp.sqrt(jnp.maximum(variances, 0))
+    if found != "exact":
+        spread = jnp.where(spread <= _MOST_NOISE * curve["loss"], spread, jnp.nan)
+    slopes = jax.vmap(jax.jacrev(statistics))(curve)
+
+    def std(slope: dict[str, Array]) -> Array:
+        own = jnp.abs(slope["loss"])
+        of_others = [jnp.abs(slope[name]) > 0 for name in slope if name != "loss"]
+        predicted = own * spread.reshape(-1, *[1] * (own.ndim - 1))
+        for other in of_others:
+            predicted = jnp.where(other, jnp.nan, predicted)
+        return predicted
+
+    return {name: std(slope) for name, slope in slopes.items()}
+
+
+def linear_noise_variances(
+    system: "MultiPassSGD", ts: Float[Array, " times"]
+) -> Float[Array, " times"]:
+    """The variance of the loss per sample by the linear-noise equation on two Gauss rules."""
     modes = system.modes
-    if system.ridge is not None:
-        raise NoFluctuationsError("ridge: it predicts no fluctuations; allowed: None")
-    problem = system.problem
-    if problem is None or 2 * problem.matrix.shape[1] > problem.samples:
-        raise NoFluctuationsError(
-            "problem: fluctuations are predicted for d <= n/2; with a larger d the residuals of "
-            "SGD are too far from Gaussian"
-        )
     measures = [modes.residuals**2 / 2 / modes.samples, modes.multiplicities / modes.samples]
     rules = [_compressed(modes.eigenvalues, weights) for weights in measures]
     eigenvalues = jnp.concatenate([nodes for nodes, _ in rules])
@@ -95,20 +166,7 @@ def fluctuations(
         adjoint=diffrax.ForwardMode(),
         throw=False,
     )
-    variances = reached_only(solution.ts, solution.ys)
-    spread = jnp.sqrt(variances / modes.samples)
-    curve = system.limit(ts)
-    slopes = jax.vmap(jax.jacrev(statistics))(curve)
-
-    def std(slope: dict[str, Array]) -> Array:
-        own = jnp.abs(slope["loss"])
-        of_others = [jnp.abs(slope[name]) > 0 for name in slope if name != "loss"]
-        predicted = own * spread.reshape(-1, *[1] * (own.ndim - 1))
-        for other in of_others:
-            predicted = jnp.where(other, jnp.nan, predicted)
-        return predicted
-
-    return {name: std(slope) for name, slope in slopes.items()}
+    return reached_only(solution.ts, solution.ys) / modes.samples
 
 
 def _compressed(

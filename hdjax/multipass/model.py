@@ -17,13 +17,18 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from hdjax.multipass.diagnostics import warn_of_growth, warn_of_localisation
-from hdjax.multipass.fluctuations import fluctuations
+from hdjax.multipass.diagnostics import (
+    linear_noise_error,
+    warn_of_growth,
+    warn_of_linear_noise,
+    warn_of_localisation,
+)
+from hdjax.multipass.fluctuations import fluctuations, theory
 from hdjax.multipass.least_squares import LeastSquares, modes_of
 from hdjax.multipass.limit import BlockODE, Solver, Spectral
 from hdjax.multipass.modes import Modes
 from hdjax.multipass.problem import Problem
-from hdjax.multipass.simulate import SAMPLINGS, Direct, Homogenised
+from hdjax.multipass.simulate import SAMPLINGS, Direct, Homogenised, required
 from hdjax.schedules import Constant, Schedule, as_schedule
 from hdjax.system import NoFluctuationsError, NoLimitError, Simulator, is_concrete
 
@@ -101,6 +106,15 @@ class MultiPassSGD(LeastSquares):
             warn_of_growth(f"learning_rate: {gamma:.4g} is not below 2 n/tr A^T A = {most:.4g}")
         else:
             warn_of_localisation(modes, self.problem, gamma)
+        if self._theory() == "linear noise":
+            warn_of_linear_noise(required(self.problem))
+
+    def _theory(self) -> str:
+        """What predicts the spread; "" where nothing does."""
+        try:
+            return theory(self)
+        except NoFluctuationsError:
+            return ""
 
     def _refuse_other_samplings(self) -> None:
         if self.sampling != "replacement":
@@ -134,6 +148,16 @@ class MultiPassSGD(LeastSquares):
         start: dict[str, Array] | None = None,
     ) -> dict[str, Array]:
         """Predicted standard deviations of what depends on the loss alone (`fluctuations.py`)."""
-        if self.sampling != "replacement":
-            raise NoFluctuationsError(f"sampling: {self.sampling!r} predicts no fluctuations")
         return fluctuations(self, ts, statistics)
+
+    def about_fluctuations(self, **duration: Any) -> str:
+        """Which theory they are of, and its error."""
+        if self._theory() == "exact":
+            return "predicted std: from exact fourth moments of the residual"
+        if self._theory() == "closed":
+            return (
+                "predicted std: from exact second moments of the residual, fourth moments as for "
+                "a Gaussian vector; within about 10 % for d <= n/2, 15 % beyond"
+            )
+        error = float(linear_noise_error(required(self.problem)))
+        return f"predicted std: linear-noise equation, up to about {100 * error:.0f} % off"
