@@ -191,6 +191,8 @@ def make_plan(
     else:
         ticks, times = np.zeros(len(ts), np.int64), ts
     chosen = _statistics(system, statistics)
+    if start is not None:
+        system.review(times)
     return Plan(
         ticks=jnp.asarray(ticks),
         times=jnp.asarray(times, dtype),

@@ -288,10 +288,11 @@ class FunctionLoss(Loss):
             x, teacher = z[:students], z[students:]
             return self(x, teacher, jnp.asarray(0), self.noise(normals), theta)
 
-        dtype = jnp.result_type(float)
-        z, normals = (jax.ShapeDtypeStruct((n,), dtype) for n in (students + teachers, self.noise.dim))
+        dims, dtype = (students + teachers, self.noise.dim), jnp.result_type(float)
+        z, normals = (jax.ShapeDtypeStruct((dim,), dtype) for dim in dims)
         try:
-            shapes = [leaf.shape for leaf in jax.tree.leaves(jax.eval_shape(value, z, normals, theta))]
+            leaves = jax.tree.leaves(jax.eval_shape(value, z, normals, theta))
+            shapes = [leaf.shape for leaf in leaves]
         except Exception as error:
             noise = jax.eval_shape(self.noise, normals).shape
             raise ValueError(

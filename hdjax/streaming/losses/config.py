@@ -8,7 +8,7 @@ from pydantic import Field
 from hdjax.schema import ArrayField, Call, Kind, NonNegative, Positive, PositiveInteger
 from hdjax.streaming import losses
 
-
+# The share of labels that are flipped.
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
