@@ -10,6 +10,7 @@ module-level function with its numbers as arguments, `jax.tree_util.Partial(rate
 import abc
 import functools
 import inspect
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -217,7 +218,7 @@ class FunctionOfTime(Schedule):
 class FunctionOfStep(Schedule):
     """gamma(t) = fn(t d), for schedules that count steps; made by `from_optax`.
 
-    Between two steps, where only the limit looks, the rate is interpolated linearly.
+    Between two steps, where only the limit looks, the rate is interpolated by a monotone cubic.
     """
 
     fn: Callable
@@ -240,17 +241,35 @@ class FunctionOfStep(Schedule):
         count = before.astype(jnp.result_type(int))
         # Optax multiplies integers with floats.
         with jax.numpy_dtype_promotion("standard"):
-            rate, later = (jnp.asarray(self.fn(k), dtype) for k in (count, count + 1))
+            counts = (jnp.maximum(count - 1, 0), count, count + 1, count + 2)
+            rates = [jnp.asarray(self.fn(k), dtype) for k in counts]
         # A schedule may have no rate beyond its last step.
-        return jnp.where(step > before, rate + (step - before) * (later - rate), rate)
+        return jnp.where(step > before, _monotone(step - before, *rates), rates[1])
+
+
+def _monotone(share: Array, *values: Array) -> Float[Array, ""]:
+    """Between the second and the third of four values at equal distances, without overshoot.
+
+    By a cubic whose slopes are harmonic means of the neighbouring differences, or zero at an
+    extremum (F. N. Fritsch, R. E. Carlson, "Monotone piecewise cubic interpolation", 1980).
+    """
+    before, inside, after = (b - a for a, b in itertools.pairwise(values))
+
+    def slope(p: Array, q: Array) -> Array:
+        monotone = p * q > 0
+        return jnp.where(monotone, 2 * p * q / jnp.where(monotone, p + q, 1), 0)
+
+    first, last = slope(before, inside), slope(inside, after)
+    bend = 3 * inside - 2 * first - last
+    return values[1] + share * (first + share * (bend + share * (first + last - 2 * inside)))
 
 
 def from_optax(schedule: Callable, dimension: Any) -> FunctionOfStep:
     """An Optax schedule, a function of the step k, as a function of t = k/d.
 
     The schedule is handed integer steps, as Optax does it, so that it may look them up in a table:
-    the simulation has its rate of step k at the time k/d, and the limit interpolates linearly
-    between the rates of two steps. Rates keep the scaling of hdjax: O(1), the step applied being
+    the simulation has its rate of step k at the time k/d, and the limit interpolates between the
+    rates of the steps about it, without overshoot. Rates keep the scaling of hdjax: O(1), the step applied being
     gamma/d. The schedule is a closure: see the module's note.
 
     Args:

@@ -82,8 +82,8 @@ def settled(system: Any) -> Loss:
     loss, theta = system.loss, system.theta
     if loss.rule is not None or not by_quadrature(system):
         return loss
-    if not is_concrete(loss, theta):
-        # It cannot be measured: what serves jumps serves all.
+    if not _measurable(system):
+        # What serves jumps serves all.
         return loss if loss.smooth else with_rule(loss, _FINER[0])
     worst = np.inf
     with jax.ensure_compile_time_eval():
@@ -111,7 +111,7 @@ def check(system: Any) -> None:
             finite.
     """
     loss, theta = system.loss, system.theta
-    if not is_concrete(loss, theta) or not by_quadrature(system):
+    if not by_quadrature(system) or not _measurable(system):
         return
     with jax.ensure_compile_time_eval():
         cases = start_cases(system)
@@ -131,7 +131,7 @@ def review(system: Any, end: float) -> None:
     The states are those of a pilot, with few nodes and few exponential steps: the path alone
     matters.
     """
-    if not is_concrete(system) or not by_quadrature(system):
+    if not is_concrete(system) or not by_quadrature(system) or not _measurable(system):
         return
     field, state = system.field(), _start(system)
     pilot = eqx.tree_at(lambda f: f.loss, field, with_rule(field.loss, _PILOT))
@@ -166,6 +166,21 @@ def by_quadrature(system: Any) -> bool:
         return True
     law = _likely(layout, np.ones(layout.seen), system.ridge.dtype)[0].law
     return eqx.filter_eval_shape(loss.moments, law, jnp.asarray(0), theta) is None
+
+
+def _measurable(system: Any) -> bool:
+    """Whether the loss has concrete numbers, in its leaves and in its function's closure."""
+    loss, theta, layout = system.loss, system.theta, system.columns.layout
+    if not is_concrete(loss, theta):
+        return False
+    law, dtype = (
+        _likely(layout, np.ones(layout.seen), system.ridge.dtype)[0].law,
+        system.ridge.dtype,
+    )
+    noise = loss.noise.branches()[0][1]
+    z, w = np.zeros((law.dim + noise.dim, _CHUNK), dtype), np.zeros(_CHUNK, dtype)
+    with jax.ensure_compile_time_eval():
+        return is_concrete(_sums(loss, law, 0, theta, noise, z, w))
 
 
 def start_cases(system: Any) -> list[Case]:

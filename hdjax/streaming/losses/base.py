@@ -15,6 +15,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, PyTree
 
 from hdjax.gaussian import Rule
@@ -276,9 +277,9 @@ class FunctionLoss(Loss):
         rule: Rule | None = None,
     ):
         _check_signature(function)
-        # A module keeps its array leaves (they can be swept); a plain function is static.
-        is_module = isinstance(function, eqx.Module)
-        self.function = function if is_module else jax.tree_util.Partial(function)
+        # A module or a Partial keeps its array leaves (they can be swept); a function is static.
+        is_tree = isinstance(function, eqx.Module | Partial)
+        self.function = function if is_tree else Partial(function)
         self.noise = NoNoise() if noise is None else noise
         self.smooth = smooth
         self.rule = rule
@@ -286,7 +287,7 @@ class FunctionLoss(Loss):
     def check(self, students: int, teachers: int, theta: PyTree) -> None:
         def value(z: Float[Array, " n"], normals: Float[Array, " k"], theta: PyTree) -> Any:
             x, teacher = z[:students], z[students:]
-            return self(x, teacher, jnp.asarray(0), self.noise(normals), theta)
+            return self.function(x, teacher, jnp.asarray(0), self.noise(normals), theta)
 
         dims, dtype = (students + teachers, self.noise.dim), jnp.result_type(float)
         z, normals = (jax.ShapeDtypeStruct((dim,), dtype) for dim in dims)
