@@ -269,8 +269,8 @@ def from_optax(schedule: Callable, dimension: Any) -> FunctionOfStep:
 
     The schedule is handed integer steps, as Optax does it, so that it may look them up in a table:
     the simulation has its rate of step k at the time k/d, and the limit interpolates between the
-    rates of the steps about it, without overshoot. Rates keep the scaling of hdjax: O(1), the step applied being
-    gamma/d. The schedule is a closure: see the module's note.
+    rates of the steps about it, without overshoot. Rates keep the scaling of hdjax: O(1), the step
+    applied being gamma/d. The schedule is a closure: see the module's note.
 
     Args:
         schedule: maps a step count, an integer, to a rate.

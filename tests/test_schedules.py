@@ -146,7 +146,7 @@ def test_a_table_of_steps_is_looked_up_by_integers():
     [optax.constant_schedule(0.5), optax.warmup_cosine_decay_schedule(0.0, 1.0, 10, 100)],
 )
 def test_optax_schedules_are_not_read_in_time(schedule, wrap):
-    with pytest.raises(TypeError, match="optax.*; allowed: .*from_optax"):
+    with pytest.raises(TypeError, match=r"optax.*; allowed: .*from_optax"):
         as_schedule(wrap(schedule))
 
 

@@ -84,8 +84,8 @@ class OnePassSGD(System):
     """One-pass SGD and its deterministic equivalent.
 
     Args:
-        loss: a `Loss`, or a function `f(x, teacher, component, noise, theta) -> scalar`, smooth
-            and without noise (wrap it in `FunctionLoss` for anything else).
+        loss: a `Loss`, or a function `f(x, teacher, component, noise, theta) -> scalar` without
+            noise (wrap it in `FunctionLoss` for anything else).
         spectrum: eigenvalues of the covariance K, see `hdjax.spectra`.
         learning_rate: gamma = O(1); a number, a schedule (a function of t), or a rule that follows
             the state (`Polyak`, `Greedy`).  The step applied is gamma/d.
