@@ -8,10 +8,14 @@ module-level function with its numbers as arguments, `jax.tree_util.Partial(rate
 """
 
 import abc
+import functools
+import inspect
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
@@ -191,7 +195,7 @@ class FunctionOfTime(Schedule):
             module are leaves.
 
     Raises:
-        TypeError: `fn` cannot be called.
+        TypeError: `fn` cannot be called, or is a schedule of Optax, which counts steps.
 
     Example:
         >>> float(FunctionOfTime(lambda t: 1 / (1 + t))(1.0))
@@ -201,6 +205,7 @@ class FunctionOfTime(Schedule):
     fn: Callable
 
     def __init__(self, fn: Callable):
+        _refuse_optax("fn", fn)
         self.fn = _as_tree(fn, "fn", "a function of time")
 
     def __call__(self, t: ArrayLike) -> Float[Array, ""]:
@@ -211,7 +216,10 @@ class FunctionOfTime(Schedule):
 
 
 class FunctionOfStep(Schedule):
-    """gamma(t) = fn(t d), for schedules that count steps; made by `from_optax`."""
+    """gamma(t) = fn(t d), for schedules that count steps; made by `from_optax`.
+
+    Between two steps, where only the limit looks, the rate is interpolated by a monotone cubic.
+    """
 
     fn: Callable
     dimension: Float[Array, ""]
@@ -221,7 +229,7 @@ class FunctionOfStep(Schedule):
         self.dimension = _positive("dimension", dimension)
 
     def __call__(self, t: ArrayLike) -> Float[Array, ""]:
-        """The value of `fn` at the step t d."""
+        """The value of `fn` at the step t d, of which `fn` sees integers."""
         dtype, t = self.dimension.dtype, jnp.asarray(t)
         given = t.dtype if jnp.issubdtype(t.dtype, jnp.floating) else dtype
         rounding = 4 * float(jnp.finfo(given).eps)
@@ -229,18 +237,43 @@ class FunctionOfStep(Schedule):
         # The time k/d of a step may come back as k - 1e-9: a schedule with jumps needs k itself.
         nearest = jnp.round(step)
         step = jnp.where(jnp.abs(step - nearest) <= rounding * nearest, nearest, step)
-        return jnp.asarray(self.fn(step), dtype)
+        before = jnp.floor(step)
+        count = before.astype(jnp.result_type(int))
+        # Optax multiplies integers with floats.
+        with jax.numpy_dtype_promotion("standard"):
+            counts = (jnp.maximum(count - 1, 0), count, count + 1, count + 2)
+            rates = [jnp.asarray(self.fn(k), dtype) for k in counts]
+        # A schedule may have no rate beyond its last step.
+        return jnp.where(step > before, _monotone(step - before, *rates), rates[1])
+
+
+def _monotone(share: Array, *values: Array) -> Float[Array, ""]:
+    """Between the second and the third of four values at equal distances, without overshoot.
+
+    By a cubic whose slopes are harmonic means of the neighbouring differences, or zero at an
+    extremum (F. N. Fritsch, R. E. Carlson, "Monotone piecewise cubic interpolation", 1980).
+    """
+    before, inside, after = (b - a for a, b in itertools.pairwise(values))
+
+    def slope(p: Array, q: Array) -> Array:
+        monotone = p * q > 0
+        return jnp.where(monotone, 2 * p * q / jnp.where(monotone, p + q, 1), 0)
+
+    first, last = slope(before, inside), slope(inside, after)
+    bend = 3 * inside - 2 * first - last
+    return values[1] + share * (first + share * (bend + share * (first + last - 2 * inside)))
 
 
 def from_optax(schedule: Callable, dimension: Any) -> FunctionOfStep:
     """An Optax schedule, a function of the step k, as a function of t = k/d.
 
-    Optax schedules take real numbers: the limit evaluates the schedule at the real step t d, the
-    simulation at the integer steps k, at the times k/d. Rates keep the scaling of hdjax: O(1), the
-    step applied being gamma/d. The schedule is a closure: see the module's note.
+    The schedule is handed integer steps, as Optax does it, so that it may look them up in a table:
+    the simulation has its rate of step k at the time k/d, and the limit interpolates between the
+    rates of the steps about it, without overshoot. Rates keep the scaling of hdjax: O(1), the step
+    applied being gamma/d. The schedule is a closure: see the module's note.
 
     Args:
-        schedule: maps a step count to a rate.
+        schedule: maps a step count, an integer, to a rate.
         dimension: d, steps per unit of time.
 
     Returns:
@@ -268,7 +301,7 @@ def as_schedule(value: Any) -> Schedule:
 
     Raises:
         ValueError: an array that is not a scalar, a rate that is negative or not finite.
-        TypeError: anything else.
+        TypeError: a schedule of Optax as it is, or anything else.
 
     Example:
         >>> float(as_schedule(0.5)(1.0)), float(as_schedule(lambda t: 2 * t)(1.0))
@@ -277,8 +310,24 @@ def as_schedule(value: Any) -> Schedule:
     if isinstance(value, Schedule):
         return value
     if callable(value):
+        _refuse_optax("learning_rate", value)
         return FunctionOfTime(value)
     return Constant(_numbers("learning_rate", value, ndim=0))
+
+
+def _refuse_optax(name: str, fn: Any) -> None:
+    """Raise TypeError for a function that Optax made: it counts steps, and would be read in t."""
+    inner = fn
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    inner = inspect.unwrap(inner) if callable(inner) else inner
+    module = getattr(inner, "__module__", None) or type(inner).__module__
+    if str(module).split(".")[0] == "optax":
+        called = getattr(inner, "__qualname__", type(inner).__qualname__)
+        raise TypeError(
+            f"{name}: {module}.{called}, a function of the step; allowed: a function of t = k/d, "
+            "which hdjax.schedules.from_optax(schedule, dimension) makes of it"
+        )
 
 
 def _as_tree(fn: Any, name: str, allowed: str) -> Any:

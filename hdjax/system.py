@@ -164,6 +164,9 @@ class System(eqx.Module):
         what is legal but useless (`compared` with a limit that never leaves its start, say).
         """
 
+    def review(self, ts: Float[np.ndarray, " times"]) -> None:
+        """Warn of what is doubtful about the limit at times `ts`, where a limit is asked for."""
+
 
 def is_concrete(*leaves: Any) -> bool:
     """Whether values can be looked at: False inside jit, vmap and grad."""

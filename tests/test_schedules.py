@@ -1,3 +1,5 @@
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -120,6 +122,32 @@ def test_optax_jumps_fall_on_their_step(dtype):
             times = steps.astype(dtype) / jnp.asarray(d, dtype)
             got = jax.jit(jax.vmap(schedule))(times)
             np.testing.assert_array_equal(got, [float(constant(k)) for k in steps.tolist()])
+
+
+def test_a_table_of_steps_is_looked_up_by_integers():
+    rates = jnp.array([0.0, 1.0, 3.0, 3.0, 2.0, 2.0, 7.0])
+    schedule = from_optax(lambda k: rates[k], dimension=10)
+    values = jax.vmap(schedule)(jnp.arange(7) / 10)
+    np.testing.assert_array_equal(values, rates)
+    # Between steps the rate stays between theirs, and is that of a line on a line.
+    between = jax.vmap(schedule)(jnp.linspace(0, 0.6, 61))
+    low, high = (jnp.repeat(f(rates[:-1], rates[1:]), 10) for f in (jnp.minimum, jnp.maximum))
+    assert bool(((between[:-1] >= low - 1e-12) & (between[:-1] <= high + 1e-12)).all())
+    line = from_optax(optax.linear_schedule(0.0, 1.0, 100), dimension=10)
+    assert float(line(3.14)) == pytest.approx(0.314, rel=1e-12)
+    assert float(jax.grad(line)(3.14)) == pytest.approx(0.1, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda f: f, functools.partial, Partial, jax.jit, FunctionOfTime], ids=str
+)
+@pytest.mark.parametrize(
+    "schedule",
+    [optax.constant_schedule(0.5), optax.warmup_cosine_decay_schedule(0.0, 1.0, 10, 100)],
+)
+def test_optax_schedules_are_not_read_in_time(schedule, wrap):
+    with pytest.raises(TypeError, match=r"optax.*; allowed: .*from_optax"):
+        as_schedule(wrap(schedule))
 
 
 def test_as_schedule():

@@ -213,6 +213,8 @@ def prepare(
     for path in paths.values():
         if hasattr(path, "check"):
             path.check(asked)
+    if start is not None:
+        system.review(records.recorded)
     dtype = jnp.result_type(float)
     plan = Plan(
         ticks=jnp.asarray(records.ticks),

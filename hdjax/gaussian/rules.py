@@ -51,7 +51,7 @@ class Rule(abc.ABC):
         """Rules whose disagreement with this one measures its error."""
 
     @abc.abstractmethod
-    def disagreement(self, values: Array) -> Array:
+    def disagreement(self, values: Array | np.ndarray) -> Array | np.ndarray:
         """The error in this rule's value, `values[0]`, given those of its references (the rest)."""
 
 
@@ -97,7 +97,7 @@ class Trapezoid(Rule):
         """The rule with half the points."""
         return (Trapezoid(max(self.points // 2, 1), self.radius),)
 
-    def disagreement(self, values: Array) -> Array:
+    def disagreement(self, values: Array | np.ndarray) -> Array | np.ndarray:
         """The difference of the two."""
         return abs(values[1] - values[0])
 
@@ -137,7 +137,7 @@ class GaussHermite(Rule):
         # Another kind of rule: for kinks, Gauss-Hermite rules agree long before they are right.
         return (Trapezoid(max(2 * self.points, 16)),)
 
-    def disagreement(self, values: Array) -> Array:
+    def disagreement(self, values: Array | np.ndarray) -> Array | np.ndarray:
         """The difference of the two."""
         return abs(values[1] - values[0])
 
@@ -188,7 +188,7 @@ class QMC(Rule):
         seeds = np.random.SeedSequence(self.seed).generate_state(self.replicates - 1)
         return tuple(dataclasses.replace(self, seed=int(seed)) for seed in seeds)
 
-    def disagreement(self, values: Array) -> Array:
+    def disagreement(self, values: Array | np.ndarray) -> Array | np.ndarray:
         """The standard deviation."""
         return values.std(axis=0, ddof=1)
 

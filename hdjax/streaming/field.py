@@ -72,6 +72,22 @@ class GramSummary(eqx.Module):
         return GramSummary(blocks, side, self.eigenvalues, layout)
 
 
+def law_of(
+    layout: Layout,
+    eigenvalues: Float[Array, "c g"],
+    blocks: Float[Array, "g q q"],
+    component: Any,
+) -> Projections:
+    """The law of the projections (x, x*) in one mixture component."""
+    seen = slice(layout.first, layout.first + layout.seen)
+    covariance = jnp.einsum(
+        "g,gab->ab", eigenvalues[component], blocks[:, seen, seen], precision="highest"
+    )
+    frame = jnp.asarray(layout.frame[seen, seen], blocks.dtype)
+    mean = blocks.sum(0)[seen, seen.stop + component] if layout.means else None
+    return Projections(covariance, frame, layout.students, mean)
+
+
 class BlockField(eqx.Module):
     """The right-hand side of the limit for one spectrum (leaves only: it stacks and vmaps)."""
 
@@ -87,14 +103,7 @@ class BlockField(eqx.Module):
 
     def law(self, blocks: Float[Array, "g q q"], component: Any) -> Projections:
         """The law of the projections (x, x*) in one mixture component."""
-        layout = self.layout
-        seen = slice(layout.first, layout.first + layout.seen)
-        covariance = jnp.einsum(
-            "g,gab->ab", self.eigenvalues[component], blocks[:, seen, seen], precision="highest"
-        )
-        frame = jnp.asarray(layout.frame[seen, seen], blocks.dtype)
-        mean = blocks.sum(0)[seen, seen.stop + component] if layout.means else None
-        return Projections(covariance, frame, layout.students, mean)
+        return law_of(self.layout, self.eigenvalues, blocks, component)
 
     def component_moments(self, state: BlockState) -> Moments:
         """The moments of every component, stacked along a leading axis."""

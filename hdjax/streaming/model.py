@@ -26,7 +26,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 from hdjax import spectra
 from hdjax.schedules import Schedule, as_schedule
 from hdjax.spectra import Spectrum
-from hdjax.streaming import symmetry
+from hdjax.streaming import accuracy, symmetry
 from hdjax.streaming.columns import Columns, GramColumns, GramStart, check_blocks, linear_columns
 from hdjax.streaming.diffusions import CorrectedDiffusion, Homogenised
 from hdjax.streaming.field import BlockField, GramSummary
@@ -84,8 +84,8 @@ class OnePassSGD(System):
     """One-pass SGD and its deterministic equivalent.
 
     Args:
-        loss: a `Loss`, or a function `f(x, teacher, component, noise, theta) -> scalar`, smooth
-            and without noise (wrap it in `FunctionLoss` for anything else).
+        loss: a `Loss`, or a function `f(x, teacher, component, noise, theta) -> scalar` without
+            noise (wrap it in `FunctionLoss` for anything else).
         spectrum: eigenvalues of the covariance K, see `hdjax.spectra`.
         learning_rate: gamma = O(1); a number, a schedule (a function of t), or a rule that follows
             the state (`Polyak`, `Greedy`).  The step applied is gamma/d.
@@ -199,6 +199,7 @@ class OnePassSGD(System):
             learning_rate.check(self.layout, self.optimiser)
         self.optimiser.check(self)
         self.loss.check(self.layout.students, self.layout.teachers, self.theta)
+        self.loss = accuracy.settled(self)
         self.validate()
 
     @property
@@ -219,6 +220,7 @@ class OnePassSGD(System):
             check_leaves(name, value, least)
         if isinstance(self.columns, GramColumns):
             check_blocks(self.columns.gram)
+        accuracy.check(self)
         if compared and realised and self.compressed is not None:
             raise ValueError(
                 "compression: a realised start has a block for every group of the spectrum; "
@@ -233,6 +235,10 @@ class OnePassSGD(System):
                 "symmetry, while SGD does; compare with start='realised', or give an overlap",
                 stacklevel=3,
             )
+
+    def review(self, ts: Float[np.ndarray, " times"]) -> None:
+        """Warn of expectations that are not accurate along the limit."""
+        accuracy.review(self, float(ts[-1]))
 
     def simulator(self, method: Any = None, horizon: Any = None) -> Simulator:
         """Direct SGD in R^d (`Direct`, the default), its law on Gram blocks, or a diffusion."""

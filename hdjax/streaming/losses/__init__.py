@@ -2,6 +2,7 @@
 
 from hdjax.streaming.losses.base import (
     ClosedFormLoss,
+    DiscreteNoise,
     FunctionLoss,
     GaussianMixtureNoise,
     GaussianNoise,
@@ -32,6 +33,7 @@ __all__ = [
     "ClosedFormLoss",
     "Committee",
     "ComponentLogistic",
+    "DiscreteNoise",
     "ErfCommittee",
     "FunctionLoss",
     "GaussianMixtureNoise",

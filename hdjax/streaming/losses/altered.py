@@ -27,9 +27,9 @@ class Altered(Loss):
     rule: Rule | None = eqx.field(static=True)
 
     def __init__(self, loss: Loss, level: Any = None):
-        # A rule that serves a smooth loss does not serve a kink.
+        # A rule that serves the loss, or a smooth one, need not serve a jump of its gradient.
         self.loss, self.level = loss, level
-        self.rule = QMC(13) if loss.smooth else loss.rule
+        self.rule = QMC(13) if loss.smooth or loss.rule is None else loss.rule
 
     @property
     def noise(self) -> Noise:

@@ -7,6 +7,7 @@ parameters (second layers, biases).  Derivatives come from autodiff.  There is n
 """
 
 import abc
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jax.tree_util import Partial
+from jaxtyping import Array, Float, Int, PyTree
 
 from hdjax.gaussian import Rule
 from hdjax.streaming.projections import Moments, Projections
@@ -22,6 +24,7 @@ from hdjax.system import is_concrete
 
 # A scalar leaf, NumPy until a system casts it to its own precision; see `leaf`.
 Number = Any
+_FORM = "f(x, teacher, component, noise, theta) -> scalar"
 
 
 class Noise(eqx.Module):
@@ -93,28 +96,85 @@ class GaussianMixtureNoise(Noise):
             )
         check_positive("sigma", self.sigma, strict=False)
         check_positive("probabilities", self.probabilities, strict=True)
-        if is_concrete(self.probabilities):
-            total = float(np.sum(np.asarray(self.probabilities)))
-            if abs(total - 1) > 1e-5:
-                raise ValueError(f"probabilities: sum {total:.6g}; allowed: 1")
+        _check_total(self.probabilities)
 
     @property
     def dim(self) -> int:
         return 2
 
     def __call__(self, z: Float[Array, " dim"]) -> Float[Array, " k"]:
-        # A normal above the quantile of the cumulative weight of a law is none of that law.
-        edges = jax.scipy.special.ndtri(jnp.cumsum(jnp.asarray(self.probabilities))[:-1])
-        chosen = (z[0] > edges).sum(dtype=jnp.int32)
-        return jnp.asarray(self.sigma)[chosen] * z[1:]
+        return jnp.asarray(self.sigma)[_chosen(self.probabilities, z[0])] * z[1:]
 
     def branches(self) -> list[tuple[Any, Noise]]:
         indices = range(self.sigma.shape[0])
         return [(self.probabilities[c], GaussianNoise(self.sigma[c])) for c in indices]
 
 
+class DiscreteNoise(Noise):
+    """The value `values[c]` with probability `probabilities[c]`: flipped labels, outliers.
+
+    Expectations are exact sums over the values: no quadrature has to find a jump.
+
+    Args:
+        values: (c,) numbers, or (c, k) vectors of k entries; `noise` is a vector of k entries
+            (k = 1 for numbers).
+        probabilities: (c,) at least 0, summing to 1.
+
+    Raises:
+        ValueError: numbers that are not finite, probabilities that are negative or do not sum to
+            1, or not as many of each.
+
+    Example:
+        >>> flips = DiscreteNoise(values=[1.0, -1.0], probabilities=[0.9, 0.1])
+    """
+
+    values: Number
+    probabilities: Number
+
+    def __init__(self, values: Any, probabilities: Any):
+        values, self.probabilities = leaf(values), leaf(probabilities)
+        shape, given = values.shape, self.probabilities.shape
+        if len(shape) not in (1, 2) or len(given) != 1 or shape[:1] != given or not given[0]:
+            raise ValueError(
+                f"values, probabilities: shapes {shape} and {given}; allowed: (c,) or (c, k), and "
+                "(c,), with c at least 1"
+            )
+        if is_concrete(values) and not np.isfinite(np.asarray(values)).all():
+            raise ValueError(f"values: {values}; allowed: finite")
+        check_positive("probabilities", self.probabilities, strict=False)
+        _check_total(self.probabilities)
+        self.values = values.reshape(shape[0], -1)
+
+    @property
+    def dim(self) -> int:
+        return 1
+
+    def __call__(self, z: Float[Array, " dim"]) -> Float[Array, " k"]:
+        return jnp.asarray(self.values)[_chosen(self.probabilities, z[0])]
+
+    def branches(self) -> list[tuple[Any, Noise]]:
+        indices = range(self.values.shape[0])
+        return [(self.probabilities[c], FixedNoise(self.values[c])) for c in indices]
+
+
+class FixedNoise(Noise):
+    """One value, always: a branch of `DiscreteNoise`."""
+
+    value: Number
+
+    @property
+    def dim(self) -> int:
+        return 0
+
+    def __call__(self, z: Float[Array, " dim"]) -> Float[Array, " k"]:
+        return jnp.asarray(self.value, z.dtype)
+
+
 class UniformNoise(Noise):
-    """One uniform draw in (0, 1): turns a probability into a sampled label."""
+    """One uniform draw in (0, 1): turns a probability into a sampled label.
+
+    A label that is flipped with a fixed probability is `DiscreteNoise`.
+    """
 
     @property
     def dim(self) -> int:
@@ -127,9 +187,11 @@ class UniformNoise(Noise):
 class Loss(eqx.Module):
     """One sample's loss, with the law of its label noise.
 
-    `smooth` says whether the gradient in x is itself differentiable: then the limit's H is a mean
-    of second derivatives, otherwise it comes from Gaussian integration by parts.  `rule` is the
-    rule for expectations (None: `hdjax.gaussian.default_rule` of the number of variables).
+    `smooth` says whether the gradient in x is known to be differentiable: then the limit's H is a
+    mean of second derivatives, otherwise it comes from Gaussian integration by parts, which is
+    right in either case.  `rule` is the rule for expectations; where it is None a system takes
+    `hdjax.gaussian.default_rule`, or quasi-Monte Carlo where that is not accurate enough
+    (`hdjax.streaming.accuracy`).
     """
 
     noise: eqx.AbstractVar[Noise]
@@ -185,9 +247,15 @@ class FunctionLoss(Loss):
         function: `f(x, teacher, component, noise, theta) -> scalar`.  Use a module-level function
             or an `eqx.Module` with array leaves: a new lambda is a new program.
         noise: law of the label noise.
-        smooth: False when the derivative in x jumps (absolute values, hinges, quantiles), or
-            jumps in the teacher or the noise (hard or sampled labels).
-        rule: rule for the expectations.
+        smooth: True declares that the derivative in x is differentiable, and takes H from second
+            derivatives; a system refuses it where the two forms of H differ.
+        rule: rule for the expectations; None: one that is accurate enough, found when a system is
+            made.
+
+    Raises:
+        TypeError: `function` cannot be called, or not with five arguments.
+        ValueError: when a system is made: a function that fails on the system's projections and
+            noise, or whose value is no scalar.
 
     Example:
         >>> def cauchy(x, teacher, component, noise, theta):
@@ -205,17 +273,38 @@ class FunctionLoss(Loss):
         function: Callable,
         *,
         noise: Noise | None = None,
-        smooth: bool = True,
+        smooth: bool = False,
         rule: Rule | None = None,
     ):
-        if not callable(function):
-            raise TypeError(f"function: {function!r}; allowed: a callable of five arguments")
-        # A module keeps its array leaves (they can be swept); a plain function is static.
-        is_module = isinstance(function, eqx.Module)
-        self.function = function if is_module else jax.tree_util.Partial(function)
+        _check_signature(function)
+        # A module or a Partial keeps its array leaves (they can be swept); a function is static.
+        is_tree = isinstance(function, eqx.Module | Partial)
+        self.function = function if is_tree else Partial(function)
         self.noise = NoNoise() if noise is None else noise
         self.smooth = smooth
         self.rule = rule
+
+    def check(self, students: int, teachers: int, theta: PyTree) -> None:
+        def value(z: Float[Array, " n"], normals: Float[Array, " k"], theta: PyTree) -> Any:
+            x, teacher = z[:students], z[students:]
+            return self.function(x, teacher, jnp.asarray(0), self.noise(normals), theta)
+
+        dims, dtype = (students + teachers, self.noise.dim), jnp.result_type(float)
+        z, normals = (jax.ShapeDtypeStruct((dim,), dtype) for dim in dims)
+        try:
+            leaves = jax.tree.leaves(jax.eval_shape(value, z, normals, theta))
+            shapes = [leaf.shape for leaf in leaves]
+        except Exception as error:
+            noise = jax.eval_shape(self.noise, normals).shape
+            raise ValueError(
+                f"function: {_name(self.function)} raises {type(error).__name__} ({error}) with x "
+                f"of shape ({students},), teacher ({teachers},), noise {noise} of "
+                f"{type(self.noise).__name__} and theta {theta}; allowed: {_FORM}"
+            ) from error
+        if shapes != [()]:
+            raise ValueError(
+                f"function: {_name(self.function)} returns shapes {shapes}; allowed: {_FORM}"
+            )
 
     def __call__(
         self,
@@ -226,6 +315,40 @@ class FunctionLoss(Loss):
         theta: PyTree,
     ) -> Float[Array, ""]:
         return self.function(x, teacher, component, noise, theta)
+
+
+def _name(function: Any) -> str:
+    function = getattr(function, "func", function)
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def _check_signature(function: Any) -> None:
+    """Raise TypeError unless the function can be called with five arguments."""
+    if not callable(function):
+        raise TypeError(f"function: {function!r}; allowed: {_FORM}")
+    try:
+        signature = inspect.signature(function)
+    except ValueError:
+        # Some built-in callables have none.
+        return
+    try:
+        signature.bind(*range(5))
+    except TypeError:
+        raise TypeError(f"function: {_name(function)}{signature}; allowed: {_FORM}") from None
+
+
+def _check_total(probabilities: Any) -> None:
+    if is_concrete(probabilities):
+        total = float(np.sum(np.asarray(probabilities)))
+        if abs(total - 1) > 1e-5:
+            raise ValueError(f"probabilities: sum {total:.6g}; allowed: 1")
+
+
+def _chosen(probabilities: Any, z: Float[Array, ""]) -> Int[Array, ""]:
+    """The index that a standard normal chooses with these probabilities."""
+    # A normal above the quantile of the cumulative weight of an index chooses a later one.
+    edges = jax.scipy.special.ndtri(jnp.cumsum(jnp.asarray(probabilities))[:-1])
+    return (z > edges).sum(dtype=jnp.int32)
 
 
 def leaf(value: Any) -> Any:
@@ -246,6 +369,23 @@ def check_positive(name: str, value: Any, *, strict: bool) -> None:
     if np.any(wrong):
         rule = "positive" if strict else "at least 0"
         raise ValueError(f"{name}: {value}; allowed: finite and {rule}")
+
+
+def probability(name: str, value: Any) -> Any:
+    """A probability as a leaf, or None; ValueError where it is concrete and outside [0, 1]."""
+    if value is None:
+        return None
+    if is_concrete(value) and not np.all((np.asarray(value) >= 0) & (np.asarray(value) <= 1)):
+        raise ValueError(f"{name}: {value}; allowed: 0 to 1")
+    return leaf(value)
+
+
+def flips(flip: Any) -> Noise:
+    """The factor of a label that is flipped with probability `flip`: 1 or -1; None: no noise."""
+    if flip is None:
+        return NoNoise()
+    share = jnp.asarray(flip)
+    return DiscreteNoise(jnp.asarray([1.0, -1.0], share.dtype), jnp.stack([1 - share, share]))
 
 
 def check_columns(loss: str, students: int, teachers: int, expected: tuple[int, int]) -> None:

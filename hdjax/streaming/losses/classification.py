@@ -143,8 +143,8 @@ class MixtureLogistic(MomentsLoss):
     Args:
         labels: (components,) labels in {0, 1}.
         head: any function of (x (m,), theta), differentiable in both; `Perceptron()` for networks.
-        smooth: False where the head's derivative in x jumps; None: as for `Perceptron`'s own
-            activations, otherwise True.
+        smooth: True declares that the head's derivative in x is differentiable, as for
+            `FunctionLoss`; None: True for a `Perceptron` of tanh or softplus, otherwise False.
         rule: rule for expectations (None: panels for up to two ReLU units, else the default).
 
     Raises:
@@ -166,7 +166,7 @@ class MixtureLogistic(MomentsLoss):
         if is_concrete(self.labels) and not np.isin(np.asarray(self.labels), (0, 1)).all():
             raise ValueError(f"labels: {labels}; allowed: 0 or 1 for each component")
         self.head = head if isinstance(head, eqx.Module) else jax.tree_util.Partial(head)
-        self.smooth = not _is_relu(head) if smooth is None else smooth
+        self.smooth = _is_smooth(head) if smooth is None else smooth
         self.rule = rule
 
     @property
@@ -222,6 +222,11 @@ class MixtureLogistic(MomentsLoss):
 
 def _is_relu(head: Any) -> bool:
     return isinstance(head, Perceptron) and head.activation is jax.nn.relu
+
+
+def _is_smooth(head: Any) -> bool:
+    smooth = (ACTIVATIONS["tanh"], ACTIVATIONS["softplus"])
+    return isinstance(head, Perceptron) and head.activation in smooth
 
 
 def _panels(

@@ -46,11 +46,11 @@ class Committee(Loss):
         teacher_weights: v* (s,).
         weights: v (m,), or None: trained, with `OnePassSGD(theta=v0)` as its start.
         sigma: standard deviation of the label noise.
-        smooth: False where phi has kinks (ReLU).
+        smooth: True declares that phi' is differentiable, as for `FunctionLoss`.
         rule: rule for expectations over the m + s projections.
 
     Example:
-        >>> loss = Committee(jax.nn.relu, [1.0, 1.0], [0.5, 0.5], smooth=False)
+        >>> loss = Committee(jax.nn.relu, [1.0, 1.0], [0.5, 0.5])
     """
 
     activation: Any
@@ -67,7 +67,7 @@ class Committee(Loss):
         weights: Any = None,
         sigma: Any = 0.0,
         *,
-        smooth: bool = True,
+        smooth: bool = False,
         rule: Rule | None = None,
     ):
         if not callable(activation):

@@ -8,6 +8,9 @@ from pydantic import Field
 from hdjax.schema import ArrayField, Call, Kind, NonNegative, Positive, PositiveInteger
 from hdjax.streaming import losses
 
+# The share of labels that are flipped.
+Probability = Annotated[float, Field(ge=0, le=1)]
+
 
 class LeastSquares(Call):
     """scale/2 |x - x* - noise|^2; lists of sigma and probabilities are a mixture (one column)."""
@@ -21,11 +24,12 @@ class LeastSquares(Call):
 
 
 class Logistic(Call):
-    """Logistic loss with labels from the teacher's logit."""
+    """Logistic loss with labels from the teacher's logit; `flip` is the share of wrong ones."""
 
     make = losses.Logistic
     kind: Literal["logistic"] = "logistic"
     labels: Literal["soft", "sampled", "hard"] = "soft"
+    flip: Probability | None = None
 
 
 class ComponentLogistic(Call):
@@ -90,10 +94,11 @@ class LogCosh(Call):
 
 
 class Hinge(Call):
-    """max(0, 1 - sign(x*) x)."""
+    """max(0, 1 - y x) with y = sign(x*), or the other sign with probability `flip`."""
 
     make = losses.Hinge
     kind: Literal["hinge"] = "hinge"
+    flip: Probability | None = None
 
 
 class ReLUUnit(Call):

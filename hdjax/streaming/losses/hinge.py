@@ -1,4 +1,4 @@
-"""The hinge loss with a teacher's sign as label: f = max(0, 1 - y x), y = sign(x*).
+"""The hinge loss with a teacher's sign as label: f = max(0, 1 - y x), y = sign(x*), or flipped.
 
 arXiv 2308.08977; with Q, M, P the entries of B, S = sqrt(QP - M^2), sigma = sqrt(Q), rho the
 correlation, phi and Phi the normal density and distribution function and T Owen's function,
@@ -6,6 +6,8 @@ correlation, phi and Phi the normal density and distribution function and T Owen
     H = (2/sigma phi(1/sigma) Phi(M/(S sigma)), -sqrt(2/(pi P)) Phi(sqrt(P)/S)),
     C = P(y x < 1) = Phi(1/sigma) - 2 T(1/sigma, M/S),
     R = C + 2 sigma phi(1/sigma) Phi(M/(S sigma)) - 2 M/sqrt(2 pi P) Phi(sqrt(P)/S).
+
+A label y = -sign(x*) is that of the teacher -x*: flips mix the moments at M and at -M.
 """
 
 import math
@@ -21,8 +23,10 @@ from hdjax.gaussian import Rule
 from hdjax.streaming.losses.base import (
     ClosedFormLoss,
     Noise,
-    NoNoise,
+    Number,
     check_columns,
+    flips,
+    probability,
     scalar_moments,
 )
 from hdjax.streaming.projections import Moments, Projections
@@ -32,13 +36,23 @@ _INFINITE = 100
 
 
 class Hinge(ClosedFormLoss):
-    """f = max(0, 1 - sign(x*) x), for one student and one teacher of norm other than zero.
+    """f = max(0, 1 - y x), y = sign(x*), for one student and one teacher of norm other than zero.
+
+    Args:
+        flip: probability with which a label is -sign(x*); None: none is.
+
+    Raises:
+        ValueError: a probability outside [0, 1].
 
     Example:
-        >>> loss = Hinge()
+        >>> loss = Hinge(flip=0.1)
     """
 
+    flip: Number | None
     rule: Rule | None = eqx.field(static=True, default=None)
+
+    def __init__(self, flip: Any = None):
+        self.flip, self.rule = probability("flip", flip), None
 
     @property
     def smooth(self) -> bool:
@@ -46,7 +60,7 @@ class Hinge(ClosedFormLoss):
 
     @property
     def noise(self) -> Noise:
-        return NoNoise()
+        return flips(self.flip)
 
     def check(self, students: int, teachers: int, theta: PyTree) -> None:
         check_columns("Hinge", students, teachers, (1, 1))
@@ -59,11 +73,21 @@ class Hinge(ClosedFormLoss):
         noise: Float[Array, " k"],
         theta: PyTree,
     ) -> Float[Array, ""]:
-        return jnp.maximum(1 - jnp.where(teacher[0] > 0, x[0], -x[0]), 0)
+        label = teacher[0] if self.flip is None else noise[0] * teacher[0]
+        return jnp.maximum(1 - jnp.where(label > 0, x[0], -x[0]), 0)
 
     def closed_form(self, law: Projections, theta: PyTree) -> Moments:
+        risk, student, teacher, noise = self._moments(law, 1)
+        if self.flip is not None:
+            flipped = self._moments(law, -1)
+            pairs = zip((risk, student, teacher, noise), flipped, strict=True)
+            risk, student, teacher, noise = (a + self.flip * (b - a) for a, b in pairs)
+        return scalar_moments(law, risk, student, teacher, noise)
+
+    def _moments(self, law: Projections, sign: int) -> tuple[Array, Array, Array, Array]:
+        """R, H_1, H_2 and C for the labels sign(sign x*)."""
         gram = law.gram
-        student, overlap, teacher = gram[0, 0], gram[0, 1], gram[1, 1]
+        student, overlap, teacher = gram[0, 0], sign * gram[0, 1], gram[1, 1]
         sigma, norm = gaussian.safe_sqrt(student), gaussian.safe_sqrt(teacher)
         spread = gaussian.safe_sqrt(law.determinant)
         inverse = 1 / jnp.maximum(sigma, 1 / _INFINITE)
@@ -75,7 +99,7 @@ class Hinge(ClosedFormLoss):
         h_teacher = -math.sqrt(2 / math.pi) / norm * below
         active = ndtr(inverse) - 2 * gaussian.owens_t(inverse, slope)
         risk = active + 2 * sigma * tail + overlap * h_teacher
-        return scalar_moments(law, risk, h_student, h_teacher, active)
+        return risk, h_student, sign * h_teacher, active
 
 
 def _ratio(a: Float[Array, ""], b: Float[Array, ""]) -> Float[Array, ""]:

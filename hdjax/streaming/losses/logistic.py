@@ -6,6 +6,9 @@ mixture component.  arXiv 2308.08977; with Q, M, P the entries of B and w ~ N(0,
     H_1 = E s'(sqrt(Q) w),  H_2 = -E s'(sqrt(P) w)  [hard: -1/sqrt(2 pi P)],
     R = E log(1 + e^{sqrt(Q) w}) + M H_2.
 
+A flipped label 1 - y is that of the teacher -x*: with probability p of a flip, H_2 has the factor
+1 - 2p, and C is mixed from its values at M and at -M.
+
 One-dimensional means use the trapezoid rule, which stays accurate for large logits.
 """
 
@@ -25,9 +28,12 @@ from hdjax.streaming.losses.base import (
     Loss,
     Noise,
     NoNoise,
+    Number,
     UniformNoise,
     check_columns,
+    flips,
     leaf,
+    probability,
     scalar_moments,
 )
 from hdjax.streaming.projections import Moments, Projections
@@ -44,19 +50,21 @@ class Logistic(ClosedFormLoss):
     Args:
         labels: "soft" y = s(x*) (the slides' noiseless logistic), "sampled" y ~ Bernoulli(s(x*)),
             "hard" y = 1{x* > 0}.
+        flip: probability with which the label is 1 - y instead; None: none is.
         rule: rule for the two-dimensional mean in C (None: the default).
 
     Example:
-        >>> loss = Logistic(labels="sampled")
+        >>> loss = Logistic(labels="hard", flip=0.1)
     """
 
     labels: str = eqx.field(static=True)
+    flip: Number | None
     rule: Rule | None = eqx.field(static=True)
 
-    def __init__(self, labels: str = "soft", rule: Rule | None = None):
+    def __init__(self, labels: str = "soft", rule: Rule | None = None, *, flip: Any = None):
         if labels not in ("soft", "sampled", "hard"):
             raise ValueError(f"labels: {labels!r}; allowed: 'soft', 'sampled', 'hard'")
-        self.labels, self.rule = labels, rule
+        self.labels, self.rule, self.flip = labels, rule, probability("flip", flip)
 
     @property
     def smooth(self) -> bool:
@@ -64,7 +72,7 @@ class Logistic(ClosedFormLoss):
 
     @property
     def noise(self) -> Noise:
-        return UniformNoise() if self.labels == "sampled" else NoNoise()
+        return UniformNoise() if self.labels == "sampled" else flips(self.flip)
 
     def check(self, students: int, teachers: int, theta: PyTree) -> None:
         check_columns("Logistic", students, teachers, (1, 1))
@@ -78,11 +86,16 @@ class Logistic(ClosedFormLoss):
         theta: PyTree,
     ) -> Float[Array, ""]:
         logit = teacher[0]
+        if self.flip is not None and self.labels != "sampled":
+            logit = noise[0] * logit
         match self.labels:
             case "soft":
                 label = jax.nn.sigmoid(logit)
             case "sampled":
-                label = jnp.where(noise[0] < jax.nn.sigmoid(logit), 1.0, 0.0).astype(x.dtype)
+                share = jax.nn.sigmoid(logit)
+                if self.flip is not None:
+                    share = share + self.flip * (1 - 2 * share)
+                label = jnp.where(noise[0] < share, 1.0, 0.0).astype(x.dtype)
             case "hard":
                 label = jnp.where(logit > 0, 1.0, 0.0).astype(x.dtype)
         return _cross_entropy(x[0], label)
@@ -98,28 +111,33 @@ class Logistic(ClosedFormLoss):
             h_teacher = -1 / (math.sqrt(2 * math.pi) * teacher_root)
         else:
             h_teacher = -mean(lambda w: _slope(teacher_root * w))
+        noise = self._noise(law, mean, 1)
+        if self.flip is not None:
+            h_teacher = (1 - 2 * self.flip) * h_teacher
+            noise = noise + self.flip * (self._noise(law, mean, -1) - noise)
         risk = mean(lambda w: jnp.logaddexp(0.0, root * w)) + overlap * h_teacher
-        return scalar_moments(law, risk, h_student, h_teacher, self._noise(law, mean))
+        return scalar_moments(law, risk, h_student, h_teacher, noise)
 
-    def _noise(self, law: Projections, mean: Any) -> Float[Array, ""]:
-        """C = E (s(x) - y)^2, by label."""
+    def _noise(self, law: Projections, mean: Any, sign: int) -> Float[Array, ""]:
+        """C = E (s(x) - y)^2, by label, of the teacher sign x*."""
         gram = law.gram
         if self.labels == "hard":
             root = gaussian.safe_sqrt(gram[0, 0])
+            overlap = sign * gram[0, 1]
             # P(x* > 0 | x) for x = sqrt(Q) w; the quotient's limit at a singular B is a sign.
             spread = gaussian.safe_sqrt(law.determinant)
             tiny = jnp.finfo(gram.dtype).tiny
 
             def integrand(w: Float[Array, ""]) -> Float[Array, ""]:
                 s = jax.nn.sigmoid(root * w)
-                positive = jax.scipy.special.ndtr(gram[0, 1] * w / jnp.maximum(spread, tiny))
+                positive = jax.scipy.special.ndtr(overlap * w / jnp.maximum(spread, tiny))
                 return s**2 - 2 * s * positive
 
             return 0.5 + mean(integrand)
 
         def squared(z: Float[Array, " n"]) -> Float[Array, ""]:
             x, teacher = law.at(z)
-            return (jax.nn.sigmoid(x[0]) - jax.nn.sigmoid(teacher[0])) ** 2
+            return (jax.nn.sigmoid(x[0]) - jax.nn.sigmoid(sign * teacher[0])) ** 2
 
         soft = gaussian.expectation(squared, 2, self.rule, gram.dtype)
         if self.labels == "soft":
