@@ -18,7 +18,7 @@ import numpy as np
 import scipy.special
 
 from hdjax import random
-from hdjax.engine.drive import device_memory
+from hdjax.engine.memory import device_memory
 
 _PACKAGES = ("hdjax", "jax", "jaxlib", "equinox", "diffrax", "numpy", "scipy", "xarray", "h5netcdf")
 _WRONG_ON_CPU = "wrong numbers on CPU, https://github.com/jax-ml/jax/issues/39103"

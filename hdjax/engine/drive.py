@@ -2,15 +2,17 @@
 
 A chunk is some points of a sweep times some runs.  Its size follows from the memory of the device;
 results do not depend on it beyond the rounding of merged moments, and the numbers drawn not at
-all.  With several devices the runs of a chunk are spread over them.  An interrupt (Ctrl-C) between
-chunks keeps what is finished.
+all.  With several devices the runs of a chunk are spread over them.  An interrupt (Ctrl-C) keeps
+the chunks that are finished and does not wait for the one that is being computed.
 """
 
-import os
+import concurrent.futures
+import itertools
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -21,6 +23,7 @@ from jaxtyping import Array, Bool, Int, Key, PyTree
 from tqdm import tqdm
 
 from hdjax.engine.ensemble import Curves, Ensemble, Plan, Values, ensemble
+from hdjax.engine.memory import device_memory, host_memory
 from hdjax.system import System
 
 # Runs whose curves are kept with keep="summary": enough for quantiles and faint lines.
@@ -29,6 +32,10 @@ KEPT_RUNS = 1024
 _MOST_RUNS = {"cpu": 1024, "other": 16384}
 # The share of the device's memory that a chunk may take.
 _SHARE = 0.25
+# Seconds between two looks at whether an interrupt has come.
+_LOOK = 0.2
+
+T = TypeVar("T")
 
 
 class Streamed(eqx.Module):
@@ -75,20 +82,20 @@ def drive(
     """Run systems of equal structure (the points of a sweep, or one) and collect the results.
 
     Raises:
-        ValueError: a single run does not fit in the device's memory.
+        ValueError: a single run does not fit in the device's memory, or the curves that are kept
+            do not fit in the host's.
     """
     points = len(systems)
-    width, height = _chunk_shape(systems[0], plans[0], runs, points, chunk)
+    width, height = _chunk_shape(systems[0], plans[0], runs, points, chunk, keep)
     mesh = _mesh()
     width = -(-width // mesh.size) * mesh.size
-    blocks = [
-        (point, run) for point in range(0, points, height) for run in range(0, max(runs, 1), width)
-    ]
+    firsts = range(0, points, height), range(0, max(runs, 1), width)
+    total = len(firsts[0]) * len(firsts[1])
     collected = Collected()
-    rows: list[_Row] = []
-    bar = tqdm(total=len(blocks), unit="chunk", disable=None if progress else True, leave=False)
+    rows: dict[int, _Row] = {}
+    bar = tqdm(total=total, unit="chunk", disable=None if progress else True, leave=False)
     try:
-        for point, run in blocks:
+        for point, run in itertools.product(*firsts):
             chosen = [min(p, points - 1) for p in range(point, point + height)]
             ids = np.arange(run, run + width)
             keys = [key if shared_keys else jax.random.fold_in(key, p) for p in chosen]
@@ -101,19 +108,21 @@ def drive(
                 mesh,
             )
             results, streamed = _execute(arguments, collected.seconds)
-            if run == 0:
-                rows.append(_Row(min(height, points - point), keep))
-            rows[-1].add(results, streamed, min(width, runs - run))
+            # A chunk is added by one assignment: an interrupt leaves it out, or keeps all of it.
+            row = rows.get(point, _Row(min(height, points - point), keep))
+            rows[point] = row.add(results, streamed, min(width, runs - run))
             bar.update()
+        kept = list(rows.values())
     except KeyboardInterrupt:
         # Finished points; of a first one that is not, the runs that it has.
-        rows = [row for row in rows if row.runs == runs] or [row for row in rows[:1] if row.runs]
-        if not rows:
+        every = list(rows.values())
+        kept = [row for row in every if row.runs == runs] or [row for row in every[:1] if row.runs]
+        if not kept:
             raise
         collected.interrupted = True
     finally:
         bar.close()
-    _assemble(collected, rows)
+    _assemble(collected, kept)
     return collected
 
 
@@ -169,34 +178,52 @@ def _stream(runs: Curves, sup_error: Values, mask: Bool[Array, " runs"]) -> Stre
 def _execute(arguments: tuple[Any, ...], seconds: dict[str, float]) -> Any:
     """Run the program, timing compilation (cached by jit) and execution apart."""
     begin = time.perf_counter()
-    _program.lower(*arguments).compile()
+    # Traced here: a thread does not know the settings of this one, `jax.enable_x64` say.
+    program = _wait_for(_program.lower(*arguments).compile)
     compiled = time.perf_counter()
-    results = jax.block_until_ready(_program(*arguments))
+    results = _wait_for(lambda: jax.block_until_ready(program(*arguments)))
     seconds["compile"] += compiled - begin
     seconds["simulate"] += time.perf_counter() - compiled
     return results
 
 
-class _Row:
+def _wait_for(work: Callable[[], T]) -> T:
+    """What `work` returns, computed in a thread of its own.
+
+    A wait inside XLA holds an interrupt back until it is over; a wait for a thread does not.
+    """
+    pool = concurrent.futures.ThreadPoolExecutor(1)
+    future = pool.submit(work)
+    pool.shutdown(wait=False)
+    # In looks: a signal that reaches another thread does not wake this one.
+    while not concurrent.futures.wait([future], _LOOK).done:
+        pass
+    return future.result()
+
+
+class _Row(NamedTuple):
     """The run chunks of some points, reduced as they come."""
 
-    def __init__(self, points: int, keep: str) -> None:
-        self.points, self.limit_runs = points, None if keep == "runs" else KEPT_RUNS
-        self.kept_runs = self.runs = 0
-        self.pieces: list[Ensemble] = []
-        self.streamed: Any = None
+    points: int
+    keep: str
+    runs: int = 0
+    kept_runs: int = 0
+    pieces: tuple[Ensemble, ...] = ()
+    streamed: Any = None
 
-    def add(self, results: Ensemble, streamed: Streamed | None, runs: int) -> None:
-        self.runs += runs
-        keep = runs
-        if self.limit_runs is not None:
-            keep = max(0, min(runs, self.limit_runs - self.kept_runs))
-        if keep or not self.pieces:
-            self.pieces.append(self._cut(results, keep))
-            self.kept_runs += keep
+    def add(self, results: Ensemble, streamed: Streamed | None, runs: int) -> "_Row":
+        kept = runs
+        if self.keep == "summary":
+            kept = max(0, min(runs, KEPT_RUNS - self.kept_runs))
+        row = self._replace(runs=self.runs + runs)
+        if kept or not self.pieces:
+            pieces = (*self.pieces, self._cut(results, kept))
+            row = row._replace(pieces=pieces, kept_runs=self.kept_runs + kept)
         if streamed is not None:
             part = jax.tree.map(lambda x: np.asarray(x[: self.points], _wide(x)), streamed)
-            self.streamed = part if self.streamed is None else _merge(self.streamed, part)
+            part = part if self.streamed is None else _merge(self.streamed, part)
+            row = row._replace(streamed=part)
+        return row
 
     def _cut(self, results: Ensemble, keep: int) -> Ensemble:
         def per_run(tree: PyTree) -> PyTree:
@@ -281,7 +308,7 @@ def _place(values: np.ndarray, mesh: Mesh) -> Array:
 
 
 def _chunk_shape(
-    system: System, plan: Plan, runs: int, points: int, chunk: int | None
+    system: System, plan: Plan, runs: int, points: int, chunk: int | None, keep: str
 ) -> tuple[int, int]:
     """Runs and points side by side."""
     if not runs or not plan.runs:
@@ -294,12 +321,19 @@ def _chunk_shape(
             f"method: {type(simulator).__name__} needs {need / 2**30:.3g} GiB for a run; allowed: "
             f"what the device has, {memory / 2**30:.3g} GiB"
         )
+    shapes = jax.eval_shape(lambda: plan.evaluate(system, system.start()))
+    record = sum(8 * math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+    kept = points * (runs if keep == "runs" else min(runs, KEPT_RUNS))
+    curves, host = kept * len(plan.ticks) * record, host_memory()
+    if curves > host:
+        raise ValueError(
+            f"runs: the curves of {kept} at {len(plan.ticks)} times need {curves / 2**30:.3g} GiB; "
+            f"allowed: what the host has, {host / 2**30:.3g} GiB (or keep='summary')"
+        )
     most = _MOST_RUNS["cpu" if device.platform == "cpu" else "other"]
     if chunk is not None:
         lanes = chunk
     else:
-        shapes = jax.eval_shape(lambda: plan.evaluate(system, system.start()))
-        record = sum(8 * int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
         # Realised limits hold some copies of the summary for each run.
         held = 0
         if plan.start == "realised":
@@ -310,11 +344,3 @@ def _chunk_shape(
     pieces = -(-runs // min(runs, lanes))
     width = -(-runs // pieces)
     return width, max(1, min(points, lanes // width if chunk is None else points))
-
-
-def device_memory(device: Any) -> int:
-    """Bytes that `device` offers: its own limit, or the host's available memory for a CPU."""
-    stats = device.memory_stats()
-    if stats and "bytes_limit" in stats:
-        return int(stats["bytes_limit"])
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

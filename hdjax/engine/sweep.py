@@ -131,16 +131,22 @@ def _collect(
         chosen = [systems[i] for i in members], [plans[i] for i in members]
         try:
             collected = drive(*chosen, key, runs=runs, keep=keep, **options)
+            if collected.runs < runs and found:
+                break
+            for position, i in enumerate(members[: collected.points]):
+                found[i] = dataset(
+                    systems[i],
+                    plans[i],
+                    collected,
+                    kind="sweep",
+                    key=key,
+                    keep=keep,
+                    point=position,
+                )
         except KeyboardInterrupt:
             if not found:
                 raise
             break
-        if collected.runs < runs and found:
-            break
-        for position, i in enumerate(members[: collected.points]):
-            found[i] = dataset(
-                systems[i], plans[i], collected, kind="sweep", key=key, keep=keep, point=position
-            )
         if collected.interrupted:
             break
     return found

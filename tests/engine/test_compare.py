@@ -1,5 +1,7 @@
 """The engine on streaming systems: chunks, keys, summaries, paths, divergence, traces."""
 
+import signal
+import threading
 from functools import partial
 
 import jax
@@ -308,6 +310,40 @@ def test_an_interrupted_sweep_keeps_its_finished_points(key, monkeypatch):
     interrupt(monkeypatch, call=1)
     with pytest.raises(KeyboardInterrupt):
         run()
+
+
+def test_an_interrupt_does_not_wait_for_what_is_computed():
+    never = threading.Event()
+    threading.Timer(0.1, lambda: signal.raise_signal(signal.SIGINT)).start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            drive._wait_for(lambda: never.wait(60))
+        assert not never.is_set()
+    finally:
+        never.set()
+
+
+def test_an_interrupt_while_a_chunk_is_added_leaves_it_out(key, monkeypatch):
+    merge, calls = drive._merge, []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return merge(*arguments)
+
+    monkeypatch.setattr(drive, "_merge", interrupted)
+    options = {"key": key, "runs": 6, "chunk": 2, "statistics": ["risk"]}
+    data = hd.simulate(least_squares(), [0.0, 1.0], **options).data
+    assert (data.attrs["runs"], data.attrs["interrupted"]) == (4, 1)
+    np.testing.assert_array_equal(data["count"], 4)
+    np.testing.assert_allclose(data["risk_mean"], data["risk"].mean("run"))
+    assert data.sizes["run"] == 4
+
+
+def test_curves_that_the_host_cannot_keep_are_refused(key):
+    with pytest.raises(ValueError, match=r"runs: the curves of 10{12} at 2 times need .*summary"):
+        hd.simulate(least_squares(), [0.0, 1.0], key=key, runs=10**12)
 
 
 @pytest.mark.slow
