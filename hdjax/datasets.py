@@ -6,7 +6,9 @@ largest value of their type's range that images use, 255.
 """
 
 import gzip
+import math
 import struct
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,18 +58,48 @@ def load_npz(path: str | Path, inputs: str = "X", classes: str = "Y") -> Classif
     Raises:
         ValueError: no such file or array, arrays that do not match.
     """
+    return _classified(*(load_array(path, name) for name in (inputs, classes)))
+
+
+def load_array(path: str | Path, key: str | None = None) -> np.ndarray:
+    """The array in an `.npy` file, or one of those in an `.npz` archive.
+
+    Args:
+        path: the file.
+        key: name of the array in an archive; None: the only one, or an `.npy` file's.
+
+    Raises:
+        ValueError: a file that is no array file, is cut off or damaged; no array of that name.
+
+    Example:
+        >>> np.save("three.npy", np.arange(3))
+        >>> load_array("three.npy")
+        array([0, 1, 2])
+    """
     path = _existing(path)
-    try:
-        archive = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{str(path)!r} is no array file: {error}") from None
-    if isinstance(archive, np.ndarray):
-        raise ValueError(f"{str(path)!r} holds a single array; allowed: an .npz archive of two")
-    with archive:
-        for name in (inputs, classes):
-            if name not in archive.files:
-                raise ValueError(f"{name!r} in {str(path)!r}; allowed: {', '.join(archive.files)}")
-        return _classified(archive[inputs], archive[classes])
+    # At damaged files NumPy lets through whatever zipfile, zlib and its own parser raise, and does
+    # not close them.
+    with open(path, "rb") as file:
+        try:
+            content = np.load(file, allow_pickle=False)
+        except Exception as error:
+            raise ValueError(f"{str(path)!r} is no array file: {_reason(error)}") from None
+        if isinstance(content, np.ndarray):
+            if key is not None:
+                rule = "none with .npy files, which hold a single array"
+                raise ValueError(f"key {key!r} for {path.name!r}; allowed: {rule}")
+            return content
+        names = content.files
+        key = names[0] if key is None and len(names) == 1 else key
+        if key not in names:
+            raise ValueError(f"key {key!r} for {path.name!r}; allowed: {', '.join(names)}")
+        try:
+            array = content[key]
+        except Exception as error:
+            raise ValueError(f"{key!r} in {str(path)!r} is no array: {_reason(error)}") from None
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{key!r} in {str(path)!r} is no array; allowed: what np.savez writes")
+    return array
 
 
 def load_idx(inputs: str | Path, classes: str | Path) -> Classified:
@@ -102,16 +134,20 @@ def _read_idx(path: str | Path) -> np.ndarray:
     with opener(path, "rb") as file:
         try:
             content = file.read()
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise ValueError(f"{str(path)!r} is no gzip file: {error}") from None
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in _IDX_TYPES:
         raise ValueError(f"{str(path)!r} is no IDX file: it starts with {content[:4]!r}")
     axes = content[3]
     shape = struct.unpack_from(f">{axes}I", content, 4) if len(content) >= 4 + 4 * axes else (-1,)
     dtype = np.dtype(_IDX_TYPES[content[2]])
-    if len(content) != 4 + 4 * axes + dtype.itemsize * int(np.prod(shape)):
+    if len(content) != 4 + 4 * axes + dtype.itemsize * math.prod(shape):
         raise ValueError(f"{str(path)!r} is cut off: {len(content)} bytes for shape {shape}")
     return np.frombuffer(content, dtype, offset=4 + 4 * axes).reshape(shape)
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _existing(path: str | Path) -> Path:

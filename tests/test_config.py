@@ -1,6 +1,7 @@
 """Configs: what is written is what is built, and what is wrong is said in one line."""
 
 import json
+import zipfile
 from pathlib import Path
 
 import diffrax
@@ -132,6 +133,27 @@ def test_a_config_runs_as_the_call_that_it_stands_for(write):
         ("run.seed", "--set run.seed: allowed: key=value"),
         ("run.seed=1 2", "--set run.seed=1 2: '1 2'; allowed: a value as in TOML"),
         ("run.seed.deep=1", "run.seed.deep: run.seed is 7; allowed: a table"),
+        ("run.seed=1\nrun.runs=2", "allowed: a value as in TOML"),
+        ("run.seed=" + "[" * 1000 + "]" * 1000, "allowed: a value as in TOML"),
+        ("a." * 5000 + "a=1", "deeper than 32 tables"),
+        ("family=[]", "family: []; allowed: curvature"),
+        ("system=1", "system: 1; allowed: a table"),
+        ("run=[]", "run: []; allowed: a table"),
+        ("run.seed=9223372036854775808", "run.seed: 9223372036854775808; allowed: less than"),
+        ("run.seed=-1", "run.seed: -1; allowed: greater than or equal to 0"),
+        ("run.seed=nan", "run.seed: nan; allowed: integer"),
+        ("run.seed=true", "run.seed: True; allowed: integer"),
+        ("run.runs=1e30", "run.runs: 1000000000000000019884624838656; allowed: "),
+        ("system.dimension=9223372036854775807", "system.dimension: 9223372036854775807; allowed:"),
+        ("run.times={ stop = 1.0, num = 1e9 }", "run.times.num: 1000000000.0; allowed: less than"),
+        ("run.times=1", "run.times: 1; allowed: a list of times, finite, at least 0 and increas"),
+        ("run.times=[]", "run.times: []; allowed: a list of times"),
+        ("run.times=[1.0, 0.5]", "run.times: [1.0, 0.5]; allowed: a list of times"),
+        ("run.times=[0.0, inf]", "run.times: holds entries that are not finite"),
+        ("run.times=[1, true]", "run.times: holds true or false"),
+        ("run.times='/dev/zero'", "run.times: no file"),
+        ("sweep.system.ridge={ stop = 1.0, num = 1e9 }", "sweep.system.ridge.num: 1000000000.0"),
+        ("sweep.system.ridge=[{ name = [1], value = 0.1 }]", "sweep: name [1]; allowed: text"),
     ],
 )
 def test_mistakes_name_the_key_the_value_and_the_remedy(write, override, message):
@@ -157,6 +179,76 @@ def test_files_that_are_no_configs(write, tmp_path):
         config.load(write("[run]\nruns = 1"))
     with pytest.raises(config.ConfigError, match="system: missing"):
         config.load(write('family = "streaming"\n[run]\nruns = 1\ntimes = [1.0]'))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a = " + "[" * 1000 + "]" * 1000, "nested too deeply"),
+        ("a = " + "[" * 40 + "]" * 40, "nested deeper than 32"),
+        (".".join(["a"] * 20_000) + " = 1", "a key of more than 32 parts"),
+        ("[" + ".".join(["a"] * 20_000) + "]", "a key of more than 32 parts"),
+        ("a = { " + '"b" . ' * 20_000 + "c = 1 }", "a key of more than 32 parts"),
+        ("a = " + "9" * 5000, "not TOML"),
+        (b"a = '\xff'", "not TOML: 'utf-8'"),
+        (b"a = '\0'", "not TOML"),
+        ('"two\\nlines" = 1\n' + LEAST_SQUARES, r"'two\nlines': unknown key"),
+        ("k" * 10_000 + " = 1\n" + LEAST_SQUARES, "kkk...: unknown key"),
+    ],
+)
+def test_files_that_are_meant_to_hurt(tmp_path, text, message):
+    path = tmp_path / "experiment.toml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(config.ConfigError) as caught:
+        config.load(path)
+    (line,) = str(caught.value).splitlines()
+    assert message in line
+    assert len(line) < 300
+
+
+def test_the_first_of_many_mistakes_are_told(write):
+    unknown = "".join(f"key_{i} = 1\n" for i in range(10_000))
+    with pytest.raises(config.ConfigError) as caught:
+        config.load(write(unknown + LEAST_SQUARES))
+    assert len(str(caught.value).splitlines()) == 20
+
+
+def test_a_sweep_of_too_many_points(write):
+    axis = "{ stop = 1.0, num = 10_001 }"
+    axes = f"\n[sweep]\nsystem.ridge = {axis}\nsystem.learning_rate = {axis}"
+    with pytest.raises(config.ConfigError, match="sweep: 100020001 points; allowed: at most"):
+        config.load(write(extra=axes))
+
+
+def test_archives_that_are_damaged(write, tmp_path):
+    np.savez(tmp_path / "whole.npz", a=np.arange(1000.0))
+    whole = (tmp_path / "whole.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    np.savez(tmp_path / "objects.npz", a=np.array([{}], object))
+    with zipfile.ZipFile(tmp_path / "text.npz", "w") as archive:
+        archive.writestr("a", "no array")
+    # A bit within the numbers, which the checksum covers.
+    middle = len(whole) // 2
+    flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    (tmp_path / "flipped.npz").write_bytes(flipped)
+    np.save(tmp_path / "whole.npy", np.arange(1000.0))
+    (tmp_path / "cut.npy").write_bytes((tmp_path / "whole.npy").read_bytes()[:500])
+    np.save(tmp_path / "nan.npy", np.array([0.0, np.nan]))
+    (tmp_path / "folder.npy").mkdir()
+    for name, message in (
+        ("cut.npz", "is no array file"),
+        ("flipped.npz", "Bad CRC-32"),
+        ("objects.npz", "Object arrays cannot be loaded"),
+        ("text.npz", "is no array"),
+        ("cut.npy", "is no array file"),
+        ("nan.npy", "not finite"),
+        ("folder.npy", "no file"),
+    ):
+        with pytest.raises(config.ConfigError) as caught:
+            config.load(write(), [f"run.times={name}"])
+        (line,) = str(caught.value).splitlines()
+        assert line.startswith("run.times: ")
+        assert message in line
 
 
 def test_overrides_have_the_types_of_toml(write):

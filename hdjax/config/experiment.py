@@ -3,8 +3,7 @@
 import copy
 import dataclasses
 import json
-import re
-import tomllib
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from hdjax.config.tables import FAMILIES, Range, family_module, model_of
+from hdjax.config.tables import FAMILIES, MOST, Range, family_module, model_of
+from hdjax.config.toml import check_depth, parse, parse_override, set_key
 from hdjax.engine import Result, compare, limit, scaling, simulate, sweep
-from hdjax.schema import ConfigError, read, suggest
+from hdjax.engine.compare import check_times
+from hdjax.schema import ConfigError, brief, read, suggest
 from hdjax.system import System
 
 # The one axis of a sweep that is not of the system.
@@ -38,60 +39,11 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> "Experiment":
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"config: no file {str(path)!r}")
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from None
+    raw = parse(path.read_bytes(), str(path))
     for override in overrides:
         key, value = parse_override(override)
         set_key(raw, key, value)
     return Experiment.of(raw, path.parent)
-
-
-def parse_override(text: str) -> tuple[str, Any]:
-    """The key and the value of "key=value".
-
-    Raises:
-        ConfigError: no "=", or a value that is neither TOML nor a bare word.
-
-    Example:
-        >>> parse_override("run.times=[0, 1.5]"), parse_override("system.loss=logistic")
-        (('run.times', [0, 1.5]), ('system.loss', 'logistic'))
-    """
-    key, separator, value = (part.strip() for part in text.partition("="))
-    if not separator or not key:
-        raise ConfigError(f"--set {text}: allowed: key=value, such as system.learning_rate=0.1")
-    try:
-        return key, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        if re.fullmatch(r"[A-Za-z_./][\w./-]*", value):
-            return key, value
-        raise ConfigError(f"--set {text}: {value!r}; allowed: a value as in TOML") from None
-
-
-def set_key(raw: dict[str, Any], key: str, value: Any) -> None:
-    """Set a dotted key in nested tables; text on the way becomes the table that it stands for.
-
-    Raises:
-        ConfigError: something else than a table is on the way.
-
-    Example:
-        >>> raw = {"system": {"loss": "least_squares"}}
-        >>> set_key(raw, "system.loss.sigma", 0.5)
-        >>> raw
-        {'system': {'loss': {'kind': 'least_squares', 'sigma': 0.5}}}
-    """
-    *way, last = key.split(".")
-    table: dict[str, Any] = raw
-    for depth, part in enumerate(way):
-        below: Any = table.setdefault(part, {})
-        if isinstance(below, str):
-            below = table[part] = {"kind": below}
-        if not isinstance(below, dict):
-            where = ".".join(way[: depth + 1])
-            raise ConfigError(f"{key}: {where} is {below!r}; allowed: a table")
-        table = below
-    table[last] = value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +70,7 @@ class Experiment:
         Raises:
             ConfigError: one line for each mistake.
         """
+        check_depth(raw)
         if "family" not in raw:
             raise ConfigError(f"family: missing; allowed: {', '.join(FAMILIES)}")
         family_module(raw["family"])
@@ -126,6 +79,13 @@ class Experiment:
         if config.sweep is not None and not grid:
             raise ConfigError('sweep: no axis; allowed: e.g. "system.ridge" = [0.0, 0.1]')
         experiment = cls(config, raw, Path(directory), grid)
+        try:
+            check_times(experiment.times)
+        except ValueError:
+            rule = "a list of times, finite, at least 0 and increasing"
+            raise ConfigError(f"run.times: {brief(raw['run']['times'])}; allowed: {rule}") from None
+        if (points := math.prod(len(values) for values in grid.values())) > MOST:
+            raise ConfigError(f"sweep: {points} points; allowed: at most {MOST}")
         for key, values in grid.items():
             for value in values.values():
                 experiment._system_config({key: value})
@@ -329,19 +289,22 @@ def _grid(table: dict[str, Any], prefix: str = "") -> dict[str, dict[Any, Any]]:
         if isinstance(value, dict):
             value = read(Range, value, prefix=f"sweep.{key}").values.tolist()
         if not isinstance(value, list) or not value:
-            raise ConfigError(f"sweep.{key}: {value!r}; allowed: a list, or {{ start, stop, num }}")
+            rule = "a list, or { start, stop, num }"
+            raise ConfigError(f"sweep.{key}: {brief(value)}; allowed: {rule}")
         pairs = [_labelled(i, entry) for i, entry in enumerate(value)]
         # A coordinate is of one type.
         words = any(isinstance(label, str) for label, _ in pairs)
         grid[key] = {str(label) if words else label: entry for label, entry in pairs}
         if len(grid[key]) < len(pairs):
-            raise ConfigError(f"sweep.{key}: {value!r}; allowed: different values")
+            raise ConfigError(f"sweep.{key}: {brief(value)}; allowed: different values")
     return grid
 
 
 def _labelled(i: int, value: Any) -> tuple[Any, Any]:
     """How a value is called in results and rules, and the value itself."""
     if isinstance(value, dict) and "name" in value:
+        if not isinstance(value["name"], str):
+            raise ConfigError(f"sweep: name {brief(value['name'])}; allowed: text")
         return value["name"], {name: entry for name, entry in value.items() if name != "name"}
     if isinstance(value, list | dict):
         return f"{i}: {value!r}"[:60], value

@@ -17,6 +17,7 @@ from hdjax.schema import (
     NonNegativeInteger,
     PositiveInteger,
     Strict,
+    brief,
     suggest,
 )
 
@@ -32,12 +33,16 @@ FAMILIES = {
 }
 
 
+# Numbers in a range, and points of a sweep: more would fill the memory before anything is run.
+MOST = 10**6
+
+
 class Range(Strict):
     """`num` numbers from `start` to `stop`, spaced evenly or (start > 0) geometrically."""
 
     start: float = 0.0
     stop: float
-    num: PositiveInteger
+    num: Annotated[PositiveInteger, Field(le=MOST)]
     spacing: Literal["linear", "log"] = "linear"
 
     @model_validator(mode="after")
@@ -149,8 +154,8 @@ def family_module(name: Any) -> ModuleType:
     Raises:
         ConfigError: there is no such family.
     """
-    if name not in FAMILIES:
-        raise ConfigError(f"family: {name!r}; {suggest(name, FAMILIES)}")
+    if not isinstance(name, str) or name not in FAMILIES:
+        raise ConfigError(f"family: {brief(name)}; {suggest(name, FAMILIES)}")
     return importlib.import_module(FAMILIES[name])
 
 

@@ -14,6 +14,7 @@ from hdjax.schema.tables import (
     Positive,
     PositiveInteger,
     Strict,
+    brief,
     read,
     suggest,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "ScheduleConfig",
     "SpectrumConfig",
     "Strict",
+    "brief",
     "read",
     "suggest",
 ]

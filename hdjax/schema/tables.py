@@ -5,7 +5,8 @@ valid name in the message.  `read` validates and says what is wrong in the user'
 """
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -14,6 +15,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from hdjax.schema.arrays import ARRAY_SCHEMA
+
+# Characters of a value, and lines, in a message.
+_LONGEST, _MOST_LINES = 60, 20
 
 
 class ConfigError(ValueError):
@@ -97,9 +101,11 @@ def _integral(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Integer = Annotated[int, BeforeValidator(_integral)]
-PositiveInteger = Annotated[int, Field(ge=1), BeforeValidator(_integral)]
-NonNegativeInteger = Annotated[int, Field(ge=0), BeforeValidator(_integral)]
+# Integers fit in 64 bits; sizes are exact as floats, and XLA can count the bytes of an array.
+_LARGEST, _LARGEST_SIZE = 2**63 - 1, 2**53
+Integer = Annotated[int, Field(ge=-_LARGEST, le=_LARGEST), BeforeValidator(_integral)]
+PositiveInteger = Annotated[int, Field(ge=1, le=_LARGEST_SIZE), BeforeValidator(_integral)]
+NonNegativeInteger = Annotated[int, Field(ge=0, le=_LARGEST), BeforeValidator(_integral)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 
@@ -112,7 +118,7 @@ def suggest(name: Any, allowed: Iterable[str]) -> str:
         "did you mean 'risk'? allowed: risk, distance"
     """
     names = [str(valid) for valid in allowed]
-    near = difflib.get_close_matches(str(name), names, n=1)
+    near = difflib.get_close_matches(str(name)[:_LONGEST], names, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"{hint}allowed: {', '.join(names) or 'none'}"
 
@@ -138,39 +144,58 @@ def read(model: Any, data: Mapping[str, Any], directory: Path | str = ".", prefi
     try:
         return pydantic.TypeAdapter(model).validate_python(data, context={"directory": directory})
     except pydantic.ValidationError as error:
-        lines = [line for found in error.errors() for line in _lines(found, data, prefix)]
-        raise ConfigError("\n".join(dict.fromkeys(lines))) from None
+        found = (line for each in error.errors() for line in _lines(each, data, prefix))
+        # The first are enough to begin with, and a suggestion for each of thousands takes minutes.
+        lines = list(dict.fromkeys(itertools.islice(found, _MOST_LINES)))
+        raise ConfigError("\n".join(lines)) from None
 
 
-def _lines(error: Any, data: Any, prefix: str) -> list[str]:
-    path = [part for part in [prefix] if part] + _path(error, data)
+def _lines(error: Any, data: Any, prefix: str) -> Iterator[str]:
+    path = [part for part in [prefix] if part] + [_bare(part) for part in _path(error, data)]
     kind, context = error["type"], error.get("ctx", {})
     if kind == "unknown_keys":
-        keys, allowed = context["keys"], context["allowed"]
-        return [f"{'.'.join([*path, key])}: unknown key; {suggest(key, allowed)}" for key in keys]
-    where, value = ".".join(path) or "config", _brief(error["input"])
+        for key in context["keys"]:
+            where, hint = ".".join([*path, _bare(key)]), suggest(key, context["allowed"])
+            yield f"{where}: unknown key; {hint}"
+        return
+    yield f"{'.'.join(path) or 'config'}: {_mistake(kind, context, error)}"
+
+
+def _mistake(kind: str, context: Any, error: Any) -> str:
+    value = brief(error["input"])
     match kind:
         case "missing":
-            return [f"{where}: missing"]
+            return "missing"
         case "union_tag_not_found":
-            return [f"{where}: {value}; allowed: a table with `kind`"]
+            return f"{value}; allowed: a table with `kind`"
         case "union_tag_invalid":
             tags = [tag.strip().strip("'") for tag in context["expected_tags"].split(",")]
-            return [f"{where}: {context['tag']!r}; {suggest(context['tag'], tags)}"]
+            return f"{brief(context['tag'])}; {suggest(context['tag'], tags)}"
         case "literal_error":
             words = context["expected"].replace(" or ", ", ").replace("'", "").split(", ")
-            return [f"{where}: {value}; {suggest(error['input'], words)}"]
+            return f"{value}; {suggest(error['input'], words)}"
         case "value_error":
-            return [f"{where}: {context['error']}"]
+            return " ".join(str(context["error"]).split())
         case "model_type" | "model_attributes_type" | "dict_type":
-            return [f"{where}: {value}; allowed: a table"]
+            return f"{value}; allowed: a table"
     rule = error["msg"].removeprefix("Input should be ").removeprefix("a valid ")
-    return [f"{where}: {value}; allowed: {rule}"]
+    return f"{value}; allowed: {rule}"
 
 
-def _brief(value: Any) -> str:
+def brief(value: Any) -> str:
+    """A value in a message: one line of at most 60 characters.
+
+    Example:
+        >>> brief([0.5, "a"]), len(brief("x" * 1000))
+        ("[0.5, 'a']", 60)
+    """
     text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
+def _bare(key: str) -> str:
+    """A key in a message: as it is, if it is a word, and otherwise in quotes."""
+    return key if key and len(key) <= _LONGEST and key.isprintable() else brief(key)
 
 
 def _path(error: Any, data: Any) -> list[str]:

@@ -1,0 +1,117 @@
+"""Reading TOML, with values that are set from the shell, so that no input is a surprise.
+
+Tables within tables are followed to a fixed depth: Python's parser takes minutes for a key of
+thousands of parts, and what works on nested tables ends in a RecursionError.
+"""
+
+import re
+import tomllib
+from typing import Any
+
+from hdjax.schema import ConfigError, brief
+
+DEEPEST = 32
+# A dotted key of too many parts.  A part ends where the next begins: the search is linear.
+_PART = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')"""
+_LONG_KEY = re.compile(rf"(?<![\w-]){_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{DEEPEST}}}")
+
+
+def parse(content: bytes | str, name: str) -> dict[str, Any]:
+    """The tables in TOML.
+
+    Args:
+        content: the text, or its UTF-8 bytes.
+        name: what it is called in messages.
+
+    Raises:
+        ConfigError: it is not TOML, or nested too deeply.
+
+    Example:
+        >>> parse("a.b = 1", "example")
+        {'a': {'b': 1}}
+    """
+    try:
+        text = content.decode() if isinstance(content, bytes) else content
+        if _LONG_KEY.search(text):
+            raise ValueError(f"a key of more than {DEEPEST} parts")
+        return check_depth(tomllib.loads(text))
+    except RecursionError:
+        raise ConfigError(f"{name}: nested too deeply") from None
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
+    except ValueError as error:
+        raise ConfigError(f"{name}: not TOML: {_shortened(str(error))}") from None
+
+
+def check_depth(raw: dict[str, Any]) -> dict[str, Any]:
+    """Refuse tables and lists that are nested deeper than `DEEPEST`; returns them.
+
+    Raises:
+        ConfigError: they are.
+
+    Example:
+        >>> check_depth({"a": [{"b": 1}]})
+        {'a': [{'b': 1}]}
+    """
+    level: list[Any] = [raw]
+    for _ in range(DEEPEST):
+        nodes = [node.values() if isinstance(node, dict) else node for node in level]
+        level = [below for node in nodes for below in node if isinstance(below, dict | list)]
+        if not level:
+            return raw
+    raise ConfigError(f"nested deeper than {DEEPEST} tables or lists; allowed: less deep")
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """The key and the value of "key=value".
+
+    Raises:
+        ConfigError: no "=", or a value that is neither TOML nor a bare word.
+
+    Example:
+        >>> parse_override("run.times=[0, 1.5]"), parse_override("system.loss=logistic")
+        (('run.times', [0, 1.5]), ('system.loss', 'logistic'))
+    """
+    key, separator, value = (part.strip() for part in text.partition("="))
+    told = f"--set {_shortened(text)}"
+    if not separator or not key:
+        raise ConfigError(f"{told}: allowed: key=value, such as system.learning_rate=0.1")
+    try:
+        ((_, parsed),) = parse(f"value = {value}", told).items()
+        return key, parsed
+    except ValueError:
+        if re.fullmatch(r"[A-Za-z_./][\w./-]*", value):
+            return key, value
+        raise ConfigError(f"{told}: {brief(value)}; allowed: a value as in TOML") from None
+
+
+def set_key(raw: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key in nested tables; text on the way becomes the table that it stands for.
+
+    Raises:
+        ConfigError: something else than a table is on the way.
+
+    Example:
+        >>> raw = {"system": {"loss": "least_squares"}}
+        >>> set_key(raw, "system.loss.sigma", 0.5)
+        >>> raw
+        {'system': {'loss': {'kind': 'least_squares', 'sigma': 0.5}}}
+    """
+    if key.count(".") >= DEEPEST:
+        raise ConfigError(f"{_shortened(key)}: deeper than {DEEPEST} tables; allowed: less deep")
+    *way, last = key.split(".")
+    table: dict[str, Any] = raw
+    for depth, part in enumerate(way):
+        below: Any = table.setdefault(part, {})
+        if isinstance(below, str):
+            below = table[part] = {"kind": below}
+        if not isinstance(below, dict):
+            where = ".".join(way[: depth + 1])
+            raise ConfigError(f"{key}: {where} is {brief(below)}; allowed: a table")
+        table = below
+    table[last] = value
+
+
+def _shortened(text: str) -> str:
+    """The text, if it is a short line, and otherwise the beginning of it."""
+    return text if len(text) <= 120 and text.isprintable() else brief(text)
