@@ -19,7 +19,7 @@ help:
 	@echo "make clean   remove .venv, results/ and caches"
 
 demo: $(VENV)/.run
-	$(PY) -m hdjax run configs/phase_retrieval.toml --out $(DEMO)
+	$(PY) -m hdjax run configs/phase_retrieval.toml --out $(DEMO) --force
 
 test: $(VENV)/.dev
 	$(PY) -m pytest -n auto --maxprocesses 4

@@ -4,6 +4,13 @@ It runs many random trajectories of an algorithm at dimension d side by side, in
 d -> infinity on the same device, and compares the two in one jitted program.
 """
 
+# ruff: noqa: E402  (what ends the command comes before imports that take seconds)
+from hdjax.signals import end_the_command
+
+end_the_command()
+
+# isort: split
+
 from hdjax import (
     curvature,
     datasets,

@@ -1,7 +1,5 @@
 """`python -m hdjax`."""
 
-import sys
+from hdjax.cli import command
 
-from hdjax.cli import main
-
-sys.exit(main())
+command()

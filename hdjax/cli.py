@@ -2,24 +2,30 @@
 
 Exit codes: 0 for success, 1 for an expectation that failed (the results are kept), 2 for a mistake
 of the user (one line for each on standard error; with HDJAX_TRACEBACK set, where it was found),
-130 after Ctrl-C (what was finished is kept).
+75 after SIGTERM or SIGUSR1 and 130 after Ctrl-C (what was finished is kept; see `hdjax.signals`).
+
+Files are written before anything is printed.  Who does not read what is printed does no harm.
 """
 
+import contextlib
+import functools
+import io
 import json
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import jax
 import typer
 
 from hdjax import config, doctor, expect, plots, store
 from hdjax.engine import Result, load
+from hdjax.signals import INTERRUPTED, STOPPED, Signals
 
-_EXPECTATION_FAILED, _MISTAKE, _INTERRUPTED = 1, 2, 130
+_EXPECTATION_FAILED, _MISTAKE = 1, 2
 # What the package raises at wrong input or without an extra, and what too large problems lead to.
 _MISTAKES = (
     ValueError,
@@ -47,6 +53,18 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a dotted key; may be repeated."),
 ]
+# What a command leaves to be run, under the signals of the process; gives the exit code.
+Job = Callable[[Signals], int]
+Force = Annotated[bool, typer.Option("--force", help="Replace a result that is there.")]
+
+
+def command() -> NoReturn:
+    """The process of the command: `main`, and its exit code."""
+    code = main()
+    if code in (INTERRUPTED, STOPPED):
+        # A chunk may be under way in a thread, for which Python would wait.
+        os._exit(code)
+    sys.exit(code)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,42 +79,61 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     jax.config.update("jax_enable_x64", True)
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    with Signals() as signals, warnings.catch_warnings():
+        warnings.simplefilter("default", UserWarning)
+        warnings.showwarning = _show_warning
+        try:
+            return _run(words, signals)
+        except (KeyboardInterrupt, typer.Abort):
+            _say("interrupted: what was not written is lost")
+            return signals.exit_code
+        except _MISTAKES as error:
+            if os.environ.get("HDJAX_TRACEBACK"):
+                raise
+            return _fail(error)
+        except Exception as error:
+            # Typer's own, for words it does not know; their class depends on its version.
+            message = getattr(error, "format_message", None)
+            if message is None:
+                raise
+            return _fail(message())
+
+
+def _run(words: list[str], signals: Signals) -> int:
+    """Run a command; what it prints is printed at its end, whatever the end is."""
+    printed = io.StringIO()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("default", UserWarning)
-            warnings.showwarning = _show_warning
-            return typer.main.get_command(app).main(words, "hdjax", standalone_mode=False) or 0
-    except (KeyboardInterrupt, typer.Abort):
-        _say("interrupted")
-        return _INTERRUPTED
-    except _MISTAKES as error:
-        if os.environ.get("HDJAX_TRACEBACK"):
-            raise
-        return _fail(str(error) or type(error).__name__)
-    except Exception as error:
-        # Typer's own, for words it does not know; their class depends on its version.
-        message = getattr(error, "format_message", None)
-        if message is None:
-            raise
-        return _fail(message())
+        with contextlib.redirect_stdout(printed):
+            program = typer.main.get_command(app)
+            outcome = program.main(words, "hdjax", standalone_mode=False)
+            # An exit code, or what is left to be run; None after --help.
+            return (outcome(signals) if isinstance(outcome, functools.partial) else outcome) or 0
+    finally:
+        _print(printed.getvalue())
 
 
 @app.command()
-def run(config_file: ConfigFile, out: Out = None, changes: Overrides = None) -> int:
+def run(
+    config_file: ConfigFile, out: Out = None, changes: Overrides = None, force: Force = False
+) -> Job:
     """Run CONFIG: its sweep or scaling, if it has one, or else a comparison."""
-    return _execute(config_file, out, changes, None)
+    return functools.partial(_execute, config_file, out, changes, None, force)
 
 
 @app.command()
-def scaling(config_file: ConfigFile, out: Out = None, changes: Overrides = None) -> int:
+def scaling(
+    config_file: ConfigFile, out: Out = None, changes: Overrides = None, force: Force = False
+) -> Job:
     """Run the [scaling] of CONFIG: the error against the dimension."""
-    return _execute(config_file, out, changes, "scaling")
+    return functools.partial(_execute, config_file, out, changes, "scaling", force)
 
 
 @app.command()
-def sweep(config_file: ConfigFile, out: Out = None, changes: Overrides = None) -> int:
+def sweep(
+    config_file: ConfigFile, out: Out = None, changes: Overrides = None, force: Force = False
+) -> Job:
     """Run the [sweep] of CONFIG: a grid of parameters."""
-    return _execute(config_file, out, changes, "sweep")
+    return functools.partial(_execute, config_file, out, changes, "sweep", force)
 
 
 @app.command()
@@ -130,43 +167,70 @@ def schema(family: Annotated[str | None, typer.Argument(metavar="[FAMILY]")] = N
     return 0
 
 
-def _execute(file: Path, out: Path | None, changes: list[str] | None, kind: str | None) -> int:
+def _execute(
+    file: Path,
+    out: Path | None,
+    changes: list[str] | None,
+    kind: str | None,
+    force: bool,
+    signals: Signals,
+) -> int:
     experiment = config.load(file, changes or [])
     kind = experiment.choose(kind)
     rules = experiment.config.expect.rules
     expect.check(rules, _names(experiment, kind))
-    folder = Path("results") / file.stem if out is None else out
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = store.prepare(Path("results") / file.stem if out is None else out, force)
 
     try:
         result = experiment.run(kind)
     except KeyboardInterrupt:
         _say("interrupted: nothing was finished")
-        return _INTERRUPTED
-    written = [store.save(result.data, folder / "result.nc")]
-    typer.echo(result)
-    failed, mistake = False, None
-    try:
-        failed = _evaluate(rules, result)
-    except ValueError as error:
-        # A rule that could not be judged before the run: told when everything is written.
-        mistake = error
-    if rules and mistake is None:
-        store.save(result.data, written[0])
-    written.append(store.save_summary(result.data, folder / "summary.json"))
-    try:
-        written.append(_save_figure(plots.plot_all(result.data), folder / "figure.png"))
-    except Exception as error:
-        # Whatever is wrong with a figure, the numbers are worth more.
-        _say(f"warning: no figure: {error}")
-    for path in written:
-        typer.echo(path)
+        return signals.exit_code
+    with signals.held():
+        passed = _report(result, rules, folder, force)
     if result.data.attrs["interrupted"]:
         _say(f"interrupted: what was finished is kept ({result.data.attrs['runs']} runs)")
-        return _INTERRUPTED
+        return signals.exit_code
+    return 0 if passed else _EXPECTATION_FAILED
+
+
+def _report(result: Result, rules: list[str], folder: Path, force: bool) -> bool:
+    """Write and print a result, and say whether it obeys the rules.
+
+    Raises:
+        ValueError: a rule that could not be judged before the run; everything is written.
+        OSError: no room for the files; the table is printed.
+    """
+    lines, passed, mistake = [], False, None
+    try:
+        lines, passed = _evaluate(rules, result)
+    except Exception as error:
+        mistake = error
+    try:
+        folder = _save(result, folder, force)
+        lines += [folder / store.RESULT, folder / store.SUMMARY]
+        try:
+            lines.append(_save_figure(plots.plot_all(result.data), folder / store.FIGURE))
+        except Exception as error:
+            # Whatever is wrong with a figure, the numbers are worth more.
+            _say(f"warning: no figure: {error}")
+    finally:
+        typer.echo(result)
+        for line in lines:
+            typer.echo(line)
     if mistake is not None:
         raise mistake
-    return _EXPECTATION_FAILED if failed else 0
+    return passed
+
+
+def _save(result: Result, folder: Path, force: bool) -> Path:
+    try:
+        return result.save(folder, force)
+    except FileExistsError as error:
+        # Another process was faster, or an interrupt left less than there was.
+        other = result.save(store.beside(folder))
+        _say(f"warning: {error}; written to {str(other)!r}")
+        return other
 
 
 def _names(experiment: config.Experiment, kind: str) -> expect.Names:
@@ -187,31 +251,57 @@ def _names(experiment: config.Experiment, kind: str) -> expect.Names:
     )
 
 
-def _evaluate(rules: list[str], result: Result) -> bool:
-    """Print each rule with PASS or FAIL, note them in the result, and say whether any failed."""
+def _evaluate(rules: list[str], result: Result) -> tuple[list[Any], bool]:
+    """Note each rule in the result; a line for each, and whether it obeys all of them."""
     outcome = expect.evaluate(rules, result.data)
-    for line in outcome:
-        value = "not finite" if line["value"] is None else f"{line['value']:.5g}"
-        typer.echo(f"{'PASS' if line['passed'] else 'FAIL'}  {line['rule']}  ({value})")
-    result.data.attrs["expect"] = json.dumps(outcome)
-    return not all(line["passed"] for line in outcome)
+    if rules:
+        result.data.attrs["expect"] = json.dumps(outcome)
+    lines = []
+    for rule in outcome:
+        value = "not finite" if rule["value"] is None else f"{rule['value']:.5g}"
+        lines.append(f"{'PASS' if rule['passed'] else 'FAIL'}  {rule['rule']}  ({value})")
+    return lines, all(rule["passed"] for rule in outcome)
 
 
 def _save_figure(drawn: Any, file: Path) -> Path:
-    file.parent.mkdir(parents=True, exist_ok=True)
     figure = getattr(drawn, "figure", drawn)
-    figure.savefig(file, dpi=150)
-    return file
+    picture = io.BytesIO()
+    figure.savefig(picture, format=file.suffix.removeprefix(".") or "png", dpi=150)
+    return store.write(file, picture.getbuffer())
 
 
-def _fail(message: str) -> int:
-    for line in message.splitlines():
+def _fail(error: Any) -> int:
+    """Say what is wrong: a line for each mistake in a config, one line for anything else."""
+    text = str(error) or type(error).__name__
+    lines = text.splitlines() if isinstance(error, config.ConfigError) else [_one_line(text)]
+    for line in lines:
         _say(f"error: {line}")
     return _MISTAKE
 
 
+def _one_line(text: str) -> str:
+    text = " ".join(text.split())
+    # XLA repeats itself before it comes to the point.
+    return text if len(text) <= 1000 else f"{text[:200]} ... {text[-200:]}"
+
+
 def _say(line: str) -> None:
-    print(line, file=sys.stderr)
+    with contextlib.suppress(OSError):
+        typer.echo(line, err=True)
+
+
+def _print(text: str) -> None:
+    """Write to standard output; one that was closed (`| head -1`) is no error."""
+    if sys.stdout is None or not text:
+        return
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        # Python flushes once more at exit, which must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise OSError(error.errno, error.strerror, "standard output") from None
 
 
 def _show_warning(message: Any, category: Any, *_: Any) -> None:

@@ -17,10 +17,16 @@ path statistic the median).
 A sweep has "axes": {NAME: [values]} besides, and every number above becomes a list nested over the
 axes.  A scaling has "dimensions": [...] in the place of "times", and statistics {"sup_error":
 [median over the runs at each dimension], "exponent": x, "exponent_interval": [low, high]}.
+
+A file appears under its name whole or not at all, and no result is lost to another: `save_result`
+replaces one only when it is told to, and never by an interrupted one that holds less.
 """
 
+import itertools
 import json
 import os
+import tempfile
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,8 +34,102 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+# The files of a result in its directory.
+RESULT, SUMMARY, FIGURE = FILES = ("result.nc", "summary.json", "figure.png")
 # NetCDF knows neither complex numbers nor nested attributes.
 _IMAGINARY = "__imag"
+# What `summary` and figures ask of a dataset, and other programs' files do not have.
+_ATTRIBUTES = ("kind", "family", "statistics", "runs", "device", "interrupted")
+
+
+def prepare(directory: str | Path, force: bool = False) -> Path:
+    """Make a directory for a result; call this before anything is computed.
+
+    Args:
+        directory: where `save_result` will write.
+        force: whether a result that is there may be replaced.
+
+    Returns:
+        The directory.
+
+    Raises:
+        FileExistsError: there is a result, and no `force`.
+        OSError: nothing can be written there.
+
+    Example:
+        >>> prepare("results/mine").is_dir()
+        True
+    """
+    directory = Path(directory)
+    _refuse_to_replace(directory, force)
+    directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=directory):
+        return directory
+
+
+def save_result(ds: xr.Dataset, directory: str | Path, force: bool = False) -> Path:
+    """Write `result.nc` and `summary.json` of a result.
+
+    Args:
+        ds: a result's dataset.
+        directory: where to write; it is made.
+        force: whether a result that is there may be replaced.
+
+    Returns:
+        The directory.
+
+    Raises:
+        FileExistsError: there is a result, and no `force`; or `ds` was interrupted and holds fewer
+            runs than the result that is there (over all points of a sweep, all dimensions of a
+            scaling).
+        OSError: a file cannot be written.
+
+    Example:
+        >>> save_result(result.data, "results/mine")  # doctest: +SKIP
+    """
+    directory = Path(directory)
+    _refuse_to_replace(directory, force, ds)
+    save(ds, directory / RESULT)
+    save_summary(ds, directory / SUMMARY)
+    return directory
+
+
+def beside(directory: str | Path) -> Path:
+    """A new directory within `directory`, for a result that must not replace the one there.
+
+    Example:
+        >>> first = beside(prepare("results/mine"))
+        >>> first.name, beside("results/mine").name
+        ('other-1', 'other-2')
+    """
+    for count in itertools.count(1):
+        other = Path(directory) / f"other-{count}"
+        try:
+            other.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return other
+    raise AssertionError
+
+
+def load_result(path: str | Path) -> xr.Dataset:
+    """Read the dataset of a result: a NetCDF file, or the directory that holds `result.nc`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no NetCDF file, or holds no result of this package.
+
+    Example:
+        >>> load_result("results/mine")["risk_mean"]  # doctest: +SKIP
+    """
+    path = Path(path)
+    ds = load(path / RESULT if path.is_dir() else path)
+    missing = [name for name in _ATTRIBUTES if name not in ds.attrs]
+    if missing:
+        raise ValueError(
+            f"path: {str(path)!r} has no attribute {missing[0]!r}; allowed: a result of hdjax"
+        )
+    return ds
 
 
 def save(ds: xr.Dataset, path: str | Path) -> Path:
@@ -42,11 +142,13 @@ def save(ds: xr.Dataset, path: str | Path) -> Path:
         ds: any dataset.
         path: the file; its directory is made.
 
+    The file is made in memory first: HDF5 does not survive a disk that is full.
+
     Returns:
         The path.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: the file cannot be written; what was there is left as it was.
 
     Example:
         >>> save(result.data, "results/result.nc")  # doctest: +SKIP
@@ -56,7 +158,7 @@ def save(ds: xr.Dataset, path: str | Path) -> Path:
     for name, variable in flat.variables.items():
         plain = {key: _plain(value) for key, value in variable.attrs.items()}
         flat[name].attrs = plain
-    return _atomic(Path(path), lambda file: flat.to_netcdf(file, engine="h5netcdf"))
+    return write(path, flat.to_netcdf(engine="h5netcdf"))
 
 
 def load(path: str | Path) -> xr.Dataset:
@@ -75,10 +177,13 @@ def load(path: str | Path) -> xr.Dataset:
     try:
         with xr.open_dataset(path, engine="h5netcdf") as opened:
             ds = opened.load()
-    except (OSError, ValueError) as error:
+    except Exception as error:
+        # Damaged files make h5py raise nearly anything.
         raise ValueError(f"path: {str(path)!r} is no NetCDF file: {error}") from None
     for name in [str(name) for name in ds.variables if str(name).endswith(_IMAGINARY)]:
         real = name.removesuffix(_IMAGINARY)
+        if real not in ds:
+            raise ValueError(f"path: {str(path)!r} has {name!r}; allowed: with {real!r}")
         ds[real] = (ds[real] + 1j * ds[name]).assign_attrs(ds[real].attrs)
         ds = ds.drop_vars(name)
     return ds
@@ -87,7 +192,41 @@ def load(path: str | Path) -> xr.Dataset:
 def save_summary(ds: xr.Dataset, path: str | Path) -> Path:
     """Write `summary` of a result as JSON, whole or not at all; returns the path."""
     text = json.dumps(summary(ds), indent=1, allow_nan=False) + "\n"
-    return _atomic(Path(path), lambda file: file.write_text(text))
+    return write(path, text.encode())
+
+
+def write(path: str | Path, content: bytes | memoryview) -> Path:
+    """Write a file, whole or not at all, and make its directory.
+
+    Args:
+        path: the file, which is replaced.
+        content: its bytes.
+
+    Returns:
+        The path.
+
+    Raises:
+        OSError: the file cannot be written; what was there is left as it was.
+
+    Example:
+        >>> write("new/numbers.txt", b"1 2 3").read_bytes()
+        b'1 2 3'
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Containers share process numbers and threads share a process: the name is nobody else's.
+    part = path.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        with open(part, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
+        part.unlink(missing_ok=True)
+    return path
 
 
 def summary(ds: xr.Dataset) -> dict[str, Any]:
@@ -209,13 +348,28 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | np.number | np.ndarray) else str(value)
 
 
-def _atomic(path: Path, write: Callable[[Path], Any]) -> Path:
-    """Write beside `path` and rename: an interrupt leaves the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+def _refuse_to_replace(directory: Path, force: bool, new: xr.Dataset | None = None) -> None:
+    """The one rule of what may be replaced; see `save_result`."""
+    found = [name for name in FILES if (directory / name).exists()]
+    if found and not force:
+        raise FileExistsError(
+            f"directory: {str(directory)!r} holds {', '.join(found)}; allowed: another directory, "
+            "or force (--force)"
+        )
+    if new is None or not new.attrs["interrupted"] or RESULT not in found:
+        return
     try:
-        write(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
+        had, has = _finished_runs(load_result(directory)), _finished_runs(new)
+    except ValueError as error:
+        raise FileExistsError(f"{error}; nobody knows what it holds") from None
+    if has < had:
+        raise FileExistsError(
+            f"directory: {str(directory)!r} holds a result of {had} runs, this interrupted one "
+            f"{has}; allowed: another directory"
+        )
+
+
+def _finished_runs(ds: xr.Dataset) -> int:
+    """Runs that were finished, over all points of a sweep and all dimensions of a scaling."""
+    parts = ds.sizes["dimension"] if ds.attrs["kind"] == "scaling" else ds.attrs.get("points", 1)
+    return int(ds.attrs["runs"]) * int(parts)

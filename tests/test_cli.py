@@ -1,12 +1,16 @@
 """The command: files, table and exit codes, and that nothing computed is lost."""
 
 import json
+import os
+import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from hdjax import cli, doctor, plots, store
 from hdjax.engine import drive
@@ -161,8 +165,130 @@ def test_ctrl_c_keeps_the_runs_that_were_finished(path, out, monkeypatch, capsys
         raise KeyboardInterrupt
 
     monkeypatch.setattr(drive, "_execute", at_once)
-    assert cli.main(["run", path, "--out", str(out)]) == 130
+    assert cli.main(["run", path, "--out", str(out), "--force"]) == 130
     assert capsys.readouterr().err == "interrupted: nothing was finished\n"
+    assert store.load(out / "result.nc").sizes["run"] == 4
+
+
+def stop_at(monkeypatch, call, number):
+    """A signal at the given call of a program."""
+    execute, calls = drive._execute, []
+
+    def stopped(*arguments):
+        calls.append(1)
+        if len(calls) == call:
+            signal.raise_signal(number)
+        return execute(*arguments)
+
+    monkeypatch.setattr(drive, "_execute", stopped)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)]
+)
+def test_signals_keep_what_was_finished(path, out, monkeypatch, capsys, number, code):
+    before = signal.getsignal(number)
+    stop_at(monkeypatch, 3, number)
+    assert cli.main(["run", path, "--out", str(out)]) == code
+    assert capsys.readouterr().err == "interrupted: what was finished is kept (4 runs)\n"
+    assert files(out) == ["figure.png", "result.nc", "summary.json"]
+    assert store.load(out / "result.nc").sizes["run"] == 4
+    assert signal.getsignal(number) == before
+
+
+def test_a_signal_while_files_are_written_loses_nothing_and_a_second_one_stops(
+    path, out, monkeypatch, capsys
+):
+    drawn, signals = plots.plot_all, [signal.SIGTERM]
+
+    def stopped(data):
+        for number in signals:
+            signal.raise_signal(number)
+        return drawn(data)
+
+    monkeypatch.setattr(plots, "plot_all", stopped)
+    assert cli.main(["run", path, "--out", str(out)]) == 0
+    assert files(out) == ["figure.png", "result.nc", "summary.json"]
+    assert capsys.readouterr().err == ""
+    signals.append(signal.SIGINT)
+    assert cli.main(["run", path, "--out", str(out), "--force"]) == 75
+    assert capsys.readouterr().err == "interrupted: what was not written is lost\n"
+    assert store.load(out / "result.nc").sizes["run"] == 6
+
+
+def test_an_ignored_signal_stays_ignored(path, out, monkeypatch):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        stop_at(monkeypatch, 2, signal.SIGHUP)
+        assert cli.main(["run", path, "--out", str(out)]) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.slow
+def test_a_result_is_replaced_only_by_force_and_never_by_less(path, out, monkeypatch, capsys):
+    def run(*words, at=None):
+        with monkeypatch.context() as patch:
+            if at is not None:
+                stop_at(patch, at, signal.SIGINT)
+            return cli.main(["run", path, "--out", str(out), *words]), capsys.readouterr().err
+
+    def runs(folder):
+        kept = json.loads((folder / "summary.json").read_text())["runs"]
+        assert store.load(folder / "result.nc").sizes["run"] == kept
+        return kept
+
+    assert run(at=3)[0] == 130
+    with monkeypatch.context() as patch:
+        patch.setattr(drive, "_execute", None)  # nothing is computed
+        code, errors = run()
+    (line,) = errors.splitlines()
+    assert code == 2
+    assert f"directory: {str(out)!r} holds" in line
+    assert "--force" in line
+    code, errors = run("--force", at=2)
+    assert code == 130
+    assert "holds a result of 4 runs, this interrupted one 2" in errors
+    assert (runs(out), runs(out / "other-1")) == (4, 2)
+    assert run("--force", at=3)[0] == 130  # as many
+    assert run("--force")[0] == 0
+    assert (runs(out), runs(out / "other-1")) == (6, 2)
+    assert run("--force", at=3)[0] == 130
+    assert (runs(out), runs(out / "other-2")) == (6, 4)
+
+
+def test_a_closed_standard_output_is_no_error(path, out, monkeypatch, capsys):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as closed:
+        monkeypatch.setattr(sys, "stdout", closed)
+        assert cli.main(["run", path, "--out", str(out)]) == 0
+        assert cli.main(["plot", str(out)]) == 0
+        assert cli.main(["schema"]) == 0
+    assert files(out) == ["figure.png", "result.nc", "summary.json"]
+    monkeypatch.setattr(sys, "stdout", None)
+    assert cli.main(["plot", str(out)]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_no_room_is_one_line_and_the_old_file_stays_whole(path, out, capsys):
+    assert cli.main(["run", path, "--out", str(out)]) == 0
+    before = (out / "result.nc").read_bytes()
+    printed, _ = capsys.readouterr()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        assert cli.main(["run", path, "--out", str(out), "--force"]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    again, errors = capsys.readouterr()
+    (line,) = errors.splitlines()
+    assert line.startswith("error: ")
+    assert str(out / "result.nc") in line
+    assert (out / "result.nc").read_bytes() == before
+    assert files(out) == ["figure.png", "result.nc", "summary.json"]
+    # What was computed is told at least.
+    assert again.splitlines()[:3] == printed.splitlines()[:3]
 
 
 def test_a_figure_that_fails_is_a_warning(path, out, monkeypatch, capsys):
@@ -194,6 +320,7 @@ def test_scaling_and_sweep(path, out, capsys):
     assert json.loads((out / "summary.json").read_text())["dimensions"] == [8, 16]
 
     words = ["run", path, "--out", str(out), "--set", "sweep.system.loss.sigma=[0.1, 0.5]"]
+    words.append("--force")
     assert cli.main([*words, "--set", "expect.rules=['value(risk, sigma=0.5) > 0']"]) == 0
     assert "sigma" in capsys.readouterr().out
     assert json.loads((out / "summary.json").read_text())["axes"] == {"sigma": [0.1, 0.5]}
@@ -209,6 +336,43 @@ def test_doctor_schema_and_help(monkeypatch, capsys):
     for words in ([], ["--help"], ["run", "--help"]):
         assert cli.main(words) == 0
         assert "Usage: hdjax" in capsys.readouterr().out
+
+
+def test_plot_refuses_files_of_other_programs(tmp_path, capsys):
+    xr.Dataset({"t2m": ("time", [280.0])}).to_netcdf(tmp_path / "other.nc", engine="h5netcdf")
+    (tmp_path / "cut.nc").write_bytes((tmp_path / "other.nc").read_bytes()[:3000])
+    (tmp_path / "classic.nc").write_bytes(b"CDF\1" + bytes(100))
+    for name, message in (
+        ("other.nc", "no attribute 'kind'; allowed: a result of hdjax"),
+        ("cut.nc", "is no NetCDF file"),
+        ("classic.nc", "is no NetCDF file"),
+    ):
+        assert cli.main(["plot", str(tmp_path / name)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert message in line
+
+
+@pytest.mark.slow
+def test_a_reader_that_leaves_is_no_error():
+    words = [sys.executable, "-m", "hdjax", "schema"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"{\n"
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_signal_while_the_package_is_imported(number, code):
+    words = [sys.executable, "-X", "importtime", "-m", "hdjax", "schema"]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        for line in process.stderr:
+            if b" numpy" in line:
+                break
+        process.send_signal(number)
+        *_, last = process.stderr.read().splitlines()
+    assert last == b"interrupted: nothing was finished"
+    assert process.returncode == code
 
 
 def test_python_m_hdjax(tmp_path):

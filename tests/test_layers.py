@@ -20,7 +20,7 @@ LAYERS = (
     ("landscapes", "multiindex", "multipass", "streaming"),  # families, side by side
     ("schema",),
     ("gaussian", "spectra", "random", "schedules", "datasets"),
-    ("system", "plots", "store"),
+    ("system", "plots", "store", "signals"),
 )
 # The engine is written against the contract alone; figures and files know datasets alone.
 ONLY = {"engine": {"system", "plots", "store"}, "plots": set(), "store": set()}

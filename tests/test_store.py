@@ -1,6 +1,8 @@
 """Results on disk: what is read is what was written, whole, and the summary keeps its layout."""
 
 import json
+import resource
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ ATTRS = {
     "config": '{"family": "streaming"}',
     "versions": '{"jax": "0.10.1"}',
     "device": "1 x cpu: cpu",
+    "interrupted": 0,
     "seconds": '{"compile": 1.5, "simulate": 0.25, "limit": null}',
 }
 
@@ -75,6 +78,54 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(ds, tmp_path):
         store.save(broken, path)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["result.nc"]
+
+
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(ds, tmp_path):
+    path = store.save(ds, tmp_path / "result.nc")
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"result\.nc"):
+            store.save(ds, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["result.nc"]
+
+
+def test_files_are_written_side_by_side(tmp_path):
+    contents = [bytes([i]) * 10_000 for i in range(40)]
+    path = tmp_path / "numbers"
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda content: store.write(path, content), contents))
+    assert path.read_bytes() in contents
+    assert [file.name for file in tmp_path.iterdir()] == ["numbers"]
+
+
+def test_results_are_replaced_only_when_told_and_by_no_less(ds, tmp_path):
+    folder = store.save_result(ds, tmp_path / "mine")
+    for refused in (lambda: store.save_result(ds, folder), lambda: store.prepare(folder)):
+        with pytest.raises(FileExistsError, match=r"holds result.nc, summary.json; .*--force"):
+            refused()
+    fewer = ds.assign_attrs(interrupted=1, runs=2)
+    with pytest.raises(FileExistsError, match="a result of 3 runs, this interrupted one 2"):
+        store.save_result(fewer, folder, force=True)
+    assert store.load_result(folder).attrs["runs"] == 3
+    assert store.prepare(folder, force=True) == folder
+    store.save_result(ds.assign_attrs(interrupted=1, runs=4), folder, force=True)
+    store.save_result(ds.assign_attrs(runs=1), folder, force=True)  # complete, and asked for
+    assert store.load_result(folder).attrs["runs"] == 1
+    (folder / "result.nc").write_text("something else")
+    with pytest.raises(FileExistsError, match="nobody knows what it holds"):
+        store.save_result(fewer, folder, force=True)
+
+
+def test_points_and_dimensions_count_as_runs(ds, tmp_path):
+    points = ds.assign_attrs(kind="sweep", axes='["rate"]', points=3, runs=2)
+    folder = store.save_result(points.expand_dims(rate=[0.1, 0.2, 0.3]), tmp_path / "mine")
+    with pytest.raises(FileExistsError, match="a result of 6 runs, this interrupted one 4"):
+        store.save_result(points.assign_attrs(points=2, interrupted=1), folder, force=True)
 
 
 def test_loading_what_is_not_there(tmp_path):

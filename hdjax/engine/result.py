@@ -85,13 +85,14 @@ class Result:
             return plots.plot_all(self.data, **options)
         return plots.plot(self.data, statistic, **options)
 
-    def save(self, directory: str | Path) -> Path:
-        """Write `result.nc` and `summary.json` into `directory`; returns it."""
-        directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        store.save(self.data, directory / "result.nc")
-        store.save_summary(self.data, directory / "summary.json")
-        return directory
+    def save(self, directory: str | Path, force: bool = False) -> Path:
+        """Write `result.nc` and `summary.json` into `directory`; returns it.
+
+        Raises:
+            FileExistsError: there is a result, which only `force` replaces, and an interrupted one
+                only if it holds as many runs; see `hdjax.store.save_result`.
+        """
+        return store.save_result(self.data, directory, force)
 
     def __repr__(self) -> str:
         return describe(self.data)
@@ -103,8 +104,7 @@ def load(path: str | Path) -> Result:
     Example:
         >>> result = load("results/phase_retrieval")  # doctest: +SKIP
     """
-    path = Path(path)
-    return Result(store.load(path / "result.nc" if path.is_dir() else path))
+    return Result(store.load_result(path))
 
 
 def total_seconds(parts: Sequence[xr.Dataset]) -> str:
