@@ -225,6 +225,7 @@ def test_an_ignored_signal_stays_ignored(path, out, monkeypatch):
         signal.signal(signal.SIGHUP, before)
 
 
+@pytest.mark.slow
 def test_a_result_is_replaced_only_by_force_and_never_by_less(path, out, monkeypatch, capsys):
     def run(*words, at=None):
         with monkeypatch.context() as patch:
@@ -351,6 +352,7 @@ def test_plot_refuses_files_of_other_programs(tmp_path, capsys):
         assert message in line
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_is_no_error():
     words = [sys.executable, "-m", "hdjax", "schema"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
