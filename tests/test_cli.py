@@ -148,10 +148,11 @@ def test_ctrl_c_keeps_the_runs_that_were_finished(path, out, monkeypatch, capsys
     execute, calls = drive._execute, []
 
     def interrupted(*arguments):
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return execute(*arguments)
+        for result in execute(*arguments):
+            calls.append(1)
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            yield result
 
     monkeypatch.setattr(drive, "_execute", interrupted)
     assert cli.main(["run", path, "--out", str(out)]) == 130
@@ -171,14 +172,15 @@ def test_ctrl_c_keeps_the_runs_that_were_finished(path, out, monkeypatch, capsys
 
 
 def stop_at(monkeypatch, call, number):
-    """A signal at the given call of a program."""
+    """A signal at the given chunk."""
     execute, calls = drive._execute, []
 
     def stopped(*arguments):
-        calls.append(1)
-        if len(calls) == call:
-            signal.raise_signal(number)
-        return execute(*arguments)
+        for result in execute(*arguments):
+            calls.append(1)
+            if len(calls) == call:
+                signal.raise_signal(number)
+            yield result
 
     monkeypatch.setattr(drive, "_execute", stopped)
 
