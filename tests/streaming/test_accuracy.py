@@ -213,7 +213,7 @@ def test_flips_in_a_config():
     for loss in ({"kind": "hinge", "flip": 0.1}, {"kind": "logistic", "flip": 0.1}):
         made = pydantic.TypeAdapter(SystemConfig).validate_python({"loss": loss, **table}).build()
         assert isinstance(made.loss, Hinge | Logistic)
-        assert float(made.loss.flip) == 0.1
+        assert made.loss.flip == 0.1
 
 
 def jump_far_away(x, teacher, component, noise, theta):
