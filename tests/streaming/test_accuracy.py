@@ -1,6 +1,7 @@
 """Expectations with a known error: rules found, refused and reviewed; noise that is summed."""
 
 import warnings
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +31,9 @@ from hdjax.streaming.config import SystemConfig
 B = np.array([[0.8, 0.3], [0.3, 1.1]])
 
 
-def system(loss, learning_rate=0.2, start=None, target=True, **options):
+def system(
+    loss: Any, learning_rate: Any = 0.2, start: Any = None, target: bool = True, **options: Any
+):
     return hd.streaming.OnePassSGD(
         loss,
         hd.spectra.identity(100),
@@ -209,7 +212,8 @@ def test_flips_in_a_config():
     table = {"dimension": 50, "learning_rate": 0.3, "target": {}}
     for loss in ({"kind": "hinge", "flip": 0.1}, {"kind": "logistic", "flip": 0.1}):
         made = pydantic.TypeAdapter(SystemConfig).validate_python({"loss": loss, **table}).build()
-        assert float(made.loss.flip) == 0.1
+        assert isinstance(made.loss, Hinge | Logistic)
+        assert made.loss.flip == 0.1
 
 
 def jump_far_away(x, teacher, component, noise, theta):
