@@ -18,9 +18,6 @@ from hdjax.multipass._roots import find_root
 from hdjax.multipass.laws import MarchenkoPastur, SpectralLaw
 from hdjax.multipass.modes import Modes
 
-# Eigenvalues below this share of the largest are zeros.
-_ZERO = 1e-12
-
 
 def max_learning_rate(spectrum: Any) -> float:
     """gamma_max = 2 n/tr A^T A, from which on the loss grows.
@@ -32,10 +29,7 @@ def max_learning_rate(spectrum: Any) -> float:
         >>> max_learning_rate(MarchenkoPastur(0.5, variance=2.0))
         2.0
     """
-    if isinstance(spectrum, SpectralLaw):
-        return 2 / (spectrum.ratio * spectrum.mean)
-    eigenvalues, shares = measure(spectrum)
-    return 2 / float(shares @ eigenvalues)
+    return 2 / trace(spectrum)
 
 
 def limit_loss(modes: Modes, learning_rate: float) -> float:
@@ -140,23 +134,54 @@ def power_exponent(law: Any, learning_rate: float) -> float:
         -1.5
     """
     critical = critical_learning_rate(law)
-    if law.edges[0] <= _ZERO * law.edges[1]:
-        raise ValueError("law: its lower edge is 0 (r = 1); allowed: r != 1")
+    positive_edges(law)
     if np.isclose(learning_rate, critical, rtol=1e-12):
         return -0.5
     return -1.5 if learning_rate < critical else 0.0
 
 
-def measure(spectrum: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The positive eigenvalues of modes or of a law's rule, and their multiplicities by n.
+def trace(spectrum: Any) -> float:
+    """The sum tr A^T A/n of modes or of a law."""
+    if isinstance(spectrum, SpectralLaw):
+        return spectrum.ratio * spectrum.mean
+    eigenvalues, shares = measure(spectrum)
+    return float(shares @ eigenvalues)
+
+
+def second(spectrum: Any, z: float) -> float:
+    """1/n sum_j m_j lambda_j^2/(lambda_j - z) of modes or of a law, z outside of the spectrum."""
+    if isinstance(spectrum, SpectralLaw):
+        return spectrum.ratio * spectrum.second(z)
+    eigenvalues, shares = measure(spectrum)
+    return float(np.sum(shares * eigenvalues**2 / (eigenvalues - z)))
+
+
+def edges(spectrum: Any) -> tuple[float, float]:
+    """The least and the largest point of the positive spectrum of modes or of a law."""
+    if isinstance(spectrum, SpectralLaw):
+        return spectrum.edges
+    eigenvalues, _ = measure(spectrum)
+    return float(eigenvalues.min()), float(eigenvalues.max())
+
+
+def positive_edges(spectrum: Any) -> tuple[float, float]:
+    """The same where the least is positive.
 
     Raises:
-        TypeError: neither.
+        ValueError: a law of r = 1, whose lower edge is 0.
+    """
+    if isinstance(spectrum, SpectralLaw) and spectrum.ratio == 1:
+        raise ValueError("spectrum: its lower edge is 0 (r = 1); allowed: r != 1")
+    return edges(spectrum)
+
+
+def measure(spectrum: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The positive eigenvalues of modes, and their multiplicities by n.
+
+    Raises:
+        TypeError: no modes.
         ValueError: no positive eigenvalue.
     """
-    if isinstance(spectrum, SpectralLaw):
-        nodes, weights = spectrum.rule(400)
-        return nodes, spectrum.ratio * weights
     if not isinstance(spectrum, Modes):
         raise TypeError(
             f"spectrum: {type(spectrum).__name__}; allowed: Modes, MarchenkoPastur, "
@@ -164,7 +189,7 @@ def measure(spectrum: Any) -> tuple[np.ndarray, np.ndarray]:
         )
     eigenvalues = np.asarray(spectrum.eigenvalues, float)
     shares = np.asarray(spectrum.multiplicities, float) / float(spectrum.samples)
-    kept = (eigenvalues > _ZERO * eigenvalues.max(initial=0)) & (shares > 0)
+    kept = (eigenvalues > 0) & (shares > 0)
     if not kept.any():
         raise ValueError("spectrum: no positive eigenvalue; allowed: at least one")
     return eigenvalues[kept], shares[kept]

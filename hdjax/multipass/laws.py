@@ -3,12 +3,16 @@
 Marchenko-Pastur for independent entries, and sample covariances A = n^-1/2 Z Sigma^1/2, whose
 companion transform -1/w solves (Silverstein 1995, Silverstein and Choi 1995)
 
-    z = w (1 + r int s/(w - s) dH(s)),
+    z = w (1 + r S),     S = int s/(w - s) dH(s),
 
-with H the law of the eigenvalues of Sigma; the Stieltjes transform int dmu/(x - z) is
-((1 - r)/z - 1/w)/r.  With w = u + i h the points x of the continuous part are those with
-r int s^2/((u - s)^2 + h^2) dH = 1, which has one h > 0 for each u between two edges; edges are the
-real w with dz/dw = 0, and below the support z increases with real w.
+with H the law of the eigenvalues of Sigma.  Integrals over mu are sums over H at this w:
+
+    int dmu/(x - z) = int dH/(s - w)/(1 + r S),
+    int x^2 dmu/(x - z) = int s^2/(s - w) dH - r w S^2.
+
+Marchenko-Pastur is H at one point.  With w = u + i h the points x of the continuous part are those
+with r int s^2/((u - s)^2 + h^2) dH = 1, which has one h > 0 for each u between two edges; edges are
+the real w with dz/dw = 0, and outside of the support z increases with real w.
 
 mu is normalised by d: it has mass 1, of which max(0, 1 - 1/r) at zero.
 """
@@ -28,11 +32,13 @@ class SpectralLaw(abc.ABC):
     """A continuous law of eigenvalues, with an atom at zero for r > 1."""
 
     ratio: float
+    eigenvalues: Float[np.ndarray, " g"]
+    weights: Float[np.ndarray, " g"]
 
     @property
-    @abc.abstractmethod
     def mean(self) -> float:
         """The mean of mu, tr A^T A/d."""
+        return float(self.weights @ self.eigenvalues)
 
     @property
     @abc.abstractmethod
@@ -44,8 +50,21 @@ class SpectralLaw(abc.ABC):
         """The density of the continuous part, by d."""
 
     @abc.abstractmethod
+    def companion(self, z: float) -> float:
+        """The real w of a z below or above the continuous part, the edge's where z is inside."""
+
+    @abc.abstractmethod
+    def rule(self, points: int) -> tuple[Float[np.ndarray, " nodes"], Float[np.ndarray, " nodes"]]:
+        """Nodes and weights for integrals over the continuous part, `points` in each interval.
+
+        Raises:
+            ValueError: `points` below 1.
+        """
+
     def below(self, z: float) -> float:
         """The Stieltjes transform int dmu(x)/(x - z) for z below the continuous part, z != 0."""
+        s, p, w = self.eigenvalues, self.weights, self.companion(z)
+        return float(np.sum(p / (s - w)) / (1 + self.ratio * np.sum(p * s / (w - s))))
 
     @property
     def edges(self) -> tuple[float, float]:
@@ -54,34 +73,9 @@ class SpectralLaw(abc.ABC):
         return intervals[0][0], intervals[-1][1]
 
     def second(self, z: float) -> float:
-        """The integral int x^2/(x - z) dmu(x), z up to the lower edge."""
-        # x^2/(x - z) = x + z + z^2/(x - z)
-        return self.mean + z + (z * z * self.below(z) if z else 0.0)
-
-    def rule(self, points: int) -> tuple[Float[np.ndarray, " nodes"], Float[np.ndarray, " nodes"]]:
-        """Nodes and weights for integrals over the continuous part, `points` in each interval.
-
-        Gauss-Chebyshev of the second kind, which has the square roots of the density's ends in its
-        weight; in the variable sqrt(x), where the lower end is zero.
-
-        Raises:
-            ValueError: `points` below 1.
-        """
-        if points < 1:
-            raise ValueError(f"points: {points}; allowed: at least 1")
-        angle = np.arange(1, points + 1) * np.pi / (points + 1)
-        slope = np.pi / (points + 1) * np.sin(angle) / 2
-        nodes, weights = [], []
-        for low, high in self.intervals:
-            if low > 1e-8 * high:
-                x = low + (high - low) * (1 + np.cos(angle)) / 2
-                scale = (high - low) * slope
-            else:
-                root = np.sqrt(high) * (1 + np.cos(angle)) / 2
-                x, scale = root**2, 2 * root * np.sqrt(high) * slope
-            nodes.append(x)
-            weights.append(scale * self.density(x))
-        return np.concatenate(nodes), np.concatenate(weights)
+        """The integral int x^2/(x - z) dmu(x), z up to the lower edge or from the upper one on."""
+        s, p, w = self.eigenvalues, self.weights, self.companion(z)
+        return float(np.sum(p * s**2 / (s - w)) - self.ratio * w * np.sum(p * s / (w - s)) ** 2)
 
 
 class MarchenkoPastur(SpectralLaw):
@@ -102,10 +96,7 @@ class MarchenkoPastur(SpectralLaw):
     def __init__(self, ratio: float, variance: float | None = None):
         self.ratio = _positive("ratio", ratio)
         self.variance = 1 / self.ratio if variance is None else _positive("variance", variance)
-
-    @property
-    def mean(self) -> float:
-        return self.variance
+        self.eigenvalues, self.weights = np.array([self.variance]), np.ones(1)
 
     @property
     def intervals(self) -> list[tuple[float, float]]:
@@ -117,12 +108,25 @@ class MarchenkoPastur(SpectralLaw):
         root = np.sqrt(np.maximum((high - x) * (x - low), 0))
         return root / (2 * np.pi * self.ratio * self.variance * x)
 
-    def below(self, z: float) -> float:
-        r, zeta = self.ratio, z / self.variance
-        b = 1 - r - zeta
-        root = np.sqrt(max(b * b - 4 * r * zeta, 0))
-        # The branch without cancellation: the product of both roots is 1/(r zeta).
-        return 2 / (b + root) / self.variance if b > 0 else (b - root) / (2 * r * z)
+    def companion(self, z: float) -> float:
+        # w^2 - b w + v z = 0: the larger root above the continuous part, the smaller one below it.
+        v = self.variance
+        b = v * (1 - self.ratio) + z
+        root = np.sqrt(max(b * b - 4 * v * z, 0))
+        far = (b + root if b > 0 else b - root) / 2
+        above = z > v * (1 + self.ratio)
+        # The root without cancellation: the product of both is v z.
+        return float(far if above == (b > 0) else v * z / far)
+
+    def rule(self, points: int) -> tuple[Float[np.ndarray, " nodes"], Float[np.ndarray, " nodes"]]:
+        # The Gauss rule, whose recurrence is known; for r > 1 that of A A^T, which has no atom.
+        _check_points(points)
+        wide = max(self.ratio, 1.0)
+        r, v = self.ratio / wide**2, self.variance * wide
+        diagonal = np.full(points, v * (1 + r))
+        diagonal[0] = v
+        nodes, vectors = scipy.linalg.eigh_tridiagonal(diagonal, np.full(points - 1, v * np.sqrt(r)))
+        return nodes, vectors[0] ** 2 / wide
 
 
 class SampleCovariance(SpectralLaw):
@@ -155,21 +159,18 @@ class SampleCovariance(SpectralLaw):
         self._ends = self._find_ends()
 
     @property
-    def mean(self) -> float:
-        return float(self.weights @ self.eigenvalues)
-
-    @property
     def intervals(self) -> list[tuple[float, float]]:
         return [(max(float(self._x(u)), 0.0), float(self._x(v))) for u, v in self._ends]
 
-    def below(self, z: float) -> float:
-        u = self._ends[0][0]
-        if z < self._x(u):
-            low = u - self.mean
-            while self._x(low) > z:
-                low = u - 4 * (u - low)
-            u = find_root(lambda u: self._x(u) - z, low, u)
-        return ((1 - self.ratio) / z - 1 / u) / self.ratio
+    def companion(self, z: float) -> float:
+        low, high = self._ends[0][0], self._ends[-1][1]
+        side, end = (1, high) if z > (self._x(low) + self._x(high)) / 2 else (-1, low)
+        if side * (z - self._x(end)) <= 0:
+            return end
+        reach = self.mean
+        while side * (z - self._x(end + side * reach)) > 0:
+            reach *= 4
+        return find_root(lambda w: self._x(w) - z, *sorted((end, end + side * reach)))
 
     def density(self, x: Float[np.ndarray, " points"]) -> Float[np.ndarray, " points"]:
         result = np.zeros(len(x))
@@ -182,17 +183,19 @@ class SampleCovariance(SpectralLaw):
         return result
 
     def rule(self, points: int) -> tuple[Float[np.ndarray, " nodes"], Float[np.ndarray, " nodes"]]:
-        if points < 1:
-            raise ValueError(f"points: {points}; allowed: at least 1")
-        # In the variable u, of which x is a smooth function also at the edges; in its root, where
-        # the density is infinite at x = 0.
-        angle = np.arange(1, points + 1) * np.pi / (points + 1)
-        share, change = (1 + np.cos(angle)) / 2, np.sin(angle) / 2 * np.pi / (points + 1)
+        _check_points(points)
+        # Equal steps in an angle phi with u = low + (high - low) sin^2 phi, in which nothing is
+        # singular at the edges.  Near an edge close to zero, where the density has a thin layer,
+        # tan phi = scale tan psi brings the nodes together.
+        step = np.pi / (2 * points + 1)
+        tangent = 1 / np.tan(step * np.arange(1, points + 1))
         nodes, weights = [], []
-        for low, high in self._ends:
-            hard = self._x(low) <= 1e-8 * self._x(high)
-            us = low + (high - low) * (share**2 if hard else share)
-            for u, factor in zip(us, 2 * share * change if hard else change, strict=True):
+        for (low, high), (left, right) in zip(self._ends, self.intervals, strict=True):
+            scale = np.clip((left / right) ** 0.25, min(10 / points, 1), 1)
+            square = (scale * tangent) ** 2
+            share = square / (1 + square)
+            change = 2 * step * scale * (1 + tangent**2) * np.sqrt(square) / (1 + square) ** 2
+            for u, factor in zip(low + (high - low) * share, change, strict=True):
                 x, w = self._point(u)
                 slope = 1 / (1 / self._slope(w)).real
                 density = (-1 / w).imag / (np.pi * self.ratio)
@@ -239,6 +242,12 @@ class SampleCovariance(SpectralLaw):
                 ends += [find_root(self._slope, *half) for half in halves]
         ends.append(find_root(self._slope, s[-1] * (1 + 1e-13), s[-1] + reach + tiny))
         return list(zip(ends[::2], ends[1::2], strict=True))
+
+
+def _check_points(points: int) -> None:
+    """Raise ValueError on a rule without points."""
+    if points < 1:
+        raise ValueError(f"points: {points}; allowed: at least 1")
 
 
 def _positive(name: str, value: float) -> float:

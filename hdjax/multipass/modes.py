@@ -27,9 +27,6 @@ from hdjax.multipass.quadratics import Quadratic, QuadraticForm
 if TYPE_CHECKING:
     from hdjax.multipass.problem import Problem
 
-# Squared singular values below this share of the largest are the rounding of zeros.
-_ZERO = 1e-12
-
 
 class Modes(eqx.Module):
     """Eigenvalues, the start and the labels on their eigenvectors, and quadratic statistics.
@@ -97,23 +94,48 @@ class Modes(eqx.Module):
 def svd_modes(problem: "Problem") -> tuple[Modes, Float[np.ndarray, "n p"]]:
     """The modes of a problem by a singular value decomposition, and the left singular vectors.
 
-    Quadratic statistics are given in the coordinates x of the mean path, the part of X_0 that no
-    sample sees being constant.
+    Singular values that rounding alone may have made count as zero (`problem.rounding` says how
+    the entries of A are rounded).  Quadratic statistics are given in the coordinates x of the mean
+    path, the part of X_0 that no sample sees being constant.
+
+    Example:
+        >>> matrix = jnp.array([[1.0, 1e9], [1.0, 2e9], [1.0, 4e9]])
+        >>> modes, _ = svd_modes(hd.multipass.Problem(matrix, jnp.ones(3)))
+        >>> int((modes.eigenvalues > 0).sum())
+        2
     """
     matrix = np.asarray(problem.matrix, np.float64)
     labels, start = np.asarray(problem.labels, float), np.asarray(problem.start, float)
     u, s, vt = np.linalg.svd(matrix, full_matrices=False)
-    kept = s**2 > _ZERO * s.max(initial=0) ** 2
+    kept = s > _rounding_of(s, u, matrix, vt, problem.rounding)
     s = np.where(kept, s, 0)
     x = vt @ start
     y = np.where(kept, u.T @ labels, 0)
-    total = ((matrix @ start - labels) ** 2).sum() / 2
-    floor = max(total - ((s * x - y) ** 2).sum() / 2, 0)
+    residual = matrix @ start - labels
+    floor = ((residual - u @ np.where(kept, u.T @ residual, 0)) ** 2).sum() / 2
     basis, origin = as_float(vt.T), as_float(start - vt.T @ x)
     forms = {name: form.restrict(basis, origin) for name, form in problem.quadratics.items()}
     n = matrix.shape[0]
     spread = delocalisation(s**2, u)
     return _modes(s**2, np.ones_like(s), x, y, floor, n, forms, spread), u
+
+
+def _rounding_of(
+    s: Float[np.ndarray, " p"],
+    u: Float[np.ndarray, "n p"],
+    matrix: Float[np.ndarray, "n d"],
+    vt: Float[np.ndarray, "p d"],
+    rounding: float,
+) -> Float[np.ndarray, " p"]:
+    """How large a singular value that is zero in exact arithmetic may come out.
+
+    The decomposition moves a singular value by up to eps max(n, d) s_max.  Entries that are right
+    to `rounding` |A_ij| move it by up to `rounding` |u|^T |A| |v|, which is small for a column of
+    small numbers beside columns of large ones.
+    """
+    computed = np.finfo(s.dtype).eps * max(matrix.shape) * s.max(initial=0)
+    given = rounding * np.sum((np.abs(matrix).T @ np.abs(u)).T * np.abs(vt), axis=1)
+    return np.maximum(computed, given)
 
 
 def law_modes(
@@ -176,7 +198,9 @@ def lanczos_modes(problem: "Problem", points: int, key: Key[Array, ""], probes: 
 
     Two rules: of the residuals' measure, from A A^T started at A X_0 - b, and of the eigenvalues',
     from random signs.  Cost: `points` (1 + `probes`) products with A and A^T; errors fall
-    exponentially with `points`, and with the number of probes like (probes n)^-1/2.
+    exponentially with `points`, and with the number of probes like (probes n)^-1/2.  Products with
+    A A^T resolve eigenvalues down to eps `points` lambda_max; smaller ones count as zero, whereas
+    `svd_modes` resolves singular values.
 
     Args:
         problem: without quadratic statistics, which need eigenvectors.
@@ -212,7 +236,7 @@ def lanczos_modes(problem: "Problem", points: int, key: Key[Array, ""], probes: 
     traces = np.concatenate([part[0] for part in parts])
     counts = np.concatenate([part[1] for part in parts]) / probes
     eigenvalues = np.maximum(np.concatenate([nodes, traces]), 0)
-    zero = eigenvalues <= _ZERO * eigenvalues.max()
+    zero = eigenvalues <= float(jnp.finfo(residual.dtype).eps) * points * eigenvalues.max()
     amplitudes = np.concatenate([np.sqrt(weights), 0 * traces])
     floor = (amplitudes[zero] ** 2).sum() / 2
     multiplicities = np.concatenate([0 * nodes, counts])

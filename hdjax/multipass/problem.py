@@ -27,6 +27,10 @@ class Problem(eqx.Module):
         start: X_0 (d,); None: zero.
         quadratics: {name: `Quadratic` or `SampleRisk`} statistics besides the loss.
 
+    Attributes:
+        rounding: relative rounding of the entries of A, the eps of the dtype in which A came or of
+            that in which it is kept, whichever is larger.
+
     Raises:
         ValueError: shapes that disagree, entries that are not finite.
         TypeError: a statistic that is no quadratic form.
@@ -41,6 +45,7 @@ class Problem(eqx.Module):
     labels: Float[Array, " n"]
     start: Float[Array, " d"]
     quadratics: dict[str, QuadraticForm]
+    rounding: float = eqx.field(static=True)
 
     def __init__(
         self,
@@ -50,6 +55,7 @@ class Problem(eqx.Module):
         quadratics: Mapping[str, QuadraticForm] | None = None,
     ):
         dtype = jnp.result_type(float)
+        self.rounding = max(_eps(dtype), _eps(getattr(matrix, "dtype", dtype)))
         self.matrix = finite("matrix", jnp.asarray(matrix, dtype), 2)
         n, d = self.matrix.shape
         if n == 0 or d == 0:
@@ -108,7 +114,8 @@ class Problem(eqx.Module):
         d = self.matrix.shape[1]
         basis, origin = jnp.eye(d, dtype=self.start.dtype) / unit, jnp.zeros_like(self.start)
         forms = {name: form.restrict(basis, origin) for name, form in self.quadratics.items()}
-        return Problem(self.matrix / unit, self.labels, self.start * unit, forms)
+        parts = self.matrix / unit, self.start * unit, forms
+        return eqx.tree_at(lambda p: (p.matrix, p.start, p.quadratics), self, parts)
 
     def excess(self, target: Float[Array, " d"]) -> Quadratic:
         """Half the squared distance to `target` per coordinate of a row: 1/2 |X - X*|^2 tr/d."""
@@ -117,3 +124,8 @@ class Problem(eqx.Module):
         target = jnp.asarray(target, self.start.dtype)
         constant = second / 2 * float(jnp.dot(target, target, precision="highest"))
         return Quadratic(second * np.eye(d), -second * target, constant)
+
+
+def _eps(dtype: Any) -> float:
+    """Relative rounding of numbers of this dtype; 0 for integers, which are exact."""
+    return float(jnp.finfo(dtype).eps) if jnp.issubdtype(dtype, jnp.floating) else 0.0

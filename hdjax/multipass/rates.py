@@ -16,8 +16,7 @@ import numpy as np
 import scipy
 
 from hdjax.multipass._roots import find_root
-from hdjax.multipass.analysis import measure
-from hdjax.multipass.laws import SpectralLaw
+from hdjax.multipass.analysis import edges, positive_edges, second, trace
 from hdjax.multipass.modes import Modes
 
 
@@ -31,14 +30,13 @@ class Tuned(NamedTuple):
 
 def condition_number(spectrum: Any) -> float:
     """The ratio kappa = lambda_max/lambda_min of the positive spectrum (`Modes` or a law)."""
-    low, high = _extremes(spectrum)
+    low, high = positive_edges(spectrum)
     return high / low
 
 
 def average_condition_number(spectrum: Any) -> float:
     """The ratio kappa-bar = (tr A^T A/n)/lambda_min of the positive spectrum."""
-    eigenvalues, shares = measure(spectrum)
-    return float(shares @ eigenvalues) / _extremes(spectrum)[0]
+    return trace(spectrum) / positive_edges(spectrum)[0]
 
 
 def implicit_conditioning_ratio(spectrum: Any) -> float:
@@ -72,7 +70,7 @@ def near_optimal(spectrum: Any, batch_fraction: float) -> Tuned:
         True
     """
     _check_fraction(batch_fraction)
-    low, high = _extremes(spectrum)
+    low, high = positive_edges(spectrum)
     classic = (1 - np.sqrt(low / high)) ** 2
     if batch_fraction < 1:
         odds = batch_fraction / (1 - batch_fraction)
@@ -90,16 +88,21 @@ def kernel_norm(
 ) -> float:
     """|K|, the sum of the kernel: the loss is bounded iff the roots contract and |K| < 1.
 
-    Exact batches without replacement have n/(n - 1) times this.
+    It is infinite where the roots do not contract, gamma zeta lambda_max >= 2 (1 + Delta).  Exact
+    batches without replacement have n/(n - 1) times this.
 
     Example:
         >>> kernel_norm(hd.multipass.MarchenkoPastur(0.5), 0.5, 1.0, 0.3)
         0.0
     """
-    eigenvalues, shares = measure(spectrum)
-    gap = 2 * (1 + momentum) - learning_rate * batch_fraction * eigenvalues
-    factor = learning_rate * (1 - batch_fraction) * (1 + momentum) / (1 - momentum)
-    return float(factor * np.sum(shares * eigenvalues / gap))
+    if batch_fraction == 1:
+        return 0.0
+    # The eigenvalue from which on the mean residual does not contract.
+    z = 2 * (1 + momentum) / (learning_rate * batch_fraction)
+    if edges(spectrum)[1] >= z:
+        return np.inf
+    odds = (1 - batch_fraction) / batch_fraction * (1 + momentum) / (1 - momentum)
+    return odds * (trace(spectrum) - second(spectrum, z)) / z
 
 
 def limit_rate(
@@ -127,8 +130,7 @@ def limit_rate(
         raise ValueError(f"learning_rate: {learning_rate}; allowed: finite and positive")
     if not 0 <= momentum < 1:
         raise ValueError(f"momentum: {momentum}; allowed: at least 0 and below 1")
-    eigenvalues, shares = measure(spectrum)
-    return _rate(eigenvalues, shares, learning_rate, batch_fraction, momentum)
+    return _rate(spectrum, learning_rate, batch_fraction, momentum)
 
 
 def root_rate(eigenvalues: Any, learning_rate: float, batch_fraction: float, momentum: float):
@@ -185,17 +187,14 @@ def best_plain(spectrum: Any, batch_fraction: float) -> Tuned:
 
 def _minimise(spectrum: Any, zeta: float, momentum: bool) -> Tuned:
     _check_fraction(zeta)
-    eigenvalues, shares = measure(spectrum)
-    _extremes(spectrum)
-    trace = float(shares @ eigenvalues)
 
     def objective(point: np.ndarray) -> float:
         gamma = np.exp(point[0])
         delta = 1 / (1 + np.exp(-point[1])) if momentum else 0.0
-        return _rate(eigenvalues, shares, gamma, zeta, delta)
+        return _rate(spectrum, gamma, zeta, delta)
 
     slide = near_optimal(spectrum, zeta)
-    plain = min(1 / trace, 1 / (zeta * eigenvalues.max()))
+    plain = min(1 / trace(spectrum), 1 / (zeta * edges(spectrum)[1]))
     starts = [(plain, 0.05), (plain, 0.5), (slide.learning_rate, slide.momentum)]
     best = None
     for gamma, delta in starts if momentum else starts[:1]:
@@ -210,18 +209,18 @@ def _minimise(spectrum: Any, zeta: float, momentum: bool) -> Tuned:
     return Tuned(float(np.exp(best.x[0])), float(delta), float(best.fun))
 
 
-def _rate(
-    eigenvalues: np.ndarray, shares: np.ndarray, gamma: float, zeta: float, delta: float
-) -> float:
-    least = root_rate(eigenvalues, gamma, zeta, delta)
+def _rate(spectrum: Any, gamma: float, zeta: float, delta: float) -> float:
+    # |Omega| is convex in lambda, so that the largest root belongs to an edge.
+    least = root_rate(edges(spectrum), gamma, zeta, delta)
     if zeta == 1:
         return least
-    omega = 1 + delta - gamma * zeta * eigenvalues
-    strength = gamma**2 * zeta * (1 - zeta) * shares * eigenvalues**2
 
     def excess(x: float) -> float:
-        bulk = (x - delta) * ((x + delta) ** 2 - omega**2 * x)
-        return float(np.sum(strength * x * (x + delta) / bulk)) - 1
+        # (x + Delta)^2 - Omega^2 x has one zero in lambda below the spectrum and one above it.
+        middle, reach = (1 + delta) / (gamma * zeta), (x + delta) / (gamma * zeta * np.sqrt(x))
+        parts = second(spectrum, middle - reach) - second(spectrum, middle + reach)
+        strength = (1 - zeta) / zeta * (x + delta) / (x - delta)
+        return strength * parts / (2 * reach) - 1
 
     # The left side falls from infinity at Lambda to 0; near critical damping rounding hides that,
     # so the bracket starts as close to Lambda as it can be seen to be above one.
@@ -237,16 +236,6 @@ def _rate(
     while excess(high) > 0:
         high *= 2
     return find_root(excess, least * (1 + step), high)
-
-
-def _extremes(spectrum: Any) -> tuple[float, float]:
-    if isinstance(spectrum, SpectralLaw):
-        low, high = spectrum.edges
-        if low <= 1e-8 * high:
-            raise ValueError("spectrum: its lower edge is 0 (r = 1); allowed: r != 1")
-        return low, high
-    eigenvalues, _ = measure(spectrum)
-    return float(eigenvalues.min()), float(eigenvalues.max())
 
 
 def _check_fraction(batch_fraction: float) -> None:

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.integrate import quad
+from scipy.optimize import brentq
 
 from hdjax.multipass import (
     MarchenkoPastur,
@@ -184,6 +186,56 @@ def test_the_rate_is_that_of_the_recursion(zeta):
     # At zeta = 1 all roots are on one circle, two of them double: a factor k^2.
     assert abs(observed - tuned.rate) < (2e-4 if zeta < 0.5 else 0.02)
     assert (tuned.rate > tuned.momentum) == (zeta < 1)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "gamma", "zeta", "delta"),
+    [(0.5, 0.5, 0.2, 0.3), (0.9, 0.5, 0.2, 0.3), (2.0, 0.8, 0.3, 0.0), (0.5, 1.2, 0.2, 0.2)],
+)
+def test_rates_of_laws_by_adaptive_quadrature(ratio, gamma, zeta, delta):
+    """The kernel's sum and its generating function, integrated over the density to 1e-12."""
+    law = MarchenkoPastur(ratio)
+    low, high = law.edges
+
+    def integral(f):
+        def g(phi):
+            x = low + (high - low) * np.sin(phi) ** 2
+            density = law.density(np.array([x]))[0]
+            return f(x) * density * (high - low) * np.sin(2 * phi)
+
+        return ratio * quad(g, 0, np.pi / 2, limit=500, points=[1e-3, 0.1], epsabs=1e-12)[0]
+
+    def omega(x):
+        return 1 + delta - gamma * zeta * x
+
+    def excess(x):
+        strength = gamma**2 * zeta * (1 - zeta) * x * (x + delta) / (x - delta)
+        return strength * integral(lambda y: y**2 / ((x + delta) ** 2 - omega(y) ** 2 * x)) - 1
+
+    edge = root_rate(np.array(law.edges), gamma, zeta, delta)
+    above = edge * (1 + 1e-6)
+    expected = brentq(excess, above, 2, xtol=1e-13) if excess(above) > 0 else edge
+    norm = integral(lambda y: y / (2 * (1 + delta) - gamma * zeta * y))
+    norm *= gamma * (1 - zeta) * (1 + delta) / (1 - delta)
+    for own in (law, SampleCovariance(ratio, [1 / ratio])):
+        np.testing.assert_allclose(limit_rate(own, gamma, zeta, delta), expected, rtol=1e-8)
+        np.testing.assert_allclose(kernel_norm(own, gamma, zeta, delta), norm, rtol=1e-9)
+
+
+def test_a_kernel_that_does_not_decay_has_no_finite_sum(modes):
+    for spectrum in (modes, HALF, SampleCovariance(0.5, [0.3, 5.0])):
+        assert kernel_norm(spectrum, 4.0, 0.9, 0.0) == np.inf
+        assert limit_rate(spectrum, 4.0, 0.9, 0.0) > 1
+    assert limit_rate(MarchenkoPastur(1.0), 0.5, 0.2) == 1
+
+
+@pytest.mark.parametrize("ratio", [0.9, 0.99, 0.999, 1.0, 1.01])
+@pytest.mark.parametrize("law", [MarchenkoPastur, lambda r: SampleCovariance(r, [0.5, 2.0])])
+def test_rules_of_laws_whose_lower_edge_is_close_to_zero(law, ratio):
+    law = law(ratio)
+    x, w = law.rule(400)
+    np.testing.assert_allclose(w.sum(), min(1, 1 / ratio), atol=2e-8)
+    np.testing.assert_allclose(w @ x, law.mean, rtol=1e-10)
 
 
 @pytest.mark.slow

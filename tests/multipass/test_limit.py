@@ -1,5 +1,7 @@
 """Limits of multi-pass SGD and of SGD with momentum: reference values, and each way against all."""
 
+from fractions import Fraction
+
 import diffrax
 import equinox as eqx
 import jax
@@ -19,7 +21,9 @@ from hdjax.multipass import (
     SampleRisk,
     Spectral,
     Squaring,
+    condition_number,
     law_modes,
+    svd_modes,
     volterra,
 )
 
@@ -52,6 +56,52 @@ def test_reference_values(solver):
     np.testing.assert_allclose(out["q"], Q, rtol=2e-9)
     np.testing.assert_allclose(out["own"], N * out["loss"], rtol=1e-12)
     np.testing.assert_allclose(out["rows"], out["loss"], rtol=1e-12)
+
+
+def exact_inverse(matrix):
+    """The inverse of A^T A in rational arithmetic."""
+    rows = np.vectorize(Fraction)(matrix.astype(float))
+    p = rows.shape[1]
+    system = np.hstack([rows.T.dot(rows), np.vectorize(Fraction)(np.eye(p))])
+    for c in range(p):
+        system[c] /= system[c, c]
+        for i in set(range(p)) - {c}:
+            system[i] -= system[i, c] * system[c]
+    return system[:, p:].astype(float)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_raw_units_have_full_rank(dtype):
+    """A constant column beside large numbers: kappa in rational arithmetic, the floor by QR."""
+    rng = np.random.default_rng(0)
+    scales = np.array([20, 1e4, 1e8, 0.1, 10, 3e9])
+    means = np.array([1975, 5e4, 3e8, 1.7, 70, 3e9])
+    columns = means + scales * rng.standard_normal((16, 6))
+    matrix = np.column_stack([np.ones(16), columns]).astype(dtype)
+    labels = 200 + 80 * rng.standard_normal(16)
+    modes, _ = svd_modes(Problem(matrix, labels))
+    exact = matrix.astype(float)
+    largest = np.linalg.svd(exact, compute_uv=False)[0] ** 2
+    kappa = largest * np.linalg.eigvalsh(exact_inverse(matrix))[-1]
+    assert kappa > 1e19
+    np.testing.assert_allclose(condition_number(modes), kappa, rtol=1e-6)
+    frame = np.linalg.qr(exact / np.linalg.norm(exact, axis=0))[0]
+    residual = labels - frame @ (frame.T @ labels)
+    np.testing.assert_allclose(modes.floor, residual @ residual / 2, rtol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_rounding_gives_no_rank(dtype):
+    """Products of thin factors, and columns that are given twice and centred."""
+    rng = np.random.default_rng(1)
+    thin = rng.standard_normal((30, 5)) @ rng.standard_normal((5, 8))
+    twice = np.repeat(rng.standard_normal((2000, 6)), 2, axis=1).astype(dtype)
+    for matrix, rank in ((thin.astype(dtype), 5), (twice - twice.mean(axis=0), 6)):
+        problem = Problem(matrix, np.ones(len(matrix)))
+        for own in (problem, problem.scaled()):
+            modes, _ = svd_modes(own)
+            assert int((modes.eigenvalues > 0).sum()) == rank
+        assert condition_number(modes) < 1e4
 
 
 def test_modes_of_the_reference():
