@@ -125,7 +125,9 @@ class MarchenkoPastur(SpectralLaw):
         r, v = self.ratio / wide**2, self.variance * wide
         diagonal = np.full(points, v * (1 + r))
         diagonal[0] = v
-        nodes, vectors = scipy.linalg.eigh_tridiagonal(diagonal, np.full(points - 1, v * np.sqrt(r)))
+        nodes, vectors = scipy.linalg.eigh_tridiagonal(
+            diagonal, np.full(points - 1, v * np.sqrt(r))
+        )
         return nodes, vectors[0] ** 2 / wide
 
 
