@@ -40,7 +40,7 @@ from hdjax.multipass.moments import chain, closed_variances, exact_variances
 from hdjax.multipass.simulate import required
 from hdjax.schedules import Constant
 from hdjax.spectra import Spectrum
-from hdjax.system import NoFluctuationsError, reached_only
+from hdjax.system import NoFluctuationsError, jacobians, reached_only
 
 if TYPE_CHECKING:
     from hdjax.multipass.model import MultiPassSGD
@@ -114,7 +114,7 @@ def fluctuations(
     spread = jnp.sqrt(jnp.maximum(variances, 0))
     if found != "exact":
         spread = jnp.where(spread <= _MOST_NOISE * curve["loss"], spread, jnp.nan)
-    slopes = jax.vmap(jax.jacrev(statistics))(curve)
+    slopes = jax.vmap(lambda state: jacobians(statistics, state))(curve)
 
     def std(slope: dict[str, Array]) -> Array:
         own = jnp.abs(slope["loss"])

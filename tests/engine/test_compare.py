@@ -311,6 +311,7 @@ def test_an_interrupted_sweep_keeps_its_finished_points(key, monkeypatch):
             runs=2,
             start=None,
             statistics=["risk"],
+            chunk=2,  # both points of a d, whatever the number of cores
             **options,
         )
 
