@@ -144,7 +144,9 @@ def predicted(
 
 def _scalars(values: Float[Array, " r"], bulk: Float[Array, ""]) -> dict[str, Array]:
     smallest, edge = values[-2], values[-1]
-    gap = (smallest - edge) / edge
+    rise = smallest - edge
+    # Without noise the bulk is the point zero.
+    gap = jnp.where(rise == 0, 0, rise / jnp.where(rise == 0, 1, edge))
     distance = smallest - bulk
     spread = jnp.where(distance > 0, (edge - bulk) / jnp.where(distance > 0, distance, 1), 1)
     return {

@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float
 
 from hdjax import gaussian
 from hdjax.curvature.law import positive_alpha
-from hdjax.curvature.outliers import OutlierTheory
+from hdjax.curvature.outliers import OutlierTheory, above
 from hdjax.curvature.weights import Kind, small_matrix
 from hdjax.gaussian import Rule
 from hdjax.streaming import GramSummary, OnePassSGD
@@ -90,9 +90,9 @@ class CommutingTheory(OutlierTheory):
 
     def _bounds(self) -> tuple[Float[Array, ""], Float[Array, " c"]]:
         largest = self.weights.max()
-        top = largest * self.eigenvalues.max() * (1 + 1 / jnp.sqrt(self.alpha)) ** 2
+        top = largest * above(self.eigenvalues.max() * (1 + 1 / jnp.sqrt(self.alpha)) ** 2)
         zero = jnp.zeros(self.weights.shape[0], top.dtype)
-        return jnp.where(largest > 0, 1.01 * top, jnp.nan), zero
+        return jnp.where(largest > 0, top, jnp.nan), zero
 
 
 def commuting_theory(

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float
 
 from hdjax import gaussian
 from hdjax.curvature.law import Quadrature, positive_alpha, quadrature, small_weights
-from hdjax.curvature.outliers import OutlierTheory
+from hdjax.curvature.outliers import OutlierTheory, above
 from hdjax.curvature.weights import Kind
 from hdjax.gaussian import Rule
 from hdjax.streaming import GramSummary, OnePassSGD
@@ -80,8 +80,8 @@ class FullTheory(OutlierTheory):
     def _bounds(self) -> tuple[Float[Array, ""], Float[Array, "m m"]]:
         m = self.nodes.students
         largest = jnp.linalg.eigvalsh(self.weights[:, :, :m, :m]).max()
-        top = largest * self.nodes.noise * (1 + 1 / jnp.sqrt(self.alpha)) ** 2
-        return jnp.where(largest > 0, 1.01 * top, jnp.nan), jnp.zeros((m, m), top.dtype)
+        top = largest * above(self.nodes.noise * (1 + 1 / jnp.sqrt(self.alpha)) ** 2)
+        return jnp.where(largest > 0, top, jnp.nan), jnp.zeros((m, m), top.dtype)
 
     def coupled(self, z: Float[Array, ""]) -> Float[Array, "k k"]:
         """F(z) = E[L W L^T], m q + h - m rows."""

@@ -111,16 +111,17 @@ def quadrature(
     rotated = jnp.linalg.multi_dot([turn, gram, turn.T], precision="highest")
     upper = gaussian.factor(rotated).T
     frame = jnp.dot(upper, turn, precision="highest")
-    # Without noise the bulk is the point zero: as good as that, and equations that stay regular.
-    noise = jnp.maximum(system.eigenvalues[0, 0], jnp.finfo(dtype).eps ** 0.5)
+    noise = system.eigenvalues[0, 0]
     rule = rule or system.loss.rule or _default_rule(f, system.loss.smooth)
     warn_of_kinks(rule, system.loss.smooth)
     z, w = rule.nodes(f, dtype)
     z, w = z[w > _NEGLIGIBLE], w[w > _NEGLIGIBLE]
     means = frame[:, m:].T
-    features = means[:, None, :f] + jnp.sqrt(noise) * jnp.asarray(z)[None]
-    seen = jnp.dot(features, upper[:f, :f], precision="highest")
-    seen = jnp.dot(seen, turn[:f, :m], precision="highest")
+    normals = jnp.sqrt(noise) * jnp.asarray(z)
+    features = means[:, None, :f] + normals[None]
+    # The means' projections themselves: one that is zero is on the kink of a ReLU.
+    deviation = jnp.linalg.multi_dot([normals, upper[:f, :f], turn[:f, :m]], precision="highest")
+    seen = gram[m:, None, :m] + deviation[None]
     return Quadrature(
         features,
         means[:, f:],

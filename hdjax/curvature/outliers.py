@@ -35,6 +35,17 @@ def joined(points: Float[Array, " k"], close: float) -> Float[Array, " k"]:
     return jax.lax.scan(join, points[0], points)[1] * (1 + close)
 
 
+def positive(margins: Float[Array, " q"]) -> Bool[Array, " q"]:
+    """Which are positive, and not by the rounding of eigenvalues alone."""
+    rounding = margins.shape[0] * jnp.finfo(margins.dtype).eps
+    return margins > rounding * jnp.abs(margins).max()
+
+
+def above(end: Float[Array, ""]) -> Float[Array, ""]:
+    """A point above the end of a bulk of weight one, which is zero where data have no noise."""
+    return jnp.maximum(1.01 * end, jnp.finfo(end.dtype).eps)
+
+
 class OutlierTheory(eqx.Module):
     """A law that has x(z) and F(z) to the right of its bulk."""
 
@@ -63,7 +74,8 @@ class OutlierTheory(eqx.Module):
         step, slope = jnp.linalg.solve(jnp.eye(x.size, dtype=x.dtype) - matrix, right).T
         slope = slope.reshape(x.shape)
         lowest = (jnp.linalg.eigvalsh(slope) if x.ndim == 2 else slope).min()
-        residual = jnp.abs(value - x).max() / jnp.abs(value).max()
+        size = jnp.abs(value).max()
+        residual = jnp.abs(value - x).max() / jnp.where(size > 0, size, 1)
         return x + step.reshape(x.shape), lowest > 0, residual
 
     def _solve(self, z: Array, start: Array) -> tuple[Array, Array, Array]:
@@ -112,18 +124,25 @@ class OutlierTheory(eqx.Module):
         """
         edge = self.edge()
         branches = jnp.linalg.eigvalsh(self.coupled(edge))[::-1]
+        exists = positive(branches - edge)
         # Branches fall as z grows.
         top = jnp.maximum(branches[0], edge) * 1.001
 
         def root(j: Array) -> Float[Array, ""]:
+            def branch(z: Array) -> Float[Array, ""]:
+                return jnp.linalg.eigvalsh(self.coupled(z))[-1 - j]
+
             def halve(_: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
                 low, high = ends
                 middle = (low + high) / 2
-                below = jnp.linalg.eigvalsh(self.coupled(middle))[-1 - j] > middle
+                below = branch(middle) > middle
                 return jnp.where(below, middle, low), jnp.where(below, high, middle)
 
             low, high = jax.lax.fori_loop(0, halvings, halve, (edge, top))
-            return jnp.where(branches[j] > edge, (low + high) / 2, jnp.nan)
+            # One step of Newton's method squares the bisection's error.
+            z = (low + high) / 2
+            value, slope = jax.jvp(branch, (z,), (jnp.ones_like(z),))
+            return jnp.where(exists[j], z + (value - z) / (1 - slope), jnp.nan)
 
         return jax.lax.map(root, jnp.arange(count))
 

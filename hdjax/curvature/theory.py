@@ -2,20 +2,21 @@
 
 With D the block's weight, u a sample's coordinates in span[X, means], and
 
-    w(s) = D / (1 + D s/(alpha snr)),     F(s) = E[w(s) u u^T],
+    w(sigma) = D / (1 + D sigma/alpha),     F(sigma) = E[w(sigma) u u^T],
 
-the Stieltjes transform s of the bulk solves z = -1/s + E[w(s)]/snr.  On the real axis outside the
-bulk z is an explicit, increasing function of s; edges are where z'(s) = 0; z is an outlier where
-det(z - F(s(z))) = 0, and each eigenvalue branch of F gives at most one to the right of the bulk (to
-its left): if and only if it lies above (below) the edge there.  An outlier's eigenvector has the
-share
+the Stieltjes transform s = snr sigma of the bulk solves snr z = -1/sigma + E[w(sigma)].  On the
+real axis outside the bulk z is an explicit, increasing function of sigma; edges are where
+z'(sigma) = 0; z is an outlier where det(z - F(sigma(z))) = 0, and each eigenvalue branch of F gives
+at most one to the right of the bulk (to its left): if and only if it lies above (below) the edge
+there.  An outlier's eigenvector has the share
 
-    eta = 1/(1 - w^T F' w),     F' = dF/dz = -s'(z)/(alpha snr) E[w(s)^2 u u^T],
+    eta = 1/(1 - v^T F' v),     F' = dF/dz = -sigma'(z)/alpha E[w(sigma)^2 u u^T],
 
-of its squared norm on the span, in the direction of the null vector w of z - F.
+of its squared norm on the span, in the direction of the null vector v of z - F.  Without noise the
+bulk is the point zero, outliers have sigma = 0 and eta = 1.
 
 Where samples of D > 0 are fewer than d, a part 1 - alpha P(D > 0) of the eigenvalues is zero; what
-else there is begins at z(s) with s < -alpha snr/D for all D > 0, or at zero.
+else there is begins at z(sigma) with sigma < -alpha/D for all D > 0, or at zero.
 
 This goes beyond "Spectral alignment of SGD" (arXiv 2310.03010), whose statement is the limit of
 large alpha and snr.
@@ -37,7 +38,7 @@ from hdjax.curvature.law import (
     quadrature,
     weight_range,
 )
-from hdjax.curvature.outliers import joined
+from hdjax.curvature.outliers import joined, positive
 from hdjax.curvature.weights import Kind
 from hdjax.gaussian import Rule
 from hdjax.streaming import GramSummary, OnePassSGD
@@ -66,24 +67,18 @@ class BlockTheory(eqx.Module):
     largest: Float[Array, ""]
     alpha: Float[Array, ""]
 
-    @property
-    def _scale(self) -> Float[Array, ""]:
-        """Alpha snr."""
-        return self.alpha / self.nodes.noise
+    def tilted(self, sigma: Inexact[Array, ""]) -> Inexact[Array, "c nodes"]:
+        """w(sigma) = D/(1 + D sigma/alpha) at the nodes, for real or complex sigma."""
+        weights = self.weights.astype(sigma.dtype)
+        return weights / (1 + weights * sigma / self.alpha.astype(sigma.dtype))
 
-    def tilted(self, s: Inexact[Array, ""]) -> Inexact[Array, "c nodes"]:
-        """w(s) = D/(1 + D s/(alpha snr)) at the nodes, for real or complex s."""
-        weights = self.weights.astype(s.dtype)
-        return weights / (1 + weights * s / self._scale.astype(s.dtype))
+    def z(self, sigma: Float[Array, ""]) -> Float[Array, ""]:
+        """Z = (-1/sigma + E[w(sigma)])/snr."""
+        return self.nodes.noise * (self.nodes.expect(self.tilted(sigma)) - 1 / sigma)
 
-    def z(self, s: Float[Array, ""]) -> Float[Array, ""]:
-        """Z = -1/s + E[w(s)]/snr."""
-        return -1 / s + self.nodes.noise * self.nodes.expect(self.tilted(s))
-
-    def slope(self, s: Float[Array, ""]) -> Float[Array, ""]:
-        """s^2 z'(s) = 1 - s^2/(alpha snr^2) E[w(s)^2], which falls with |s|."""
-        square = self.nodes.expect(self.tilted(s) ** 2)
-        return 1 - s**2 * square * self.nodes.noise / self._scale
+    def slope(self, sigma: Float[Array, ""]) -> Float[Array, ""]:
+        """Snr sigma^2 z'(sigma) = 1 - sigma^2/alpha E[w(sigma)^2], which falls with |sigma|."""
+        return 1 - sigma**2 * self.nodes.expect(self.tilted(sigma) ** 2) / self.alpha
 
     def population_bulk(self) -> Float[Array, ""]:
         """E[D]/snr, the point that the bulk shrinks to as alpha grows."""
@@ -94,27 +89,27 @@ class BlockTheory(eqx.Module):
         return jnp.linalg.eigvalsh(self.nodes.moment(self.weights))[::-1]
 
     def right_end(self) -> Float[Array, ""]:
-        """The s < 0 at the right edge; NaN where D never exceeds zero."""
+        """The sigma < 0 at the right edge; NaN where D never exceeds zero."""
         positive = self.largest > 0
-        scale = self._scale / jnp.where(positive, self.largest, 1)
+        scale = self.alpha / jnp.where(positive, self.largest, 1)
         x = _bisect(lambda x: self.slope(-scale * x), scale)
         return jnp.where(positive, -scale * x, jnp.nan)
 
     def left_end(self) -> Float[Array, ""]:
-        """The s at the left edge; minus infinity where the bulk begins at zero."""
+        """The sigma at the left edge; minus infinity where the bulk begins at zero."""
         lowest = self.weights.min()
         mean = self.nodes.expect(jnp.abs(self.weights))
         signed, regular = lowest < 0, self._active > 1
         positive = (self.smallest > 0) & jnp.isfinite(self.smallest)
-        cap = self._scale / jnp.where(signed, -lowest, 1)
-        unit = self._scale / jnp.where(mean > 0, mean, 1)
-        pole = self._scale / jnp.where(positive, self.smallest, 1)
+        cap = self.alpha / jnp.where(signed, -lowest, 1)
+        unit = self.alpha / jnp.where(mean > 0, mean, 1)
+        pole = self.alpha / jnp.where(positive, self.smallest, 1)
 
-        def s(x: Float[Array, ""]) -> Float[Array, ""]:
+        def sigma(x: Float[Array, ""]) -> Float[Array, ""]:
             return jnp.where(signed, cap * x, jnp.where(regular, unit * x / (1 - x), -pole / x))
 
-        x = _bisect(lambda x: self.slope(s(x)), lowest)
-        return jnp.where(signed | regular | positive, s(x), -jnp.inf)
+        x = _bisect(lambda x: self.slope(sigma(x)), lowest)
+        return jnp.where(signed | regular | positive, sigma(x), -jnp.inf)
 
     @property
     def _active(self) -> Float[Array, ""]:
@@ -155,7 +150,8 @@ class BlockTheory(eqx.Module):
     def largest_bulk_eigenvalue(self, dimension: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """Mean and standard deviation of the largest eigenvalue of the bulk at finite d.
 
-        With the law that n = alpha d samples see (`seen_by`), and s at its right edge, it is
+        With the law that n = alpha d samples see (`seen_by`), and s = snr sigma at its right edge,
+        it is
 
             z(s) + d^{-2/3} (z''(s)/2)^{1/3} TW_1 + N(0, Var(w(s))/(n snr^2)):
 
@@ -176,39 +172,43 @@ class BlockTheory(eqx.Module):
         d = jnp.asarray(dimension, self.alpha.dtype)
         samples, noise = jnp.maximum(self.alpha * d, 1), self.nodes.noise
         law = self.seen_by(samples)
-        s = law.right_end()
-        w = law.tilted(s)
+        sigma = law.right_end()
+        w = law.tilted(sigma)
         first, square, cube = (self.nodes.expect(w**power) for power in (1, 2, 3))
-        curvature = -2 / s**3 + 2 * noise * cube / self._scale**2
-        scale = jnp.cbrt(curvature / 2) / jnp.cbrt(d) ** 2
+        curvature = cube / self.alpha**2 - 1 / sigma**3
+        scale = noise * jnp.cbrt(curvature) / jnp.cbrt(d) ** 2
         weights = noise**2 * (square - first**2) / samples
-        return law.z(s) + _TW_MEAN * scale, jnp.sqrt(_TW_VARIANCE * scale**2 + weights)
+        spread = gaussian.safe_sqrt(_TW_VARIANCE * scale**2 + weights)
+        return law.z(sigma) + _TW_MEAN * scale, spread
 
     def spectrum(self, side: Side = "right") -> "BlockSpectrum":
         """Edges, outliers on one side of the bulk and their vectors' shares."""
         left, edge = self.edges()
         end = self._end(side)
         margins = self._margins(side)
-        exists = margins > 0
+        exists = positive(margins)
 
         def root(j: Int[Array, ""]) -> Float[Array, ""]:
-            # |z - zeta_j| falls from infinity at s = 0; its sign changes where there is an outlier.
+            # |z - zeta_j| falls from infinity at sigma = 0; its sign changes where there is an
+            # outlier, and only there, or at zero without noise.
             return end * _bisect(lambda x: -self._margins(side, end * x)[j], end)
 
         q, close = margins.shape[0], float(jnp.finfo(end.dtype).eps) ** 0.5
-        s = jax.lax.map(root, jnp.arange(q))
-        s = jnp.where(exists, s, end)
-        values = jax.vmap(self.z)(s)
+        sigma = jax.lax.map(root, jnp.arange(q))
+        sigma = jnp.where(exists, sigma, end)
+        values = jax.vmap(lambda j, sigma: self._branches(side, sigma)[j])(jnp.arange(q), sigma)
 
-        def vector(j: Int[Array, ""], s: Array, beside: Array) -> tuple[Array, Array]:
+        def vector(j: Array, sigma: Array, value: Array, beside: Array) -> tuple[Array, Array]:
             _, vectors = jnp.linalg.eigh(self.nodes.moment(self.tilted(beside)))
-            w = (vectors[:, ::-1] if side == "right" else vectors)[:, j]
-            rate = s**2 / self.slope(s) / self._scale
-            second = self.nodes.moment(self.tilted(s) ** 2)
-            lost = rate * jnp.linalg.multi_dot([w, second, w], precision="highest")
-            return w, 1 / (1 + lost)
+            v = (vectors[:, ::-1] if side == "right" else vectors)[:, j]
+            # sigma'(z)/alpha, with 1/snr by the equation of sigma.
+            excess = value - self.nodes.noise * self.nodes.expect(self.tilted(sigma))
+            rate = -sigma / (self.alpha * self.slope(sigma) * excess)
+            second = self.nodes.moment(self.tilted(sigma) ** 2)
+            lost = rate * jnp.linalg.multi_dot([v, second, v], precision="highest")
+            return v, 1 / (1 + lost)
 
-        vectors, shares = jax.vmap(vector)(jnp.arange(q), s, joined(s, close))
+        vectors, shares = jax.vmap(vector)(jnp.arange(q), sigma, values, joined(sigma, close))
         return BlockSpectrum(
             left=left,
             edge=edge,
@@ -223,20 +223,25 @@ class BlockTheory(eqx.Module):
     def emergence(self, side: Side = "right") -> tuple[Int[Array, ""], Float[Array, " q"]]:
         """How many outliers there are, and by how much each branch of F is beyond the edge."""
         margins = self._margins(side)
-        return (margins > 0).sum(dtype=jnp.int32), margins
+        return positive(margins).sum(dtype=jnp.int32), margins
 
     def _end(self, side: Side) -> Float[Array, ""]:
-        """The s at an edge; NaN on the left of a singular matrix, which has no outliers there."""
+        """The edge's sigma; NaN on the left of a singular matrix, which has no outliers there."""
         if side == "right":
             return self.right_end()
         end = self.left_end()
         return jnp.where(end > 0, end, jnp.nan)
 
-    def _margins(self, side: Side, s: Float[Array, ""] | None = None) -> Float[Array, " q"]:
-        """By how much the eigenvalues of F(s) are beyond z(s), the furthest first."""
-        s = self._end(side) if s is None else s
-        branches = jnp.linalg.eigvalsh(self.nodes.moment(self.tilted(s)))
-        return branches[::-1] - self.z(s) if side == "right" else self.z(s) - branches
+    def _branches(self, side: Side, sigma: Float[Array, ""]) -> Float[Array, " q"]:
+        """The eigenvalues of F(sigma), the furthest to this side first."""
+        branches = jnp.linalg.eigvalsh(self.nodes.moment(self.tilted(sigma)))
+        return branches[::-1] if side == "right" else branches
+
+    def _margins(self, side: Side, sigma: Float[Array, ""] | None = None) -> Float[Array, " q"]:
+        """By how much the eigenvalues of F(sigma) are beyond z(sigma), the furthest first."""
+        sigma = self._end(side) if sigma is None else sigma
+        beyond = self._branches(side, sigma) - self.z(sigma)
+        return beyond if side == "right" else -beyond
 
     def stieltjes(self, z: Complex[Array, " x"], iterations: int = 300) -> Complex[Array, " x"]:
         """S(z) off the real axis, by damped iteration and Newton's method.
@@ -245,19 +250,18 @@ class BlockTheory(eqx.Module):
             z: points of positive imaginary part.
             iterations: damped ones, after which Newton steps follow.
         """
+        noise, alpha = (x.astype(z.dtype) for x in (self.nodes.noise, self.alpha))
 
         def mean(s: Array, power: int) -> Array:
             p = self.nodes.probabilities.astype(s.dtype)
-            return jax.vmap(lambda s: jnp.sum(p * self.tilted(s) ** power))(s)
-
-        noise, scale = self.nodes.noise.astype(z.dtype), self._scale.astype(z.dtype)
+            return jax.vmap(lambda s: jnp.sum(p * self.tilted(noise * s) ** power))(s)
 
         def damped(_: Any, s: Array) -> Array:
             return (s - 1 / (z - noise * mean(s, 1))) / 2
 
         def newton(_: Any, s: Array) -> Array:
             value = -1 / s + noise * mean(s, 1) - z
-            rate = 1 / s**2 - noise / scale * mean(s, 2)
+            rate = 1 / s**2 - noise**2 / alpha * mean(s, 2)
             new = s - value / rate
             return jnp.where(jnp.isfinite(new) & (new.imag > 0), new, s)
 

@@ -2,9 +2,13 @@
 
 The smallest k with zeta_k = E[E[h_k(z) | y]^2] > 0 for y = f*(z), z ~ N(0, 1): the information
 exponent after the best transformation of labels (Damian, Pillaud-Vivien, Lee, Bruna,
-"Computational-Statistical Gaps in Gaussian Single-Index Models", arXiv 2403.05529).  By quadrature:
-a fine grid of z is sorted by y and cut into bins b of equal mass p_b,
-zeta_k = sum_b p_b (mean of h_k in b)^2.
+"Computational-Statistical Gaps in Gaussian Single-Index Models", arXiv 2403.05529).  The values of
+y are cut into bins b of about equal mass p_b,
+
+    zeta_k = sum_b p_b (mean of h_k in b)^2,
+
+with f* linear between the nodes of a grid, and int h_k phi = -h_{k-1} phi/sqrt(k) between them.  A
+bin averages E[h_k | y], so that a zeta_k that is zero stays zero, and others come out too small.
 """
 
 import dataclasses
@@ -14,29 +18,31 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from hdjax import gaussian
 from hdjax.multiindex.hermite import hermite
 from hdjax.multiindex.links import Link
 
-# The bias of binning is of order 1e-5.
-_THRESHOLD = 1e-3
+# Nodes a bin, with which a zeta_k that is zero comes out below 1e-6; fewer are refused.
+_PER_BIN, _LEAST = 64, 8
+_THRESHOLD = 1e-5
+# Beyond, a normal variable has no mass.
+_RANGE = 9.0
 
 
 def generative_spectrum(
-    link: Link, degree: int = 4, *, bins: int = 400, nodes: int = 2**16
+    link: Link, degree: int = 4, *, bins: int = 400, nodes: int | None = None
 ) -> Float[Array, " k"]:
     """zeta_1, ..., zeta_degree of a link in one variable.
 
-    Values move a little with the number of bins: use them as yes or no.
+    Values that are not zero grow a little with the number of bins: use them as yes or no.
 
     Args:
         link: f*, with r = 1.
         degree: the highest k.
         bins: bins of equal mass.
-        nodes: of the grid of z.
+        nodes: of the grid of z, at least 8 a bin; None: 64 a bin.
 
     Raises:
-        ValueError: a link of several variables.
+        ValueError: a link of several variables, no degree, no bin, too few nodes.
 
     Example:
         >>> zeta = generative_spectrum(hd.multiindex.from_coefficients({(3,): 1.0}))
@@ -45,18 +51,39 @@ def generative_spectrum(
     """
     if link.variables != 1:
         raise ValueError(f"link: {link.variables} variables; allowed: 1")
-    z, w = gaussian.Trapezoid(nodes).nodes(1, jnp.result_type(float))
-    z, w = jnp.asarray(z), jnp.asarray(w)
-    order = jnp.argsort(jax.vmap(link)(z))
-    mass = jnp.cumsum(w[order]) - w[order] / 2
-    bin_of = jnp.clip((mass * bins).astype(int), 0, bins - 1)
-    weighted = w[order][:, None] * hermite(z[order, 0], degree)
-    sums = jax.ops.segment_sum(weighted, bin_of, bins, indices_are_sorted=True)
-    return jnp.sum(sums[:, 1:] ** 2 / jnp.maximum(sums[:, :1], 1e-300), axis=0)
+    if degree < 1 or bins < 1:
+        raise ValueError(f"degree, bins: {degree}, {bins}; allowed: at least 1")
+    nodes = _PER_BIN * bins if nodes is None else nodes
+    if nodes < _LEAST * bins:
+        raise ValueError(f"nodes: {nodes}; allowed: at least {_LEAST * bins}, {_LEAST} a bin")
+    z = jnp.linspace(-_RANGE, _RANGE, nodes, dtype=jnp.result_type(float))
+    y, density = jax.vmap(link)(z[:, None]), jax.scipy.stats.norm.pdf(z)
+    # The integrals of phi, h_1 phi, ..., h_degree phi over each cell of the grid.
+    roots = jnp.sqrt(jnp.arange(1, degree + 1, dtype=z.dtype))
+    ends = -density[:, None] * hermite(z, degree)[:, :degree] / roots
+    ends = jnp.concatenate([jax.scipy.stats.norm.cdf(z)[:, None], ends], axis=1)
+    cells = jnp.diff(ends, axis=0)
+    low, high = jnp.minimum(y[:-1], y[1:]), jnp.maximum(y[:-1], y[1:])
+    flat = high == low
+
+    def below(level: Float[Array, ""]) -> Float[Array, " k"]:
+        """The integrals over the part of the line where y < level."""
+        part = (level - low) / jnp.where(flat, 1, high - low) + flat
+        return jnp.dot(jnp.where(low < level, jnp.minimum(part, 1), 0), cells, precision="highest")
+
+    order = jnp.argsort(y)
+    mass = jnp.cumsum(density[order])
+    cuts = jnp.arange(1, bins, dtype=z.dtype) / bins * mass[-1]
+    inner = jax.lax.map(below, y[order][jnp.searchsorted(mass, cuts)])
+    ends = [jnp.zeros_like(ends[:1]), inner, jnp.sum(cells, axis=0, keepdims=True)]
+    sums = jnp.diff(jnp.concatenate(ends), axis=0)
+    mass, moments = sums[:, :1], sums[:, 1:]
+    # Values of positive probability leave bins without mass.
+    return jnp.sum(jnp.where(mass > 0, moments**2 / jnp.where(mass > 0, mass, 1), 0), axis=0)
 
 
 def generative_exponent(link: Link, degree: int = 6, **options: Any) -> int:
-    """The smallest k <= degree with zeta_k > 1e-3; 0 if there is none.
+    """The smallest k <= degree with zeta_k > 1e-5; 0 if there is none.
 
     Args:
         link: f*, concrete.

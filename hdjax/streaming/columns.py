@@ -231,14 +231,24 @@ def _leading(gram: Float[Array, "g k k"], counts: Float[Array, " g"]) -> Float[A
 
 
 def group_gram(columns: Float[Array, "d q"], spectrum: Spectrum) -> Float[Array, "g q q"]:
-    """Gram matrices of `columns` summed within each group of equal eigenvalues."""
+    """Gram matrices of `columns` summed within each group of equal eigenvalues.
+
+    An inner product that is no larger than its rounding is zero: its sign would decide on which
+    side of a kink the loss is where data have no noise.
+    """
     g = spectrum.eigenvalues.shape[-1]
-    if g == 1:
-        return jnp.einsum("da,db->ab", columns, columns, precision="highest")[None]
-    outer = columns[:, :, None] * columns[:, None, :]
     if g == columns.shape[0]:
-        return outer
-    return jax.ops.segment_sum(outer, spectrum.groups, g, indices_are_sorted=True)
+        return columns[:, :, None] * columns[:, None, :]
+    if g == 1:
+        gram = jnp.einsum("da,db->ab", columns, columns, precision="highest")[None]
+    else:
+        outer = columns[:, :, None] * columns[:, None, :]
+        gram = jax.ops.segment_sum(outer, spectrum.groups, g, indices_are_sorted=True)
+    norms = jnp.sqrt(jnp.diagonal(gram, axis1=1, axis2=2))
+    size = norms[:, :, None] * norms[:, None, :]
+    rounding = jnp.where(jnp.abs(gram) <= 4 * jnp.finfo(gram.dtype).eps * size, gram, 0)
+    # The derivative is that of the product all the same.
+    return gram - jax.lax.stop_gradient(rounding)
 
 
 def coordinates(spectrum: Spectrum) -> int:
