@@ -139,11 +139,14 @@ def test_a_table_of_steps_is_looked_up_by_integers():
 
 
 @pytest.mark.parametrize(
-    "wrap", [lambda f: f, functools.partial, Partial, jax.jit, FunctionOfTime], ids=str
+    "wrap",
+    [lambda f: f, functools.partial, Partial, jax.jit, FunctionOfTime],
+    ids=["bare", "partial", "Partial", "jit", "FunctionOfTime"],
 )
 @pytest.mark.parametrize(
     "schedule",
     [optax.constant_schedule(0.5), optax.warmup_cosine_decay_schedule(0.0, 1.0, 10, 100)],
+    ids=["constant", "warmup"],
 )
 def test_optax_schedules_are_not_read_in_time(schedule, wrap):
     with pytest.raises(TypeError, match=r"optax.*; allowed: .*from_optax"):
