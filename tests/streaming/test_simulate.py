@@ -221,7 +221,7 @@ def test_error_falls_like_the_root_of_d(loss, rate, overlap, end):
         make,
         [64, 512, 4096],
         np.linspace(0, end, 11),
-        key=jax.random.key(5),
+        key=jax.random.key(6),
         runs=64,
         start="realised",
         statistics=["risk"],
