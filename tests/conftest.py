@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 
 import jax
 import matplotlib as mpl
@@ -18,6 +19,8 @@ jax.config.update("jax_enable_compilation_cache", False)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 mpl.use("Agg")
+# A process that was started in the background ignores Ctrl-C, which tests send to themselves.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Tracing makes many small objects, hardly any of them garbage: look for it less often.
 gc.freeze()
 gc.set_threshold(200_000, 50, 50)

@@ -80,7 +80,7 @@ class Experiment:
             raise ConfigError('sweep: no axis; allowed: e.g. "system.ridge" = [0.0, 0.1]')
         experiment = cls(config, raw, Path(directory), grid)
         try:
-            as_times(experiment.times)
+            _ = experiment.times
         except ValueError:
             rule = "a list of times, finite, at least 0 and increasing"
             raise ConfigError(f"run.times: {brief(raw['run']['times'])}; allowed: {rule}") from None
@@ -123,9 +123,9 @@ class Experiment:
 
     @property
     def times(self) -> np.ndarray:
-        """The times of the records, in the dtype of their array file."""
+        """The times of the records, in float64 or in the lower precision of their array file."""
         times = self.config.run.times
-        return times.values if isinstance(times, Range) else times
+        return as_times(times.values if isinstance(times, Range) else times)
 
     @property
     def axes(self) -> dict[str, str]:

@@ -148,7 +148,7 @@ class Alignment(System):
                 f"training: {layout.students} columns and {layout.means} means in dimension {d:g}; "
                 "allowed: fewer than the dimension"
             )
-        warn_of_kinks(self.rule or system.loss.rule, system.loss.smooth)
+        warn_of_kinks(self.rule, system.loss.smooth)
         rate = system.learning_rate
         if not (isinstance(rate, Constant) and is_concrete((rate, system.ridge))):
             return

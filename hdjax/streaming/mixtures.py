@@ -8,7 +8,6 @@ limit theorems for SGD" (arXiv 2206.04030), as instances of `OnePassSGD`.
 """
 
 import dataclasses
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,7 +18,6 @@ import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
 from hdjax import spectra
-from hdjax.gaussian import GaussHermite
 from hdjax.spectra import Spectrum
 from hdjax.streaming.columns import GaussianStart
 from hdjax.streaming.field import GramSummary
@@ -181,12 +179,6 @@ def xor(
         smooth=options.pop("smooth", None),
         rule=options.pop("rule", None),
     )
-    if isinstance(loss.rule, GaussHermite) and not loss.smooth:
-        warnings.warn(
-            f"rule: {loss.rule} is off by some 5e-3 where the activation has a kink; allowed and "
-            "right to 1e-4: None, or QMC(...)",
-            stacklevel=2,
-        )
     first = theta[0] if isinstance(theta, tuple) else theta
     columns, count = jnp.shape(first)[-1], len(labels)
     if not loss.smooth and columns > 2:
