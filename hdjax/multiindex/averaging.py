@@ -27,11 +27,12 @@ from hdjax.multiindex.tensors import (
     PowerSum,
     Rows,
     Tensors,
+    difference,
     missed,
+    nonnegative,
     outer,
     pairing,
     rows,
-    squared_distance,
     squared_norm,
     transform,
 )
@@ -45,7 +46,8 @@ def average(link: Link, matrix: Float[Array, "q r"]) -> Tensors:
         >>> average(link, jnp.array([[0.5]]))[1].tolist()
         [0.5]
     """
-    return transform(link.tensors, _overlap(link, matrix))
+    _check_overlap(link, matrix)
+    return transform(link.tensors, matrix)
 
 
 def energy(link: Link, matrix: Float[Array, "q r"]) -> Float[Array, ""]:
@@ -61,7 +63,8 @@ def energy_gradient(link: Link, matrix: Float[Array, "q r"]) -> Float[Array, "r 
         >>> energy_gradient(link, jnp.array([[0.5]])).tolist()
         [[0.5]]
     """
-    r, matrix = link.variables, _overlap(link, matrix)
+    _check_overlap(link, matrix)
+    r = link.variables
     result = jnp.zeros((r, r), matrix.dtype)
     for k, partial in _partials(link.tensors, matrix):
         result = result + k * outer(partial, partial)
@@ -83,8 +86,8 @@ def profiled_loss(
     Raises:
         ValueError: an M of another shape than (q, r), a gap of another than (r, r).
     """
-    r, matrix = link.variables, _overlap(link, matrix)
-    gap = jnp.asarray(gap, matrix.dtype)
+    _check_overlap(link, matrix)
+    r = link.variables
     if gap.shape != (r, r):
         raise ValueError(f"gap: shape {gap.shape}; allowed: {(r, r)}, K = I - M^T M")
     loss = link.residual
@@ -96,7 +99,7 @@ def profiled_loss(
 
 def correlation(link: Link, readout: Tensors, matrix: Float[Array, "q r"]) -> Float[Array, ""]:
     """P(M) = E[F F*] = sum_k <F_k, M^{(x) k} C_k> for a student link F."""
-    matrix = _overlap(link, matrix)
+    _check_overlap(link, matrix)
     _check_student(readout, matrix)
     value = jnp.zeros((), matrix.dtype)
     for own, averaged in zip(readout, average(link, matrix), strict=False):
@@ -112,7 +115,7 @@ def correlation_gradient(
 
     For F = A_M f* it is M S.
     """
-    matrix = _overlap(link, matrix)
+    _check_overlap(link, matrix)
     _check_student(readout, matrix)
     result = jnp.zeros_like(matrix)
     for k, partial in _partials(link.tensors, matrix):
@@ -141,11 +144,11 @@ def planted_loss(
     Raises:
         ValueError: an M of another shape than (q, r), a student link of other variables.
     """
-    matrix = _overlap(link, matrix)
+    _check_overlap(link, matrix)
     _check_student(readout, matrix)
     if gap is None:
         gap = jnp.eye(link.variables, dtype=matrix.dtype) - product(matrix.T, matrix)
-    own = squared_distance(readout, average(link, matrix))
+    own = nonnegative(squared_norm(difference(readout, average(link, matrix))))
     return own + profiled_loss(link, matrix, gap)
 
 
@@ -179,14 +182,12 @@ class conditioning:
         return -jnp.log(smallest) / math.log(10) * jnp.asarray(self.degrees, smallest.dtype)
 
 
-def _overlap(link: Link, matrix: Any) -> Float[Array, "q r"]:
-    """M as an array; ValueError unless it has a column for each of the link's variables."""
-    matrix = jnp.asarray(matrix, None if hasattr(matrix, "dtype") else jnp.result_type(float))
+def _check_overlap(link: Link, matrix: Float[Array, "q r"]) -> None:
+    """Raise ValueError unless M has a column for each of the link's variables."""
     if matrix.ndim != 2 or matrix.shape[1] != link.variables:
         raise ValueError(
             f"matrix: shape {matrix.shape}; allowed: (q, {link.variables}), M = W^T W*"
         )
-    return matrix
 
 
 def _check_student(readout: Tensors, matrix: Float[Array, "q r"]) -> None:

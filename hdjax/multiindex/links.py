@@ -75,7 +75,6 @@ class Link(eqx.Module):
         Raises:
             ValueError: another number of variables.
         """
-        z = jnp.asarray(z)
         if z.shape != (self.variables,):
             raise ValueError(f"z: shape {z.shape}; allowed: ({self.variables},), the variables")
         if self.function is not None:

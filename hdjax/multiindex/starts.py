@@ -26,7 +26,7 @@ _TOLERANCE = 1e-5
 
 
 def haar_overlap(
-    key: Key[Array, ""], dimension: Float[Array, ""], directions: int, variables: int
+    key: Key[Array, ""], dimension: Any, directions: int, variables: int
 ) -> Float[Array, "q r"]:
     """M = W^T W* of a Haar start.
 
@@ -59,7 +59,7 @@ def haar_overlap(
 
 
 def haar_odds(
-    key: Key[Array, ""], dimension: Float[Array, ""], directions: int, variables: int
+    key: Key[Array, ""], dimension: Any, directions: int, variables: int
 ) -> Float[Array, "q r"]:
     """R with R^T R = Y = G (I - G)^{-1} of the same start, without cancellation at any d.
 

@@ -153,21 +153,29 @@ def missed(
     return nonnegative(loss)
 
 
-def squared_distance(a: Tensors, b: Tensors) -> Float[Array, ""]:
-    """The sum of |A_k - B_k|_F^2; a degree that is absent is zero."""
-    total = jnp.zeros((), jnp.result_type(float))
-    for left, right in itertools.zip_longest(a, b):
-        if left is None or right is None:
-            total = total + squared_norm((left, right))
-        elif isinstance(left, PowerSum) and isinstance(right, PowerSum):
-            weights = jnp.concatenate([left.weights, -right.weights])
-            vectors = jnp.concatenate([left.vectors, right.vectors], axis=1)
-            rest = PowerSum(weights, vectors, left.degree)
-            total = total + nonnegative(pairing(rest, rest))
+def difference(a: Tensors, b: Tensors) -> Tensors:
+    """A_k - B_k for every degree; one that is absent is zero."""
+
+    def one(left: Tensor | None, right: Tensor | None) -> Tensor | None:
+        if right is None:
+            return left
+        if isinstance(right, PowerSum):
+            right = PowerSum(-right.weights, right.vectors, right.degree)
         else:
-            left, right = (x.dense() if isinstance(x, PowerSum) else x for x in (left, right))
-            total = total + jnp.sum((left - right) ** 2)
-    return total
+            right = -right
+        if left is None:
+            return right
+        if isinstance(left, PowerSum) and isinstance(right, PowerSum):
+            weights = jnp.concatenate([left.weights, right.weights])
+            vectors = jnp.concatenate([left.vectors, right.vectors], axis=1)
+            return PowerSum(weights, vectors, left.degree)
+        return _dense(left) + _dense(right)
+
+    return tuple(one(*pair) for pair in itertools.zip_longest(a, b))
+
+
+def _dense(tensor: Tensor) -> Float[Array, "..."]:
+    return tensor.dense() if isinstance(tensor, PowerSum) else tensor
 
 
 def nonnegative(value: Float[Array, ""]) -> Float[Array, ""]:

@@ -13,7 +13,7 @@ Columns that an optimiser keeps as its memory come first, so that all that moves
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -114,7 +114,7 @@ class Projections(eqx.Module):
     mean: Float[Array, " n"] | None = None
 
     @classmethod
-    def natural(cls, covariance: Float[Array, "n n"], students: int) -> "Projections":
+    def natural(cls, covariance: Any, students: int) -> "Projections":
         """The centred law of (x, x*) with B = `covariance` given directly.
 
         Args:
