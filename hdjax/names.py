@@ -35,6 +35,8 @@ _STATISTIC = (
     "_exponent",
     "_exponent_interval",
 )
+# What NetCDF holds as a name, and `hdjax.store` does not take for an imaginary part.
+_NETCDF = re.compile(r"(?!\.{1,2}$)(?!.*__imag$)[^/\0]+", re.DOTALL)
 
 
 def check_names(
@@ -52,8 +54,8 @@ def check_names(
         axes: axes of a sweep.
 
     Raises:
-        ValueError: a name that is not text, is empty or holds "/" (NetCDF's separator); two names
-            that share a variable, a dimension or a coordinate.
+        ValueError: a name that is not text, or that NetCDF does not hold, such as one with "/"; two
+            names that share a variable, a dimension or a coordinate.
 
     Example:
         >>> check_names(["risk", "distance"], axes=["learning_rate"])
@@ -65,8 +67,11 @@ def check_names(
     owners, stems = dict.fromkeys(_COMMON, "every result"), {}
     for kind, names in given.items():
         for name in names:
-            if not isinstance(name, str) or not name or "/" in name:
-                raise ValueError(f"{kind}: {name!r}; allowed: text without '/'")
+            if not isinstance(name, str) or not _NETCDF.fullmatch(name):
+                raise ValueError(
+                    f"{kind}: {name!r}; allowed: text without '/' and NUL, which is not '.' or "
+                    "'..' and does not end in '__imag'"
+                )
             owner, stem = f"{kind}: {name!r}", prefixes.get(kind, "") + name
             own = [stem]
             if kind in parts:

@@ -17,6 +17,9 @@ from hdjax.names import check_names, entry_dims
         {"statistics": ["a/b"]},
         {"statistics": [""]},
         {"statistics": [3]},
+        {"statistics": ["."]},
+        {"statistics": ["x__imag"]},
+        {"probes": ["a\0b"]},
         {"statistics": ["path_half"], "paths": ["half"]},
         {"paths": ["half", "half_limit"]},
         {"statistics": ["probe_norm"], "probes": ["norm"]},
@@ -39,6 +42,7 @@ def test_names_that_run_into_each_other(names):
 
 def test_names_that_do_not():
     check_names(["risk", "value"], ["half"], ["half"], ["risk_level", "dimension", "valued"])
+    check_names(["learning rate", "...", "é", "a__image"])
 
 
 def test_entries_are_dimensions_with_a_number():

@@ -24,8 +24,10 @@ TENTHS = np.arange(51) / 10
         jnp.linspace(0, 5, 51),
         TENTHS.astype(np.float16),
         jnp.asarray(TENTHS, jnp.bfloat16),
+        jnp.linspace(0, 5, 51, dtype=jnp.float32).tolist(),
+        np.asarray(jnp.linspace(0, 5, 51, dtype=jnp.float32), np.float64),
     ],
-    ids=range(11),
+    ids=range(13),
 )
 @pytest.mark.parametrize("unit", [10.0, 400.0, 1e9])
 def test_tenths_are_whole_steps_in_every_dtype(ts, unit):
@@ -38,6 +40,13 @@ def test_steps_that_are_no_decimals_are_whole_in_float32():
     n = 768
     ts = as_times((np.arange(3 * n) / n).astype(np.float32))
     np.testing.assert_array_equal(steps_at(ts, float(n)), np.arange(3 * n))
+
+
+def test_large_steps_that_float32_holds_stay_what_they_are():
+    assert steps_at(as_times([0.0, 16000001.0]), 1.0).tolist() == [0, 16000001]
+    for dtype in (np.float32, np.float64):
+        ts = as_times(np.array([0.25, 0.5], dtype))
+        assert steps_at(ts, 999999999.0).tolist() == [249999999, 499999999]
 
 
 def test_what_lies_between_steps_is_rounded_down():

@@ -69,7 +69,9 @@ class Plan(eqx.Module):
         """The chosen statistics of one summary."""
         own = system.statistics(summary)
         values = {
-            name: own[name] if function is None else jnp.asarray(function(system, summary))
+            name: own[name]
+            if function is None
+            else _as_array("statistics", name, function(system, summary))
             for name, function in self.statistics
         }
         return {name: value.astype(_inexact(value.dtype)) for name, value in values.items()}
@@ -174,7 +176,11 @@ def trajectory(
         state = simulator.advance(state, last, tick, run_key)
         summary = simulator.summary(state)
         probes = {
-            name: probe(simulator, state, random.at(random.at(probes_key, position), tick))
+            name: _as_array(
+                "probes",
+                name,
+                probe(simulator, state, random.at(random.at(probes_key, position), tick)),
+            )
             for position, (name, probe) in enumerate(plan.probes)
         }
         return (state, tick), (plan.evaluate(system, summary), system.alive(summary), probes)
@@ -244,3 +250,16 @@ def _sup_error(run: Curves, limit: Curves) -> dict[str, Array]:
 
 def _inexact(dtype: Any) -> Any:
     return dtype if jnp.issubdtype(dtype, jnp.inexact) else jnp.result_type(float)
+
+
+def _as_array(kind: str, name: str, value: Any) -> Array:
+    """What a function of the user's returned; anything but numbers fails before the run."""
+    try:
+        array = jnp.asarray(value)
+    except (TypeError, ValueError):
+        array = None
+    if array is None or not array.size or not jnp.issubdtype(array.dtype, np.generic):
+        raise TypeError(
+            f"{kind}: {name!r} returns {value!r}; allowed: a number or an array with entries"
+        )
+    return array

@@ -28,6 +28,9 @@ class hitting_time:
         statistic: its name.
         level: the level.
 
+    Raises:
+        ValueError: when it is evaluated: no such statistic, or one that is no real scalar.
+
     Example:
         >>> half = hitting_time("risk", 0.5)
     """
@@ -38,7 +41,7 @@ class hitting_time:
     def __call__(
         self, times: Float[Array, " times"], values: Mapping[str, Array]
     ) -> Float[Array, ""]:
-        gap = values[self.statistic] - self.level
+        gap = _scalar(values, self.statistic) - self.level
         finite = jnp.isfinite(gap)
         first = jnp.argmax(finite)
         crossed = finite & (jnp.sign(gap) != jnp.sign(gap[first]))
@@ -62,6 +65,9 @@ class value_at:
         statistic: its name.
         t: the time, a number; experiments refuse one before their first or after their last record.
 
+    Raises:
+        ValueError: when it is evaluated: no such statistic, or one that is no real scalar.
+
     Example:
         >>> final = value_at("risk", 10.0)
     """
@@ -81,7 +87,7 @@ class value_at:
     def __call__(
         self, times: Float[Array, " times"], values: Mapping[str, Array]
     ) -> Float[Array, ""]:
-        curve = values[self.statistic]
+        curve = _scalar(values, self.statistic)
         between = jnp.interp(self.t, times, curve, left=jnp.nan, right=jnp.nan)
         nearest = jnp.argmin(jnp.abs(times - self.t))
         return jnp.where(is_at(times, self.t)[nearest], curve[nearest], between)
@@ -94,6 +100,9 @@ class first_bad_time:
     Args:
         statistic: its name.
 
+    Raises:
+        ValueError: when it is evaluated: no such statistic.
+
     Example:
         >>> blow_up = first_bad_time("risk")
     """
@@ -103,7 +112,23 @@ class first_bad_time:
     def __call__(
         self, times: Float[Array, " times"], values: Mapping[str, Array]
     ) -> Float[Array, ""]:
-        curve = values[self.statistic]
+        curve = _curve(values, self.statistic)
         bad = ~jnp.isfinite(curve.reshape(curve.shape[0], -1)).all(axis=1)
         inf = jnp.asarray(jnp.inf, times.dtype)
         return jnp.where(bad.any(), times[jnp.argmax(bad)], inf)
+
+
+def _curve(values: Mapping[str, Array], statistic: str) -> Array:
+    if statistic not in values:
+        raise ValueError(f"statistic: {statistic!r}; allowed: {', '.join(values)}")
+    return values[statistic]
+
+
+def _scalar(values: Mapping[str, Array], statistic: str) -> Float[Array, " times"]:
+    curve = _curve(values, statistic)
+    if curve.ndim != 1 or jnp.iscomplexobj(curve):
+        raise ValueError(
+            f"statistic: {statistic!r} of shape {curve.shape[1:]}, {curve.dtype}; allowed: a real "
+            "scalar (give an entry of it as a statistic of its own)"
+        )
+    return curve

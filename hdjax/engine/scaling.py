@@ -53,7 +53,10 @@ def scaling(
         >>> float(result["risk_exponent"]) < 0
         True
     """
-    sizes = [int(d) for d in dims]
+    try:
+        sizes = [int(d) for d in dims]
+    except (TypeError, ValueError):
+        raise ValueError(f"dims: {dims!r}; allowed: a list of integers") from None
     if len(set(sizes)) < 2 or min(sizes) < 1 or sizes != [float(d) for d in dims]:
         raise ValueError(f"dims: {list(dims)}; allowed: at least two different positive integers")
     parts = []

@@ -76,11 +76,15 @@ def sweep(
         >>> result["risk_mean"].sizes["learning_rate"]
         2
     """
-    if not grid or any(len(values) == 0 for values in grid.values()):
-        raise ValueError(f"grid: {dict(grid)}; allowed: at least one axis, each with a value")
+    try:
+        grid = {axis: list(values) for axis, values in dict(grid).items()}
+    except (TypeError, ValueError):
+        raise ValueError(f"grid: {grid}; allowed: a mapping from axes to lists of values") from None
+    if not grid or not all(grid.values()):
+        raise ValueError(f"grid: {grid}; allowed: at least one axis, each with a value")
     check_run(runs, keep, chunk, key)
     check_names([], axes=grid)
-    labels = {axis: _labels(list(values)) for axis, values in grid.items()}
+    labels = {axis: _labels(values) for axis, values in grid.items()}
     points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     systems = [make_system(**point) for point in points]
     methods = [method(**point) if callable(method) else method for point in points]

@@ -78,3 +78,9 @@ def test_objects_are_labelled_by_name_or_number():
     assert labels([lambda x: x, lambda x: -x]) == ["0: <lambda>", "1: <lambda>"]
     assert labels([np.ones(2), np.zeros(2)])[1].startswith("1: array")
     assert labels([True, "a"]) == [True, "a"]
+
+
+@pytest.mark.parametrize("grid", [{}, {"rate": np.array(0.1)}, {"rate": []}])
+def test_what_is_no_grid_is_refused(grid):
+    with pytest.raises(ValueError, match=r"grid: .*; allowed: "):
+        hd.sweep(least_squares, grid, **OPTIONS)

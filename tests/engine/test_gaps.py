@@ -159,3 +159,21 @@ def test_true_divergence_still_ends_a_run():
     )
     result = hd.simulate(landscape, [0, 1, 2], key=jax.random.key(0), runs=2)
     assert (result["diverged_at"] == 1).all()
+
+
+@pytest.mark.parametrize("value", [None, {"a": 1.0}, np.zeros(0)])
+def test_what_is_no_number_is_refused_before_the_run(value):
+    options = {"key": jax.random.key(0), "runs": 2, "progress": False}
+    with pytest.raises(TypeError, match=r"statistics: 'v' returns .*; allowed: a number or an"):
+        hd.simulate(from_zero(), TIMES, statistics={"v": lambda s, m: value}, **options)
+    with pytest.raises(TypeError, match=r"probes: 'v' returns .*; allowed: a number or an"):
+        hd.simulate(from_zero(), TIMES, probes={"v": lambda s, x, k: value}, **options)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [hd.paths.hitting_time("v", 0.5), hd.paths.value_at("v", 1.0), hd.paths.first_bad_time("w")],
+)
+def test_paths_of_what_is_no_scalar_are_refused(path):
+    with pytest.raises(ValueError, match=r"statistic: '[vw]'.*; allowed: "):
+        path(jnp.array(TIMES), {"v": jnp.ones((3, 2))})

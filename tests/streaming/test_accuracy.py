@@ -255,6 +255,8 @@ def heavy(x, teacher, component, noise, theta):
         (lambda: system(heavy), ValueError, "loss: an expectation is off by"),
         (lambda: system(lambda x, y: x[0]), TypeError, r"function: .*\(x, y\); allowed: f\("),
         (lambda: system(lambda x, *_: x), ValueError, r"returns shapes \[\(1,\)\]; allowed: f\("),
+        (lambda: system(lambda x, y, c, n, t: y[1] - x[0]), ValueError, r"IndexError .* axis 0"),
+        (lambda: system(lambda x, y, c, n, t: x[0] > 0), ValueError, "returns bool; allowed: f"),
         (lambda: system(quantile), ValueError, r"IndexError .* noise \(0,\) of NoNoise"),
         (lambda: Hinge(flip=1.5), ValueError, "flip: 1.5; allowed: 0 to 1"),
         (lambda: Logistic(flip=-0.1), ValueError, "flip: -0.1; allowed: 0 to 1"),

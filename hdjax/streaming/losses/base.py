@@ -294,6 +294,7 @@ class FunctionLoss(Loss):
         try:
             leaves = jax.tree.leaves(jax.eval_shape(value, z, normals, theta))
             shapes = [leaf.shape for leaf in leaves]
+            self._check_indices(np.zeros(z.shape), normals, students, theta)
         except Exception as error:
             noise = jax.eval_shape(self.noise, normals).shape
             raise ValueError(
@@ -305,6 +306,27 @@ class FunctionLoss(Loss):
             raise ValueError(
                 f"function: {_name(self.function)} returns shapes {shapes}; allowed: {_FORM}"
             )
+        if not jnp.issubdtype(leaves[0].dtype, jnp.floating):
+            raise ValueError(
+                f"function: {_name(self.function)} returns {leaves[0].dtype}; allowed: {_FORM}, "
+                "a floating number"
+            )
+
+    def _check_indices(
+        self, z: Float[np.ndarray, " n"], normals: Any, students: int, theta: PyTree
+    ) -> None:
+        """Raise IndexError for an index such as `teacher[1]` of a single teacher.
+
+        JAX takes the last entry there without a word, and NumPy refuses.
+        """
+        noise = np.zeros(jax.eval_shape(self.noise, normals).shape)
+        try:
+            self.function(z[:students], z[students:], jnp.asarray(0), noise, theta)
+        except IndexError:
+            raise
+        except Exception:
+            # What needs JAX arrays (`.at`, tracers) is not made for this.
+            return
 
     def __call__(
         self,
