@@ -21,7 +21,7 @@ from hdjax.streaming.increment import increment
 
 
 def two_groups(loss, rate, block, d=100, **options):
-    spectrum = hd.spectra.explicit([0.5, 2.0], [6 * d // 10, 4 * d // 10], normalise=False)
+    spectrum = hd.spectra.explicit([0.5, 2.0], [6 * d // 10, 4 * d // 10])
     start = GramStart(jnp.asarray(block), students=block.shape[-1] // 2)
     return OnePassSGD(loss, spectrum, rate, start, **options)
 
@@ -57,7 +57,7 @@ def trained(x, teacher, component, noise, theta):
 def mixture(d, start, means, **options):
     return OnePassSGD(
         hd.streaming.FunctionLoss(trained),
-        hd.spectra.explicit([0.5, 2.0], [6 * d // 10, 4 * d // 10], normalise=False),
+        hd.spectra.explicit([0.5, 2.0], [6 * d // 10, 4 * d // 10]),
         1.5,
         start,
         mixture=Mixture([0.3, 0.7], means, eigenvalues=[[0.1, 0.9], [1.2, 0.3]]),
@@ -155,7 +155,7 @@ def test_predicted_spread_is_the_measured_one(name, fixed):
             "least_squares": (hd.streaming.LeastSquares(sigma=0.5), 0.8),
             "logistic": (hd.streaming.Logistic(), 4.0),
         }[name]
-        spectrum = hd.spectra.explicit([0.5, 2.0], [240, 160], normalise=False)
+        spectrum = hd.spectra.explicit([0.5, 2.0], [240, 160])
         start, target = GaussianStart(scale=0.8, overlap=0.15), GaussianStart()
         if fixed:
             start, target = GramStart(HALF * np.array([[0.6, 0.15], [0.15, 0.9]])), None
@@ -227,7 +227,7 @@ def test_bias_is_that_of_many_runs(name):
     """Mean of 40 000 runs at d = 20 minus the limit; next order allowed 15 %."""
     d, runs = 20, 40_000
     if name == "logistic":
-        spectrum = hd.spectra.explicit([0.5, 2.0], [12, 8], normalise=False)
+        spectrum = hd.spectra.explicit([0.5, 2.0], [12, 8])
         start, target = GaussianStart(scale=1.5, overlap=0.3), GaussianStart(scale=2.0)
         rate = hd.schedules.PowerDecay(5.0, 0.5, 1.0)
         model = OnePassSGD(hd.streaming.Logistic(), spectrum, rate, start, target, ridge=0.3)

@@ -10,7 +10,7 @@ import hdjax as hd
 from hdjax.streaming import ExponentialMidpoint, GramStart, Integrator, OnePassSGD
 
 BLOCK = np.array([[0.6, 0.15], [0.15, 0.9]])
-SPECTRUM = dict(eigenvalues=[0.5, 2.0], multiplicities=[60, 40], normalise=False)
+SPECTRUM = dict(eigenvalues=[0.5, 2.0], multiplicities=[60, 40])
 TIMES = jnp.array([0.5, 1.0, 3.0])
 FINE = Integrator(diffrax.Dopri8(), rtol=1e-10, atol=1e-12)
 # math, section 14: risk and squared distance at t = .5, 1, 3.

@@ -24,7 +24,7 @@ LAMBDA, WEIGHTS = np.array([0.5, 2.0]), np.array([0.6, 0.4])
 
 
 def least_squares(gamma, sigma, batch=1):
-    spectrum = hd.spectra.explicit(LAMBDA, [60, 40], normalise=False)
+    spectrum = hd.spectra.explicit(LAMBDA, [60, 40])
     return OnePassSGD(
         LeastSquares(sigma), spectrum, gamma, GaussianStart(), GaussianStart(), batch_size=batch
     )
