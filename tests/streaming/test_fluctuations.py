@@ -133,7 +133,7 @@ def test_start_covariance_is_that_of_the_law():
     flat = flat - flat.mean(0)
     products = 100 * flat[:, :, None] * flat[:, None, :]
     error = products.std(0) / np.sqrt(len(flat))
-    law = eqx.filter_jit(start_covariance)(model.columns, model.spectrum)
+    law = eqx.filter_jit(lambda model: start_covariance(model, model.spectrum))(model)
     expected = np.asarray(law).reshape(8, 8)
     assert np.all(np.abs(products.mean(0) - expected) <= 5 * error + 1e-6)
 
