@@ -238,10 +238,14 @@ def test_error_falls_like_the_root_of_d(loss, rate, overlap, end):
         ({"ridge": np.inf}, "ridge: inf"),
         ({"batch_size": 0}, "batch_size: 0"),
         ({"compression": 0}, "compression: 0"),
+        ({"compression": 12}, "compression: 12; allowed: None, or a relative error"),
         ({"start": np.ones(7)}, r"start: shape \(7, 1\)"),
         ({"start": np.full(20, np.nan)}, "start: NaN"),
         ({"target": np.ones((20, 2))}, "1 student and 2 teacher"),
-        ({"start": np.ones(20), "compression": 4}, "compression"),
+        (
+            {"spectrum": hd.spectra.power_law(20, 0.5), "compression": 1e-30},
+            "compression: 1e-30; allowed: an error that fewer nodes",
+        ),
         ({"mixture": Mixture([0.5, 0.5], np.ones((20, 3)))}, "mixture.means: 3 columns"),
         (
             {"mixture": Mixture([0.5, 0.5], eigenvalues=[[1.0, 2.0]])},

@@ -81,7 +81,7 @@ def test_floor_of_logistic_is_where_the_limit_ends():
         GaussianStart(),
         GaussianStart(),
         ridge=0.02,
-        compression=4,
+        compression=1e-3,
     )
     found = steady_state(system, horizon=20.0)
     end = system.limit(jnp.array([300.0]), save=system.statistics)
