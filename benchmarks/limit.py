@@ -1,9 +1,9 @@
 """What the limit of one-pass SGD costs, and how long a comparison takes to compile, in float64.
 
 * the risk of logistic regression at 21 times up to t = 10, with d distinct eigenvalues, as they are
-  and compressed to an error of 1e-4, which is done with the system and not timed; for a mild spectrum
-  with the default solver, and for a stiff one (a power law) with `ExponentialMidpoint`.  Seconds
-  are medians over calls after the first; the risk at the end shows the error;
+  and compressed to an error of 1e-4, which is done with the system and not timed; for a mild
+  spectrum with the default solver, and for a stiff one (a power law) with `ExponentialMidpoint`.
+  Seconds are medians over calls after the first; the risk at the end shows the error;
 * compiling `compare` (tracing, lowering and XLA) for least squares at d = 1000, of all statistics:
   with one limit for all runs, and with a limit for each run's start and predicted spreads.
 

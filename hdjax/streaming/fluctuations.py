@@ -161,10 +161,10 @@ def bias(
 class StiffMidpoint(diffrax.AbstractAdaptiveSolver):
     """A midpoint rule that is stable at any step, for a limit with its covariance.
 
-    A step is taken whole and as two halves; their difference is the error estimate, and Richardson
-    extrapolation the result.  The covariance moves by the Cayley transform A of its linear
-    equation, P to A P A^T + h B Sigma B^T with B = (1 - h J/2)^-1 and A = 2 B - 1, which has the
-    stationary covariance of every mode exactly, however fast it is.
+    A step is taken whole and as two halves; a third of their difference is the error of the halves,
+    which Richardson's extrapolation takes away.  The covariance moves by the Cayley transform A of
+    its linear equation, P to A P A^T + h B Sigma B^T with B = (1 - h J/2)^-1 and A = 2 B - 1, which
+    has the stationary covariance of every mode exactly, however fast it is.
 
     Records must fall on ends of steps: between them it is linear.
 
@@ -202,8 +202,8 @@ class StiffMidpoint(diffrax.AbstractAdaptiveSolver):
         )
         _, ends = jax.lax.scan(one, y0, parts)
         whole, halves = (jax.tree.map(lambda end, k=k: end[k], ends) for k in (0, 2))
-        error = jax.tree.map(jnp.subtract, halves, whole)
-        y1 = jax.tree.map(lambda y, e: y + e / 3, halves, error)
+        error = jax.tree.map(lambda a, b: (a - b) / 3, halves, whole)
+        y1 = jax.tree.map(jnp.add, halves, error)
         dense = {"y0": y0, "y1": y1}
         return y1, error, dense, None, diffrax.RESULTS.successful
 

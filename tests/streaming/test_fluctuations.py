@@ -290,7 +290,7 @@ def test_results_say_on_how_many_nodes_they_are_or_that_there_are_too_many():
     # The components' eigenvalues differ: there is no one spectrum to reduce.
     eigenvalues = np.stack([spectrum.eigenvalues, 2 * spectrum.eigenvalues])
     split = OnePassSGD(
-        hd.streaming.ComponentLogistic([0.0, 1.0]), spectrum, 0.4, start,
+        hd.streaming.ComponentLogistic([0.0, 1.0]), spectrum, 0.4, GaussianStart(),
         mixture=Mixture([0.5, 0.5], GaussianStart(columns=2), eigenvalues),
     )  # fmt: skip
     with pytest.raises(hd.NoFluctuationsError, match="300 groups"):
