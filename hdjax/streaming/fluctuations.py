@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 # that leave an error of TOLERANCE, if those have no more than _MOST.
 _FEW, _MOST = 128, 512
 TOLERANCE = 1e-3
+# Halvings of a step of the stiff solver: modes up to 2^10 times as fast as it are damped by it.
+_DOUBLINGS = 5
 # A limit that diverges has no error bars: stop rather than follow it.
 _DIVERGED = 1e4
 
@@ -162,9 +164,7 @@ class StiffMidpoint(diffrax.AbstractAdaptiveSolver):
     """A midpoint rule that is stable at any step, for a limit with its covariance.
 
     A step is taken whole and as two halves; a third of their difference is the error of the halves,
-    which Richardson's extrapolation takes away.  The covariance moves by the Cayley transform A of
-    its linear equation, P to A P A^T + h B Sigma B^T with B = (1 - h J/2)^-1 and A = 2 B - 1, which
-    has the stationary covariance of every mode exactly, however fast it is.
+    which Richardson's extrapolation takes away.
 
     Records must fall on ends of steps: between them it is linear.
 
@@ -327,18 +327,14 @@ class Expansion:
             end = flow(self.field.coefficients(t + h / 2, middle), begin, h)
             middle = self.pack(middle)
             jacobian, noise = self.linear(t + h / 2, middle)
-            eye = jnp.eye(flat.size, dtype=flat.dtype)
-            inverse = jnp.linalg.inv(eye - h / 2 * jacobian)
-            step = 2 * inverse - eye
-            later = jnp.linalg.multi_dot([step, covariance, step.T], precision="highest")
-            noise = jnp.linalg.multi_dot([inverse, noise, inverse.T], precision="highest")
-            later = later + h * noise
+            loss, integral, noise = _propagated(jacobian, noise, h)
+            later = _congruent(loss, covariance) + noise
             result = self.pack(end), (later + later.T) / 2
             if push is None:
                 return result
             source = push(t + h / 2, middle, (covariance + later) / 2)
-            moved = jnp.dot(step, shift[0], precision="highest")
-            return *result, moved + h * jnp.dot(inverse, source, precision="highest")
+            moved = shift[0] + jnp.dot(loss, shift[0], precision="highest")
+            return *result, moved + jnp.dot(integral, source, precision="highest")
 
         def alive(state: Any) -> Array:
             return jnp.trace(self.unpack(state[0])[0].sum(0)) < _DIVERGED
@@ -358,6 +354,36 @@ class Expansion:
             diffrax.ForwardMode(),
             clipped=not explicit,
         )
+
+
+def _propagated(
+    jacobian: Float[Array, "n n"], noise: Float[Array, "n n"], h: Float[Array, ""]
+) -> tuple[Float[Array, "n n"], Float[Array, "n n"], Float[Array, "n n"]]:
+    """E - 1, and the integrals of E and of E Sigma E^T over s < h, for E = e^{s J}.
+
+    By the Cayley transform A = (1 - x/2)^-1 (1 + x/2), x = J h/2^k, and k doublings.  It is stable
+    at any h, and its noise (1 - x/2)^-1 Sigma (1 - x/2)^-T gives every mode its stationary
+    covariance, however fast it is; an even power of A leaves no alternating sign to extrapolate.
+    """
+    short = h / 2**_DOUBLINGS
+    inverse = jnp.linalg.inv(jnp.eye(len(jacobian), dtype=jacobian.dtype) - short / 2 * jacobian)
+    # A - 1 rather than A: doubling would amplify the latter's rounding.
+    loss = short * jnp.dot(inverse, jacobian, precision="highest")
+    noise = short * jnp.linalg.multi_dot([inverse, noise, inverse.T], precision="highest")
+
+    def double(_: Any, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        loss, integral, noise = state
+        later = jnp.dot(loss, integral, precision="highest")
+        square = jnp.dot(loss, loss, precision="highest")
+        return 2 * loss + square, 2 * integral + later, noise + _congruent(loss, noise)
+
+    return jax.lax.fori_loop(0, _DOUBLINGS, double, (loss, short * inverse, noise))
+
+
+def _congruent(loss: Float[Array, "n n"], matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """(1 + L) M (1 + L)^T."""
+    half = matrix + jnp.dot(loss, matrix, precision="highest")
+    return half + jnp.dot(half, loss.T, precision="highest")
 
 
 def start_covariance(system: "OnePassSGD", spectrum: Spectrum) -> Float[Array, "g q q g q q"]:
