@@ -152,6 +152,10 @@ class System(eqx.Module):
         """How `fluctuations` come about, where a reader of the result should know."""
         return ""
 
+    def about_limit(self, **duration: Any) -> str:
+        """How `limit` comes about, where a reader of the result should know."""
+        return ""
+
     def alive(self, summary: Summary) -> Bool[Array, ""]:
         """Whether a realisation (or the limit) is still a result: False from divergence on."""
         leaves = [leaf for leaf in jax.tree.leaves(summary) if eqx.is_inexact_array(leaf)]

@@ -538,8 +538,8 @@ S, SP = hd.streaming, hd.spectra
         ),
         ({"ridge": 0.1, "batch_size": 4}, {"ridge": 0.1, "batch_size": 4}),
         (
-            {"spectrum": {"kind": "power_law", "exponent": 0.5}, "compression": 3},
-            {"spectrum": SP.power_law(6, exponent=0.5), "compression": 3},
+            {"spectrum": {"kind": "power_law", "exponent": 0.5}, "compression": 1e-3},
+            {"spectrum": SP.power_law(6, exponent=0.5), "compression": 1e-3},
         ),
         (
             {"integrator": {"solver": "dopri8", "rtol": 1e-8}},

@@ -3,8 +3,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 
 from hdjax import spectra
+from hdjax.schema.spectra import SpectrumConfig
 from hdjax.spectra import Spectrum
 
 CONSTRUCTORS = {
@@ -12,11 +14,11 @@ CONSTRUCTORS = {
     "power_law": lambda: spectra.power_law(40, exponent=0.8),
     "powers": lambda: spectra.powers(40, exponent=1.0),
     "uniform": lambda: spectra.uniform(40, 0.5, 3.0),
-    "explicit": lambda: spectra.explicit([0.2, 7.0, 1.0], [10, 10, 20]),
+    "explicit": lambda: spectra.explicit([0.2, 7.0, 1.0], [10, 10, 20], normalise=True),
     "marchenko_pastur": lambda: spectra.marchenko_pastur(40, ratio=0.7),
     "wide": lambda: spectra.marchenko_pastur(40, ratio=3.0),
     "rule": lambda: spectra.marchenko_pastur(40, ratio=0.7, points=6),
-    "from_covariance": lambda: spectra.from_covariance(np.diag(np.arange(40.0))),
+    "from_covariance": lambda: spectra.from_covariance(np.diag(np.arange(40.0)), normalise=True),
     "compressed": lambda: spectra.power_law(40, exponent=0.8).compress(5),
 }
 
@@ -53,7 +55,7 @@ def test_identity_of_any_dimension_is_one_number():
 
 
 def test_equal_neighbours_are_grouped_and_the_order_is_kept():
-    spectrum = spectra.explicit([2.0, 2.0, 1.0, 2.0, 1.0, 1.0], normalise=False)
+    spectrum = spectra.explicit([2.0, 2.0, 1.0, 2.0, 1.0, 1.0])
     np.testing.assert_array_equal(spectrum.eigenvalues, [2.0, 1.0, 2.0, 1.0])
     np.testing.assert_array_equal(spectrum.groups, [0, 0, 1, 2, 3, 3])
     np.testing.assert_allclose(spectrum.multiplicities, [2, 1, 1, 2])
@@ -61,8 +63,24 @@ def test_equal_neighbours_are_grouped_and_the_order_is_kept():
     np.testing.assert_array_equal(given.multiplicities, [60, 40])
 
 
+def test_given_numbers_are_left_as_they_are():
+    """Those that describe a shape have mean 1; a mean of .98 that was given stays .98."""
+    values = np.array([0.5, 0.9, 1.54])
+    np.testing.assert_array_equal(spectra.explicit(values).eigenvalues, values)
+    np.testing.assert_allclose(spectra.from_covariance(np.diag(values)).eigenvalues, values)
+    assert spectra.explicit(values, normalise=True).trace == pytest.approx(1)
+    assert spectra.from_covariance(np.diag(values), normalise=True).trace == pytest.approx(1)
+    for table, d in (
+        ({"kind": "explicit", "eigenvalues": values}, None),
+        ({"kind": "explicit", "eigenvalues": values, "weights": np.full(3, 1 / 3)}, 6),
+        ({"kind": "covariance", "covariance": np.diag(values)}, None),
+    ):
+        config = TypeAdapter(SpectrumConfig).validate_python(table)
+        np.testing.assert_allclose(config.build(d).eigenvalues, values)
+
+
 def test_moments():
-    spectrum = spectra.explicit([0.5, 2.0], [60, 40], normalise=False)
+    spectrum = spectra.explicit([0.5, 2.0], [60, 40])
     assert spectrum.trace == pytest.approx(1.1)
     assert spectrum.moment(jnp.square) == pytest.approx(1.75)
     assert spectrum.normalised().moment(jnp.square) == pytest.approx(1.75 / 1.21)
@@ -180,6 +198,62 @@ def test_compression_is_differentiable_in_both_modes():
     assert jax.jacfwd(value)(at) == pytest.approx(quotient, rel=1e-7)
 
 
+def spread_sums(values, weights, tau):
+    """Sums of lambda^k e^{-lambda tau}, k = 0, ..., 3."""
+    powers = np.asarray(values) ** np.arange(4)[:, None]
+    return (powers * np.exp(-tau * np.asarray(values))) @ np.asarray(weights)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: spectra.power_law(3000, 1.5),
+        lambda: spectra.power_law(20_000, 1.0),
+        lambda: spectra.uniform(500, 0.0, 2.0),
+        lambda: spectra.marchenko_pastur(400, ratio=3.0),
+        lambda: spectra.explicit([0.0, 1e-4, 1.0, 300.0], [5, 100, 50, 1]),
+    ],
+)
+@pytest.mark.parametrize("tolerance", [4e-3, 1e-4])
+def test_reductions_have_the_error_that_they_say(make, tolerance):
+    spectrum = make()
+    reduction = spectra.reduced(spectrum, tolerance)
+    rule = reduction.spectrum
+    spectra.validate(rule)
+    assert float(reduction.error) <= tolerance
+    assert rule.eigenvalues.size <= 40
+    assert rule.trace == pytest.approx(float(spectrum.trace), rel=1e-9)
+    lowest = float(spectrum.eigenvalues[spectrum.eigenvalues > 0].min())
+    for tau in np.geomspace(0.01 / float(spectrum.eigenvalues.max()), 7 / lowest, 30):
+        exact = spread_sums(spectrum.eigenvalues, spectrum.weights, tau)
+        found = spread_sums(rule.eigenvalues, rule.weights, tau)
+        np.testing.assert_allclose(found, exact, rtol=1.5 * tolerance + 1e-5)
+
+
+def test_reductions_gather_values_of_groups():
+    """What is proportional to the weights stays so; sums of rough values are exact too."""
+    spectrum = spectra.power_law(400, 1.2)
+    rough = np.random.default_rng(0).standard_normal((400, 2)) ** 2 / 400
+    reduction = spectra.reduced(spectrum, 1e-3, rough)
+    rule = reduction.spectrum
+    gathered = reduction.gather(spectrum.eigenvalues, spectrum.weights)
+    np.testing.assert_allclose(gathered, rule.weights, rtol=1e-9, atol=1e-14)
+    gathered = jax.jit(reduction.gather)(spectrum.eigenvalues, jnp.asarray(rough))
+    for tau in (0.0, 0.01, 1.0, 20.0):
+        exact = spread_sums(spectrum.eigenvalues, rough, tau)
+        found = spread_sums(rule.eigenvalues, gathered, tau)
+        np.testing.assert_allclose(found, exact, rtol=1.1e-3)
+
+
+def test_reductions_that_there_are_not():
+    assert spectra.reduced(spectra.power_law(1000, 1.5), 1e-3, most=8) is None
+    few = spectra.reduced(spectra.explicit([0.5, 2.0], [60, 40]), 1e-9)
+    np.testing.assert_allclose(few.spectrum.eigenvalues, [0.5, 2.0], rtol=1e-12)
+    np.testing.assert_allclose(few.spectrum.weights, [0.6, 0.4], rtol=1e-12)
+    with pytest.raises(TypeError, match="reduced: a traced spectrum"):
+        jax.jit(lambda s: spectra.reduced(s, 1e-3).spectrum)(spectra.power_law(10, 1.0))
+
+
 def test_bins():
     spectrum = spectra.power_law(3000, exponent=0.6)
     errors = []
@@ -197,7 +271,7 @@ def test_bins():
     assert 2.5 < errors[0] / errors[1] < 6
     assert 2.5 < errors[1] / errors[2] < 6
 
-    binned, cell = spectra.explicit([0.0, 1.0, 1e-6], [2, 1, 1], normalise=False).binned(2)
+    binned, cell = spectra.explicit([0.0, 1.0, 1e-6], [2, 1, 1]).binned(2)
     np.testing.assert_allclose(binned.eigenvalues, [0, 1e-6, 1])
     np.testing.assert_array_equal(cell, [0, 2, 1])
     same, _ = spectra.identity(7).binned(4)
@@ -243,14 +317,14 @@ def test_marchenko_pastur_is_differentiable_in_the_ratio():
 def test_from_covariance_reconstructs():
     root = np.random.default_rng(1).normal(size=(6, 4))
     covariance = root @ root.T
-    spectrum = spectra.from_covariance(covariance, normalise=False)
+    spectrum = spectra.from_covariance(covariance)
     basis, values = spectrum.basis, spectrum.expand(spectrum.eigenvalues)
     np.testing.assert_allclose((basis * values[None]) @ basis.T, covariance, atol=1e-12)
     # The two zero eigenvalues, within rounding of either sign, are one group at zero.
     np.testing.assert_array_equal(spectrum.multiplicities, [2, 1, 1, 1, 1])
     assert 0 <= spectrum.eigenvalues[0] < 1e-14
 
-    traced = jax.jit(lambda k: spectra.from_covariance(k, normalise=False))(jnp.asarray(covariance))
+    traced = jax.jit(spectra.from_covariance)(jnp.asarray(covariance))
     np.testing.assert_allclose(traced.eigenvalues, values, atol=1e-12)
 
     single = spectra.from_covariance(jnp.eye(30, dtype=jnp.float32))
@@ -282,7 +356,10 @@ def test_spectra_without_coordinates_say_so():
         (lambda: spectra.explicit([1.0, -2.0]), "eigenvalues: -2.0; allowed: finite, 0 or more"),
         (lambda: spectra.explicit([1.0, np.inf]), "eigenvalues: inf; allowed"),
         (lambda: spectra.explicit([np.nan]), "eigenvalues: nan; allowed"),
-        (lambda: spectra.explicit([0.0, 0.0]), "eigenvalues: mean 0.0; allowed: positive"),
+        (
+            lambda: spectra.explicit([0.0, 0.0], normalise=True),
+            "eigenvalues: mean 0.0; allowed: positive",
+        ),
         (lambda: spectra.explicit([]), r"eigenvalues: shape \(0,\); allowed"),
         (lambda: spectra.explicit([1.0, 2.0], [3]), r"multiplicities: shape \(1,\); allowed"),
         (lambda: spectra.explicit([1.0, 2.0], [3, 0]), "multiplicities: .* positive integers"),
@@ -319,7 +396,7 @@ def test_leaves_are_checked_again(where, value, message):
 
 def test_traced_values_are_not_looked_at():
     def moment(eigenvalues):
-        spectrum = spectra.explicit(eigenvalues, normalise=False)
+        spectrum = spectra.explicit(eigenvalues)
         spectra.validate(spectrum)
         return spectrum.trace
 

@@ -99,8 +99,12 @@ def dataset(
         coords["quantile"] = list(QUANTILES)
         if keep == "summary" and collected.runs > KEPT_RUNS:
             note = f"quantiles and single curves from the first {KEPT_RUNS} runs"
+    about = [note]
+    if kept.limit is not None:
+        about.append(system.about_limit(**plan.duration))
     if kept.predicted_std:
-        note = "\n".join(filter(None, [note, system.about_fluctuations(**plan.duration)]))
+        about.append(system.about_fluctuations(**plan.duration))
+    note = "\n".join(filter(None, about))
     seconds: dict[str, float | None] = {
         name: round(value, 4) for name, value in collected.seconds.items()
     }

@@ -102,10 +102,11 @@ class Gaussian(Strict):
         return self.samples if self.samples is not None else round(dimension / (self.ratio or 1))
 
     def eigenvalues(self, dimension: int) -> np.ndarray | None:
-        """Those of the covariance, with mean 1; None: all ones."""
+        """Those of the covariance, with mean 1 where rows are normalised; None: all ones."""
         if isinstance(self.covariance, Identity):
             return None
-        spectrum = self.covariance.build(dimension).normalised()
+        spectrum = self.covariance.build(dimension)
+        spectrum = spectrum.normalised() if self.normalise_rows else spectrum
         return np.asarray(spectrum.expand(spectrum.eigenvalues))
 
     def build(self, dimension: int | None) -> multipass.Problem:

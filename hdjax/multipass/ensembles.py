@@ -31,8 +31,8 @@ def gaussian_problem(
 ) -> Problem:
     """A planted signal, b = A X* + eta with a Gaussian A and X_0 = 0; statistics "loss" and "risk".
 
-    A = d^-1/2 Z Sigma^1/2, tr Sigma = d, so that E |a_i|^2 = 1; the risk is 1/2 E (a^T X - b)^2 of
-    a fresh sample.  The law of A^T A is `MarchenkoPastur(d/n)`, or with eigenvalues
+    A = d^-1/2 Z Sigma^1/2, so that E |a_i|^2 = tr Sigma/d; the risk is 1/2 E (a^T X - b)^2 of a
+    fresh sample.  The law of A^T A is `MarchenkoPastur(d/n)`, or with eigenvalues
     `SampleCovariance(d/n, eigenvalues n/d)`.
 
     Args:
@@ -41,8 +41,9 @@ def gaussian_problem(
         key: of all that is random: A, X*, eta.
         signal: root mean square of the entries of X* (exactly).
         noise: that of the entries of eta.
-        eigenvalues: (d,) of Sigma, scaled to mean 1; None: ones.
-        normalise_rows: make all |a_i|^2 = 1 (and the risk's samples only on average).
+        eigenvalues: (d,) of Sigma, as they are; None: ones.
+        normalise_rows: make all |a_i|^2 = 1 (and the risk's samples only on average), whatever
+            the scale of Sigma.
 
     Raises:
         ValueError: numbers out of range, eigenvalues of another shape.
@@ -62,7 +63,8 @@ def gaussian_problem(
     s = np.ones(dimension) if eigenvalues is None else np.asarray(eigenvalues, float)
     if s.shape != (dimension,) or not (np.isfinite(s).all() and (s >= 0).all() and s.sum() > 0):
         raise ValueError(f"eigenvalues: shape {s.shape}; allowed: {(dimension,)}, 0 or more")
-    s = s / s.mean()
+    if normalise_rows:
+        s = s / s.mean()
     keys = random.at(key, jnp.arange(3))
     matrix = jax.random.normal(keys[0], (samples, dimension), dtype)
     matrix = matrix * jnp.asarray(np.sqrt(s / dimension), dtype)[None]

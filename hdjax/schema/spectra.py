@@ -84,7 +84,7 @@ class Explicit(Call):
     eigenvalues: ArrayField
     multiplicities: ArrayField | None = None
     weights: ArrayField | None = None
-    normalise: bool = True
+    normalise: bool = False
 
 
 def _from_covariance(d: int | None, covariance: Any, normalise: bool) -> spectra.Spectrum:
@@ -97,7 +97,7 @@ class Covariance(Call):
     make = _from_covariance
     kind: Literal["covariance"] = "covariance"
     covariance: ArrayField
-    normalise: bool = True
+    normalise: bool = False
 
 
 SpectrumConfig = Annotated[

@@ -1,4 +1,7 @@
-"""Spectra to choose from, all scaled to tr K/d = 1 unless `normalise=False`.
+"""Spectra to choose from.
+
+Those that describe a shape (a power law, say) are scaled to tr K/d = 1 unless `normalise=False`;
+those that take given numbers (`explicit`, `from_covariance`) leave them as they are.
 
 Those with one eigenvalue a coordinate keep a group for each of them, whatever their parameters, so
 that spectra of different parameters have equal shapes and stack into a sweep.
@@ -114,7 +117,7 @@ def explicit(
     eigenvalues: Numbers,
     multiplicities: Numbers | None = None,
     *,
-    normalise: bool = True,
+    normalise: bool = False,
 ) -> Spectrum:
     """The eigenvalues of K as given.
 
@@ -123,14 +126,14 @@ def explicit(
         multiplicities: (g,) positive integers, one for each eigenvalue. None: one each, in the
             order of the coordinates; runs of equal neighbours then become one group (without
             changing that order: sort them, where the order is free).
-        normalise: scale to tr K/d = 1.
+        normalise: scale to tr K/d = 1; otherwise the eigenvalues are left as they are.
 
     Raises:
         ValueError: negative or non-finite eigenvalues, multiplicities that are not positive
             integers or as many as the eigenvalues.
 
     Example:
-        >>> spectrum = explicit([0.5, 2.0], [60, 40], normalise=False)
+        >>> spectrum = explicit([0.5, 2.0], [60, 40])
         >>> spectrum.size, round(float(spectrum.trace), 6)
         (100, 1.1)
     """
@@ -199,7 +202,7 @@ def marchenko_pastur(
     return Spectrum(jnp.maximum(nodes, 0), weights, dimension)
 
 
-def from_covariance(covariance: Numbers, *, normalise: bool = True) -> Spectrum:
+def from_covariance(covariance: Numbers, *, normalise: bool = False) -> Spectrum:
     """The spectrum of a dense K, with its eigenvectors: K = basis diag(eigenvalues) basis^T.
 
     Eigenvalues that agree to rounding (eps d lambda_max) form one group at their mean. Negative
@@ -207,13 +210,13 @@ def from_covariance(covariance: Numbers, *, normalise: bool = True) -> Spectrum:
 
     Args:
         covariance: K (d, d), symmetric and positive semidefinite.
-        normalise: scale to tr K/d = 1.
+        normalise: scale to tr K/d = 1; otherwise K is left as it is.
 
     Raises:
         ValueError: K not square, not finite, not symmetric or not positive semidefinite.
 
     Example:
-        >>> spectrum = from_covariance([[2.0, 1.0], [1.0, 2.0]], normalise=False)
+        >>> spectrum = from_covariance([[2.0, 1.0], [1.0, 2.0]])
         >>> [round(float(value), 6) for value in spectrum.eigenvalues]
         [1.0, 3.0]
     """

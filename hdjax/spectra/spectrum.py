@@ -81,8 +81,10 @@ class Spectrum(eqx.Module):
     def compress(self, points: int) -> "Spectrum":
         """The Gauss rule of mu: few eigenvalues with the same moments up to degree 2 points - 1.
 
-        Integrals of smooth functions converge geometrically in `points`; 8 to 16 serve for limits
-        that start from columns spread evenly over the spectrum. The rule has no coordinates.
+        Integrals of functions that are near to polynomials over the whole spectrum converge
+        geometrically in `points`. What varies at its lower end alone, as e^{-lambda t} does at
+        late times in a spectrum of many decades, it does not resolve: `hdjax.spectra.reduced`
+        does. The rule has no coordinates.
 
         Args:
             points: number of nodes. From the number of groups on, the measure itself is returned.

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from hdjax import random
-from hdjax.spectra import Spectrum
+from hdjax.spectra import Reduction, Spectrum, reduced
 from hdjax.streaming.projections import Layout
 from hdjax.system import is_concrete
 
@@ -251,6 +251,18 @@ def group_gram(columns: Float[Array, "d q"], spectrum: Spectrum) -> Float[Array,
     return gram - jax.lax.stop_gradient(rounding)
 
 
+def reduction_of(columns: Columns, spectrum: Spectrum, tolerance: float) -> Reduction | None:
+    """The spectrum on few nodes, for the sums that the limit of `columns` makes of it.
+
+    Sums over the weights of the groups and, of columns that are given, over their squares in each
+    eigenspace are right to `tolerance`; None where that takes too many nodes.
+    """
+    measures = None
+    if not columns.follows_spectrum:
+        measures = np.asarray(jnp.diagonal(columns.blocks(spectrum), axis1=1, axis2=2))
+    return reduced(spectrum, tolerance, measures)
+
+
 def coordinates(spectrum: Spectrum) -> int:
     """The number of coordinates d as a shape.
 
@@ -263,6 +275,41 @@ def coordinates(spectrum: Spectrum) -> int:
             "array); allowed for direct simulation: a spectrum made with d as an int"
         )
     return spectrum.size
+
+
+def joint_columns(
+    start: Any, target: Any, means: Any, components: int, spectrum: Spectrum
+) -> Columns:
+    """The joint law of students, teachers and the means of a mixture's components.
+
+    Raises:
+        ValueError, TypeError: what the Gram blocks of a `GramStart` exclude or do not fit, and as
+            for `linear_columns`.
+    """
+    if isinstance(start, GramStart):
+        g, q = start.blocks.shape[:2]
+        if target is not None or means is not None:
+            raise ValueError(
+                "target, mixture.means: given beside a GramStart; allowed: None (its blocks hold "
+                "the students and the teachers)"
+            )
+        if g != spectrum.eigenvalues.shape[-1]:
+            raise ValueError(
+                f"start: {g} Gram blocks; allowed: {spectrum.eigenvalues.shape[-1]}, one for each "
+                "group of the spectrum"
+            )
+        if not 1 <= start.students <= q:
+            raise ValueError(f"students: {start.students}; allowed: 1 to {q}, the blocks' width")
+        return GramColumns(gram=start.blocks, layout=Layout(start.students, q - start.students))
+    for name, value in (("target", target), ("mixture.means", means)):
+        if isinstance(value, GramStart):
+            raise TypeError(f"{name}: GramStart; allowed: GaussianStart, an array or None")
+    columns, layout = linear_columns(start, target, means, spectrum)
+    if layout.means not in (0, components):
+        raise ValueError(
+            f"mixture.means: {layout.means} columns; allowed: {components}, one a component"
+        )
+    return columns
 
 
 def linear_columns(

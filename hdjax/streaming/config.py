@@ -249,7 +249,7 @@ class Projected(Strict):
     batch_size: PositiveInteger = 1
     theta: ArrayField | None = None
     optimiser: OptimiserConfig = SGD()
-    compression: PositiveInteger | None = None
+    compression: Positive | None = None
     integrator: Integrator = Integrator()
 
     def build(self) -> streaming.OnePassSGD:

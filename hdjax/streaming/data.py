@@ -16,10 +16,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
+from scipy import stats
 
 from hdjax import random
 from hdjax.spectra import Spectrum
 from hdjax.system import is_concrete
+
+# Data are refused whose covariance differs from the system's by more than happens to samples of
+# that covariance once in ten million times; and whose covariance is a multiple of it, to this share
+# of what sampling would leave.
+_LEVEL, _MULTIPLE = 1e-7, 1e-6
+_DRAWS = 256
+_REMEDY = (
+    "the spectrum of rows is hd.spectra.from_covariance(rows.T @ rows / n) with normalise=False"
+)
 
 
 class Data(eqx.Module):
@@ -146,7 +156,11 @@ class Sampler(_Given):
 
     Args:
         function: key to one sample (d,), in the coordinates that the system's columns are in; its
-            covariance should be the system's K, its mean zero.
+            covariance must be the system's K (the size of 256 samples is compared with it), its
+            mean zero.
+
+    Raises:
+        ValueError: with a system of another covariance, by the rule of `Rows`.
 
     Example:
         >>> def sparse(key):
@@ -173,17 +187,28 @@ class Sampler(_Given):
             )
         return _in_eigenbasis(rows.astype(scale.dtype), spectrum)
 
+    def check(self, system: Any) -> None:
+        super().check(system)
+        keys = jax.random.split(jax.random.key(0), _DRAWS)
+        samples = eqx.filter_jit(jax.vmap(self.function))(keys)
+        if samples.shape[1:] == (system.spectrum.size,):
+            _check_covariance("function", samples, system.spectrum)
+
 
 class Rows(_Given):
     """A data set, each of whose rows is used once, in a random order of each run's own.
 
-    Its covariance makes the Gaussian limit: `hd.spectra.from_covariance(rows.T @ rows / n)`.
+    Its covariance makes the Gaussian limit: `hd.spectra.from_covariance(rows.T @ rows / n)`.  Of
+    the rows' covariance C = rows^T rows/n, the sizes tr C and tr K^-1 C and the diagonal along K's
+    eigenvectors must be those of the system's K, or differ by no more than those of n samples of
+    covariance K do (t-tests at level 1e-7).  Rows with a part where K vanishes, or whose C is
+    another multiple of K, are refused.
 
     Args:
         rows: (n, d), of mean zero, in the coordinates that the system's columns are in.
 
     Raises:
-        ValueError: another shape, or entries that are not finite.
+        ValueError: another shape, entries that are not finite, a system of another covariance.
 
     Example:
         >>> rows = np.random.default_rng(0).standard_normal((500, 100))
@@ -221,6 +246,7 @@ class Rows(_Given):
                 f"rows: {self.array.shape[1]} columns; allowed: d = {system.spectrum.size} of the "
                 "spectrum"
             )
+        _check_covariance("rows", self.array, system.spectrum)
 
     def steps(self, batch_size: int) -> float:
         return float(self.array.shape[0] // batch_size)
@@ -230,3 +256,39 @@ def _in_eigenbasis(rows: Float[Array, "b d"], spectrum: Spectrum) -> Float[Array
     if spectrum.basis is None:
         return rows
     return jnp.dot(rows, spectrum.basis.astype(rows.dtype), precision="highest")
+
+
+def _check_covariance(name: str, rows: Float[Array, "n d"], spectrum: Spectrum) -> None:
+    """Raise ValueError where samples are not of the covariance of `spectrum`, up to sampling."""
+    if not is_concrete(rows, spectrum):
+        return
+    squares = np.asarray(_in_eigenbasis(rows, spectrum), np.float64) ** 2
+    eigenvalues = np.asarray(spectrum.expand(spectrum.eigenvalues), np.float64)
+    (n, d), found = squares.shape, squares.mean(0)
+    rounding = 4 * float(jnp.finfo(rows.dtype).eps) * d
+    seen = eigenvalues > rounding * eigenvalues.max()
+    outside = found[~seen].sum()
+    if outside > rounding**0.5 * found.sum():
+        raise ValueError(f"{name}: mean square {outside:.3g} where K = 0; allowed: 0")
+    # What a mean of n samples is off by: at least as much as for Gaussian ones.
+    error = np.maximum(squares.std(0), 2**0.5 * eigenvalues) / n**0.5
+    misses = (found - found.sum() / eigenvalues.sum() * eigenvalues)[seen] / error[seen]
+    # Sampling moves each eigenvalue by its own amount, and not all by one factor.
+    multiple = d > 1 and found.any() and np.mean(misses**2) < _MULTIPLE
+    spread = 0.0 if multiple else stats.t.ppf(1 - _LEVEL / 2, n - 1) if n > 1 else np.inf
+    inverse = np.divide(1, eigenvalues, out=np.zeros(d), where=seen)
+    for size, weight in (("tr C/d", np.full(d, 1 / d)), ("tr K^-1 C/d", inverse / d)):
+        sizes, expected = squares @ weight, float(eigenvalues @ weight)
+        gaussian = 2**0.5 * float(np.linalg.norm(eigenvalues * weight))
+        slack = rounding**0.5 * expected + spread * max(sizes.std(), gaussian) / n**0.5
+        if abs(sizes.mean() - expected) > slack:
+            raise ValueError(
+                f"{name}: {size} = {sizes.mean():.6g} of their covariance C; allowed: "
+                f"{expected:.6g}, that of the spectrum's K, to within {slack:.2g}; {_REMEDY}"
+            )
+    if np.abs(found - eigenvalues).sum() > spread * error.sum() + rounding**0.5 * found.sum():
+        worst = int(np.argmax(np.abs(found - eigenvalues) / error))
+        raise ValueError(
+            f"{name}: mean square {found[worst]:.6g} along eigenvector {worst} of the spectrum's "
+            f"K; allowed: its eigenvalue, {eigenvalues[worst]:.6g}, up to sampling; {_REMEDY}"
+        )

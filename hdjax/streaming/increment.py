@@ -40,7 +40,7 @@ class Increment(eqx.Module):
     Attributes:
         features: (F, F) covariance of the features of all components.
         lift: (F, n) their linear map into the flattened state (blocks, theta).
-        own: (c, g, q, q) factors of lambda_i^c V_i.
+        variance: (c, g, q, q) lambda_i^c V_i.
         explained: (c, g, q, n) lambda_i^c K_i: what a sample's z explains of its projections.
         lower: (c, n, n) L of each component.
         noise: (c, m, m) p_c E g g^T / b.
@@ -49,7 +49,7 @@ class Increment(eqx.Module):
 
     features: Float[Array, "f f"]
     lift: Float[Array, "f n"]
-    own: Float[Array, "c g q q"]
+    variance: Float[Array, "c g q q"]
     explained: Float[Array, "c g q k"]
     lower: Float[Array, "c k k"]
     noise: Float[Array, "c m m"]
@@ -58,12 +58,11 @@ class Increment(eqx.Module):
 
     def covariance(self) -> Float[Array, "n n"]:
         """Sigma, of the flattened state."""
-        _, g, q, _ = self.own.shape
+        _, g, q, _ = self.variance.shape
         m, n = self.noise.shape[-1], self.lift.shape[1]
-        variance = jnp.einsum("cgar,cgbr->cgab", self.own, self.own, precision="highest")
         known = self.explained
         rest = -jnp.einsum("ciax,cjbx->ciajb", known, known, precision="highest")
-        rest = rest.at[:, jnp.arange(g), :, jnp.arange(g)].add(jnp.moveaxis(variance, 1, 0))
+        rest = rest.at[:, jnp.arange(g), :, jnp.arange(g)].add(jnp.moveaxis(self.variance, 1, 0))
         rest = jnp.einsum("ciajb,ckl->iakjbl", rest, self.noise, precision="highest")
         basis = jnp.eye(g * q * m, dtype=rest.dtype).reshape(-1, g, q, m)
         push = jax.vmap(lambda d: drift_of(d, self.weights).ravel())(basis)
@@ -78,17 +77,18 @@ class Increment(eqx.Module):
     @property
     def normals(self) -> int:
         """How many standard normals `sample` takes."""
-        c, g, q, _ = self.own.shape
+        c, g, q, _ = self.variance.shape
         return self.features.shape[0] + c * g * q * self.noise.shape[-1]
 
     def sample(self, z: Float[Array, " normals"]) -> Float[Array, " n"]:
         """A draw of N(0, Sigma), in time and memory linear in the state."""
-        c, g, q, _ = self.own.shape
+        c, g, q, _ = self.variance.shape
         f, k = self.features.shape[0], self.lower.shape[-1]
         root = gaussian.factor(self.features)
         total = jnp.linalg.multi_dot([z[:f], root.T, self.lift], precision="highest")
         z = z[f:].reshape(c, g, q, -1)
-        drawn = (self.own[..., None] * z[:, :, None]).sum(3)
+        own = jax.vmap(jax.vmap(gaussian.factor))(self.variance)
+        drawn = (own[..., None] * z[:, :, None]).sum(3)
         # Take away what the seen columns' sum explains: its share is among the features.
         first = self.layout.first
         seen = jax.vmap(solve)(self.lower, drawn[:, :, first : first + k].sum(1))
@@ -102,15 +102,15 @@ class Increment(eqx.Module):
 class Features(eqx.Module):
     """The features (g (1, z)^T, g g^T, h) of a sample of each component, and what z explains.
 
-    `mean` and `square` are their first and second moments; `lower`, `own` and `explained` as in
-    `Increment`.
+    `mean` and `square` are their first and second moments; `lower`, `variance` and `explained` are
+    as in `Increment`.
     """
 
     mean: Float[Array, "*c f"]
     square: Float[Array, "*c f f"]
     lower: Float[Array, "*c k k"]
     explained: Float[Array, "*c g q k"]
-    own: Float[Array, "*c g q q"]
+    variance: Float[Array, "*c g q q"]
 
 
 def sample_features(field: BlockField, state: BlockState) -> Features:
@@ -132,8 +132,8 @@ def sample_features(field: BlockField, state: BlockState) -> Features:
         mean, square = mean_over_samples(features, field.loss, law)
         eigenvalues, lower = field.eigenvalues[component], law.factor
         known = jax.vmap(lambda v: solve(lower, v[seen]).T)(blocks)
-        own = jnp.sqrt(eigenvalues)[:, None, None] * jax.vmap(gaussian.factor)(blocks)
-        return Features(mean, square, lower, eigenvalues[:, None, None] * known, own)
+        scale = eigenvalues[:, None, None]
+        return Features(mean, square, lower, scale * known, scale * blocks)
 
     return jax.vmap(one)(jnp.arange(field.probabilities.shape[0]))
 
@@ -179,7 +179,7 @@ def increment(field: BlockField, t: Float[Array, ""], state: BlockState) -> Incr
     return Increment(
         features=covariance.reshape(components * f, -1) / b,
         lift=maps,
-        own=parts.own,
+        variance=parts.variance,
         explained=explained,
         lower=parts.lower,
         noise=share[:, None, None] * second / b,

@@ -278,31 +278,55 @@ class Integrator(eqx.Module):
         Infinity from the time that `alive` fails, NaN where the solver gave up.  `field` is a
         `BlockField`.
         """
+        # Jitted, both are traced once instead of at each of diffrax's looks at its loop.
+        rate = eqx.filter_jit(lambda t, y, args: velocity(args.coefficients(t, y), y))
+        groups = state[0].shape[0]
+        return self.integrate(
+            rate, self.solver, state, ts, save, alive, groups, self.adjoint, field
+        )
+
+    def integrate(
+        self,
+        rate: Callable[[Any, Any, Any], Any],
+        solver: diffrax.AbstractSolver,
+        state: Any,
+        ts: Float[Array, " times"],
+        save: Callable[[Any], PyTree[Array]],
+        alive: Callable[[Any], Array],
+        groups: int,
+        adjoint: diffrax.AbstractAdjoint,
+        args: Any = None,
+        *,
+        clipped: bool = False,
+    ) -> PyTree[Array]:
+        """The same of any equation dy/dt = rate(t, y, args) for blocks of `groups` groups.
+
+        `clipped` ends steps at the records, for solvers without an interpolation of their own.
+        """
         end = ts[-1]
+        controller: Any = diffrax.ConstantStepSize()
+        dt0 = None if self.steps is None else end / self.steps
         if self.steps is None:
             # A lane that cannot go on must stop: others wait for it under vmap.
             smallest = end * jnp.finfo(ts.dtype).eps ** 0.6
             # Blocks sum to order 1: with many groups each of them is small.
-            atol = self.atol / state[0].shape[0]
+            atol = self.atol / groups
             controller = diffrax.PIDController(rtol=self.rtol, atol=atol, dtmin=smallest)
-            dt0 = None
-        else:
-            controller, dt0 = diffrax.ConstantStepSize(), end / self.steps
-        # Jitted, both are traced once instead of at each of diffrax's looks at its loop.
-        rate = eqx.filter_jit(lambda t, y, args: velocity(args.coefficients(t, y), y))
+        if clipped:
+            controller = diffrax.ClipStepSizeController(controller, step_ts=ts)
         record = eqx.filter_jit(save)
         solution = diffrax.diffeqsolve(
             diffrax.ODETerm(rate),
-            self.solver,
+            solver,
             t0=jnp.zeros_like(end),
             t1=end,
             dt0=dt0,
             y0=state,
-            args=field,
+            args=args,
             saveat=diffrax.SaveAt(ts=ts, fn=lambda t, y, args: record(y)),
             stepsize_controller=controller,
             max_steps=self.max_steps,
-            adjoint=self.adjoint,
+            adjoint=adjoint,
             event=diffrax.Event(lambda t, y, args, **_: ~alive(y)),
             throw=False,
         )

@@ -41,7 +41,7 @@ def noise_spectrum(d: int, snr: float) -> Spectrum:
     """
     if not snr > 0:
         raise ValueError(f"snr: {snr}; allowed: positive, or infinity for data without noise")
-    return spectra.explicit([1 / snr], [d], normalise=False)
+    return spectra.explicit([1 / snr], [d])
 
 
 def orthonormal_means(d: int, classes: int) -> Float[Array, "d c"]:

@@ -25,12 +25,18 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from hdjax import spectra
 from hdjax.schedules import Schedule, as_schedule
-from hdjax.spectra import Spectrum
+from hdjax.spectra import Reduction, Spectrum
 from hdjax.streaming import accuracy, symmetry
-from hdjax.streaming.columns import Columns, GramColumns, GramStart, check_blocks, linear_columns
+from hdjax.streaming.columns import (
+    Columns,
+    GramColumns,
+    check_blocks,
+    joint_columns,
+    reduction_of,
+)
 from hdjax.streaming.diffusions import CorrectedDiffusion, Homogenised
 from hdjax.streaming.field import BlockField, GramSummary
-from hdjax.streaming.fluctuations import fluctuations
+from hdjax.streaming.fluctuations import TOLERANCE, fluctuations, many_groups
 from hdjax.streaming.learning_rates import StateRate
 from hdjax.streaming.limit import BlockState, Integrator, Side, velocity
 from hdjax.streaming.losses import FunctionLoss, Loss
@@ -44,6 +50,8 @@ from hdjax.system import Simulator, System, check_leaves, is_concrete
 # A statistic that grows beyond this many times its order of magnitude has left the regime in which
 # X = O(1); both simulation and limit then count as diverged.
 _DIVERGED = 1e4
+# The largest error of the limit's sums over the spectrum that compression may leave.
+_COARSEST = 5e-3
 _METHODS = (Direct, GramSampler, Homogenised, CorrectedDiffusion)
 
 
@@ -97,8 +105,10 @@ class OnePassSGD(System):
         theta: initial side parameters, a pytree of arrays handed to the loss.
         optimiser: `HeavyBall`, `Averaging`, `Clipped`, `SignSGD`, `Adam`, ..., a transformation of
             Optax (which has no limit), or None: plain SGD.
-        compression: integrate the limit on a Gauss rule of so many nodes instead of the spectrum
-            (random starts only); the cost no longer depends on d.
+        compression: a relative error, such as 1e-3: the limit and its spread are integrated on so
+            few nodes that the sums over the spectrum are right to it (`hdjax.spectra.reduced`);
+            their cost no longer depends on d. None: all groups for the limit, and an error of
+            1e-3 for the spread where there are many.
         integrator: how the limit is integrated.
 
     Raises:
@@ -137,7 +147,8 @@ class OnePassSGD(System):
     theta: PyTree
     integrator: Integrator
     batch_size: int = eqx.field(static=True)
-    compressed: Spectrum | None
+    reduction: Reduction | None
+    compressed: bool = eqx.field(static=True)
 
     def __init__(
         self,
@@ -152,15 +163,18 @@ class OnePassSGD(System):
         batch_size: int = 1,
         theta: PyTree = None,
         optimiser: Any = None,
-        compression: int | None = None,
+        compression: float | None = None,
         integrator: Integrator | None = None,
     ):
         if not isinstance(spectrum, Spectrum):
             raise TypeError(f"spectrum: {spectrum!r}; allowed: a Spectrum of hdjax.spectra")
         if batch_size < 1:
             raise ValueError(f"batch_size: {batch_size}; allowed: at least 1")
-        if compression is not None and compression < 1:
-            raise ValueError(f"compression: {compression}; allowed: None or at least 1 node")
+        if compression is not None and not 0 < compression <= _COARSEST:
+            raise ValueError(
+                f"compression: {compression}; allowed: None, or a relative error above 0 and up to "
+                f"{_COARSEST}, from which the number of nodes follows"
+            )
         mixture = Mixture([1.0]) if mixture is None else mixture
         dtype = jnp.result_type(float)
 
@@ -172,9 +186,9 @@ class OnePassSGD(System):
         follows = isinstance(learning_rate, StateRate)
         self.learning_rate = cast(learning_rate if follows else as_schedule(learning_rate))
         self.optimiser = cast(as_optimiser(optimiser))
-        self.columns = _joint_columns(start, target, mixture, spectrum)
         self.probabilities = mixture.probabilities
         c, g = self.probabilities.shape[0], spectrum.eigenvalues.shape[-1]
+        self.columns = joint_columns(start, target, mixture.means, c, spectrum)
         eigenvalues = spectrum.eigenvalues if mixture.eigenvalues is None else mixture.eigenvalues
         if mixture.eigenvalues is not None and eigenvalues.shape != (c, g):
             raise ValueError(
@@ -186,15 +200,16 @@ class OnePassSGD(System):
         self.theta = cast(theta)
         self.batch_size = int(batch_size)
         self.integrator = Integrator() if integrator is None else integrator
-        if compression is not None and not self.columns.follows_spectrum:
-            raise ValueError(
-                "compression: it needs the law of random columns; allowed with given arrays or "
-                "Gram blocks: None"
-            )
-        # Made once: the limit's cost must not depend on d.
-        self.compressed = None if compression is None else spectrum.compress(compression)
         if compression is not None and mixture.eigenvalues is not None:
             raise ValueError("compression: allowed with eigenvalues for each component: None")
+        # Made once: the limit's cost must not depend on d.
+        self.compressed, self.reduction = compression is not None, None
+        if self.compressed or (mixture.eigenvalues is None and many_groups(self)):
+            self.reduction = reduction_of(self.columns, spectrum, compression or TOLERANCE)
+        if self.compressed and self.reduction is None:
+            raise ValueError(
+                f"compression: {compression}; allowed: an error that fewer nodes can meet, or None"
+            )
         if follows:
             learning_rate.check(self.layout, self.optimiser)
         self.optimiser.check(self)
@@ -221,7 +236,15 @@ class OnePassSGD(System):
         if isinstance(self.columns, GramColumns):
             check_blocks(self.columns.gram)
         accuracy.check(self)
-        if compared and realised and self.compressed is not None:
+        reduction = self.reduction
+        if reduction is not None and is_concrete(reduction, self.spectrum):
+            own, other = np.asarray(self.spectrum.trace), np.asarray(reduction.spectrum.trace)
+            if np.any(np.abs(own - other) > 1e-4 * own):
+                raise ValueError(
+                    f"spectrum: tr K/d = {own}, and {other} when the system was made; allowed: the "
+                    "same (make a new system for another spectrum)"
+                )
+        if compared and realised and self.compressed:
             raise ValueError(
                 "compression: a realised start has a block for every group of the spectrum; "
                 "allowed with start='realised': None"
@@ -261,8 +284,17 @@ class OnePassSGD(System):
         )
 
     def blocks(self, spectrum: Spectrum) -> Float[Array, "g q q"]:
-        """The start law's blocks on the groups of `spectrum`."""
-        return self.extended(self.extended(self.columns.blocks(spectrum)).mT).mT
+        """The start law's blocks on the groups of `spectrum`: the system's own, or its nodes."""
+        if self.columns.follows_spectrum or spectrum is self.spectrum:
+            blocks = self.columns.blocks(spectrum)
+        else:
+            blocks = self.gathered(self.columns.blocks(self.spectrum))
+        return self.extended(self.extended(blocks).mT).mT
+
+    def gathered(self, values: Float[Array, "g *rest"]) -> Float[Array, "p *rest"]:
+        """Values of the system's groups, gathered at the nodes of its reduction."""
+        assert self.reduction is not None
+        return self.reduction.gather(self.spectrum.eigenvalues, values)
 
     def extended(self, columns: Float[Array, "*d k"]) -> Float[Array, "*d q"]:
         """[X | X* | means] of a start, with the optimiser's memories."""
@@ -311,7 +343,10 @@ class OnePassSGD(System):
         if start is None:
             start, field = self.start(), self.field()
         else:
-            field = self._field(start.eigenvalues, self.spectrum.weights)
+            spectrum, own = self._limit_spectrum()
+            if start.eigenvalues.shape != own.shape:
+                spectrum = self.spectrum
+            field = self._field(start.eigenvalues, spectrum.weights)
         initial = start.state
         origin = jnp.trace(start.blocks.sum(0))
 
@@ -334,6 +369,23 @@ class OnePassSGD(System):
     ) -> dict[str, Array]:
         """Predicted standard deviations by the linear-noise equation (`fluctuations.py`)."""
         return fluctuations(self, ts, statistics, start)
+
+    def about_fluctuations(self, **duration: Any) -> str:
+        """On how many nodes they are computed, and the error that these leave."""
+        return self._about("predicted spread")
+
+    def about_limit(self, **duration: Any) -> str:
+        """The same of the limit, if it is compressed."""
+        return self._about("limit") if self.compressed else ""
+
+    def _about(self, what: str) -> str:
+        if self.reduction is None:
+            return ""
+        nodes, groups = self.reduction.spectrum.eigenvalues, self.spectrum.eigenvalues
+        return (
+            f"{what} on {nodes.shape[-1]} nodes for {groups.shape[-1]} groups: sums over the "
+            f"spectrum are right to {float(self.reduction.error):.1g}"
+        )
 
     def alive(self, summary: GramSummary) -> Bool[Array, ""]:
         """Finite, and squared norms within 10^4 of order 1 (beyond, the run has diverged)."""
@@ -369,10 +421,9 @@ class OnePassSGD(System):
         return statistics
 
     def _limit_spectrum(self) -> tuple[Spectrum, Float[Array, "c g"]]:
-        rule = self.compressed
-        if rule is None:
+        if not self.compressed or self.reduction is None:
             return self.spectrum, self.eigenvalues
-        c = self.probabilities.shape[0]
+        rule, c = self.reduction.spectrum, self.probabilities.shape[0]
         return rule, jnp.broadcast_to(rule.eigenvalues, (c, *rule.eigenvalues.shape))
 
     def _field(
@@ -395,33 +446,6 @@ def _bounded(state: BlockState, origin: Float[Array, ""]) -> Bool[Array, ""]:
     leaves = [leaf for leaf in jax.tree.leaves(state) if eqx.is_inexact_array(leaf)]
     finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
     return finite & (jnp.trace(state[0].sum(0)) <= _DIVERGED * (1 + origin))
-
-
-def _joint_columns(start: Any, target: Any, mixture: Mixture, spectrum: Spectrum) -> Columns:
-    c = mixture.probabilities.shape[0]
-    if isinstance(start, GramStart):
-        g, q = start.blocks.shape[:2]
-        means = 0 if mixture.means is None else c
-        if target is not None or means:
-            raise ValueError(
-                "target, mixture.means: given beside a GramStart; allowed: None (its blocks hold "
-                "the students and the teachers)"
-            )
-        if g != spectrum.eigenvalues.shape[-1]:
-            raise ValueError(
-                f"start: {g} Gram blocks; allowed: {spectrum.eigenvalues.shape[-1]}, one for each "
-                "group of the spectrum"
-            )
-        if not 1 <= start.students <= q:
-            raise ValueError(f"students: {start.students}; allowed: 1 to {q}, the blocks' width")
-        return GramColumns(gram=start.blocks, layout=Layout(start.students, q - start.students))
-    for name, value in (("target", target), ("mixture.means", mixture.means)):
-        if isinstance(value, GramStart):
-            raise TypeError(f"{name}: GramStart; allowed: GaussianStart, an array or None")
-    columns, layout = linear_columns(start, target, mixture.means, spectrum)
-    if layout.means not in (0, c):
-        raise ValueError(f"mixture.means: {layout.means} columns; allowed: {c}, one a component")
-    return columns
 
 
 def _is_real(leaf: Any) -> bool:

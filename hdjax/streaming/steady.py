@@ -82,8 +82,8 @@ def steady_state(
     unknowns = _count(origin)
     if unknowns > _MOST:
         raise ValueError(
-            f"system: {unknowns} unknowns in its steady state; allowed: {_MOST} (compression=16 "
-            "makes the limit one of 16 groups)"
+            f"system: {unknowns} unknowns in its steady state; allowed: {_MOST} (compression=1e-3 "
+            "makes the limit one of a few groups)"
         )
     check_positive("horizon", horizon, strict=False)
     t = jnp.asarray(horizon, origin.blocks.dtype)

@@ -80,7 +80,7 @@ def test_commuting_covariances():
     start = 0.8 * np.random.default_rng(0).standard_normal((d, 2)) / np.sqrt(d)
     system = streaming.OnePassSGD(
         streaming.MixtureSoftmax(2),
-        spectra.explicit([1.0, 2.0], [d // 2, d // 2], normalise=False),
+        spectra.explicit([1.0, 2.0], [d // 2, d // 2]),
         1.0,
         start,
         mixture=streaming.Mixture([0.6, 0.4], means, eigenvalues=kappa.T),
@@ -110,7 +110,7 @@ def test_outliers_of_commuting_covariances():
     start = 1.2 * means + 0.3 * streaming.orthonormal_means(d, 4)[:, 2:]
     system = streaming.OnePassSGD(
         streaming.MixtureSoftmax(2),
-        spectra.explicit([1.0, 2.0], [d // 2, d // 2], normalise=False),
+        spectra.explicit([1.0, 2.0], [d // 2, d // 2]),
         1.0,
         start,
         mixture=streaming.Mixture([0.6, 0.4], means, eigenvalues=kappa.T),
@@ -171,7 +171,7 @@ def test_edges_of_constant_weights():
     means = streaming.orthonormal_means(d, 2)
     system = streaming.OnePassSGD(
         streaming.MixtureSoftmax(2),
-        spectra.explicit([1.0, 2.0], [d // 4, 3 * d // 4], normalise=False),
+        spectra.explicit([1.0, 2.0], [d // 4, 3 * d // 4]),
         1.0,
         zero,
         mixture=streaming.Mixture([0.5, 0.5], means, eigenvalues=np.stack([e, e])),

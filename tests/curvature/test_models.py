@@ -182,7 +182,7 @@ def test_commuting_covariances_reference():
     snr, kappa = 2.0, np.array([[2.5, 0.7], [0.4, 1.6]])
     system = streaming.OnePassSGD(
         streaming.MixtureSoftmax(2),
-        hd.spectra.explicit([1.0, 2.0], [50, 50], normalise=False),
+        hd.spectra.explicit([1.0, 2.0], [50, 50]),
         1.5,
         streaming.GaussianStart(columns=2),
         mixture=streaming.Mixture(

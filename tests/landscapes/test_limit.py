@@ -174,7 +174,7 @@ def test_traced_times_need_a_horizon(problem, references):
     np.testing.assert_allclose(found[0], references["GD on SE"][1][:3], atol=1e-9)
 
 
-SPLIT = hd.spectra.explicit([0.5, 1.0, 1.5], [100, 100, 100], normalise=False)
+SPLIT = hd.spectra.explicit([0.5, 1.0, 1.5], [100, 100, 100])
 
 
 def test_anisotropic_reference_values(problem):

@@ -184,3 +184,16 @@ def test_the_config_of_cifar_runs_on_a_file_of_its_layout(tmp_path, images):
     experiment = config.load(tmp_path / "car_plane.toml", [*changes, "run.runs=2"])
     result = experiment.run(progress=False)
     assert result.limit("test")[-1] < result.limit("test")[0]
+
+
+def test_a_given_covariance_keeps_its_scale():
+    """Rows have E |a_i|^2 = tr Sigma/d; made unit, they have squared norm 1 for any Sigma."""
+    eigenvalues, key = np.linspace(1.0, 5.0, 100), jax.random.key(0)
+    problem = hd.multipass.gaussian_problem(400, 100, key=key, eigenvalues=eigenvalues)
+    # The mean of 400 rows: 5 standard errors, from E (|a|^2)^2 - (E |a|^2)^2 = 2 tr Sigma^2/d^2.
+    error = (2 * (eigenvalues**2).sum()) ** 0.5 / 100 / 20
+    assert abs(float(row_norms(problem).mean()) - 3) < 5 * error
+    unit = hd.multipass.gaussian_problem(
+        40, 100, key=key, eigenvalues=eigenvalues, normalise_rows=True
+    )
+    np.testing.assert_allclose(row_norms(unit), 1, rtol=1e-6)

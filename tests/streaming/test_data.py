@@ -29,7 +29,7 @@ LAMBDA = np.array([0.5] * 4 + [2.0] * 4)
 
 def small_system(gamma=1.0, sigma=0.5):
     """Eight coordinates, |X_0 - X*|^2 = 1 spread evenly within two groups."""
-    spectrum = hd.spectra.explicit([0.5, 2.0], [4, 4], normalise=False)
+    spectrum = hd.spectra.explicit([0.5, 2.0], [4, 4])
     start = np.sqrt(np.array([0.7 / 4] * 4 + [0.3 / 4] * 4))
     return OnePassSGD(LeastSquares(sigma=sigma), spectrum, gamma, start, np.zeros(8))
 
@@ -67,7 +67,7 @@ def test_a_batch_of_a_users_law_and_its_basis():
         return jnp.dot(root, jax.random.rademacher(key, (8,), root.dtype), precision="highest")
 
     start = basis @ np.sqrt(np.array([0.7 / 4] * 4 + [0.3 / 4] * 4))
-    spectrum = hd.spectra.from_covariance(covariance, normalise=False)
+    spectrum = hd.spectra.from_covariance(covariance)
     system = OnePassSGD(LeastSquares(sigma=0.5), spectrum, 1.0, start, np.zeros(8))
     plan = {"key": jax.random.key(3), "runs": 8000, "statistics": ["risk"], "keep": "summary"}
     result = hd.simulate(system, [1.0], method=Direct(data=Sampler(signs)), **plan)
@@ -109,6 +109,64 @@ def test_universality_and_where_it_ends():
         gaps[name] = gap, float(result.std("distance")[1]) / 8
     assert abs(gaps["spread"][0]) < 4 * gaps["spread"][1] + 8 / d
     assert abs(gaps["axes"][0]) > 10 * gaps["axes"][1]
+
+
+def correlated_rows(n=400, d=12):
+    """Rows of a spiked covariance with heavy tails, and their own covariance."""
+    rng = np.random.default_rng(5)
+    mixing = rng.standard_normal((d, d)) * np.linspace(0.2, 2.0, d)
+    rows = rng.standard_t(5.0, (n, d)) @ mixing
+    return rows, rows.T @ rows / n
+
+
+def with_rows(spectrum, rows):
+    d = rows.shape[1]
+    system = OnePassSGD(LeastSquares(0.5), spectrum, 0.1, np.ones(d) / d**0.5, np.zeros(d))
+    return system.simulator(Direct(data=Rows(rows)))
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.98, 1.001, 25.0])
+def test_rows_of_another_scale_are_refused(factor):
+    """The rows' own covariance is taken, and a multiple of it is not, however near to one."""
+    rows, covariance = correlated_rows()
+    spectrum = hd.spectra.from_covariance(factor * covariance)
+    if factor == 1:
+        with_rows(spectrum, rows)
+        return
+    size = f"{np.trace(covariance) / 12:.6g}"
+    with pytest.raises(ValueError, match=rf"rows: tr C/d = {size}.*from_covariance\(rows"):
+        with_rows(spectrum, rows)
+
+
+def test_rows_of_another_shape_of_covariance_are_refused():
+    rows, covariance = correlated_rows()
+    mean = np.trace(covariance) / 12
+    with pytest.raises(ValueError, match="rows: "):
+        with_rows(hd.spectra.from_covariance(mean * np.eye(12)), rows)
+    values, vectors = np.linalg.eigh(covariance)
+    with pytest.raises(ValueError, match="rows: "):
+        with_rows(hd.spectra.from_covariance((vectors * values[::-1]) @ vectors.T), rows)
+    flat = (vectors * np.where(np.arange(12) < 3, 0, values)) @ vectors.T
+    with pytest.raises(ValueError, match="where K = 0"):
+        with_rows(hd.spectra.from_covariance(flat), rows)
+
+
+@pytest.mark.parametrize(("n", "d"), [(1, 30), (3, 40), (50, 100), (2000, 10)])
+def test_samples_of_the_covariance_are_rows_of_it(n, d):
+    spectrum = hd.spectra.power_law(d, 1.0)
+    scale = np.sqrt(np.asarray(spectrum.eigenvalues))
+    for seed in range(20):
+        with_rows(spectrum, np.random.default_rng(seed).standard_t(5.0, (n, d)) * 0.6**0.5 * scale)
+
+
+def test_a_law_of_another_scale_is_refused():
+    system = small_system()
+
+    def too_large(key):
+        return 1.3 * jnp.asarray(np.sqrt(LAMBDA)) * jax.random.normal(key, (8,))
+
+    with pytest.raises(ValueError, match="function: tr C/d"):
+        system.simulator(Direct(data=Sampler(too_large)))
 
 
 def test_wrong_data():

@@ -13,7 +13,7 @@ from hdjax.streaming import CorrectedDiffusion, GramSampler, GramStart, Homogeni
 def least_squares(d, **options):
     blocks = np.zeros((2, 2, 2))
     blocks[:, 0, 0] = [0.7, 0.3]
-    spectrum = hd.spectra.explicit([0.5, 2.0], [6 * d // 10, 4 * d // 10], normalise=False)
+    spectrum = hd.spectra.explicit([0.5, 2.0], [6 * d // 10, 4 * d // 10])
     loss = hd.streaming.LeastSquares(sigma=0.5)
     return OnePassSGD(loss, spectrum, 0.8, GramStart(blocks), **options)
 
@@ -42,7 +42,7 @@ def test_spread_of_least_squares(method, std):
 def test_corrected_diffusion_against_the_exact_sampler(d, end):
     """Mean and standard deviation of the distance, of 1500 runs of each."""
     block = np.array([[0.6, 0.15], [0.15, 0.9]])
-    spectrum = hd.spectra.explicit([0.5, 2.0], [6 * d // 10, 4 * d // 10], normalise=False)
+    spectrum = hd.spectra.explicit([0.5, 2.0], [6 * d // 10, 4 * d // 10])
     start = GramStart(np.array([0.6, 0.4])[:, None, None] * block)
     model = OnePassSGD(hd.streaming.LeastSquares(0.3), spectrum, 1.0, start, ridge=0.2)
     runs = 1500

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
+from scipy.integrate import solve_ivp
 
 import hdjax as hd
 from hdjax.streaming import (
@@ -21,7 +22,7 @@ from hdjax.streaming.increment import increment
 
 
 def two_groups(loss, rate, block, d=100, **options):
-    spectrum = hd.spectra.explicit([0.5, 2.0], [6 * d // 10, 4 * d // 10], normalise=False)
+    spectrum = hd.spectra.explicit([0.5, 2.0], [6 * d // 10, 4 * d // 10])
     start = GramStart(jnp.asarray(block), students=block.shape[-1] // 2)
     return OnePassSGD(loss, spectrum, rate, start, **options)
 
@@ -57,7 +58,7 @@ def trained(x, teacher, component, noise, theta):
 def mixture(d, start, means, **options):
     return OnePassSGD(
         hd.streaming.FunctionLoss(trained),
-        hd.spectra.explicit([0.5, 2.0], [6 * d // 10, 4 * d // 10], normalise=False),
+        hd.spectra.explicit([0.5, 2.0], [6 * d // 10, 4 * d // 10]),
         1.5,
         start,
         mixture=Mixture([0.3, 0.7], means, eigenvalues=[[0.1, 0.9], [1.2, 0.3]]),
@@ -133,7 +134,7 @@ def test_start_covariance_is_that_of_the_law():
     flat = flat - flat.mean(0)
     products = 100 * flat[:, :, None] * flat[:, None, :]
     error = products.std(0) / np.sqrt(len(flat))
-    law = eqx.filter_jit(start_covariance)(model.columns, model.spectrum)
+    law = eqx.filter_jit(lambda model: start_covariance(model, model.spectrum))(model)
     expected = np.asarray(law).reshape(8, 8)
     assert np.all(np.abs(products.mean(0) - expected) <= 5 * error + 1e-6)
 
@@ -155,7 +156,7 @@ def test_predicted_spread_is_the_measured_one(name, fixed):
             "least_squares": (hd.streaming.LeastSquares(sigma=0.5), 0.8),
             "logistic": (hd.streaming.Logistic(), 4.0),
         }[name]
-        spectrum = hd.spectra.explicit([0.5, 2.0], [240, 160], normalise=False)
+        spectrum = hd.spectra.explicit([0.5, 2.0], [240, 160])
         start, target = GaussianStart(scale=0.8, overlap=0.15), GaussianStart()
         if fixed:
             start, target = GramStart(HALF * np.array([[0.6, 0.15], [0.15, 0.9]])), None
@@ -176,20 +177,125 @@ def test_predicted_spread_is_the_measured_one(name, fixed):
     assert 0.9 < float(z.std()) < 1.1
 
 
+def noise_of_least_squares(spectrum, gamma, sigma, distances, variances, ts):
+    """Risk and its standard deviation from the derivation (section 5), on all groups, by SciPy.
+
+    `distances` are those of the start in each eigenspace, `variances` d times their variances.
+    """
+    lam, w = np.asarray(spectrum.eigenvalues), np.asarray(spectrum.weights)
+    g, beta = len(lam), lam * w
+
+    def rate(t, z):
+        y, p = z[:g], z[g:].reshape(g, g)
+        own = lam * y
+        e2 = own.sum() + sigma**2
+        jacobian = gamma**2 * np.outer(beta, lam) - 2 * gamma * np.diag(lam)
+        cross = np.outer(own, beta)
+        noise = 4 * gamma**2 * (e2 * np.diag(own) + np.outer(own, own))
+        noise += 2 * gamma**4 * e2**2 * np.outer(beta, beta) - 4 * gamma**3 * e2 * (cross + cross.T)
+        drift = gamma**2 * beta * e2 - 2 * gamma * own
+        return np.concatenate([drift, (jacobian @ p + p @ jacobian.T + noise).ravel()])
+
+    start = np.concatenate([distances, np.diag(variances).ravel()])
+    found = solve_ivp(rate, (0, ts[-1]), start, "DOP853", ts, rtol=1e-10, atol=1e-14).y.T
+    variance = [lam @ z[g:].reshape(g, g) @ lam / 4 for z in found]
+    risk = (found[:, :g] @ lam + sigma**2) / 2
+    return risk, np.sqrt(np.array(variance) / float(spectrum.dimension))
+
+
+def risk_of(model):
+    return lambda summary: {"risk": model.statistics(summary)["risk"]}
+
+
+STIFF = Integrator(hd.streaming.ExponentialMidpoint(), rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("exponent", "given", "integrator"),
+    [(1.5, False, None), (1.5, True, STIFF), (0.5, True, None), (2.0, False, STIFF)],
+)
+def test_spread_on_few_nodes_is_that_of_all_groups(exponent, given, integrator):
+    """From random columns and from given ones, with an explicit and with a stiff solver."""
+    d, ts = 70, np.array([0.0, 0.01, 0.1, 1.0, 10.0])
+    spectrum = hd.spectra.power_law(d, exponent)
+    start, target = GaussianStart(), GaussianStart()
+    distances, variances = np.full(d, 2 / d), np.full(d, 8 / d)
+    if given:
+        start, target = np.random.default_rng(0).standard_normal((2, d)) / d**0.5
+        distances, variances = (start - target) ** 2, np.zeros(d)
+    model = OnePassSGD(
+        hd.streaming.LeastSquares(sigma=0.2), spectrum, 0.4, start, target, integrator=integrator
+    )
+    assert model.reduction.spectrum.eigenvalues.size < d / 2
+    risk, spread = noise_of_least_squares(spectrum, 0.4, 0.2, distances, variances, ts)
+    found = model.fluctuations(jnp.asarray(ts), risk_of(model))["risk"]
+    np.testing.assert_allclose(found, spread, rtol=2e-3, atol=1e-12)
+    compressed = OnePassSGD(
+        hd.streaming.LeastSquares(sigma=0.2), spectrum, 0.4, start, target,
+        compression=1e-4, integrator=STIFF,
+    )  # fmt: skip
+    limit = compressed.limit(jnp.asarray(ts), save=risk_of(compressed))["risk"]
+    np.testing.assert_allclose(limit, risk, rtol=2e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", [None, hd.streaming.ExponentialMidpoint()])
+def test_spread_has_the_accuracy_that_is_asked_for(solver):
+    """The tolerances of the system's integrator are those of its error bars."""
+    spectrum, ts = hd.spectra.explicit([0.5, 2.0], [60, 40]), np.array([0.3, 1.0, 3.0])
+    w = np.asarray(spectrum.weights)
+    _, spread = noise_of_least_squares(spectrum, 0.8, 0.5, 2 * w, 8 * w, ts)
+    errors = []
+    for rtol in (1e-4, 1e-7):
+        model = OnePassSGD(
+            hd.streaming.LeastSquares(sigma=0.5), spectrum, 0.8, GaussianStart(), GaussianStart(),
+            integrator=Integrator(solver, rtol=rtol, atol=1e-3 * rtol),
+        )  # fmt: skip
+        found = model.fluctuations(jnp.asarray(ts), risk_of(model))["risk"]
+        errors.append(np.abs(found / spread - 1).max())
+    assert errors[1] < 1e-6
+    assert errors[1] < errors[0] < 1e-3
+
+
+@pytest.mark.slow
+def test_spread_from_a_given_start_is_that_of_its_blocks():
+    """A start that is handed over, on all groups and gathered at the nodes."""
+    d, ts = 60, np.array([0.0, 0.5, 2.0])
+    spectrum = hd.spectra.power_law(d, 1.0)
+    model = OnePassSGD(
+        hd.streaming.LeastSquares(sigma=0.2), spectrum, 0.4, GaussianStart(), GaussianStart()
+    )
+    distances = np.random.default_rng(1).standard_normal(d) ** 2 / d
+    start = model.start()
+    blocks = start.blocks.at[:, 0, 0].set(distances)
+    start = eqx.tree_at(lambda s: s.blocks, start, blocks)
+    _, spread = noise_of_least_squares(spectrum, 0.4, 0.2, distances, np.zeros(d), ts)
+    found = model.fluctuations(jnp.asarray(ts), risk_of(model), start=start)["risk"]
+    np.testing.assert_allclose(found, spread, rtol=2e-3)
+
+
 @pytest.mark.optimised
 @pytest.mark.slow
-def test_many_groups_are_compressed_or_refused():
+def test_results_say_on_how_many_nodes_they_are_or_that_there_are_too_many():
     spectrum = hd.spectra.power_law(300, exponent=0.4)
     start, target = GaussianStart(overlap=0.3), GaussianStart()
-    model = OnePassSGD(hd.streaming.LeastSquares(sigma=0.3), spectrum, 0.4, start, target)
+    loss = hd.streaming.LeastSquares(sigma=0.3)
+    model = OnePassSGD(loss, spectrum, 0.4, start, target, compression=1e-3)
     result = hd.compare(model, [0.0, 1.0], key=jax.random.key(2), runs=1000, statistics=["risk"])
     np.testing.assert_allclose(result["risk_predicted_std"], result.std("risk"), rtol=0.08)
-    given = OnePassSGD(
-        hd.streaming.least_squares, spectrum, 0.4, np.ones(300) / 20, np.ones(300) / 30
-    )
+    nodes = model.reduction.spectrum.eigenvalues.size
+    for what in ("limit", "predicted spread"):
+        assert f"{what} on {nodes} nodes for 300 groups: sums over" in result.data.attrs["note"]
+    # The components' eigenvalues differ: there is no one spectrum to reduce.
+    eigenvalues = np.stack([spectrum.eigenvalues, 2 * spectrum.eigenvalues])
+    split = OnePassSGD(
+        hd.streaming.ComponentLogistic([0.0, 1.0]), spectrum, 0.4, GaussianStart(),
+        mixture=Mixture([0.5, 0.5], GaussianStart(columns=2), eigenvalues),
+    )  # fmt: skip
     with pytest.raises(hd.NoFluctuationsError, match="300 groups"):
-        hd.compare(given, [0.0, 1.0], key=jax.random.key(2), runs=2, fluctuations=True)
-    quiet = hd.compare(given, [0.0, 1.0], key=jax.random.key(2), runs=2)
+        hd.compare(split, [0.0, 1.0], key=jax.random.key(2), runs=2, fluctuations=True)
+    quiet = hd.compare(split, [0.0, 1.0], key=jax.random.key(2), runs=2)
     assert "risk_predicted_std" not in quiet.data
 
 
@@ -227,7 +333,7 @@ def test_bias_is_that_of_many_runs(name):
     """Mean of 40 000 runs at d = 20 minus the limit; next order allowed 15 %."""
     d, runs = 20, 40_000
     if name == "logistic":
-        spectrum = hd.spectra.explicit([0.5, 2.0], [12, 8], normalise=False)
+        spectrum = hd.spectra.explicit([0.5, 2.0], [12, 8])
         start, target = GaussianStart(scale=1.5, overlap=0.3), GaussianStart(scale=2.0)
         rate = hd.schedules.PowerDecay(5.0, 0.5, 1.0)
         model = OnePassSGD(hd.streaming.Logistic(), spectrum, rate, start, target, ridge=0.3)

@@ -14,7 +14,7 @@ TS = jnp.array([0.0, 0.5, 1.0, 3.0])
 
 def reference(loss, rate, **options):
     """The system of the reference values: two groups, the target in the blocks."""
-    spectrum = hd.spectra.explicit([0.5, 2.0], [60, 40], normalise=False)
+    spectrum = hd.spectra.explicit([0.5, 2.0], [60, 40])
     blocks = np.array([0.6, 0.4])[:, None, None] * np.array([[0.6, 0.15], [0.15, 0.9]])
     return hd.streaming.OnePassSGD(
         loss, spectrum, rate, GramStart(blocks, students=1), integrator=FINE, **options
@@ -97,7 +97,7 @@ def test_simulation_follows_the_limit(rule, method):
     d = 400
     system = hd.streaming.OnePassSGD(
         hd.streaming.LeastSquares(sigma=0.3),
-        hd.spectra.explicit([0.5, 2.0], [240, 160], normalise=False),
+        hd.spectra.explicit([0.5, 2.0], [240, 160]),
         rule,
         GaussianStart(),
         GaussianStart(),
@@ -122,7 +122,7 @@ def test_error_bars_of_rules():
 
 
 def test_stability_threshold():
-    spectrum = hd.spectra.explicit([0.5, 2.0, 7.0], [3, 4, 2], normalise=False)
+    spectrum = hd.spectra.explicit([0.5, 2.0, 7.0], [3, 4, 2])
     d, lam = 9, np.repeat([0.5, 2.0, 7.0], [3, 4, 2])
     for b in (1, 3):
         found = float(hd.streaming.stability_threshold(spectrum, batch_size=b, exact=True))
@@ -141,7 +141,7 @@ def test_stability_threshold():
 
 @pytest.mark.slow
 def test_strongly_convex_rate_is_kept_by_sgd():
-    spectrum = hd.spectra.explicit([0.5, 1.5], [200, 200], normalise=False)
+    spectrum = hd.spectra.explicit([0.5, 1.5], [200, 200])
     gamma, a = hd.streaming.strongly_convex_rate(spectrum, 1.0, 2.0)
     system = hd.streaming.OnePassSGD(
         hd.streaming.LogCosh(1.0, 2.0),
@@ -171,7 +171,7 @@ def usual_promotion():
 
 
 def excess_system(rate):
-    spectrum = hd.spectra.explicit([0.2, 3.0], [700, 300], normalise=False)
+    spectrum = hd.spectra.explicit([0.2, 3.0], [700, 300])
     blocks = np.zeros((2, 2, 2))
     blocks[:, 0, 0] = 0.5
     return hd.streaming.OnePassSGD(

@@ -38,7 +38,7 @@ def least_squares(d, optimiser, *, sigma=0.5, gamma=0.6, **options):
     """Distances .7 and .3 in two groups, X* = 0: everything is in |X|^2."""
     blocks = np.zeros((2, 2, 2))
     blocks[:, 0, 0] = [0.7, 0.3]
-    spectrum = hd.spectra.explicit(LAM, [6 * d // 10, 4 * d // 10], normalise=False)
+    spectrum = hd.spectra.explicit(LAM, [6 * d // 10, 4 * d // 10])
     loss = hd.streaming.LeastSquares(sigma=sigma)
     options = {"optimiser": optimiser, "integrator": FINE, **options}
     return OnePassSGD(loss, spectrum, gamma, GramStart(blocks, students=1), **options)
@@ -119,7 +119,7 @@ def test_side_parameters_have_memories_too(optimiser):
     means = np.stack([np.cos(np.arange(d)), np.sin(np.arange(d) + 1.0)], axis=1) / np.sqrt(d / 2)
     system = OnePassSGD(
         head,
-        hd.spectra.explicit([0.5], [d], normalise=False),
+        hd.spectra.explicit([0.5], [d]),
         1.5,
         GaussianStart(scale=0.7, columns=2),
         mixture=Mixture([0.4, 0.6], means),
@@ -165,7 +165,7 @@ def test_error_bars_and_bias(name):
 def test_adagrad_norm_follows_its_limit(method):
     system = OnePassSGD(
         hd.streaming.Logistic(),
-        hd.spectra.explicit([0.5, 2.0], [120, 80], normalise=False),
+        hd.spectra.explicit([0.5, 2.0], [120, 80]),
         AdaGradNorm(2.0, 0.5),
         GaussianStart(scale=2.0),
         GaussianStart(),

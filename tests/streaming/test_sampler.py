@@ -20,7 +20,7 @@ def least_squares(d, **options):
     """The model of the exact finite-d mean: group distances (.7, .3) spread evenly."""
     blocks = np.zeros((2, 2, 2))
     blocks[:, 0, 0] = [0.7, 0.3]
-    spectrum = hd.spectra.explicit(LAM, [6 * d // 10, 4 * d // 10], normalise=False)
+    spectrum = hd.spectra.explicit(LAM, [6 * d // 10, 4 * d // 10])
     loss = hd.streaming.LeastSquares(sigma=SIGMA)
     return OnePassSGD(loss, spectrum, RATE, GramStart(blocks), **options)
 

@@ -32,7 +32,7 @@ def test_exact_finite_dimensional_mean(batch):
     blocks[:, 0, 0] = [0.7, 0.3]
     model = OnePassSGD(
         hd.streaming.LeastSquares(sigma=0.5),
-        hd.spectra.explicit(LAM, COUNTS, normalise=False),
+        hd.spectra.explicit(LAM, COUNTS),
         0.8,
         GramStart(blocks),
         batch_size=batch,
@@ -53,7 +53,7 @@ def mixture(d, loss=None, **options):
     loss = hd.streaming.ComponentLogistic([1.0, 0.0]) if loss is None else loss
     return OnePassSGD(
         loss,
-        hd.spectra.explicit([0.25], [d], normalise=False),
+        hd.spectra.explicit([0.25], [d]),
         2.0,
         GaussianStart(scale=0.7),
         mixture=Mixture([0.3, 0.7], means),
@@ -113,7 +113,7 @@ def test_gram_start_has_its_blocks_exactly():
     block = np.array([[0.6, 0.1, 0.2], [0.1, 0.9, 0.0], [0.2, 0.0, 0.4]])
     blocks = np.stack([block, np.outer(vector, vector), 2 * block])
     loss = hd.streaming.FunctionLoss(lambda x, t, c, n, theta: jnp.sum(x**2) * t[0] ** 2)
-    spectrum = hd.spectra.explicit([0.5, 1.0, 2.0], [10, 1, 7], normalise=False)
+    spectrum = hd.spectra.explicit([0.5, 1.0, 2.0], [10, 1, 7])
     model = OnePassSGD(loss, spectrum, 0.1, GramStart(blocks, students=2))
     simulator = model.simulator(Direct("float64"))
     for seed in range(3):
@@ -127,7 +127,7 @@ def test_dense_covariance_is_the_diagonal_problem():
     root = rng.normal(size=(30, 30))
     covariance = root @ root.T / 30
     start, target = rng.normal(size=(2, 30)) / np.sqrt(30)
-    spectrum = hd.spectra.from_covariance(covariance, normalise=False)
+    spectrum = hd.spectra.from_covariance(covariance)
     model = OnePassSGD(hd.streaming.least_squares, spectrum, 0.3, start, target)
     gap = start - target
     risk = float(model.statistics(model.start())["risk"])
@@ -238,10 +238,14 @@ def test_error_falls_like_the_root_of_d(loss, rate, overlap, end):
         ({"ridge": np.inf}, "ridge: inf"),
         ({"batch_size": 0}, "batch_size: 0"),
         ({"compression": 0}, "compression: 0"),
+        ({"compression": 12}, "compression: 12; allowed: None, or a relative error"),
         ({"start": np.ones(7)}, r"start: shape \(7, 1\)"),
         ({"start": np.full(20, np.nan)}, "start: NaN"),
         ({"target": np.ones((20, 2))}, "1 student and 2 teacher"),
-        ({"start": np.ones(20), "compression": 4}, "compression"),
+        (
+            {"spectrum": hd.spectra.power_law(20, 0.5), "compression": 1e-30},
+            "compression: 1e-30; allowed: an error that fewer nodes",
+        ),
         ({"mixture": Mixture([0.5, 0.5], np.ones((20, 3)))}, "mixture.means: 3 columns"),
         (
             {"mixture": Mixture([0.5, 0.5], eigenvalues=[[1.0, 2.0]])},

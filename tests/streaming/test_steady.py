@@ -24,7 +24,7 @@ LAMBDA, WEIGHTS = np.array([0.5, 2.0]), np.array([0.6, 0.4])
 
 
 def least_squares(gamma, sigma, batch=1):
-    spectrum = hd.spectra.explicit(LAMBDA, [60, 40], normalise=False)
+    spectrum = hd.spectra.explicit(LAMBDA, [60, 40])
     return OnePassSGD(
         LeastSquares(sigma), spectrum, gamma, GaussianStart(), GaussianStart(), batch_size=batch
     )
@@ -81,7 +81,7 @@ def test_floor_of_logistic_is_where_the_limit_ends():
         GaussianStart(),
         GaussianStart(),
         ridge=0.02,
-        compression=4,
+        compression=1e-3,
     )
     found = steady_state(system, horizon=20.0)
     end = system.limit(jnp.array([300.0]), save=system.statistics)

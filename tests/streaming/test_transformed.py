@@ -31,7 +31,7 @@ def quadratic(d, optimiser, gamma, loss=None, **options):
     """Distances .7 and .3 in two groups, X* = 0."""
     blocks = np.zeros((2, 2, 2))
     blocks[:, 0, 0] = [0.7, 0.3]
-    spectrum = hd.spectra.explicit([0.5, 2.0], [6 * d // 10, 4 * d // 10], normalise=False)
+    spectrum = hd.spectra.explicit([0.5, 2.0], [6 * d // 10, 4 * d // 10])
     loss = LeastSquares(sigma=0.3) if loss is None else loss
     options = {"optimiser": optimiser, "integrator": FINE, **options}
     return OnePassSGD(loss, spectrum, gamma, GramStart(blocks, students=1), **options)
@@ -100,7 +100,7 @@ def test_clipping_and_signs_of_other_losses():
     for optimiser in (Clipped(0.2), SignSGD()):
         system = OnePassSGD(
             Logistic("sampled"),
-            hd.spectra.explicit([0.5, 2.0], [240, 160], normalise=False),
+            hd.spectra.explicit([0.5, 2.0], [240, 160]),
             1.0,
             GaussianStart(scale=2.0),
             GaussianStart(),
@@ -124,7 +124,7 @@ def test_adam_on_a_mixture():
     angle = np.pi * (np.arange(d)[:, None] + 0.5) * np.arange(1, 3)[None] / d
     system = OnePassSGD(
         hd.streaming.FunctionLoss(softmax),
-        hd.spectra.explicit([0.3, 0.8], [d // 2, d // 2], normalise=False),
+        hd.spectra.explicit([0.3, 0.8], [d // 2, d // 2]),
         0.5,
         GaussianStart(columns=2),
         mixture=hd.streaming.Mixture([0.7, 0.3], np.sqrt(2 / d) * np.cos(angle)),

@@ -1,0 +1,142 @@
+"""Few eigenvalues in place of many, for sums over a spectrum that is spread over many decades.
+
+What the limits make of a spectrum are sums over it of lambda^k e^{-lambda tau}, at every tau > 0.
+As functions of u = log(1 + lambda/floor), with the floor near the smallest positive eigenvalue,
+these vary over the same length anywhere in the spectrum, so that polynomials in u approximate them
+alike, and the Gauss rule of the spectrum in the variable u converges geometrically in the number of
+nodes per decade.  (The Gauss rule in lambda itself needs e^{-lambda tau} to be near a polynomial:
+it resolves the upper end of the spectrum alone.)
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from hdjax.spectra._checks import as_float
+from hdjax.spectra.spectrum import Spectrum
+from hdjax.system import is_concrete
+
+# Eigenvalues that are smaller than this share of the mean act together up to times of 10^6 or so.
+_FLOOR = 1e-9
+# Beyond so many groups, logarithmic cells of a width of .01 stand for them, to 10^-5.
+_CELLS = 4096
+_MOST = 64
+# Powers of the eigenvalue: squared distance, risk, noise of the risk, its covariance.
+_POWERS = np.arange(4)
+_TIMES, _DECAY = 48, 8.0
+
+
+class Reduction(eqx.Module):
+    """A spectrum of a few nodes, and the error that it leaves.
+
+    Attributes:
+        spectrum: the nodes and their weights; it has no coordinates.
+        error: the largest relative error of sum_i w_i lambda_i^k e^{-lambda_i tau}, k = 0, ..., 3,
+            at tau from 0 to where the smallest eigenvalue has decayed by e^-8.
+        floor: of the variable u = log(1 + lambda/floor).
+        diagonal: (p,) of the recurrence of the spectrum's orthogonal polynomials in u.
+        off_diagonal: (p - 1,) of the same.
+        vectors: (p, p) eigenvectors of that recurrence, as columns.
+    """
+
+    spectrum: Spectrum
+    error: Float[Array, ""]
+    floor: Float[Array, ""]
+    diagonal: Float[Array, " p"]
+    off_diagonal: Float[Array, " p-1"]
+    vectors: Float[Array, "p p"]
+
+    def gather(
+        self, eigenvalues: Float[Array, " g"], values: Float[Array, "g *rest"]
+    ) -> Float[Array, "p *rest"]:
+        """Values of groups (Gram blocks, say) gathered at the nodes, with the same sums.
+
+        A group's value goes to all nodes in the shares of Lagrange's interpolation in u: a value
+        proportional to the groups' weights becomes one proportional to the nodes', and sums of
+        polynomials in u up to degree p - 1 are exact.
+        """
+        u = jnp.log1p(eigenvalues / self.floor)
+
+        def moment(carry: tuple[Array, Array], coefficients: tuple[Array, Array, Array]) -> Any:
+            before, now = carry
+            centre, last, following = coefficients
+            later = ((u - centre) * now - last * before) / following
+            return (now, later), jnp.tensordot(now, values, 1)
+
+        last = jnp.concatenate([jnp.zeros_like(self.diagonal[:1]), self.off_diagonal])
+        following = jnp.concatenate([self.off_diagonal, jnp.ones_like(self.diagonal[:1])])
+        start = jnp.zeros_like(u), jnp.ones_like(u)
+        _, moments = jax.lax.scan(moment, start, (self.diagonal, last, following))
+        return jnp.tensordot(self.vectors[0][:, None] * self.vectors.T, moments, 1)
+
+
+def reduced(
+    spectrum: Spectrum,
+    tolerance: float,
+    measures: Float[np.ndarray, "g r"] | None = None,
+    most: int = _MOST,
+) -> Reduction | None:
+    """The smallest `Reduction` whose error is within `tolerance`; None: there is none.
+
+    Args:
+        spectrum: concrete.
+        tolerance: of the relative error of sums of lambda^k e^{-lambda tau}.
+        measures: (g, r) other measures on the groups, none negative, whose sums must be as exact
+            when they are gathered at the nodes.
+        most: number of nodes at most.
+
+    Raises:
+        TypeError: a traced spectrum.
+
+    Example:
+        >>> reduction = reduced(power_law(100_000, exponent=1.0), tolerance=1e-3)
+        >>> reduction.spectrum.eigenvalues.shape, float(reduction.error) < 1e-3
+        ((22,), True)
+    """
+    if not is_concrete(spectrum):
+        raise TypeError("reduced: a traced spectrum; allowed: one with concrete leaves")
+    values = np.asarray(spectrum.eigenvalues, np.float64)
+    weights = np.asarray(spectrum.weights, np.float64)
+    given = np.zeros((values.size, 0)) if measures is None else np.asarray(measures, np.float64)
+    if values.size > _CELLS:
+        merged, cell = spectrum.binned(_CELLS)
+        values, weights = (np.asarray(x, np.float64) for x in (merged.eigenvalues, merged.weights))
+        given = np.stack([np.bincount(cell, column, values.size) for column in given.T] or [()], -1)
+        given = given.reshape(values.size, -1)
+    # Lanczos' algorithm, as the QR decomposition of polynomials.
+    mean = weights @ values
+    floor = max(values[values > 0].min(initial=np.inf), _FLOOR * mean) if mean > 0 else 1.0
+    u = np.log1p(values / floor)
+    count = min(most, len(np.unique(u)))
+    scaled = 2 * (u - u.min()) / max(np.ptp(u), 1e-300) - 1
+    basis = np.polynomial.chebyshev.chebvander(scaled, count - 1)
+    basis, _ = np.linalg.qr(np.sqrt(weights / weights.sum())[:, None] * basis)
+    jacobi = (basis.T * u) @ basis
+    # Signs as the recurrence has them: of its start, and off the diagonal, positive.
+    signs = np.cumprod(np.sign(np.concatenate([basis[:1, 0], np.diag(jacobi, 1)])))
+    jacobi = jacobi * signs * signs[:, None]
+    taus = np.concatenate([[0.0], np.geomspace(0.1 / values.max(), _DECAY / floor, _TIMES)])
+
+    def sums(nodes: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        decays = np.exp(-taus[:, None] * nodes)
+        return np.einsum("tn,kn,nr->tkr", decays, nodes ** _POWERS[:, None], weights, optimize=True)
+
+    exact = sums(values, np.column_stack([weights, given]))
+    for p in range(1, count + 1):
+        theta, vectors = np.linalg.eigh(jacobi[:p, :p])
+        nodes, at = floor * np.expm1(np.clip(theta, 0, u.max())), vectors[0] ** 2
+        if mean > 0 and at @ nodes > 0:
+            nodes = nodes * mean / (at @ nodes)
+        shares = (basis[:, :p] * signs[:p]) @ vectors * vectors[0]
+        gathered = (shares / np.sqrt(weights / weights.sum())[:, None]).T @ given
+        found = sums(nodes, np.column_stack([at, gathered]))
+        error = np.max(np.abs(found - exact) / np.where(exact > 0, exact, 1))
+        if error <= tolerance:
+            rule = Spectrum(as_float(nodes), as_float(at), spectrum.dimension)
+            parts = error, floor, np.diag(jacobi[:p, :p]), np.diag(jacobi[:p, :p], 1), vectors
+            return Reduction(rule, *map(as_float, parts))
+    return None
