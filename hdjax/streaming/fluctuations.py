@@ -215,7 +215,8 @@ class Expansion:
     """The expansion of SGD in 1/sqrt(d) round its limit, on the flattened state.
 
     The state holds each pair of columns of a block once, blocks being symmetric, and the side
-    parameters.
+    parameters.  Blocks are divided by their groups' weights: of a group of large eigenvalue and tiny
+    weight, as much of the risk depends on what the tolerances would not see otherwise.
     """
 
     def __init__(
@@ -247,7 +248,11 @@ class Expansion:
             blocks, side = start.state
             if blocks.shape[0] != groups:
                 blocks = system.gathered(blocks)
-        self.start, self.unravel = ravel_pytree((blocks[:, self.rows, self.columns], side))
+        self.scale = jnp.where(spectrum.weights > 0, spectrum.weights, 1)[:, None]
+        pairs = blocks[:, self.rows, self.columns]
+        self.start, self.unravel = ravel_pytree((pairs / self.scale, side))
+        scales = jax.tree.map(jnp.ones_like, side)
+        self.scales, _ = ravel_pytree((jnp.broadcast_to(self.scale, pairs.shape), scales))
         size = groups * width**2
         entries = np.arange(size).reshape(groups, width, width)[:, self.rows, self.columns]
         beside = np.arange(size, size + self.start.size - entries.size)
@@ -259,19 +264,25 @@ class Expansion:
             own = start_covariance(system, spectrum)
             own = own.reshape(size, size)[entries.ravel()][:, entries.ravel()]
             self.covariance = self.covariance.at[: entries.size, : entries.size].set(own)
+            self.covariance = self.scaled(self.covariance)
+
+    def scaled(self, covariance: Float[Array, "n n"]) -> Float[Array, "n n"]:
+        """The covariance of the state from that of blocks and side parameters."""
+        return covariance / self.scales[:, None] / self.scales[None]
 
     def unpack(self, flat: Float[Array, " n"]) -> BlockState:
         """The state (blocks, side)."""
         pairs, side = self.unravel(flat)
         width = self.system.layout.width
         blocks = jnp.zeros((pairs.shape[0], width, width), pairs.dtype)
+        pairs = pairs * self.scale
         blocks = blocks.at[:, self.rows, self.columns].set(pairs)
         return blocks.at[:, self.columns, self.rows].set(pairs), side
 
     def pack(self, state: BlockState) -> Float[Array, " n"]:
         """The flattened state."""
         blocks, side = state
-        return ravel_pytree((blocks[:, self.rows, self.columns], side))[0]
+        return ravel_pytree((blocks[:, self.rows, self.columns] / self.scale, side))[0]
 
     def force(self, t: Float[Array, ""], flat: Float[Array, " n"]) -> Float[Array, " n"]:
         """F, the right-hand side of the limit."""
@@ -284,12 +295,12 @@ class Expansion:
         """J and Sigma of dP/dt = J P + P J^T + Sigma."""
         jacobian = jax.jacfwd(self.force, argnums=1)(t, flat)
         noise = increment(self.field, t, self.unpack(flat)).covariance()
-        return jacobian, noise[self.entries][:, self.entries]
+        return jacobian, self.scaled(noise[self.entries][:, self.entries])
 
     def second_order(self, t: Float[Array, ""], flat: Float[Array, " n"]) -> Float[Array, " n"]:
         """G, the part of order 1/d^2 of a step's mean change."""
         blocks = second_order(self.field, t, self.unpack(flat))[:, self.rows, self.columns]
-        return jnp.zeros_like(flat).at[: blocks.size].set(blocks.ravel())
+        return jnp.zeros_like(flat).at[: blocks.size].set((blocks / self.scale).ravel())
 
     def values(self, flat: Float[Array, " n"]) -> dict[str, Array]:
         """The statistics of a state."""
@@ -349,7 +360,7 @@ class Expansion:
             ts,
             save,
             alive,
-            self.spectrum.eigenvalues.shape[-1],
+            1,
             # What reverse mode needs would double the time to compile.
             diffrax.ForwardMode(),
             clipped=not explicit,
