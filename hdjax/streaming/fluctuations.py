@@ -215,8 +215,8 @@ class Expansion:
     """The expansion of SGD in 1/sqrt(d) round its limit, on the flattened state.
 
     The state holds each pair of columns of a block once, blocks being symmetric, and the side
-    parameters.  Blocks are divided by their groups' weights: of a group of large eigenvalue and tiny
-    weight, as much of the risk depends on what the tolerances would not see otherwise.
+    parameters.  Blocks are divided by the weights of their groups: a group of large eigenvalue and
+    tiny weight may carry much of the risk, which tolerances for the blocks themselves do not see.
     """
 
     def __init__(
