@@ -231,10 +231,16 @@ def side_by_side() -> int:
     """How many chunks are computed at once: a CPU runs a compiled program on one core or so.
 
     The environment variable HDJAX_CORES bounds it; the results do not depend on it.
+
+    Raises:
+        ValueError: HDJAX_CORES is no positive integer.
     """
     if jax.device_count() > 1 or jax.devices()[0].platform != "cpu":
         return 1
-    return max(1, min(cores(), int(os.environ.get("HDJAX_CORES", cores()))))
+    asked = os.environ.get("HDJAX_CORES", str(cores()))
+    if not asked.isdecimal() or int(asked) < 1:
+        raise ValueError(f"HDJAX_CORES: {asked!r}; allowed: a positive integer")
+    return min(cores(), int(asked))
 
 
 def cores() -> int:
