@@ -20,8 +20,8 @@ def test_chunks_are_enough_and_fit(runs, points, lanes, cores):
     assert (down - 1) * height < points <= down * height
     # All cores' chunks together fit, unless a single run does not.
     assert width * height * cores <= lanes or width * height == 1 or lanes < cores
-    # As many chunks as cores where there are enough runs or points; points that do not divide evenly
-    # may leave half of the cores out.
+    # As many chunks as cores, where there are enough runs or points; points that do not divide
+    # evenly may leave half of the cores out.
     possible = max(1, min(cores, runs // 4)) * points
     assert across * down >= min(cores, possible) * (0.5 if points > 1 else 1)
 
