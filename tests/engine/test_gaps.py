@@ -177,3 +177,13 @@ def test_what_is_no_number_is_refused_before_the_run(value):
 def test_paths_of_what_is_no_scalar_are_refused(path):
     with pytest.raises(ValueError, match=r"statistic: '[vw]'.*; allowed: "):
         path(jnp.array(TIMES), {"v": jnp.ones((3, 2))})
+
+
+@pytest.mark.slow
+def test_a_complex_statistic_has_no_predicted_spread_and_takes_none_away():
+    statistics = {"risk": None, "turned": lambda s, m: (1 + 2j) * s.statistics(m)["risk"]}
+    options = {"key": jax.random.key(0), "runs": 2, "progress": False}
+    result = hd.compare(from_zero(), TIMES, statistics=statistics, **options)
+    assert np.isfinite(result["risk_predicted_std"]).all()
+    assert "turned_predicted_std" not in result.data
+    np.testing.assert_allclose(result["turned_imag"], 2 * result["risk"])
