@@ -41,6 +41,11 @@ RESULT, SUMMARY, FIGURE = FILES = ("result.nc", "summary.json", "figure.png")
 _IMAGINARY = "__imag"
 # What `summary` and figures ask of a dataset, and other programs' files do not have.
 _ATTRIBUTES = ("kind", "family", "statistics", "runs", "device", "interrupted")
+# The coordinate of each kind of result.
+_COORDINATES: dict[str, str] = {
+    **dict.fromkeys(("simulate", "limit", "compare", "sweep"), "time"),
+    "scaling": "dimension",
+}
 
 
 def prepare(directory: str | Path, force: bool = False) -> Path:
@@ -125,12 +130,31 @@ def load_result(path: str | Path) -> xr.Dataset:
     """
     path = Path(path)
     ds = load(path / RESULT if path.is_dir() else path)
-    missing = [name for name in _ATTRIBUTES if name not in ds.attrs]
+    missing = _missing(ds)
     if missing:
-        raise ValueError(
-            f"path: {str(path)!r} has no attribute {missing[0]!r}; allowed: a result of hdjax"
-        )
+        raise ValueError(f"path: {str(path)!r} has no {missing}; allowed: a result of hdjax")
     return ds
+
+
+def _missing(ds: xr.Dataset) -> str:
+    """What a dataset lacks of a result; empty if nothing."""
+    for name in _ATTRIBUTES:
+        if name not in ds.attrs:
+            return f"attribute {name!r}"
+    coordinate = _COORDINATES.get(str(ds.attrs["kind"]))
+    if coordinate is None:
+        return f"kind of result: {ds.attrs['kind']}"
+    if coordinate not in ds.coords:
+        return f"coordinate {coordinate!r}"
+    try:
+        statistics = json.loads(str(ds.attrs["statistics"]))
+    except ValueError:
+        statistics = None
+    if not isinstance(statistics, list) or not statistics:
+        return "list of statistics"
+    curves = ("_mean", "_limit", "_sup_error")
+    lost = [s for s in statistics if not any(f"{s}{curve}" in ds for curve in curves)]
+    return f"variable of {lost[0]!r}" if lost else ""
 
 
 def save(ds: xr.Dataset, path: str | Path) -> Path:

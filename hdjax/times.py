@@ -106,6 +106,26 @@ def is_at(times: Numbers, t: Any) -> Bool[Array | np.ndarray, "*times"]:
     return abs(times - t) <= _SAME * abs(t)
 
 
+def as_time(t: Any, name: str = "t") -> float:
+    """One nominal time.
+
+    Args:
+        t: a number, in any precision.
+        name: what the message calls it.
+
+    Raises:
+        ValueError: no number.
+
+    Example:
+        >>> as_time(np.float32(0.1))
+        0.1
+    """
+    try:
+        return float(nominal(np.asarray(t)))
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}: {t!r}; allowed: a number") from None
+
+
 def record_at(times: Sequence[float] | Float[np.ndarray, " times"], t: Any, name: str = "t") -> int:
     """The record of nominal time `t`.
 
@@ -121,11 +141,7 @@ def record_at(times: Sequence[float] | Float[np.ndarray, " times"], t: Any, name
         >>> record_at(np.array([0.0, 0.1, 0.3]), 0.1 + 0.2)
         2
     """
-    records = np.asarray(times, np.float64)
-    try:
-        wanted = float(nominal(np.asarray(t)))
-    except (TypeError, ValueError):
-        raise ValueError(f"{name}: {t!r}; allowed: a number") from None
+    records, wanted = np.asarray(times, np.float64), as_time(t, name)
     order = np.argsort(np.abs(records - wanted), kind="stable")
     if not is_at(records, wanted)[order[0]]:
         near = [f"{t:.10g}" for t in records[order[:2]]]

@@ -204,3 +204,18 @@ def test_summary_of_a_scaling():
     assert summary["statistics"] == {
         "risk": {"sup_error": [0.2, 0.1], "exponent": -0.5, "exponent_interval": [-0.6, None]}
     }
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": 3}, "no kind of result: 3"),
+        ({"kind": "scaling"}, "no coordinate 'dimension'"),
+        ({"statistics": "risk"}, "no list of statistics"),
+        ({"statistics": '["loss"]'}, "no variable of 'loss'"),
+    ],
+)
+def test_what_is_no_whole_result_is_told(ds, tmp_path, change, message):
+    path = store.save(ds.assign_attrs(change), tmp_path / "result.nc")
+    with pytest.raises(ValueError, match=message + "; allowed: a result of hdjax"):
+        store.load_result(path)

@@ -205,14 +205,19 @@ def limit_curves(system: System, plan: Plan, start: Any) -> Curves:
 
 
 def predicted_std(system: System, plan: Plan) -> dict[str, Array] | None:
-    """Standard deviations that the theory predicts for the plan's statistics, if wanted."""
+    """Standard deviations that the theory predicts for the plan's real statistics, if wanted."""
     if plan.fluctuations is False:
         return None
+
+    def real(summary: Any) -> dict[str, Array]:
+        values = plan.evaluate(system, summary)
+        return {name: value for name, value in values.items() if not jnp.iscomplexobj(value)}
+
     start = system.start() if plan.start == "realised" else None
     try:
         return system.fluctuations(
             plan.times,
-            lambda summary: plan.evaluate(system, summary),
+            real,
             start=start,
             **plan.duration,
         )

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from hdjax.times import is_at, nominal, record_at
+from hdjax.times import as_time, is_at, record_at
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +66,8 @@ class value_at:
         t: the time, a number; experiments refuse one before their first or after their last record.
 
     Raises:
-        ValueError: when it is evaluated: no such statistic, or one that is no real scalar.
+        ValueError: `t` is no number; when it is evaluated: no such statistic, or one that is no
+            real scalar.
 
     Example:
         >>> final = value_at("risk", 10.0)
@@ -77,7 +78,7 @@ class value_at:
 
     def __post_init__(self) -> None:
         # A number of the program, whatever it came in.
-        object.__setattr__(self, "t", float(nominal(np.asarray(self.t))))
+        object.__setattr__(self, "t", as_time(self.t))
 
     def check(self, times: Float[np.ndarray, " times"]) -> None:
         """Raise ValueError unless `t` is a record's time or between those of two records."""

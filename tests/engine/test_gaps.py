@@ -177,3 +177,23 @@ def test_what_is_no_number_is_refused_before_the_run(value):
 def test_paths_of_what_is_no_scalar_are_refused(path):
     with pytest.raises(ValueError, match=r"statistic: '[vw]'.*; allowed: "):
         path(jnp.array(TIMES), {"v": jnp.ones((3, 2))})
+
+
+@pytest.mark.slow
+def test_a_complex_statistic_has_no_predicted_spread_and_takes_none_away():
+    def turned(system, summary):
+        risk = system.statistics(summary)["risk"]
+        return jax.lax.complex(risk, 2 * risk)
+
+    statistics = {"risk": None, "turned": turned}
+    options = {"key": jax.random.key(0), "runs": 2, "progress": False}
+    with jax.numpy_dtype_promotion("standard"):
+        result = hd.compare(from_zero(), TIMES, statistics=statistics, **options)
+    assert np.isfinite(result["risk_predicted_std"]).all()
+    assert "turned_predicted_std" not in result.data
+    np.testing.assert_allclose(result["turned_imag"], 2 * result["risk"])
+
+
+def test_a_time_that_is_no_number_is_refused():
+    with pytest.raises(ValueError, match=r"t: \[0.3\]; allowed: a number"):
+        hd.paths.value_at("risk", [0.3])

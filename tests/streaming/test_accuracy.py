@@ -259,6 +259,8 @@ def heavy(x, teacher, component, noise, theta):
         (lambda: system(lambda x, y, c, n, t: x[0] > 0), ValueError, "returns bool; allowed: f"),
         (lambda: system(quantile), ValueError, r"IndexError .* noise \(0,\) of NoNoise"),
         (lambda: Hinge(flip=1.5), ValueError, "flip: 1.5; allowed: 0 to 1"),
+        (lambda: Hinge(flip="a"), ValueError, "flip: a; allowed: 0 to 1"),
+        (lambda: Logistic(flip=[0.1, 0.2]), ValueError, "flip: .*; allowed: 0 to 1"),
         (lambda: Logistic(flip=-0.1), ValueError, "flip: -0.1; allowed: 0 to 1"),
         (lambda: DiscreteNoise([1.0], [0.5, 0.5]), ValueError, "values, probabilities: shapes"),
         (lambda: DiscreteNoise([1.0, 2.0], [0.5, 0.4]), ValueError, "sum 0.9"),

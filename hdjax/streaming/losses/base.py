@@ -394,11 +394,16 @@ def check_positive(name: str, value: Any, *, strict: bool) -> None:
 
 
 def probability(name: str, value: Any) -> Any:
-    """A probability as a leaf, or None; ValueError where it is concrete and outside [0, 1]."""
+    """A probability as a leaf, or None; ValueError where it is concrete and no number in [0, 1]."""
     if value is None:
         return None
-    if is_concrete(value) and not np.all((np.asarray(value) >= 0) & (np.asarray(value) <= 1)):
-        raise ValueError(f"{name}: {value}; allowed: 0 to 1")
+    if is_concrete(value):
+        try:
+            inside = np.ndim(value) == 0 and 0 <= float(value) <= 1
+        except (TypeError, ValueError):
+            inside = False
+        if not inside:
+            raise ValueError(f"{name}: {value}; allowed: 0 to 1")
     return leaf(value)
 
 
