@@ -45,10 +45,7 @@ def noise_spectrum(d: int, snr: float) -> Spectrum:
 
 
 def orthonormal_means(d: int, classes: int) -> Float[Array, "d c"]:
-    """Orthonormal means, spread over the coordinates: mean c is constant on each `classes`-th one.
-
-    Inner products of what these means span are zero without rounding, which would decide on which
-    side of its kink a ReLU is where there is no noise.
+    """Orthonormal means, spread over the coordinates (columns of the discrete cosine transform).
 
     Raises:
         ValueError: as many classes as dimensions, or more.
@@ -60,8 +57,8 @@ def orthonormal_means(d: int, classes: int) -> Float[Array, "d c"]:
     """
     if not 1 <= classes < d:
         raise ValueError(f"classes: {classes} in dimension {d}; allowed: fewer than the dimension")
-    own = np.arange(d)[:, None] % classes == np.arange(classes)[None]
-    return jnp.asarray(own / np.sqrt(own.sum(axis=0)), jnp.result_type(float))
+    angle = np.pi * (np.arange(d)[:, None] + 0.5) * np.arange(1, classes + 1)[None] / d
+    return jnp.asarray(np.sqrt(2 / d) * np.cos(angle), jnp.result_type(float))
 
 
 def simplex_means(d: int, classes: int) -> Float[Array, "d c"]:
