@@ -8,10 +8,12 @@ largest value of their type's range that images use, 255.
 import gzip
 import struct
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Array, Float, Num, PyTree
 
 # What the third byte of an IDX file says of its entries.
 _IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
@@ -22,6 +24,41 @@ class Classified(NamedTuple):
 
     inputs: Float[np.ndarray, "samples ..."]
     classes: Num[np.ndarray, " samples"]
+
+
+def as_arrays(name: str, data: Any) -> PyTree[Array]:
+    """Samples as arrays: an array, nested lists of numbers, or a pytree of these.
+
+    Args:
+        name: of the argument, for messages.
+        data: the samples.
+
+    Raises:
+        ValueError: lists of different lengths.
+        TypeError: what is no number.
+
+    Example:
+        >>> as_arrays("inputs", {"a": [[1.0, 2.0], [3.0, 4.0]]})["a"].shape
+        (2, 2)
+    """
+
+    def array(leaf: Any) -> Array:
+        try:
+            return jnp.asarray(np.asarray(leaf) if _is_nested(leaf) else leaf)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}; allowed: lists of equal lengths") from error
+        except TypeError as error:
+            raise TypeError(f"{name}: {error}; allowed: numbers") from error
+
+    return jax.tree.map(array, data, is_leaf=_is_nested)
+
+
+def _is_nested(data: Any) -> bool:
+    """Whether it is a list of numbers, of lists of numbers and so on."""
+    if not isinstance(data, list | tuple):
+        return False
+    leaves = jax.tree.leaves(data, is_leaf=lambda x: not isinstance(x, list | tuple))
+    return bool(leaves) and all(isinstance(x, int | float | np.number) for x in leaves)
 
 
 def digits() -> Classified:

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from hdjax import gaussian
 from hdjax.curvature.weights import Kind, check_kind, small_matrix, small_size
 from hdjax.streaming import OnePassSGD, Samples, draw_samples
 
@@ -224,8 +225,11 @@ def sample_weights(
 ) -> Float[Array, "n h h"]:
     """D of every sample at the parameters (X, theta); `frozen` are [X* | means]."""
     dtype, s = moving.dtype, system.layout.teachers
-    x = jnp.dot(samples.rows, moving, precision="highest")
-    teacher = jnp.dot(samples.rows, frozen[:, :s], precision="highest")
+    columns = jnp.concatenate([moving, frozen[:, :s]], axis=1)
+    sizes = (jnp.linalg.norm(part, axis=axis) for part, axis in ((samples.rows, 1), (columns, 0)))
+    seen = jnp.dot(samples.rows, columns, precision="highest")
+    seen = gaussian.without_rounding(seen, jnp.multiply.outer(*sizes))
+    x, teacher = seen[:, : moving.shape[1]], seen[:, moving.shape[1] :]
     loss, theta = jax.tree.map(
         lambda leaf: jnp.asarray(leaf, dtype) if eqx.is_inexact_array(leaf) else leaf,
         (system.loss, theta),

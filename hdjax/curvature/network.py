@@ -17,6 +17,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
 from hdjax.curvature.weights import Kind, check_kind
+from hdjax.datasets import as_arrays
 
 
 class NetworkMatrix(eqx.Module):
@@ -25,7 +26,7 @@ class NetworkMatrix(eqx.Module):
     Args:
         loss: `loss(network, x, y) -> scalar`, of one sample.
         network: any pytree, such as an Equinox module; its floating arrays are parameters.
-        inputs: (n, ...) samples.
+        inputs: (n, ...) samples: an array, nested lists of numbers, or a pytree of these.
         targets: (n, ...) what belongs to them.
         kind: "hessian" or "gradient".
         where: the block, as a function from the network to one part of it or a tuple of parts
@@ -64,8 +65,10 @@ class NetworkMatrix(eqx.Module):
         chunk: int | None = None,
     ):
         check_kind(kind)
-        counts = {leaf.shape[0] for leaf in jax.tree.leaves((inputs, targets))}
-        if len(counts) != 1:
+        inputs, targets = as_arrays("inputs", inputs), as_arrays("targets", targets)
+        leaves = jax.tree.leaves((inputs, targets))
+        counts = {leaf.shape[0] if leaf.ndim else 0 for leaf in leaves}
+        if len(counts) != 1 or counts == {0}:
             raise ValueError(f"inputs, targets: {sorted(counts)} samples; allowed: as many of each")
         (n,) = counts
         size: int = n if chunk is None else chunk

@@ -6,7 +6,7 @@ factor L for covariances that may be singular, and Owen's function.
 """
 
 from hdjax.gaussian.expectations import expectation, expectation_with_error
-from hdjax.gaussian.factors import factor, safe_sqrt, solve_transpose
+from hdjax.gaussian.factors import factor, safe_sqrt, solve_transpose, without_rounding
 from hdjax.gaussian.owen import owens_t
 from hdjax.gaussian.rules import QMC, GaussHermite, Rule, Trapezoid, default_rule
 
@@ -22,4 +22,5 @@ __all__ = [
     "owens_t",
     "safe_sqrt",
     "solve_transpose",
+    "without_rounding",
 ]

@@ -7,6 +7,7 @@ do as well, but its gradients are infinite at repeated eigenvalues and its eigen
 factor is differentiable wherever the pivots are positive and has finite gradients everywhere.
 """
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -82,3 +83,24 @@ def safe_sqrt(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Square root that is 0 with derivative 0 for x <= 0 (NaN stays NaN)."""
     negative = x <= 0
     return jnp.where(negative, 0, jnp.sqrt(jnp.where(negative, 1, x)))
+
+
+def without_rounding(
+    products: Float[Array, "*shape"], sizes: Float[Array, "*shape"]
+) -> Float[Array, "*shape"]:
+    """Inner products of which those no larger than their rounding are zero.
+
+    The sign of such a product would decide on which side of a kink a loss is where data have no
+    noise.  Derivatives are those of the products all the same.
+
+    Args:
+        products: <a, b>, as computed.
+        sizes: |a| |b|.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> without_rounding(jnp.array([0.5, 1e-17]), jnp.ones(2)).tolist()
+        [0.5, 0.0]
+    """
+    small = jnp.abs(products) <= 4 * jnp.finfo(products.dtype).eps * sizes
+    return products - jax.lax.stop_gradient(jnp.where(small, products, 0))

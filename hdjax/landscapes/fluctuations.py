@@ -47,15 +47,18 @@ class Expansion(eqx.Module):
 
     Attributes:
         limit: name -> (times, ...) values as d grows.
-        covariance: F over all entries of `limit`, in the order of `ravel_pytree`; d Cov(q) -> F.
+        covariance: F over all entries of `limit`, statistic after statistic in the order of
+            `names`, each with time first; d Cov(q) -> F.
         bias: name -> (times, ...) b; d (E q - limit) -> b.  None where it is not known.
         source: "derivatives" (exact), or "500 runs" (F to about 3 %).
+        names: the statistics in the order in which they were asked for.
     """
 
     limit: dict[str, Array]
     covariance: Float[Array, "q q"]
     bias: dict[str, Array] | None
     source: str = eqx.field(static=True)
+    names: tuple[str, ...] = eqx.field(static=True)
 
     @property
     def variance(self) -> dict[str, Array]:
@@ -64,7 +67,15 @@ class Expansion(eqx.Module):
 
     def unravel(self, entries: Float[Array, " q"]) -> dict[str, Array]:
         """Entries in the order of `covariance`, by name."""
-        return ravel_pytree(self.limit)[1](entries)
+        return _ravelled(self.limit, self.names)[1](entries)
+
+
+def _ravelled(
+    values: dict[str, Array], names: tuple[str, ...]
+) -> tuple[Float[Array, " q"], Callable[[Array], dict[str, Array]]]:
+    """All entries in the order of the names, and the way back (a pytree orders its keys)."""
+    flat, unravel = ravel_pytree([values[name] for name in names])
+    return flat, lambda entries: dict(zip(names, unravel(entries), strict=True))
 
 
 def source(evaluations: int) -> str:
@@ -98,14 +109,28 @@ def expansion(
     ticks = steps(np.asarray(ts, np.float64))
     names = ("value", "gradient_norm") if statistics is None else statistics
     if callable(names):
-        function = names
+        function, names = names, _order(system, names)
     else:
         own = list(jax.eval_shape(lambda: system.statistics(system.start())))
         for name in names:
             if name not in own:
                 raise ValueError(f"statistics: {name!r}; allowed: {', '.join(own)}, or a function")
-        function = _Chosen(system, tuple(names))
-    return _expansion(system, jnp.asarray(ticks), int(ticks[-1]) + 1, function, True)
+        names = tuple(names)
+        function = _Chosen(system, names)
+    return _expansion(system, jnp.asarray(ticks), int(ticks[-1]) + 1, function, names, True)
+
+
+def _order(system: "GradientSpan", statistics: Statistics) -> tuple[str, ...]:
+    """The names in the order in which a function gives them."""
+    names: list[str] = []
+
+    def note() -> dict[str, Array]:
+        found = statistics(system.start())
+        names.extend(found)
+        return found
+
+    jax.eval_shape(note)
+    return tuple(names)
 
 
 class _Chosen(eqx.Module):
@@ -125,6 +150,7 @@ def _expansion(
     ticks: Int[Array, " times"],
     evaluations: int,
     statistics: Statistics,
+    names: tuple[str, ...],
     second: bool,
 ) -> Expansion:
     if system.radius.dtype != jnp.float64:
@@ -142,14 +168,14 @@ def _expansion(
 
     def run(draws: Draws, dimension: Float[Array, ""]) -> Array:
         along = _trajectory(system.problem, draws, dimension, statistics)
-        return ravel_pytree(jax.tree.map(lambda leaf: leaf[ticks], along))[0]
+        return _ravelled(jax.tree.map(lambda leaf: leaf[ticks], along), names)[0]
 
+    found = source(evaluations)
     if evaluations > MOST_EXACT:
-        return Expansion(values, _sampled(run, evaluations), None, source(evaluations))
+        return Expansion(values, _sampled(run, evaluations), None, found, names)
     covariance, bias = _derived(run, evaluations, second)
-    unravel = ravel_pytree(values)[1]
-    bias = None if bias is None else unravel(bias)
-    return Expansion(values, covariance, bias, source(evaluations))
+    bias = None if bias is None else _ravelled(values, names)[1](bias)
+    return Expansion(values, covariance, bias, found, names)
 
 
 def _trajectory(
@@ -223,7 +249,8 @@ def standard_deviations(
 ) -> dict[str, Array]:
     """Standard deviations at the system's dimension; see `System.fluctuations`."""
     ticks = jnp.round(ts).astype(int)
-    found = _expansion(system, ticks, evaluations, statistics, False)
+    names = _order(system, statistics)
+    found = _expansion(system, ticks, evaluations, statistics, names, False)
     return jax.tree.map(lambda v: _roots(v / system.dimension), found.variance)
 
 

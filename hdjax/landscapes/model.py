@@ -29,6 +29,7 @@ from hdjax.landscapes.kernels import Kernel, as_radial
 from hdjax.landscapes.landscape import Horizon, Landscape, check_kernels, jet_at_start
 from hdjax.landscapes.limit import Problem
 from hdjax.landscapes.order import OrderParameters
+from hdjax.landscapes.rates import RandomFunctionDescent
 from hdjax.landscapes.simulate import Previsible
 from hdjax.spectra import Spectrum
 from hdjax.system import NoFluctuationsError, Simulator, is_concrete
@@ -127,7 +128,12 @@ class GradientSpan(Landscape):
             if is_concrete(self.shares) and np.any(abs(np.asarray(self.shares.sum(-1)) - 1) > 1e-4):
                 raise ValueError(f"shares: sum {np.asarray(self.shares.sum(-1))}; allowed: 1")
         self.algorithm.check(self.radius)
-        if is_concrete(self) and self.radius.ndim == 0 and self._rests():
+        single = is_concrete(self) and self.radius.ndim == 0
+        if single:
+            for part in jax.tree.leaves(self.algorithm, is_leaf=_knows_landscape):
+                if _knows_landscape(part):
+                    part.check(self.kernel, self.mean)
+        if single and self._rests():
             raise ValueError(
                 f"radius: {float(self.radius)}; with this kernel and mean the gradient at x_0 is 0 "
                 "and nothing moves; allowed: a start with a gradient"
@@ -183,3 +189,7 @@ class GradientSpan(Landscape):
         exact = "of the sampler, exact to first order in 1/d"
         sampled = "of the sampler at d = 1e10, to about 3 %"
         return f"predicted std: {found} {exact if found == 'derivatives' else sampled}"
+
+
+def _knows_landscape(part: Any) -> bool:
+    return isinstance(part, RandomFunctionDescent)

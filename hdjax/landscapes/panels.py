@@ -32,6 +32,17 @@ def empty(n: int, dtype: DTypeLike) -> Panels:
     return [jnp.zeros((*shape, q), dtype) for shape, q in zip(shapes, columns, strict=True)]
 
 
+def own_factors(panels: Panels, n: int) -> Float[Array, "n c"]:
+    """The diagonal of the inverse factor of each step's covariance given the steps before."""
+    rows = []
+    for (_, end), panel in zip(bounds(n), panels, strict=True):
+        steps, b, q = panel.shape
+        blocks = panel[:, :, q - steps * b :].reshape(steps, b, steps, b)
+        own = jnp.diagonal(jnp.diagonal(blocks, axis1=0, axis2=2), axis1=0, axis2=1)
+        rows.append(jnp.pad(own, ((0, 0), (0, n - end))))
+    return jnp.concatenate(rows)
+
+
 def whiten(
     panels: Panels,
     innovations: Float[Array, "n c"],

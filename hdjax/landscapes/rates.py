@@ -5,13 +5,16 @@ p = -g these are |g|^2 and |g|.  Steps are O(1): x_{k+1} = x_k + gamma_k p.
 """
 
 import abc
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from hdjax.landscapes._arguments import numbers
+from hdjax.landscapes.kernels import Kernel
 from hdjax.landscapes.stationary import Stationary
 from hdjax.schedules import Schedule, as_schedule
 
@@ -139,8 +142,8 @@ class RandomFunctionDescent(Rate):
     diverged.
 
     Args:
-        kernel: a stationary kernel; its variance does not matter.
-        mean: the mean of f.
+        kernel: the landscape's stationary kernel; its variance does not matter.
+        mean: the landscape's mean; a number for the rate to go by where that is no constant.
 
     Raises:
         TypeError: a kernel that is not stationary.
@@ -160,6 +163,32 @@ class RandomFunctionDescent(Rate):
     def __call__(self, k: Int[Array, ""], f: Scalar, slope: Scalar, norm: Scalar) -> Scalar:
         # Along a unit vector the slope is <g, p>/|p|.
         return divide(self.kernel.descent_length(self.mean - f, divide(slope, norm)), norm)
+
+    def check(self, kernel: Kernel, mean: Callable) -> None:
+        """Raise ValueError on a landscape of another kernel or mean (concrete ones)."""
+        halves = jnp.asarray([0.1, 0.5, 2.0], self.mean.dtype)
+        a, b = halves[:, None, None], halves[None, :, None]
+        t = 2 * jnp.sqrt(a * b) * jnp.asarray([1.0, 0.3, -0.8], a.dtype)[None, None, :]
+        points = [x.ravel() for x in jnp.broadcast_arrays(a, b, t, a + b - t)]
+
+        def correlations(kernel: Kernel) -> Float[Array, " points"]:
+            values = jax.vmap(kernel)(*points)
+            return values / values[0]
+
+        tolerance = float(jnp.finfo(a.dtype).eps) ** 0.5
+        gap = jnp.abs(correlations(self.kernel) - correlations(kernel)).max()
+        if not float(gap) <= tolerance:
+            raise ValueError(
+                f"kernel: {self.kernel} of RandomFunctionDescent; allowed: that of the landscape "
+                f"up to its variance, {kernel}"
+            )
+        means = jax.vmap(mean)(halves)
+        constant = float(jnp.ptp(means)) <= tolerance
+        if constant and abs(float(means[0] - self.mean)) > tolerance * (1 + abs(float(means[0]))):
+            raise ValueError(
+                f"mean: {float(self.mean)} of RandomFunctionDescent; allowed: that of the "
+                f"landscape, {float(means[0])}"
+            )
 
 
 def as_rate(value: Any) -> Rate:

@@ -9,17 +9,20 @@ import numpy as np
 from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Float, Int, Key
 
-from hdjax.landscapes import sampler
+from hdjax.landscapes import panels, sampler
 from hdjax.landscapes._arguments import numbers
+from hdjax.landscapes.frame import jet_at
 from hdjax.landscapes.order import OrderParameters, from_vectors
 from hdjax.landscapes.sampler import Draws, Run
-from hdjax.system import Simulator, steps_at
+from hdjax.system import Simulator, is_concrete, steps_at
 
 if TYPE_CHECKING:
     from hdjax.landscapes.model import GradientSpan, Horizon
 
 # Normals of an observation from which its chi^2 variable is made: one, and 16 pairs.
 _PROPOSED = 33
+# The least nugget where conditional variances may fall below its root, relative to variances.
+_LEAST = 1e-11
 # Runs side by side on a CPU: their factors should share a cache.
 _CACHE = 2**24
 
@@ -42,7 +45,7 @@ class Previsible(eqx.Module):
             results by as much, and less than 1e-11 is too little for smooth kernels.
 
     Raises:
-        ValueError: a nugget that is negative; float64 not enabled.
+        ValueError: a nugget that is negative, or too small for the kernel; float64 not enabled.
 
     Example:
         >>> method = Previsible()
@@ -61,7 +64,46 @@ class Previsible(eqx.Module):
                 "conditional variances that it draws from; allowed: float64, with "
                 "jax.config.update('jax_enable_x64', True) before the system is made"
             )
+        single = is_concrete((system, self.nugget)) and system.radius.ndim == 0
+        if single and np.all(np.asarray(self.nugget) < _LEAST):
+            self._check(system, horizon.evaluations)
         return PrevisibleSimulator(system, self.nugget, horizon.evaluations)
+
+    def _check(self, system: "GradientSpan", evaluations: int) -> None:
+        """Raise ValueError where an observation is almost determined by those before."""
+        found = np.asarray(_conditional_variances(system.problem, evaluations))
+        lost = found < _LEAST**0.5
+        if lost.any():
+            raise ValueError(
+                f"nugget: {np.asarray(self.nugget)}; conditional variances of observation "
+                f"{lost.argmax()} fall to {found[lost.argmax()]:.1g} of the variance, which "
+                f"rounding may make negative; allowed with this kernel and {evaluations} "
+                f"observations: at least {_LEAST:g}"
+            )
+
+
+@eqx.filter_jit
+def _conditional_variances(problem: Any, n: int) -> Float[Array, " n"]:
+    """The least one of each observation at d = infinity and the default nugget.
+
+    Relative to the variance of the value, or of a derivative orthogonal to the point.
+    """
+    dtype = problem.masses.dtype
+    draws = Draws(jnp.zeros(n + 1, dtype), jnp.ones((), dtype))
+    endless, nugget = jnp.asarray(jnp.inf, dtype), jnp.asarray(sampler.NUGGET, dtype)
+
+    def step(k: Array, run: Run) -> Run:
+        return sampler.observe(problem, run, k, draws, endless, nugget)
+
+    run = jax.lax.fori_loop(0, n, step, sampler.start(problem, n))
+
+    def variances(x: Float[Array, " n"]) -> Float[Array, " c"]:
+        jet = jet_at(problem.kernel, x, x)
+        return jnp.concatenate([jet.value[None], jnp.broadcast_to(jet.derivative, (n,))])
+
+    whole = jax.vmap(variances)(run.points[:, :n])
+    # Components that a step does not see have factor 0.
+    return 1 / (panels.own_factors(run.panels, n) ** 2 * whole).max(axis=1)
 
 
 class PrevisibleSimulator(Simulator):

@@ -22,10 +22,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from hdjax.multiindex.links import Link
+from hdjax.multiindex.small import product
 from hdjax.multiindex.tensors import (
+    PowerSum,
     Rows,
     Tensors,
+    difference,
     missed,
+    nonnegative,
     outer,
     pairing,
     rows,
@@ -42,6 +46,7 @@ def average(link: Link, matrix: Float[Array, "q r"]) -> Tensors:
         >>> average(link, jnp.array([[0.5]]))[1].tolist()
         [0.5]
     """
+    _check_overlap(link, matrix)
     return transform(link.tensors, matrix)
 
 
@@ -58,6 +63,7 @@ def energy_gradient(link: Link, matrix: Float[Array, "q r"]) -> Float[Array, "r 
         >>> energy_gradient(link, jnp.array([[0.5]])).tolist()
         [[0.5]]
     """
+    _check_overlap(link, matrix)
     r = link.variables
     result = jnp.zeros((r, r), matrix.dtype)
     for k, partial in _partials(link.tensors, matrix):
@@ -76,7 +82,14 @@ def profiled_loss(
         link: f*.
         matrix: M (q, r).
         gap: K = I - M^T M, as accurate as it is known.
+
+    Raises:
+        ValueError: an M of another shape than (q, r), a gap of another than (r, r).
     """
+    _check_overlap(link, matrix)
+    r = link.variables
+    if gap.shape != (r, r):
+        raise ValueError(f"gap: shape {gap.shape}; allowed: {(r, r)}, K = I - M^T M")
     loss = link.residual
     for tensor in link.tensors[1:]:
         if tensor is not None:
@@ -86,6 +99,8 @@ def profiled_loss(
 
 def correlation(link: Link, readout: Tensors, matrix: Float[Array, "q r"]) -> Float[Array, ""]:
     """P(M) = E[F F*] = sum_k <F_k, M^{(x) k} C_k> for a student link F."""
+    _check_overlap(link, matrix)
+    _check_student(readout, matrix)
     value = jnp.zeros((), matrix.dtype)
     for own, averaged in zip(readout, average(link, matrix), strict=False):
         if own is not None and averaged is not None:
@@ -100,6 +115,8 @@ def correlation_gradient(
 
     For F = A_M f* it is M S.
     """
+    _check_overlap(link, matrix)
+    _check_student(readout, matrix)
     result = jnp.zeros_like(matrix)
     for k, partial in _partials(link.tensors, matrix):
         own = readout[k] if k < len(readout) else None
@@ -108,9 +125,31 @@ def correlation_gradient(
     return result
 
 
-def planted_loss(link: Link, readout: Tensors, matrix: Float[Array, "q r"]) -> Float[Array, ""]:
-    """E (F - F*)^2 = |F|^2 + |f*|^2 - 2 P(M) for a student link F."""
-    return squared_norm(readout) + link.norm2 - 2 * correlation(link, readout, matrix)
+def planted_loss(
+    link: Link,
+    readout: Tensors,
+    matrix: Float[Array, "q r"],
+    gap: Float[Array, "r r"] | None = None,
+) -> Float[Array, ""]:
+    """E (F - F*)^2 = |F - A_M f*|^2 + (|f*|^2 - E(G)) for a student link F.
+
+    Both parts are sums of non-negative terms, unlike |F|^2 + |f*|^2 - 2 P(M).
+
+    Args:
+        link: f*.
+        readout: tensors of F.
+        matrix: M (q, r).
+        gap: K = I - M^T M, as accurate as it is known; None: from M.
+
+    Raises:
+        ValueError: an M of another shape than (q, r), a student link of other variables.
+    """
+    _check_overlap(link, matrix)
+    _check_student(readout, matrix)
+    if gap is None:
+        gap = jnp.eye(link.variables, dtype=matrix.dtype) - product(matrix.T, matrix)
+    own = nonnegative(squared_norm(difference(readout, average(link, matrix))))
+    return own + profiled_loss(link, matrix, gap)
 
 
 def gradient_covariance(readout: Tensors, directions: int) -> Float[Array, "q q"]:
@@ -141,6 +180,27 @@ class conditioning:
     def __call__(self, system: Any, summary: Any) -> Float[Array, " degrees"]:
         smallest = jnp.linalg.svd(summary.matrix, compute_uv=False).min()
         return -jnp.log(smallest) / math.log(10) * jnp.asarray(self.degrees, smallest.dtype)
+
+
+def _check_overlap(link: Link, matrix: Float[Array, "q r"]) -> None:
+    """Raise ValueError unless M has a column for each of the link's variables."""
+    if matrix.ndim != 2 or matrix.shape[1] != link.variables:
+        raise ValueError(
+            f"matrix: shape {matrix.shape}; allowed: (q, {link.variables}), M = W^T W*"
+        )
+
+
+def _check_student(readout: Tensors, matrix: Float[Array, "q r"]) -> None:
+    """Raise ValueError unless a student link has a variable for each row of M."""
+    q = matrix.shape[0]
+    for k, tensor in enumerate(readout):
+        if tensor is None:
+            continue
+        sizes = tensor.vectors.shape[:1] if isinstance(tensor, PowerSum) else tensor.shape
+        if set(sizes) - {q}:
+            raise ValueError(
+                f"readout: degree {k} of shape {sizes}; allowed: {q} variables, the rows of M"
+            )
 
 
 def _partials(

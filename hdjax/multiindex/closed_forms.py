@@ -11,10 +11,12 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from hdjax.multiindex.links import Link
 from hdjax.multiindex.tensors import squared_norm
+from hdjax.system import is_concrete
 
 
 def sine(omega: Any = 1.0, degree: int = 11) -> Link:
@@ -160,7 +162,10 @@ def _link(alpha: Callable[[int], Any], degree: int, norm2: Any, function: Any) -
 
 
 def _frequency(omega: Any) -> Float[Array, ""]:
-    return jnp.asarray(omega, jnp.result_type(float))
+    omega = jnp.asarray(omega, jnp.result_type(float))
+    if omega.ndim or (is_concrete(omega) and not np.isfinite(float(omega))):
+        raise ValueError(f"omega: {omega}; allowed: a finite number")
+    return omega
 
 
 def _double_factorial(n: int) -> int:

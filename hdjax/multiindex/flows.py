@@ -63,7 +63,7 @@ class Student(eqx.Module):
     def loss(self, link: Link, summary: Overlap) -> Float[Array, ""]:
         """The loss E (F - F*)^2."""
         readout = self.readout(link, summary.matrix, summary.readout)
-        return planted_loss(link, readout, summary.matrix)
+        return planted_loss(link, readout, summary.matrix, summary.gap)
 
     def rate(self, link: Link, matrix: Float[Array, "q r"], moving: Tensors | None) -> Any:
         """The velocity of the moving tensors."""

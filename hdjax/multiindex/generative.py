@@ -60,7 +60,7 @@ def generative_spectrum(
     y, density = jax.vmap(link)(z[:, None]), jax.scipy.stats.norm.pdf(z)
     # The integrals of phi, h_1 phi, ..., h_degree phi over each cell of the grid.
     roots = jnp.sqrt(jnp.arange(1, degree + 1, dtype=z.dtype))
-    ends = -density[:, None] * hermite(z, degree)[:, :degree] / roots
+    ends = -density[:, None] * hermite(z, degree)[:, :degree] / roots[None]
     ends = jnp.concatenate([jax.scipy.stats.norm.cdf(z)[:, None], ends], axis=1)
     cells = jnp.diff(ends, axis=0)
     low, high = jnp.minimum(y[:-1], y[1:]), jnp.maximum(y[:-1], y[1:])
@@ -68,7 +68,7 @@ def generative_spectrum(
 
     def below(level: Float[Array, ""]) -> Float[Array, " k"]:
         """The integrals over the part of the line where y < level."""
-        part = (level - low) / jnp.where(flat, 1, high - low) + flat
+        part = (level - low) / jnp.where(flat, 1, high - low) + flat.astype(y.dtype)
         return jnp.dot(jnp.where(low < level, jnp.minimum(part, 1), 0), cells, precision="highest")
 
     order = jnp.argsort(y)

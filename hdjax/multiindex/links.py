@@ -70,13 +70,28 @@ class Link(eqx.Module):
         return squared_norm(self.tensors) + self.residual
 
     def __call__(self, z: Float[Array, " r"]) -> Float[Array, ""]:
-        """The value f*(z)."""
+        """The value f*(z).
+
+        Raises:
+            ValueError: another number of variables.
+        """
+        if z.shape != (self.variables,):
+            raise ValueError(f"z: shape {z.shape}; allowed: ({self.variables},), the variables")
         if self.function is not None:
             return self.function(z)
         return evaluate(self.tensors, z)
 
     def coefficient(self, beta: Sequence[int]) -> Float[Array, ""]:
-        """The coefficient alpha_beta."""
+        """The coefficient alpha_beta.
+
+        Raises:
+            ValueError: a beta that is no tuple of r degrees of sum up to D.
+        """
+        if len(beta) != self.variables or min(beta) < 0 or sum(beta) > self.degree:
+            raise ValueError(
+                f"beta: {tuple(beta)}; allowed: {self.variables} degrees of at least 0 whose sum "
+                f"is at most {self.degree}"
+            )
         tensor: Any = self.tensors[sum(beta)]
         if tensor is None:
             return jnp.zeros(())
@@ -93,9 +108,12 @@ class Link(eqx.Module):
         """The link z -> f*(O^T z), whose tensors are O^{(x) k} C_k.
 
         Raises:
-            ValueError: a matrix that is not orthogonal.
+            ValueError: a matrix that is not orthogonal, or of another size.
         """
         rotation = jnp.asarray(rotation, jnp.result_type(float))
+        size = self.variables
+        if rotation.shape != (size, size):
+            raise ValueError(f"rotation: shape {rotation.shape}; allowed: {(size, size)}")
         if is_concrete(rotation):
             gap = np.abs(np.asarray(rotation @ rotation.T) - np.eye(self.variables)).max()
             if gap > 1e-5:
@@ -116,7 +134,13 @@ class Link(eqx.Module):
         return not any(isinstance(tensor, PowerSum) for tensor in self.tensors)
 
     def truncate(self, degree: int) -> "Link":
-        """The same f*, represented up to `degree`; what is dropped goes into the residual."""
+        """The same f*, represented up to `degree`; what is dropped goes into the residual.
+
+        Raises:
+            ValueError: a degree below 0.
+        """
+        if degree < 0:
+            raise ValueError(f"degree: {degree}; allowed: at least 0")
         dropped = squared_norm(self.tensors[degree + 1 :])
         function = _Series(self.tensors) if self.function is None else self.function
         return Link(self.tensors[: degree + 1], self.residual + dropped, function, self.variables)

@@ -26,30 +26,52 @@ _TOLERANCE = 1e-5
 
 
 def haar_overlap(
-    key: Key[Array, ""], dimension: Float[Array, ""], directions: int, variables: int
+    key: Key[Array, ""], dimension: Any, directions: int, variables: int
 ) -> Float[Array, "q r"]:
-    """M = W^T W* of a Haar start, at any d >= q + r.
+    """M = W^T W* of a Haar start.
 
     Args:
         key: a key.
-        dimension: d, an array.
+        dimension: d; below q + r a concrete integer.  A traced d below q + r gives NaN.
         directions: q.
         variables: r.
+
+    Raises:
+        ValueError: a concrete d below q or r, or below q + r and no integer.
 
     Example:
         >>> d = jnp.asarray(1e4)
         >>> haar_overlap(jax.random.key(0), d, directions=2, variables=3).shape
         (2, 3)
     """
+    dimension = jnp.asarray(dimension, jnp.result_type(dimension, float))
+    if is_concrete(dimension) and float(dimension) < directions + variables:
+        d = float(dimension)
+        if d < max(directions, variables) or d != int(d):
+            raise ValueError(
+                f"dimension: {d:g}; allowed with q = {directions} and r = {variables}: an integer "
+                f"from {max(directions, variables)} on, or a number from q + r on"
+            )
+        return small_overlap(key, int(d), directions, variables).astype(dimension.dtype)
     z, b = _bartlett(key, dimension, directions, variables)
     gram = jnp.dot(z.T, z, precision="highest") + jnp.dot(b, b.T, precision="highest")
     return jnp.dot(inverse_root(gram), z.T, precision="highest")
 
 
 def haar_odds(
-    key: Key[Array, ""], dimension: Float[Array, ""], directions: int, variables: int
+    key: Key[Array, ""], dimension: Any, directions: int, variables: int
 ) -> Float[Array, "q r"]:
-    """R with R^T R = Y = G (I - G)^{-1} of the same start, without cancellation at any d."""
+    """R with R^T R = Y = G (I - G)^{-1} of the same start, without cancellation at any d.
+
+    Raises:
+        ValueError: a concrete d below q + r, where Y is infinite.
+    """
+    dimension = jnp.asarray(dimension, jnp.result_type(dimension, float))
+    if is_concrete(dimension) and float(dimension) < directions + variables:
+        raise ValueError(
+            f"dimension: {float(dimension):g}; allowed: at least q + r = {directions + variables} "
+            "(below, some angles are zero)"
+        )
     z, b = _bartlett(key, dimension, directions, variables)
     return jax.scipy.linalg.solve_triangular(b, z.T, lower=True)
 
@@ -134,6 +156,8 @@ def _bartlett(
     dtype = dimension.dtype
     z = jax.random.normal(random.stream(key, _NORMALS), (r, q), dtype)
     freedom = dimension - r - jnp.arange(q, dtype=dtype)
+    # Below q + r this is another law.
+    freedom = jnp.where(freedom > 0, freedom, jnp.nan)
     diagonal = jnp.sqrt(jax.random.chisquare(random.stream(key, _CHI), freedom, dtype=dtype))
     lower = jax.random.normal(random.stream(key, _LOWER), (q, q), dtype)
     return z, jnp.tril(lower, -1) + jnp.diag(diagonal)

@@ -9,9 +9,11 @@ Contractions of power sums lose the relative accuracy of small parts of S by can
 no way to escape times, which take dense tensors.
 """
 
+import itertools
 import math
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -132,7 +134,10 @@ def pairing(a: Tensor, b: Tensor) -> Float[Array, ""]:
 def missed(
     tensor: Tensor, matrix: Float[Array, "q r"], gap: Float[Array, "r r"]
 ) -> Float[Array, ""]:
-    """|C|^2 - |M^{(x) k} C|^2 = sum_{j<k} <C, (G^{(x) j} (x) K (x) I) C> for K = I - G."""
+    """|C|^2 - |M^{(x) k} C|^2 = sum_{j<k} <C, (G^{(x) j} (x) K (x) I) C> for K = I - G.
+
+    Every term is at least zero, but for the rounding of K, which is left out of the sum.
+    """
     loss = jnp.zeros((), matrix.dtype)
     if isinstance(tensor, PowerSum):
         k, whole = tensor.degree, _dot(tensor.vectors.T, tensor.vectors)
@@ -140,11 +145,42 @@ def missed(
         kept = _dot(image.T, image)
         lost = _dot(tensor.vectors.T, _dot(gap, tensor.vectors))
         terms = sum((kept**j * whole ** (k - 1 - j) for j in range(k)), jnp.zeros_like(whole))
-        return jnp.sum(tensor.weights[:, None] * lost * terms * tensor.weights[None, :])
+        total = jnp.sum(tensor.weights[:, None] * lost * terms * tensor.weights[None, :])
+        return nonnegative(total)
     for _ in range(tensor.ndim):
         loss = loss + jnp.sum(gap * outer(rows(tensor), rows(tensor)))
         tensor = contract(tensor, matrix)
-    return loss
+    return nonnegative(loss)
+
+
+def difference(a: Tensors, b: Tensors) -> Tensors:
+    """A_k - B_k for every degree; one that is absent is zero."""
+
+    def one(left: Tensor | None, right: Tensor | None) -> Tensor | None:
+        if right is None:
+            return left
+        if isinstance(right, PowerSum):
+            right = PowerSum(-right.weights, right.vectors, right.degree)
+        else:
+            right = -right
+        if left is None:
+            return right
+        if isinstance(left, PowerSum) and isinstance(right, PowerSum):
+            weights = jnp.concatenate([left.weights, right.weights])
+            vectors = jnp.concatenate([left.vectors, right.vectors], axis=1)
+            return PowerSum(weights, vectors, left.degree)
+        return _dense(left) + _dense(right)
+
+    return tuple(one(*pair) for pair in itertools.zip_longest(a, b))
+
+
+def _dense(tensor: Tensor) -> Float[Array, "..."]:
+    return tensor.dense() if isinstance(tensor, PowerSum) else tensor
+
+
+def nonnegative(value: Float[Array, ""]) -> Float[Array, ""]:
+    """A number that is negative by rounding alone as zero, with its own derivative."""
+    return value + jax.lax.stop_gradient(jnp.maximum(value, 0) - value)
 
 
 def squared_norm(tensors: Tensors) -> Float[Array, ""]:

@@ -155,11 +155,17 @@ def cross_entropy(network: Any, x: Array, y: Int[Array, ""]) -> Float[Array, ""]
 def squared_error(network: Any, x: Array, y: Array) -> Float[Array, ""]:
     """|network(x) - y|^2/2 of one sample.
 
+    Raises:
+        ValueError: a target of another shape than the output.
+
     Example:
         >>> float(squared_error(lambda x: x, jnp.ones(2), jnp.zeros(2)))
         1.0
     """
-    return ((network(x) - y) ** 2).sum() / 2
+    output, y = jnp.asarray(network(x)), jnp.asarray(y)
+    if output.shape != y.shape:
+        raise ValueError(f"y: shape {y.shape}; allowed: {output.shape}, that of the output")
+    return ((output - y) ** 2).sum() / 2
 
 
 def _patches(x: Float[Array, "h w c"]) -> Float[Array, "h w 9*c"]:

@@ -22,6 +22,7 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, PyTree
 
+from hdjax.datasets import as_arrays
 from hdjax.landscapes import GradientSpan, OrderParameters
 from hdjax.networks.architectures import cross_entropy
 from hdjax.networks.kernel_fit import Fitted
@@ -37,7 +38,7 @@ class Training(System):
             module): the start of a run.  A module-level function, or a `jax.tree_util.Partial`,
             makes systems that stack.
         loss: `loss(network, x, y) -> scalar`, of one sample.
-        inputs: (n, ...) samples, an array or a pytree of such.
+        inputs: (n, ...) samples: an array, nested lists of numbers, or a pytree of these.
         targets: (n, ...) what belongs to them.
         optimiser: of Optax, or a `jax.tree_util.Partial` that makes one
             (`Partial(optax.sgd, 0.1)`), whose numbers may then be swept over in one program.
@@ -93,8 +94,8 @@ class Training(System):
             if not callable(value):
                 raise TypeError(f"{name}: {value!r}; allowed: a function")
         self.network, self.loss = _as_tree(network), loss
-        self.inputs = jax.tree.map(jnp.asarray, inputs)
-        self.targets = jax.tree.map(jnp.asarray, targets)
+        self.inputs = as_arrays("inputs", inputs)
+        self.targets = as_arrays("targets", targets)
         if isinstance(optimiser, optax.GradientTransformation):
             optimiser = _Given(optimiser)
         elif not callable(optimiser):

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from hdjax import gaussian
 from hdjax.spectra import Spectrum
 from hdjax.streaming.projections import Layout
 from hdjax.system import is_concrete
@@ -230,11 +231,7 @@ def _leading(gram: Float[Array, "g k k"], counts: Float[Array, " g"]) -> Float[A
 
 
 def group_gram(columns: Float[Array, "d q"], spectrum: Spectrum) -> Float[Array, "g q q"]:
-    """Gram matrices of `columns` summed within each group of equal eigenvalues.
-
-    An inner product that is no larger than its rounding is zero: its sign would decide on which
-    side of a kink the loss is where data have no noise.
-    """
+    """Gram matrices of `columns` summed within each group, `gaussian.without_rounding`."""
     g = spectrum.eigenvalues.shape[-1]
     if g == columns.shape[0]:
         return columns[:, :, None] * columns[:, None, :]
@@ -244,10 +241,7 @@ def group_gram(columns: Float[Array, "d q"], spectrum: Spectrum) -> Float[Array,
         outer = columns[:, :, None] * columns[:, None, :]
         gram = jax.ops.segment_sum(outer, spectrum.groups, g, indices_are_sorted=True)
     norms = jnp.sqrt(jnp.diagonal(gram, axis1=1, axis2=2))
-    size = norms[:, :, None] * norms[:, None, :]
-    rounding = jnp.where(jnp.abs(gram) <= 4 * jnp.finfo(gram.dtype).eps * size, gram, 0)
-    # The derivative is that of the product all the same.
-    return gram - jax.lax.stop_gradient(rounding)
+    return gaussian.without_rounding(gram, norms[:, :, None] * norms[:, None, :])
 
 
 def coordinates(spectrum: Spectrum) -> int:

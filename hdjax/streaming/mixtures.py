@@ -47,10 +47,7 @@ def noise_spectrum(d: int, snr: float) -> Spectrum:
 
 
 def orthonormal_means(d: int, classes: int) -> Float[Array, "d c"]:
-    """Orthonormal means, spread over the coordinates: mean c is constant on each `classes`-th one.
-
-    Inner products of what these means span are zero without rounding, which would decide on which
-    side of its kink a ReLU is where there is no noise.
+    """Orthonormal means, spread over the coordinates (columns of the discrete cosine transform).
 
     Raises:
         ValueError: as many classes as dimensions, or more.
@@ -62,8 +59,8 @@ def orthonormal_means(d: int, classes: int) -> Float[Array, "d c"]:
     """
     if not 1 <= classes < d:
         raise ValueError(f"classes: {classes} in dimension {d}; allowed: fewer than the dimension")
-    own = np.arange(d)[:, None] % classes == np.arange(classes)[None]
-    return jnp.asarray(own / np.sqrt(own.sum(axis=0)), jnp.result_type(float))
+    angle = np.pi * (np.arange(d)[:, None] + 0.5) * np.arange(1, classes + 1)[None] / d
+    return jnp.asarray(np.sqrt(2 / d) * np.cos(angle), jnp.result_type(float))
 
 
 def simplex_means(d: int, classes: int) -> Float[Array, "d c"]:
@@ -251,8 +248,9 @@ def xor_start(
         raise ValueError(f"overlap: {overlap}; allowed: positive")
     d, dtype = means.shape[0], means.dtype
     columns = jax.random.normal(key, (d, len(targets)), dtype) / np.sqrt(d)
-    # The means may depend on each other.
-    left, values, _ = jnp.linalg.svd(means, full_matrices=False)
+    # The means may depend on each other, and differ in length.
+    directions = means / jnp.linalg.norm(means, axis=0, keepdims=True)
+    left, values, _ = jnp.linalg.svd(directions, full_matrices=False)
     basis = jnp.where(values > 1e-6 * values[0], left, 0)
     inside = jnp.dot(basis.T, columns, precision="highest")
     columns = columns - jnp.dot(basis, inside, precision="highest")

@@ -23,7 +23,11 @@ def moments(loss: Loss, law: Projections, component: Any, theta: PyTree) -> Mome
     """Risk, H, C and mean gradients of `loss` under `law`; H in the frame of `law`.
 
     Uses the loss's closed form where it has one and the law is centred.
+
+    Raises:
+        ValueError: a law of other projections than the loss takes, or a theta that it does not.
     """
+    loss.check(law.students, law.dim - law.students, theta)
     if isinstance(loss, ClosedFormLoss) and law.mean is None:
         closed = loss.closed_form(law, theta)
         slope = closed.theta_gradient

@@ -13,7 +13,7 @@ Columns that an optimiser keeps as its memory come first, so that all that moves
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from hdjax import gaussian
+from hdjax.system import is_concrete
 
 
 class Memory(NamedTuple):
@@ -113,12 +114,27 @@ class Projections(eqx.Module):
     mean: Float[Array, " n"] | None = None
 
     @classmethod
-    def natural(cls, covariance: Float[Array, "n n"], students: int) -> "Projections":
+    def natural(cls, covariance: Any, students: int) -> "Projections":
         """The centred law of (x, x*) with B = `covariance` given directly.
 
-        >>> law = Projections.natural(jnp.array([[0.8, 0.3], [0.3, 1.1]]), students=1)
+        Args:
+            covariance: B (n, n), positive semidefinite.
+            students: m, how many of the projections are students'.
+
+        Raises:
+            ValueError: a B that is no covariance, or fewer projections than students.
+
+        Example:
+            >>> law = Projections.natural([[0.8, 0.3], [0.3, 1.1]], students=1)
         """
         covariance = jnp.asarray(covariance)
+        covariance = covariance.astype(jnp.result_type(covariance, float))
+        if covariance.ndim != 2 or covariance.shape[0] != covariance.shape[1]:
+            raise ValueError(f"covariance: shape {covariance.shape}; allowed: (n, n)")
+        if not 1 <= students <= len(covariance):
+            raise ValueError(f"students: {students}; allowed: 1 to {len(covariance)}")
+        if is_concrete(covariance):
+            _check_covariance(np.asarray(covariance))
         return cls(covariance, jnp.eye(len(covariance), dtype=covariance.dtype), students)
 
     @property
@@ -158,6 +174,20 @@ class Projections(eqx.Module):
             r = r + self.mean
         r = jnp.dot(self.frame.T, r, precision="highest")
         return r[: self.students], r[self.students :]
+
+
+def _check_covariance(values: Float[np.ndarray, "n n"]) -> None:
+    """Raise ValueError unless a matrix is finite, symmetric and positive semidefinite."""
+    if not np.isfinite(values).all():
+        raise ValueError(f"covariance: {values.tolist()}; allowed: finite numbers")
+    slack = 100 * np.finfo(values.dtype).eps * np.abs(values).max()
+    if np.abs(values - values.T).max() > slack:
+        raise ValueError(f"covariance: {values.tolist()}; allowed: a symmetric matrix")
+    lowest = np.linalg.eigvalsh(values)[0]
+    if lowest < -slack:
+        raise ValueError(
+            f"covariance: lowest eigenvalue {lowest:.3g}; allowed: positive semidefinite"
+        )
 
 
 class Moments(eqx.Module):

@@ -413,10 +413,13 @@ def test_without_noise_units_are_on_their_side_of_the_kink(dtype, rtol):
     np.testing.assert_allclose(found.values[:1], expected, rtol=rtol)
     assert int(found.count) == 1
 
+    def exact(x):
+        return x - jax.lax.stop_gradient(jnp.where(jnp.abs(x) < 1e-12, x, 0))
+
     def risk(parameters):
         columns, theta = parameters
         losses = [
-            mixture.loss(columns.T @ means[:, c], jnp.zeros(0), c, jnp.zeros(0), theta)
+            mixture.loss(exact(columns.T @ means[:, c]), jnp.zeros(0), c, jnp.zeros(0), theta)
             for c in range(4)
         ]
         return jnp.mean(jnp.stack(losses))

@@ -125,3 +125,16 @@ def test_float32_has_no_error_bars():
         system = GradientSpan(SquaredExponential(), GradientDescent(0.5), 100)
         with pytest.raises(hd.NoFluctuationsError, match="float64"):
             system.fluctuations(jnp.arange(3.0), system.statistics)
+
+
+def test_the_covariance_is_in_the_order_asked():
+    system = GradientSpan(SquaredExponential(), GradientDescent(0.5), 100)
+    first = expansion(system, [0, 1], ["value", "gradient_norm"])
+    second = expansion(system, [0, 1], ["gradient_norm", "value"])
+    third = expansion(system, [0, 1], lambda order: {"z": order.value, "a": 2 * order.value})
+    variance = first.variance
+    np.testing.assert_allclose(jnp.diagonal(first.covariance)[:2], variance["value"])
+    np.testing.assert_allclose(first.covariance, jnp.roll(second.covariance, 2, (0, 1)), rtol=1e-9)
+    np.testing.assert_allclose(third.variance["a"], 4 * variance["value"], rtol=1e-9)
+    np.testing.assert_allclose(jnp.diagonal(third.covariance)[:2], variance["value"], rtol=1e-9)
+    assert third.names == ("z", "a")

@@ -280,3 +280,14 @@ def test_float32_is_refused():
         system = GradientSpan(SquaredExponential(), GD, 100)
         with pytest.raises(ValueError, match="Previsible in float32"):
             hd.simulate(system, [0, 1], key=jax.random.key(0), runs=1)
+
+
+def test_a_nugget_that_is_too_small_is_named():
+    """Smooth kernels need one, kernels with two derivatives do not."""
+    for nugget in (0.0, 1e-14, 1e-12):
+        system = GradientSpan(SE, GradientDescent(0.5), 100)
+        with pytest.raises(ValueError, match=r"nugget: .* of observation .* at least 1e-11"):
+            hd.simulate(system, range(12), key=jax.random.key(0), runs=2, method=Previsible(nugget))
+    rough = GradientSpan(Matern32(), GradientDescent(0.3), 100)
+    result = hd.simulate(rough, range(8), key=jax.random.key(0), runs=2, method=Previsible(0.0))
+    assert np.isfinite(result["value"].values).all()

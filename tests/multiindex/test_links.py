@@ -262,3 +262,86 @@ def test_scaling_of_small_singular_values():
 def test_wrong_links(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+LINK = multiindex.from_coefficients({(1, 0): 0.8, (0, 2): 0.6, (1, 1): 0.3, (2, 1): 0.2})
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: multiindex.energy(LINK, jnp.ones((2, 1)) / 3), r"matrix: shape \(2, 1\)"),
+        (lambda: averaging.energy_gradient(LINK, jnp.eye(3)), r"matrix: shape \(3, 3\)"),
+        (
+            lambda: multiindex.planted_loss(LINK, multiindex.relu(3).tensors, jnp.eye(2)),
+            "readout: degree 1 .* allowed: 2 variables",
+        ),
+        (
+            lambda: averaging.correlation_gradient(LINK, multiindex.relu(3).tensors, jnp.eye(2)),
+            "readout: degree 1",
+        ),
+        (lambda: LINK.coefficient((1,)), r"beta: \(1,\); allowed: 2 degrees"),
+        (lambda: LINK.coefficient((5, 0)), r"beta: \(5, 0\); .* at most 3"),
+        (lambda: LINK.coefficient((-1, 2)), r"beta: \(-1, 2\)"),
+        (lambda: LINK(jnp.ones(1)), r"z: shape \(1,\); allowed: \(2,\)"),
+        (lambda: LINK.rotate(jnp.eye(3)), r"rotation: shape \(3, 3\)"),
+        (lambda: LINK.truncate(-2), "degree: -2"),
+        (lambda: multiindex.sine([1.0, 2.0]), "omega: .* allowed: a finite number"),
+        (lambda: multiindex.haar_overlap(jax.random.key(0), 4.5, 3, 3), r"dimension: 4\.5"),
+        (lambda: multiindex.haar_overlap(jax.random.key(0), 2, 3, 3), "dimension: 2; .* from 3 on"),
+        (lambda: multiindex.haar_odds(jax.random.key(0), 4, 3, 3), "at least q . r = 6"),
+    ],
+)
+def test_shapes_and_indices_that_do_not_fit_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize(("d", "q", "r"), [(4, 3, 3), (5, 2, 4), (4, 3, 2), (7, 3, 3)])
+def test_haar_overlaps_at_any_dimension(d, q, r):
+    """E tr G = q r/d; below q + r, at least q + r - d angles are zero."""
+    keys = jax.random.split(jax.random.key(0), 4000)
+    m = jax.vmap(lambda key: multiindex.haar_overlap(key, jnp.asarray(float(d)), q, r))(keys)
+    squares = np.sum(np.asarray(m) ** 2, axis=(1, 2))
+    error = squares.std() / len(squares) ** 0.5
+    assert abs(squares.mean() - q * r / d) < 4 * error + 1e-12
+    ones = np.linalg.svd(m, compute_uv=False) > 1 - 1e-9
+    assert np.all(ones.sum(axis=1) == max(q + r - d, 0))
+    # What cannot be known when a program is traced is no number.
+    traced = jax.jit(lambda d: multiindex.haar_overlap(keys[0], d, 3, 3))(4.0)
+    assert np.isnan(traced).all()
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_losses_are_not_negative(dtype):
+    """At the optimum, M orthogonal, where K is rounding alone; dense tensors and power sums."""
+    link = multiindex.ridge_sum(multiindex.relu(6), np.eye(3), weights=[0.5, 0.6, 0.7])
+    link = jax.tree.map(lambda x: x.astype(dtype), link)
+    for own in (link, link.dense()):
+        for seed in range(10):
+            m = jnp.linalg.qr(jax.random.normal(jax.random.key(seed), (3, 3), dtype))[0]
+            gap = multiindex.Overlap.of(m).gap
+            profiled = multiindex.profiled_loss(own, m, gap)
+            planted = multiindex.planted_loss(own, multiindex.average(own, m), m)
+            for loss in (profiled, planted):
+                assert 0 <= float(loss - own.residual) < 20 * jnp.finfo(dtype).eps
+    # The derivative is kept where the value is zero.
+    slope = jax.grad(lambda k: multiindex.profiled_loss(LINK, jnp.eye(2), k))(jnp.zeros((2, 2)))
+    expected = averaging.energy_gradient(LINK, jnp.eye(2))
+    np.testing.assert_allclose(slope, expected, rtol=1e-12)
+
+
+def test_generative_exponents_at_any_number_of_bins():
+    """Zeros of theory are zeros: z^2 e^{-z^2} has exponent 4, sign and relu known values."""
+    bump = multiindex.from_function(lambda z: z[0] ** 2 * jnp.exp(-(z[0] ** 2)), 1, 12)
+    for bins in (50, 700, 2000):
+        zeta = multiindex.generative_spectrum(bump, bins=bins)
+        assert np.all(np.asarray(zeta[:3]) < 1e-6)
+        assert multiindex.generative_exponent(bump, bins=bins) == 4
+    sign = multiindex.generative_spectrum(multiindex.sign())
+    np.testing.assert_allclose(sign, [2 / np.pi, 0, 1 / (3 * np.pi), 0], atol=1e-6)
+    # Of relu, half of the mass is at zero: 2 phi(0)^2 + 1/2.
+    relu = multiindex.generative_spectrum(multiindex.relu(), bins=4000)
+    np.testing.assert_allclose(relu[0], 0.5 + 1 / np.pi, atol=1e-4)
+    with pytest.raises(ValueError, match="nodes: 1000; allowed: at least 3200"):
+        multiindex.generative_spectrum(bump, nodes=1000)

@@ -192,3 +192,35 @@ def test_wrong_systems(change, error, message):
 def test_wrong_parts(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def small_network(key):
+    return hd.networks.MLP(2, [4], 3, key=key)
+
+
+def test_nested_lists_are_samples():
+    lists = [[1.0, 2.0], [3.0, 4.0]], [1, 2]
+    arrays = [np.asarray(x) for x in lists]
+    costs = [
+        hd.simulate(
+            hd.networks.Training(small_network, hd.networks.cross_entropy, *data, optax.sgd(0.1)),
+            range(3),
+            key=jax.random.key(0),
+            runs=2,
+        )["cost"].values
+        for data in (lists, arrays)
+    ]
+    np.testing.assert_array_equal(*costs)
+    with pytest.raises(ValueError, match=r"inputs: .* allowed: lists of equal lengths"):
+        hd.networks.Training(
+            small_network, hd.networks.cross_entropy, [[1.0, 2.0], [3.0]], [1, 2], optax.sgd(0.1)
+        )
+
+
+def test_squared_error_of_other_shapes_is_refused():
+    with pytest.raises(ValueError, match=r"y: shape \(\); allowed: \(3,\)"):
+        hd.networks.squared_error(lambda x: x, jnp.ones(3), jnp.zeros(()))
+    with pytest.raises(TypeError, match=r"y: shape \(\); allowed: \(3,\)"):
+        hd.networks.Training(
+            small_network, hd.networks.squared_error, [[1.0, 2.0]], [1.0], optax.sgd(0.1)
+        )

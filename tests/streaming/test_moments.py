@@ -334,3 +334,30 @@ def test_xor_with_trained_second_layer_reference():
     np.testing.assert_allclose(
         [gram[0, 0], gram[0, 1], gram[1, 1]], [0.9119420, 0.1314171, 0.7206066], atol=1e-6
     )
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Projections.natural([[1.0, 2.0], [2.0, 1.0]], 1), "lowest eigenvalue -1"),
+        (lambda: Projections.natural([[1.0, 0.5], [0.2, 1.0]], 1), "a symmetric matrix"),
+        (lambda: Projections.natural([[1.0, np.nan], [np.nan, 1.0]], 1), "finite numbers"),
+        (lambda: Projections.natural(jnp.ones(2), 1), r"covariance: shape \(2,\)"),
+        (lambda: Projections.natural(jnp.eye(2), 3), "students: 3; allowed: 1 to 2"),
+        (
+            lambda: moments(
+                hd.streaming.LeastSquares(), Projections.natural(jnp.eye(3), 2), 0, None
+            ),
+            r"2 student and 1 teacher columns",
+        ),
+        (
+            lambda: moments(
+                hd.streaming.MixtureSoftmax(3), Projections.natural(jnp.eye(2), 2), 0, None
+            ),
+            r"MixtureSoftmax\(3\): 3 and 0",
+        ),
+    ],
+)
+def test_laws_that_a_loss_does_not_take_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
