@@ -18,14 +18,17 @@ def orthonormal(columns: Float[Array, "d k"], cut: float = 1e-6) -> Float[Array,
 
     Args:
         columns: (d, k).
-        cut: singular values below `cut` times the largest count as zero.
+        cut: singular values of the columns' directions below `cut` times the largest count as
+            zero; the columns' lengths do not matter.
 
     Example:
         >>> basis = orthonormal(jnp.array([[1.0, -1.0], [0.0, 0.0]]))
         >>> round(float(jnp.abs(basis).sum()), 6)
         1.0
     """
-    left, values, _ = jnp.linalg.svd(columns, full_matrices=False)
+    lengths = jnp.linalg.norm(columns, axis=0, keepdims=True)
+    directions = columns / jnp.where(lengths > 0, lengths, 1)
+    left, values, _ = jnp.linalg.svd(directions, full_matrices=False)
     return jnp.where(values > cut * values[:1], left, 0)
 
 
@@ -109,9 +112,12 @@ def share_in_means(overlaps: Float[Array, "k k"], students: int) -> Float[Array,
         [0.5]
     """
     m = students
-    inner, gram = overlaps[:m, m:], overlaps[m:, m:]
+    lengths = gaussian.safe_sqrt(jnp.diagonal(overlaps)[m:])[None]
+    lengths = jnp.where(lengths > 0, lengths, 1)
+    # Of the means' directions: their lengths do not matter.
+    inner, gram = overlaps[:m, m:] / lengths, overlaps[m:, m:] / (lengths.T * lengths)
     values, vectors = jnp.linalg.eigh(gram)
-    keep = values > 1e-10 * values[-1]
+    keep = values > 8 * gram.shape[0] * jnp.finfo(gram.dtype).eps * values[-1]
     seen = _dot(inner, vectors) ** 2 / jnp.where(keep, values, 1)[None]
     inside = jnp.where(keep[None], seen, 0).sum(1)
     return gaussian.safe_sqrt(inside / jnp.diagonal(overlaps)[:m])

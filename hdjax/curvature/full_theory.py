@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from hdjax import gaussian
+from hdjax.curvature.alignment import orthonormal
 from hdjax.curvature.law import Quadrature, positive_alpha, quadrature, small_weights
 from hdjax.curvature.outliers import OutlierTheory, above
 from hdjax.curvature.weights import Kind
@@ -133,8 +134,7 @@ class FullSpectrum(eqx.Module):
 
     def share_in_means(self) -> Float[Array, " k"]:
         """The part of each eigenvector's squared norm in m copies of the means' span."""
-        left, values, _ = jnp.linalg.svd(self.frame[:, self.students :], full_matrices=False)
-        basis = jnp.where(values > 1e-6 * values[0], left, 0)
+        basis = orthonormal(self.frame[:, self.students :])
         inside = jnp.einsum("kmq,qr->kmr", self.columns, basis, precision="highest")
         return (inside**2).sum((1, 2))
 

@@ -31,6 +31,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Complex, Float, Inexact, Int
 
 from hdjax import gaussian
+from hdjax.curvature.alignment import orthonormal
 from hdjax.curvature.law import (
     Quadrature,
     block_weights,
@@ -322,8 +323,7 @@ class BlockSpectrum(eqx.Module):
 
         Zeros where there are fewer outliers; the means may depend on each other (rank `cut`).
         """
-        left, values, _ = jnp.linalg.svd(self.frame[:, self.students :], full_matrices=False)
-        basis = jnp.where(values > cut * values[0], left, 0)
+        basis = orthonormal(self.frame[:, self.students :], cut)
         inner = jnp.dot(self.scaled[:rank], basis, precision="highest")
         return jnp.linalg.svd(inner, compute_uv=False)
 

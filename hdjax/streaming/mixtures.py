@@ -240,8 +240,9 @@ def xor_start(
         raise ValueError(f"overlap: {overlap}; allowed: positive")
     d, dtype = means.shape[0], means.dtype
     columns = jax.random.normal(key, (d, len(targets)), dtype) / np.sqrt(d)
-    # The means may depend on each other.
-    left, values, _ = jnp.linalg.svd(means, full_matrices=False)
+    # The means may depend on each other, and differ in length.
+    directions = means / jnp.linalg.norm(means, axis=0, keepdims=True)
+    left, values, _ = jnp.linalg.svd(directions, full_matrices=False)
     basis = jnp.where(values > 1e-6 * values[0], left, 0)
     inside = jnp.dot(basis.T, columns, precision="highest")
     columns = columns - jnp.dot(basis, inside, precision="highest")

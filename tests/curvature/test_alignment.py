@@ -53,3 +53,17 @@ def test_shares_from_the_gram_matrix_alone():
     shares = curvature.share_in_means(jnp.asarray(both.T @ both), 2)
     direct = [curvature.share(jnp.asarray(column), jnp.asarray(means)) for column in x.T]
     np.testing.assert_allclose(shares, direct, atol=1e-10)
+
+
+def test_the_span_of_columns_of_any_length():
+    """Means of lengths 1 and 1e-8, and a third that depends on them."""
+    rng = np.random.default_rng(0)
+    frame = np.linalg.qr(rng.standard_normal((20, 2)))[0]
+    means = frame @ np.array([[1.0, 1e-8, 0.3], [0.0, 2e-8, 0.2]])
+    basis = curvature.orthonormal(jnp.asarray(means))
+    np.testing.assert_allclose(basis @ basis.T, frame @ frame.T, atol=1e-12)
+    x = rng.standard_normal((20, 3))
+    both = np.hstack([x, means])
+    expected = np.linalg.norm(frame.T @ x, axis=0) / np.linalg.norm(x, axis=0)
+    share = curvature.share_in_means(jnp.asarray(both.T @ both), students=3)
+    np.testing.assert_allclose(share, expected, rtol=1e-9)

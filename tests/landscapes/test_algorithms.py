@@ -290,13 +290,14 @@ def test_noise_is_refused_where_it_would_be_ignored():
         (RandomFunctionDescent(SquaredExponential(1.0, 2.0)), {}, "kernel: .* up to its variance"),
         (RandomFunctionDescent(Matern52()), {}, "kernel: Matern52"),
         (RandomFunctionDescent(SquaredExponential(), 0.5), {}, "mean: 0.5"),
-        (RandomFunctionDescent(SquaredExponential(), 1.0), {"mean": [1.0, 0.2]}, "a constant"),
+        (RandomFunctionDescent(SquaredExponential()), {"mean": -1.0}, "landscape, -1"),
     ],
 )
 def test_random_function_descent_knows_the_landscape(rate, options, message):
     for algorithm in (GradientDescent(rate), ConjugateGradient(rate, "FR")):
         with pytest.raises(ValueError, match=message):
             GradientSpan(SquaredExponential(), algorithm, 100, **options)
-    GradientSpan(
-        SquaredExponential(2.0), GradientDescent(RandomFunctionDescent(SquaredExponential())), 100
-    )
+    own = GradientDescent(RandomFunctionDescent(SquaredExponential()))
+    GradientSpan(SquaredExponential(2.0), own, 100)
+    # Of a trend no number is the mean.
+    GradientSpan(SquaredExponential(), own, 100, mean=[0.0, 0.5])
