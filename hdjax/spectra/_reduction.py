@@ -24,7 +24,7 @@ from hdjax.system import is_concrete
 _FLOOR = 1e-9
 # Beyond so many groups, logarithmic cells of a width of .01 stand for them, to 10^-5.
 _CELLS = 4096
-_MOST = 64
+_MOST = 96
 # Powers of the eigenvalue: squared distance, risk, noise of the risk, its covariance.
 _POWERS = np.arange(4)
 _TIMES, _DECAY = 48, 8.0
