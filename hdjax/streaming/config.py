@@ -186,8 +186,8 @@ class Integrator(Call):
 
     make = _integrator
     solver: Literal["tsit5", "dopri8", "kvaerno5", "exponential_midpoint"] = "tsit5"
-    rtol: Positive = 1e-5
-    atol: Positive = 1e-8
+    rtol: Positive | None = None
+    atol: Positive | None = None
     steps: PositiveInteger | None = None
     max_steps: PositiveInteger = 16**4
 

@@ -42,8 +42,10 @@ if TYPE_CHECKING:
 # that leave an error of TOLERANCE, if those have no more than _MOST.
 _FEW, _MOST = 128, 512
 TOLERANCE = 1e-3
-# Halvings of a step of the stiff solver: modes up to 2^10 times as fast as it are damped by it.
-_DOUBLINGS = 5
+# Error bars need two digits, unless the system's integrator says otherwise.
+_RTOL = 1e-3
+# Halvings of a step of the stiff solver; one at least, for an even power.
+_DOUBLINGS = 6
 # A limit that diverges has no error bars: stop rather than follow it.
 _DIVERGED = 1e4
 
@@ -215,8 +217,8 @@ class Expansion:
     """The expansion of SGD in 1/sqrt(d) round its limit, on the flattened state.
 
     The state holds each pair of columns of a block once, blocks being symmetric, and the side
-    parameters.  Blocks are divided by the weights of their groups: a group of large eigenvalue and
-    tiny weight may carry much of the risk, which tolerances for the blocks themselves do not see.
+    parameters.  Blocks are divided by their groups' weights: tolerances would not see a group of
+    tiny weight, whose eigenvalue may be so large that much of the risk depends on it.
     """
 
     def __init__(
@@ -338,19 +340,21 @@ class Expansion:
             end = flow(self.field.coefficients(t + h / 2, middle), begin, h)
             middle = self.pack(middle)
             jacobian, noise = self.linear(t + h / 2, middle)
-            loss, integral, noise = _propagated(jacobian, noise, h)
+            eye = [] if push is None else [jnp.eye(flat.size, dtype=flat.dtype)]
+            loss, noise, *integral = _propagated(jacobian, noise, eye, h)
             later = _congruent(loss, covariance) + noise
             result = self.pack(end), (later + later.T) / 2
             if push is None:
                 return result
             source = push(t + h / 2, middle, (covariance + later) / 2)
             moved = shift[0] + jnp.dot(loss, shift[0], precision="highest")
-            return *result, moved + jnp.dot(integral, source, precision="highest")
+            return *result, moved + jnp.dot(integral[0], source, precision="highest")
 
         def alive(state: Any) -> Array:
             return jnp.trace(self.unpack(state[0])[0].sum(0)) < _DIVERGED
 
         own = self.system.integrator
+        rtol, atol = own.tolerances(_RTOL)
         explicit = isinstance(own.solver, diffrax.AbstractERK)
         # Jitted, each is traced once instead of at each of diffrax's looks at its loop.
         return own.integrate(
@@ -360,7 +364,8 @@ class Expansion:
             ts,
             save,
             alive,
-            1,
+            rtol,
+            atol,
             # What reverse mode needs would double the time to compile.
             diffrax.ForwardMode(),
             clipped=not explicit,
@@ -368,9 +373,12 @@ class Expansion:
 
 
 def _propagated(
-    jacobian: Float[Array, "n n"], noise: Float[Array, "n n"], h: Float[Array, ""]
-) -> tuple[Float[Array, "n n"], Float[Array, "n n"], Float[Array, "n n"]]:
-    """E - 1, and the integrals of E and of E Sigma E^T over s < h, for E = e^{s J}.
+    jacobian: Float[Array, "n n"],
+    noise: Float[Array, "n n"],
+    vectors: list[Float[Array, "n k"]],
+    h: Float[Array, ""],
+) -> list[Array]:
+    """E - 1, and the integrals over s < h of E Sigma E^T and of E `vectors`, for E = e^{s J}.
 
     By the Cayley transform A = (1 - x/2)^-1 (1 + x/2), x = J h/2^k, and k doublings.  It is stable
     at any h, and its noise (1 - x/2)^-1 Sigma (1 - x/2)^-T gives every mode its stationary
@@ -381,14 +389,15 @@ def _propagated(
     # A - 1 rather than A: doubling would amplify the latter's rounding.
     loss = short * jnp.dot(inverse, jacobian, precision="highest")
     noise = short * jnp.linalg.multi_dot([inverse, noise, inverse.T], precision="highest")
+    integrals = [short * jnp.dot(inverse, v, precision="highest") for v in vectors]
 
-    def double(_: Any, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        loss, integral, noise = state
-        later = jnp.dot(loss, integral, precision="highest")
+    def double(_: Any, state: list[Array]) -> list[Array]:
+        loss, noise, *integrals = state
+        later = [2 * v + jnp.dot(loss, v, precision="highest") for v in integrals]
         square = jnp.dot(loss, loss, precision="highest")
-        return 2 * loss + square, 2 * integral + later, noise + _congruent(loss, noise)
+        return [2 * loss + square, noise + _congruent(loss, noise), *later]
 
-    return jax.lax.fori_loop(0, _DOUBLINGS, double, (loss, short * inverse, noise))
+    return jax.lax.fori_loop(0, _DOUBLINGS, double, [loss, noise, *integrals])
 
 
 def _congruent(loss: Float[Array, "n n"], matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:

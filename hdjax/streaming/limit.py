@@ -233,8 +233,10 @@ class Integrator(eqx.Module):
     Args:
         solver: `ExponentialMidpoint()` (any spectrum), `diffrax.Tsit5()` or `diffrax.Dopri8()`
             (mild spectra, high accuracy), `diffrax.Kvaerno5()` (stiff, few groups).
-        rtol: relative tolerance of a step.
-        atol: absolute tolerance of a step for the sum of the blocks (squared norms of columns).
+        rtol: relative tolerance of a step; None: 1e-5 for the limit, 1e-3 for predicted spread and
+            bias.
+        atol: absolute tolerance of a step for the sum of the blocks (squared norms of columns);
+            None: 1e-3 times rtol.
         steps: a fixed number of equal steps instead of tolerances.
         max_steps: steps after which the solver gives up.
         adjoint: diffrax's; the default serves reverse mode, `diffrax.ForwardMode()` forward mode.
@@ -244,8 +246,8 @@ class Integrator(eqx.Module):
     """
 
     solver: diffrax.AbstractSolver
-    rtol: float = eqx.field(static=True)
-    atol: float = eqx.field(static=True)
+    rtol: float | None = eqx.field(static=True)
+    atol: float | None = eqx.field(static=True)
     steps: Float[Array, ""] | None
     max_steps: int = eqx.field(static=True)
     adjoint: diffrax.AbstractAdjoint
@@ -254,8 +256,8 @@ class Integrator(eqx.Module):
         self,
         solver: diffrax.AbstractSolver | None = None,
         *,
-        rtol: float = 1e-5,
-        atol: float = 1e-8,
+        rtol: float | None = None,
+        atol: float | None = None,
         steps: int | None = None,
         max_steps: int = 16**4,
         adjoint: diffrax.AbstractAdjoint | None = None,
@@ -280,10 +282,17 @@ class Integrator(eqx.Module):
         """
         # Jitted, both are traced once instead of at each of diffrax's looks at its loop.
         rate = eqx.filter_jit(lambda t, y, args: velocity(args.coefficients(t, y), y))
-        groups = state[0].shape[0]
+        rtol, atol = self.tolerances(1e-5)
+        # Blocks sum to order 1: with many groups each of them is small.
+        atol = atol / state[0].shape[0]
         return self.integrate(
-            rate, self.solver, state, ts, save, alive, groups, self.adjoint, field
+            rate, self.solver, state, ts, save, alive, rtol, atol, self.adjoint, field
         )
+
+    def tolerances(self, rtol: float) -> tuple[float, float]:
+        """Rtol and atol, where `rtol` stands for one that is not given."""
+        rtol = rtol if self.rtol is None else self.rtol
+        return rtol, 1e-3 * rtol if self.atol is None else self.atol
 
     def integrate(
         self,
@@ -293,13 +302,14 @@ class Integrator(eqx.Module):
         ts: Float[Array, " times"],
         save: Callable[[Any], PyTree[Array]],
         alive: Callable[[Any], Array],
-        groups: int,
+        rtol: float,
+        atol: float,
         adjoint: diffrax.AbstractAdjoint,
         args: Any = None,
         *,
         clipped: bool = False,
     ) -> PyTree[Array]:
-        """The same of any equation dy/dt = rate(t, y, args) for blocks of `groups` groups.
+        """The same of any equation dy/dt = rate(t, y, args), at these tolerances.
 
         `clipped` ends steps at the records, for solvers without an interpolation of their own.
         """
@@ -309,9 +319,7 @@ class Integrator(eqx.Module):
         if self.steps is None:
             # A lane that cannot go on must stop: others wait for it under vmap.
             smallest = end * jnp.finfo(ts.dtype).eps ** 0.6
-            # Blocks sum to order 1: with many groups each of them is small.
-            atol = self.atol / groups
-            controller = diffrax.PIDController(rtol=self.rtol, atol=atol, dtmin=smallest)
+            controller = diffrax.PIDController(rtol=rtol, atol=atol, dtmin=smallest)
         if clipped:
             controller = diffrax.ClipStepSizeController(controller, step_ts=ts)
         record = eqx.filter_jit(save)
