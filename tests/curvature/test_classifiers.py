@@ -27,6 +27,8 @@ def test_success_probabilities():
             call()
 
 
+# A rule of so few nodes compiles and runs fast; what it gives is compared with the same rule.
+@pytest.mark.filterwarnings("ignore:rule. QMC:UserWarning")
 @pytest.mark.slow
 def test_rank_and_spectrum_of_the_fixed_point():
     """At infinite signal-to-noise, units on +mu, +mu, -mu: two means learned, rank two."""
@@ -119,6 +121,8 @@ def test_training_samples_are_remembered():
         assert float(own[1]) == pytest.approx(float(edge), rel=0.01)
 
 
+# A rule of so few nodes compiles and runs fast; what it gives is compared with the same rule.
+@pytest.mark.filterwarnings("ignore:rule. QMC:UserWarning")
 @pytest.mark.slow
 @pytest.mark.optimised
 def test_limits_and_runs_agree_on_what_is_learned():
