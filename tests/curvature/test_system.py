@@ -37,6 +37,8 @@ def fixed(d, alpha, snr=4.0, blocks=TWO, **options):
     return Alignment(mixture, blocks, alpha=alpha, **options)
 
 
+# A rule of few nodes is enough here: its error is far below the bounds.
+@pytest.mark.filterwarnings("ignore:rule. QMC:UserWarning")
 @pytest.mark.slow
 @pytest.mark.optimised
 def test_alignment_along_xor_training():
