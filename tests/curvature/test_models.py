@@ -236,7 +236,7 @@ def test_gradient_flow_lacks_the_noise_alone():
 LOOSE = streaming.Integrator(rtol=1e-3, atol=1e-5)
 
 
-# A rule of few nodes is enough here: its error is far below the bounds.
+# The bounds hold with a rule of few nodes too, which is fast.
 @pytest.mark.filterwarnings("ignore:rule. QMC:UserWarning")
 @pytest.mark.slow
 @pytest.mark.optimised

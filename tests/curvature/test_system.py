@@ -37,7 +37,7 @@ def fixed(d, alpha, snr=4.0, blocks=TWO, **options):
     return Alignment(mixture, blocks, alpha=alpha, **options)
 
 
-# A rule of few nodes is enough here: its error is far below the bounds.
+# The bounds hold with a rule of few nodes too, which is fast.
 @pytest.mark.filterwarnings("ignore:rule. QMC:UserWarning")
 @pytest.mark.slow
 @pytest.mark.optimised
