@@ -148,11 +148,10 @@ def test_ctrl_c_keeps_the_runs_that_were_finished(path, out, monkeypatch, capsys
     execute, calls = drive._execute, []
 
     def interrupted(*arguments):
-        for result in execute(*arguments):
-            calls.append(1)
-            if len(calls) == 3:
-                raise KeyboardInterrupt
-            yield result
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return execute(*arguments)
 
     monkeypatch.setattr(drive, "_execute", interrupted)
     assert cli.main(["run", path, "--out", str(out)]) == 130
@@ -172,15 +171,14 @@ def test_ctrl_c_keeps_the_runs_that_were_finished(path, out, monkeypatch, capsys
 
 
 def stop_at(monkeypatch, call, number):
-    """A signal at the given chunk."""
+    """A signal at the given call of a program."""
     execute, calls = drive._execute, []
 
     def stopped(*arguments):
-        for result in execute(*arguments):
-            calls.append(1)
-            if len(calls) == call:
-                signal.raise_signal(number)
-            yield result
+        calls.append(1)
+        if len(calls) == call:
+            signal.raise_signal(number)
+        return execute(*arguments)
 
     monkeypatch.setattr(drive, "_execute", stopped)
 

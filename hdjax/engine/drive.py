@@ -6,13 +6,11 @@ all.  With several devices the runs of a chunk are spread over them.  An interru
 the chunks that are finished and does not wait for the one that is being computed.
 """
 
-import collections
 import concurrent.futures
 import itertools
 import math
-import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -34,8 +32,6 @@ from hdjax.system import System
 KEPT_RUNS = 1024
 # Runs side by side at most: beyond, nothing is gained and progress is not seen.
 _MOST_RUNS = {"cpu": 1024, "other": 16384}
-# Runs of a chunk at least, before runs are shared out among cores.
-_FEWEST_RUNS = 4
 # The share of the device's memory that a chunk may take.
 _SHARE = 0.25
 # Seconds between two looks at whether an interrupt has come.
@@ -100,30 +96,26 @@ def drive(
     collected = Collected()
     rows: dict[int, _Row] = {}
     bar = tqdm(total=total, unit="chunk", disable=None if progress else True, leave=False)
-
-    def blocks() -> Iterator[tuple[int, int]]:
-        return ((point, run) for point in firsts[0] for run in firsts[1])
-
-    def arguments(point: int, run: int) -> tuple[Any, ...]:
-        chosen = [min(p, points - 1) for p in range(point, point + height)]
-        ids = np.arange(run, run + width)
-        own = random.stream(key, Stream.POINTS)
-        keys = [key if shared_keys else random.at(own, p) for p in chosen]
-        return (
-            _stack([systems[p] for p in chosen]),
-            _stack([plans[p] for p in chosen]),
-            _stack(keys),
-            _place(np.minimum(ids, max(runs, 1) - 1), mesh),
-            _place(ids < runs, mesh),
-            mesh,
-        )
-
     try:
-        results = _execute((arguments(*block) for block in blocks()), collected.seconds)
-        for (point, run), (result, streamed) in zip(blocks(), results, strict=True):
+        for point, run in itertools.product(*firsts):
+            chosen = [min(p, points - 1) for p in range(point, point + height)]
+            ids = np.arange(run, run + width)
+            keys = [
+                key if shared_keys else random.at(random.stream(key, Stream.POINTS), p)
+                for p in chosen
+            ]
+            arguments = (
+                _stack([systems[p] for p in chosen]),
+                _stack([plans[p] for p in chosen]),
+                _stack(keys),
+                _place(np.minimum(ids, max(runs, 1) - 1), mesh),
+                _place(ids < runs, mesh),
+                mesh,
+            )
+            results, streamed = _execute(arguments, collected.seconds)
             # A chunk is added by one assignment: an interrupt leaves it out, or keeps all of it.
             row = rows.get(point, _Row(min(height, points - point), keep))
-            rows[point] = row.add(result, streamed, min(width, runs - run))
+            rows[point] = row.add(results, streamed, min(width, runs - run))
             bar.update()
         kept = list(rows.values())
     except KeyboardInterrupt:
@@ -187,67 +179,30 @@ def _stream(runs: Curves, sup_error: Values, mask: Bool[Array, " runs"]) -> Stre
     )
 
 
-def _execute(chunks: Iterator[tuple[Any, ...]], seconds: dict[str, float]) -> Iterator[Any]:
-    """The results of the chunks, in their order; as many are computed at once as there are cores.
-
-    Compilation and execution are timed apart.  Chunks have equal shapes, so that the program of the
-    first one is that of all.
-    """
+def _execute(arguments: tuple[Any, ...], seconds: dict[str, float]) -> Any:
+    """Run the program, timing compilation (cached by jit) and execution apart."""
     begin = time.perf_counter()
-    first = next(chunks)
     # Traced here: a thread does not know the settings of this one, `jax.enable_x64` say.
-    lowered = _program.lower(*first)
-    pool = concurrent.futures.ThreadPoolExecutor(side_by_side())
-    try:
-        program = _wait_for(pool.submit(lowered.compile))
-        compiled = time.perf_counter()
-        seconds["compile"] += compiled - begin
-
-        def run(arguments: tuple[Any, ...]) -> Any:
-            return jax.block_until_ready(program(*arguments))
-
-        waiting: collections.deque[concurrent.futures.Future] = collections.deque()
-        for arguments in itertools.chain([first], chunks):
-            waiting.append(pool.submit(run, arguments))
-            # One more than the cores, so that none of them waits for the host.
-            if len(waiting) > side_by_side():
-                yield _wait_for(waiting.popleft())
-        while waiting:
-            yield _wait_for(waiting.popleft())
-        seconds["simulate"] += time.perf_counter() - compiled
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    program = _wait_for(_program.lower(*arguments).compile)
+    compiled = time.perf_counter()
+    results = _wait_for(lambda: jax.block_until_ready(program(*arguments)))
+    seconds["compile"] += compiled - begin
+    seconds["simulate"] += time.perf_counter() - compiled
+    return results
 
 
-def _wait_for(future: concurrent.futures.Future[T]) -> T:
-    """What a thread computes; an interrupt ends the wait, which one inside XLA would hold back."""
+def _wait_for(work: Callable[[], T]) -> T:
+    """What `work` returns, computed in a thread of its own.
+
+    A wait inside XLA holds an interrupt back until it is over; a wait for a thread does not.
+    """
+    pool = concurrent.futures.ThreadPoolExecutor(1)
+    future = pool.submit(work)
+    pool.shutdown(wait=False)
     # In looks: a signal that reaches another thread does not wake this one.
     while not concurrent.futures.wait([future], _LOOK).done:
         pass
     return future.result()
-
-
-def side_by_side() -> int:
-    """How many chunks are computed at once: a CPU runs a compiled program on one core or so.
-
-    The environment variable HDJAX_CORES bounds it; the results do not depend on it.
-
-    Raises:
-        ValueError: HDJAX_CORES is no positive integer.
-    """
-    if jax.device_count() > 1 or jax.devices()[0].platform != "cpu":
-        return 1
-    asked = os.environ.get("HDJAX_CORES", str(cores()))
-    if not asked.isdecimal() or int(asked) < 1:
-        raise ValueError(f"HDJAX_CORES: {asked!r}; allowed: a positive integer")
-    return min(cores(), int(asked))
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class _Row(NamedTuple):
@@ -379,27 +334,17 @@ def _chunk_shape(
             f"runs: the curves of {kept} at {len(plan.ticks)} times need {curves / 2**30:.3g} GiB; "
             f"allowed: what the host has, {host / 2**30:.3g} GiB (or keep='summary')"
         )
-    if chunk is not None:
-        pieces = -(-runs // min(runs, chunk))
-        return -(-runs // pieces), points
-    # Realised limits hold some copies of the summary for each run.
-    held = 0
-    if plan.start == "realised":
-        held = 16 * sum(x.nbytes for x in jax.tree.leaves(system.start()))
-    need += 3 * len(plan.ticks) * record + held
     most = _MOST_RUNS["cpu" if device.platform == "cpu" else "other"]
-    lanes = max(1, min(most, int(_SHARE * memory / need)))
-    return _split(runs, points, lanes, cores() if device.platform == "cpu" else 1)
-
-
-def _split(runs: int, points: int, lanes: int, parts: int) -> tuple[int, int]:
-    """Runs and points of a chunk: chunks of equal size, and one at least for each of the cores.
-
-    Of equal size, because a smaller last one would compile a program of its own.  The number of
-    cores enters, and not the number that is used: the same machine gives the same bits.
-    """
-    lanes = max(1, lanes // parts)
-    pieces = max(-(-runs // lanes), min(parts, runs // _FEWEST_RUNS), 1)
+    if chunk is not None:
+        lanes = chunk
+    else:
+        # Realised limits hold some copies of the summary for each run.
+        held = 0
+        if plan.start == "realised":
+            held = 16 * sum(x.nbytes for x in jax.tree.leaves(system.start()))
+        need += 3 * len(plan.ticks) * record + held
+        lanes = max(1, min(most, int(_SHARE * memory / need)))
+    # Chunks of equal size: the last one must not compile a program of its own.
+    pieces = -(-runs // min(runs, lanes))
     width = -(-runs // pieces)
-    rows = max(-(-points // max(1, lanes // width)), min(points, -(-parts // pieces)))
-    return width, -(-points // rows)
+    return width, max(1, min(points, lanes // width if chunk is None else points))

@@ -1,6 +1,5 @@
 """The engine on streaming systems: chunks, keys, summaries, paths, divergence, traces."""
 
-import concurrent.futures
 import signal
 import threading
 from functools import partial
@@ -287,15 +286,14 @@ def test_forward_mode_through_a_simulation(key):
 
 
 def interrupt(monkeypatch, call):
-    """Ctrl-C at the given chunk, counted over all programs."""
+    """Ctrl-C at the given call of a program."""
     execute, calls = drive._execute, []
 
     def interrupted(*arguments):
-        for result in execute(*arguments):
-            calls.append(1)
-            if len(calls) == call:
-                raise KeyboardInterrupt
-            yield result
+        calls.append(1)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return execute(*arguments)
 
     monkeypatch.setattr(drive, "_execute", interrupted)
 
@@ -331,13 +329,12 @@ def test_an_interrupted_sweep_keeps_its_finished_points(key, monkeypatch):
 def test_an_interrupt_does_not_wait_for_what_is_computed():
     never = threading.Event()
     threading.Timer(0.1, lambda: signal.raise_signal(signal.SIGINT)).start()
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        try:
-            with pytest.raises(KeyboardInterrupt):
-                drive._wait_for(pool.submit(never.wait, 60))
-            assert not never.is_set()
-        finally:
-            never.set()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            drive._wait_for(lambda: never.wait(60))
+        assert not never.is_set()
+    finally:
+        never.set()
 
 
 def test_an_interrupt_while_a_chunk_is_added_leaves_it_out(key, monkeypatch):
