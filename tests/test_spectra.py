@@ -237,7 +237,7 @@ def test_reductions_gather_values_of_groups():
     reduction = spectra.reduced(spectrum, 1e-3, rough)
     rule = reduction.spectrum
     gathered = reduction.gather(spectrum.eigenvalues, spectrum.weights)
-    np.testing.assert_allclose(gathered, rule.weights, rtol=1e-9, atol=1e-14)
+    np.testing.assert_allclose(gathered, rule.weights, rtol=1e-7)
     gathered = jax.jit(reduction.gather)(spectrum.eigenvalues, jnp.asarray(rough))
     for tau in (0.0, 0.01, 1.0, 20.0):
         exact = spread_sums(spectrum.eigenvalues, rough, tau)

@@ -291,7 +291,8 @@ def test_compression_meets_its_tolerance(loss, exponent):
     def risk(tolerance):
         model = OnePassSGD(
             loss, hd.spectra.power_law(1000, exponent), gamma, start, hd.streaming.GaussianStart(),
-            compression=tolerance, integrator=Integrator(ExponentialMidpoint(), rtol=1e-6),
+            compression=tolerance,
+            integrator=Integrator(ExponentialMidpoint(), rtol=1e-8, atol=1e-12),
         )  # fmt: skip
         return model.limit(ts, save=lambda s: model.statistics(s)["risk"])
 
