@@ -238,7 +238,8 @@ def test_reductions_gather_values_of_groups():
     rule = reduction.spectrum
     gathered = reduction.gather(spectrum.eigenvalues, spectrum.weights)
     np.testing.assert_allclose(gathered, rule.weights, rtol=1e-7)
-    gathered = jax.jit(reduction.gather)(spectrum.eigenvalues, jnp.asarray(rough))
+    gather = jax.jit(lambda values: reduction.gather(spectrum.eigenvalues, values))
+    gathered = gather(jnp.asarray(rough))
     for tau in (0.0, 0.01, 1.0, 20.0):
         exact = spread_sums(spectrum.eigenvalues, rough, tau)
         found = spread_sums(rule.eigenvalues, gathered, tau)
