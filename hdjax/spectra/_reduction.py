@@ -93,9 +93,10 @@ def reduced(
         TypeError: a traced spectrum.
 
     Example:
-        >>> reduction = reduced(power_law(100_000, exponent=1.0), tolerance=1e-3)
+        >>> spectrum = hd.spectra.power_law(100_000, exponent=1.0)
+        >>> reduction = hd.spectra.reduced(spectrum, tolerance=1e-3)
         >>> reduction.spectrum.eigenvalues.shape, float(reduction.error) < 1e-3
-        ((22,), True)
+        ((20,), True)
     """
     if not is_concrete(spectrum):
         raise TypeError("reduced: a traced spectrum; allowed: one with concrete leaves")
