@@ -15,8 +15,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy
 from jaxtyping import Array, Float, Int, Key
-from scipy import stats
 
 from hdjax import random
 from hdjax.spectra import Spectrum
@@ -275,7 +275,7 @@ def _check_covariance(name: str, rows: Float[Array, "n d"], spectrum: Spectrum) 
     misses = (found - found.sum() / eigenvalues.sum() * eigenvalues)[seen] / error[seen]
     # Sampling moves each eigenvalue by its own amount, and not all by one factor.
     multiple = d > 1 and found.any() and np.mean(misses**2) < _MULTIPLE
-    spread = 0.0 if multiple else stats.t.ppf(1 - _LEVEL / 2, n - 1) if n > 1 else np.inf
+    spread = 0.0 if multiple else scipy.stats.t.ppf(1 - _LEVEL / 2, n - 1) if n > 1 else np.inf
     inverse = np.divide(1, eigenvalues, out=np.zeros(d), where=seen)
     for size, weight in (("tr C/d", np.full(d, 1 / d)), ("tr K^-1 C/d", inverse / d)):
         sizes, expected = squares @ weight, float(eigenvalues @ weight)
