@@ -207,7 +207,7 @@ def check_dtype(dtype: str) -> None:
         )
 
 
-def steps_at(ts: Float[np.ndarray, " times"], unit: float) -> Int[np.ndarray, " times"]:
+def steps_at(ts: Float[np.ndarray, " times"], unit: float | int) -> Int[np.ndarray, " times"]:
     """The clock floor(t unit) of an algorithm with `unit` steps in a unit of time.
 
     A product within the rounding of the times' dtype of an integer is that integer:

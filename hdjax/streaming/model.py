@@ -163,7 +163,7 @@ class OnePassSGD(System):
         batch_size: int = 1,
         theta: PyTree = None,
         optimiser: Any = None,
-        compression: float | None = None,
+        compression: float | int | None = None,
         integrator: Integrator | None = None,
     ):
         if not isinstance(spectrum, Spectrum):
