@@ -19,6 +19,7 @@ import scipy
 from jaxtyping import Array, Float, Int, Key
 
 from hdjax import random
+from hdjax.random import Stream
 from hdjax.spectra import Spectrum
 from hdjax.system import is_concrete
 
@@ -189,7 +190,7 @@ class Sampler(_Given):
 
     def check(self, system: Any) -> None:
         super().check(system)
-        keys = jax.random.split(jax.random.key(0), _DRAWS)
+        keys = random.at(random.stream(jax.random.key(0), Stream.THEORY), jnp.arange(_DRAWS))
         samples = eqx.filter_jit(jax.vmap(self.function))(keys)
         if samples.shape[1:] == (system.spectrum.size,):
             _check_covariance("function", samples, system.spectrum)
