@@ -116,40 +116,27 @@ def _run(words: list[str], signals: Signals) -> int:
         _print(printed.getvalue())
 
 
-@app.command()
-def run(
-    config_file: ConfigFile,
-    out: Out = None,
-    changes: Overrides = None,
-    force: Force = False,
-    cache: Cache = True,
-) -> Job:
-    """Run CONFIG: its sweep or scaling, if it has one, or else a comparison."""
-    return functools.partial(_execute, config_file, out, changes, None, force, cache)
+def _experiment(kind: str | None) -> Callable[..., Job]:
+    """The command that runs a config: as `kind`, or as its tables say."""
+
+    def command(
+        config_file: ConfigFile,
+        out: Out = None,
+        changes: Overrides = None,
+        force: Force = False,
+        cache: Cache = True,
+    ) -> Job:
+        return functools.partial(_execute, config_file, out, changes, kind, force, cache)
+
+    return command
 
 
-@app.command()
-def scaling(
-    config_file: ConfigFile,
-    out: Out = None,
-    changes: Overrides = None,
-    force: Force = False,
-    cache: Cache = True,
-) -> Job:
-    """Run the [scaling] of CONFIG: the error against the dimension."""
-    return functools.partial(_execute, config_file, out, changes, "scaling", force, cache)
-
-
-@app.command()
-def sweep(
-    config_file: ConfigFile,
-    out: Out = None,
-    changes: Overrides = None,
-    force: Force = False,
-    cache: Cache = True,
-) -> Job:
-    """Run the [sweep] of CONFIG: a grid of parameters."""
-    return functools.partial(_execute, config_file, out, changes, "sweep", force, cache)
+for _kind, _help in (
+    (None, "Run CONFIG: its sweep or scaling, if it has one, or else a comparison."),
+    ("scaling", "Run the [scaling] of CONFIG: the error against the dimension."),
+    ("sweep", "Run the [sweep] of CONFIG: a grid of parameters."),
+):
+    app.command(_kind or "run", help=_help)(_experiment(_kind))
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """What the engine collected, as a dataset (see `hdjax.engine.result`)."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -93,18 +93,9 @@ def dataset(
         add(f"{name}_predicted_std", ("time",), value, name)
 
     coords: dict[str, Any] = {"time": records.nominal, "recorded_time": ("time", records.recorded)}
-    note = ""
     if kept.runs is not None:
         coords["run"] = np.arange(kept.runs.diverged_at.shape[0])
         coords["quantile"] = list(QUANTILES)
-        if keep == "summary" and collected.runs > KEPT_RUNS:
-            note = f"quantiles and single curves from the first {KEPT_RUNS} runs"
-    about = [note]
-    if kept.limit is not None:
-        about.append(system.about_limit(**plan.duration))
-    if kept.predicted_std:
-        about.append(system.about_fluctuations(**plan.duration))
-    note = "\n".join(filter(None, about))
     seconds: dict[str, float | None] = {
         name: round(value, 4) for name, value in collected.seconds.items()
     }
@@ -127,10 +118,35 @@ def dataset(
         "seed": "" if key is None else str(jax.random.key_data(key).tolist()),
         "seconds": json.dumps(seconds),
         "interrupted": int(collected.interrupted),
-        "note": note,
+        "note": "\n".join(filter(None, _notes(system, plan, records, kept, keep, collected.runs))),
         **provenance(),
     }
     return xr.Dataset(variables, coords, attrs)
+
+
+def _notes(
+    system: System, plan: Plan, records: Records, kept: Any, keep: str, runs: int
+) -> Iterator[str]:
+    """What a reader of the numbers should know, a line each."""
+    if kept.runs is not None and keep == "summary" and runs > KEPT_RUNS:
+        yield f"quantiles and single curves from the first {KEPT_RUNS} runs"
+    if kept.limit is None:
+        return
+    yield system.about_limit(**plan.duration)
+    if kept.predicted_std:
+        yield system.about_fluctuations(**plan.duration)
+    for name, spread in (kept.predicted_std or {}).items():
+        # Where the limit has a value and its spread has none.
+        finite = np.isfinite(kept.limit.values[name])
+        finite = finite.all(axis=0) if kept.limit.diverged_at.ndim else finite
+        missing = (finite & ~np.isfinite(spread)).reshape(len(spread), -1).any(axis=1)
+        if missing.any():
+            first = records.nominal[np.argmax(missing)]
+            yield (
+                f"no predicted spread of {name} at {missing.sum()} of {len(missing)} times, first "
+                f"at t = {first:.4g}: theory has none, or its solver gave up (a larger rtol or "
+                "max_steps?)"
+            )
 
 
 def _add_runs(add: Callable[..., None], name: str, kept: Any, streamed: Any) -> None:

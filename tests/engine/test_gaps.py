@@ -197,3 +197,20 @@ def test_a_complex_statistic_has_no_predicted_spread_and_takes_none_away():
 def test_a_time_that_is_no_number_is_refused():
     with pytest.raises(ValueError, match=r"t: \[0.3\]; allowed: a number"):
         hd.paths.value_at("risk", [0.3])
+
+
+@pytest.mark.slow
+def test_missing_error_bars_are_told():
+    """In 24 steps the limit gets to t = 30, and its spread does not."""
+    options = {"key": jax.random.key(0), "runs": 2, "statistics": ["risk"]}
+
+    def result(steps):
+        integrator = st.Integrator(rtol=1e-3, atol=1e-6, max_steps=steps)
+        return hd.compare(from_zero(integrator=integrator), [0.0, 0.01, 30.0], **options)
+
+    few, enough = result(24), result(4096)
+    assert np.isfinite(few.limit("risk")).all()
+    assert np.isnan(few["risk_predicted_std"][-1])
+    assert "no predicted spread of risk at 1 of 3 times, first at t = 30: theory" in str(few)
+    assert np.isfinite(enough["risk_predicted_std"]).all()
+    assert "no predicted spread" not in str(enough)

@@ -156,7 +156,8 @@ def test_samples_of_the_covariance_are_rows_of_it(n, d):
     spectrum = hd.spectra.power_law(d, 1.0)
     scale = np.sqrt(np.asarray(spectrum.eigenvalues))
     for seed in range(20):
-        with_rows(spectrum, np.random.default_rng(seed).standard_t(5.0, (n, d)) * 0.6**0.5 * scale)
+        rows = np.random.default_rng(seed).standard_t(5.0, (n, d)) * 0.6**0.5 * scale
+        assert isinstance(with_rows(spectrum, rows), hd.Simulator)
 
 
 def test_a_law_of_another_scale_is_refused():

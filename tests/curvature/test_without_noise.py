@@ -1,0 +1,70 @@
+"""Data without noise, on the kinks of ReLUs: theory and samples against autodiff."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from hdjax import curvature, streaming
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), [(jnp.float64, 1e-12), (jnp.float32, 2e-4)])
+def test_without_noise_units_are_on_their_side_of_the_kink(dtype, rtol):
+    """The fixed point of XOR: the Hessian of the mean loss over the four means, by autodiff."""
+    beta, d = 0.03, 41
+    size = curvature.fixed_point_output(beta)
+    signs = np.array([1.0, 1, -1, -1])
+    with jax.enable_x64(dtype == jnp.float64):
+        means, theta = streaming.xor_means(d), jnp.asarray(signs * size**0.5)
+        parts = {"theta": theta, "snr": np.inf, "learning_rate": 1.0, "ridge": beta}
+        mixture = streaming.xor(d, start=jnp.abs(theta)[None] * means, **parts)
+        summary = mixture.start()
+        nodes = curvature.quadrature(mixture, summary.overlaps)
+        block = curvature.Block("theta")
+        own = curvature.predicted(block, mixture, summary, 2.0, nodes)["hessian_theta_eigenvalues"]
+        found = eqx.filter_jit(lambda theory: theory.spectrum())(
+            curvature.block_theory(mixture, summary, 0, "hessian", 2.0)
+        )
+        whole = curvature.full_theory(mixture, summary, "hessian", 2.0)
+        values = eqx.filter_jit(lambda theory: theory.outliers(9))(whole)
+    expected = beta * (1 - 4 * beta) * size
+    np.testing.assert_allclose(own, expected, rtol=rtol)
+    np.testing.assert_allclose(found.values[:1], expected, rtol=rtol)
+    assert int(found.count) == 1
+
+    def exact(x):
+        return x - jax.lax.stop_gradient(jnp.where(jnp.abs(x) < 1e-12, x, 0))
+
+    def risk(parameters):
+        columns, theta = parameters
+        losses = [
+            mixture.loss(exact(columns.T @ means[:, c]), jnp.zeros(0), c, jnp.zeros(0), theta)
+            for c in range(4)
+        ]
+        return jnp.mean(jnp.stack(losses))
+
+    means = streaming.xor_means(d)
+    flat, unravel = ravel_pytree((size**0.5 * means, jnp.asarray(signs * size**0.5)))
+    hessian = jax.hessian(lambda flat: risk(unravel(flat)))(flat)
+    np.testing.assert_allclose(values[:8], np.linalg.eigvalsh(hessian)[::-1][:8], rtol=rtol)
+    assert np.isnan(values[8])
+
+
+def test_samples_without_noise_are_on_their_side_of_the_kink():
+    """The empirical block of a unit on +mu: no sample of the other means has a part in it."""
+    beta, d = 0.03, 41
+    size = curvature.fixed_point_output(beta)
+    theta = size**0.5 * jnp.array([1.0, 1, -1, -1])
+    means = streaming.xor_means(d)
+    columns = size**0.5 * means
+    mixture = streaming.xor(
+        d, theta=theta, snr=np.inf, learning_rate=1.0, ridge=beta, start=columns
+    )
+    samples = streaming.draw_samples(mixture, jax.random.key(0), 0, 200, means, jnp.float64)
+    block = curvature.empirical(mixture, samples, columns, means, theta).restrict([0])
+    values = np.linalg.eigvalsh(block.dense())
+    share = np.mean(np.asarray(samples.component) == 0)
+    np.testing.assert_allclose(values[-1], 4 * share * beta * (1 - 4 * beta) * size, rtol=1e-12)
+    assert abs(values[:-1]).max() < 1e-15
