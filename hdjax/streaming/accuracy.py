@@ -1,16 +1,16 @@
 """How far a loss's expectations may be off, measured on the host.
 
-Where no closed form gives the moments, a quadrature rule does (`hdjax.streaming.moments`), and a
-rule that serves smooth losses may step over a jump.  The error of a mean E q is compared with E|q|,
-for the risk, the mean gradients, E[z g^T], E[g g^T] and, for a loss that is declared smooth, the
-same E[z g^T] by second derivatives (r = L z are the projections, g the gradient).  The worst of
-them counts.
+A loss without closed forms has its moments from a quadrature rule (`hdjax.streaming.moments`), and
+a rule that serves smooth losses may step over a jump.  This module estimates the error of the means
+that the limit needs: of the risk, of the mean gradients, of E[z g^T] and of E[g g^T], where r = L z
+are the projections and g is the gradient.  A loss that is declared smooth also has its E[z g^T] by
+second derivatives.  The error of a mean E q is divided by E|q|, and the largest quotient counts.
 
-Every rule has its own references (`Rule.references`).  A rule on a grid is also compared with
-quasi-Monte Carlo: a coarser grid may step over the same jump.
+The error comes from the references of each rule (`Rule.references`).  A rule on a grid is also
+compared with quasi-Monte Carlo, since a coarser grid may step over the same jump.
 
-Tried are the laws of the start and, for data of mean zero, one of correlated projections and one
-near recovery; `review` tries those that the limit comes by.
+The means are taken under the law of the start and, for data of mean zero, under a law of correlated
+projections and under one near recovery.  `review` takes them under laws along the limit.
 """
 
 import copy
@@ -41,11 +41,11 @@ TOLERANCE = 7e-3
 # A grid converges exponentially for smooth losses: what errs by more has a kink that is cheaper
 # by quasi-Monte Carlo.
 _CONVERGED = 1e-4
-# Beyond this a rule that was not chosen here is warned of, or refused.
+# A rule of a larger error that was not chosen here leads to a warning, or is refused.
 ALLOWED = 1e-2
 # Two forms of one mean that differ by more, in the same units, are those of a loss with kinks.
 _DIFFERENT = 2e-2
-# What is tried in turn where the default rule errs by more.
+# The rules that are tried in turn where the default rule has a larger error.
 _FINER = (QMC(15), QMC(17), QMC(19))
 _WITNESS = QMC(13)
 # Nodes of one call: all rules share one compiled program.

@@ -407,7 +407,7 @@ def _congruent(loss: Float[Array, "n n"], matrix: Float[Array, "n n"]) -> Float[
 
 
 def start_covariance(system: "OnePassSGD", spectrum: Spectrum) -> Float[Array, "g q q g q q"]:
-    """D times the covariance of the start's blocks on the groups of `spectrum`; 0 for given ones.
+    """The covariance of the start's blocks, times d; zero for blocks that are given.
 
     `spectrum` is the system's own, or that of its reduction.
     """
