@@ -13,20 +13,20 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from hdjax import random
+from hdjax.clocks import Clock
 from hdjax.curvature.matrices import empirical
 from hdjax.curvature.solvers import top_space
 from hdjax.curvature.weights import Kind, check_kind
 from hdjax.random import Stream
 from hdjax.schedules import Schedule
 from hdjax.streaming import SGD, Direct, OnePassSGD, StateRate, draw_samples
-from hdjax.system import Simulator
+from hdjax.system import Method, Simulator
 
 
-class ProjectedSGD(eqx.Module):
+class ProjectedSGD(Method):
     """A method for mixtures by plain SGD.
 
     Args:
@@ -57,7 +57,7 @@ class ProjectedSGD(eqx.Module):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)}; allowed: at least 1")
 
-    def simulator(self, system: OnePassSGD) -> "ProjectedSimulator":
+    def simulator(self, system: OnePassSGD, horizon: None = None) -> "ProjectedSimulator":
         """The simulator of `system`.
 
         Raises:
@@ -102,6 +102,11 @@ class ProjectedSimulator(Simulator):
     rate: Schedule
     inner: Simulator
 
+    @property
+    def clock(self) -> Clock:
+        """That of SGD."""
+        return self.inner.clock
+
     def init(self, key: Key[Array, ""]) -> ProjectedState:
         run = self.inner.init(key)
         d, m = run.moving.shape
@@ -123,12 +128,6 @@ class ProjectedSimulator(Simulator):
 
     def summary(self, state: ProjectedState) -> Any:
         return self.inner.summary(state.run)
-
-    def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
-        return self.inner.ticks(ts)
-
-    def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
-        return self.inner.times(ticks)
 
     def bytes_per_run(self) -> int:
         d = float(self.system.spectrum.dimension)

@@ -33,7 +33,7 @@ from hdjax.multiindex.leaps import Leap, exponents, leaps
 from hdjax.multiindex.limit import Integrator
 from hdjax.multiindex.links import Link, from_coefficients, from_function, product, ridge, ridge_sum
 from hdjax.multiindex.model import GradientFlow
-from hdjax.multiindex.problem import Overlap, Problem
+from hdjax.multiindex.problem import Direct, Overlap, Problem
 from hdjax.multiindex.readouts import (
     Fixed,
     HermiteRidge,
@@ -57,6 +57,7 @@ __all__ = [
     "Adaptive",
     "Anisotropic",
     "Constant",
+    "Direct",
     "FiniteSamples",
     "Fixed",
     "FullFlow",

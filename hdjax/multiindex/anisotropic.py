@@ -16,19 +16,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from hdjax.clocks import Fine
 from hdjax.multiindex.averaging import energy_gradient
 from hdjax.multiindex.finite_samples import cosines
 from hdjax.multiindex.flows import Profiled
 from hdjax.multiindex.limit import Integrator
 from hdjax.multiindex.links import Link
 from hdjax.multiindex.problem import Overlap
-from hdjax.multiindex.simulate import FlowClock, first_of
+from hdjax.multiindex.simulate import CLOCK, first_of, flow_time
 from hdjax.multiindex.small import inverse_root, product
 from hdjax.multiindex.starts import lift
-from hdjax.system import Simulator, is_concrete
+from hdjax.system import Method, Simulator, is_concrete
 
 
-class Anisotropic(eqx.Module):
+class Anisotropic(Method):
     """A method of `GradientFlow`: the profiled flow in R^d on inputs N(0, diag(eigenvalues)).
 
     The system's link is f~, that of the whitened model; W* is spread over the coordinates.
@@ -59,7 +60,7 @@ class Anisotropic(eqx.Module):
         ):
             raise ValueError("eigenvalues: allowed: (d,) positive")
 
-    def simulator(self, system: Any) -> "AnisotropicSimulator":
+    def simulator(self, system: Any, horizon: None = None) -> "AnisotropicSimulator":
         """The simulator of a profiled `GradientFlow`."""
         d = system.problem.coordinates()
         if self.eigenvalues.shape != (d,):
@@ -93,12 +94,17 @@ def anisotropic_overlap(
     return product(product(q_root, cross), p_root)
 
 
-class AnisotropicSimulator(FlowClock, Simulator):
+class AnisotropicSimulator(Simulator):
     """One realisation in R^d."""
 
     system: Any
     method: Anisotropic
     integrator: Integrator
+
+    @property
+    def clock(self) -> Fine:
+        """Flow time."""
+        return CLOCK
 
     @property
     def target(self) -> Float[Array, "d r"]:
@@ -126,7 +132,7 @@ class AnisotropicSimulator(FlowClock, Simulator):
             slope = gradient(problem.link, eigenvalues, w, self.target)
             return -slope / eigenvalues[:, None] if self.method.preconditioned else -slope
 
-        t0, t1 = (self.time(k, eigenvalues.dtype) for k in (k0, k1))
+        t0, t1 = (flow_time(k, eigenvalues.dtype) for k in (k0, k1))
         moved = self.integrator(rate, state, t0, t1[None], problem.dimension, lambda y: y)
         return first_of(moved, state, k0 == k1)
 

@@ -23,13 +23,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from hdjax.clocks import Steps
 from hdjax.multiindex.averaging import gradient_covariance
 from hdjax.multiindex.flows import Planted, Profiled, Student, full_summary
 from hdjax.multiindex.links import Link
-from hdjax.multiindex.problem import DETERMINISTIC, LABELS, Overlap, Problem, WithoutSpread
+from hdjax.multiindex.problem import DETERMINISTIC, LABELS, Algorithm, Direct, Overlap, Problem
 from hdjax.multiindex.small import inverse_root, product
 from hdjax.multiindex.starts import lift
-from hdjax.system import Simulator, is_concrete, steps_at
+from hdjax.system import Method, PlainSystem, Simulator, WithoutFluctuations, is_concrete
 
 RETRACTIONS = ("polar", "exponential")
 
@@ -150,7 +151,7 @@ def recursion(
     return jax.lax.scan(record, (matrix, jnp.asarray(0)), ts)[1]
 
 
-class GradientDescent(WithoutSpread):
+class GradientDescent(Algorithm, PlainSystem, WithoutFluctuations):
     """Gradient descent on the population loss, with a retraction to orthonormal columns.
 
     Args:
@@ -177,7 +178,8 @@ class GradientDescent(WithoutSpread):
     family: ClassVar[str] = "multiindex"
     time_label: ClassVar[str] = "step k"
     labels: ClassVar[Mapping[str, str]] = LABELS
-    why: ClassVar[str] = DETERMINISTIC
+    methods: ClassVar[tuple[type[Method], ...]] = (Direct,)
+    no_fluctuations: ClassVar[str] = DETERMINISTIC
 
     problem: Problem
     step: Adaptive | Constant
@@ -209,10 +211,8 @@ class GradientDescent(WithoutSpread):
         self.problem.check()
         self.problem.warn(profiled=isinstance(self.student, Profiled))
 
-    def simulator(self, method: Any = None, horizon: Any = None) -> Simulator:
+    def direct(self) -> "DescentSimulator":
         """Descent in R^d."""
-        if method is not None:
-            raise TypeError(f"method: {method!r}; allowed with GradientDescent: None")
         self.problem.coordinates()
         return DescentSimulator(self)
 
@@ -227,6 +227,7 @@ class GradientDescent(WithoutSpread):
         self,
         ts: Float[Array, " times"],
         start: Overlap | None = None,
+        horizon: None = None,
         save: Callable[[Overlap], PyTree[Array]] = lambda summary: summary,
     ) -> PyTree[Array]:
         """The recursion of overlaps, exact at every d."""
@@ -235,22 +236,15 @@ class GradientDescent(WithoutSpread):
         return recursion(link, self.student, self.step, matrix, ts, save, self.retraction)
 
 
-class StepClock:
-    """The clock of a discrete algorithm whose time is the number of steps."""
-
-    def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
-        """The number of whole steps."""
-        return steps_at(ts, 1.0)
-
-    def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
-        """The number of steps."""
-        return np.asarray(ticks, np.float64)
-
-
-class DescentSimulator(StepClock, Simulator):
+class DescentSimulator(Simulator):
     """One realisation in R^d; W* are the first r coordinates."""
 
     system: GradientDescent
+
+    @property
+    def clock(self) -> Steps:
+        """Time is the number of steps."""
+        return Steps(1)
 
     @property
     def target(self) -> Float[Array, "d r"]:

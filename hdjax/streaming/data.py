@@ -57,10 +57,10 @@ class Data(eqx.Module):
     def check(self, system: Any) -> None:
         """Raise ValueError for a system that these data cannot serve."""
 
-    def steps(self, batch_size: int) -> float:
-        """How many steps there are samples for."""
+    def steps(self, batch_size: int) -> int | None:
+        """How many steps there are samples for; None: as many as are wanted."""
         del batch_size
-        return np.inf
+        return None
 
 
 class ProductLaw(Data):
@@ -249,8 +249,8 @@ class Rows(_Given):
             )
         _check_covariance("rows", self.array, system.spectrum)
 
-    def steps(self, batch_size: int) -> float:
-        return float(self.array.shape[0] // batch_size)
+    def steps(self, batch_size: int) -> int:
+        return self.array.shape[0] // batch_size
 
 
 def _in_eigenbasis(rows: Float[Array, "b d"], spectrum: Spectrum) -> Float[Array, "b d"]:

@@ -11,7 +11,7 @@ and DANA-type momentum and averages of the iterates are instances, and others ar
 Extends arXiv 2308.08977 to momentum with 1 - beta of order 1/d.
 """
 
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -20,28 +20,13 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from hdjax.schedules import Schedule, as_schedule
+from hdjax.streaming.forces import Field, Forces
+from hdjax.streaming.limit import BlockState
 from hdjax.streaming.losses.base import Number, leaf
 from hdjax.streaming.projections import Memory
 from hdjax.system import is_concrete
 
-if TYPE_CHECKING:
-    from hdjax.streaming.field import BlockField
-    from hdjax.streaming.limit import BlockState
-
 Rule = tuple[Float[Array, " k"], Float[Array, "k k"]]
-
-
-class Forces(NamedTuple):
-    """What moves the iterate at one state, before learning rate and memories.
-
-    `direction` (g, q, m) and `noise` (g, m, m) are those of the steps taken, `slope` that of the
-    side parameters, `accumulated` the velocity of what the optimiser sums up, or None.
-    """
-
-    direction: Float[Array, "g q m"]
-    noise: Float[Array, "g m m"]
-    slope: PyTree
-    accumulated: Any
 
 
 class Optimiser(eqx.Module):
@@ -56,7 +41,7 @@ class Optimiser(eqx.Module):
         del t
         return gamma[None], jnp.zeros_like(gamma, shape=(1, 1))
 
-    def forces(self, field: "BlockField", state: "BlockState") -> Forces:
+    def forces(self, field: Field, state: BlockState) -> Forces:
         """What moves the iterate at `state`."""
         return field.forces(state)
 

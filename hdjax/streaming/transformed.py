@@ -15,7 +15,7 @@ over the coordinates.  Sources: arXiv 2308.08977 for the model, its extensions d
 
 import abc
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -26,16 +26,14 @@ from jaxtyping import Array, Float
 
 from hdjax import gaussian
 from hdjax.spectra import Spectrum
+from hdjax.streaming.forces import Field, Forces
+from hdjax.streaming.limit import BlockState
 from hdjax.streaming.losses import Loss
 from hdjax.streaming.losses.altered import clipped, signed
 from hdjax.streaming.losses.base import Number, check_positive, leaf
-from hdjax.streaming.optimisers import SGD, Forces, Optimiser
+from hdjax.streaming.optimisers import SGD, Optimiser
 from hdjax.streaming.projections import Moments, Projections
 from hdjax.system import NoLimitError, is_concrete
-
-if TYPE_CHECKING:
-    from hdjax.streaming.field import BlockField
-    from hdjax.streaming.limit import BlockState
 
 _LARGEST_SHARE = 0.5  # of a column's norm in one coordinate
 _WITH_LIMIT = "SGD, Momentum, HeavyBall, Dana, Averaging, Clipped, SignSGD, Adam, RMSProp"
@@ -68,7 +66,7 @@ class Optax(Transformed):
     def transformation(self, system: Any) -> optax.GradientTransformation:
         return self.chain
 
-    def forces(self, field: "BlockField", state: "BlockState") -> Forces:
+    def forces(self, field: Field, state: BlockState) -> Forces:
         raise NoLimitError(
             f"optimiser: {self!r} has no known limit; allowed with one: {_WITH_LIMIT}"
         )
@@ -115,7 +113,7 @@ class Clipped(Transformed):
     def transformation(self, system: Any) -> optax.GradientTransformation:
         return optax.clip_by_global_norm(self.level * jnp.sqrt(system.spectrum.dimension))
 
-    def forces(self, field: "BlockField", state: "BlockState") -> Forces:
+    def forces(self, field: Field, state: BlockState) -> Forces:
         traces = (field.eigenvalues * field.weights[None]).sum(1)
         loss = clipped(field.loss, self.level / jnp.sqrt(traces))
         return _with(field, loss=loss).forces(state)
@@ -138,7 +136,7 @@ class SignSGD(Transformed):
     def transformation(self, system: Any) -> optax.GradientTransformation:
         return optax.stateless(lambda gradients, _: jax.tree.map(jnp.sign, gradients))
 
-    def forces(self, field: "BlockField", state: "BlockState") -> Forces:
+    def forces(self, field: Field, state: BlockState) -> Forces:
         parts = _with(field, loss=signed(field.loss)).component_moments(state)
         # E[sign(a_j) ...] = sqrt(2/pi) Cov(a_j, ...) / sqrt(K_jj), and E[sign^2] = 1.
         drift = _with(field, eigenvalues=jnp.sqrt(2 / math.pi * field.eigenvalues))
@@ -192,7 +190,7 @@ class RMSProp(Transformed):
     def transformation(self, system: Any) -> optax.GradientTransformation:
         return _moving_moments(self.beta1, self.beta2, 0.0)
 
-    def forces(self, field: "BlockField", state: "BlockState") -> Forces:
+    def forces(self, field: Field, state: BlockState) -> Forces:
         law = field.law(state[0], jnp.asarray(0))
         h, noise = self._window(field.loss, law)
         zero = jnp.zeros((field.layout.students,) * 2, h.dtype)
@@ -293,7 +291,7 @@ class Adam(Transformed):
         total = jax.ops.segment_sum(second, spectrum.groups, counts.shape[0])
         return total / counts[:, None]
 
-    def forces(self, field: "BlockField", state: "BlockState") -> Forces:
+    def forces(self, field: Field, state: BlockState) -> Forces:
         plain, second = field.forces(state), state[1].accumulated
         fresh = _with(field, weights=jnp.ones_like(field.weights))
         fresh = jnp.diagonal(fresh.noise(field.component_moments(state)), axis1=1, axis2=2)
@@ -344,7 +342,7 @@ def _spread(optimiser: Transformed, system: Any) -> str | None:
     )
 
 
-def _with(field: "BlockField", **changes: Any) -> "BlockField":
+def _with(field: Field, **changes: Any) -> Field:
     return eqx.tree_at(
         lambda field: [getattr(field, name) for name in changes], field, list(changes.values())
     )
