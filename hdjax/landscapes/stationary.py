@@ -35,7 +35,7 @@ class Stationary(Kernel):
 
     @abc.abstractmethod
     def frequency_scales(self, key: Key[Array, ""], n: int) -> Float[Array, " n"]:
-        """N draws of lambda^(1/2), where C(h)/C(0) = E exp(-lambda h).
+        """n draws of lambda^(1/2), where C(h)/C(0) = E exp(-lambda h).
 
         cos(<w, x> + b) with w = lambda^(1/2) N(0, I) and b uniform then has covariance C/2 C(0).
         """

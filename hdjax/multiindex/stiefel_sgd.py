@@ -193,7 +193,7 @@ class SGDSimulator(Simulator):
 
     @property
     def clock(self) -> Steps:
-        """D steps in a unit of time."""
+        """d steps in a unit of time."""
         return Steps(self.system.problem.coordinates())
 
     @property

@@ -73,7 +73,7 @@ class SGDSimulator(Simulator):
 
     @property
     def clock(self) -> Clock:
-        """N steps in a unit of time; a single pass ends with its epoch."""
+        """n steps in a unit of time; a single pass ends with its epoch."""
         clock, n = Steps(self.problem.samples), self.problem.samples
         if self.system.sampling != "single_pass":
             return clock

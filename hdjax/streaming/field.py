@@ -142,7 +142,7 @@ class BlockField(Field):
         return direction + (self.ridge * frame)[None]
 
     def rate(self, t: Float[Array, ""], state: BlockState) -> Float[Array, ""]:
-        """Gamma: of the time, or of the state."""
+        """gamma at time t and at this state."""
         if isinstance(self.learning_rate, StateRate):
             return self.learning_rate.rate(self, state)
         return self.learning_rate(t)

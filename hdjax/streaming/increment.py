@@ -191,7 +191,7 @@ def increment(field: BlockField, t: Float[Array, ""], state: BlockState) -> Incr
 def second_order(
     field: BlockField, t: Float[Array, ""], state: BlockState
 ) -> Float[Array, "g q q"]:
-    """D^2 times what the mean change of the blocks in one step has beyond the limit's F / d.
+    """d^2 times what the mean change of the blocks in one step has beyond the limit's F / d.
 
     With Q_i(z) = E[|P_i a|^2 | z] - lambda_i d_i = (1, z) S_i (1, z)^T and G_i = V_i Y_i, the part
     of order 1/d^2 of E (change of X)^T P_i (change of X) is, for batches of b and the ridge in Y,

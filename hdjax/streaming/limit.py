@@ -290,7 +290,7 @@ class Integrator(eqx.Module):
         )
 
     def tolerances(self, rtol: float) -> tuple[float, float]:
-        """Rtol and atol, where `rtol` stands for one that is not given."""
+        """rtol and atol, where `rtol` stands for one that is not given."""
         rtol = rtol if self.rtol is None else self.rtol
         return rtol, 1e-3 * rtol if self.atol is None else self.atol
 

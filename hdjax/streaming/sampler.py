@@ -107,7 +107,7 @@ class GramSimulator(Simulator):
 
     @property
     def clock(self) -> Steps:
-        """D steps in a unit of time."""
+        """d steps in a unit of time."""
         return Steps(self.system.spectrum.dimension)
 
     def init(self, key: Key[Array, ""]) -> GramState:

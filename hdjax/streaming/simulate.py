@@ -91,7 +91,7 @@ class DirectSimulator(Simulator):
 
     @property
     def clock(self) -> Steps:
-        """D steps in a unit of time."""
+        """d steps in a unit of time."""
         return Steps(coordinates(self.system.spectrum))
 
     def init(self, key: Key[Array, ""]) -> DirectState:

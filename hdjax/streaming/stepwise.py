@@ -52,7 +52,7 @@ class StepwiseSimulator(Simulator):
 
     @property
     def clock(self) -> Clock:
-        """D steps in a unit of time, until a data set is used up."""
+        """d steps in a unit of time, until a data set is used up."""
         clock = Steps(coordinates(self.system.spectrum))
         if self.data is None:
             return clock
