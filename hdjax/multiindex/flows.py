@@ -247,13 +247,30 @@ def odds_velocity(link: Link, factor: Float[Array, "q r"]) -> Float[Array, "q r"
 
 
 def to_odds(matrix: Float[Array, "q r"]) -> Float[Array, "q r"]:
-    """R = (I - M M^T)^{-1/2} M."""
+    """The odds factor R = (I - M M^T)^{-1/2} M of an overlap M, from which escape times follow.
+
+    R^T R has the odds of the squared cosines as eigenvalues: cos^2/(1 - cos^2).
+
+    Args:
+        matrix: M = W^T W* (q, r).
+
+    Example:
+        >>> round(float(hd.multiindex.to_odds(jnp.array([[0.6]]))[0, 0]), 4)
+        0.75
+    """
     gap = jnp.eye(matrix.shape[0], dtype=matrix.dtype) - product(matrix, matrix.T)
     return product(inverse_root(gap), matrix)
 
 
 def from_odds(factor: Float[Array, "q r"]) -> Overlap:
-    """M = (I + R R^T)^{-1/2} R and K = (I + R^T R)^{-1}, which does not cancel near recovery."""
+    """The overlap M = (I + R R^T)^{-1/2} R of an odds factor R (q, r).
+
+    Its gap K = (I + R^T R)^{-1} does not cancel near recovery.
+
+    Example:
+        >>> round(float(hd.multiindex.from_odds(jnp.array([[0.75]])).matrix[0, 0]), 4)
+        0.6
+    """
     q, r = factor.shape
     outer = jnp.eye(q, dtype=factor.dtype) + product(factor, factor.T)
     inner = jnp.eye(r, dtype=factor.dtype) + product(factor.T, factor)

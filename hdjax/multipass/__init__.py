@@ -39,6 +39,7 @@ from hdjax.multipass.rates import (
     kernel_norm,
     limit_rate,
     near_optimal,
+    root_rate,
     saturating_fraction,
 )
 from hdjax.multipass.recursion import Recursion, Squaring
@@ -88,6 +89,7 @@ __all__ = [
     "near_optimal",
     "power_exponent",
     "random_features_problem",
+    "root_rate",
     "row_kurtosis",
     "row_norms",
     "saturating_fraction",
