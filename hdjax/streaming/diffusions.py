@@ -28,6 +28,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from hdjax import gaussian, random
 from hdjax.random import Stream
+from hdjax.registry import PositiveFloat, register
 from hdjax.streaming.field import GramSummary
 from hdjax.streaming.increment import increment
 from hdjax.streaming.limit import BlockState, Coefficients, advance_side, column_flow, flow
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from hdjax.streaming.model import OnePassSGD
 
 
+@register("streaming.method", "homogenised")
 class Homogenised(eqx.Module):
     """Homogenised SGD, exactly in law on Gram blocks but for the time step; any d.
 
@@ -62,7 +64,7 @@ class Homogenised(eqx.Module):
         >>> method = Homogenised(dt=0.01)
     """
 
-    dt: float = eqx.field(static=True, default=0.01)
+    dt: PositiveFloat = eqx.field(static=True, default=0.01)
 
     def __check_init__(self) -> None:
         _check_step(self.dt)
@@ -72,6 +74,7 @@ class Homogenised(eqx.Module):
         return HomogenisedSimulator(system, self.dt)
 
 
+@register("streaming.method", "corrected_diffusion")
 class CorrectedDiffusion(eqx.Module):
     """The diffusion of the Gram blocks with SGD's own fluctuations.
 
@@ -85,7 +88,7 @@ class CorrectedDiffusion(eqx.Module):
         >>> method = CorrectedDiffusion(dt=0.01)
     """
 
-    dt: float = eqx.field(static=True, default=0.01)
+    dt: PositiveFloat = eqx.field(static=True, default=0.01)
 
     def __check_init__(self) -> None:
         _check_step(self.dt)

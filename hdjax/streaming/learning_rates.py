@@ -23,6 +23,7 @@ import optimistix
 import scipy
 from jaxtyping import Array, Float
 
+from hdjax.registry import Positive, register
 from hdjax.schedules import PiecewiseConstant, Schedule
 from hdjax.spectra import Spectrum
 from hdjax.streaming.losses.base import Number, check_positive, leaf
@@ -58,6 +59,7 @@ class StateRate(eqx.Module):
             )
 
 
+@register("streaming.rate", "polyak")
 class Polyak(StateRate):
     """gamma = factor A / I, half the critical rate times `factor`; 0 where A < 0.
 
@@ -73,7 +75,7 @@ class Polyak(StateRate):
 
     factor: Number
 
-    def __init__(self, factor: Any = 1.0):
+    def __init__(self, factor: Positive = 1.0):
         check_positive("factor", factor, strict=True)
         self.factor = leaf(factor)
 
@@ -87,6 +89,7 @@ class Polyak(StateRate):
         _check_centred(layout)
 
 
+@register("streaming.rate", "greedy")
 class Greedy(StateRate):
     """gamma = |grad R|^2 / Hess, at which the risk falls fastest: an idealised line search.
 
@@ -105,7 +108,7 @@ class Greedy(StateRate):
 
     largest: Number
 
-    def __init__(self, largest: Any = 100.0):
+    def __init__(self, largest: Positive = 100.0):
         check_positive("largest", largest, strict=True)
         self.largest = leaf(largest)
 
@@ -130,6 +133,7 @@ class Greedy(StateRate):
         return jnp.clip(ratio, 0, self.largest)
 
 
+@register("streaming.rate", "adagrad_norm")
 class AdaGradNorm(StateRate):
     """gamma_k = scale / sqrt(offset^2 + sum_{j<k} |gradient_j|^2 / d^2), AdaGrad's scalar form.
 
@@ -150,7 +154,7 @@ class AdaGradNorm(StateRate):
     scale: Number
     offset: Number
 
-    def __init__(self, scale: Any = 1.0, offset: Any = 1.0):
+    def __init__(self, scale: Positive = 1.0, offset: Positive = 1.0):
         for name, value in (("scale", scale), ("offset", offset)):
             check_positive(name, value, strict=True)
         self.scale, self.offset = leaf(scale), leaf(offset)

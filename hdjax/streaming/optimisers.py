@@ -19,7 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from hdjax.schedules import Schedule, as_schedule
+from hdjax.registry import Share, register
+from hdjax.schedules import Schedule, ScheduleLike, as_schedule
 from hdjax.streaming.losses.base import Number, leaf
 from hdjax.streaming.projections import Memory
 from hdjax.system import is_concrete
@@ -98,6 +99,7 @@ class LinearMemory(Optimiser):
         return weights / d, mixing / d
 
 
+@register("streaming.optimiser", "sgd")
 class SGD(LinearMemory):
     """X_{k+1} = X_k - gamma/d a g^T.
 
@@ -106,6 +108,7 @@ class SGD(LinearMemory):
     """
 
 
+@register("streaming.optimiser", "momentum")
 class Momentum(LinearMemory):
     """U' = beta U + gamma/d a g^T, X' = X - U', with beta < 1 that does not depend on d.
 
@@ -125,7 +128,7 @@ class Momentum(LinearMemory):
     small_steps: ClassVar[bool] = False
     beta: Number
 
-    def __init__(self, beta: Any):
+    def __init__(self, beta: Share):
         if is_concrete(beta) and not np.all((np.asarray(beta) >= 0) & (np.asarray(beta) < 1)):
             raise ValueError(f"beta: {beta}; allowed: at least 0 and below 1")
         self.beta = leaf(beta)
@@ -141,6 +144,7 @@ class Momentum(LinearMemory):
         return weights, _matrix([self.beta - 1, -self.beta], [zero, zero])
 
 
+@register("streaming.optimiser", "heavy_ball")
 class HeavyBall(LinearMemory):
     """Y' = (1 - damping/d) Y + 1/d a g^T, X' = X - gamma/d Y: beta = 1 - damping/d.
 
@@ -159,7 +163,7 @@ class HeavyBall(LinearMemory):
     memory: ClassVar[tuple[Memory, ...]] = (Memory("momentum"),)
     damping: Schedule
 
-    def __init__(self, damping: Any):
+    def __init__(self, damping: ScheduleLike):
         self.damping = as_schedule(damping)
 
     def flow(self, gamma: Float[Array, ""], t: Float[Array, ""]) -> Rule:
@@ -167,6 +171,7 @@ class HeavyBall(LinearMemory):
         return jnp.stack([-one, zero]), _matrix([-self.damping(t), -gamma], [zero, zero])
 
 
+@register("streaming.optimiser", "dana")
 class Dana(LinearMemory):
     """Y' = (1 - damping/d) Y + 1/d a g^T, X' = X - gamma/d a g^T - momentum_rate/d Y.
 
@@ -189,7 +194,7 @@ class Dana(LinearMemory):
     damping: Schedule
     momentum_rate: Schedule
 
-    def __init__(self, damping: Any, momentum_rate: Any):
+    def __init__(self, damping: ScheduleLike, momentum_rate: ScheduleLike):
         self.damping, self.momentum_rate = as_schedule(damping), as_schedule(momentum_rate)
 
     def flow(self, gamma: Float[Array, ""], t: Float[Array, ""]) -> Rule:
@@ -198,6 +203,7 @@ class Dana(LinearMemory):
         return jnp.stack([-one, gamma]), mixing
 
 
+@register("streaming.optimiser", "averaging")
 class Averaging(LinearMemory):
     """SGD and an average of its iterates, A' = A + rate/d (X - A), which starts at X_0.
 
@@ -218,7 +224,7 @@ class Averaging(LinearMemory):
     memory: ClassVar[tuple[Memory, ...]] = (Memory("average", iterate=True),)
     rate: Schedule
 
-    def __init__(self, rate: Any):
+    def __init__(self, rate: ScheduleLike):
         self.rate = as_schedule(rate)
 
     def flow(self, gamma: Float[Array, ""], t: Float[Array, ""]) -> Rule:

@@ -9,7 +9,7 @@ equal to step-by-step SGD to rounding, whatever the blocks.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import equinox as eqx
 import jax
@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from hdjax import random
 from hdjax.random import Stream
+from hdjax.registry import In, Precision, Size, register
 from hdjax.streaming import _kernel
 from hdjax.streaming.columns import coordinates, group_gram
 from hdjax.streaming.data import Data
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from hdjax.streaming.model import OnePassSGD
 
 
+@register("streaming.method", "direct")
 class Direct(eqx.Module):
     """Plain SGD on explicit columns, memory and time O(d) a step.
 
@@ -51,9 +53,9 @@ class Direct(eqx.Module):
         >>> method = Direct(block=8)
     """
 
-    dtype: str = eqx.field(static=True, default="float32")
-    block: int | None = eqx.field(static=True, default=None)
-    data: Data | None = None
+    dtype: Precision = eqx.field(static=True, default="float32")
+    block: Size | None = eqx.field(static=True, default=None)
+    data: Annotated[Data, In("streaming.data")] | None = None
 
     def __check_init__(self) -> None:
         check_dtype(self.dtype)
