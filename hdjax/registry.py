@@ -89,6 +89,7 @@ Count = Annotated[int, Bounds(least=0)]
 Values = Annotated[Any, FromFile(array=True)]
 File = Annotated[Any, FromFile(array=False)]
 PositiveFloat = Annotated[float, Bounds(above=0)]
+NonNegativeFloat = Annotated[float, Bounds(least=0)]
 Precision = Annotated[str, OneOf("float32", "float64")]
 
 

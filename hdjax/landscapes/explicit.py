@@ -8,7 +8,7 @@ x_0 has a uniform direction (in each eigenspace, with a spectrum), drawn in each
 
 import abc
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import equinox as eqx
 import jax
@@ -25,6 +25,7 @@ from hdjax.landscapes.order import OrderParameters, from_vectors
 from hdjax.landscapes.simulate import steps
 from hdjax.landscapes.stationary import Stationary
 from hdjax.random import Stream
+from hdjax.registry import Bounds, Each, OneOf, Precision, Size, register
 from hdjax.system import Simulator, check_dtype
 
 if TYPE_CHECKING:
@@ -80,10 +81,13 @@ class OnVectors(eqx.Module):
         """How many numbers a sampled function takes."""
 
 
-def _floats(values: Sequence[float]) -> tuple[float, ...]:
+def _floats(
+    values: Annotated[Sequence[float], Each(Bounds(above=0), shortest=1)],
+) -> tuple[float, ...]:
     return tuple(float(value) for value in values)
 
 
+@register("landscapes.method", "explicit")
 class Explicit(OnVectors):
     """The system's own random function, by tensors or cosine features.
 
@@ -103,10 +107,10 @@ class Explicit(OnVectors):
         >>> method = Explicit(features=20_000)
     """
 
-    features: int | None = eqx.field(static=True, default=None)
-    couplings: str = eqx.field(static=True, default="gaussian")
+    features: Size | None = eqx.field(static=True, default=None)
+    couplings: Annotated[str, OneOf(*_COUPLINGS)] = eqx.field(static=True, default="gaussian")
     variances: tuple[float, ...] = eqx.field(static=True, default=(1.0,), converter=_floats)
-    dtype: str = eqx.field(static=True, default="float32")
+    dtype: Precision = eqx.field(static=True, default="float32")
 
     def __check_init__(self) -> None:
         check_dtype(self.dtype)
@@ -219,6 +223,7 @@ class Function(OnVectors):
         return 0
 
 
+@register("landscapes.method", "ambient")
 class Ambient(OnVectors):
     """The exact law by conditioning all d + 1 components on everything seen: O((n d)^3) a step.
 
@@ -234,7 +239,7 @@ class Ambient(OnVectors):
         >>> method = Ambient()
     """
 
-    dtype: str = eqx.field(static=True, default="float64")
+    dtype: Precision = eqx.field(static=True, default="float64")
 
     def __check_init__(self) -> None:
         if self.dtype != "float64":

@@ -16,6 +16,7 @@ from hdjax.landscapes.frame import jet_at
 from hdjax.landscapes.order import OrderParameters, from_vectors
 from hdjax.landscapes.sampler import Draws, Run
 from hdjax.random import Stream
+from hdjax.registry import NonNegative, register
 from hdjax.system import Simulator, is_concrete, steps_at
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class State(eqx.Module):
     seen: Int[Array, ""]
 
 
+@register("landscapes.method", "previsible")
 class Previsible(eqx.Module):
     """The exact law in previsible coordinates, whatever d is; n observations cost O(n^6).
 
@@ -55,7 +57,7 @@ class Previsible(eqx.Module):
 
     nugget: Float[Array, ""]
 
-    def __init__(self, nugget: Any = sampler.NUGGET):
+    def __init__(self, nugget: NonNegative = sampler.NUGGET):
         self.nugget = numbers("nugget", nugget, "at least 0")
 
     def simulator(self, system: "GradientSpan", horizon: "Horizon") -> "PrevisibleSimulator":

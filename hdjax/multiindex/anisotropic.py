@@ -9,7 +9,7 @@ The plain flow conserves W^T W and does not close in a few overlaps; preconditio
 the isotropic reduced flow (checked in the tests).
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -25,9 +25,11 @@ from hdjax.multiindex.problem import Overlap
 from hdjax.multiindex.simulate import FlowClock, first_of
 from hdjax.multiindex.small import inverse_root, product
 from hdjax.multiindex.starts import lift
+from hdjax.registry import In, Values, register
 from hdjax.system import Simulator, is_concrete
 
 
+@register("multiindex.method", "anisotropic")
 class Anisotropic(eqx.Module):
     """A method of `GradientFlow`: the profiled flow in R^d on inputs N(0, diag(eigenvalues)).
 
@@ -50,7 +52,10 @@ class Anisotropic(eqx.Module):
     integrator: Integrator | None
 
     def __init__(
-        self, eigenvalues: Any, preconditioned: bool = True, integrator: Integrator | None = None
+        self,
+        eigenvalues: Values,
+        preconditioned: bool = True,
+        integrator: Annotated[Integrator, In("multiindex.integrator")] | None = None,
     ):
         self.eigenvalues = jnp.asarray(eigenvalues, jnp.result_type(float))
         self.preconditioned, self.integrator = preconditioned, integrator

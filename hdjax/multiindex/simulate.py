@@ -4,7 +4,7 @@
 exactly and integrates the reduced flow, at any d.  With the same key both start at the same M.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import equinox as eqx
 import jax
@@ -16,6 +16,7 @@ from hdjax.multiindex.flows import State, full_summary, full_velocity
 from hdjax.multiindex.limit import Integrator
 from hdjax.multiindex.problem import Overlap
 from hdjax.multiindex.starts import lift
+from hdjax.registry import In, Precision, register
 from hdjax.system import Simulator, check_dtype
 from hdjax.times import nominal
 
@@ -23,6 +24,7 @@ from hdjax.times import nominal
 _TICKS = 2**20
 
 
+@register("multiindex.method", "full_flow")
 class FullFlow(eqx.Module):
     """The flow of W on the Stiefel manifold of R^d, memory and time O(d) a step.
 
@@ -34,8 +36,8 @@ class FullFlow(eqx.Module):
         >>> method = FullFlow()
     """
 
-    integrator: Integrator | None = None
-    dtype: str | None = eqx.field(static=True, default=None)
+    integrator: Annotated[Integrator, In("multiindex.integrator")] | None = None
+    dtype: Precision | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
         if self.dtype is not None:
@@ -48,6 +50,7 @@ class FullFlow(eqx.Module):
         return FullSimulator(_cast(system, self.dtype), own, system.problem.dimension.dtype)
 
 
+@register("multiindex.method", "reduced")
 class Reduced(eqx.Module):
     """The reduced flow from an exactly drawn start, at any d.
 
@@ -59,8 +62,8 @@ class Reduced(eqx.Module):
         >>> method = Reduced(Integrator(rtol=1e-5), dtype="float32")
     """
 
-    integrator: Integrator | None = None
-    dtype: str | None = eqx.field(static=True, default=None)
+    integrator: Annotated[Integrator, In("multiindex.integrator")] | None = None
+    dtype: Precision | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
         if self.dtype is not None:

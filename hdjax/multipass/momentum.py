@@ -30,6 +30,7 @@ from hdjax.multipass.rates import is_stable
 from hdjax.multipass.recursion import Recursion, Squaring
 from hdjax.multipass.simulate import Direct, required
 from hdjax.random import Stream
+from hdjax.registry import NonNegative, Positive
 from hdjax.schedules import Constant, Schedule, as_schedule
 from hdjax.system import Simulator, is_concrete, steps_at
 
@@ -72,10 +73,10 @@ class MomentumSGD(LeastSquares):
         problem: Problem | None,
         learning_rate: Any,
         *,
-        batch_fraction: Any,
-        momentum: Any = 0.0,
+        batch_fraction: Positive,
+        momentum: NonNegative = 0.0,
         modes: Modes | None = None,
-        ridge: Any = None,
+        ridge: NonNegative | None = None,
         solver: Any = None,
     ):
         dtype = jnp.result_type(float)

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from hdjax import random
 from hdjax.random import Stream
+from hdjax.registry import PositiveFloat, Precision, register
 from hdjax.system import Simulator, check_dtype, steps_at
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ SAMPLINGS = ("replacement", "reshuffling", "single_pass")
 _BLOCK = 32
 
 
+@register("multipass.method", "direct")
 class Direct(eqx.Module):
     """The algorithm itself, on explicit iterates.
 
@@ -43,7 +45,7 @@ class Direct(eqx.Module):
         >>> method = Direct(dtype="float32")
     """
 
-    dtype: str = eqx.field(static=True, default="float32")
+    dtype: Precision = eqx.field(static=True, default="float32")
 
     def __check_init__(self) -> None:
         check_dtype(self.dtype)
@@ -146,6 +148,7 @@ class SGDSimulator(Simulator):
         return 1 if jax.default_backend() == "cpu" else None
 
 
+@register("multipass.method", "homogenised")
 class Homogenised(eqx.Module):
     """Homogenised SGD (arXiv 2206.01029), in the eigenbasis of A^T A.
 
@@ -164,7 +167,7 @@ class Homogenised(eqx.Module):
         >>> method = Homogenised(dt=0.01)
     """
 
-    dt: float = eqx.field(static=True, default=0.01)
+    dt: PositiveFloat = eqx.field(static=True, default=0.01)
 
     def __check_init__(self) -> None:
         if not (np.isfinite(self.dt) and self.dt > 0):

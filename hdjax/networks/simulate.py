@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from hdjax import random
 from hdjax.random import Stream
+from hdjax.registry import Precision, register
 from hdjax.system import Simulator, check_dtype, steps_at
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class TrainingState(eqx.Module):
     gradient: PyTree[Array]
 
 
+@register("networks.method", "direct")
 class Direct(eqx.Module):
     """The training itself.
 
@@ -68,7 +70,7 @@ class Direct(eqx.Module):
         >>> method = Direct(dtype="float32")
     """
 
-    dtype: str = eqx.field(static=True, default="float32")
+    dtype: Precision = eqx.field(static=True, default="float32")
 
     def __check_init__(self) -> None:
         check_dtype(self.dtype)

@@ -1,7 +1,7 @@
 """Tables of configs: derived from constructors, strict, and with a line for each mistake."""
 
 from hdjax.schema.arrays import ArrayField
-from hdjax.schema.derived import Parameter, Table, parameters, slot_type, slots_in
+from hdjax.schema.derived import Parameter, Table, built, parameters, slot_type, slots_in
 from hdjax.schema.docstrings import summary
 from hdjax.schema.files import FileField
 from hdjax.schema.tables import (
@@ -28,6 +28,7 @@ __all__ = [
     "Strict",
     "Table",
     "brief",
+    "built",
     "parameters",
     "read",
     "slot_type",

@@ -62,7 +62,7 @@ class Table(Strict):
         value = getattr(self, name)
         if name not in type(self).slots or not _holds_tables(value):
             return value
-        build = functools.partial(_located, name, value)
+        build = functools.partial(built, value, name)
         # Tables that wait for more than is known here are functions of the rest.
         waits = set(type(self).slots[name]) - set(given)
         return functools.partial(build, **given) if waits else build(**given)
@@ -75,12 +75,12 @@ def _holds_tables(value: Any) -> bool:
     )
 
 
-def _located(where: str, value: Any, **given: Any) -> Any:
-    """The built tables of a key; what they refuse is told with the key in front."""
+def built(value: Any, where: str, **given: Any) -> Any:
+    """What the tables of a key stand for; a mistake is told with the key in front."""
     if isinstance(value, list):
-        return [_located(f"{where}.{i}", entry, **given) for i, entry in enumerate(value)]
+        return [built(entry, f"{where}.{i}", **given) for i, entry in enumerate(value)]
     if isinstance(value, dict):
-        return {name: _located(f"{where}.{name}", own, **given) for name, own in value.items()}
+        return {name: built(own, f"{where}.{name}", **given) for name, own in value.items()}
     try:
         return value.build(**given)
     except ConfigError as error:
@@ -91,7 +91,8 @@ def _refusal(error: Exception, keys: Sequence[str]) -> ConfigError:
     """The mistake that a constructor found, at the key that it names if the table has it."""
     told = " ".join(str(error).split())
     name, colon, rest = told.partition(": ")
-    return ConfigError(rest, name) if colon and name in keys else ConfigError(told)
+    found = colon and name.split(".")[0] in keys
+    return ConfigError(rest, name) if found else ConfigError(told)
 
 
 def _check_given(entry: Entry, own: Mapping[str, Any]) -> None:
@@ -122,8 +123,9 @@ class Parameter:
 
 def given_to(entry: Entry) -> list[str]:
     """The parameters of an entry that the surrounding table gives."""
-    given = registry.slot(entry.slot).given
-    return [name for name in inspect.signature(entry.make).parameters if name in given]
+    given, own = registry.slot(entry.slot).given, inspect.signature(entry.make).parameters
+    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in own.values())
+    return [name for name in given if takes_all or name in own]
 
 
 def parameters(entry: Entry) -> Iterator[Parameter]:

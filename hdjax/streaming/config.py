@@ -37,8 +37,6 @@ from hdjax.spectra import Spectrum
 declare("streaming.system", Slot(default="projected"))
 declare("streaming.method", Slot(default="direct"))
 declare("streaming.statistic", Slot(default="resolvent", named=True))
-declare("streaming.rate", Slot(number="constant", includes=("rate",)))
-declare("streaming.data", Slot(array="array"))
 declare("streaming.columns", Slot(default="gaussian", array="array", given=("spectrum",)))
 declare(
     "streaming.start",

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from hdjax import random
 from hdjax.random import Stream
-from hdjax.registry import Bounds, Values, register
+from hdjax.registry import Bounds, Slot, Values, declare, register
 from hdjax.spectra import Spectrum
 from hdjax.system import is_concrete
 
@@ -32,6 +32,9 @@ _DRAWS = 256
 _REMEDY = (
     "the spectrum of rows is hd.spectra.from_covariance(rows.T @ rows / n) with normalise=False"
 )
+
+
+declare("streaming.data", Slot(array="array"))
 
 
 class Data(eqx.Module):

@@ -23,7 +23,7 @@ import optimistix
 import scipy
 from jaxtyping import Array, Float
 
-from hdjax.registry import Positive, register
+from hdjax.registry import Positive, Slot, declare, register
 from hdjax.schedules import PiecewiseConstant, Schedule
 from hdjax.spectra import Spectrum
 from hdjax.streaming.losses.base import Number, check_positive, leaf
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from hdjax.streaming.limit import BlockState
     from hdjax.streaming.model import OnePassSGD
     from hdjax.streaming.projections import Layout
+
+
+declare("streaming.rate", Slot(number="constant", includes=("rate",)))
 
 
 class StateRate(eqx.Module):
