@@ -8,7 +8,7 @@ happens in the outliers' space ("Spectral alignment of SGD", arXiv 2310.03010), 
 progress and the second does not.  It has no limit: it is compared with that of plain SGD.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import equinox as eqx
 import jax
@@ -21,11 +21,23 @@ from hdjax.curvature.matrices import empirical
 from hdjax.curvature.solvers import top_space
 from hdjax.curvature.weights import Kind, check_kind
 from hdjax.random import Stream
+from hdjax.registry import OneOf, Size, register
 from hdjax.schedules import Schedule
 from hdjax.streaming import SGD, Direct, OnePassSGD, StateRate, draw_samples
 from hdjax.system import Method, Simulator
 
 
+def _projected(matrix: Kind = "hessian", **options: Any) -> "ProjectedSGD":
+    """SGD with gradients projected on the top spaces of the columns' blocks, or off them.
+
+    Args:
+        matrix: whose blocks, "hessian" or "gradient".
+        **options: of `ProjectedSGD`.
+    """
+    return ProjectedSGD(kind=matrix, **options)
+
+
+@register("curvature.method", "projected", _projected, without=("kind",))
 class ProjectedSGD(Method):
     """A method for mixtures by plain SGD.
 
@@ -43,11 +55,11 @@ class ProjectedSGD(Method):
         >>> method = ProjectedSGD("top", rank=3, refresh=50, samples=800)
     """
 
-    space: str = eqx.field(static=True, default="top")
-    rank: int = eqx.field(static=True, default=3)
+    space: Annotated[str, OneOf("top", "complement")] = eqx.field(static=True, default="top")
+    rank: Size = eqx.field(static=True, default=3)
     kind: Kind = eqx.field(static=True, default="hessian")
-    refresh: int = eqx.field(static=True, default=50)
-    samples: int = eqx.field(static=True, default=1000)
+    refresh: Size = eqx.field(static=True, default=50)
+    samples: Size = eqx.field(static=True, default=1000)
 
     def __check_init__(self) -> None:
         check_kind(self.kind)

@@ -26,6 +26,7 @@ from hdjax.curvature.projected import ProjectedSGD
 from hdjax.curvature.train import check_training, training_samples
 from hdjax.gaussian import QMC, Rule
 from hdjax.random import Stream
+from hdjax.registry import NonNegative, Positive
 from hdjax.schedules import Constant
 from hdjax.streaming import Direct, GramSummary, MixtureLogistic, OnePassSGD, draw_samples
 from hdjax.system import (
@@ -105,9 +106,9 @@ class Alignment(WithoutFluctuations):
         training: OnePassSGD,
         blocks: Sequence[Block] = (),
         *,
-        alpha: Any = 4.0,
+        alpha: Positive = 4.0,
         train: bool = False,
-        theta_scale: Any = 0.0,
+        theta_scale: NonNegative = 0.0,
         threshold: Any = 0.0,
         rule: Rule | None = None,
     ):

@@ -8,7 +8,7 @@ x_0 has a uniform direction (in each eigenspace, with a spectrum), drawn in each
 
 import abc
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -26,6 +26,7 @@ from hdjax.landscapes.landscape import CLOCK, Horizon, Landscape, LandscapeMetho
 from hdjax.landscapes.order import OrderParameters, from_vectors
 from hdjax.landscapes.stationary import Stationary
 from hdjax.random import Stream
+from hdjax.registry import Bounds, Each, OneOf, Precision, Size, register
 from hdjax.system import Simulator, cast, check_dtype
 
 _COUPLINGS = ("gaussian", "rademacher")
@@ -79,10 +80,13 @@ class OnVectors(LandscapeMethod):
         """How many numbers a sampled function takes."""
 
 
-def _floats(values: Sequence[float]) -> tuple[float, ...]:
+def _floats(
+    values: Annotated[Sequence[float], Each(Bounds(above=0), shortest=1)],
+) -> tuple[float, ...]:
     return tuple(float(value) for value in values)
 
 
+@register("landscapes.method", "explicit")
 class Explicit(OnVectors):
     """The system's own random function, by tensors or cosine features.
 
@@ -102,10 +106,10 @@ class Explicit(OnVectors):
         >>> method = Explicit(features=20_000)
     """
 
-    features: int | None = eqx.field(static=True, default=None)
-    couplings: str = eqx.field(static=True, default="gaussian")
+    features: Size | None = eqx.field(static=True, default=None)
+    couplings: Annotated[str, OneOf(*_COUPLINGS)] = eqx.field(static=True, default="gaussian")
     variances: tuple[float, ...] = eqx.field(static=True, default=(1.0,), converter=_floats)
-    dtype: str = eqx.field(static=True, default="float32")
+    dtype: Precision = eqx.field(static=True, default="float32")
 
     def __check_init__(self) -> None:
         check_dtype(self.dtype)
@@ -218,6 +222,7 @@ class Function(OnVectors):
         return 0
 
 
+@register("landscapes.method", "ambient")
 class Ambient(OnVectors):
     """The exact law by conditioning all d + 1 components on everything seen: O((n d)^3) a step.
 
@@ -233,7 +238,7 @@ class Ambient(OnVectors):
         >>> method = Ambient()
     """
 
-    dtype: str = eqx.field(static=True, default="float64")
+    dtype: Precision = eqx.field(static=True, default="float64")
 
     def __check_init__(self) -> None:
         if self.dtype != "float64":

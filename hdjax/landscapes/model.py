@@ -12,7 +12,7 @@ d^1/2 with Cov = d xi(overlap) is f(x) = H(d^1/2 x)/d.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,7 @@ from hdjax.landscapes.limit import Problem
 from hdjax.landscapes.order import OrderParameters
 from hdjax.landscapes.rates import RandomFunctionDescent
 from hdjax.landscapes.simulate import Previsible
+from hdjax.registry import In, NonNegative, NonNegatives, OneOrMoreReal
 from hdjax.spectra import Spectrum
 from hdjax.system import Method, NoFluctuationsError, is_concrete
 
@@ -85,11 +86,11 @@ class GradientSpan(Spanning):
         algorithm: Algorithm,
         dimension: Any,
         *,
-        mean: Any = 0.0,
-        radius: Any = 1.0,
-        noise: Kernel | None = None,
-        spectrum: Spectrum | None = None,
-        shares: Any = None,
+        mean: OneOrMoreReal = 0.0,
+        radius: NonNegative = 1.0,
+        noise: Annotated[Kernel, In("landscapes.kernel")] | None = None,
+        spectrum: Annotated[Spectrum, In("spectrum")] | None = None,
+        shares: NonNegatives | None = None,
     ):
         check_kernels(kernel, noise)
         if not isinstance(algorithm, Algorithm):

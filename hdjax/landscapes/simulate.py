@@ -18,6 +18,7 @@ from hdjax.landscapes.landscape import CLOCK, Horizon, LandscapeMethod, Spanning
 from hdjax.landscapes.order import OrderParameters, from_vectors
 from hdjax.landscapes.sampler import Draws, Run
 from hdjax.random import Stream
+from hdjax.registry import NonNegative, register
 from hdjax.system import Simulator, is_concrete
 
 # Normals of an observation from which its chi^2 variable is made: one, and 16 pairs.
@@ -36,6 +37,7 @@ class State(eqx.Module):
     seen: Int[Array, ""]
 
 
+@register("landscapes.method", "previsible")
 class Previsible(LandscapeMethod):
     """The exact law in previsible coordinates, whatever d is; n observations cost O(n^6).
 
@@ -55,7 +57,7 @@ class Previsible(LandscapeMethod):
     in_space: ClassVar[bool] = False
     nugget: Float[Array, ""]
 
-    def __init__(self, nugget: Any = sampler.NUGGET):
+    def __init__(self, nugget: NonNegative = sampler.NUGGET):
         self.nugget = numbers("nugget", nugget, "at least 0")
 
     def simulator(self, system: Spanning, horizon: Horizon) -> "PrevisibleSimulator":

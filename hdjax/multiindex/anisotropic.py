@@ -9,7 +9,7 @@ The plain flow conserves W^T W and does not close in a few overlaps; preconditio
 the isotropic reduced flow (checked in the tests).
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -26,9 +26,11 @@ from hdjax.multiindex.problem import Overlap
 from hdjax.multiindex.simulate import CLOCK, first_of, flow_time
 from hdjax.multiindex.small import inverse_root, product
 from hdjax.multiindex.starts import lift
+from hdjax.registry import In, Values, register
 from hdjax.system import Method, Simulator, is_concrete
 
 
+@register("multiindex.method", "anisotropic")
 class Anisotropic(Method):
     """A method of `GradientFlow`: the profiled flow in R^d on inputs N(0, diag(eigenvalues)).
 
@@ -51,7 +53,10 @@ class Anisotropic(Method):
     integrator: Integrator | None
 
     def __init__(
-        self, eigenvalues: Any, preconditioned: bool = True, integrator: Integrator | None = None
+        self,
+        eigenvalues: Values,
+        preconditioned: bool = True,
+        integrator: Annotated[Integrator, In("multiindex.integrator")] | None = None,
     ):
         self.eigenvalues = jnp.asarray(eigenvalues, jnp.result_type(float))
         self.preconditioned, self.integrator = preconditioned, integrator

@@ -15,7 +15,7 @@ matter of normalisation.  It is noise that makes the exponents of samples.  Keep
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -30,11 +30,16 @@ from hdjax.multiindex.links import Link
 from hdjax.multiindex.problem import DETERMINISTIC, LABELS, Algorithm, Direct, Overlap, Problem
 from hdjax.multiindex.small import inverse_root, product
 from hdjax.multiindex.starts import lift
+from hdjax.registry import In, OneOf, Positive, Slot, declare, register
 from hdjax.system import Method, PlainSystem, Simulator, WithoutFluctuations, is_concrete
 
 RETRACTIONS = ("polar", "exponential")
 
 
+declare("multiindex.step", Slot(default="adaptive", number="constant"))
+
+
+@register("multiindex.step", "adaptive")
 class Adaptive(eqx.Module):
     """The step eta = c / lambda_max(E[grad F grad F^T]).
 
@@ -50,7 +55,7 @@ class Adaptive(eqx.Module):
 
     factor: Float[Array, ""]
 
-    def __init__(self, factor: Any = 0.5):
+    def __init__(self, factor: Positive = 0.5):
         self.factor = jnp.asarray(factor, jnp.result_type(float))
         check_positive("factor", self.factor)
 
@@ -60,6 +65,7 @@ class Adaptive(eqx.Module):
         return self.factor / jnp.maximum(largest, jnp.finfo(covariance.dtype).tiny * 1e10)
 
 
+@register("multiindex.step", "constant")
 class Constant(eqx.Module):
     """The same step eta at all times.
 
@@ -75,9 +81,9 @@ class Constant(eqx.Module):
 
     value: Float[Array, ""]
 
-    def __init__(self, value: Any):
+    def __init__(self, value: Positive):
         self.value = jnp.asarray(value, jnp.result_type(float))
-        check_positive("step", self.value)
+        check_positive("value", self.value)
 
     def __call__(self, covariance: Float[Array, "q q"]) -> Float[Array, ""]:
         """The step, whatever the covariance."""
@@ -151,6 +157,7 @@ def recursion(
     return jax.lax.scan(record, (matrix, jnp.asarray(0)), ts)[1]
 
 
+@register("multiindex.algorithm", "gradient_descent")
 class GradientDescent(Algorithm, PlainSystem, WithoutFluctuations):
     """Gradient descent on the population loss, with a retraction to orthonormal columns.
 
@@ -190,12 +197,12 @@ class GradientDescent(Algorithm, PlainSystem, WithoutFluctuations):
         self,
         link: Link,
         dimension: Any,
-        step: Any,
-        student: Student | None = None,
+        step: Annotated[Any, In("multiindex.step")],
+        student: Annotated[Student, In("multiindex.student")] | None = None,
         *,
         directions: int | None = None,
         start: Any = None,
-        retraction: str = "polar",
+        retraction: Annotated[str, OneOf(*RETRACTIONS)] = "polar",
     ):
         self.problem = Problem(link, dimension, directions, start)
         self.step = as_step(step)

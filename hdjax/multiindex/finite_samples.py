@@ -10,7 +10,7 @@ ones: Dandi et al., "The Benefits of Reusing Batches for Gradient Descent" (arXi
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -27,6 +27,7 @@ from hdjax.multiindex.problem import LABELS, Algorithm, Direct, Overlap, Problem
 from hdjax.multiindex.readouts import HermiteRidge, Readout
 from hdjax.multiindex.starts import lift
 from hdjax.random import Stream
+from hdjax.registry import In, NonNegative, OneOf, Size, register
 from hdjax.system import Method, PlainSystem, Simulator, WithoutFluctuations, is_concrete
 
 INPUTS = ("gaussian", "rademacher", "student")
@@ -35,6 +36,7 @@ TARGETS = ("spread", "axis")
 _FREEDOM = 9.0
 
 
+@register("multiindex.algorithm", "finite_samples")
 class FiniteSamples(Algorithm, PlainSystem, WithoutFluctuations):
     """Two-timescale gradient descent on samples.
 
@@ -84,14 +86,14 @@ class FiniteSamples(Algorithm, PlainSystem, WithoutFluctuations):
         self,
         link: Link,
         dimension: int,
-        samples: int,
-        readout: Readout | None = None,
+        samples: Size,
+        readout: Annotated[Readout, In("multiindex.readout")] | None = None,
         *,
-        step: Any = None,
+        step: Annotated[Any, In("multiindex.step")] = None,
         fresh: bool = False,
-        noise: Any = 0.0,
-        inputs: str = "gaussian",
-        target: str = "spread",
+        noise: NonNegative = 0.0,
+        inputs: Annotated[str, OneOf(*INPUTS)] = "gaussian",
+        target: Annotated[str, OneOf(*TARGETS)] = "spread",
         directions: int | None = None,
         start: Any = None,
     ):

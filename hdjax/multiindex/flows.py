@@ -31,16 +31,20 @@ from hdjax.multiindex.averaging import (
     planted_loss,
     profiled_loss,
 )
-from hdjax.multiindex.links import Link
+from hdjax.multiindex.links import Link, LinkLike
 from hdjax.multiindex.problem import Overlap
 from hdjax.multiindex.small import inverse_root, product
 from hdjax.multiindex.tensors import Tensors
+from hdjax.registry import NonNegative, Slot, declare, register
 from hdjax.system import is_concrete
 
 METRICS = ("embedded", "canonical", "horizontal")
 
 # M or W, and the tensors of a link that moves (None otherwise).
 State = tuple[Float[Array, "_ _"], Tensors | None]
+
+
+declare("multiindex.student", Slot(given=("target_link",)))
 
 
 class Student(eqx.Module):
@@ -73,6 +77,7 @@ class Student(eqx.Module):
         """Raise ValueError where it does not fit."""
 
 
+@register("multiindex.student", "profiled")
 class Profiled(Student):
     """The best link at every time, F = A_M f*: the two-timescale (semi-parametric) flow.
 
@@ -91,7 +96,7 @@ class Profiled(Student):
 
     ridge: Float[Array, "..."] | None
 
-    def __init__(self, ridge: Any = None):
+    def __init__(self, ridge: NonNegative | None = None):
         self.ridge = None if ridge is None else jnp.asarray(ridge, jnp.result_type(float))
         if self.ridge is not None and is_concrete(self.ridge):
             smallest = float(np.min(np.asarray(self.ridge)))
@@ -135,6 +140,7 @@ class Profiled(Student):
         return tuple(None if t is None else t * factors[k] for k, t in enumerate(tensors))
 
 
+@register("multiindex.student", "planted")
 class Planted(Student):
     """A fixed link.
 
@@ -145,7 +151,7 @@ class Planted(Student):
         >>> student = Planted()
     """
 
-    link: Link | None = None
+    link: LinkLike | None = None
 
     def initial(self, link: Link, matrix: Float[Array, "q r"]) -> Tensors | None:
         return None

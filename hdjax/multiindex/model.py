@@ -6,7 +6,7 @@ Multi-index Models with Gradient Flow" (arXiv 2310.19793).
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -27,9 +27,11 @@ from hdjax.multiindex.limit import Integrator
 from hdjax.multiindex.links import Link
 from hdjax.multiindex.problem import DETERMINISTIC, LABELS, Overlap, Problem
 from hdjax.multiindex.simulate import FullFlow, Reduced
+from hdjax.registry import In, OneOf, register
 from hdjax.system import Method, PlainSystem, WithoutFluctuations
 
 
+@register("multiindex.algorithm", "gradient_flow")
 class GradientFlow(PlainSystem, WithoutFluctuations):
     """Gradient flow of E (F - F*)^2 on the Stiefel manifold, and its reduction to overlaps.
 
@@ -67,12 +69,12 @@ class GradientFlow(PlainSystem, WithoutFluctuations):
         self,
         link: Link,
         dimension: Any,
-        student: Student | None = None,
+        student: Annotated[Student, In("multiindex.student")] | None = None,
         *,
         directions: int | None = None,
-        metric: str = "embedded",
+        metric: Annotated[str, OneOf(*METRICS)] = "embedded",
         start: Any = None,
-        integrator: Integrator | None = None,
+        integrator: Annotated[Integrator, In("multiindex.integrator")] | None = None,
     ):
         self.problem = Problem(link, dimension, directions, start)
         self.student = Profiled() if student is None else student

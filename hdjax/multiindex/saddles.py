@@ -20,6 +20,7 @@ from hdjax.multiindex.links import Link
 from hdjax.multiindex.problem import Algorithm, Direct, Problem
 from hdjax.multiindex.small import product
 from hdjax.multiindex.starts import haar_odds
+from hdjax.registry import Positive, register
 from hdjax.system import (
     Method,
     PlainSystem,
@@ -47,6 +48,7 @@ class Escapes(eqx.Module):
     escapes: Float[Array, " r"]
 
 
+@register("multiindex.algorithm", "saddle_to_saddle")
 class SaddleToSaddle(Algorithm, PlainSystem, WithoutLimit, WithoutFluctuations):
     """The profiled flow from Haar starts at any d, on the clock log10 t.
 
@@ -99,8 +101,8 @@ class SaddleToSaddle(Algorithm, PlainSystem, WithoutLimit, WithoutFluctuations):
         *,
         directions: int | None = None,
         start: Any = None,
-        level: Any = 0.5,
-        step: Any = 0.02,
+        level: Positive = 0.5,
+        step: Positive = 0.02,
     ):
         if not jax.config.read("jax_enable_x64"):
             raise ValueError(

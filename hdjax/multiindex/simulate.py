@@ -4,7 +4,7 @@
 exactly and integrates the reduced flow, at any d.  With the same key both start at the same M.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import equinox as eqx
 import jax
@@ -16,12 +16,14 @@ from hdjax.multiindex.flows import State, full_summary, full_velocity
 from hdjax.multiindex.limit import Integrator
 from hdjax.multiindex.problem import Overlap
 from hdjax.multiindex.starts import lift
+from hdjax.registry import In, Precision, register
 from hdjax.system import Method, Simulator, cast, check_dtype
 
 # Ticks of a flow: records are at multiples of 10^-6.
 CLOCK = Fine(2**20)
 
 
+@register("multiindex.method", "full_flow")
 class FullFlow(Method):
     """The flow of W on the Stiefel manifold of R^d, memory and time O(d) a step.
 
@@ -33,8 +35,8 @@ class FullFlow(Method):
         >>> method = FullFlow()
     """
 
-    integrator: Integrator | None = None
-    dtype: str | None = eqx.field(static=True, default=None)
+    integrator: Annotated[Integrator, In("multiindex.integrator")] | None = None
+    dtype: Precision | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
         if self.dtype is not None:
@@ -47,6 +49,7 @@ class FullFlow(Method):
         return FullSimulator(cast(system, self.dtype), own, system.problem.dimension.dtype)
 
 
+@register("multiindex.method", "reduced")
 class Reduced(Method):
     """The reduced flow from an exactly drawn start, at any d.
 
@@ -58,8 +61,8 @@ class Reduced(Method):
         >>> method = Reduced(Integrator(rtol=1e-5), dtype="float32")
     """
 
-    integrator: Integrator | None = None
-    dtype: str | None = eqx.field(static=True, default=None)
+    integrator: Annotated[Integrator, In("multiindex.integrator")] | None = None
+    dtype: Precision | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
         if self.dtype is not None:

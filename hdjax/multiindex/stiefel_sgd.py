@@ -24,7 +24,7 @@ Sources: arXiv 2310.19793 for the flow; Saad and Solla (1995) for the noise term
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -43,11 +43,13 @@ from hdjax.multiindex.problem import LABELS, Algorithm, Direct, Overlap, Problem
 from hdjax.multiindex.starts import lift
 from hdjax.multiindex.stiefel_steps import StiefelSteps
 from hdjax.random import Stream
+from hdjax.registry import In, NonNegative, OneOf, Positive, Real, register
 from hdjax.system import Method, PlainSystem, Simulator, is_concrete
 
 PROJECTIONS = ("horizontal", "embedded")
 
 
+@register("multiindex.algorithm", "sgd")
 class StiefelSGD(StiefelSteps, Algorithm, PlainSystem):
     """One-pass SGD on the Stiefel manifold and its deterministic equivalent.
 
@@ -93,16 +95,16 @@ class StiefelSGD(StiefelSteps, Algorithm, PlainSystem):
         self,
         link: Link,
         dimension: Any,
-        learning_rate: Any,
-        student: Student | None = None,
+        learning_rate: Positive,
+        student: Annotated[Student, In("multiindex.student")] | None = None,
         *,
-        noise: Any = 0.0,
-        projection: str = "horizontal",
-        reuse: Any = None,
+        noise: NonNegative = 0.0,
+        projection: Annotated[str, OneOf(*PROJECTIONS)] = "horizontal",
+        reuse: Real | None = None,
         directions: int | None = None,
         start: Any = None,
         rule: gaussian.Rule | None = None,
-        integrator: Integrator | None = None,
+        integrator: Annotated[Integrator, In("multiindex.integrator")] | None = None,
     ):
         dtype = jnp.result_type(float)
         self.problem = Problem(link, dimension, directions, start)

@@ -25,6 +25,7 @@ from jaxtyping import Array, Float, PyTree
 
 from hdjax import schedules
 from hdjax.multipass.least_squares import MultiPass
+from hdjax.registry import PositiveFloat, Size, register
 from hdjax.system import is_concrete, reached_only
 
 Save = Callable[[dict[str, Array]], PyTree[Array]]
@@ -41,6 +42,7 @@ class Solver(eqx.Module):
         """Raise ValueError for systems that it does not serve."""
 
 
+@register("multipass.solver", "block_ode")
 class BlockODE(Solver):
     """The equations above by diffrax: any learning rate, ridge and measure; O(p) a step.
 
@@ -65,9 +67,9 @@ class BlockODE(Solver):
         self,
         solver: diffrax.AbstractSolver | None = None,
         *,
-        rtol: float = 1e-6,
-        atol: float = 1e-9,
-        max_steps: int = 16**4,
+        rtol: PositiveFloat = 1e-6,
+        atol: PositiveFloat = 1e-9,
+        max_steps: Size = 16**4,
         adjoint: diffrax.AbstractAdjoint | None = None,
     ):
         self.solver = diffrax.Tsit5() if solver is None else solver
@@ -109,6 +111,7 @@ class BlockODE(Solver):
         return reached_only(solution.ts, solution.ys)
 
 
+@register("multipass.solver", "spectral")
 class Spectral(Solver):
     """The closed form by one eigendecomposition: any time at the same cost, O(p^3) once.
 

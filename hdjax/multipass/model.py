@@ -11,7 +11,7 @@ Sources: arXiv 2102.04396, 2205.07069 (ridge), 2206.01029 (homogenised SGD, quad
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -29,6 +29,7 @@ from hdjax.multipass.limit import BlockODE, Solver, Spectral
 from hdjax.multipass.modes import Modes
 from hdjax.multipass.problem import Problem
 from hdjax.multipass.simulate import SAMPLINGS, Direct, Homogenised, SGDSimulator
+from hdjax.registry import NonNegative, OneOf
 from hdjax.schedules import Constant, Schedule, as_schedule
 from hdjax.system import Method, NoFluctuationsError, NoLimitError, is_concrete
 
@@ -72,8 +73,8 @@ class MultiPassSGD(MultiPass):
         learning_rate: Any,
         *,
         modes: Modes | None = None,
-        ridge: Any = None,
-        sampling: str = "replacement",
+        ridge: NonNegative | None = None,
+        sampling: Annotated[str, OneOf(*SAMPLINGS)] = "replacement",
         solver: Solver | None = None,
     ):
         if sampling not in SAMPLINGS:

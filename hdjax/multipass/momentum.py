@@ -25,6 +25,7 @@ from hdjax.multipass.problem import Problem
 from hdjax.multipass.rates import is_stable
 from hdjax.multipass.recursion import Recursion, Squaring
 from hdjax.multipass.simulate import Direct, MomentumSimulator
+from hdjax.registry import NonNegative, Positive
 from hdjax.schedules import Constant, Schedule, as_schedule
 from hdjax.system import Method, WithoutFluctuations, is_concrete
 
@@ -69,10 +70,10 @@ class MomentumSGD(Batched, WithoutFluctuations):
         problem: Problem | None,
         learning_rate: Any,
         *,
-        batch_fraction: Any,
-        momentum: Any = 0.0,
+        batch_fraction: Positive,
+        momentum: NonNegative = 0.0,
         modes: Modes | None = None,
-        ridge: Any = None,
+        ridge: NonNegative | None = None,
         solver: Any = None,
     ):
         dtype = jnp.result_type(float)

@@ -24,9 +24,11 @@ from jaxtyping import Array, Float, Int
 
 from hdjax.multipass.least_squares import Batched
 from hdjax.multipass.limit import Save
+from hdjax.registry import register
 from hdjax.schedules import Constant
 
 
+@register("multipass.solver", "recursion")
 class Recursion(eqx.Module):
     """Step by step, O(p) each: any schedule and ridge.
 
@@ -60,6 +62,7 @@ class Recursion(eqx.Module):
         return lax.scan(record, start, steps)[1]
 
 
+@register("multipass.solver", "squaring")
 class Squaring(eqx.Module):
     """By powers of the recursion's matrix, log2(k) products of size 3 p: for long runs.
 

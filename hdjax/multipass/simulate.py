@@ -23,6 +23,7 @@ from hdjax.clocks import Clock, Intervals, Steps, Within
 from hdjax.multipass.least_squares import Batched, LeastSquares, MultiPass, required
 from hdjax.multipass.problem import Problem
 from hdjax.random import Stream
+from hdjax.registry import PositiveFloat, Precision, register
 from hdjax.system import Method, Simulator, check_dtype
 
 SAMPLINGS = ("replacement", "reshuffling", "single_pass")
@@ -31,6 +32,7 @@ SAMPLINGS = ("replacement", "reshuffling", "single_pass")
 _BLOCK = 32
 
 
+@register("multipass.method", "direct")
 class Direct(Method):
     """The algorithm itself, on explicit iterates.
 
@@ -45,7 +47,7 @@ class Direct(Method):
         >>> method = Direct(dtype="float32")
     """
 
-    dtype: str = eqx.field(static=True, default="float32")
+    dtype: Precision = eqx.field(static=True, default="float32")
 
     def __check_init__(self) -> None:
         check_dtype(self.dtype)
@@ -209,6 +211,7 @@ class MomentumSimulator(Simulator):
         return 8 * (6 * d + 6 * n)
 
 
+@register("multipass.method", "homogenised")
 class Homogenised(Method):
     """Homogenised SGD (arXiv 2206.01029), in the eigenbasis of A^T A.
 
@@ -227,7 +230,7 @@ class Homogenised(Method):
         >>> method = Homogenised(dt=0.01)
     """
 
-    dt: float = eqx.field(static=True, default=0.01)
+    dt: PositiveFloat = eqx.field(static=True, default=0.01)
 
     def __check_init__(self) -> None:
         if not (np.isfinite(self.dt) and self.dt > 0):

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 from hdjax import random
 from hdjax.clocks import Steps
 from hdjax.random import Stream
+from hdjax.registry import Precision, register
 from hdjax.system import Method, Simulator, System, cast, check_dtype
 
 # Samples at a time when all are looked at: activations of more would only leave the cache.
@@ -69,6 +70,7 @@ class Trainable(System):
         return jax.tree.leaves(self.inputs)[0].shape[0]
 
 
+@register("networks.method", "direct")
 class Direct(Method):
     """The training itself.
 
@@ -82,7 +84,7 @@ class Direct(Method):
         >>> method = Direct(dtype="float32")
     """
 
-    dtype: str = eqx.field(static=True, default="float32")
+    dtype: Precision = eqx.field(static=True, default="float32")
 
     def __check_init__(self) -> None:
         check_dtype(self.dtype)

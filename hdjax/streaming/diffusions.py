@@ -29,6 +29,7 @@ from jaxtyping import Array, Float, Int, Key
 from hdjax import gaussian, random
 from hdjax.clocks import Intervals
 from hdjax.random import Stream
+from hdjax.registry import PositiveFloat, register
 from hdjax.streaming.field import GramSummary
 from hdjax.streaming.increment import increment
 from hdjax.streaming.limit import BlockState, Coefficients, advance_side, column_flow, flow
@@ -47,6 +48,7 @@ from hdjax.streaming.sampler import (
 from hdjax.system import Method, Simulator
 
 
+@register("streaming.method", "homogenised")
 class Homogenised(Method):
     """Homogenised SGD, exactly in law on Gram blocks but for the time step; any d.
 
@@ -62,7 +64,7 @@ class Homogenised(Method):
         >>> method = Homogenised(dt=0.01)
     """
 
-    dt: float = eqx.field(static=True, default=0.01)
+    dt: PositiveFloat = eqx.field(static=True, default=0.01)
 
     def __check_init__(self) -> None:
         _check_step(self.dt)
@@ -73,6 +75,7 @@ class Homogenised(Method):
         return HomogenisedSimulator(system, self.dt)
 
 
+@register("streaming.method", "corrected_diffusion")
 class CorrectedDiffusion(Method):
     """The diffusion of the Gram blocks with SGD's own fluctuations.
 
@@ -86,7 +89,7 @@ class CorrectedDiffusion(Method):
         >>> method = CorrectedDiffusion(dt=0.01)
     """
 
-    dt: float = eqx.field(static=True, default=0.01)
+    dt: PositiveFloat = eqx.field(static=True, default=0.01)
 
     def __check_init__(self) -> None:
         _check_step(self.dt)

@@ -16,7 +16,7 @@ selects the column of component c's mean.
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import diffrax
 import equinox as eqx
@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from hdjax.registry import OneOf, PositiveFloat, Size, register
 from hdjax.streaming.projections import Layout
 from hdjax.system import reached_only
 
@@ -227,6 +228,20 @@ class ExponentialMidpoint(diffrax.AbstractAdaptiveSolver):
         return velocity(args.coefficients(t0, y0), y0)
 
 
+# The solvers that a config knows by name.
+_SOLVERS = {
+    "tsit5": diffrax.Tsit5,
+    "dopri8": diffrax.Dopri8,
+    "kvaerno5": diffrax.Kvaerno5,
+    "exponential_midpoint": ExponentialMidpoint,
+}
+
+
+def _integrator(solver: Annotated[str, OneOf(*_SOLVERS)] = "tsit5", **options: Any) -> "Integrator":
+    return Integrator(_SOLVERS[solver](), **options)
+
+
+@register("streaming.integrator", "", _integrator)
 class Integrator(eqx.Module):
     """How limits are integrated.
 
@@ -256,10 +271,10 @@ class Integrator(eqx.Module):
         self,
         solver: diffrax.AbstractSolver | None = None,
         *,
-        rtol: float | None = None,
-        atol: float | None = None,
-        steps: int | None = None,
-        max_steps: int = 16**4,
+        rtol: PositiveFloat | None = None,
+        atol: PositiveFloat | None = None,
+        steps: Size | None = None,
+        max_steps: Size = 16**4,
         adjoint: diffrax.AbstractAdjoint | None = None,
     ):
         self.solver = diffrax.Tsit5() if solver is None else solver

@@ -14,7 +14,7 @@ Sources: "Hitting the High-Dimensional Notes" (arXiv 2308.08977); "Spectral alig
 
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from hdjax import spectra
+from hdjax.registry import Bounds, FromFile, In, NonNegative, Positives, Size, Values
 from hdjax.schedules import Schedule, as_schedule
 from hdjax.spectra import Reduction, Spectrum
 from hdjax.streaming import accuracy, symmetry
@@ -72,7 +73,12 @@ class Mixture(eqx.Module):
     means: Any
     eigenvalues: Float[Array, "c g"] | None
 
-    def __init__(self, probabilities: Any, means: Any = None, eigenvalues: Any = None):
+    def __init__(
+        self,
+        probabilities: Positives,
+        means: Annotated[Any, In("streaming.means")] = None,
+        eigenvalues: Values | None = None,
+    ):
         dtype = jnp.result_type(float)
         self.probabilities = jnp.asarray(probabilities, dtype)
         self.means = means
@@ -143,19 +149,19 @@ class OnePassSGD(OnePass):
 
     def __init__(
         self,
-        loss: Any,
-        spectrum: Spectrum,
-        learning_rate: Any,
-        start: Any,
-        target: Any = None,
+        loss: Annotated[Any, In("streaming.loss")],
+        spectrum: Annotated[Spectrum, In("spectrum")],
+        learning_rate: Annotated[Any, In("streaming.rate")],
+        start: Annotated[Any, In("streaming.start")],
+        target: Annotated[Any, In("streaming.columns")] = None,
         *,
-        mixture: Mixture | None = None,
-        ridge: Any = 0.0,
-        batch_size: int = 1,
-        theta: PyTree = None,
-        optimiser: Any = None,
-        compression: float | int | None = None,
-        integrator: Integrator | None = None,
+        mixture: Annotated[Mixture, In("streaming.mixture")] | None = None,
+        ridge: NonNegative = 0.0,
+        batch_size: Size = 1,
+        theta: Annotated[PyTree, FromFile(array=True)] = None,
+        optimiser: Annotated[Any, In("streaming.optimiser")] = None,
+        compression: Annotated[float | int, Bounds(above=0)] | None = None,
+        integrator: Annotated[Integrator, In("streaming.integrator")] | None = None,
     ):
         if not isinstance(spectrum, Spectrum):
             raise TypeError(f"spectrum: {spectrum!r}; allowed: a Spectrum of hdjax.spectra")

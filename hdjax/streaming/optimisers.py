@@ -19,7 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from hdjax.schedules import Schedule, as_schedule
+from hdjax.registry import Share, register
+from hdjax.schedules import Schedule, ScheduleLike, as_schedule
 from hdjax.streaming.forces import Field, Forces
 from hdjax.streaming.limit import BlockState
 from hdjax.streaming.losses.base import Number, leaf
@@ -83,6 +84,7 @@ class LinearMemory(Optimiser):
         return weights / d, mixing / d
 
 
+@register("streaming.optimiser", "sgd")
 class SGD(LinearMemory):
     """X_{k+1} = X_k - gamma/d a g^T.
 
@@ -91,6 +93,7 @@ class SGD(LinearMemory):
     """
 
 
+@register("streaming.optimiser", "momentum")
 class Momentum(LinearMemory):
     """U' = beta U + gamma/d a g^T, X' = X - U', with beta < 1 that does not depend on d.
 
@@ -110,7 +113,7 @@ class Momentum(LinearMemory):
     small_steps: ClassVar[bool] = False
     beta: Number
 
-    def __init__(self, beta: Any):
+    def __init__(self, beta: Share):
         if is_concrete(beta) and not np.all((np.asarray(beta) >= 0) & (np.asarray(beta) < 1)):
             raise ValueError(f"beta: {beta}; allowed: at least 0 and below 1")
         self.beta = leaf(beta)
@@ -126,6 +129,7 @@ class Momentum(LinearMemory):
         return weights, _matrix([self.beta - 1, -self.beta], [zero, zero])
 
 
+@register("streaming.optimiser", "heavy_ball")
 class HeavyBall(LinearMemory):
     """Y' = (1 - damping/d) Y + 1/d a g^T, X' = X - gamma/d Y: beta = 1 - damping/d.
 
@@ -144,7 +148,7 @@ class HeavyBall(LinearMemory):
     memory: ClassVar[tuple[Memory, ...]] = (Memory("momentum"),)
     damping: Schedule
 
-    def __init__(self, damping: Any):
+    def __init__(self, damping: ScheduleLike):
         self.damping = as_schedule(damping)
 
     def flow(self, gamma: Float[Array, ""], t: Float[Array, ""]) -> Rule:
@@ -152,6 +156,7 @@ class HeavyBall(LinearMemory):
         return jnp.stack([-one, zero]), _matrix([-self.damping(t), -gamma], [zero, zero])
 
 
+@register("streaming.optimiser", "dana")
 class Dana(LinearMemory):
     """Y' = (1 - damping/d) Y + 1/d a g^T, X' = X - gamma/d a g^T - momentum_rate/d Y.
 
@@ -174,7 +179,7 @@ class Dana(LinearMemory):
     damping: Schedule
     momentum_rate: Schedule
 
-    def __init__(self, damping: Any, momentum_rate: Any):
+    def __init__(self, damping: ScheduleLike, momentum_rate: ScheduleLike):
         self.damping, self.momentum_rate = as_schedule(damping), as_schedule(momentum_rate)
 
     def flow(self, gamma: Float[Array, ""], t: Float[Array, ""]) -> Rule:
@@ -183,6 +188,7 @@ class Dana(LinearMemory):
         return jnp.stack([-one, gamma]), mixing
 
 
+@register("streaming.optimiser", "averaging")
 class Averaging(LinearMemory):
     """SGD and an average of its iterates, A' = A + rate/d (X - A), which starts at X_0.
 
@@ -203,7 +209,7 @@ class Averaging(LinearMemory):
     memory: ClassVar[tuple[Memory, ...]] = (Memory("average", iterate=True),)
     rate: Schedule
 
-    def __init__(self, rate: Any):
+    def __init__(self, rate: ScheduleLike):
         self.rate = as_schedule(rate)
 
     def flow(self, gamma: Float[Array, ""], t: Float[Array, ""]) -> Rule:

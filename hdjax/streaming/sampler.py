@@ -28,6 +28,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from hdjax import gaussian, random
 from hdjax.clocks import Steps
 from hdjax.random import Stream
+from hdjax.registry import Precision, register
 from hdjax.streaming.field import GramSummary
 from hdjax.streaming.limit import Side
 from hdjax.streaming.onepass import OnePass
@@ -45,6 +46,7 @@ _SINGLE = 10**5
 _WILSON_HILFERTY = 128
 
 
+@register("streaming.method", "gram_sampler")
 class GramSampler(Method):
     """SGD exactly in law by its Gram blocks: memory and time a step O(groups q^2), whatever d is.
 
@@ -62,7 +64,7 @@ class GramSampler(Method):
         >>> method = GramSampler()
     """
 
-    dtype: str | None = eqx.field(static=True, default=None)
+    dtype: Precision | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
         if self.dtype not in (None, "float32", "float64"):

@@ -9,6 +9,7 @@ equal to step-by-step SGD to rounding, whatever the blocks.
 """
 
 from collections.abc import Callable
+from typing import Annotated
 
 import equinox as eqx
 import jax
@@ -19,6 +20,7 @@ from jaxtyping import Array, Float, Int, Key
 from hdjax import random
 from hdjax.clocks import Steps
 from hdjax.random import Stream
+from hdjax.registry import In, Precision, Size, register
 from hdjax.streaming import _kernel
 from hdjax.streaming.columns import coordinates, group_gram
 from hdjax.streaming.data import Data
@@ -32,6 +34,7 @@ from hdjax.streaming.stepwise import StepwiseSimulator
 from hdjax.system import Method, Simulator, cast, check_dtype
 
 
+@register("streaming.method", "direct")
 class Direct(Method):
     """Plain SGD on explicit columns, memory and time O(d) a step.
 
@@ -49,9 +52,9 @@ class Direct(Method):
         >>> method = Direct(block=8)
     """
 
-    dtype: str = eqx.field(static=True, default="float32")
-    block: int | None = eqx.field(static=True, default=None)
-    data: Data | None = None
+    dtype: Precision = eqx.field(static=True, default="float32")
+    block: Size | None = eqx.field(static=True, default=None)
+    data: Annotated[Data, In("streaming.data")] | None = None
 
     def __check_init__(self) -> None:
         check_dtype(self.dtype)

@@ -12,18 +12,21 @@ Sources: arXiv 2308.08977 and 2405.19585, sections on learning rates.
 """
 
 import abc
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from hdjax.registry import Positive, Slot, declare, register
 from hdjax.streaming.forces import Field
 from hdjax.streaming.limit import BlockState
 from hdjax.streaming.losses.base import Number, check_positive, leaf
 from hdjax.streaming.optimisers import SGD, LinearMemory, Optimiser
 from hdjax.streaming.projections import Layout
+
+declare("streaming.rate", Slot(number="constant", includes=("rate",)))
 
 
 class StateRate(eqx.Module):
@@ -49,6 +52,7 @@ class StateRate(eqx.Module):
             )
 
 
+@register("streaming.rate", "polyak")
 class Polyak(StateRate):
     """gamma = factor A / I, half the critical rate times `factor`; 0 where A < 0.
 
@@ -64,7 +68,7 @@ class Polyak(StateRate):
 
     factor: Number
 
-    def __init__(self, factor: Any = 1.0):
+    def __init__(self, factor: Positive = 1.0):
         check_positive("factor", factor, strict=True)
         self.factor = leaf(factor)
 
@@ -78,6 +82,7 @@ class Polyak(StateRate):
         check_centred(layout)
 
 
+@register("streaming.rate", "greedy")
 class Greedy(StateRate):
     """gamma = |grad R|^2 / Hess, at which the risk falls fastest: an idealised line search.
 
@@ -96,7 +101,7 @@ class Greedy(StateRate):
 
     largest: Number
 
-    def __init__(self, largest: Any = 100.0):
+    def __init__(self, largest: Positive = 100.0):
         check_positive("largest", largest, strict=True)
         self.largest = leaf(largest)
 
@@ -121,6 +126,7 @@ class Greedy(StateRate):
         return jnp.clip(ratio, 0, self.largest)
 
 
+@register("streaming.rate", "adagrad_norm")
 class AdaGradNorm(StateRate):
     """gamma_k = scale / sqrt(offset^2 + sum_{j<k} |gradient_j|^2 / d^2), AdaGrad's scalar form.
 
@@ -141,7 +147,7 @@ class AdaGradNorm(StateRate):
     scale: Number
     offset: Number
 
-    def __init__(self, scale: Any = 1.0, offset: Any = 1.0):
+    def __init__(self, scale: Positive = 1.0, offset: Positive = 1.0):
         for name, value in (("scale", scale), ("offset", offset)):
             check_positive(name, value, strict=True)
         self.scale, self.offset = leaf(scale), leaf(offset)

@@ -11,7 +11,7 @@ D. Saad, S. Solla, "On-line learning in soft committee machines" (Phys. Rev. E 5
 """
 
 import dataclasses
-from typing import Any
+from typing import Annotated, Any
 
 import equinox as eqx
 import jax
@@ -21,6 +21,7 @@ import optimistix
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Complex, Float
 
+from hdjax.registry import OneOf, register
 from hdjax.streaming.field import GramSummary
 from hdjax.streaming.limit import BlockState, velocity
 from hdjax.streaming.losses.base import check_positive
@@ -108,6 +109,23 @@ def stability(system: OnePass, summary: GramSummary) -> Complex[Array, " n"]:
     return jnp.linalg.eigvals(jax.jacfwd(rate)(pack(summary.state)))
 
 
+_TAKEN = ("risk", "distance", "gradient_norm", "overlaps")
+
+
+def _steady(
+    statistic: Annotated[
+        str, OneOf("risk", "distance", "gradient_norm", "overlaps", "growth")
+    ] = "risk",
+) -> "steady":
+    """A statistic at the steady state nearest to where the state is; or "growth", its stability.
+
+    Args:
+        statistic: which one.
+    """
+    return steady(statistic)
+
+
+@register("streaming.statistic", "steady", _steady)
 @dataclasses.dataclass(frozen=True)
 class steady:
     """The statistic of the steady state nearest to where the state is (no integration).

@@ -15,7 +15,7 @@ over the coordinates.  Sources: arXiv 2308.08977 for the model, its extensions d
 
 import abc
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import equinox as eqx
 import jax
@@ -25,6 +25,7 @@ import optax
 from jaxtyping import Array, Float
 
 from hdjax import gaussian
+from hdjax.registry import Bounds, Positive, Size, register
 from hdjax.spectra import Spectrum
 from hdjax.streaming.forces import Field, Forces
 from hdjax.streaming.limit import BlockState
@@ -90,6 +91,7 @@ def as_optimiser(value: Any) -> Optimiser:
     )
 
 
+@register("streaming.optimiser", "clipped")
 class Clipped(Transformed):
     """SGD on gradients whose norm is clipped at c sqrt(d).
 
@@ -106,7 +108,7 @@ class Clipped(Transformed):
 
     level: Number
 
-    def __init__(self, level: Any):
+    def __init__(self, level: Positive):
         check_positive("level", level, strict=True)
         self.level = leaf(level)
 
@@ -122,6 +124,7 @@ class Clipped(Transformed):
         _check(self, system, batch=True, ridge=True)
 
 
+@register("streaming.optimiser", "sign_sgd")
 class SignSGD(Transformed):
     """X' = X - gamma/d sign(a) sign(g)^T, for diagonal K.
 
@@ -150,6 +153,7 @@ class SignSGD(Transformed):
         return _spread(self, system)
 
 
+@register("streaming.optimiser", "rmsprop")
 class RMSProp(Transformed):
     """Adam and RMSprop with windows that do not depend on d, for diagonal K.
 
@@ -175,9 +179,9 @@ class RMSProp(Transformed):
         >>> optimiser = hd.streaming.RMSProp(beta2=0.9)
     """
 
-    beta2: float = eqx.field(static=True)
-    beta1: float = eqx.field(static=True, default=0.0)
-    draws: int = eqx.field(static=True, default=4096)
+    beta2: Annotated[float, Bounds(least=0, below=1)] = eqx.field(static=True)
+    beta1: Annotated[float, Bounds(least=0, below=1)] = eqx.field(static=True, default=0.0)
+    draws: Size = eqx.field(static=True, default=4096)
 
     def __check_init__(self) -> None:
         if not 0 <= self.beta2 < 1:
@@ -248,6 +252,7 @@ class RMSProp(Transformed):
         return self.beta1, self.beta2
 
 
+@register("streaming.optimiser", "adam")
 class Adam(Transformed):
     """Adam with 1 - beta2 = forgetting/d, for diagonal K; epsilon = 0 and no bias correction.
 
@@ -272,7 +277,12 @@ class Adam(Transformed):
     initial: Number
     beta1: float = eqx.field(static=True)
 
-    def __init__(self, forgetting: Any, initial: Any = 1.0, beta1: float = 0.9):
+    def __init__(
+        self,
+        forgetting: Positive,
+        initial: Positive = 1.0,
+        beta1: Annotated[float, Bounds(least=0, below=1)] = 0.9,
+    ):
         check_positive("forgetting", forgetting, strict=True)
         check_positive("initial", initial, strict=True)
         if not 0 <= beta1 < 1:
