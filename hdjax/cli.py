@@ -21,7 +21,7 @@ from typing import Annotated, Any, NoReturn
 import jax
 import typer
 
-from hdjax import config, doctor, expect, plots, programs, store
+from hdjax import config, doctor, expect, programs, store
 from hdjax.engine import Result, load
 from hdjax.signals import INTERRUPTED, STOPPED, Signals
 
@@ -151,8 +151,7 @@ def plot(
     loaded = load(result)
     folder = result if result.is_dir() else result.parent
     file = folder / f"{statistic or 'figure'}.png" if out is None else out
-    drawn = plots.plot_all(loaded.data) if statistic is None else plots.plot(loaded.data, statistic)
-    _save_figure(drawn, file)
+    _save_figure(loaded.plot(statistic), file)
     typer.echo(file)
     return 0
 
@@ -201,8 +200,8 @@ def _execute(
         return signals.exit_code
     with signals.held():
         passed = _report(result, rules, folder, force)
-    if result.data.attrs["interrupted"]:
-        _say(f"interrupted: what was finished is kept ({result.data.attrs['runs']} runs)")
+    if result.tree.attrs["interrupted"]:
+        _say(f"interrupted: what was finished is kept ({result.tree.attrs['runs']} runs)")
         return signals.exit_code
     return 0 if passed else _EXPECTATION_FAILED
 
@@ -223,7 +222,7 @@ def _report(result: Result, rules: list[str], folder: Path, force: bool) -> bool
         folder = _save(result, folder, force)
         lines += [folder / store.RESULT, folder / store.SUMMARY]
         try:
-            lines.append(_save_figure(plots.plot_all(result.data), folder / store.FIGURE))
+            lines.append(_save_figure(result.plot(), folder / store.FIGURE))
         except Exception as error:
             # Whatever is wrong with a figure, the numbers are worth more.
             _say(f"warning: no figure: {error}")
@@ -266,9 +265,7 @@ def _names(experiment: config.Experiment, kind: str) -> expect.Names:
 
 def _evaluate(rules: list[str], result: Result) -> tuple[list[Any], bool]:
     """Note each rule in the result; a line for each, and whether it obeys all of them."""
-    outcome = expect.evaluate(rules, result.data)
-    if rules:
-        result.data.attrs["expect"] = json.dumps(outcome)
+    result.tree.attrs["expect"] = outcome = expect.evaluate(rules, result.tree)
     lines = []
     for rule in outcome:
         value = "not finite" if rule["value"] is None else f"{rule['value']:.5g}"

@@ -1,4 +1,9 @@
-"""Results on disk: the dataset as NetCDF, and a JSON summary that other programs can rely on.
+"""Results on disk: the tree as NetCDF, and a JSON summary that other programs can rely on.
+
+`result.nc` holds the groups of the tree (`hdjax.layout`) as groups of one file, which any program
+that knows NetCDF 4 reads.  A complex variable has a last dimension more, `complex`, with its real
+and imaginary part, and an attribute `complex` that says so.  Attributes that are no text, number
+or array are written as JSON, and `json_attributes` names them.
 
 `summary.json` of a simulation, a limit or a comparison:
 
@@ -11,9 +16,10 @@
      "seconds": {"compile", "simulate", "limit"}}
 
 "times" are the nominal ones, which were asked for, and "recorded_times" those of the algorithm's
-clock, k/d.  Vectors and matrices are nested lists within a time.  What does not exist, or is not
-finite, is null.  With a limit from each run's realised start, "limit" is the mean over the finite
-ones (of a path statistic the median).
+clock, k/d.  Vectors and matrices are nested lists within a time, and a complex number is a list of
+its real and imaginary part.  What does not exist, or is not finite, is null.  With a limit from
+each run's realised start, "limit" is the mean over the finite ones (of a path statistic the
+median).
 
 A sweep has "axes": {NAME: [values]} besides, and every number above becomes a list nested over the
 axes.  A scaling has "dimensions": [...] in the place of "times", and statistics {"sup_error":
@@ -35,17 +41,15 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from hdjax import layout
+
 # The files of a result in its directory.
 RESULT, SUMMARY, FIGURE = FILES = ("result.nc", "summary.json", "figure.png")
-# NetCDF knows neither complex numbers nor nested attributes.
-_IMAGINARY = "__imag"
-# What `summary` and figures ask of a dataset, and other programs' files do not have.
-_ATTRIBUTES = ("kind", "family", "statistics", "runs", "device", "interrupted")
-# The coordinate of each kind of result.
-_COORDINATES: dict[str, str] = {
-    **dict.fromkeys(("simulate", "limit", "compare", "sweep"), "time"),
-    "scaling": "dimension",
-}
+# What `summary` and figures ask of a tree, and other programs' files do not have.
+_ATTRIBUTES = ("kind", "family", "statistics", "paths", "runs", "device", "interrupted", "axes")
+_KINDS = ("simulate", "limit", "compare", "sweep", "scaling")
+# An attribute of complex variables, and of what has attributes in JSON.
+_COMPLEX, _JSON = "complex", "json_attributes"
 
 
 def prepare(directory: str | Path, force: bool = False) -> Path:
@@ -73,11 +77,11 @@ def prepare(directory: str | Path, force: bool = False) -> Path:
         return directory
 
 
-def save_result(ds: xr.Dataset, directory: str | Path, force: bool = False) -> Path:
+def save_result(result: xr.DataTree, directory: str | Path, force: bool = False) -> Path:
     """Write `result.nc` and `summary.json` of a result.
 
     Args:
-        ds: a result's dataset.
+        result: a result's tree.
         directory: where to write; it is made.
         force: whether a result that is there may be replaced.
 
@@ -85,18 +89,18 @@ def save_result(ds: xr.Dataset, directory: str | Path, force: bool = False) -> P
         The directory.
 
     Raises:
-        FileExistsError: there is a result, and no `force`; or `ds` was interrupted and holds fewer
-            runs than the result that is there (over all points of a sweep, all dimensions of a
+        FileExistsError: there is a result, and no `force`; or `result` was interrupted and holds
+            fewer runs than the one that is there (over all points of a sweep, all dimensions of a
             scaling).
         OSError: a file cannot be written.
 
     Example:
-        >>> save_result(result.data, "results/mine")  # doctest: +SKIP
+        >>> save_result(result.tree, "results/mine")  # doctest: +SKIP
     """
     directory = Path(directory)
-    _refuse_to_replace(directory, force, ds)
-    save(ds, directory / RESULT)
-    save_summary(ds, directory / SUMMARY)
+    _refuse_to_replace(directory, force, result)
+    save(result, directory / RESULT)
+    save_summary(result, directory / SUMMARY)
     return directory
 
 
@@ -118,53 +122,49 @@ def beside(directory: str | Path) -> Path:
     raise AssertionError
 
 
-def load_result(path: str | Path) -> xr.Dataset:
-    """Read the dataset of a result: a NetCDF file, or the directory that holds `result.nc`.
+def load_result(path: str | Path) -> xr.DataTree:
+    """Read the tree of a result: a NetCDF file, or the directory that holds `result.nc`.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is no NetCDF file, or holds no result of this package.
 
     Example:
-        >>> load_result("results/mine")["risk_mean"]  # doctest: +SKIP
+        >>> load_result("results/mine")["mean/risk"]  # doctest: +SKIP
     """
     path = Path(path)
-    ds = load(path / RESULT if path.is_dir() else path)
-    missing = _missing(ds)
+    result = load(path / RESULT if path.is_dir() else path)
+    missing = _missing(result)
     if missing:
         raise ValueError(f"path: {str(path)!r} has no {missing}; allowed: a result of hdjax")
-    return ds
+    return result
 
 
-def _missing(ds: xr.Dataset) -> str:
-    """What a dataset lacks of a result; empty if nothing."""
+def _missing(result: xr.DataTree) -> str:
+    """What a tree lacks of a result; empty if nothing."""
     for name in _ATTRIBUTES:
-        if name not in ds.attrs:
+        if name not in result.attrs:
             return f"attribute {name!r}"
-    coordinate = _COORDINATES.get(str(ds.attrs["kind"]))
-    if coordinate is None:
-        return f"kind of result: {ds.attrs['kind']}"
-    if coordinate not in ds.coords:
-        return f"coordinate {coordinate!r}"
-    try:
-        statistics = json.loads(str(ds.attrs["statistics"]))
-    except ValueError:
-        statistics = None
+    attrs = result.attrs
+    if attrs["kind"] not in _KINDS:
+        return f"kind of result: {attrs['kind']}"
+    statistics = attrs["statistics"]
     if not isinstance(statistics, list) or not statistics:
         return "list of statistics"
-    curves = ("_mean", "_limit", "_sup_error")
-    lost = [s for s in statistics if not any(f"{s}{curve}" in ds for curve in curves)]
-    return f"variable of {lost[0]!r}" if lost else ""
+    if attrs["kind"] == "scaling" and "dimension" not in attrs["axes"]:
+        return "axis 'dimension'"
+    curves = ("mean", "limit", "sup_error_median")
+    for name in statistics:
+        if not any(layout.has(result, group, name) for group in curves):
+            return f"variable of {name!r}"
+    return ""
 
 
-def save(ds: xr.Dataset, path: str | Path) -> Path:
-    """Write a dataset to a NetCDF file, whole or not at all.
-
-    Complex variables become two real ones, and attributes that NetCDF cannot hold become text;
-    `load` puts complex variables together again.
+def save(tree: xr.DataTree, path: str | Path) -> Path:
+    """Write a tree to a NetCDF file, whole or not at all; `load` gives back what it was.
 
     Args:
-        ds: any dataset.
+        tree: any tree.
         path: the file; its directory is made.
 
     The file is made in memory first: HDF5 does not survive a disk that is full.
@@ -176,47 +176,95 @@ def save(ds: xr.Dataset, path: str | Path) -> Path:
         OSError: the file cannot be written; what was there is left as it was.
 
     Example:
-        >>> save(result.data, "results/result.nc")  # doctest: +SKIP
+        >>> save(result.tree, "results/result.nc")  # doctest: +SKIP
     """
-    flat = _without_complex(ds)
-    flat = flat.assign_attrs({name: _plain(value) for name, value in ds.attrs.items()})
-    for name, variable in flat.variables.items():
-        plain = {key: _plain(value) for key, value in variable.attrs.items()}
-        flat[name].attrs = plain
-    return write(path, flat.to_netcdf(engine="h5netcdf"))
+    nodes = {node.path: _to_file(node.to_dataset(inherit=False)) for node in tree.subtree}
+    return write(path, xr.DataTree.from_dict(nodes).to_netcdf(engine="h5netcdf"))
 
 
-def load(path: str | Path) -> xr.Dataset:
-    """Read a dataset that `save` wrote, into memory.
+def load(path: str | Path) -> xr.DataTree:
+    """Read a tree that `save` wrote, into memory.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is no NetCDF file.
 
     Example:
-        >>> load("results/result.nc")["risk_mean"]  # doctest: +SKIP
+        >>> load("results/result.nc")["mean/risk"]  # doctest: +SKIP
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"path: no file {str(path)!r}; allowed: a result.nc")
     try:
-        with xr.open_dataset(path, engine="h5netcdf") as opened:
-            ds = opened.load()
+        with xr.open_datatree(path, engine="h5netcdf") as opened:
+            opened.load()
+            nodes = {node.path: _from_file(node.to_dataset(False)) for node in opened.subtree}
+        return xr.DataTree.from_dict(nodes)
     except Exception as error:
         # Damaged files make h5py raise nearly anything.
         raise ValueError(f"path: {str(path)!r} is no NetCDF file: {error}") from None
-    for name in [str(name) for name in ds.variables if str(name).endswith(_IMAGINARY)]:
-        real = name.removesuffix(_IMAGINARY)
-        if real not in ds:
-            raise ValueError(f"path: {str(path)!r} has {name!r}; allowed: with {real!r}")
-        ds[real] = (ds[real] + 1j * ds[name]).assign_attrs(ds[real].attrs)
-        ds = ds.drop_vars(name)
+
+
+def _to_file(ds: xr.Dataset) -> xr.Dataset:
+    """A group without complex numbers, and with attributes that NetCDF can hold."""
+    ds = ds.drop_encoding().assign_attrs(_to_json(ds.attrs))
+    dim = layout.free(_COMPLEX, {str(name) for name in (*ds.variables, *ds.dims)})
+    for name, variable in list(ds.variables.items()):
+        attrs, values = _to_json(variable.attrs), variable.values
+        if not np.iscomplexobj(values):
+            ds[name].attrs = attrs
+            continue
+        attrs[_COMPLEX] = f"real and imaginary part, along {dim}"
+        ds[name] = (
+            (*variable.dims, dim),
+            np.stack([np.real(values), np.imag(values)], axis=-1),
+            attrs,
+        )
     return ds
 
 
-def save_summary(ds: xr.Dataset, path: str | Path) -> Path:
+def _from_file(ds: xr.Dataset) -> xr.Dataset:
+    """The group that `_to_file` made `ds` of."""
+    ds = ds.drop_encoding()
+    ds.attrs = _from_json(ds.attrs)
+    for name, variable in list(ds.variables.items()):
+        ds[name].attrs = attrs = _from_json(variable.attrs)
+        if attrs.pop(_COMPLEX, None) is not None:
+            # Not real + 1j * imaginary, which makes NaN of infinite parts.
+            parts = np.ascontiguousarray(variable.values)
+            values = parts.view(np.result_type(parts.dtype, np.complex64))[..., 0]
+            ds[name] = (variable.dims[:-1], values, attrs)
+    return ds
+
+
+def _to_json(attrs: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Attributes with text in the place of what NetCDF cannot hold."""
+    plain = {name: value for name, value in attrs.items() if _is_plain(value)}
+    others = {
+        name: json.dumps(value, default=str) for name, value in attrs.items() if name not in plain
+    }
+    return plain | others | ({_JSON: json.dumps(list(others))} if others else {})
+
+
+def _from_json(attrs: Mapping[Any, Any]) -> dict[Any, Any]:
+    """The attributes that `_to_json` made `attrs` of."""
+    encoded = json.loads(attrs.get(_JSON, "[]"))
+    found = {name: json.loads(v) if name in encoded else v for name, v in attrs.items()}
+    found.pop(_JSON, None)
+    return found
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a NetCDF attribute can hold a value."""
+    numbers = isinstance(value, np.ndarray) and value.dtype.kind in "iuf" and value.ndim == 1
+    return numbers or (
+        isinstance(value, str | int | float | np.number) and not isinstance(value, bool | complex)
+    )
+
+
+def save_summary(result: xr.DataTree, path: str | Path) -> Path:
     """Write `summary` of a result as JSON, whole or not at all; returns the path."""
-    text = json.dumps(summary(ds), indent=1, allow_nan=False) + "\n"
+    text = json.dumps(summary(result), indent=1, allow_nan=False, default=str) + "\n"
     return write(path, text.encode())
 
 
@@ -254,97 +302,87 @@ def write(path: str | Path, content: bytes | memoryview) -> Path:
     return path
 
 
-def summary(ds: xr.Dataset) -> dict[str, Any]:
+def summary(result: xr.DataTree) -> dict[str, Any]:
     """The result in plain numbers, lists and text; see the module for its layout.
 
     Args:
-        ds: a result's dataset; its attribute "expect" (JSON), if any, goes in as it is.
+        result: a result's tree; its attribute "expect" goes in as it is.
 
     Example:
-        >>> summary(result.data)["statistics"]["risk"]["limit"][-1]  # doctest: +SKIP
+        >>> summary(result.tree)["statistics"]["risk"]["limit"][-1]  # doctest: +SKIP
     """
-    attrs = ds.attrs
+    attrs = result.attrs
     scaling = attrs["kind"] == "scaling"
-    axes = {axis: _listed(ds[axis].values) for axis in _json(attrs, "axes", [])}
+    axes = {axis: _listed(layout.labels(result, axis)) for axis in layout.axes(result)}
     content = {
         "family": attrs["family"],
-        "config": _json(attrs, "config", None),
-        "versions": _json(attrs, "versions", {}),
+        "config": attrs.get("config"),
+        "versions": attrs.get("versions", {}),
         "device": attrs["device"],
         "runs": int(attrs["runs"]),
     }
     if scaling:
-        content["dimensions"] = _listed(ds["dimension"].values)
+        content["dimensions"] = axes["dimension"]
     else:
-        content["times"] = _listed(ds["time"].values)
-        if "recorded_time" in ds:
-            content["recorded_times"] = _listed(ds["recorded_time"].values)
-    if axes:
-        content["axes"] = axes
+        content["times"] = _listed(layout.times(result))
+        content["recorded_times"] = _listed(layout.recorded_times(result))
+        content |= {"axes": axes} if axes else {}
     describe = _scaling_statistic if scaling else _statistic
-    content["statistics"] = {name: describe(ds, name) for name in _json(attrs, "statistics", [])}
-    content["path"] = {} if scaling else {n: _path(ds, n) for n in _json(attrs, "paths", [])}
-    content["expect"] = _json(attrs, "expect", [])
-    seconds = _json(attrs, "seconds", {})
+    content["statistics"] = {name: describe(result, name) for name in attrs["statistics"]}
+    content["path"] = {} if scaling else {name: _path(result, name) for name in attrs["paths"]}
+    content["expect"] = attrs.get("expect", [])
+    seconds = attrs.get("seconds", {})
     content["seconds"] = {part: seconds.get(part) for part in ("compile", "simulate", "limit")}
     return content
 
 
-def _statistic(ds: xr.Dataset, name: str) -> dict[str, Any]:
-    error = f"{name}_sup_error"
+def _statistic(result: xr.DataTree, name: str) -> dict[str, Any]:
     return {
-        "limit": _values(ds, f"{name}_limit", _mean),
-        "mean": _values(ds, f"{name}_mean"),
-        "std": _values(ds, f"{name}_std"),
-        "predicted_std": _values(ds, f"{name}_predicted_std"),
-        "sup_error": _values(ds, error),
+        "limit": _values(result, "limit", name, np.nanmean),
+        "mean": _values(result, "mean", name),
+        "std": _values(result, "std", name),
+        "predicted_std": _values(result, "predicted_std", name),
+        "sup_error": _values(result, "sup_error", name),
     }
 
 
-def _scaling_statistic(ds: xr.Dataset, name: str) -> dict[str, Any]:
+def _scaling_statistic(result: xr.DataTree, name: str) -> dict[str, Any]:
     return {
-        "sup_error": _values(ds, f"{name}_median"),
-        "exponent": _values(ds, f"{name}_exponent"),
-        "exponent_interval": _values(ds, f"{name}_exponent_interval"),
+        "sup_error": _values(result, "sup_error_median", name),
+        "exponent": _values(result, "exponent", name),
+        "exponent_interval": _values(result, "exponent_interval", name),
     }
 
 
-def _path(ds: xr.Dataset, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = {"median": None, "mean": None, "std": None}
-    if f"path_{name}" in ds:
-        runs = ds[f"path_{name}"]
-        # A level that some runs never reach has an infinite mean, but a median.
-        with np.errstate(invalid="ignore"):
-            found["median"] = _listed(_median(runs).values)
-            found["mean"] = _listed(runs.mean("run").values)
-            found["std"] = (
-                _listed(runs.std("run", ddof=1).values) if runs.sizes["run"] > 1 else None
-            )
-    return {**found, "limit": _values(ds, f"path_{name}_limit")}
-
-
-def _median(runs: xr.DataArray) -> xr.DataArray:
-    """Median over the runs that have a number; NaN where none has."""
-    some = runs.notnull().any("run")
-    return runs.where(some, 0.0).median("run").where(some)
-
-
-def _mean(runs: xr.DataArray) -> xr.DataArray:
-    """Mean over the runs that have a number; NaN where none has."""
-    some = runs.notnull().any("run")
-    return runs.where(some, 0.0).mean("run").where(some)
+def _path(result: xr.DataTree, name: str) -> dict[str, Any]:
+    some = layout.has(result, "paths", name)
+    several = some and layout.variable(result, "paths", name).sizes["run"] > 1
+    return {
+        "median": _values(result, "paths", name),
+        "mean": _values(result, "paths", name, np.nanmean),
+        "std": _values(result, "paths", name, np.nanstd, ddof=1) if several else None,
+        "limit": _values(result, "paths_limit", name),
+    }
 
 
 def _values(
-    ds: xr.Dataset, name: str, over_runs: Callable[[xr.DataArray], xr.DataArray] = _median
+    result: xr.DataTree,
+    group: str,
+    name: str,
+    reduction: Callable[..., Any] = np.nanmedian,
+    **options: Any,
 ) -> Any:
-    if name not in ds:
+    """What a group holds of a name, one number for all runs; None if it holds nothing."""
+    if not layout.has(result, group, name):
         return None
-    return _listed((over_runs(ds[name]) if "run" in ds[name].dims else ds[name]).values)
+    values = layout.over_runs(layout.variable(result, group, name), reduction, **options)
+    return _listed(values.values)
 
 
 def _listed(values: np.ndarray) -> Any:
     """Nested lists, with None for what JSON has no number for."""
+    if values.dtype.kind == "c":
+        values = np.stack([np.real(values), np.imag(values)], axis=-1)
     if values.dtype.kind != "f":
         return values.tolist()
     plain = values.astype(object)
@@ -352,30 +390,7 @@ def _listed(values: np.ndarray) -> Any:
     return plain.tolist()
 
 
-def _json(attrs: Mapping[str, Any], name: str, default: Any) -> Any:
-    text = attrs.get(name, "")
-    return json.loads(text) if text else default
-
-
-def _without_complex(ds: xr.Dataset) -> xr.Dataset:
-    names = [str(name) for name, value in ds.variables.items() if value.dtype.kind == "c"]
-    parts = {name: ds[name].real.assign_attrs(ds[name].attrs) for name in names}
-    parts |= {name + _IMAGINARY: ds[name].imag for name in names}
-    return ds.assign(parts)
-
-
-def _plain(value: Any) -> Any:
-    """What a NetCDF attribute can hold."""
-    if isinstance(value, bool | np.bool_):
-        return int(value)
-    if value is None:
-        return ""
-    if isinstance(value, dict | list | tuple):
-        return json.dumps(value, default=str)
-    return value if isinstance(value, str | int | float | np.number | np.ndarray) else str(value)
-
-
-def _refuse_to_replace(directory: Path, force: bool, new: xr.Dataset | None = None) -> None:
+def _refuse_to_replace(directory: Path, force: bool, new: xr.DataTree | None = None) -> None:
     """The one rule of what may be replaced; see `save_result`."""
     found = [name for name in FILES if (directory / name).exists()]
     if found and not force:
@@ -396,7 +411,6 @@ def _refuse_to_replace(directory: Path, force: bool, new: xr.Dataset | None = No
         )
 
 
-def _finished_runs(ds: xr.Dataset) -> int:
+def _finished_runs(result: xr.DataTree) -> int:
     """Runs that were finished, over all points of a sweep and all dimensions of a scaling."""
-    parts = ds.sizes["dimension"] if ds.attrs["kind"] == "scaling" else ds.attrs.get("points", 1)
-    return int(ds.attrs["runs"]) * int(parts)
+    return int(result.attrs["runs"]) * int(result.attrs.get("points", 1))

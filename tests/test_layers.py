@@ -22,12 +22,12 @@ LAYERS = (
     ("schema",),
     ("gaussian", "spectra", "random", "schedules", "datasets"),
     ("system", "plots", "store", "signals"),
-    ("names", "clocks"),
+    ("clocks", "layout"),
     ("times",),
 )
 # The engine is written against the contract alone, and derives the keys of runs and probes; figures
 # and files know datasets alone.
-DATASETS = {"names", "times"}
+DATASETS = {"layout", "times"}
 ONLY = {
     "engine": {"system", "random", "plots", "store"} | DATASETS,
     "plots": DATASETS,

@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -201,7 +200,7 @@ class Experiment:
                 paths=named,
                 **options,
             )
-        result.data.attrs["config"] = json.dumps(self.raw, default=str)
+        result.tree.attrs["config"] = self.raw
         return result
 
     def _scaling(self, key: Any, options: dict[str, Any]) -> Result:

@@ -3,7 +3,6 @@
 All three stand on one jitted program (`hdjax.engine.ensemble`) and return a `Result`.
 """
 
-import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,14 +10,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import xarray as xr
 from jaxtyping import Array, Key
 
-from hdjax.engine.dataset import Records, dataset
+from hdjax.engine.contents import Records, contents
 from hdjax.engine.drive import drive
 from hdjax.engine.ensemble import Named, Plan
-from hdjax.engine.result import Result
-from hdjax.names import check_names
+from hdjax.engine.result import QUANTILES, Result
+from hdjax.layout import Contents, check_names, tree
 from hdjax.system import System
 from hdjax.times import as_times, nominal
 
@@ -63,7 +61,7 @@ def simulate(
 
     Example:
         >>> result = simulate(system, [0.0, 1.0], key=jax.random.key(0), runs=8)
-        >>> result.mean("risk").shape
+        >>> result.mean["risk"].shape
         (2,)
     """
     system.validate()
@@ -72,7 +70,8 @@ def simulate(
     )
     check_run(runs, keep, chunk, key)
     collected = drive([system], [plan], key, runs=runs, keep=keep, chunk=chunk, progress=progress)
-    return Result(dataset(system, plan, records, collected, kind="simulate", key=key, keep=keep))
+    measured = contents(system, plan, records, collected, kind="simulate", key=key, keep=keep)
+    return Result(tree(measured, levels=QUANTILES))
 
 
 def limit(
@@ -87,15 +86,15 @@ def limit(
         FloatingPointError: the limit diverges, or its solver gave up, before the last time.
 
     Example:
-        >>> limit(system, [0.0, 1.0]).limit("risk").shape
+        >>> limit(system, [0.0, 1.0]).limit["risk"].shape
         (2,)
     """
     system.validate(compared=True)
     plan, records = prepare(system, ts, statistics=statistics, paths=paths, runs=False)
     collected = drive([system], [plan], jax.random.key(0), runs=0, progress=False)
-    data = dataset(system, plan, records, collected, kind="limit", key=None, keep="runs")
-    _judge(data)
-    return Result(data)
+    measured = contents(system, plan, records, collected, kind="limit", key=None, keep="runs")
+    _judge(measured)
+    return Result(tree(measured))
 
 
 def compare(
@@ -139,7 +138,7 @@ def compare(
 
     Example:
         >>> result = compare(system, [0.0, 1.0], key=jax.random.key(0), runs=8)
-        >>> float(result.sup_error("risk").median()) < 1
+        >>> float(result.sup_error["risk"].median()) < 1
         True
     """
     if start not in ("law", "realised"):
@@ -157,7 +156,8 @@ def compare(
         fluctuations=fluctuations,
     )
     collected = drive([system], [plan], key, runs=runs, keep=keep, chunk=chunk, progress=progress)
-    return Result(dataset(system, plan, records, collected, kind="compare", key=key, keep=keep))
+    measured = contents(system, plan, records, collected, kind="compare", key=key, keep=keep)
+    return Result(tree(measured, levels=QUANTILES))
 
 
 def make_plan(system: System, ts: Any, **options: Any) -> Plan:
@@ -209,7 +209,7 @@ def prepare(
             )
     chosen = _statistics(system, statistics)
     paths, probes = paths or {}, probes or {}
-    check_names([name for name, _ in chosen], paths, probes)
+    check_names(statistics=[name for name, _ in chosen], paths=paths, probes=probes)
     for path in paths.values():
         if hasattr(path, "check"):
             path.check(asked)
@@ -244,7 +244,7 @@ def check_run(runs: int, keep: str, chunk: int | None, key: Any) -> None:
         raise TypeError(f"key: {type(key).__name__}; allowed: a typed key, jax.random.key(seed)")
 
 
-def _judge(data: xr.Dataset) -> None:
+def _judge(measured: Contents) -> None:
     """Say what is wrong with a limit: that it ended, and why, or which statistics have gaps."""
     causes = {
         "limit_diverged_at": "it diverges (a learning rate above stability?)",
@@ -254,14 +254,14 @@ def _judge(data: xr.Dataset) -> None:
         ),
     }
     for name, cause in causes.items():
-        end = float(data[name])
+        end = float(measured.groups["divergence"][name])
         if np.isfinite(end):
             raise FloatingPointError(f"limit: not finite from t = {end:.4g} on: {cause}")
-    for name in json.loads(data.attrs["statistics"]):
-        gaps = data[f"{name}_limit"].isnull().values
+    for name in measured.attributes["statistics"]:
+        gaps = np.isnan(measured.groups["limit"][name])
         gaps = gaps.reshape(len(gaps), -1).any(axis=1)
         if gaps.any():
-            first = float(data["time"].values[gaps.argmax()])
+            first = measured.times[gaps.argmax()]
             warnings.warn(
                 f"statistics: {name!r} is not finite at {gaps.sum()} of {gaps.size} times of "
                 f"the limit, the first t = {first:.4g}; it is NaN there",

@@ -1,117 +1,173 @@
 """A result as text: what `print(result)` and the command line show."""
 
 import itertools
-import json
+import shutil
+import textwrap
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from hdjax import layout
 
-def describe(data: xr.Dataset) -> str:
+# Entries of a vector or matrix that are shown.
+_FEW = 9
+
+
+def describe(result: xr.DataTree) -> str:
     """A readable table: a row for each statistic, dimension of a scaling or point of a sweep.
 
+    Vectors and matrices have a row (in a sweep, a column) for each of their first entries.  No line
+    is wider than the terminal: a table that is goes on below.
+
     Example:
-        >>> print(describe(result.data))  # doctest: +SKIP
+        >>> print(describe(result.tree))  # doctest: +SKIP
         compare of streaming: 64 runs, 101 times in [0, 20] (t = k/d)
         statistic  mean (end)  std (end)  limit (end)  sup error
         risk       0.0125      0.0031     0.0121       0.0312
     """
-    attrs = data.attrs
-    lines = [f"{attrs['kind']} of {attrs['family']}: {attrs['runs']} runs{_where(data)}"]
-    if "diverged_at" in data:
-        bad = int(np.isfinite(data["diverged_at"].values).sum())
-        if bad:
-            first = float(np.nanmin(data["diverged_at"].values))
-            total = data["diverged_at"].size
-            lines.append(f"{bad} of {total} kept runs diverged, the first at t = {first:.4g}")
-    lines += _gaps(data)
-    rows = {"scaling": _scaling_rows, "sweep": _sweep_rows}.get(attrs["kind"], _curve_rows)(data)
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines += [
-        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
-    if attrs.get("note"):
-        lines.append(attrs["note"])
-    return "\n".join(lines)
+    attrs = result.attrs
+    width = shutil.get_terminal_size().columns
+    lines = [f"{attrs['kind']} of {attrs['family']}: {attrs['runs']} runs{_where(result)}"]
+    if layout.has(result, "divergence", "diverged_at"):
+        ends = layout.variable(result, "divergence", "diverged_at").values
+        if (bad := int(np.isfinite(ends).sum())) > 0:
+            first = layout.skip_nan(np.nanmin, ends, axis=None)
+            lines.append(f"{bad} of {ends.size} kept runs diverged, the first at t = {first:.4g}")
+    lines += _gaps(result)
+    rows, fixed = {"scaling": _scaling_rows, "sweep": _sweep_rows}.get(attrs["kind"], _curve_rows)(
+        result
+    )
+    notes = attrs["note"].splitlines()
+    wrapped = [[wrap for line in part for wrap in _wrap(line, width)] for part in (lines, notes)]
+    return "\n".join([*wrapped[0], *_table(rows, fixed, width), *wrapped[1]])
 
 
-def _gaps(data: xr.Dataset) -> list[str]:
+def _wrap(line: str, width: int) -> list[str]:
+    return textwrap.wrap(line, width, subsequent_indent="  ", break_on_hyphens=False) or [""]
+
+
+def _table(rows: list[list[str]], fixed: int, width: int) -> Iterator[str]:
+    """The lines of a table, whose first `fixed` columns are repeated where others do not fit."""
+
+    def widths(cells: list[list[str]]) -> list[int]:
+        return [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+
+    own = widths(rows)
+    if sum(own[:fixed]) + 2 * fixed + max(own[fixed:]) > width:
+        most = max((width - 2 * fixed) // (fixed + 1), 1)
+        rows = [[c if len(c) <= most else c[: most - 1] + "…" for c in row] for row in rows]
+        own = widths(rows)
+    blocks: list[list[int]] = []
+    used = width
+    for column in range(fixed, len(own)):
+        if used + 2 + own[column] > width:
+            blocks.append(list(range(fixed)))
+            used = sum(own[:fixed]) + 2 * (fixed - 1)
+        blocks[-1].append(column)
+        used += 2 + own[column]
+    for block in blocks:
+        for row in rows:
+            yield "  ".join(row[i].ljust(own[i]) for i in block).rstrip()
+
+
+def _gaps(result: xr.DataTree) -> Iterator[str]:
     """Statistics that are not finite in runs which have not ended, or in the limit."""
-    lines = []
-    for name in json.loads(data.attrs["statistics"]):
-        if f"{name}_count" in data and "count" in data:
-            bad = data[f"{name}_count"] < data["count"]
-        elif f"{name}_limit" in data:
-            bad = data[f"{name}_limit"].isnull()
+    for name in result.attrs["statistics"]:
+        if layout.has(result, "count", name):
+            alive = layout.variable(result, "divergence", "alive")
+            bad = layout.variable(result, "count", name) < alive
+        elif layout.has(result, "limit", name):
+            bad = layout.variable(result, "limit", name).isnull()
         else:
             continue
         rows = bad.transpose("time", ...).values.reshape(bad.sizes["time"], -1).any(axis=1)
         if rows.any():
-            first = data["time"].values[rows.argmax()]
-            lines.append(
+            first = layout.times(result)[rows.argmax()]
+            yield (
                 f"{name} is not finite at {rows.sum()} of {rows.size} times (left out there), the "
                 f"first t = {first:.4g}"
             )
-    return lines
 
 
-def _where(data: xr.Dataset) -> str:
+def _where(result: xr.DataTree) -> str:
     """The rest of the first line: where the numbers below are taken."""
-    kind = data.attrs["kind"]
+    kind, times = result.attrs["kind"], layout.times(result)
     if kind == "scaling":
         return " at each d; medians of the sup error"
-    times = data["time"].values
     if kind == "sweep":
         return f" at each point; values at t = {times[-1]:.4g}"
-    return f", {len(times)} times in [{times[0]:.4g}, {times[-1]:.4g}] ({data.attrs['time_label']})"
+    label = result.attrs["time_label"]
+    return f", {len(times)} times in [{times[0]:.4g}, {times[-1]:.4g}] ({label})"
 
 
-def _curve_rows(data: xr.Dataset) -> list[list[str]]:
+def _at_end(result: xr.DataTree, group: str, name: str) -> xr.DataArray | None:
+    """What a group holds of a statistic at the last time, one number for all runs."""
+    if not layout.has(result, group, name):
+        return None
+    value = layout.variable(result, group, name)
+    value = value.isel(time=-1) if "time" in value.dims else value
+    return layout.over_runs(value, np.nanmedian if group == "sup_error" else np.nanmean)
+
+
+def _shown(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    return list(itertools.islice(np.ndindex(*shape), _FEW))
+
+
+def _text(value: Any, digits: int) -> str:
+    return "-" if value is None else f"{value.item():.{digits}g}"
+
+
+def _curve_rows(result: xr.DataTree) -> tuple[list[list[str]], int]:
     rows = [["statistic", "mean (end)", "std (end)", "limit (end)", "sup error"]]
-    for name in json.loads(data.attrs["statistics"]):
-        ends = [_end(data, name + suffix) for suffix in ("_mean", "_std", "_limit")]
-        error = f"{name}_sup_error"
-        rows.append([name, *ends, f"{data[error].median():.4g}" if error in data else "-"])
-    return rows
+    for name in result.attrs["statistics"]:
+        ends = [_at_end(result, group, name) for group in ("mean", "std", "limit")]
+        error = _text(_at_end(result, "sup_error", name), 4)
+        shape = next((end.shape for end in ends if end is not None), ())
+        if not shape:
+            rows.append([name, *[_text(end, 5) for end in ends], error])
+            continue
+        rows.append([f"{name} ({' x '.join(map(str, shape))})", "", "", "", error])
+        for entry in _shown(shape):
+            values = [None if end is None else end[entry] for end in ends]
+            rows.append([f"  {list(entry)}", *[_text(value, 5) for value in values], ""])
+        if (left := int(np.prod(shape)) - _FEW) > 0:
+            rows.append([f"  and {left} more", "", "", "", ""])
+    return rows, 1
 
 
-def _end(data: xr.Dataset, name: str) -> str:
-    """The value at the last time; of realised limits the mean."""
-    if name not in data:
-        return "-"
-    value = data[name].isel(time=-1)
-    value = value.mean("run") if "run" in value.dims else value
-    return f"{float(value):.5g}" if value.ndim == 0 else f"{value.ndim}-d"
-
-
-def _scaling_rows(data: xr.Dataset) -> list[list[str]]:
-    names = json.loads(data.attrs["statistics"])
+def _scaling_rows(result: xr.DataTree) -> tuple[list[list[str]], int]:
+    names = result.attrs["statistics"]
+    medians = [layout.variable(result, "sup_error_median", name).values for name in names]
+    slopes = [layout.variable(result, "exponent", name) for name in names]
+    bounds = [layout.variable(result, "exponent_interval", name).values for name in names]
     rows = [["d", *names]]
-    for i, d in enumerate(data["dimension"].values):
-        rows.append([str(d), *[f"{data[f'{n}_median'].values[i]:.4g}" for n in names]])
-    rows.append(["exponent", *[f"{data[f'{n}_exponent']:.3f}" for n in names]])
-    bounds = [data[f"{n}_exponent_interval"].values for n in names]
+    for i, d in enumerate(layout.labels(result, "dimension")):
+        rows.append([str(d), *[f"{median[i]:.4g}" for median in medians]])
+    rows.append(["exponent", *[f"{slope:.3f}" for slope in slopes]])
     rows.append(["95 % interval", *[f"{low:.3f} to {high:.3f}" for low, high in bounds]])
-    return rows
+    return rows, 1
 
 
-def _sweep_rows(data: xr.Dataset) -> list[list[str]]:
-    axes = json.loads(data.attrs["axes"])
-    parts = {"_mean": "mean", "_limit": "limit", "_sup_error": "sup error"}
-    columns = {}
-    for name in json.loads(data.attrs["statistics"]):
-        for suffix, title in parts.items():
-            if name + suffix not in data:
-                continue
-            value = data[name + suffix]
-            value = value.isel(time=-1) if "time" in value.dims else value
-            if "run" in value.dims:
-                value = value.median("run") if suffix == "_sup_error" else value.mean("run")
-            if set(value.dims) == set(axes):
-                columns[f"{name}: {title}"] = value
+def _sweep_rows(result: xr.DataTree) -> tuple[list[list[str]], int]:
+    axes = layout.axes(result)
+    columns: dict[str, xr.DataArray] = {}
+    for name, group in itertools.product(
+        result.attrs["statistics"], ("mean", "limit", "sup_error")
+    ):
+        value = _at_end(result, group, name)
+        if value is None:
+            continue
+        dims = layout.entries(result, value)
+        value = value.transpose(*dims, ...)
+        for entry in _shown(tuple(value.sizes[dim] for dim in dims)):
+            title = f"{name}{list(entry) if entry else ''}: {group.replace('_', ' ')}"
+            columns[title] = value[entry] if entry else value
     rows = [[*axes, *columns]]
-    for point in itertools.product(*[range(data.sizes[axis]) for axis in axes]):
-        at = dict(zip(axes, point, strict=True))
-        labels = [str(data[axis].values[i]) for axis, i in at.items()]
-        rows.append(labels + [f"{float(value.isel(at)):.4g}" for value in columns.values()])
-    return rows
+    values = [layout.labels(result, axis) for axis in axes]
+    for point in itertools.product(*[range(len(each)) for each in values]):
+        labels = [str(each[i]) for each, i in zip(values, point, strict=True)]
+        at = dict(zip(axes.values(), point, strict=True))
+        rows.append(labels + [_text(value.isel(at), 4) for value in columns.values()])
+    return rows, len(axes)

@@ -23,7 +23,7 @@ from jaxtyping import Array, Bool, Int, Key, PyTree
 from tqdm import tqdm
 
 from hdjax import random
-from hdjax.engine.ensemble import Curves, Ensemble, Plan, Values, ensemble
+from hdjax.engine.ensemble import Curves, Ensemble, Numbers, Plan, Values, ensemble
 from hdjax.engine.memory import device_memory, host_memory
 from hdjax.random import Stream
 from hdjax.system import System
@@ -40,12 +40,26 @@ _LOOK = 0.2
 T = TypeVar("T")
 
 
-class Streamed(eqx.Module):
+class Moments(eqx.Module):
     """Count, mean and sum of squared deviations over the runs that are finite, for each entry."""
 
-    count: Values
-    mean: Values
-    squares: Values
+    count: Numbers
+    mean: Numbers
+    squares: Numbers
+
+
+class Streamed(eqx.Module):
+    """Moments over all runs.
+
+    Attributes:
+        values: of each statistic, over time.
+        sup_error: of each statistic's sup error, a curve of a single time.
+        alive: over time; its count is that of the runs that have not ended.
+    """
+
+    values: dict[str, Moments]
+    sup_error: dict[str, Moments]
+    alive: Moments
 
 
 class Collected:
@@ -54,8 +68,7 @@ class Collected:
     Attributes:
         kept: an `Ensemble` of NumPy arrays (points, kept runs, ...); its `limit` is (points, ...)
             from the law.  Interrupted, it holds the first `points` points only.
-        streamed: moments over all runs, or None without runs.
-        sup_error: name -> (count, mean, squares) over all runs, each (points,).
+        streamed: a `Streamed`, or None without runs.
         points: how many points were finished.
         runs: how many runs of each.
         interrupted: whether either is fewer than asked for.
@@ -159,23 +172,17 @@ def _program(
 
 
 def _stream(runs: Curves, sup_error: Values, mask: Bool[Array, " runs"]) -> Streamed:
-    values = {f"value {name}": value for name, value in runs.values.items()}
-    # A run's own scalars join as curves of a single time.
-    values |= {f"sup_error {name}": e[:, None] for name, e in sup_error.items()}
-    values["alive"] = jnp.where(runs.alive, 1.0, jnp.nan)
-
-    def moments(value: Array) -> tuple[Array, Array, Array]:
+    def moments(value: Array) -> Moments:
         good = mask.reshape(-1, *[1] * (value.ndim - 1)) & jnp.isfinite(value)
         count = good.sum(axis=0).astype(value.real.dtype)
         mean = jnp.where(good, value, 0).sum(axis=0) / jnp.maximum(count, 1)
         squares = (jnp.where(good, jnp.abs(value - mean[None]), 0) ** 2).sum(axis=0)
-        return count, mean, squares
+        return Moments(count, mean, squares)
 
-    parts = {name: moments(value) for name, value in values.items()}
     return Streamed(
-        {name: part[0] for name, part in parts.items()},
-        {name: part[1] for name, part in parts.items()},
-        {name: part[2] for name, part in parts.items()},
+        {name: moments(value) for name, value in runs.values.items()},
+        {name: moments(error[:, None]) for name, error in sup_error.items()},
+        moments(jnp.where(runs.alive, 1.0, jnp.nan)),
     )
 
 
@@ -263,18 +270,17 @@ class _Row(NamedTuple):
 
 
 def _merge(a: Streamed, b: Streamed) -> Streamed:
-    """Moments of the union of two samples (Chan, Golub and LeVeque 1979)."""
-    count, mean, squares = {}, {}, {}
-    for name in a.mean:
-        n = a.count[name] + b.count[name]
-        share = b.count[name] / np.maximum(n, 1)
-        delta = b.mean[name] - a.mean[name]
-        count[name] = n
-        mean[name] = a.mean[name] + share * delta
-        squares[name] = (
-            a.squares[name] + b.squares[name] + np.abs(delta) ** 2 * a.count[name] * share
-        )
-    return Streamed(count, mean, squares)
+    """Moments of the union of two samples."""
+    return jax.tree.map(_union, a, b, is_leaf=lambda part: isinstance(part, Moments))
+
+
+def _union(a: Moments, b: Moments) -> Moments:
+    """Chan, Golub and LeVeque (1979)."""
+    count = a.count + b.count
+    share = b.count / np.maximum(count, 1)
+    delta = b.mean - a.mean
+    squares = a.squares + b.squares + np.abs(delta) ** 2 * a.count * share
+    return Moments(count, a.mean + share * delta, squares)
 
 
 def _assemble(collected: Collected, rows: list[_Row]) -> None:

@@ -1,17 +1,15 @@
-"""Results: one xarray Dataset, with what people do with it.
+"""Results: one tree of groups (see `hdjax.layout`), with what people do with it.
 
-Variables are named after statistics: `risk` (run, time) for the kept runs, `risk_mean`,
-`risk_std`, `risk_count`, `risk_quantile`, `risk_limit`, `risk_sup_error` (run),
-`risk_predicted_std`.  The coordinate `time` holds the nominal times, which were asked for, and
-`recorded_time` those of the algorithm's clock.  Runs that diverged hold NaN from `diverged_at` on
-and are left out of moments; `count` says how many have not.  A statistic that is not finite at a
-record is NaN there, and `risk_count` says how many runs its moments are over.
+`result.mean["risk"]` is an `xarray.DataArray`: the group `mean`, and in it the statistic under its
+own name.  The coordinate `time` holds the nominal times, which were asked for, and
+`recorded_time` those of the algorithm's clock.  Runs that diverged hold NaN from the time in
+`result.divergence["diverged_at"]` on and are left out of moments.  A statistic that is not finite
+at a record is NaN there, and `result.count` says how many runs its moments are over.
 """
 
 import importlib.metadata
-import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hdjax import plots, store
+from hdjax import layout, plots, store
 from hdjax.engine.describe import describe
 from hdjax.times import record_at
 
@@ -32,27 +30,55 @@ class Result:
     """A finished experiment.
 
     Attributes:
-        data: the `xarray.Dataset`; everything else is read from it.
+        tree: the `xarray.DataTree`; everything else is read from it.
+        runs: (run, time) curves of the kept runs, as an `xarray.Dataset` of the statistics; so are
+            all groups below, and with the axes of a sweep in front.
+        mean: (time) mean over the finite runs.
+        std: (time) standard deviation over the finite runs (ddof 1).
+        count: (time) how many runs those are.
+        quantile: (quantile, time) quantiles of the kept runs.
+        limit: (time) the deterministic equivalent; (run, time) from realised starts.
+        predicted_std: (time) the standard deviation that theory predicts.
+        sup_error: (run) sup over time of |run - limit|; `sup_error_count`: over how many times;
+            `sup_error_mean` and `sup_error_std`: moments over all runs, where not all are kept.
+        sup_error_median: (dimension) of a scaling, with its `exponent` and `exponent_interval`.
+        paths: (run) path statistics; `paths_limit`: those of the limit.
+        probes: (run, time) probes.
+        divergence: `alive` (time), how many runs have not diverged; `diverged_at` (run),
+            `limit_diverged_at` and `limit_gave_up_at`, the nominal times, NaN where there is none.
+
+    Raises:
+        AttributeError: a group that the result does not have.
 
     Example:
-        >>> result.data["risk_mean"]  # doctest: +SKIP
+        >>> result.mean["risk"]  # doctest: +SKIP
     """
 
-    def __init__(self, data: xr.Dataset):
-        self.data = data
+    def __init__(self, tree: xr.DataTree):
+        self.tree = tree
+
+    def __getattr__(self, name: str) -> xr.Dataset:
+        # Copies ask for attributes before there is a tree.
+        groups = list(vars(self)["tree"].children) if "tree" in vars(self) else []
+        if name not in groups:
+            raise AttributeError(f"{name}: the result has none; it has {', '.join(groups)}")
+        return layout.dataset(self.tree, name)
+
+    def __dir__(self) -> Iterable[str]:
+        return [*super().__dir__(), *self.tree.children]
 
     @property
     def statistics(self) -> list[str]:
         """Names of the statistics."""
-        return json.loads(self.data.attrs["statistics"])
+        return self.tree.attrs["statistics"]
 
     @property
     def times(self) -> np.ndarray:
         """Nominal times of the records, those that were asked for."""
-        return self.data["time"].values
+        return layout.times(self.tree)
 
-    def at(self, t: Any) -> xr.Dataset:
-        """The record of nominal time `t`: the dataset without its axis of times.
+    def at(self, t: Any) -> xr.DataTree:
+        """The record of nominal time `t`: the tree without its axis of times.
 
         Args:
             t: a time that was asked for, up to rounding of float32.
@@ -61,47 +87,28 @@ class Result:
             ValueError: no record has that time; the message has the nearest ones.
 
         Example:
-            >>> result.at(1.0)["risk_mean"]  # doctest: +SKIP
+            >>> result.at(1.0)["mean/risk"]  # doctest: +SKIP
         """
-        return self.data.isel(time=record_at(self.times, t))
-
-    def __getitem__(self, name: str) -> xr.DataArray:
-        return self.data[name]
-
-    def mean(self, statistic: str) -> xr.DataArray:
-        """Mean over the finite runs."""
-        return self.data[f"{statistic}_mean"]
-
-    def std(self, statistic: str) -> xr.DataArray:
-        """Standard deviation over the finite runs (ddof 1)."""
-        return self.data[f"{statistic}_std"]
-
-    def limit(self, statistic: str) -> xr.DataArray:
-        """The deterministic equivalent (one curve for each run if starts are realised)."""
-        return self.data[f"{statistic}_limit"]
-
-    def sup_error(self, statistic: str) -> xr.DataArray:
-        """Sup over time of |run - limit| for each kept run."""
-        return self.data[f"{statistic}_sup_error"]
+        return self.tree.isel(time=record_at(self.times, t))
 
     def zscore(self, statistic: str) -> xr.DataArray:
         """(run - limit) / predicted standard deviation.
 
         Raises:
-            KeyError: the theory predicts no fluctuations here.
+            AttributeError: the theory predicts no fluctuations here.
         """
-        data = self.data
-        return (data[statistic] - data[f"{statistic}_limit"]) / data[f"{statistic}_predicted_std"]
+        gap = self.runs[statistic] - self.limit[statistic]
+        return gap / self.predicted_std[statistic]
 
-    def to_xarray(self) -> xr.Dataset:
-        """The dataset."""
-        return self.data
+    def to_xarray(self) -> xr.DataTree:
+        """The tree."""
+        return self.tree
 
     def plot(self, statistic: str | None = None, **options: Any) -> Axes | Figure:
         """Draw one statistic (returns its `Axes`) or all (returns the `Figure`)."""
         if statistic is None:
-            return plots.plot_all(self.data, **options)
-        return plots.plot(self.data, statistic, **options)
+            return plots.plot_all(self.tree, **options)
+        return plots.plot(self.tree, statistic, **options)
 
     def save(self, directory: str | Path, force: bool = False) -> Path:
         """Write `result.nc` and `summary.json` into `directory`; returns it.
@@ -110,10 +117,10 @@ class Result:
             FileExistsError: there is a result, which only `force` replaces, and an interrupted one
                 only if it holds as many runs; see `hdjax.store.save_result`.
         """
-        return store.save_result(self.data, directory, force)
+        return store.save_result(self.tree, directory, force)
 
     def __repr__(self) -> str:
-        return describe(self.data)
+        return describe(self.tree)
 
 
 def load(path: str | Path) -> Result:
@@ -125,16 +132,17 @@ def load(path: str | Path) -> Result:
     return Result(store.load_result(path))
 
 
-def total_seconds(parts: Sequence[xr.Dataset]) -> str:
-    """The attribute `seconds` of what several programs measured."""
-    seconds = [json.loads(part.attrs["seconds"]) for part in parts]
-    names = [name for name in seconds[0] if seconds[0][name] is not None]
-    total = {name: round(sum(each[name] for each in seconds), 4) for name in names}
-    return json.dumps(seconds[0] | total)
+def total_seconds(parts: Iterable[dict[str, float | None]]) -> dict[str, float | None]:
+    """The seconds of several programs together; None stays what was not measured."""
+    first, *others = parts
+    return {
+        name: None if each is None else round(sum((part[name] or 0 for part in others), each), 4)
+        for name, each in first.items()
+    }
 
 
-def provenance() -> dict[str, str]:
-    """Versions, device and precision, as attributes of a dataset."""
+def provenance() -> dict[str, Any]:
+    """Versions, device and precision, as attributes of a result."""
     packages = ("hdjax", "jax", "jaxlib", "equinox", "diffrax", "numpy", "xarray")
     versions = {"python": platform.python_version()}
     for package in packages:
@@ -144,7 +152,7 @@ def provenance() -> dict[str, str]:
             versions[package] = "not installed"
     device = jax.devices()[0]
     return {
-        "versions": json.dumps(versions),
+        "versions": versions,
         "device": f"{len(jax.devices())} x {device.platform}: {device.device_kind}",
         "precision": "float64" if jax.config.read("jax_enable_x64") else "float32",
     }

@@ -1,16 +1,15 @@
 """How the distance to the limit shrinks with d: sup over time of |run - limit|, fitted by d^p."""
 
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import xarray as xr
 from jaxtyping import Array, Float, Key
 
 from hdjax import random
 from hdjax.engine.compare import compare
 from hdjax.engine.result import Result, total_seconds
+from hdjax.layout import Contents, skip_nan, tree
 from hdjax.random import Stream
 from hdjax.system import System
 
@@ -33,7 +32,7 @@ def scaling(
     At each d the median over runs of sup_t |run - limit|; its logarithm is fitted by a straight
     line in log d.  The interval (2.5 % to 97.5 %) resamples runs within each d.  Runs that
     diverged are left out of the medians; how many is in `diverged_at`.  Records at which a
-    statistic is not finite are left out of its sup; how many are left is in `s_sup_error_count`.
+    statistic is not finite are left out of its sup; how many are left is in `sup_error_count`.
 
     Args:
         make_system: the system at dimension d.
@@ -50,7 +49,7 @@ def scaling(
 
     Example:
         >>> result = scaling(make_system, [32, 128], [0.0, 1.0], key=jax.random.key(0), runs=16)
-        >>> float(result["risk_exponent"]) < 0
+        >>> float(result.exponent["risk"]) < 0
         True
     """
     try:
@@ -71,18 +70,16 @@ def scaling(
                 statistics=statistics,
                 fluctuations=False,
                 **options,
-            ).data
+            )
         except KeyboardInterrupt:
             break
-        if part.attrs["interrupted"]:
+        if part.tree.attrs["interrupted"]:
             break
         parts.append(part)
     # What an interrupt leaves: the dimensions that were finished, if a slope goes through them.
     if len(parts) < 2:
         raise KeyboardInterrupt
-    data = _combine(parts, sizes[: len(parts)])
-    data.attrs["interrupted"] = int(len(parts) < len(sizes))
-    return Result(data)
+    return _combine(parts, sizes[: len(parts)], interrupted=len(parts) < len(sizes))
 
 
 def fit_exponent(
@@ -118,25 +115,34 @@ def _slope(x: np.ndarray, y: Any) -> np.ndarray:
     return centred @ (np.asarray(y) - np.mean(y, axis=0)) / (centred @ centred)
 
 
-def _combine(parts: list[xr.Dataset], dims: list[int]) -> xr.Dataset:
-    names = json.loads(parts[0].attrs["statistics"])
-    variables: dict[str, Any] = {}
-    for name in names:
-        errors = np.stack([part[f"{name}_sup_error"].values for part in parts])
-        counts = np.stack([part[f"{name}_sup_error_count"].values for part in parts])
-        slope, interval = fit_exponent(dims, errors)
-        label = {"long_name": parts[0][f"{name}_sup_error"].attrs["long_name"]}
-        variables[f"{name}_sup_error"] = (("dimension", "run"), errors, label)
-        variables[f"{name}_sup_error_count"] = (("dimension", "run"), counts, label)
-        finite = [row[np.isfinite(row)] for row in errors]
-        medians = [np.median(row) if row.size else np.nan for row in finite]
-        variables[f"{name}_median"] = ("dimension", medians, label)
-        variables[f"{name}_exponent"] = ((), slope)
-        variables[f"{name}_exponent_interval"] = ("bound", np.array(interval))
-    variables["diverged_at"] = (
-        ("dimension", "run"),
-        np.stack([part["diverged_at"].values for part in parts]),
-    )
-    attrs = {**parts[0].attrs, "kind": "scaling", "seconds": total_seconds(parts)}
-    coords = {"dimension": dims, "run": parts[0]["run"].values, "bound": ["low", "high"]}
-    return xr.Dataset(variables, coords, attrs)
+def _combine(parts: list[Result], dims: list[int], interrupted: bool) -> Result:
+    attributes = {str(name): value for name, value in parts[0].tree.attrs.items()}
+    groups: dict[str, Any] = {
+        group: {
+            name: np.stack([getattr(part, group)[name].values for part in parts])
+            for name in attributes["statistics"]
+        }
+        for group in ("sup_error", "sup_error_count")
+    }
+    errors = groups["sup_error"]
+    groups["sup_error_median"] = {
+        name: skip_nan(np.nanmedian, rows, axis=1) for name, rows in errors.items()
+    }
+    fits = {name: fit_exponent(dims, rows) for name, rows in errors.items()}
+    groups["exponent"] = {name: slope for name, (slope, _) in fits.items()}
+    groups["exponent_interval"] = {name: interval for name, (_, interval) in fits.items()}
+    ends = [part.divergence["diverged_at"].values for part in parts]
+    groups["divergence"] = {"diverged_at": np.stack(ends)}
+    seconds = total_seconds(part.tree.attrs["seconds"] for part in parts)
+    attributes = attributes | {
+        "kind": "scaling",
+        "seconds": seconds,
+        "points": len(dims),
+        "interrupted": int(interrupted),
+    }
+    labels = {
+        name: parts[0].sup_error[name].attrs["long_name"] for name in attributes["statistics"]
+    }
+    none = np.zeros(0)
+    measured = Contents(groups, none, none, attributes, labels)
+    return Result(tree(measured, {"dimension": dims}))

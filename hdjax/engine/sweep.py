@@ -1,8 +1,6 @@
 """A cartesian grid of systems: vmapped where shapes allow, a loop only over what changes them."""
 
 import itertools
-import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,15 +8,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import xarray as xr
 from jaxtyping import Array, Key
 
 from hdjax.engine.compare import check_run, prepare
-from hdjax.engine.dataset import Records, dataset
+from hdjax.engine.contents import Records, contents
 from hdjax.engine.drive import drive
 from hdjax.engine.ensemble import Plan
-from hdjax.engine.result import Result, total_seconds
-from hdjax.names import check_names
+from hdjax.engine.result import QUANTILES, Result, total_seconds
+from hdjax.layout import Contents, check_names, stack, tree
 from hdjax.system import System
 from hdjax.times import nominal
 
@@ -67,13 +64,12 @@ def sweep(
     An interrupt (Ctrl-C) keeps the points that were finished; the others are NaN.
 
     Raises:
-        ValueError: an empty grid or axis; an axis called like a variable, a dimension or a
-            coordinate of the result.
+        ValueError: an empty grid or axis; an axis whose name is no text.
 
     Example:
         >>> result = sweep(make_swept, {"learning_rate": [0.5, 1.0]}, [0.0, 1.0],
         ...                key=jax.random.key(0), runs=4)
-        >>> result["risk_mean"].sizes["learning_rate"]
+        >>> result.mean["risk"].sizes["learning_rate"]
         2
     """
     try:
@@ -83,7 +79,7 @@ def sweep(
     if not grid or not all(grid.values()):
         raise ValueError(f"grid: {grid}; allowed: at least one axis, each with a value")
     check_run(runs, keep, chunk, key)
-    check_names([], axes=grid)
+    check_names(grid=grid)
     labels = {axis: _labels(values) for axis, values in grid.items()}
     points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     systems = [make_system(**point) for point in points]
@@ -103,7 +99,6 @@ def sweep(
         for system, own in zip(systems, methods, strict=True)
     ]
     plans, records = [plan for plan, _ in prepared], [clock for _, clock in prepared]
-    check_names([name for name, _ in plans[0].statistics], paths or {}, probes or {}, grid)
     groups = _groups(systems, plans)
     found = _collect(
         systems,
@@ -117,15 +112,16 @@ def sweep(
         shared_keys=shared_keys,
         progress=progress,
     )
-    data = _grid(found, labels)
+    measured = stack(found, tuple(len(values) for values in labels.values()))
     firsts = [found[members[0]] for members in groups.values() if members[0] in found]
-    data.attrs.update(
-        axes=json.dumps(list(grid)),
+    measured.attributes.update(
+        points=len(found),
+        interrupted=int(len(found) < len(points) or measured.attributes["interrupted"]),
         programs=len(groups),
         reasons=_reasons(systems, groups),
-        seconds=total_seconds(firsts),
+        seconds=total_seconds(part.attributes["seconds"] for part in firsts),
     )
-    return Result(data)
+    return Result(tree(measured, labels, QUANTILES))
 
 
 def _collect(
@@ -138,9 +134,9 @@ def _collect(
     runs: int,
     keep: str,
     **options: Any,
-) -> dict[int, xr.Dataset]:
-    """The datasets of the points that were finished, group by group."""
-    found: dict[int, xr.Dataset] = {}
+) -> dict[int, Contents]:
+    """The contents of the points that were finished, group by group."""
+    found: dict[int, Contents] = {}
     for members in groups.values():
         chosen = [systems[i] for i in members], [plans[i] for i in members]
         try:
@@ -148,7 +144,7 @@ def _collect(
             if collected.runs < runs and found:
                 break
             for position, i in enumerate(members[: collected.points]):
-                found[i] = dataset(
+                found[i] = contents(
                     systems[i],
                     plans[i],
                     records[i],
@@ -193,31 +189,6 @@ def _reasons(systems: list[System], groups: dict[Any, list[int]]) -> str:
     return ", ".join(sorted(fields))
 
 
-def _grid(found: dict[int, xr.Dataset], labels: Mapping[str, list[Any]]) -> xr.Dataset:
-    """Datasets of the points, in order, as one with an axis for each parameter."""
-    shape = tuple(len(values) for values in labels.values())
-    first = next(iter(found.values()))
-
-    def stacked(name: str) -> tuple[tuple[str, ...], np.ndarray, dict[str, Any]]:
-        variable = first[name]
-        # Points that an interrupt left out stay NaN, and their counts 0.
-        integer = np.issubdtype(variable.dtype, np.integer)
-        values = np.full(
-            (math.prod(shape), *variable.shape), 0 if integer else np.nan, variable.dtype
-        )
-        for i, part in found.items():
-            values[i] = part[name].values
-        dims = (*labels, *(str(dim) for dim in variable.dims))
-        return dims, values.reshape(shape + variable.shape), variable.attrs
-
-    # Recorded times k/d differ between dimensions; the nominal ones are those of all points.
-    coords: dict[str, Any] = {str(name): first[name].to_numpy() for name in first.indexes}
-    coords |= {**labels, "recorded_time": stacked("recorded_time")}
-    interrupted = len(found) < math.prod(shape) or first.attrs["interrupted"]
-    attrs = {**first.attrs, "points": len(found), "interrupted": int(interrupted)}
-    return xr.Dataset({str(name): stacked(str(name)) for name in first.data_vars}, coords, attrs)
-
-
 def _labels(values: list[Any]) -> list[Any]:
     """The coordinate of an axis: numbers and text as they are, other values by name or number."""
     labels = [_plain(value) for value in values]
@@ -235,7 +206,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, int | float | str):
         return value
     dtype = getattr(value, "dtype", None)
-    if getattr(value, "shape", None) != () or not isinstance(dtype, np.dtype):
+    if getattr(value, "shape", None) != () or not isinstance(dtype, np.dtype) or dtype.kind == "c":
         return None
     number = np.asarray(value)
     return (nominal(number) if jnp.issubdtype(dtype, jnp.floating) else number).item()

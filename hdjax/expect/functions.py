@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from hdjax.names import entry_dims
+from hdjax import layout
 from hdjax.schema import suggest
 from hdjax.times import record_at
 
@@ -46,7 +46,7 @@ class _Function:
     """A function of the language.
 
     Attributes:
-        measure: the number, from a `Call` and the dataset.
+        measure: the number, from a `Call` and the result's tree.
         subject: what its first argument names, if anything.
         arguments: names of its further arguments.
         kinds: the results that have it.
@@ -60,46 +60,52 @@ class _Function:
     whole: bool = False
 
 
-def _at(suffix: str) -> Callable[..., Any]:
-    return lambda call, ds: call.variable(ds, suffix)
+def _in(group: str, reduction: Callable[..., Any] = np.nanmedian) -> Callable[..., Any]:
+    return lambda call, result: call.variable(result, group, reduction)
 
 
-def _quantile(call: "Call", ds: xr.Dataset) -> Any:
-    levels = ds["quantile"].values.tolist() if "quantile" in ds.coords else []
-    return call.variable(ds, "_quantile").isel(quantile=_position("q", levels, call.options["q"]))
+def _final(call: "Call", result: xr.DataTree) -> Any:
+    return call.variable(result, "mean").isel(time=-1)
 
 
-def _max_sup_error(call: "Call", ds: xr.Dataset) -> Any:
-    return call.variable(ds, "_sup_error", over_runs=False).max(skipna=False)
+def _quantile(call: "Call", result: xr.DataTree) -> Any:
+    found = call.variable(result, "quantile")
+    levels = found["quantile"].values.tolist()
+    return found.isel(quantile=_position("q", levels, call.options["q"]))
 
 
-def _diverged(call: "Call", ds: xr.Dataset) -> Any:
-    return np.isfinite(call.variable(ds, "diverged_at", over_runs=False)).mean()
+def _rise(call: "Call", result: xr.DataTree) -> Any:
+    return call.variable(result, "limit", np.nanmean).dropna("time").diff("time").max()
+
+
+def _max_sup_error(call: "Call", result: xr.DataTree) -> Any:
+    return call.variable(result, "sup_error", None).max(skipna=False)
+
+
+def _diverged(call: "Call", result: xr.DataTree) -> Any:
+    return np.isfinite(call.variable(result, "divergence", None)).mean()
+
+
+def _bound(position: int) -> Callable[..., Any]:
+    return lambda call, result: call.variable(result, "exponent_interval").isel(bound=position)
 
 
 FUNCTIONS = {
-    "value": _Function(_at("_mean"), arguments=("t",)),
-    "std": _Function(_at("_std"), arguments=("t",)),
+    "value": _Function(_in("mean"), arguments=("t",)),
+    "std": _Function(_in("std"), arguments=("t",)),
     "quantile": _Function(_quantile, arguments=("q", "t")),
-    "final": _Function(lambda call, ds: call.variable(ds, "_mean").isel(time=-1)),
-    "limit": _Function(_at("_limit"), arguments=("t",), kinds=_LIMIT),
-    "rise": _Function(
-        lambda call, ds: call.variable(ds, "_limit").dropna("time").diff("time").max(),
-        kinds=_LIMIT,
-    ),
-    "predicted_std": _Function(_at("_predicted_std"), arguments=("t",), kinds=("compare",)),
-    "sup_error": _Function(_at("_sup_error"), kinds=_BOTH),
+    "final": _Function(_final),
+    "limit": _Function(_in("limit", np.nanmean), arguments=("t",), kinds=_LIMIT),
+    "rise": _Function(_rise, kinds=_LIMIT),
+    "predicted_std": _Function(_in("predicted_std"), arguments=("t",), kinds=("compare",)),
+    "sup_error": _Function(_in("sup_error"), kinds=_BOTH),
     "max_sup_error": _Function(_max_sup_error, kinds=_BOTH, whole=True),
     "diverged": _Function(_diverged, None, kinds=(*_RUNS, "scaling"), whole=True),
-    "path": _Function(_at(""), "path"),
-    "path_limit": _Function(_at("_limit"), "path", kinds=_LIMIT),
-    "exponent": _Function(_at("_exponent"), kinds=("scaling",), whole=True),
-    "exponent_low": _Function(
-        lambda call, ds: call.variable(ds, "_exponent_interval")[0], kinds=("scaling",), whole=True
-    ),
-    "exponent_high": _Function(
-        lambda call, ds: call.variable(ds, "_exponent_interval")[1], kinds=("scaling",), whole=True
-    ),
+    "path": _Function(_in("paths"), "path"),
+    "path_limit": _Function(_in("paths_limit"), "path", kinds=_LIMIT),
+    "exponent": _Function(_in("exponent"), kinds=("scaling",), whole=True),
+    "exponent_low": _Function(_bound(0), kinds=("scaling",), whole=True),
+    "exponent_high": _Function(_bound(1), kinds=("scaling",), whole=True),
 }
 
 
@@ -166,9 +172,9 @@ class Call:
                 raise ValueError(f"{self.name}: {axis} is missing; allowed: {_listed(values)}")
         return options
 
-    def measure(self, ds: xr.Dataset) -> float:
+    def measure(self, result: xr.DataTree) -> float:
         """The number that is asked for."""
-        found = self.function.measure(self, ds)
+        found = self.function.measure(self, result)
         if found.size != 1:
             shape = found.shape
             raise ValueError(
@@ -176,30 +182,39 @@ class Call:
             )
         return float(found)
 
-    def variable(self, ds: xr.Dataset, suffix: str, over_runs: bool = True) -> xr.DataArray:
-        """The variable of the subject, at the call's point, time and entry."""
-        stem = f"path_{self.subject}" if self.function.subject == "path" else self.subject
-        if stem + suffix not in ds:
-            raise ValueError(f"{self.name}: the result has none of {self.subject or suffix!r}")
-        data = ds[stem + suffix]
-        for axis, values in self.names.axes.items():
-            if axis in self.options and axis in data.dims:
-                data = data.isel({axis: _position(axis, values, self.options[axis])})
+    def variable(
+        self,
+        result: xr.DataTree,
+        group: str,
+        reduction: Callable[..., Any] | None = np.nanmedian,
+    ) -> xr.DataArray:
+        """What a group holds of the subject, at the call's point, time and entry.
+
+        Args:
+            result: a result's tree.
+            group: which group.
+            reduction: over the runs; None: none.
+        """
+        name = self.subject or "diverged_at"
+        if not layout.has(result, group, name):
+            raise ValueError(f"{self.name}: the result has none of {name!r}")
+        data = layout.variable(result, group, name)
+        for axis, dim in layout.axes(result).items():
+            if axis in self.options and dim in data.dims:
+                position = _position(axis, self.names.axes[axis], self.options[axis])
+                data = data.isel({dim: position})
         if "t" in self.function.arguments:
             wanted = self.options.get("t")
-            data = data.isel(time=-1 if wanted is None else record_at(ds["time"].values, wanted))
-        shape = tuple(data.sizes[dim] for dim in entry_dims(data.dims, stem))
+            record = -1 if wanted is None else record_at(layout.times(result), wanted)
+            data = data.isel(time=record)
+        dims = layout.entries(result, data)
+        shape = tuple(data.sizes[dim] for dim in dims)
         if self.entry:
             fits = len(self.entry) == len(shape)
             if not (fits and all(-n <= i < n for i, n in zip(self.entry, shape, strict=True))):
                 raise ValueError(f"{self.subject}{list(self.entry)}: allowed: {shape} entries")
-            data = data.isel({f"{stem}_{axis}": i for axis, i in enumerate(self.entry)})
-        if over_runs and "run" in data.dims:
-            some = data.notnull().any("run")
-            safe = data.where(some, 0.0)
-            mean = suffix == "_limit" and stem == self.subject
-            data = (safe.mean("run") if mean else safe.median("run")).where(some)
-        return data
+            data = data.isel(dict(zip(dims, self.entry, strict=True)))
+        return data if reduction is None else layout.over_runs(data, reduction)
 
 
 def _literal(node: Any) -> Any:

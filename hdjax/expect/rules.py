@@ -1,7 +1,6 @@
 """Rules: parsed with `ast` and a whitelist, checked before the run, evaluated after it."""
 
 import ast
-import json
 import math
 import operator
 from collections.abc import Callable, Sequence
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from hdjax import layout
 from hdjax.expect.functions import Call, Names
 from hdjax.schema import suggest
 
@@ -62,12 +62,12 @@ def check(rules: Sequence[str], names: Names) -> None:
         raise ValueError("\n".join(mistakes))
 
 
-def evaluate(rules: Sequence[str], ds: xr.Dataset) -> list[dict[str, Any]]:
+def evaluate(rules: Sequence[str], result: xr.DataTree) -> list[dict[str, Any]]:
     """Evaluate rules on a result.
 
     Args:
         rules: the rules.
-        ds: a result's dataset.
+        result: a result's tree.
 
     Returns:
         For each rule {"rule", "value", "passed"}; the value is that of the first operand that is
@@ -77,21 +77,19 @@ def evaluate(rules: Sequence[str], ds: xr.Dataset) -> list[dict[str, Any]]:
         ValueError: a rule that is wrong, as for `check`, or asks for what the result does not hold.
 
     Example:
-        >>> evaluate(["sup_error(risk) < 0.1"], result.data)  # doctest: +SKIP
+        >>> evaluate(["sup_error(risk) < 0.1"], result.tree)  # doctest: +SKIP
         [{'rule': 'sup_error(risk) < 0.1', 'value': 0.03, 'passed': True}]
     """
-    attrs = ds.attrs
-    axes = ["dimension"] if attrs["kind"] == "scaling" else json.loads(attrs.get("axes") or "[]")
-    config = json.loads(attrs.get("config") or "{}")
+    attrs, axes = result.attrs, layout.axes(result)
     names = Names(
         attrs["kind"],
-        json.loads(attrs["statistics"]),
-        json.loads(attrs["paths"]),
-        ds["time"].values.tolist() if "time" in ds.coords else (),
-        {axis: ds[axis].values.tolist() for axis in axes},
-        config.get("system", {}).get("dimension"),
+        attrs["statistics"],
+        attrs["paths"],
+        layout.times(result).tolist(),
+        {axis: layout.labels(result, axis).tolist() for axis in axes},
+        (attrs["config"] or {}).get("system", {}).get("dimension"),
     )
-    return [_Rule(rule, names).outcome(ds) for rule in rules]
+    return [_Rule(rule, names).outcome(result) for rule in rules]
 
 
 class _Rule:
@@ -116,11 +114,11 @@ class _Rule:
         except ValueError as error:
             raise ValueError(f"rule {text!r}: {error}") from None
 
-    def outcome(self, ds: xr.Dataset) -> dict[str, Any]:
+    def outcome(self, result: xr.DataTree) -> dict[str, Any]:
         """{"rule", "value", "passed"} on a result."""
         try:
             with np.errstate(all="ignore"):
-                values = [float(self._value(operand, ds)) for operand in self.operands]
+                values = [float(self._value(operand, result)) for operand in self.operands]
         except ValueError as error:
             raise ValueError(f"rule {self.text!r}: {error}") from None
         pairs = zip(self.comparisons, values[:-1], values[1:], strict=True)
@@ -164,21 +162,25 @@ class _Rule:
         for part in parts:
             self._check(part)
 
-    def _value(self, node: Any, ds: xr.Dataset) -> Any:
+    def _value(self, node: Any, result: xr.DataTree) -> Any:
         match node:
             case ast.Constant(value=int() | float() as number):
                 return np.float64(number)
             case ast.BinOp():
                 operate = _ARITHMETIC[type(node.op)]
-                return operate(self._value(node.left, ds), self._value(node.right, ds))
+                return operate(self._value(node.left, result), self._value(node.right, result))
             case ast.UnaryOp():
-                return _ARITHMETIC[type(node.op)](self._value(node.operand, ds))
+                return _ARITHMETIC[type(node.op)](self._value(node.operand, result))
             case ast.Name(id=name):
-                named = {"runs": ds.attrs["runs"], "dimension": self.names.dimension, "pi": np.pi}
+                named = {
+                    "runs": result.attrs["runs"],
+                    "dimension": self.names.dimension,
+                    "pi": np.pi,
+                }
                 return np.float64(named[name])
             case ast.Call(func=ast.Name(id=name)) if name in _MATHS:
-                return _MATHS[name](*[self._value(part, ds) for part in node.args])
-        return np.float64(Call(node, self.names).measure(ds))
+                return _MATHS[name](*[self._value(part, result) for part in node.args])
+        return np.float64(Call(node, self.names).measure(result))
 
 
 def _is_constant(node: ast.AST) -> bool:

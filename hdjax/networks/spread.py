@@ -31,12 +31,10 @@ def relative_spread(
         >>> relative_spread(result, "risk").dims
         ('time',)
     """
-    data = result.data
-    if f"{statistic}_std" not in data:
-        names = sorted(name.removesuffix("_std") for name in data if str(name).endswith("_std"))
-        raise ValueError(f"statistic: {statistic!r}; allowed: {', '.join(names)}")
-    mean = data[f"{statistic}_mean"]
-    spread = data[f"{statistic}_std"] / mean
+    if statistic not in result.statistics:
+        raise ValueError(f"statistic: {statistic!r}; allowed: {', '.join(result.statistics)}")
+    mean = result.mean[statistic]
+    spread = result.std[statistic] / mean
     if level is None:
         return spread
     below = mean <= level

@@ -1,4 +1,4 @@
-"""Figures of results, from the dataset alone; functions return `Axes` and show or save nothing.
+"""Figures of results, from the tree alone; functions return `Axes` and show or save nothing.
 
 Colours are Okabe and Ito's, safe for colour-blind readers; blue is what was simulated, black and
 dashed what the theory says.  Runs that diverged are counted in the title, and drawn where no run
@@ -6,7 +6,6 @@ stayed finite.
 """
 
 import difflib
-import json
 import math
 from typing import Any
 
@@ -14,14 +13,14 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hdjax.names import entry_dims
+from hdjax import layout
 from hdjax.plots import _curves, _scaling, _sweep
 from hdjax.plots._style import PANEL
 
 __all__ = ["plot", "plot_all"]
 
 
-def plot(ds: xr.Dataset, statistic: str, ax: Axes | None = None, **options: Any) -> Axes:
+def plot(result: xr.DataTree, statistic: str, ax: Axes | None = None, **options: Any) -> Axes:
     """Draw one statistic of a result.
 
     Simulations and comparisons: the band of 5 to 95 % of the runs, some single runs, their mean,
@@ -30,7 +29,7 @@ def plot(ds: xr.Dataset, statistic: str, ax: Axes | None = None, **options: Any)
     power.  Sweeps: lines over one axis, a heat map over two.
 
     Args:
-        ds: a result's dataset.
+        result: a result's tree.
         statistic: its name.
         ax: where to draw; None makes a figure (`ax.figure`).
         **options: for curves `index` (an entry of a vector or matrix; default: the first few),
@@ -43,36 +42,36 @@ def plot(ds: xr.Dataset, statistic: str, ax: Axes | None = None, **options: Any)
         ValueError: an unknown statistic, index, axis or value, or a time without a record.
 
     Example:
-        >>> ax = plot(result.data, "risk")  # doctest: +SKIP
+        >>> ax = plot(result.tree, "risk")  # doctest: +SKIP
         >>> ax.figure.savefig("risk.png")  # doctest: +SKIP
     """
-    names = json.loads(ds.attrs["statistics"])
+    names = result.attrs["statistics"]
     if statistic not in names:
         near = difflib.get_close_matches(statistic, names, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(f"statistic: {statistic!r}; {hint}allowed: {', '.join(names)}")
     if ax is None:
         ax = Figure(figsize=(1.3 * PANEL[0], 1.3 * PANEL[1]), layout="constrained").subplots()
-    draw = {"scaling": _scaling.draw, "sweep": _sweep.draw}.get(ds.attrs["kind"], _curves.draw)
-    draw(ds, statistic, ax, **options)
+    draw = {"scaling": _scaling.draw, "sweep": _sweep.draw}.get(result.attrs["kind"], _curves.draw)
+    draw(result, statistic, ax, **options)
     return ax
 
 
-def plot_all(ds: xr.Dataset, **options: Any) -> Figure:
+def plot_all(result: xr.DataTree, **options: Any) -> Figure:
     """A figure with a panel for each scalar statistic (for each statistic, if none is scalar).
 
     A sweep over one axis of names "group: point" has a column of panels for each group.
 
     Args:
-        ds: a result's dataset.
+        result: a result's tree.
         **options: as for `plot`.
 
     Example:
-        >>> plot_all(result.data).savefig("figure.png")  # doctest: +SKIP
+        >>> plot_all(result.tree).savefig("figure.png")  # doctest: +SKIP
     """
-    names = json.loads(ds.attrs["statistics"])
-    chosen = [name for name in names if _is_scalar(ds, name)] or names
-    groups = _sweep.groups(ds)
+    names = result.attrs["statistics"]
+    chosen = [name for name in names if _is_scalar(result, name)] or names
+    groups = _sweep.groups(result)
     if groups:
         return _grouped(groups, chosen, options)
     columns = min(len(chosen), 3 if len(chosen) != 4 else 2)
@@ -81,14 +80,14 @@ def plot_all(ds: xr.Dataset, **options: Any) -> Figure:
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for name, ax in zip(chosen, panels, strict=False):
-        plot(ds, name, ax, **options)
+        plot(result, name, ax, **options)
     for ax in panels[len(chosen) :]:
         ax.remove()
     _share_legend(list(panels[: len(chosen)]))
     return figure
 
 
-def _grouped(groups: list[xr.Dataset], names: list[str], options: dict[str, Any]) -> Figure:
+def _grouped(groups: list[xr.DataTree], names: list[str], options: dict[str, Any]) -> Figure:
     """A row of panels for each statistic, a column for each group of points."""
     size = (PANEL[0] * 0.6 * len(groups), PANEL[1] * len(names))
     figure = Figure(figsize=size, layout="constrained")
@@ -116,6 +115,7 @@ def _share_legend(panels: list[Axes]) -> None:
                 legend.remove()
 
 
-def _is_scalar(ds: xr.Dataset, name: str) -> bool:
-    variable = next(f"{name}{part}" for part in ("", "_limit", "_median") if f"{name}{part}" in ds)
-    return not entry_dims(ds[variable].dims, name)
+def _is_scalar(result: xr.DataTree, name: str) -> bool:
+    groups = ("runs", "limit", "sup_error_median")
+    group = next(group for group in groups if layout.has(result, group, name))
+    return not layout.entries(result, layout.variable(result, group, name))

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from hdjax.names import entry_dims
+from hdjax import layout
 from hdjax.plots._style import (
     BLACK,
     BLUE,
@@ -48,7 +48,7 @@ class _Curves:
 
 
 def draw(
-    ds: xr.Dataset,
+    result: xr.DataTree,
     statistic: str,
     ax: Axes,
     *,
@@ -61,13 +61,18 @@ def draw(
     """Draw `statistic` over time into `ax`."""
     if band not in ("quantile", "std"):
         raise ValueError(f"band: {band!r}; allowed: 'quantile', 'std'")
-    base = ds[statistic] if statistic in ds else ds[f"{statistic}_limit"]
-    entries, total = _entries(base, statistic, index)
-    alive, notes = _divergence(ds)
+    group = "runs" if layout.has(result, "runs", statistic) else "limit"
+    base = layout.variable(result, group, statistic)
+    dims = layout.entries(result, base)
+    entries, total = _entries(base, dims, index)
+    alive, notes = _divergence(result)
     if len(entries) < total:
         notes = [f"the first {len(entries)} of {total} entries", *notes]
-    time = ds["time"].values
-    curves = [_collect(ds, statistic, entry, alive, band) for entry in entries]
+    time = layout.times(result)
+    curves = [
+        _collect(result, statistic, dict(zip(dims, entry, strict=True)), alive, band)
+        for entry in entries
+    ]
     extent = Extent([value for part in curves for value in part.values()])
 
     xscale = xscale or ("log" if is_log_spaced(time) else "linear")
@@ -79,10 +84,10 @@ def draw(
     ax.set_xscale(xscale)
     if xscale == "linear" and time.size > 1:
         ax.set_xlim(time[0], time[extent.last()])
-    label = base.attrs.get("long_name", statistic)
+    label = label_of(base, statistic)
     if len(curves) == 1 and curves[0].label:
         label = f"{label} {curves[0].label}"
-    dress(ax, ds.attrs.get("time_label", "time"), label)
+    dress(ax, result.attrs.get("time_label", "time"), label)
     styles = {}
     if len(curves) > 1 and curves[0].limit is not None and curves[0].mean is not None:
         styles = {"limit": "--"} | (
@@ -91,9 +96,22 @@ def draw(
     legend(ax, notes + extent.notes, styles)
 
 
-def _entries(base: xr.DataArray, statistic: str, index: Index) -> tuple[list[tuple[int, ...]], int]:
+def real(values: xr.DataArray) -> xr.DataArray:
+    """What is drawn: of complex numbers the real part."""
+    return values.real if np.iscomplexobj(values) else values
+
+
+def label_of(values: xr.DataArray, statistic: str) -> str:
+    """What is drawn, for readers."""
+    name = values.attrs.get("long_name", statistic)
+    return f"real part of {name}" if np.iscomplexobj(values) else name
+
+
+def _entries(
+    base: xr.DataArray, dims: list[str], index: Index
+) -> tuple[list[tuple[int, ...]], int]:
     """Which entries of the statistic to draw, and how many there are."""
-    shape = tuple(base.sizes[dim] for dim in entry_dims(base.dims, statistic))
+    shape = tuple(base.sizes[dim] for dim in dims)
     if index is not None:
         chosen = (index,) if isinstance(index, int) else tuple(index)
         fits = len(chosen) == len(shape) and all(
@@ -110,75 +128,78 @@ def _entries(base: xr.DataArray, statistic: str, index: Index) -> tuple[list[tup
     return entries[:_FEW], len(entries)
 
 
-def _divergence(ds: xr.Dataset) -> tuple[np.ndarray | None, list[str]]:
+def _divergence(result: xr.DataTree) -> tuple[np.ndarray | None, list[str]]:
     """Which kept runs stayed finite, and what to say of the others."""
     notes = []
-    ends = {"limit_diverged_at": "limit diverged", "limit_gave_up_at": "the limit's solver gave up"}
-    for name, what in ends.items():
-        if name in ds and np.isfinite(ds[name].values).any():
-            notes.append(f"{what} at t = {np.nanmin(ds[name].values):.4g}")
-    if "diverged_at" not in ds:
+
+    def ends(name: str) -> np.ndarray:
+        if not layout.has(result, "divergence", name):
+            return np.zeros(0)
+        return np.atleast_1d(layout.variable(result, "divergence", name).values)
+
+    told = {"limit_diverged_at": "limit diverged", "limit_gave_up_at": "the limit's solver gave up"}
+    for name, what in told.items():
+        at = ends(name)
+        if np.isfinite(at).any():
+            notes.append(f"{what} at t = {np.nanmin(at):.4g}")
+    if not layout.has(result, "divergence", "diverged_at"):
         return None, notes
-    at = ds["diverged_at"].values
+    at = ends("diverged_at")
     alive = ~np.isfinite(at)
     if not alive.all():
         bad = at.size - alive.sum()
         first = np.nanmin(at)
         left = " (not drawn)" if alive.any() else ""
         notes.append(f"{bad} of {at.size} runs diverged from t = {first:.4g} on{left}")
-    if ds.attrs.get("interrupted"):
+    if result.attrs.get("interrupted"):
         notes.append("interrupted")
     return alive, notes
 
 
 def _collect(
-    ds: xr.Dataset, name: str, entry: tuple[int, ...], alive: np.ndarray | None, band: str
+    result: xr.DataTree,
+    name: str,
+    entry: dict[str, int],
+    alive: np.ndarray | None,
+    band: str,
 ) -> _Curves:
-    def get(variable: str) -> Any:
-        if variable not in ds:
+    def get(group: str) -> Any:
+        if not layout.has(result, group, name):
             return None
-        values = ds[variable]
-        return values.isel({f"{name}_{axis}": i for axis, i in enumerate(entry)}).values
+        return real(layout.variable(result, group, name)).isel(entry).values
 
-    curves = _Curves(str(list(entry)) if entry else "")
+    curves = _Curves(str(list(entry.values())) if entry else "")
     if alive is not None and alive.any():
         # Stored moments are over all runs, of which curves may be a part.
-        curves.count = ds.attrs["runs"] if alive.all() else int(alive.sum())
-        _collect_runs(curves, get, name, alive, band)
+        curves.count = result.attrs["runs"] if alive.all() else int(alive.sum())
+        _collect_runs(curves, get, alive, band)
     elif alive is not None:
-        runs = get(name)
+        runs = get("runs")
         curves.runs = runs[np.isfinite(runs).any(axis=1)]
-    limit = get(f"{name}_limit")
-    if limit is not None and ds[f"{name}_limit"].dims[0] == "run":
+    limit = get("limit")
+    if limit is not None and limit.ndim == 2:
         kept = limit if alive is None or not alive.any() else limit[alive]
         curves.limits = kept
-        curves.limit = _finite_mean(kept)
+        curves.limit = layout.skip_nan(np.nanmean, kept)
     elif limit is not None:
         curves.limit = limit
-        curves.predicted = get(f"{name}_predicted_std")
+        curves.predicted = get("predicted_std")
     return curves
 
 
-def _collect_runs(curves: _Curves, get: Any, name: str, alive: np.ndarray, band: str) -> None:
-    curves.runs = get(name)[alive]
+def _collect_runs(curves: _Curves, get: Any, alive: np.ndarray, band: str) -> None:
+    curves.runs = get("runs")[alive]
     if alive.all():
-        curves.mean, spread = get(f"{name}_mean"), get(f"{name}_std")
-        quantiles = get(f"{name}_quantile")
+        curves.mean, spread = get("mean"), get("std")
+        quantiles = get("quantile")
         curves.low, curves.high = quantiles[0], quantiles[-1]
     else:
         # Stored moments hold what diverging runs did before they stopped: leave that out.
-        some = np.isfinite(curves.runs).any(axis=0)
-        safe = np.where(some, curves.runs, 0.0)
-        curves.mean = _finite_mean(curves.runs)
-        spread = np.where(some, np.nanstd(safe, axis=0), np.nan)
-        curves.low, curves.high = np.where(some, np.nanquantile(safe, [0.05, 0.95], axis=0), np.nan)
+        curves.mean = layout.skip_nan(np.nanmean, curves.runs)
+        spread = layout.skip_nan(np.nanstd, curves.runs)
+        curves.low, curves.high = layout.skip_nan(np.nanquantile, curves.runs, q=[0.05, 0.95])
     if band == "std":
         curves.low, curves.high = curves.mean - spread, curves.mean + spread
-
-
-def _finite_mean(values: np.ndarray) -> np.ndarray:
-    some = np.isfinite(values).any(axis=0)
-    return np.where(some, np.nanmean(np.where(some, values, 0.0), axis=0), np.nan)
 
 
 def _draw_entry(

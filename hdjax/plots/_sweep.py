@@ -1,6 +1,5 @@
 """Sweeps: lines over one axis, a heat map over two."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +8,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 
-from hdjax.names import entry_dims
+from hdjax import layout
 from hdjax.plots import _curves
 from hdjax.plots._style import (
     BLACK,
@@ -29,7 +28,7 @@ _MOST_LETTERS = 36  # of all names on an axis side by side
 
 
 def draw(
-    ds: xr.Dataset,
+    result: xr.DataTree,
     statistic: str,
     ax: Axes,
     *,
@@ -40,10 +39,10 @@ def draw(
     **options: Any,
 ) -> None:
     """Draw a statistic at one time over the axes that are not selected."""
-    ds = _selected(ds, select or {})
-    axes = [axis for axis in json.loads(ds.attrs["axes"]) if axis in ds.dims]
+    result = _selected(result, select or {})
+    axes = list(layout.axes(result))
     if not axes:
-        _curves.draw(ds, statistic, ax, index=index, **options)
+        _curves.draw(result, statistic, ax, index=index, **options)
         return
     if options:
         raise ValueError(f"{', '.join(options)}: allowed for curves, with every axis selected")
@@ -51,94 +50,102 @@ def draw(
         raise ValueError(
             f"select: axes {', '.join(axes)} are left; allowed: at most two, select the others"
         )
-    value = value or ("mean" if f"{statistic}_mean" in ds else "limit")
+    value = value or ("mean" if layout.has(result, "mean", statistic) else "limit")
     if value not in _VALUES:
         raise ValueError(f"value: {value!r}; allowed: {', '.join(_VALUES)}")
-    ds = _entry(ds, statistic, index)
-    name = f"{statistic}_{value}"
-    if name not in ds:
-        raise ValueError(f"value: {value!r}; the result has no {name}")
-    ds = _at(_bounded(ds, statistic), time)
-    label = _label(ds, statistic, value, index)
-    (_lines if len(axes) == 1 else _heat_map)(ds, statistic, axes, value, label, ax)
+    if not layout.has(result, value, statistic):
+        raise ValueError(f"value: {value!r}; the result has no {value} of {statistic}")
+    point = _Point(result, statistic, index, time)
+    (_lines if len(axes) == 1 else _heat_map)(point, axes, value, ax)
 
 
-def groups(ds: xr.Dataset) -> list[xr.Dataset]:
+def groups(result: xr.DataTree) -> list[xr.DataTree]:
     """The parts of a sweep over one axis of names "group: point", each with its group as axis."""
-    axes = json.loads(ds.attrs["axes"]) if ds.attrs["kind"] == "sweep" else []
-    if len(axes) != 1 or ds[axes[0]].dtype.kind in "iuf":
+    axes = layout.axes(result) if result.attrs["kind"] == "sweep" else {}
+    if len(axes) != 1 or layout.labels(result, next(iter(axes))).dtype.kind in "iuf":
         return []
     (axis,) = axes
-    names = [str(name).split(": ", 1) for name in ds[axis].values]
+    names = [str(name).split(": ", 1) for name in layout.labels(result, axis)]
     if not all(len(name) == 2 for name in names):
         return []
     parts = []
     for group in dict.fromkeys(name[0] for name in names):
         members = [i for i, name in enumerate(names) if name[0] == group]
-        part = ds.isel({axis: members}).assign_coords({axis: [names[i][1] for i in members]})
-        part = part.rename({axis: group})
-        parts.append(part.assign_attrs(axes=json.dumps([group])))
+        parts.append(layout.relabel(result, axis, members, group, [names[i][1] for i in members]))
     return parts
 
 
-def _selected(ds: xr.Dataset, select: Mapping[str, Any]) -> xr.Dataset:
-    axes = json.loads(ds.attrs["axes"])
+def _selected(result: xr.DataTree, select: Mapping[str, Any]) -> xr.DataTree:
+    points = {}
     for axis, value in select.items():
-        if axis not in axes:
-            raise ValueError(f"select: {axis!r}; allowed: {', '.join(axes)}")
-        values = ds[axis].values
+        if axis not in layout.axes(result):
+            raise ValueError(f"select: {axis!r}; allowed: {', '.join(layout.axes(result))}")
+        values = layout.labels(result, axis)
         near = values == value
         if values.dtype.kind in "iuf" and isinstance(value, int | float):
             near = np.isclose(values, value, rtol=1e-9, atol=0)
         if not near.any():
             listed = ", ".join(str(v) for v in values)
             raise ValueError(f"select: {axis} = {value!r}; allowed: {listed}")
-        ds = ds.isel({axis: int(np.argmax(near))})
-    return ds
+        points[axis] = int(np.argmax(near))
+    return layout.select(result, points)
 
 
-def _entry(ds: xr.Dataset, statistic: str, index: _curves.Index) -> xr.Dataset:
-    dims = entry_dims(ds.dims, statistic)
-    if not dims:
-        return ds
-    chosen = (index,) if isinstance(index, int) else index
-    shape = tuple(ds.sizes[dim] for dim in dims)
-    if chosen is None or len(chosen) != len(dims):
-        raise ValueError(f"index: {index}; allowed: an entry of shape {shape}")
-    return ds.isel(dict(zip(dims, chosen, strict=True)))
+class _Point:
+    """One entry of a statistic at one time, over the axes of a sweep.
 
+    Attributes:
+        result: the sweep.
+        record: its position.
+        time: its nominal time.
+    """
 
-def _at(ds: xr.Dataset, time: float | None) -> xr.Dataset:
-    """The record of nominal time `time`, or the last one."""
-    return ds.isel(time=-1 if time is None else record_at(ds["time"].values, time, "time"))
+    def __init__(
+        self, result: xr.DataTree, statistic: str, index: _curves.Index, time: float | None
+    ):
+        """At the record of nominal time `time`, or the last one."""
+        times = layout.times(result)
+        self.record = -1 if time is None else record_at(times, time, "time")
+        self.result, self.time = result, float(times[self.record])
+        self._statistic, self._index = statistic, index
+        curves = [self._entry(group) for group in ("mean", "limit") if self.has(group)]
+        # What has diverged without being counted as such is not shown.
+        self._ceiling = Extent([c.transpose(..., "time").values for c in curves]).ceiling
 
+    def has(self, group: str) -> bool:
+        """Whether the result has it."""
+        return layout.has(self.result, group, self._statistic)
 
-def _bounded(ds: xr.Dataset, statistic: str) -> xr.Dataset:
-    """The same numbers, NaN where the statistic has diverged without being counted as such."""
-    names = [n for n in (f"{statistic}_mean", f"{statistic}_limit") if n in ds]
-    extent = Extent([ds[name].transpose(..., "time").values for name in names])
-    parts = [f"{statistic}_{part}" for part in (*_VALUES, "quantile")]
-    return ds.assign({n: ds[n].where(np.abs(ds[n]) <= extent.ceiling) for n in parts if n in ds})
+    def get(self, group: str) -> xr.DataArray:
+        """The numbers of a group: one for all runs, NaN where none stayed finite."""
+        data = self._entry(group)
+        if group != "count":
+            data = data.where(np.abs(data) <= self._ceiling)
+        data = data.isel(time=self.record) if "time" in data.dims else data
+        return layout.over_runs(data, np.nanmedian if group == "sup_error" else np.nanmean)
 
+    def label(self, group: str) -> str:
+        """What the numbers are, for readers."""
+        name = _curves.label_of(
+            layout.variable(self.result, group, self._statistic), self._statistic
+        )
+        if self._index is not None:
+            name += f" {np.atleast_1d(self._index).tolist()}"
+        if group == "sup_error":
+            return f"median of sup over t of |run − limit|,\n{name}"
+        prefix = {"mean": "", "limit": "limit of ", "std": "standard deviation of "}[group]
+        return f"{prefix}{name} at t = {self.time:.4g}"
 
-def _value(ds: xr.Dataset, statistic: str, value: str) -> xr.DataArray:
-    """A number for each point, NaN where no run stayed finite."""
-    data = ds[f"{statistic}_{value}"]
-    if "run" in data.dims:
-        good = data.notnull().any("run")
-        data = data.where(good, 0.0)
-        data = (data.median("run") if value == "sup_error" else data.mean("run")).where(good)
-    return data
-
-
-def _label(ds: xr.Dataset, statistic: str, value: str, index: _curves.Index) -> str:
-    name = ds[f"{statistic}_{value}"].attrs.get("long_name", statistic)
-    if index is not None:
-        name += f" {np.atleast_1d(index).tolist()}"
-    if value == "sup_error":
-        return f"median of sup over t of |run − limit|,\n{name}"
-    prefix = {"mean": "", "limit": "limit of ", "std": "standard deviation of "}[value]
-    return f"{prefix}{name} at t = {float(ds['time']):.4g}"
+    def _entry(self, group: str) -> xr.DataArray:
+        data = _curves.real(layout.variable(self.result, group, self._statistic))
+        dims = layout.entries(self.result, data)
+        if not dims:
+            return data
+        chosen = (self._index,) if isinstance(self._index, int) else self._index
+        shape = tuple(data.sizes[dim] for dim in dims)
+        if chosen is None or len(chosen) != len(dims):
+            raise ValueError(f"index: {self._index}; allowed: an entry of shape {shape}")
+        return data.isel(dict(zip(dims, chosen, strict=True)))
 
 
 def _positions(values: np.ndarray) -> tuple[np.ndarray, bool]:
@@ -162,83 +169,79 @@ def _ticks(ax: Axes, which: str, values: np.ndarray, numeric: bool) -> None:
         label_few_ticks(axis, values.astype(float), logarithmic)
 
 
-def _lines(
-    ds: xr.Dataset, statistic: str, axes: list[str], value: str, label: str, ax: Axes
-) -> None:
+def _lines(point: _Point, axes: list[str], value: str, ax: Axes) -> None:
     (axis,) = axes
-    values = ds[axis].values
+    values = layout.labels(point.result, axis)
     x, numeric = _positions(values)
-    centre = _value(ds, statistic, value).values
+    centre = point.get(value).values
     names = {"sup_error": "median over the runs", "limit": "limit"}
-    name = names.get(value, f"{value} of {ds.attrs['runs']} runs")
+    name = names.get(value, f"{value} of {point.result.attrs['runs']} runs")
     colour = BLACK if value == "limit" else BLUE
     joined = "-" if numeric else "none"
     ax.plot(x, centre, color=colour, linestyle=joined, marker="o", markersize=4, label=name)
     drawn = [centre]
     if value == "mean":
-        low, high = (
-            ds[f"{statistic}_quantile"].isel(quantile=[0, -1]).transpose("quantile", ...).values
-        )
+        quantiles = point.get("quantile").isel(quantile=[0, -1])
+        low, high = quantiles.transpose("quantile", ...).values
         band: dict[str, Any] = {"color": BLUE, "label": "5–95 % of the runs"}
         if numeric:
             ax.fill_between(x, low, high, alpha=0.2, linewidth=0, **band)
         else:
             ax.vlines(x, low, high, alpha=0.4, linewidth=4, **band)
         drawn.append(low)
-        if f"{statistic}_limit" in ds:
-            limit = _value(ds, statistic, "limit").values
+        if point.has("limit"):
+            limit = point.get("limit").values
             dashed = "--" if numeric else "none"
             ax.plot(x, limit, color=BLACK, ls=dashed, marker="x", ms=5, lw=1.3, label="limit")
             drawn.append(limit)
     if spans_decades(*drawn):
         ax.set_yscale("log")
     _ticks(ax, "x", values, numeric)
-    dress(ax, axis.replace("_", " "), label)
-    legend(ax, _divergence(ds, axis))
+    dress(ax, axis.replace("_", " "), point.label(value))
+    legend(ax, _divergence(point.result, values))
 
 
-def _divergence(ds: xr.Dataset, axis: str) -> list[str]:
-    if "diverged_at" not in ds:
+def _divergence(result: xr.DataTree, values: np.ndarray) -> list[str]:
+    if not layout.has(result, "divergence", "diverged_at"):
         return []
-    bad = ds["diverged_at"].notnull().sum("run").values
-    total = ds.sizes["run"]
-    values = ds[axis].values
-    points = [f"{n} of {total} at {v}" for v, n in zip(values, bad, strict=True) if n]
+    ends = layout.variable(result, "divergence", "diverged_at")
+    bad = ends.notnull().sum("run").values
+    points = [f"{n} of {ends.sizes['run']} at {v}" for v, n in zip(values, bad, strict=True) if n]
     return [f"runs that diverged: {', '.join(points)}"] if points else []
 
 
-def _heat_map(
-    ds: xr.Dataset, statistic: str, axes: list[str], value: str, label: str, ax: Axes
-) -> None:
+def _heat_map(point: _Point, axes: list[str], value: str, ax: Axes) -> None:
     down, across = axes
-    data = _value(ds, statistic, value).transpose(down, across).values
+    dims = [layout.axes(point.result)[axis] for axis in axes]
+    data = point.get(value).transpose(*dims).values
     norm = LogNorm() if spans_decades(data) else Normalize()
     edges = []
     for axis in (across, down):
-        position, numeric = _positions(ds[axis].values)
+        position, numeric = _positions(layout.labels(point.result, axis))
         edges.append(_edges(position, numeric and is_log_spaced(position)))
     mesh = ax.pcolormesh(*edges, np.ma.masked_invalid(data), cmap="viridis", norm=norm)
     figure: Any = ax.get_figure(root=True)
     bar = figure.colorbar(mesh, ax=ax)
-    bar.set_label(pretty(label), fontsize=9)
+    bar.set_label(pretty(point.label(value)), fontsize=9)
     bar.ax.tick_params(labelsize=8)
     for which, axis in (("x", across), ("y", down)):
-        values = ds[axis].values
+        values = layout.labels(point.result, axis)
         _ticks(ax, which, values, values.dtype.kind in "iuf")
     dress(ax, across.replace("_", " "), down.replace("_", " "))
     ax.grid(False)
     if not np.isfinite(data).all():
         ax.patch.set(hatch="////", edgecolor="0.7", facecolor="0.95")
-        gaps = ~np.isfinite(data) & _gaps(ds, statistic, axes)
+        gaps = ~np.isfinite(data) & _gaps(point, dims)
         whys = {"diverged": not (np.isfinite(data) | gaps).all(), "not finite": gaps.any()}
         legend(ax, [f"hatched: {' or '.join(why for why, found in whys.items() if found)}"])
 
 
-def _gaps(ds: xr.Dataset, statistic: str, axes: list[str]) -> np.ndarray:
+def _gaps(point: _Point, dims: list[str]) -> np.ndarray:
     """The points at which runs have not diverged, but none has a finite statistic."""
-    if f"{statistic}_count" not in ds:
+    if not point.has("count"):
         return np.array(False)
-    return ((ds[f"{statistic}_count"] == 0) & (ds["count"] > 0)).transpose(*axes).values
+    alive = layout.variable(point.result, "divergence", "alive").isel(time=point.record)
+    return ((point.get("count") == 0) & (alive > 0)).transpose(*dims).values
 
 
 def _edges(centres: np.ndarray, logarithmic: bool) -> np.ndarray:

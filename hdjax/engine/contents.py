@@ -1,0 +1,169 @@
+"""What the engine collected, as the contents of a result (see `hdjax.layout`)."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+
+from hdjax.engine.drive import KEPT_RUNS, Collected, Moments
+from hdjax.engine.ensemble import Curves, Ensemble, Plan
+from hdjax.engine.result import QUANTILES, provenance
+from hdjax.layout import GROUPS, Arrays, Contents, skip_nan
+from hdjax.system import System
+
+
+class Records(NamedTuple):
+    """The clock of an experiment on the host, in 64 bits.
+
+    Attributes:
+        ticks: (times,) the simulator's clock at the records.
+        nominal: (times,) the times that were asked for, which label the result.
+        recorded: (times,) the times of the ticks, at which the limit is evaluated.
+    """
+
+    ticks: Int[np.ndarray, " times"]
+    nominal: Float[np.ndarray, " times"]
+    recorded: Float[np.ndarray, " times"]
+
+
+def contents(
+    system: System,
+    plan: Plan,
+    records: Records,
+    collected: Collected,
+    *,
+    kind: str,
+    key: Any,
+    keep: str,
+    point: int = 0,
+) -> Contents:
+    """What one point of `collected` measured.
+
+    Args:
+        system: what was run.
+        plan: its plan.
+        records: the plan's clock.
+        collected: what all points measured.
+        kind: "simulate", "limit", "compare" or "sweep".
+        key: the experiment's key, if there are runs.
+        keep: as for `compare`.
+        point: which of the points.
+    """
+    kept = jax.tree.map(lambda x: x[point], collected.kept)
+    groups: dict[str, Arrays] = {}
+    if kept.runs is not None:
+        streamed = jax.tree.map(lambda x: x[point], collected.streamed)
+        groups |= _runs(kept, streamed.values)
+        groups["divergence"] = {
+            "alive": np.asarray(streamed.alive.count, np.int64),
+            "diverged_at": _end(kept.runs, records),
+        }
+        if kept.sup_error and keep == "summary":
+            errors = streamed.sup_error.items()
+            groups["sup_error_mean"] = {name: _mean(moments)[0] for name, moments in errors}
+            groups["sup_error_std"] = {name: _std(moments)[0] for name, moments in errors}
+    if kept.limit is not None:
+        groups |= {"limit": kept.limit.values, "paths_limit": kept.limit.paths}
+        end, gave_up = _end(kept.limit, records), kept.limit.gave_up
+        groups["divergence"] = {
+            **groups.get("divergence", {}),
+            "limit_diverged_at": np.where(gave_up, np.nan, end),
+            "limit_gave_up_at": np.where(gave_up, end, np.nan),
+        }
+    groups["predicted_std"] = kept.predicted_std or {}
+
+    seconds: dict[str, float | None] = {
+        name: round(value, 4) for name, value in collected.seconds.items()
+    }
+    if kind == "limit":
+        seconds = {"compile": seconds["compile"], "simulate": None, "limit": seconds["simulate"]}
+    else:
+        # Simulation and limit are one program: their time is measured together.
+        seconds["limit"] = None
+    attributes = {
+        "kind": kind,
+        "family": system.family,
+        "statistics": [name for name, _ in plan.statistics],
+        "paths": [name for name, _ in plan.paths],
+        "probes": [name for name, _ in plan.probes],
+        "runs": collected.runs,
+        "keep": keep,
+        "start": plan.start or "",
+        "time_label": system.time_label,
+        "config": None,
+        "expect": [],
+        "seed": None if key is None else jax.random.key_data(key).tolist(),
+        "seconds": seconds,
+        "interrupted": int(collected.interrupted),
+        "note": "\n".join(filter(None, _notes(system, plan, records, kept, keep, collected.runs))),
+        **provenance(),
+    }
+    found = {group: groups[group] for group in GROUPS if groups.get(group)}
+    return Contents(found, records.nominal, records.recorded, attributes, system.labels)
+
+
+def _notes(
+    system: System, plan: Plan, records: Records, kept: Any, keep: str, runs: int
+) -> Iterator[str]:
+    """What a reader of the numbers should know, a line each."""
+    if kept.runs is not None and keep == "summary" and runs > KEPT_RUNS:
+        yield f"quantiles and single curves from the first {KEPT_RUNS} runs"
+    if kept.limit is None:
+        return
+    about = system.about(plan.horizon)
+    yield about.get("limit", "")
+    if kept.predicted_std:
+        yield about.get("fluctuations", "")
+    for name, spread in (kept.predicted_std or {}).items():
+        # Where the limit has a value and its spread has none.
+        finite = np.isfinite(kept.limit.values[name])
+        finite = finite.all(axis=0) if kept.limit.diverged_at.ndim else finite
+        missing = (finite & ~np.isfinite(spread)).reshape(len(spread), -1).any(axis=1)
+        if missing.any():
+            first = records.nominal[np.argmax(missing)]
+            yield (
+                f"no predicted spread of {name} at {missing.sum()} of {len(missing)} times, first "
+                f"at t = {first:.4g}: theory has none, or its solver gave up (a larger rtol or "
+                "max_steps?)"
+            )
+
+
+def _runs(kept: Ensemble, values: dict[str, Moments]) -> dict[str, Arrays]:
+    """The groups that are made of runs."""
+    runs: Any = kept.runs
+    groups: dict[str, Arrays] = {"runs": runs.values, "paths": runs.paths, "probes": kept.probes}
+    groups["count"] = {
+        name: np.asarray(moments.count, np.int64) for name, moments in values.items()
+    }
+    groups["mean"] = {name: _mean(moments) for name, moments in values.items()}
+    groups["std"] = {name: _std(moments) for name, moments in values.items()}
+    groups["quantile"] = {
+        name: skip_nan(np.nanquantile, curves, q=QUANTILES) for name, curves in runs.values.items()
+    }
+    groups["sup_error"] = kept.sup_error
+    groups["sup_error_count"] = {name: _compared(kept, name) for name in kept.sup_error}
+    return groups
+
+
+def _mean(moments: Moments) -> np.ndarray:
+    return np.where(moments.count >= 1, moments.mean, np.nan)
+
+
+def _std(moments: Moments) -> np.ndarray:
+    spread = np.sqrt(moments.squares / np.maximum(moments.count - 1, 1))
+    return np.where(moments.count >= 2, spread, np.nan)
+
+
+def _compared(kept: Any, name: str) -> np.ndarray:
+    """At how many times a run and the limit have both an entry that is a number."""
+    values, limit = kept.runs.values[name], kept.limit.values[name]
+    found = np.isfinite(values) & np.isfinite(limit if limit.ndim == values.ndim else limit[None])
+    return found.reshape(*found.shape[:2], -1).any(axis=2).sum(axis=1)
+
+
+def _end(curves: Curves, records: Records) -> np.ndarray:
+    """The nominal time from which on a run or a limit has ended; NaN where it has not."""
+    alive = np.asarray(curves.alive)
+    return np.where(alive.all(axis=-1), np.nan, records.nominal[alive.argmin(axis=-1)])
