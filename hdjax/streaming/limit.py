@@ -322,23 +322,45 @@ class Integrator(eqx.Module):
         adjoint: diffrax.AbstractAdjoint,
         args: Any = None,
         *,
-        clipped: bool = False,
+        stops: Float[Array, " stops"] | None = None,
     ) -> PyTree[Array]:
         """The same of any equation dy/dt = rate(t, y, args), at these tolerances.
 
-        `clipped` ends steps at the records, for solvers without an interpolation of their own.
+        Steps end at `stops`, such as the records of a solver without an interpolation of its own.
         """
-        end = ts[-1]
+        record = eqx.filter_jit(save)
+        saveat = diffrax.SaveAt(ts=ts, fn=lambda t, y, args: record(y))
+        solution = self.solve(
+            rate, solver, state, saveat, ts[-1], alive, rtol, atol, adjoint, args, stops=stops
+        )
+        return reached_only(solution.ts, solution.ys, diffrax.is_event(solution.result))
+
+    def solve(
+        self,
+        rate: Callable[[Any, Any, Any], Any],
+        solver: diffrax.AbstractSolver,
+        state: Any,
+        saveat: diffrax.SaveAt,
+        end: Float[Array, ""],
+        alive: Callable[[Any], Array],
+        rtol: float,
+        atol: float,
+        adjoint: diffrax.AbstractAdjoint,
+        args: Any = None,
+        *,
+        stops: Float[Array, " stops"] | None = None,
+        most: int | None = None,
+    ) -> diffrax.Solution:
+        """The same up to the time `end`, with what diffrax saves, in `most` steps."""
         controller: Any = diffrax.ConstantStepSize()
         dt0 = None if self.steps is None else end / self.steps
         if self.steps is None:
             # A lane that cannot go on must stop: others wait for it under vmap.
-            smallest = end * jnp.finfo(ts.dtype).eps ** 0.6
+            smallest = end * jnp.finfo(end.dtype).eps ** 0.6
             controller = diffrax.PIDController(rtol=rtol, atol=atol, dtmin=smallest)
-        if clipped:
-            controller = diffrax.ClipStepSizeController(controller, step_ts=ts)
-        record = eqx.filter_jit(save)
-        solution = diffrax.diffeqsolve(
+        if stops is not None:
+            controller = diffrax.ClipStepSizeController(controller, step_ts=stops)
+        return diffrax.diffeqsolve(
             diffrax.ODETerm(rate),
             solver,
             t0=jnp.zeros_like(end),
@@ -346,14 +368,13 @@ class Integrator(eqx.Module):
             dt0=dt0,
             y0=state,
             args=args,
-            saveat=diffrax.SaveAt(ts=ts, fn=lambda t, y, args: record(y)),
+            saveat=saveat,
             stepsize_controller=controller,
-            max_steps=self.max_steps,
+            max_steps=self.max_steps if most is None else min(most, self.max_steps),
             adjoint=adjoint,
             event=diffrax.Event(lambda t, y, args, **_: ~alive(y)),
             throw=False,
         )
-        return reached_only(solution.ts, solution.ys, diffrax.is_event(solution.result))
 
 
 def _product(a: Float[Array, "g i j"], b: Float[Array, "g j k"]) -> Float[Array, "g i k"]:

@@ -30,22 +30,25 @@ from hdjax.streaming import accuracy, symmetry
 from hdjax.streaming.columns import (
     Columns,
     GramColumns,
+    LinearColumns,
     check_blocks,
+    group_gram,
     joint_columns,
     reduction_of,
 )
 from hdjax.streaming.diffusions import CorrectedDiffusion, Homogenised
+from hdjax.streaming.expansion import Expansion, start_covariance
 from hdjax.streaming.field import GramSummary
 from hdjax.streaming.fluctuations import TOLERANCE, fluctuations, many_groups
 from hdjax.streaming.limit import BlockState, Integrator
 from hdjax.streaming.losses import FunctionLoss, Loss
 from hdjax.streaming.onepass import OnePass, bounded
-from hdjax.streaming.optimisers import Optimiser
+from hdjax.streaming.optimisers import LinearMemory, Optimiser
 from hdjax.streaming.sampler import GramSampler
 from hdjax.streaming.simulate import Direct
 from hdjax.streaming.state_rates import StateRate
 from hdjax.streaming.transformed import as_optimiser
-from hdjax.system import Method, Simulator, check_leaves, is_concrete
+from hdjax.system import Method, NoFluctuationsError, Simulator, check_leaves, is_concrete
 
 # The largest error of the limit's sums over the spectrum that compression may leave.
 _COARSEST = 5e-3
@@ -201,7 +204,7 @@ class OnePassSGD(OnePass):
             raise ValueError("compression: allowed with eigenvalues for each component: None")
         # Made once: the limit's cost must not depend on d.
         self.compressed, self.reduction = compression is not None, None
-        if self.compressed or (mixture.eigenvalues is None and many_groups(self)):
+        if self.compressed or (mixture.eigenvalues is None and many_groups(spectrum, self.layout)):
             self.reduction = reduction_of(self.columns, spectrum, compression or TOLERANCE)
         if self.compressed and self.reduction is None:
             raise ValueError(
@@ -293,6 +296,7 @@ class OnePassSGD(OnePass):
             alive=lambda state: bounded(state, origin),
         )
 
+    @eqx.filter_jit
     def fluctuations(
         self,
         ts: Float[Array, " times"],
@@ -301,7 +305,29 @@ class OnePassSGD(OnePass):
         horizon: None = None,
     ) -> dict[str, Array]:
         """Predicted standard deviations by the linear-noise equation (`fluctuations.py`)."""
-        return fluctuations(self, ts, statistics, start)
+        return fluctuations(self.expansion(start), ts, statistics)
+
+    def expansion(self, start: GramSummary | None = None) -> Expansion:
+        """The expansion round the limit, on the nodes of the reduction where there is one."""
+        if not isinstance(self.optimiser, LinearMemory):
+            raise NoFluctuationsError(
+                f"fluctuations: {type(self.optimiser).__name__}; known for optimisers with a "
+                "linear memory"
+            )
+        spectrum = self.spectrum if self.reduction is None else self.reduction.spectrum
+        if start is None:
+            state, gram = (self.blocks(spectrum), self.start_side(spectrum)), None
+            if isinstance(self.columns, LinearColumns) and self.columns.given is not None:
+                gram = group_gram(self.columns.given, self.spectrum)
+                gram = gram if spectrum is self.spectrum else self.gathered(gram)
+            extension = jnp.asarray(self.layout.extension, state[0].dtype)
+            law = start_covariance(self.columns, spectrum.weights, gram, extension)
+        else:
+            (blocks, side), law = start.state, None
+            if blocks.shape[0] != spectrum.eigenvalues.shape[-1]:
+                blocks = self.gathered(blocks)
+            state = blocks, side
+        return Expansion(self.field_on(spectrum), state, law, spectrum.dimension, self.integrator)
 
     def about(self, horizon: None) -> Mapping[str, str]:
         """On how many nodes limit and spread are computed, and the error that these leave."""
