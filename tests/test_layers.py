@@ -23,7 +23,7 @@ LAYERS = (
     ("gaussian", "spectra", "random", "schedules", "datasets"),
     ("system", "plots", "store", "signals"),
     ("clocks", "layout"),
-    ("times",),
+    ("registry", "times"),
 )
 # The engine is written against the contract alone, and derives the keys of runs and probes; figures
 # and files know datasets alone.
