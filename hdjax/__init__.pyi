@@ -25,15 +25,28 @@ from .engine import (
     simulate,
     sweep,
 )
-from .system import NoFluctuationsError, NoLimitError, Simulator, System
+from .system import (
+    Method,
+    NoFluctuationsError,
+    NoLimitError,
+    PlainSystem,
+    Simulator,
+    System,
+    WithoutFluctuations,
+    WithoutLimit,
+)
 
 __all__ = [
+    "Method",
     "NoFluctuationsError",
     "NoLimitError",
+    "PlainSystem",
     "Plan",
     "Result",
     "Simulator",
     "System",
+    "WithoutFluctuations",
+    "WithoutLimit",
     "compare",
     "curvature",
     "datasets",

@@ -12,7 +12,7 @@ import functools
 import inspect
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import equinox as eqx
 import jax
@@ -22,7 +22,15 @@ from jax.tree_util import Partial
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from hdjax.registry import In, NonNegative, Positive, Slot, Values, declare, register
 from hdjax.system import is_concrete
+
+# Functions of time; "rate" takes besides them what a family makes of the start.
+declare("schedule", Slot(number="constant"))
+declare("rate", Slot(number="constant", includes=("schedule",)))
+
+# What `as_schedule` takes; in a config a number or a table.
+ScheduleLike = Annotated[Any, In("schedule")]
 
 
 class Schedule(eqx.Module):
@@ -33,6 +41,7 @@ class Schedule(eqx.Module):
         """The rate at time `t` (a scalar)."""
 
 
+@register("schedule", "constant")
 class Constant(Schedule):
     """gamma(t) = value.
 
@@ -49,7 +58,7 @@ class Constant(Schedule):
 
     value: Float[Array, ""]
 
-    def __init__(self, value: Any):
+    def __init__(self, value: NonNegative):
         self.value = _numbers("value", value, ndim=0)
 
     def __call__(self, t: ArrayLike) -> Float[Array, ""]:
@@ -57,6 +66,7 @@ class Constant(Schedule):
         return self.value
 
 
+@register("schedule", "piecewise_constant")
 class PiecewiseConstant(Schedule):
     """gamma(t) = values[i] for boundaries[i - 1] <= t < boundaries[i].
 
@@ -77,7 +87,7 @@ class PiecewiseConstant(Schedule):
     boundaries: Float[Array, " n"]
     values: Float[Array, " n+1"]
 
-    def __init__(self, boundaries: Any, values: Any):
+    def __init__(self, boundaries: Values, values: Values):
         self.boundaries = _times("boundaries", boundaries)
         self.values = _numbers("values", values, ndim=1)
         n, given = self.boundaries.shape[0], self.values.shape[0]
@@ -90,6 +100,7 @@ class PiecewiseConstant(Schedule):
         return self.values[passed.sum()]
 
 
+@register("schedule", "power_decay")
 class PowerDecay(Schedule):
     """gamma(t) = initial (1 + t / timescale)^(-exponent).
 
@@ -110,7 +121,7 @@ class PowerDecay(Schedule):
     exponent: Float[Array, ""]
     timescale: Float[Array, ""]
 
-    def __init__(self, initial: Any, exponent: Any, timescale: Any = 1.0):
+    def __init__(self, initial: NonNegative, exponent: NonNegative, timescale: Positive = 1.0):
         self.initial = _numbers("initial", initial, ndim=0)
         self.exponent = _numbers("exponent", exponent, ndim=0)
         self.timescale = _positive("timescale", timescale)
@@ -121,6 +132,7 @@ class PowerDecay(Schedule):
         return self.initial * (1 + t / self.timescale) ** -self.exponent
 
 
+@register("schedule", "cosine")
 class Cosine(Schedule):
     """From `initial` to `final` along half a cosine of duration `horizon`, and `final` after it.
 
@@ -142,7 +154,7 @@ class Cosine(Schedule):
     horizon: Float[Array, ""]
     final: Float[Array, ""]
 
-    def __init__(self, initial: Any, horizon: Any, final: Any = 0.0):
+    def __init__(self, initial: NonNegative, horizon: Positive, final: NonNegative = 0.0):
         self.initial = _numbers("initial", initial, ndim=0)
         self.horizon = _positive("horizon", horizon)
         self.final = _numbers("final", final, ndim=0)
@@ -153,6 +165,7 @@ class Cosine(Schedule):
         return self.final + (self.initial - self.final) * (1 + jnp.cos(jnp.pi * phase)) / 2
 
 
+@register("schedule", "table")
 class Table(Schedule):
     """Linear interpolation of tabulated rates, constant outside of the table.
 
@@ -172,7 +185,7 @@ class Table(Schedule):
     times: Float[Array, " n"]
     values: Float[Array, " n"]
 
-    def __init__(self, times: Any, values: Any):
+    def __init__(self, times: Values, values: Values):
         self.times = _times("times", times)
         self.values = _numbers("values", values, ndim=1)
         n, given = self.times.shape[0], self.values.shape[0]
@@ -182,6 +195,27 @@ class Table(Schedule):
     def __call__(self, t: ArrayLike) -> Float[Array, ""]:
         """The interpolated rate at `t`."""
         return jnp.interp(jnp.asarray(t, self.times.dtype), self.times, self.values)
+
+
+@register("rate", "critical")
+class Critical(eqx.Module):
+    """`factor` times the critical learning rate of the start, which a family computes.
+
+    Args:
+        factor: the share of the critical rate.
+
+    Raises:
+        ValueError: a factor that is negative or not finite.
+
+    Example:
+        >>> float(Critical(0.5).factor)
+        0.5
+    """
+
+    factor: Float[Array, ""]
+
+    def __init__(self, factor: NonNegative):
+        self.factor = _numbers("factor", factor, ndim=0)
 
 
 class FunctionOfTime(Schedule):

@@ -3,14 +3,15 @@
 A `System` is a model, an algorithm and the law of its start.  It offers two views of the same
 experiment:
 
-* a `Simulator`, which runs **one** realisation at finite dimension d, and
+* a `Simulator`, made by one of the system's `Method`s, which runs **one** realisation at finite
+  dimension d, and
 * a limit, the deterministic equivalent as d grows,
 
 both of which end in a `Summary` (any pytree of arrays: Gram blocks, overlaps, order parameters).
 Statistics are functions of the summary, written once and evaluated on either side.
 
-A new family is a new `System` with its simulators.  Nothing in `hdjax.engine` knows more about it
-than what is written here.
+A new family is a new `System` with its methods.  Nothing in `hdjax.engine` knows more about it than
+what is written here.  A class is abstract or final: no implemented method is overridden.
 """
 
 import abc
@@ -24,7 +25,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from hdjax.times import nominal, rounding
+from hdjax.clocks import Clock
 
 State = PyTree[Array]
 Summary = PyTree[Array]
@@ -42,10 +43,15 @@ class NoFluctuationsError(TypeError):
 class Simulator(eqx.Module):
     """One way to run a system at finite d.
 
-    The clock is an integer tick that belongs to the engine, not to the state.  Every random number
-    of a realisation is a function of its key and of a tick, never of the interval that `advance`
-    is asked for: two calls over [k0, k1) and [k1, k2) give what one call over [k0, k2) gives.
+    The tick of the clock belongs to the engine, not to the state.  Every random number of a
+    realisation is a function of its key and of a tick, never of the interval that `advance` is
+    asked for: two calls over [k0, k1) and [k1, k2) give what one call over [k0, k2) gives.
     """
+
+    @property
+    @abc.abstractmethod
+    def clock(self) -> Clock:
+        """Which ticks belong to which times (`hdjax.clocks`)."""
 
     @abc.abstractmethod
     def init(self, key: Key[Array, ""]) -> State:
@@ -62,18 +68,6 @@ class Simulator(eqx.Module):
         """What the limit also knows, in the limit's dtype."""
 
     @abc.abstractmethod
-    def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
-        """The clock at times `ts`, made on the host in 64 bits.
-
-        Times come in the user's dtype, for whose rounding `steps_at` and `hdjax.times.nominal`
-        allow.
-        """
-
-    @abc.abstractmethod
-    def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
-        """The times that were actually recorded: those at which the limit is evaluated."""
-
-    @abc.abstractmethod
     def bytes_per_run(self) -> int:
         """Device memory that one realisation needs, from which the engine sizes its chunks."""
 
@@ -82,29 +76,119 @@ class Simulator(eqx.Module):
         return None
 
 
+class Watched(eqx.Module):
+    """The state of a `Watching` simulator.
+
+    Attributes:
+        run: the state of the simulator that is watched.
+        key: the key of the realisation.
+        tick: the tick up to which it was advanced.
+    """
+
+    run: State
+    key: Key[Array, ""]
+    tick: Int[Array, ""]
+
+
+class Watching(Simulator):
+    """A simulator that runs another one, and whose summary says what it measured of its state."""
+
+    inner: eqx.AbstractVar[Simulator]
+
+    def init(self, key: Key[Array, ""]) -> Watched:
+        """The start of the simulator that is watched."""
+        return Watched(self.inner.init(key), key, jnp.zeros((), int))
+
+    def advance(
+        self, state: Watched, k0: Int[Array, ""], k1: Int[Array, ""], key: Key[Array, ""]
+    ) -> Watched:
+        """Advance the simulator that is watched."""
+        return Watched(self.inner.advance(state.run, k0, k1, key), key, k1.astype(int))
+
+
+class Method(eqx.Module):
+    """A way to run systems at finite d; its fields are its options.
+
+    A system names the methods that it takes in `System.methods`.
+    """
+
+    @abc.abstractmethod
+    def simulator(self, system: Any, horizon: Any) -> Simulator:
+        """The simulator of `system`.
+
+        Args:
+            system: what is run.
+            horizon: what the compiled program knows of the duration (`System.horizon`).
+
+        Raises:
+            ValueError, TypeError: naming what the method cannot run.
+        """
+
+
 class System(eqx.Module):
     """A model, an algorithm and the law of its start (immutable; numbers are array leaves).
 
     A stacked `System` under `jax.vmap` is a sweep; a gradient through `limit` is the optimisation
     of whatever leaf it is taken with respect to.
+
+    `PlainSystem` has the usual answers to `horizon`, `simulator_of`, `alive`, `about` and `review`;
+    `WithoutLimit` and `WithoutFluctuations` are systems for which there is no such theory.
+
+    Attributes:
+        family: name of the family.
+        time_label: what t is, for axes.
+        labels: what statistics are called on axes, by name.
+        methods: the kinds of method that the system takes, first the one that is used where no
+            method is given.
     """
 
     family: ClassVar[str]
     time_label: ClassVar[str]
     labels: ClassVar[Mapping[str, str]] = {}
+    methods: ClassVar[tuple[type[Method], ...]]
+
+    def simulator(self, method: Any = None, horizon: Any = None) -> Simulator:
+        """How the system is run at finite d (final).
+
+        Args:
+            method: one of the system's `methods`; None: the first of them, with its defaults.
+            horizon: what `self.horizon` said of the times.
+
+        Raises:
+            TypeError: a method of another kind.
+            ValueError, TypeError: what the method cannot run.
+
+        Example:
+            >>> simulator = system.simulator()
+        """
+        return self.simulator_of(self.checked(method), horizon)
+
+    def checked(self, method: Any) -> Method:
+        """The method, or the default one (final).
+
+        Raises:
+            TypeError: a method that is none of the system's.
+        """
+        chosen = self.methods[0]() if method is None else method
+        if not isinstance(chosen, self.methods):
+            names = ", ".join(f"{kind.__name__}(...)" for kind in self.methods)
+            raise TypeError(
+                f"method: {method!r}; allowed with {type(self).__name__}: {names} or None"
+            )
+        return chosen
 
     @abc.abstractmethod
-    def simulator(self, method: Any = None, horizon: Any = None) -> Simulator:
-        """The simulator for `method` (an object with its own options; None is the default)."""
+    def simulator_of(self, method: Method, horizon: Any) -> Simulator:
+        """The simulator that `method`, one of the system's, makes of it."""
 
+    @abc.abstractmethod
     def horizon(self, ts: Float[np.ndarray, " times"], method: Any = None) -> Any:
-        """What the compiled program must know of the duration, handed to `simulator`.
+        """What the compiled program must know of the duration.
 
-        A hashable value, such as a number of steps that fixes shapes; None where one program
-        serves any duration.  A system that has one is handed it as `horizon` in `limit` and
-        `fluctuations` too.
+        Returns:
+            A hashable value, such as a number of steps that fixes shapes; None where one program
+            serves any duration.  `simulator`, `limit`, `fluctuations` and `about` are handed it.
         """
-        return None
 
     @abc.abstractmethod
     def start(self) -> Summary:
@@ -114,12 +198,13 @@ class System(eqx.Module):
     def statistics(self, summary: Summary) -> dict[str, Array]:
         """The family's own statistics of a summary."""
 
+    @abc.abstractmethod
     def limit(
         self,
         ts: Float[Array, " times"],
         start: Summary | None = None,
+        horizon: Any = None,
         save: Callable[[Summary], PyTree[Array]] = lambda summary: summary,
-        **duration: Any,
     ) -> PyTree[Array]:
         """The deterministic equivalent: `save(summary)` at `ts`, stacked along a leading axis.
 
@@ -129,14 +214,14 @@ class System(eqx.Module):
         Raises:
             NoLimitError: the system has none.
         """
-        raise NoLimitError(f"{type(self).__name__} has no limit: simulate it instead of comparing")
 
+    @abc.abstractmethod
     def fluctuations(
         self,
         ts: Float[Array, " times"],
         statistics: Callable[[Summary], dict[str, Array]],
         start: Summary | None = None,
-        **duration: Any,
+        horizon: Any = None,
     ) -> dict[str, Array]:
         """Predicted standard deviations at this d of `statistics(summary)` at `ts`.
 
@@ -146,21 +231,12 @@ class System(eqx.Module):
         Raises:
             NoFluctuationsError: theory does not give it for this system.
         """
-        raise NoFluctuationsError(f"{type(self).__name__} predicts no fluctuations")
 
-    def about_fluctuations(self, **duration: Any) -> str:
-        """How `fluctuations` come about, where a reader of the result should know."""
-        return ""
-
-    def about_limit(self, **duration: Any) -> str:
-        """How `limit` comes about, where a reader of the result should know."""
-        return ""
-
+    @abc.abstractmethod
     def alive(self, summary: Summary) -> Bool[Array, ""]:
         """Whether a realisation (or the limit) is still a result: False from divergence on."""
-        leaves = [leaf for leaf in jax.tree.leaves(summary) if eqx.is_inexact_array(leaf)]
-        return jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
 
+    @abc.abstractmethod
     def validate(self, *, compared: bool = False, realised: bool = False) -> None:
         """Check concrete leaves again where the engine takes the system.
 
@@ -168,8 +244,113 @@ class System(eqx.Module):
         what is legal but useless (`compared` with a limit that never leaves its start, say).
         """
 
+    @abc.abstractmethod
     def review(self, ts: Float[np.ndarray, " times"]) -> None:
         """Warn of what is doubtful about the limit at times `ts`, where a limit is asked for."""
+
+    @abc.abstractmethod
+    def about(self, horizon: Any) -> Mapping[str, str]:
+        """What a reader of a result should know of how its parts were computed.
+
+        Returns:
+            Sentences by part: "limit", "fluctuations".
+        """
+
+
+class PlainSystem(System):
+    """A system of any duration that is alive while it is finite, with nothing to add about it."""
+
+    def simulator_of(self, method: Method, horizon: Any) -> Simulator:
+        """The method's own."""
+        return method.simulator(self, horizon)
+
+    def horizon(self, ts: Float[np.ndarray, " times"], method: Any = None) -> None:
+        """One program serves any duration."""
+        return None
+
+    def alive(self, summary: Summary) -> Bool[Array, ""]:
+        """Whether all numbers of the summary are finite."""
+        return all_finite(summary)
+
+    def review(self, ts: Float[np.ndarray, " times"]) -> None:
+        """Nothing is doubtful."""
+
+    def about(self, horizon: Any) -> Mapping[str, str]:
+        """Nothing has to be known."""
+        return {}
+
+
+class WithoutLimit(System):
+    """A system that has no deterministic equivalent, for the reason that it gives.
+
+    Attributes:
+        no_limit: the reason.
+    """
+
+    no_limit: ClassVar[str]
+
+    def limit(
+        self,
+        ts: Float[Array, " times"],
+        start: Summary | None = None,
+        horizon: Any = None,
+        save: Callable[[Summary], PyTree[Array]] = lambda summary: summary,
+    ) -> PyTree[Array]:
+        """There is none.
+
+        Raises:
+            NoLimitError: always, with the reason.
+        """
+        raise NoLimitError(f"{type(self).__name__} has no limit: {self.no_limit}")
+
+
+class WithoutFluctuations(System):
+    """A system whose spread at finite d no theory here predicts, for the reason that it gives.
+
+    Attributes:
+        no_fluctuations: the reason.
+    """
+
+    no_fluctuations: ClassVar[str]
+
+    def fluctuations(
+        self,
+        ts: Float[Array, " times"],
+        statistics: Callable[[Summary], dict[str, Array]],
+        start: Summary | None = None,
+        horizon: Any = None,
+    ) -> dict[str, Array]:
+        """None are predicted.
+
+        Raises:
+            NoFluctuationsError: always, with the reason.
+        """
+        raise NoFluctuationsError(
+            f"{type(self).__name__} predicts no fluctuations: {self.no_fluctuations}"
+        )
+
+
+def all_finite(tree: PyTree) -> Bool[Array, ""]:
+    """Whether all floating numbers of a pytree are finite.
+
+    Example:
+        >>> bool(all_finite({"a": jnp.ones(3), "b": jnp.array(jnp.inf)}))
+        False
+    """
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if eqx.is_inexact_array(leaf)]
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
+
+
+def cast(tree: PyTree, dtype: Any) -> PyTree:
+    """The tree with its floating arrays in `dtype`; None: as they are.
+
+    Example:
+        >>> cast({"a": jnp.ones(3)}, "float32")["a"].dtype
+        dtype('float32')
+    """
+    if dtype is None:
+        return tree
+    return jax.tree.map(lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, tree)
 
 
 def is_concrete(*leaves: Any) -> bool:
@@ -205,26 +386,6 @@ def check_dtype(dtype: str) -> None:
         raise ValueError(
             "dtype: 'float64'; allowed after jax.config.update('jax_enable_x64', True)"
         )
-
-
-def steps_at(ts: Float[np.ndarray, " times"], unit: float | int) -> Int[np.ndarray, " times"]:
-    """The clock floor(t unit) of an algorithm with `unit` steps in a unit of time.
-
-    A product within the rounding of the times' dtype of an integer is that integer:
-    0.29 * 100 is 28.999999999999996 in float64.
-
-    Args:
-        ts: (times,) in the dtype in which they came (`hdjax.times.as_times`).
-        unit: steps in a unit of time.
-
-    Example:
-        >>> steps_at(np.array([0.29, 0.295]), 100.0).tolist()
-        [29, 29]
-    """
-    steps = nominal(ts) * unit
-    nearest = np.round(steps)
-    near = np.abs(steps - nearest) <= rounding(ts) * np.abs(steps)
-    return np.where(near, nearest, np.floor(steps)).astype(np.int64)
 
 
 def jacobians(statistics: Callable[[Any], dict[str, Array]], state: Any) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 An algorithm's clock is an integer, and a time that came in float32 is off by up to 1e-7 of itself:
 0.6 is 0.60000002, and 400 times a number just below 0.6 is not 240.  Times therefore keep the dtype
-in which they came until the clock is made (`hdjax.system.steps_at`).  Results are labelled by the
+in which they came until the clock is made (`hdjax.clocks`).  Results are labelled by the
 *nominal* times, and whoever asks for a time finds the record of that nominal time here.
 """
 

@@ -1,6 +1,7 @@
 """Imports go downwards only, and what is imported is what is declared."""
 
 import ast
+import graphlib
 import sys
 import tomllib
 from pathlib import Path
@@ -21,7 +22,8 @@ LAYERS = (
     ("schema",),
     ("gaussian", "spectra", "random", "schedules", "datasets"),
     ("system", "plots", "store", "signals"),
-    ("layout", "times"),
+    ("clocks", "layout"),
+    ("times",),
 )
 # The engine is written against the contract alone, and derives the keys of runs and probes; figures
 # and files know datasets alone.
@@ -64,6 +66,40 @@ def wrong_imports(part, source):
     return sorted(found - allowed)
 
 
+def hidden_imports(source):
+    """Modules of hdjax that are imported for a type checker alone."""
+    return [
+        name
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for name in imports(ast.unparse(node))
+        if name.split(".")[0] == "hdjax"
+    ]
+
+
+def circle(sources):
+    """Modules whose files import one another in a circle, by their imports at the top; [] if none.
+
+    Who imports a name from a package, rather than a module of it, imports its `__init__`.
+    """
+    edges = {}
+    for module, source in sources.items():
+        top = [n for n in ast.parse(source).body if isinstance(n, ast.Import | ast.ImportFrom)]
+        found = imports("\n".join(map(ast.unparse, top)))
+        edges[module] = {name if name in sources else name.rpartition(".")[0] for name in found}
+        edges[module] &= sources.keys() - {module}
+    try:
+        graphlib.TopologicalSorter(edges).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1]
+    return []
+
+
+def module_of(path):
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    return name.removesuffix(".__init__")
+
+
 FILES = sorted((ROOT / "hdjax").rglob("*.py"))
 
 
@@ -73,11 +109,24 @@ def test_imports_go_downwards(path):
     assert wrong_imports(part_of(path), path.read_text()) == []
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_import_for_types_alone(path):
+    assert hidden_imports(path.read_text()) == []
+
+
+def test_no_circles_between_files():
+    assert circle({module_of(path): path.read_text() for path in FILES}) == []
+
+
 def test_the_rules_can_be_broken():
     assert wrong_imports("gaussian", "from hdjax import spectra") == ["spectra"]
     assert wrong_imports("system", "def f():\n    import hdjax.engine.drive") == ["engine"]
     assert wrong_imports("engine", "from hdjax.streaming.model import OnePassSGD") == ["streaming"]
     assert wrong_imports("streaming", "from hdjax.streaming.model import OnePassSGD") == []
+    hidden = "if TYPE_CHECKING:\n    from hdjax.streaming.model import OnePassSGD"
+    assert hidden_imports(hidden) == ["hdjax.streaming.model.OnePassSGD"]
+    assert circle({"a": "import b", "b": "from c import d", "c": "import a"}) != []
+    assert circle({"a": "import b", "b": "from c import d", "c": "def f():\n    import a"}) == []
 
 
 def test_dependencies_are_those_that_are_imported():

@@ -16,6 +16,7 @@ import pytest
 
 import hdjax as hd
 from hdjax import curvature, landscapes, multiindex, multipass, networks, random, streaming
+from hdjax.clocks import Steps
 from hdjax.engine.ensemble import trajectory
 from hdjax.random import Stream
 
@@ -210,7 +211,7 @@ def clock(system, method):
     """Times of the first two ticks that have a record."""
     simulator = system.simulator(method, system.horizon(np.arange(2.0), method))
     first = simulator.samples if getattr(system, "train", False) else 0
-    return simulator.times(first + np.arange(2))
+    return simulator.clock.times(first + np.arange(2))
 
 
 def odd(simulator, state, key):
@@ -291,6 +292,10 @@ def test_all_64_bits_of_a_tick_count(name, monkeypatch):
 class Still(hd.Simulator):
     """Draws one number at the start, and keeps it."""
 
+    @property
+    def clock(self):
+        return Steps(1)
+
     def init(self, key):
         return jax.random.normal(random.stream(key, Stream.START))
 
@@ -300,28 +305,32 @@ class Still(hd.Simulator):
     def summary(self, state):
         return state
 
-    def ticks(self, ts):
-        return np.asarray(ts, np.int64)
-
-    def times(self, ticks):
-        return np.asarray(ticks, float)
-
     def bytes_per_run(self):
         return 8
 
 
-class Resting(hd.System):
+class Waiting(hd.Method):
+    """The way to run it."""
+
+    def simulator(self, system, horizon):
+        return Still()
+
+
+class Resting(hd.PlainSystem, hd.WithoutLimit, hd.WithoutFluctuations):
     """A family of the user's."""
+
+    methods = (Waiting,)
+    no_limit = no_fluctuations = "it is an example"
 
     family = "resting"
     time_label = "tick"
     size: jax.Array = eqx.field(default=0.0, converter=jnp.asarray)
 
-    def simulator(self, method=None, horizon=None):
-        return Still()
-
     def start(self):
         return jnp.zeros(())
+
+    def validate(self, *, compared=False, realised=False):
+        pass
 
     def statistics(self, summary):
         return {"x": summary}

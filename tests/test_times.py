@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hdjax.system import steps_at
+from hdjax.clocks import Steps
 from hdjax.times import as_times, nominal, record_at
 
 TENTHS = np.arange(51) / 10
@@ -32,27 +32,27 @@ TENTHS = np.arange(51) / 10
 @pytest.mark.parametrize("unit", [10.0, 400.0, 1e9])
 def test_tenths_are_whole_steps_in_every_dtype(ts, unit):
     times = as_times(ts)
-    np.testing.assert_array_equal(steps_at(times, unit), np.round(TENTHS * unit))
+    np.testing.assert_array_equal(Steps(unit).ticks(times), np.round(TENTHS * unit))
     np.testing.assert_allclose(nominal(times), TENTHS, rtol=1e-15, atol=1e-15)
 
 
 def test_steps_that_are_no_decimals_are_whole_in_float32():
     n = 768
     ts = as_times((np.arange(3 * n) / n).astype(np.float32))
-    np.testing.assert_array_equal(steps_at(ts, float(n)), np.arange(3 * n))
+    np.testing.assert_array_equal(Steps(float(n)).ticks(ts), np.arange(3 * n))
 
 
 def test_large_steps_that_float32_holds_stay_what_they_are():
-    assert steps_at(as_times([0.0, 16000001.0]), 1.0).tolist() == [0, 16000001]
+    assert Steps(1.0).ticks(as_times([0.0, 16000001.0])).tolist() == [0, 16000001]
     for dtype in (np.float32, np.float64):
         ts = as_times(np.array([0.25, 0.5], dtype))
-        assert steps_at(ts, 999999999.0).tolist() == [249999999, 499999999]
+        assert Steps(999999999.0).ticks(ts).tolist() == [249999999, 499999999]
 
 
 def test_what_lies_between_steps_is_rounded_down():
     ts = np.array([0.295, 0.2999, 0.30001])
     for dtype in (np.float32, np.float64):
-        assert steps_at(ts.astype(dtype), 100.0).tolist() == [29, 29, 30]
+        assert Steps(100.0).ticks(ts.astype(dtype)).tolist() == [29, 29, 30]
 
 
 def test_nominal_times_in_float64_are_those_given():

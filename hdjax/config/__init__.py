@@ -7,12 +7,12 @@
     [scaling]                     # optional: dims = [64, 256, 1024]
     [expect]                      # optional: rules = ["sup_error(risk) < 0.1"], see hdjax.expect
 
-Arrays may be `.npy` or `.npz` files, named relative to the config.  A new family is one line in
-`hdjax.config.tables.FAMILIES`.
+Arrays may be `.npy` or `.npz` files, named relative to the config.  Another package
+adds a family, or anything to one, by entry points: see `hdjax.registry`.
 """
 
 from hdjax.config.experiment import Experiment, load, parse_override, set_key
-from hdjax.config.tables import FAMILIES, Config, Range, Run, json_schema, model_of
+from hdjax.config.tables import FAMILIES, Config, Range, Run, families, json_schema, model_of
 from hdjax.schema import ConfigError
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Experiment",
     "Range",
     "Run",
+    "families",
     "json_schema",
     "load",
     "model_of",

@@ -10,10 +10,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from hdjax.config.tables import FAMILIES, MOST, Range, family_module, model_of
+from hdjax.config.tables import MOST, Range, families, model_of, slot
 from hdjax.config.toml import check_depth, parse, parse_override, set_key
 from hdjax.engine import Result, compare, limit, scaling, simulate, sweep
-from hdjax.schema import ConfigError, brief, read, suggest
+from hdjax.schema import ConfigError, brief, built, read, suggest
 from hdjax.system import System
 from hdjax.times import as_times
 
@@ -71,8 +71,7 @@ class Experiment:
         """
         check_depth(raw)
         if "family" not in raw:
-            raise ConfigError(f"family: missing; allowed: {', '.join(FAMILIES)}")
-        family_module(raw["family"])
+            raise ConfigError(f"family: missing; allowed: {', '.join(families())}")
         config = read(model_of(raw["family"]), raw, directory)
         grid = _grid(config.sweep or {})
         if config.sweep is not None and not grid:
@@ -142,10 +141,9 @@ class Experiment:
         """The system, with dotted keys changed.
 
         Raises:
-            ConfigError: a value that the schema refuses.
-            ValueError, TypeError: one that the constructors refuse.
+            ConfigError: a value that the schema or a constructor refuses.
         """
-        return self._system_config(changes or {}).build()
+        return built(self._system_config(changes or {}), "system")
 
     def statistics(self) -> list[str]:
         """Names of the statistics that are recorded.
@@ -182,7 +180,7 @@ class Experiment:
         kind = self.choose(kind)
         run, key = self.config.run, jax.random.key(self.config.run.seed)
         options = self._options(progress)
-        named = {name: path.build() for name, path in run.paths.items()}
+        named = {name: built(path, f"run.paths.{name}") for name, path in run.paths.items()}
         if kind == "scaling":
             result = self._scaling(key, options)
         elif kind == "sweep":
@@ -235,7 +233,10 @@ class Experiment:
         run = self.config.run
         statistics = None
         if run.statistics is not None:
-            statistics = [s if isinstance(s, str) else (s.name, s.build()) for s in run.statistics]
+            statistics = [
+                s if isinstance(s, str) else (s.name, built(s, f"run.statistics.{i}"))
+                for i, s in enumerate(run.statistics)
+            ]
         return {
             "runs": run.runs,
             "method": self._method({}),
@@ -252,17 +253,17 @@ class Experiment:
                 continue
             for name, own in value.items() if key == "system" else [(None, value)]:
                 set_key(raw, key if name is None else f"{key}.{name}", own)
-        schema = family_module(self.config.family).SystemConfig
+        schema = slot(self.config.family, "system")
         return read(schema, raw["system"], self.directory, prefix="system")
 
     def _method(self, changes: Mapping[str, Any]) -> Any:
         """How the point with these changes is simulated."""
         method = self.config.run.method
         if _METHOD in changes:
-            schema, raw = family_module(self.config.family).MethodConfig, changes[_METHOD]
+            schema, raw = slot(self.config.family, "method"), changes[_METHOD]
             raw = {"kind": raw} if isinstance(raw, str) else raw
             method = read(schema, raw, self.directory, prefix=_METHOD)
-        return None if method is None else method.build()
+        return None if method is None else built(method, _METHOD)
 
     def _first_point(self) -> dict[str, Any]:
         if self.config.scaling is not None:

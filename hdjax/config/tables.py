@@ -2,34 +2,28 @@
 
 import functools
 import importlib
-from types import ModuleType
 from typing import Annotated, Any, Literal, Union
 
 import numpy as np
 from pydantic import Discriminator, Field, Tag, TypeAdapter, create_model, model_validator
 
-from hdjax.engine import paths
+from hdjax.registry import entries, entry_points, version
 from hdjax.schema import (
     ArrayField,
-    Call,
     ConfigError,
-    Kind,
     NonNegativeInteger,
     PositiveInteger,
     Strict,
     brief,
+    slot_type,
     suggest,
 )
 
-# Where each family's schema is: a module with SystemConfig, MethodConfig and StatisticConfig, and
-# PathConfig if it has path statistics of its own (a union of tables).
+# The module of each family that comes with this package; importing it fills the family's slots.
+# Other packages name theirs in the entry points of the group "hdjax.families".
 FAMILIES = {
-    "curvature": "hdjax.curvature.config",
-    "landscapes": "hdjax.landscapes.config",
-    "multiindex": "hdjax.multiindex.config",
-    "multipass": "hdjax.multipass.config",
-    "networks": "hdjax.networks.config",
-    "streaming": "hdjax.streaming.config",
+    name: f"hdjax.{name}.config"
+    for name in ("curvature", "landscapes", "multiindex", "multipass", "networks", "streaming")
 }
 
 
@@ -68,36 +62,6 @@ Times = Annotated[
 ]
 
 
-class HittingTime(Call):
-    """The first time at which a statistic reaches `level`."""
-
-    make = paths.hitting_time
-    kind: Literal["hitting_time"] = "hitting_time"
-    statistic: str
-    level: float
-
-
-class ValueAt(Call):
-    """The value of a statistic at time `t`."""
-
-    make = paths.value_at
-    kind: Literal["value_at"] = "value_at"
-    statistic: str
-    t: float
-
-
-class FirstBadTime(Call):
-    """The first time at which a statistic is not finite."""
-
-    make = paths.first_bad_time
-    kind: Literal["first_bad_time"] = "first_bad_time"
-    statistic: str
-
-
-_PATHS = HittingTime | ValueAt | FirstBadTime
-PathConfig = Annotated[_PATHS, Field(discriminator="kind"), Kind()]
-
-
 class Run(Strict):
     """What is run and recorded; the options of `hdjax.compare`.
 
@@ -114,7 +78,7 @@ class Run(Strict):
     keep: Literal["runs", "summary"] = "runs"
     chunk: PositiveInteger | None = None
     statistics: Annotated[list[Any], Field(min_length=1)] | None = None
-    paths: dict[str, PathConfig] = Field(default={})
+    paths: dict[str, Any] = Field(default={})
 
     @model_validator(mode="after")
     def _something_to_do(self) -> "Run":
@@ -148,18 +112,39 @@ class Config(Strict):
     expect: Expect = Expect()
 
 
-def family_module(name: Any) -> ModuleType:
-    """The module that holds a family's schema.
+def families() -> list[str]:
+    """The names of all families, those of other packages last.
+
+    Example:
+        >>> families()[:2]
+        ['curvature', 'landscapes']
+    """
+    return list(dict.fromkeys([*FAMILIES, *(point.name for point in entry_points("families"))]))
+
+
+def slot(family: Any, part: str) -> Any:
+    """The type of a family's tables: "system", "method", "statistic" or "path".
 
     Raises:
         ConfigError: there is no such family.
     """
-    if not isinstance(name, str) or name not in FAMILIES:
-        raise ConfigError(f"family: {brief(name)}; {suggest(name, FAMILIES)}")
-    return importlib.import_module(FAMILIES[name])
+    _import(family)
+    name = f"{family}.{part}"
+    return slot_type(name if part != "path" or entries(name) else part)
 
 
-@functools.cache
+def _import(family: Any) -> None:
+    names = families()
+    if not isinstance(family, str) or family not in names:
+        raise ConfigError(f"family: {brief(family)}; {suggest(family, names)}")
+    if family in FAMILIES:
+        importlib.import_module(FAMILIES[family])
+        return
+    for point in entry_points("families"):
+        if point.name == family:
+            point.load()
+
+
 def model_of(family: str) -> type[Config]:
     """The schema of configs of a family.
 
@@ -170,23 +155,27 @@ def model_of(family: str) -> type[Config]:
         >>> sorted(model_of("streaming").model_fields)
         ['expect', 'family', 'run', 'scaling', 'sweep', 'system']
     """
-    module = family_module(family)
+    _import(family)
+    return _model_of(family, version())
+
+
+@functools.cache
+def _model_of(family: str, version: int) -> type[Config]:
     # Types that are known at run time alone: a type checker is told nothing of them.
     known: Any = Annotated
     literal: Any = Literal
     kind = Discriminator(lambda value: "name" if isinstance(value, str) else "table")
-    statistic = known[known[str, Tag("name")] | known[module.StatisticConfig, Tag("table")], kind]
-    own = getattr(module, "PathConfig", None)
-    paths = PathConfig if own is None else known[_PATHS | own, Field(discriminator="kind"), Kind()]
+    table = known[slot(family, "statistic"), Tag("table")]
+    statistic = known[known[str, Tag("name")] | table, kind]
     fields: dict[str, Any] = {
-        "paths": (dict[str, paths], Field(default={})),
-        "method": (module.MethodConfig | None, None),
+        "paths": (dict[str, slot(family, "path")], Field(default={})),
+        "method": (slot(family, "method") | None, None),
         "statistics": (known[list[statistic], Field(min_length=1)] | None, None),
     }
     run = create_model("Run", __base__=Run, __doc__=Run.__doc__, **fields)
     fields = {
         "family": (literal[family], ...),
-        "system": (module.SystemConfig, ...),
+        "system": (slot(family, "system"), ...),
         "run": (run, ...),
     }
     title = f"An experiment of the family {family!r}."
@@ -202,8 +191,6 @@ def json_schema(family: str | None = None) -> dict[str, Any]:
     """
     if family is not None:
         return model_of(family).model_json_schema()
-    if len(FAMILIES) == 1:
-        return json_schema(*FAMILIES)
     known: Any = Union
-    models = known[tuple(model_of(name) for name in FAMILIES)]
+    models = known[tuple(model_of(name) for name in families())]
     return TypeAdapter(models).json_schema()

@@ -20,7 +20,7 @@ SGD" (arXiv 2310.03010) warns of both failures, and of parameters outside the me
 (`outside_means`).
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -33,6 +33,7 @@ from hdjax.curvature.matrices import empirical
 from hdjax.curvature.solvers import top_space
 from hdjax.curvature.theory import block_theory
 from hdjax.curvature.weights import Kind, check_kind
+from hdjax.registry import Count, OneOf, Size, register
 from hdjax.streaming import GramSummary, OnePassSGD, Samples
 
 # Below this gap, and above this spread, a block's outliers do not stand for a space of their own.
@@ -41,6 +42,7 @@ SEPARATION, CONCENTRATION = 0.1, 0.5
 _LARGE = 1 / 3
 
 
+@register("curvature.block", "")
 class Block(eqx.Module):
     """Which block, and of which matrix.
 
@@ -57,9 +59,9 @@ class Block(eqx.Module):
         'gradient_0'
     """
 
-    index: int | str = eqx.field(static=True)
+    index: Count | Annotated[str, OneOf("theta")] = eqx.field(static=True, default=0)
     kind: Kind = eqx.field(static=True, default="hessian")
-    rank: int = eqx.field(static=True, default=2)
+    rank: Size = eqx.field(static=True, default=2)
 
     def __check_init__(self) -> None:
         check_kind(self.kind)

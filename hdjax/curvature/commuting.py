@@ -50,7 +50,7 @@ class CommutingTheory(OutlierTheory):
     alpha: Float[Array, ""]
 
     def stieltjes(self, z: Float[Array, ""]) -> tuple[Float[Array, ""], Float[Array, " c"]]:
-        """S(z) = 1/d tr (A - z)^{-1} and sigma(z), outside the spectrum."""
+        """s(z) = 1/d tr (A - z)^{-1} and sigma(z), outside the spectrum."""
         # To the left of the bulk it is approached from above.
         first = jnp.dot(self.eigenvalues, self.shares, precision="highest") / -z
         sigma, _, _ = self._solve(z, jnp.where(z < 0, first, 0))

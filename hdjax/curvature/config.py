@@ -7,41 +7,99 @@ learning_rate = 1.0
 ridge = 0.01
 alpha = 4.0                                             # samples of a matrix: n = alpha d
 blocks = [{ index = 0, kind = "hessian", rank = 3 }]    # index = "theta": side parameters
+
+What is here is what TOML says differently from the constructors; the rest of each table is its
+constructor's signature, registered beside it.
 """
 
+import dataclasses
 from typing import Annotated, Any, Literal
 
 import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
-from pydantic import Field
 
 from hdjax import curvature, gaussian, streaming
-from hdjax.schema import (
-    AnySchedule,
-    ArrayField,
-    Call,
-    Critical,
-    Integer,
-    Kind,
+from hdjax.registry import (
+    Bounds,
+    Count,
+    In,
     NonNegative,
-    NonNegativeInteger,
+    OneOf,
     Positive,
-    PositiveInteger,
-    Strict,
+    Positives,
+    Size,
+    Slot,
+    Values,
+    declare,
+    register,
 )
-from hdjax.streaming.config_methods import Direct, GramSampler
-from hdjax.streaming.config_optimisers import SGD, OptimiserConfig
 
-__all__ = ["MethodConfig", "StatisticConfig", "SystemConfig"]
+_GIVEN = ("d", "start", "options")
+declare("curvature.method", Slot(default="direct"))
+declare("curvature.statistic", Slot(default="outlier_count", named=True))
+declare("curvature.start", Slot(default="gaussian"))
+declare("curvature.model", Slot(given=_GIVEN))
+
+register("curvature.method", "direct")(streaming.Direct)
+register("curvature.method", "gram_sampler")(streaming.GramSampler)
+
+# A signal-to-noise ratio.
+Ratio = Positive | Literal["infinite"]
+Activation = Annotated[str, OneOf("relu", "tanh", "softplus")]
 
 
-def _columns(start: Any, d: int, means: Any) -> tuple[Any, Any, Any]:
+@register("curvature.start", "gaussian")
+@dataclasses.dataclass(frozen=True)
+class GaussianColumns:
+    """Independent columns N(0, I/d) times `scale`; as many as the model has.
+
+    Args:
+        scale: norm of each column.
+    """
+
+    scale: NonNegative = 1.0
+
+
+@register("curvature.start", "gram")
+@dataclasses.dataclass(frozen=True)
+class FixedGram:
+    """Columns [X | means] of a given Gram matrix, the same at every dimension.
+
+    Args:
+        gram: (q, q) the Gram matrix.
+        students: how many columns are X.
+    """
+
+    gram: Values
+    students: Size
+
+
+@register("curvature.start", "leaning")
+@dataclasses.dataclass(frozen=True)
+class Leaning:
+    """XOR units that lean, in turn, towards the first `classes` of +mu, +nu, -mu, -nu.
+
+    Args:
+        units: how many.
+        classes: how many means they lean to, up to 4.
+        overlap: of each unit with its mean.
+        theta_size: size of the entries of the second layer.
+        seed: that of the rest of each unit.
+    """
+
+    units: Size
+    classes: Annotated[int, Bounds(least=1, most=4)] = 4
+    overlap: Positive = 0.3
+    theta_size: Positive = 1.0
+    seed: Count = 0
+
+
+def _columns(start: Any, d: int, means: Any, count: int) -> tuple[Any, Any, Any]:
     """Start, means and second layer that a start's table stands for."""
     if isinstance(start, FixedGram):
-        gram = np.asarray(start.gram)
-        columns = streaming.columns_with_gram(d, gram)
+        columns = streaming.columns_with_gram(d, np.asarray(start.gram))
         m = start.students
         return columns[:, :m], columns[:, m:], None
     if isinstance(start, Leaning):
@@ -50,7 +108,7 @@ def _columns(start: Any, d: int, means: Any) -> tuple[Any, Any, Any]:
         targets = [order[i % start.classes] for i in range(start.units)]
         given, theta = streaming.xor_start(key, means, targets, start.overlap)
         return given, means, start.theta_size * theta
-    return streaming.GaussianStart(start.scale, columns=start.columns), means, None
+    return streaming.GaussianStart(start.scale, columns=count), means, None
 
 
 def _xor_means(d: int, angle: float) -> Any:
@@ -67,38 +125,6 @@ def _axes(d: int, count: int) -> Any:
     return jnp.eye(d, count, dtype=jnp.result_type(float))
 
 
-class GaussianColumns(Strict):
-    """Independent columns N(0, I/d) times `scale`; as many as the model has."""
-
-    kind: Literal["gaussian"] = "gaussian"
-    scale: NonNegative = 1.0
-    columns: PositiveInteger | None = None
-
-
-class FixedGram(Strict):
-    """Columns [X | means] of a given Gram matrix, the same at every dimension."""
-
-    kind: Literal["gram"] = "gram"
-    gram: ArrayField
-    students: PositiveInteger
-
-
-class Leaning(Strict):
-    """XOR units that lean, in turn, towards the first `classes` of +mu, +nu, -mu, -nu."""
-
-    kind: Literal["leaning"] = "leaning"
-    units: PositiveInteger
-    classes: Annotated[Integer, Field(ge=1, le=4)] = 4
-    overlap: Positive = 0.3
-    theta_size: Positive = 1.0
-    seed: NonNegativeInteger = 0
-
-
-Start = Annotated[
-    GaussianColumns | FixedGram | Leaning, Field(discriminator="kind"), Kind(default="gaussian")
-]
-
-
 # The means that a model's `means` names.
 _MEANS = {
     "orthonormal": streaming.orthonormal_means,
@@ -107,192 +133,177 @@ _MEANS = {
 }
 
 
-class Softmax(Strict):
-    """Softmax regression of a mixture's class; `labels` where several components share one."""
+@register("curvature.model", "softmax")
+def _softmax(
+    d: int,
+    start: Any,
+    options: dict[str, Any],
+    *,
+    classes: Size,
+    snr: Ratio,
+    means: Literal["orthonormal", "simplex", "axes"] | Values = "orthonormal",
+    probabilities: Positives | None = None,
+    labels: list[int] | None = None,
+) -> streaming.OnePassSGD:
+    """Softmax regression of a mixture's class; `labels` where several components share one.
 
-    kind: Literal["softmax"] = "softmax"
-    classes: PositiveInteger
-    snr: Positive | Literal["infinite"]
-    means: Literal["orthonormal", "simplex", "axes"] | ArrayField = "orthonormal"
-    probabilities: list[Positive] | None = None
-    labels: list[Integer] | None = None
-
-    def build(self, d: int, start: Any, options: dict[str, Any]) -> streaming.OnePassSGD:
-        """The training."""
-        if isinstance(start, Leaning):
-            raise ValueError("start: leaning; allowed with softmax: gaussian, gram")
-        components = self.classes if self.labels is None else len(self.labels)
-        means = self.means
-        if isinstance(means, str):
-            means = _MEANS[means](d, components)
-        if isinstance(start, GaussianColumns):
-            start = start.model_copy(update={"columns": self.classes})
-        given, means, _ = _columns(start, d, jnp.asarray(means, jnp.result_type(float)))
-        return streaming.mixture_softmax(
-            d,
-            self.classes,
-            snr=_snr(self.snr),
-            means=means,
-            probabilities=None if self.probabilities is None else np.asarray(self.probabilities),
-            labels=self.labels,
-            start=given,
-            **options,
-        )
+    Args:
+        d: the dimension.
+        start: that of X.
+        options: of `hdjax.streaming.OnePassSGD`.
+        classes: columns of X.
+        snr: lambda, or "infinite" for no noise.
+        means: of the components, (d, components) or a name.
+        probabilities: of the components; None: equal.
+        labels: the class of each component; None: one component a class.
+    """
+    if isinstance(start, Leaning):
+        raise ValueError("start: leaning; allowed with softmax: gaussian, gram")
+    if isinstance(means, str):
+        means = _MEANS[means](d, classes if labels is None else len(labels))
+    given, means, _ = _columns(start, d, jnp.asarray(means, jnp.result_type(float)), classes)
+    return streaming.mixture_softmax(
+        d,
+        classes,
+        snr=_snr(snr),
+        means=means,
+        probabilities=None if probabilities is None else np.asarray(probabilities),
+        labels=labels,
+        start=given,
+        **options,
+    )
 
 
-class Xor(Strict):
+@register("curvature.model", "xor")
+def _xor(
+    d: int,
+    start: Any,
+    options: dict[str, Any],
+    *,
+    snr: Ratio,
+    angle: Annotated[Any, Bounds(above=0, most=90)] = 90.0,
+    activation: Activation = "relu",
+    theta: Values | None = None,
+    log2_nodes: Size | None = None,
+) -> streaming.OnePassSGD:
     """XOR by two layers, `theta` the second, with `angle` degrees between mu and nu.
 
-    The limit's expectations have 2^`log2_nodes` points.
+    Args:
+        d: the dimension.
+        start: that of the first layer.
+        options: of `hdjax.streaming.OnePassSGD`.
+        snr: lambda, or "infinite" for no noise.
+        angle: degrees between mu and nu.
+        activation: of the units.
+        theta: (K,) start of the second layer; None with a leaning start, which has its own.
+        log2_nodes: the limit's expectations have 2^`log2_nodes` points; None: the default rule.
     """
-
-    kind: Literal["xor"] = "xor"
-    snr: Positive | Literal["infinite"]
-    angle: Annotated[float, Field(gt=0, le=90)] = 90.0
-    activation: Literal["relu", "tanh", "softplus"] = "relu"
-    theta: ArrayField | None = None
-    log2_nodes: PositiveInteger | None = None
-
-    def build(self, d: int, start: Any, options: dict[str, Any]) -> streaming.OnePassSGD:
-        """The training."""
-        if (self.theta is None) != isinstance(start, Leaning):
-            raise ValueError("theta, start: allowed: theta, or a leaning start (which has its own)")
-        theta = None if self.theta is None else jnp.asarray(self.theta, jnp.result_type(float))
-        return self._build(d, start, theta, options)
-
-    def _build(
-        self, d: int, start: Any, theta: Any, options: dict[str, Any]
-    ) -> streaming.OnePassSGD:
-        if isinstance(start, FixedGram):
-            raise ValueError("start: gram; allowed with xor: gaussian, leaning")
-        if isinstance(start, GaussianColumns):
-            columns = (theta[0] if isinstance(theta, tuple) else theta).shape[-1]
-            start = start.model_copy(update={"columns": columns})
-        if self.log2_nodes is not None:
-            options["rule"] = gaussian.QMC(self.log2_nodes)
-        given, means, second = _columns(start, d, _xor_means(d, self.angle))
-        if second is not None:
-            theta = second
-        return streaming.xor(
-            d,
-            theta=theta,
-            snr=_snr(self.snr),
-            activation=self.activation,
-            means=means,
-            start=given,
-            **options,
-        )
+    if (theta is None) != isinstance(start, Leaning):
+        raise ValueError("theta, start: allowed: theta, or a leaning start (which has its own)")
+    head = None if theta is None else jnp.asarray(theta, jnp.result_type(float))
+    return _network(d, start, options, head, snr, angle, activation, log2_nodes)
 
 
-class ThreeLayers(Xor):
-    """XOR by three layers: `second` (K_2, K) and `theta` (K_2,) are the upper two."""
+@register("curvature.model", "three_layers")
+def _three_layers(
+    d: int,
+    start: Any,
+    options: dict[str, Any],
+    *,
+    snr: Ratio,
+    angle: Annotated[Any, Bounds(above=0, most=90)] = 90.0,
+    activation: Activation = "relu",
+    theta: Values | None = None,
+    log2_nodes: Size | None = None,
+    second: Values,
+) -> streaming.OnePassSGD:
+    """XOR by three layers: `second` (K_2, K) and `theta` (K_2,) are the upper two.
 
-    kind: Literal["three_layers"] = "three_layers"  # pyright: ignore[reportIncompatibleVariableOverride]
-    second: ArrayField
-
-    def build(self, d: int, start: Any, options: dict[str, Any]) -> streaming.OnePassSGD:
-        dtype = jnp.result_type(float)
-        if isinstance(start, Leaning) or self.theta is None:
-            raise ValueError("theta, start: allowed with three_layers: theta, a gaussian start")
-        theta = jnp.asarray(self.second, dtype), jnp.asarray(self.theta, dtype)
-        return self._build(d, start, theta, options)
-
-
-Model = Annotated[Softmax | Xor | ThreeLayers, Field(discriminator="kind"), Kind()]
-
-
-class BlockConfig(Call):
-    """A block: of the column `index`, or of the side parameters ("theta")."""
-
-    make = curvature.Block
-    index: NonNegativeInteger | Literal["theta"] = 0
-    kind: Literal["hessian", "gradient"] = "hessian"
-    rank: PositiveInteger = 2
-
-    def build(self, *arguments: Any) -> curvature.Block:
-        return curvature.Block(self.index, self.kind, self.rank)
-
-
-class SystemConfig(Strict):
-    """The arguments of `hdjax.curvature.Alignment`, and of the training that it looks at.
-
-    `threshold` is "half" of the fixed point's output, or a number; `steps` integrates the limit in
-    so many equal steps.
+    Args:
+        d: the dimension.
+        start: that of the first layer.
+        options: of `hdjax.streaming.OnePassSGD`.
+        snr: lambda, or "infinite" for no noise.
+        angle: degrees between mu and nu.
+        activation: of the units.
+        theta: (K_2,) start of the last layer.
+        log2_nodes: the limit's expectations have 2^`log2_nodes` points; None: the default rule.
+        second: (K_2, K) start of the second layer.
     """
-
-    dimension: PositiveInteger
-    model: Model
-    learning_rate: Annotated[AnySchedule, Field(discriminator="kind"), Kind(number="constant")]
-    ridge: NonNegative = 0.0
-    start: Start = GaussianColumns()
-    optimiser: OptimiserConfig = SGD()
-    blocks: list[BlockConfig] = Field(default=[])
-    alpha: Positive = 4.0
-    train: bool = False
-    theta_scale: NonNegative = 0.0
-    threshold: NonNegative | Literal["half"] = 0.0
-    steps: PositiveInteger | None = None
-
-    def build(self) -> curvature.Alignment:
-        """The system.
-
-        Raises:
-            ValueError, TypeError: naming the argument, its value and what is allowed.
-        """
-        rate = self.learning_rate
-        if isinstance(rate, Critical):
-            raise ValueError("learning_rate: 'critical'; allowed without a teacher: other kinds")
-        options: dict[str, Any] = {
-            "learning_rate": rate.build(),
-            "ridge": self.ridge,
-            "optimiser": self.optimiser.build(),
-        }
-        if self.steps is not None:
-            options["integrator"] = streaming.Integrator(diffrax.Tsit5(), steps=self.steps)
-        training = self.model.build(self.dimension, self.start, options)
-        threshold = self.threshold
-        if threshold == "half":
-            threshold = curvature.fixed_point_output(self.ridge) / 2
-        return curvature.Alignment(
-            training,
-            [block.build() for block in self.blocks],
-            alpha=self.alpha,
-            train=self.train,
-            theta_scale=self.theta_scale,
-            threshold=threshold,
-        )
+    if isinstance(start, Leaning) or theta is None:
+        raise ValueError("theta, start: allowed with three_layers: theta, a gaussian start")
+    dtype = jnp.result_type(float)
+    head = jnp.asarray(second, dtype), jnp.asarray(theta, dtype)
+    return _network(d, start, options, head, snr, angle, activation, log2_nodes)
 
 
-def _projected(matrix: str, **options: Any) -> curvature.ProjectedSGD:
-    return curvature.ProjectedSGD(kind=matrix, **options)
+def _network(
+    d: int,
+    start: Any,
+    options: dict[str, Any],
+    head: Any,
+    snr: Any,
+    angle: float,
+    activation: str,
+    log2_nodes: int | None,
+) -> streaming.OnePassSGD:
+    if isinstance(start, FixedGram):
+        raise ValueError("start: gram; allowed with xor: gaussian, leaning")
+    if log2_nodes is not None:
+        options = options | {"rule": gaussian.QMC(log2_nodes)}
+    count = 0 if head is None else (head[0] if isinstance(head, tuple) else head).shape[-1]
+    given, means, second = _columns(start, d, _xor_means(d, angle), count)
+    return streaming.xor(
+        d,
+        theta=head if second is None else second,
+        snr=_snr(snr),
+        activation=activation,
+        means=means,
+        start=given,
+        **options,
+    )
 
 
-class Projected(Call):
-    """SGD with gradients projected on the top spaces of the columns' blocks, or off them."""
+def _system(  # noqa: D417 (the others are the constructor's)
+    *,
+    dimension: Size,
+    model: Annotated[Any, In("curvature.model")],
+    learning_rate: Annotated[Any, In("schedule")],
+    ridge: NonNegative = 0.0,
+    start: Annotated[Any, In("curvature.start")] = "gaussian",
+    optimiser: Annotated[Any, In("streaming.optimiser")] = "sgd",
+    blocks: list[Annotated[Any, In("curvature.block")]] = [],  # noqa: B006 (as in TOML)
+    threshold: NonNegative | Literal["half"] = 0.0,
+    steps: Size | None = None,
+    **options: Any,
+) -> curvature.Alignment:
+    """A training of a model, and blocks of its curvature.
 
-    make = _projected
-    kind: Literal["projected"] = "projected"
-    space: Literal["top", "complement"] = "top"
-    rank: PositiveInteger = 3
-    matrix: Literal["hessian", "gradient"] = "hessian"
-    refresh: PositiveInteger = 50
-    samples: PositiveInteger = 1000
+    Args:
+        dimension: d.
+        model: what is trained.
+        learning_rate: gamma, a number or a schedule.
+        ridge: of the penalty ridge/2 (|X|^2 + |theta|^2).
+        start: that of X.
+        optimiser: as for streaming.
+        blocks: which blocks of which matrices are looked at.
+        threshold: the output at which a mean counts as learned; "half" of the fixed point's.
+        steps: the limit is integrated in so many equal steps; None: adaptive ones.
+    """
+    training: dict[str, Any] = {
+        "learning_rate": learning_rate,
+        "ridge": ridge,
+        "optimiser": optimiser,
+    }
+    if steps is not None:
+        training["integrator"] = streaming.Integrator(diffrax.Tsit5(), steps=steps)
+    if threshold == "half":
+        threshold = curvature.fixed_point_output(ridge) / 2
+    trained = model(d=dimension, start=start, options=training)
+    return curvature.Alignment(trained, blocks, threshold=threshold, **options)
 
 
-class Emergence(Call):
-    """How many outliers a block has, from the limit alone (`hdjax.curvature.OutlierCount`)."""
-
-    make = curvature.OutlierCount
-    kind: Literal["outlier_count"] = "outlier_count"
-    name: str = "outliers"
-    index: NonNegativeInteger | Literal["theta"] = 0
-    matrix: Literal["hessian", "gradient"] = "hessian"
-
-
-MethodConfig = Annotated[
-    Direct | GramSampler | Projected, Field(discriminator="kind"), Kind(default="direct")
-]
-StatisticConfig = Annotated[Emergence, Kind(default="outlier_count")]
+register("curvature.system", "", _system, without=("training", "rule"))(curvature.Alignment)
 
 
 def _snr(value: Any) -> float:

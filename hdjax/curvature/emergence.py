@@ -4,7 +4,7 @@ A branch of F gives an outlier to the right of the bulk if and only if it exceed
 (`theory.py`), so that a map over (n/d, snr, t) needs no root and no simulation.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import equinox as eqx
 import jax
@@ -16,9 +16,11 @@ from hdjax.curvature.law import quadrature
 from hdjax.curvature.theory import block_theory
 from hdjax.curvature.weights import Kind
 from hdjax.gaussian import Rule
+from hdjax.registry import Count, OneOf, register
 from hdjax.streaming import OnePassSGD
 
 
+@register("curvature.statistic", "outlier_count")
 class OutlierCount(eqx.Module):
     """The statistic "number of outliers of a block", of an `Alignment` and its summary.
 
@@ -38,7 +40,7 @@ class OutlierCount(eqx.Module):
     """
 
     name: str = eqx.field(static=True, default="outliers")
-    index: int | str = eqx.field(static=True, default=0)
+    index: Count | Annotated[str, OneOf("theta")] = eqx.field(static=True, default=0)
     matrix: Kind = eqx.field(static=True, default="hessian")
 
     def __call__(self, system: Any, summary: Any) -> Float[Array, ""]:

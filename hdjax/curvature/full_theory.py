@@ -39,7 +39,7 @@ class FullTheory(OutlierTheory):
     alpha: Float[Array, ""]
 
     def stieltjes(self, z: Float[Array, ""]) -> tuple[Float[Array, "m m"], Float[Array, ""]]:
-        """S(z) for z above the bulk, and the residual of its equation (not small inside)."""
+        """s(z) for z above the bulk, and the residual of its equation (not small inside)."""
         s, _, residual = self._solve(z, self._bounds()[1])
         return s, residual
 

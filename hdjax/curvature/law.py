@@ -209,7 +209,7 @@ def warn_of_kinks(rule: Rule | None, smooth: bool) -> None:
 
 
 def positive_alpha(alpha: Any, dtype: DTypeLike) -> Float[Array, ""]:
-    """Alpha as an array; ValueError unless it is positive and finite."""
+    """alpha as an array; ValueError unless it is positive and finite."""
     if is_concrete(alpha) and not np.all((np.asarray(alpha) > 0) & np.isfinite(alpha)):
         raise ValueError(
             f"alpha: {alpha}; allowed: positive, finite (`BlockTheory.population`: large ones)"

@@ -53,7 +53,7 @@ class OutlierTheory(eqx.Module):
     def _linearised(
         self, z: Float[Array, ""], x: Float[Array, "..."]
     ) -> tuple[Float[Array, "..."], Float[Array, "n n"], Float[Array, "..."]]:
-        """Phi, its derivative in x (of n entries) and in z."""
+        """phi, its derivative in x (of n entries) and in z."""
 
     @abc.abstractmethod
     def _regular(self, z: Float[Array, ""], x: Float[Array, "..."]) -> Bool[Array, ""]:
@@ -79,7 +79,7 @@ class OutlierTheory(eqx.Module):
         return x + step.reshape(x.shape), lowest > 0, residual
 
     def _solve(self, z: Array, start: Array) -> tuple[Array, Array, Array]:
-        """X(z), whether dx/dz is positive, and the residual: not small where there is none."""
+        """x(z), whether dx/dz is positive, and the residual: not small where there is none."""
         tolerance = 8 * jnp.finfo(start.dtype).eps
 
         def unfinished(state: tuple[Array, Array, Array, Array]) -> Array:

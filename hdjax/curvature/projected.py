@@ -8,25 +8,37 @@ happens in the outliers' space ("Spectral alignment of SGD", arXiv 2310.03010), 
 progress and the second does not.  It has no limit: it is compared with that of plain SGD.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from hdjax import random
+from hdjax.clocks import Clock
 from hdjax.curvature.matrices import empirical
 from hdjax.curvature.solvers import top_space
 from hdjax.curvature.weights import Kind, check_kind
 from hdjax.random import Stream
+from hdjax.registry import OneOf, Size, register
 from hdjax.schedules import Schedule
 from hdjax.streaming import SGD, Direct, OnePassSGD, StateRate, draw_samples
-from hdjax.system import Simulator
+from hdjax.system import Method, Simulator
 
 
-class ProjectedSGD(eqx.Module):
+def _projected(matrix: Kind = "hessian", **options: Any) -> "ProjectedSGD":
+    """SGD with gradients projected on the top spaces of the columns' blocks, or off them.
+
+    Args:
+        matrix: whose blocks, "hessian" or "gradient".
+        **options: of `ProjectedSGD`.
+    """
+    return ProjectedSGD(kind=matrix, **options)
+
+
+@register("curvature.method", "projected", _projected, without=("kind",))
+class ProjectedSGD(Method):
     """A method for mixtures by plain SGD.
 
     Args:
@@ -43,11 +55,11 @@ class ProjectedSGD(eqx.Module):
         >>> method = ProjectedSGD("top", rank=3, refresh=50, samples=800)
     """
 
-    space: str = eqx.field(static=True, default="top")
-    rank: int = eqx.field(static=True, default=3)
+    space: Annotated[str, OneOf("top", "complement")] = eqx.field(static=True, default="top")
+    rank: Size = eqx.field(static=True, default=3)
     kind: Kind = eqx.field(static=True, default="hessian")
-    refresh: int = eqx.field(static=True, default=50)
-    samples: int = eqx.field(static=True, default=1000)
+    refresh: Size = eqx.field(static=True, default=50)
+    samples: Size = eqx.field(static=True, default=1000)
 
     def __check_init__(self) -> None:
         check_kind(self.kind)
@@ -57,7 +69,7 @@ class ProjectedSGD(eqx.Module):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)}; allowed: at least 1")
 
-    def simulator(self, system: OnePassSGD) -> "ProjectedSimulator":
+    def simulator(self, system: OnePassSGD, horizon: None = None) -> "ProjectedSimulator":
         """The simulator of `system`.
 
         Raises:
@@ -102,6 +114,11 @@ class ProjectedSimulator(Simulator):
     rate: Schedule
     inner: Simulator
 
+    @property
+    def clock(self) -> Clock:
+        """That of SGD."""
+        return self.inner.clock
+
     def init(self, key: Key[Array, ""]) -> ProjectedState:
         run = self.inner.init(key)
         d, m = run.moving.shape
@@ -123,12 +140,6 @@ class ProjectedSimulator(Simulator):
 
     def summary(self, state: ProjectedState) -> Any:
         return self.inner.summary(state.run)
-
-    def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
-        return self.inner.ticks(ts)
-
-    def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
-        return self.inner.times(ticks)
 
     def bytes_per_run(self) -> int:
         d = float(self.system.spectrum.dimension)

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from hdjax import random
+from hdjax.clocks import Clock, Within
 from hdjax.curvature.alignment import share_in_means
 from hdjax.curvature.blocks import Block, measured, predicted
 from hdjax.curvature.classifiers import learned_means
@@ -25,9 +26,18 @@ from hdjax.curvature.projected import ProjectedSGD
 from hdjax.curvature.train import check_training, training_samples
 from hdjax.gaussian import QMC, Rule
 from hdjax.random import Stream
+from hdjax.registry import NonNegative, Positive
 from hdjax.schedules import Constant
 from hdjax.streaming import Direct, GramSummary, MixtureLogistic, OnePassSGD, draw_samples
-from hdjax.system import Simulator, System, is_concrete, reached_only
+from hdjax.system import (
+    Method,
+    Simulator,
+    Watched,
+    Watching,
+    WithoutFluctuations,
+    is_concrete,
+    reached_only,
+)
 
 # A column with less than this share in the means' span counts as outside.
 _INSIDE = 0.5
@@ -45,7 +55,7 @@ class AlignmentSummary(eqx.Module):
     measured: dict[str, Array] | None
 
 
-class Alignment(System):
+class Alignment(WithoutFluctuations):
     """A mixture's training by one-pass SGD, with blocks of its curvature.
 
     Args:
@@ -79,6 +89,9 @@ class Alignment(System):
         "success": "all means learned",
     }
 
+    methods: ClassVar[tuple[type[Method], ...]] = (*OnePassSGD.methods, ProjectedSGD)
+    no_fluctuations: ClassVar[str] = "the spread of a run's empirical matrices is not known"
+
     training: OnePassSGD
     alpha: Float[Array, ""]
     theta_scale: Float[Array, ""]
@@ -93,9 +106,9 @@ class Alignment(System):
         training: OnePassSGD,
         blocks: Sequence[Block] = (),
         *,
-        alpha: Any = 4.0,
+        alpha: Positive = 4.0,
         train: bool = False,
-        theta_scale: Any = 0.0,
+        theta_scale: NonNegative = 0.0,
         threshold: Any = 0.0,
         rule: Rule | None = None,
     ):
@@ -177,13 +190,11 @@ class Alignment(System):
         d = float(self.training.spectrum.dimension)
         return max(1, round(float(self.alpha) * d)) if self.blocks else 0
 
-    def simulator(self, method: Any = None, horizon: Any = None) -> Simulator:
-        """The streaming system's own, or `ProjectedSGD`; blocks need columns, as `Direct` has."""
-        if isinstance(method, ProjectedSGD):
-            if self.random_theta:
-                raise ValueError("theta_scale: given; allowed with ProjectedSGD: 0")
-            return AlignmentSimulator(self, method.simulator(self.training), horizon or 0)
-        if self.blocks and not (method is None or isinstance(method, Direct)):
+    def simulator_of(self, method: Method, horizon: int | None) -> Simulator:
+        """The training's own, watched; blocks need columns, as `Direct` and `ProjectedSGD` have."""
+        if self.random_theta and isinstance(method, ProjectedSGD):
+            raise ValueError("theta_scale: given; allowed with ProjectedSGD: 0")
+        if self.blocks and not isinstance(method, Direct | ProjectedSGD):
             raise TypeError(
                 f"method: {method!r}; allowed with blocks: Direct(...), ProjectedSGD(...) or None"
             )
@@ -192,7 +203,10 @@ class Alignment(System):
                 f"method: data {method.data!r}; allowed with blocks, whose samples are Gaussian "
                 "and drawn again: None"
             )
-        return AlignmentSimulator(self, self.training.simulator(method), horizon or 0)
+        inner = method.simulator(self.training, None)
+        if self.random_theta:
+            inner = RandomTheta(inner, self.theta_scale)
+        return AlignmentSimulator(inner=inner, system=self, samples=horizon or 0)
 
     def start(self) -> AlignmentSummary:
         return AlignmentSummary(self.training.start(), None)
@@ -201,8 +215,8 @@ class Alignment(System):
         self,
         ts: Float[Array, " times"],
         start: AlignmentSummary | None = None,
-        save: Callable[[AlignmentSummary], PyTree[Array]] = lambda summary: summary,
         horizon: int | None = None,
+        save: Callable[[AlignmentSummary], PyTree[Array]] = lambda summary: summary,
     ) -> PyTree[Array]:
         """The training's limit; the number of samples of a matrix (`horizon`) is not in it."""
         first = None if start is None else start.gram
@@ -231,7 +245,16 @@ class Alignment(System):
         unreached = jnp.isnan(gram.blocks).any(axis=(1, 2, 3))
         return reached_only(jnp.where(unreached, jnp.inf, ts), saved)
 
+    def review(self, ts: Float[np.ndarray, " times"]) -> None:
+        """Warn of what is doubtful about the limit of the training."""
+        self.training.review(ts)
+
+    def about(self, horizon: int) -> Mapping[str, str]:
+        """What has to be known of the training's."""
+        return self.training.about(None)
+
     def alive(self, summary: AlignmentSummary) -> Bool[Array, ""]:
+        """As of the training."""
         return self.training.alive(summary.gram)
 
     def statistics(self, summary: AlignmentSummary) -> dict[str, Array]:
@@ -258,41 +281,57 @@ class Alignment(System):
         return found
 
 
-class AlignmentState(eqx.Module):
-    """The training's state, with what fresh samples are drawn from."""
+class RandomTheta(Simulator):
+    """A streaming simulator whose side parameters start at theirs plus `scale` times normals."""
 
-    training: Any
-    key: Key[Array, ""]
-    tick: Int[Array, ""]
+    inner: Simulator
+    scale: Float[Array, ""]
+
+    @property
+    def clock(self) -> Clock:
+        """The other one's."""
+        return self.inner.clock
+
+    def init(self, key: Key[Array, ""]) -> Any:
+        state = self.inner.init(key)
+        theta = _perturbed(random.stream(key, Stream.THETA), state.side.theta, self.scale)
+        return eqx.tree_at(lambda state: state.side.theta, state, theta)
+
+    def advance(
+        self, state: Any, k0: Int[Array, ""], k1: Int[Array, ""], key: Key[Array, ""]
+    ) -> Any:
+        return self.inner.advance(state, k0, k1, key)
+
+    def summary(self, state: Any) -> GramSummary:
+        return self.inner.summary(state)
+
+    def bytes_per_run(self) -> int:
+        return self.inner.bytes_per_run()
+
+    def side_by_side(self) -> int | None:
+        return self.inner.side_by_side()
 
 
-class AlignmentSimulator(Simulator):
+class AlignmentSimulator(Watching):
     """The training's simulator; its summary holds what its curvature is on n samples."""
 
     system: Alignment
     inner: Simulator
     samples: int = eqx.field(static=True)
 
-    def init(self, key: Key[Array, ""]) -> AlignmentState:
-        state = self.inner.init(key)
-        if self.system.random_theta:
-            theta = _perturbed(
-                random.stream(key, Stream.THETA), state.side.theta, self.system.theta_scale
-            )
-            state = eqx.tree_at(lambda state: state.side.theta, state, theta)
-        return AlignmentState(state, key, jnp.zeros((), int))
+    @property
+    def clock(self) -> Clock:
+        """The training's; matrices of n training samples exist from step n on."""
+        if not (self.system.train and self.system.blocks):
+            return self.inner.clock
+        why = f"when there are the {self.samples} training samples of a matrix (t = alpha)"
+        return Within(self.inner.clock, first=self.samples, why=why)
 
-    def advance(
-        self, state: AlignmentState, k0: Int[Array, ""], k1: Int[Array, ""], key: Key[Array, ""]
-    ) -> AlignmentState:
-        training = self.inner.advance(state.training, k0, k1, key)
-        return AlignmentState(training, key, k1.astype(int))
-
-    def summary(self, state: AlignmentState) -> AlignmentSummary:
-        gram = self.inner.summary(state.training)
+    def summary(self, state: Watched) -> AlignmentSummary:
+        gram = self.inner.summary(state.run)
         found: dict[str, Array] = {}
         if self.system.blocks:
-            training, run = self.system.training, state.training
+            training, run = self.system.training, state.run
             # Memories of an optimiser come first.
             moving = run.moving[:, -training.layout.students :]
             key, first = self._stream(state)
@@ -304,30 +343,12 @@ class AlignmentSimulator(Simulator):
         dtype = self.system.alpha.dtype
         return AlignmentSummary(gram, {name: x.astype(dtype) for name, x in found.items()})
 
-    def _stream(self, state: AlignmentState) -> tuple[Key[Array, ""], Int[Array, ""]]:
+    def _stream(self, state: Watched) -> tuple[Key[Array, ""], Int[Array, ""]]:
         """Key and first tick of the samples of a matrix."""
         if self.system.train:
             return state.key, jnp.maximum(state.tick - self.samples, 0)
         key = random.stream(state.key, Stream.SAMPLES)
         return random.at(key, state.tick), jnp.zeros((), int)
-
-    def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
-        """The training's.
-
-        Raises:
-            ValueError: matrices of training samples before there are n of them.
-        """
-        ticks = self.inner.ticks(ts)
-        if self.system.train and self.system.blocks and ticks[0] < self.samples:
-            d = float(self.system.training.spectrum.dimension)
-            raise ValueError(
-                f"ts: from t = {ts[0]:.6g}; allowed with matrices of the last {self.samples} "
-                f"training samples: from t = alpha = {self.samples / d:.6g} on"
-            )
-        return ticks
-
-    def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
-        return self.inner.times(ticks)
 
     def bytes_per_run(self) -> int:
         d = float(self.system.training.spectrum.dimension)

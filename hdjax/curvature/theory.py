@@ -74,11 +74,11 @@ class BlockTheory(eqx.Module):
         return weights / (1 + weights * sigma / self.alpha.astype(sigma.dtype))
 
     def z(self, sigma: Float[Array, ""]) -> Float[Array, ""]:
-        """Z = (-1/sigma + E[w(sigma)])/snr."""
+        """z = (-1/sigma + E[w(sigma)])/snr."""
         return self.nodes.noise * (self.nodes.expect(self.tilted(sigma)) - 1 / sigma)
 
     def slope(self, sigma: Float[Array, ""]) -> Float[Array, ""]:
-        """Snr sigma^2 z'(sigma) = 1 - sigma^2/alpha E[w(sigma)^2], which falls with |sigma|."""
+        """snr sigma^2 z'(sigma) = 1 - sigma^2/alpha E[w(sigma)^2], which falls with |sigma|."""
         return 1 - sigma**2 * self.nodes.expect(self.tilted(sigma) ** 2) / self.alpha
 
     def population_bulk(self) -> Float[Array, ""]:
@@ -245,7 +245,7 @@ class BlockTheory(eqx.Module):
         return beyond if side == "right" else -beyond
 
     def stieltjes(self, z: Complex[Array, " x"], iterations: int = 300) -> Complex[Array, " x"]:
-        """S(z) off the real axis, by damped iteration and Newton's method.
+        """s(z) off the real axis, by damped iteration and Newton's method.
 
         Args:
             z: points of positive imaginary part.

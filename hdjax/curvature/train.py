@@ -114,7 +114,7 @@ def _two_times(
     half = (ts[1] - ts[0]) / 2
 
     def rates(gamma: Array, summary: Any) -> tuple[Array, Array]:
-        """Gamma B (m, m), and gamma g P (m, c)."""
+        """gamma B (m, m), and gamma g P (m, c)."""
         parts = system.field().component_moments(summary.state)
         p = system.probabilities
         b = noise * jnp.einsum("c,cij->ij", p, parts.stein, precision="highest")

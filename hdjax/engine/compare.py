@@ -200,8 +200,8 @@ def prepare(
     records = Records(np.zeros(len(ts), np.int64), asked, asked)
     if runs:
         simulator = system.simulator(method, horizon)
-        ticks = np.asarray(simulator.ticks(ts), np.int64)
-        records = Records(ticks, asked, np.asarray(simulator.times(ticks), np.float64))
+        ticks = simulator.clock.ticks(ts)
+        records = Records(ticks, asked, simulator.clock.times(ticks))
         if ticks[-1] >= 2**31 and not jax.config.read("jax_enable_x64"):
             raise ValueError(
                 f"ts: the last one is tick {ticks[-1]}, beyond 2^31; allowed: that many steps "

@@ -112,9 +112,10 @@ def _notes(
         yield f"quantiles and single curves from the first {KEPT_RUNS} runs"
     if kept.limit is None:
         return
-    yield system.about_limit(**plan.duration)
+    about = system.about(plan.horizon)
+    yield about.get("limit", "")
     if kept.predicted_std:
-        yield system.about_fluctuations(**plan.duration)
+        yield about.get("fluctuations", "")
     for name, spread in (kept.predicted_std or {}).items():
         # Where the limit has a value and its spread has none.
         finite = np.isfinite(kept.limit.values[name])

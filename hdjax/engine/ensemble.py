@@ -60,11 +60,6 @@ class Plan(eqx.Module):
     fluctuations: bool | None = eqx.field(static=True, default=False)
     horizon: Any = eqx.field(static=True, default=None)
 
-    @property
-    def duration(self) -> dict[str, Any]:
-        """The horizon as an argument, of systems that have one."""
-        return {} if self.horizon is None else {"horizon": self.horizon}
-
     def evaluate(self, system: System, summary: Any) -> dict[str, Array]:
         """The chosen statistics of one summary."""
         own = system.statistics(summary)
@@ -198,7 +193,7 @@ def limit_curves(system: System, plan: Plan, start: Any) -> Curves:
         alive = system.alive(summary)
         return plan.evaluate(system, summary), jnp.where(alive, 0.0, jnp.inf)
 
-    values, marks = system.limit(plan.times, start=start, save=save, **plan.duration)
+    values, marks = system.limit(plan.times, start=start, horizon=plan.horizon, save=save)
     # NaN marks a record that the solver did not reach, infinity one after a divergence.
     alive = jnp.isfinite(marks)
     return _curves(plan, values, alive, jnp.isnan(marks[jnp.argmin(alive)]))
@@ -215,12 +210,7 @@ def predicted_std(system: System, plan: Plan) -> dict[str, Array] | None:
 
     start = system.start() if plan.start == "realised" else None
     try:
-        return system.fluctuations(
-            plan.times,
-            real,
-            start=start,
-            **plan.duration,
-        )
+        return system.fluctuations(plan.times, real, start=start, horizon=plan.horizon)
     except NoFluctuationsError:
         if plan.fluctuations:
             raise

@@ -9,15 +9,16 @@ has a method `check(times)`, the engine calls it before anything is run.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from hdjax.registry import Real, register
 from hdjax.times import as_time, is_at, record_at
 
 
+@register("path", "hitting_time")
 @dataclasses.dataclass(frozen=True)
 class hitting_time:
     """The first time at which a scalar statistic reaches `level`, from either side; inf if never.
@@ -55,6 +56,7 @@ class hitting_time:
         return jnp.where(gap[first] == 0, times[first], reached)
 
 
+@register("path", "value_at")
 @dataclasses.dataclass(frozen=True)
 class value_at:
     """The value of a scalar statistic at time `t`: that of the record of this nominal time.
@@ -74,7 +76,7 @@ class value_at:
     """
 
     statistic: str
-    t: Any
+    t: Real
 
     def __post_init__(self) -> None:
         # A number of the program, whatever it came in.
@@ -94,6 +96,7 @@ class value_at:
         return jnp.where(is_at(times, self.t)[nearest], curve[nearest], between)
 
 
+@register("path", "first_bad_time")
 @dataclasses.dataclass(frozen=True)
 class first_bad_time:
     """The first nominal time at which a statistic is not finite; inf if it always is.

@@ -24,7 +24,7 @@ What it remembers are scalars and vectors (or stacks of vectors along leading ax
 import abc
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -32,13 +32,17 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from hdjax.landscapes._arguments import numbers
-from hdjax.landscapes.rates import Rate, as_rate, divide, root
-from hdjax.schedules import Schedule, as_schedule
+from hdjax.landscapes.rates import Rate, RateLike, as_rate, divide, root
+from hdjax.registry import NonNegative, OneOf, Positive, Slot, Values, declare, register
+from hdjax.schedules import Schedule, ScheduleLike, as_schedule
 from hdjax.system import is_concrete
 
 Scalar = Float[Array, ""]
 Vector = Float[Array, "..."]
 Dot = Callable[[Any, Any], Scalar]
+
+
+declare("landscapes.algorithm", Slot(given=("kernel", "mean", "radius", "noise")))
 
 
 class Algorithm(eqx.Module):
@@ -67,6 +71,7 @@ class Algorithm(eqx.Module):
         """Raise ValueError if the algorithm cannot start at |x_0| = `radius` (concrete)."""
 
 
+@register("landscapes.algorithm", "gradient_descent")
 class GradientDescent(Algorithm):
     """x_{k+1} = x_k - gamma_k g_k.
 
@@ -83,7 +88,7 @@ class GradientDescent(Algorithm):
 
     rate: Rate
 
-    def __init__(self, rate: Any):
+    def __init__(self, rate: RateLike):
         self.rate = as_rate(rate)
 
     def init(self, x: Vector) -> PyTree:
@@ -95,6 +100,7 @@ class GradientDescent(Algorithm):
         return x - _steepest(self.rate, k, f, g, dot) * g, state
 
 
+@register("landscapes.algorithm", "heavy_ball")
 class HeavyBall(Algorithm):
     """x_{k+1} = x_k - gamma_k g_k + beta_k (x_k - x_{k-1}), x_{-1} = x_0 (Polyak, 1964).
 
@@ -112,7 +118,7 @@ class HeavyBall(Algorithm):
     rate: Rate
     momentum: Schedule
 
-    def __init__(self, rate: Any, momentum: Any):
+    def __init__(self, rate: RateLike, momentum: ScheduleLike):
         self.rate, self.momentum = as_rate(rate), as_schedule(momentum)
 
     def init(self, x: Vector) -> PyTree:
@@ -125,6 +131,7 @@ class HeavyBall(Algorithm):
         return x - _steepest(self.rate, k, f, g, dot) * g + beta * (x - state), x
 
 
+@register("landscapes.algorithm", "nesterov")
 class Nesterov(Algorithm):
     """z_{k+1} = x_k - gamma_k g(x_k), x_{k+1} = z_{k+1} + beta_k (z_{k+1} - z_k), z_0 = x_0.
 
@@ -145,7 +152,7 @@ class Nesterov(Algorithm):
     rate: Rate
     momentum: Schedule
 
-    def __init__(self, rate: Any, momentum: Any):
+    def __init__(self, rate: RateLike, momentum: ScheduleLike):
         self.rate, self.momentum = as_rate(rate), as_schedule(momentum)
 
     def init(self, x: Vector) -> PyTree:
@@ -162,6 +169,7 @@ class Nesterov(Algorithm):
 _FORMULAS = ("FR", "PR", "PR+", "HS")
 
 
+@register("landscapes.algorithm", "conjugate_gradient")
 class ConjugateGradient(Algorithm):
     """x_{k+1} = x_k + gamma_k p_k, p_k = -g_k + beta_k p_{k-1}.
 
@@ -183,7 +191,11 @@ class ConjugateGradient(Algorithm):
     rate: Rate
     formula: str = eqx.field(static=True)
 
-    def __init__(self, rate: Any, formula: str = "PR+"):
+    def __init__(
+        self,
+        rate: RateLike,
+        formula: Annotated[str, OneOf("FR", "PR", "PR+", "HS")] = "PR+",
+    ):
         if formula not in _FORMULAS:
             raise ValueError(f"formula: {formula!r}; allowed: {', '.join(_FORMULAS)}")
         self.rate, self.formula = as_rate(rate), formula
@@ -209,6 +221,7 @@ class ConjugateGradient(Algorithm):
         return x + gamma * p, (g, p)
 
 
+@register("landscapes.algorithm", "barzilai_borwein")
 class BarzilaiBorwein(Algorithm):
     """x_{k+1} = x_k - gamma_k g_k with one of the two rates of Barzilai and Borwein (1988).
 
@@ -233,7 +246,13 @@ class BarzilaiBorwein(Algorithm):
     high: Scalar
     variant: int = eqx.field(static=True)
 
-    def __init__(self, initial: Any, variant: int = 1, low: Any = 0.0, high: Any = np.inf):
+    def __init__(
+        self,
+        initial: Positive,
+        variant: Annotated[int, OneOf(1, 2)] = 1,
+        low: NonNegative = 0.0,
+        high: Positive = np.inf,
+    ):
         if variant not in (1, 2):
             raise ValueError(f"variant: {variant!r}; allowed: 1, 2")
         self.initial = numbers("initial", initial, "positive")
@@ -255,6 +274,7 @@ class BarzilaiBorwein(Algorithm):
         return x - gamma * g, (x, g)
 
 
+@register("landscapes.algorithm", "sphere_descent")
 class SphereDescent(Algorithm):
     """Gradient descent on the sphere of radius |x_0|, by projection.
 
@@ -272,7 +292,7 @@ class SphereDescent(Algorithm):
 
     rate: Rate
 
-    def __init__(self, rate: Any):
+    def __init__(self, rate: RateLike):
         self.rate = as_rate(rate)
 
     def init(self, x: Vector) -> PyTree:
@@ -291,6 +311,7 @@ class SphereDescent(Algorithm):
             raise ValueError("radius: 0; allowed with SphereDescent: positive")
 
 
+@register("landscapes.algorithm", "lower_triangular")
 class LowerTriangular(Algorithm):
     """x_{k+1} = x_0 - sum_{j <= k} H_kj g_j: any method with fixed prefactors.
 
@@ -311,7 +332,7 @@ class LowerTriangular(Algorithm):
 
     matrix: Float[Array, "n n"]
 
-    def __init__(self, matrix: Any):
+    def __init__(self, matrix: Values):
         self.matrix = numbers("matrix", matrix, "finite", ndim=2)
         n, m = self.matrix.shape
         if n != m or n == 0:

@@ -4,8 +4,8 @@ They lie outside of arXiv 2410.09973 (its open question 4).  The limit depends o
 over the axes, and is another one than that of any gradient span algorithm.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -14,15 +14,15 @@ from jaxtyping import Array, Float, Int, PyTree
 from hdjax.landscapes import effective
 from hdjax.landscapes._arguments import numbers
 from hdjax.landscapes.effective import MeanField
-from hdjax.landscapes.explicit import Explicit, OnVectors
+from hdjax.landscapes.explicit import Ambient, Explicit, Function
 from hdjax.landscapes.kernels import Kernel, as_radial
-from hdjax.landscapes.landscape import Landscape, check_kernels, jet_at_start
+from hdjax.landscapes.landscape import Horizon, Landscape, check_kernels, jet_at_start
 from hdjax.landscapes.optimisers import Optimiser
 from hdjax.landscapes.order import OrderParameters
-from hdjax.system import Simulator, is_concrete
+from hdjax.system import Method, WithoutFluctuations, is_concrete
 
 
-class ComponentWise(Landscape):
+class ComponentWise(Landscape, WithoutFluctuations):
     """Adam, RMSProp, sign descent or another component-wise optimiser on a random function.
 
     Runs hold vectors of R^d (`Explicit`, `Function`, `Ambient`): the previsible frame is of no use
@@ -55,6 +55,9 @@ class ComponentWise(Landscape):
         >>> bool(abs(value[1] - exact) < 0.05)
         True
     """
+
+    methods: ClassVar[tuple[type[Method], ...]] = (Explicit, Function, Ambient)
+    no_fluctuations: ClassVar[str] = "theory for component-wise optimisers has the limit alone"
 
     kernel: Kernel
     optimiser: Optimiser
@@ -101,17 +104,9 @@ class ComponentWise(Landscape):
         if is_concrete(self) and self.radius.ndim == 0:
             jet_at_start(self.kernel, self.radius**2 / 2)
 
-    def simulator(self, method: Any = None, horizon: Any = None) -> Simulator:
-        """Vectors in R^d; `Explicit()`, which asks for features if need be, is the default."""
-        method = self.default_method() if method is None else method
-        if not isinstance(method, OnVectors):
-            names = "Explicit(...), Function(...), Ambient() or None"
-            raise TypeError(f"method: {method!r}; allowed with a component-wise optimiser: {names}")
-        return method.simulator(self, horizon)
-
-    def default_method(self) -> Explicit:
-        """Tensors; stationary kernels ask for a number of features."""
-        return Explicit()
+    def about(self, horizon: Horizon) -> Mapping[str, str]:
+        """Nothing has to be known."""
+        return {}
 
     def trajectory(
         self, evaluations: int, save: Callable[[OrderParameters], PyTree[Array]]

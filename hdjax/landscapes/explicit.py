@@ -8,7 +8,7 @@ x_0 has a uniform direction (in each eigenspace, with a spectrum), drawn in each
 
 import abc
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -17,18 +17,17 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from hdjax import random
+from hdjax.clocks import Steps
 from hdjax.landscapes._arguments import as_tree
 from hdjax.landscapes.frame import conditional_law
 from hdjax.landscapes.functions import Added, Cosines, Modulated, Scaled, Tensors, parts_of
 from hdjax.landscapes.kernels import Amplitude, Kernel, Product, SpinGlass, Sum
+from hdjax.landscapes.landscape import CLOCK, Horizon, Landscape, LandscapeMethod
 from hdjax.landscapes.order import OrderParameters, from_vectors
-from hdjax.landscapes.simulate import steps
 from hdjax.landscapes.stationary import Stationary
 from hdjax.random import Stream
-from hdjax.system import Simulator, check_dtype
-
-if TYPE_CHECKING:
-    from hdjax.landscapes.landscape import Horizon, Landscape
+from hdjax.registry import Bounds, Each, OneOf, Precision, Size, register
+from hdjax.system import Simulator, cast, check_dtype
 
 _COUPLINGS = ("gaussian", "rademacher")
 
@@ -45,12 +44,13 @@ class Vectors(eqx.Module):
     function: PyTree
 
 
-class OnVectors(eqx.Module):
+class OnVectors(LandscapeMethod):
     """A method that holds vectors of R^d."""
 
+    in_space: ClassVar[bool] = True
     dtype: eqx.AbstractVar[str]
 
-    def simulator(self, system: "Landscape", horizon: "Horizon") -> "VectorSimulator":
+    def simulator(self, system: Landscape, horizon: Horizon) -> "VectorSimulator":
         """The simulator of `system`."""
         if horizon.dimension is None:
             raise ValueError("dimension: infinite; allowed with vectors in R^d: an integer")
@@ -58,17 +58,17 @@ class OnVectors(eqx.Module):
         return VectorSimulator(system, self, horizon.evaluations, horizon.dimension)
 
     @abc.abstractmethod
-    def check(self, system: "Landscape") -> None:
+    def check(self, system: Landscape) -> None:
         """Raise ValueError or TypeError if the method cannot run `system`."""
 
     @abc.abstractmethod
-    def sample(self, system: "Landscape", d: int, key: Key[Array, ""]) -> PyTree:
+    def sample(self, system: Landscape, d: int, key: Key[Array, ""]) -> PyTree:
         """The random function, or what is drawn of it beforehand, from the run's key."""
 
     @abc.abstractmethod
     def observe(
         self,
-        system: "Landscape",
+        system: Landscape,
         run: Vectors,
         k: Int[Array, ""],
         key: Key[Array, ""],
@@ -76,14 +76,17 @@ class OnVectors(eqx.Module):
         """Value and gradient at `run.ahead`; `key` is the run's."""
 
     @abc.abstractmethod
-    def numbers_held(self, system: "Landscape", d: int) -> int:
+    def numbers_held(self, system: Landscape, d: int) -> int:
         """How many numbers a sampled function takes."""
 
 
-def _floats(values: Sequence[float]) -> tuple[float, ...]:
+def _floats(
+    values: Annotated[Sequence[float], Each(Bounds(above=0), shortest=1)],
+) -> tuple[float, ...]:
     return tuple(float(value) for value in values)
 
 
+@register("landscapes.method", "explicit")
 class Explicit(OnVectors):
     """The system's own random function, by tensors or cosine features.
 
@@ -103,10 +106,10 @@ class Explicit(OnVectors):
         >>> method = Explicit(features=20_000)
     """
 
-    features: int | None = eqx.field(static=True, default=None)
-    couplings: str = eqx.field(static=True, default="gaussian")
+    features: Size | None = eqx.field(static=True, default=None)
+    couplings: Annotated[str, OneOf(*_COUPLINGS)] = eqx.field(static=True, default="gaussian")
     variances: tuple[float, ...] = eqx.field(static=True, default=(1.0,), converter=_floats)
-    dtype: str = eqx.field(static=True, default="float32")
+    dtype: Precision = eqx.field(static=True, default="float32")
 
     def __check_init__(self) -> None:
         check_dtype(self.dtype)
@@ -118,7 +121,7 @@ class Explicit(OnVectors):
         if not held or min(held) <= 0 or abs(sum(held) / len(held) - 1) > 1e-6:
             raise ValueError(f"variances: {list(held)}; allowed: positive, of mean 1")
 
-    def check(self, system: "Landscape") -> None:
+    def check(self, system: Landscape) -> None:
         parts = parts_of(system.kernel)
         if system.noise is not None:
             parts = parts + parts_of(system.noise)
@@ -128,7 +131,7 @@ class Explicit(OnVectors):
         if not stationary and self.features is not None:
             raise ValueError(f"features: {self.features}; allowed without one: None")
 
-    def sample(self, system: "Landscape", d: int, key: Key[Array, ""]) -> Callable:
+    def sample(self, system: Landscape, d: int, key: Key[Array, ""]) -> Callable:
         function = self._sample(system.kernel, d, random.stream(key, Stream.FUNCTION))
         if len(self.variances) == 1:
             return function
@@ -139,7 +142,7 @@ class Explicit(OnVectors):
         )
 
     def observe(
-        self, system: "Landscape", run: Vectors, k: Int[Array, ""], key: Key[Array, ""]
+        self, system: Landscape, run: Vectors, k: Int[Array, ""], key: Key[Array, ""]
     ) -> tuple[Float[Array, ""], Float[Array, " d"]]:
         noise = None
         if system.noise is not None:
@@ -155,7 +158,7 @@ class Explicit(OnVectors):
 
         return jax.value_and_grad(value)(run.ahead)
 
-    def numbers_held(self, system: "Landscape", d: int) -> int:
+    def numbers_held(self, system: Landscape, d: int) -> int:
         held = 0
         for part in parts_of(system.kernel):
             if isinstance(part, SpinGlass):
@@ -203,22 +206,23 @@ class Function(OnVectors):
         check_dtype(dtype)
         self.fn, self.dtype = as_tree("fn", fn), dtype
 
-    def check(self, system: "Landscape") -> None:
+    def check(self, system: Landscape) -> None:
         if system.noise is not None:
             raise ValueError("noise: a kernel; allowed with a function of one's own: None")
 
-    def sample(self, system: "Landscape", d: int, key: Key[Array, ""]) -> None:
+    def sample(self, system: Landscape, d: int, key: Key[Array, ""]) -> None:
         return None
 
     def observe(
-        self, system: "Landscape", run: Vectors, k: Int[Array, ""], key: Key[Array, ""]
+        self, system: Landscape, run: Vectors, k: Int[Array, ""], key: Key[Array, ""]
     ) -> tuple[Float[Array, ""], Float[Array, " d"]]:
         return jax.value_and_grad(self.fn)(run.ahead)
 
-    def numbers_held(self, system: "Landscape", d: int) -> int:
+    def numbers_held(self, system: Landscape, d: int) -> int:
         return 0
 
 
+@register("landscapes.method", "ambient")
 class Ambient(OnVectors):
     """The exact law by conditioning all d + 1 components on everything seen: O((n d)^3) a step.
 
@@ -234,22 +238,27 @@ class Ambient(OnVectors):
         >>> method = Ambient()
     """
 
-    dtype: str = eqx.field(static=True, default="float64")
+    dtype: Precision = eqx.field(static=True, default="float64")
 
     def __check_init__(self) -> None:
         if self.dtype != "float64":
             raise ValueError(f"dtype: {self.dtype!r}; allowed: 'float64'")
         check_dtype(self.dtype)
 
-    def check(self, system: "Landscape") -> None:
+    def check(self, system: Landscape) -> None:
         if system.noise is not None:
             raise ValueError("noise: a kernel; allowed with Ambient: None")
+        if system.spectrum is not None:
+            raise ValueError(
+                "method: Ambient; allowed with a spectrum: Explicit(...), Function(...) (rotation "
+                "invariance is lost)"
+            )
 
-    def sample(self, system: "Landscape", d: int, key: Key[Array, ""]) -> None:
+    def sample(self, system: Landscape, d: int, key: Key[Array, ""]) -> None:
         return None
 
     def observe(
-        self, system: "Landscape", run: Vectors, k: Int[Array, ""], key: Key[Array, ""]
+        self, system: Landscape, run: Vectors, k: Int[Array, ""], key: Key[Array, ""]
     ) -> tuple[Float[Array, ""], Float[Array, " d"]]:
         d = run.ahead.shape[0]
         law = conditional_law(
@@ -267,21 +276,27 @@ class Ambient(OnVectors):
         drawn = law.mean + spread / jnp.sqrt(jnp.asarray(d, values.dtype))
         return drawn[0], drawn[1:]
 
-    def numbers_held(self, system: "Landscape", d: int) -> int:
+    def numbers_held(self, system: Landscape, d: int) -> int:
         return 0
 
 
 class VectorSimulator(Simulator):
     """One realisation in R^d; the clock is the step k, and x_0 is seen at tick 0."""
 
-    system: Any
-    method: Any
+    system: Landscape
+    method: OnVectors
     evaluations: int = eqx.field(static=True)
     dimension: int = eqx.field(static=True)
 
+    @property
+    def clock(self) -> Steps:
+        """Time is the step."""
+        return CLOCK
+
     def init(self, key: Key[Array, ""]) -> Vectors:
         """The start and the function; nothing is seen before the first `advance`."""
-        system, (n, d) = self._own, (self.evaluations, self.dimension)
+        system: Any = cast(self.system, self.method.dtype)
+        n, d = self.evaluations, self.dimension
         x = _uniform(system, d, random.stream(key, Stream.START))
         empty = jnp.zeros((n, d), x.dtype)
         function = self.method.sample(system, d, key)
@@ -291,7 +306,7 @@ class VectorSimulator(Simulator):
     def advance(
         self, state: Vectors, k0: Int[Array, ""], k1: Int[Array, ""], key: Key[Array, ""]
     ) -> Vectors:
-        system = self._own
+        system: Any = cast(self.system, self.method.dtype)
 
         def step(k: Array, run: Vectors) -> Vectors:
             f, g = self.method.observe(system, run, k, key)
@@ -314,14 +329,6 @@ class VectorSimulator(Simulator):
         points, gradients = state.points.astype(dtype), state.gradients.astype(dtype)
         return from_vectors(k, state.values[k].astype(dtype), points, gradients)
 
-    def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
-        """K = floor(t), where t within rounding of an integer is that integer."""
-        return steps(ts)
-
-    def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
-        """The step itself."""
-        return np.asarray(ticks, np.float64)
-
     def bytes_per_run(self) -> int:
         n, d = self.evaluations, self.dimension
         held = self.method.numbers_held(self.system, d)
@@ -332,14 +339,6 @@ class VectorSimulator(Simulator):
         # On a CPU large functions are slower side by side than one by one.
         large = self.bytes_per_run() > 2**20
         return 1 if large and jax.default_backend() == "cpu" else None
-
-    @property
-    def _own(self) -> Any:
-        """The system in the method's precision."""
-        dtype = self.method.dtype
-        return jax.tree.map(
-            lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, self.system
-        )
 
 
 def _uniform(system: Any, d: int, key: Key[Array, ""]) -> Float[Array, " d"]:

@@ -11,7 +11,7 @@ derivatives at eps = 0 and zeta = 1, by forward mode through the sampler.
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -24,15 +24,13 @@ from jaxtyping import Array, Float, Int, Key
 from hdjax import random
 from hdjax.landscapes import limit, sampler
 from hdjax.landscapes._arguments import numbers
+from hdjax.landscapes.landscape import CLOCK, Spanning
 from hdjax.landscapes.limit import Problem
 from hdjax.landscapes.order import OrderParameters, from_vectors
 from hdjax.landscapes.sampler import Draws
-from hdjax.landscapes.simulate import draw, steps
+from hdjax.landscapes.simulate import draw
 from hdjax.random import Stream
 from hdjax.system import NoFluctuationsError
-
-if TYPE_CHECKING:
-    from hdjax.landscapes.model import GradientSpan
 
 # An expansion of n observations needs about n^2/2 derivatives of a sampler of 2 n^4 bytes; beyond
 # so many, the covariance is that of runs at a dimension where it is all that is left, up to the
@@ -86,7 +84,7 @@ def source(evaluations: int) -> str:
 
 
 def expansion(
-    system: "GradientSpan", ts: Any, statistics: Statistics | Sequence[str] | None = None
+    system: Spanning, ts: Any, statistics: Statistics | Sequence[str] | None = None
 ) -> Expansion:
     """Spread and bias of statistics at steps `ts`, to first order in 1/d.
 
@@ -108,7 +106,7 @@ def expansion(
         >>> round(float(variance[1]), 4)
         1.1034
     """
-    ticks = steps(np.asarray(ts, np.float64))
+    ticks = CLOCK.ticks(np.asarray(ts, np.float64))
     names = ("value", "gradient_norm") if statistics is None else statistics
     if callable(names):
         function, names = names, _order(system, names)
@@ -122,7 +120,7 @@ def expansion(
     return _expansion(system, jnp.asarray(ticks), int(ticks[-1]) + 1, function, names, True)
 
 
-def _order(system: "GradientSpan", statistics: Statistics) -> tuple[str, ...]:
+def _order(system: Spanning, statistics: Statistics) -> tuple[str, ...]:
     """The names in the order in which a function gives them."""
     names: list[str] = []
 
@@ -148,7 +146,7 @@ class _Chosen(eqx.Module):
 
 @eqx.filter_jit
 def _expansion(
-    system: "GradientSpan",
+    system: Spanning,
     ticks: Int[Array, " times"],
     evaluations: int,
     statistics: Statistics,
@@ -245,7 +243,7 @@ def _sampled(run: Callable[[Draws, Array], Array], n: int) -> Float[Array, "q q"
 
 
 def standard_deviations(
-    system: "GradientSpan",
+    system: Spanning,
     ts: Float[Array, " times"],
     statistics: Statistics,
     evaluations: int,
@@ -258,7 +256,7 @@ def standard_deviations(
 
 
 def critical_dimension(
-    system: "GradientSpan",
+    system: Spanning,
     ts: Any,
     tolerance: Any,
     confidence: float = 0.95,
@@ -308,7 +306,7 @@ class HaltingLaw(eqx.Module):
 
 
 def halting_law(
-    system: "GradientSpan",
+    system: Spanning,
     threshold: Any,
     steps: int,
     key: Key[Array, ""],

@@ -18,15 +18,19 @@ Source: arXiv 2410.09973, section 2 (where d is N); Schoenberg (1938, 1942) for 
 """
 
 import abc
+import functools
+import operator
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from hdjax.landscapes._arguments import as_tree, numbers
+from hdjax.registry import Bounds, Each, In, Reals, register
 
 Scalar = Float[Array, ""]
 
@@ -79,6 +83,7 @@ class Kernel(eqx.Module):
         return Product(self, other)
 
 
+@register("landscapes.kernel", "spin_glass")
 class SpinGlass(Kernel):
     """kappa = xi(t) = sum_p c_p t^p: mixed p-spin functions, random quadratics (p = 2) among them.
 
@@ -97,8 +102,10 @@ class SpinGlass(Kernel):
 
     coefficients: Float[Array, " p"]
 
-    def __init__(self, coefficients: Any):
+    def __init__(self, coefficients: Annotated[Any, Each(Bounds(least=0), shortest=1)]):
         self.coefficients = numbers("coefficients", coefficients, "at least 0", ndim=1)
+        if not self.coefficients.shape[0]:
+            raise ValueError("coefficients: none; allowed: at least one")
 
     def __call__(self, a: Scalar, b: Scalar, t: Scalar, h: Scalar) -> Scalar:
         return jnp.polyval(self.coefficients[::-1], t)
@@ -159,6 +166,32 @@ class FunctionKernel(Kernel):
         return self.kappa(a, b, t)
 
 
+KernelLike = Annotated[Any, In("landscapes.kernel")]
+
+
+def _sum(terms: list[KernelLike]) -> "Kernel":
+    """A sum of kernels.
+
+    Args:
+        terms: at least one kernel.
+    """
+    if not terms:
+        raise ValueError("terms: none; allowed: at least one kernel")
+    return functools.reduce(operator.add, terms)
+
+
+@register("landscapes.kernel", "modulated")
+def _modulated(amplitude: Reals, kernel: KernelLike) -> "Kernel":
+    """s(a) s(b) times a kernel, s a polynomial in |x|^2/2.
+
+    Args:
+        amplitude: the coefficients of s.
+        kernel: what it modulates.
+    """
+    return Amplitude(np.asarray(amplitude)) * kernel
+
+
+@register("landscapes.kernel", "sum", _sum)
 class Sum(Kernel):
     """The covariance of a sum of independent functions; made by `+`."""
 

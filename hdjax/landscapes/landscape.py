@@ -10,14 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
+from hdjax.clocks import Steps
 from hdjax.landscapes._arguments import check_numbers
-from hdjax.landscapes.explicit import OnVectors
 from hdjax.landscapes.kernels import Jet, Kernel
+from hdjax.landscapes.limit import Problem
 from hdjax.landscapes.order import OrderParameters
-from hdjax.landscapes.simulate import steps
 from hdjax.spectra import Spectrum
-from hdjax.system import System, is_concrete
+from hdjax.system import Method, Simulator, System, all_finite, is_concrete
 
+# Times are step numbers, each at most once.
+CLOCK = Steps(1, distinct=True)
 # Points are O(1): a squared norm beyond this has left the region that the theory speaks of.
 _DIVERGED = 1e8
 # What a user's kernel may be off by, in float32 too.
@@ -29,6 +31,16 @@ class Horizon(NamedTuple):
 
     evaluations: int
     dimension: int | None = None
+
+
+class LandscapeMethod(Method):
+    """A method of the family.
+
+    Attributes:
+        in_space: whether it holds vectors of R^d, so that a compiled program must know d.
+    """
+
+    in_space: ClassVar[bool]
 
 
 class Landscape(System):
@@ -50,10 +62,8 @@ class Landscape(System):
     dimension: eqx.AbstractVar[Float[Array, ""]]
     noise: eqx.AbstractVar[Kernel | None]
     spectrum: eqx.AbstractVar[Spectrum | None]
-
-    @abc.abstractmethod
-    def default_method(self) -> Any:
-        """How runs are simulated where nothing is said."""
+    # What makes steps in R^d, an `Algorithm` or one of its interface.
+    algorithm: eqx.AbstractVar[Any]
 
     @abc.abstractmethod
     def trajectory(
@@ -72,12 +82,20 @@ class Landscape(System):
         if realised:
             raise ValueError("start: 'realised'; allowed: 'law' (x_0 is given, and not random)")
 
+    def simulator_of(self, method: Method, horizon: Horizon) -> Simulator:
+        """The method's own."""
+        return method.simulator(self, horizon)
+
     def horizon(self, ts: Float[np.ndarray, " times"], method: Any = None) -> Horizon:
-        evaluations = int(steps(ts)[-1]) + 1
-        method = self.default_method() if method is None else method
-        if not isinstance(method, OnVectors) or np.isinf(self.dimension):
+        """As many observations as there are steps, and one at x_0."""
+        evaluations, chosen = int(CLOCK.ticks(ts)[-1]) + 1, self.checked(method)
+        in_space = isinstance(chosen, LandscapeMethod) and chosen.in_space
+        if not in_space or np.isinf(self.dimension):
             return Horizon(evaluations)
         return Horizon(evaluations, int(self.dimension))
+
+    def review(self, ts: Float[np.ndarray, " times"]) -> None:
+        """Nothing is doubtful."""
 
     def given_horizon(self, ts: Any, horizon: Horizon | None) -> Horizon:
         """`horizon`, or that of concrete times.
@@ -102,25 +120,23 @@ class Landscape(System):
         self,
         ts: Float[Array | np.ndarray, " times"],
         start: OrderParameters | None = None,
-        save: Callable[[OrderParameters], PyTree[Array]] = lambda summary: summary,
         horizon: Horizon | None = None,
+        save: Callable[[OrderParameters], PyTree[Array]] = lambda summary: summary,
     ) -> PyTree[Array]:
         """The limit at steps `ts`.
 
         Args:
             ts: (times,) steps; concrete unless `horizon` is given.
             start: None (x_0 is given).
-            save: what to keep of the order parameters.
             horizon: how many observations to make.
+            save: what to keep of the order parameters.
         """
         evaluations = self.given_horizon(ts, horizon).evaluations
         return _at_steps(self, jnp.asarray(ts), evaluations, save)
 
     def alive(self, summary: OrderParameters) -> Bool[Array, ""]:
         """Finite, and |x|^2 below 10^8 (unbounded landscapes diverge in a few steps)."""
-        leaves = [leaf for leaf in jax.tree.leaves(summary) if eqx.is_inexact_array(leaf)]
-        finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
-        return finite & (summary.norm < _DIVERGED)
+        return all_finite(summary) & (summary.norm < _DIVERGED)
 
     def statistics(self, summary: OrderParameters) -> dict[str, Array]:
         """Value, squared norms of gradient and point, overlaps with the first of each."""
@@ -131,6 +147,15 @@ class Landscape(System):
             "start_overlap": summary.points[0],
             "gradient_overlap": summary.gradients[0],
         }
+
+
+class Spanning(Landscape):
+    """A gradient span algorithm, as its sampler, its limit and its fluctuations see it."""
+
+    @property
+    @abc.abstractmethod
+    def problem(self) -> Problem:
+        """What the recursions need to know."""
 
 
 def check_kernels(kernel: Any, noise: Any) -> None:

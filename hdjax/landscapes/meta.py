@@ -7,7 +7,7 @@ not proven.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -17,11 +17,8 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from hdjax.landscapes.algorithms import Algorithm, GradientDescent, HeavyBall, LowerTriangular
+from hdjax.landscapes.landscape import Landscape
 from hdjax.landscapes.rates import Steps
-
-if TYPE_CHECKING:
-    from hdjax.landscapes.model import GradientSpan
-
 
 _START = 0.7  # of every step size
 
@@ -41,7 +38,7 @@ class Optimum(eqx.Module):
 
 
 def optimise(
-    make_system: Callable[[Any], "GradientSpan"],
+    make_system: Callable[[Any], Landscape],
     parameters: PyTree,
     steps: int,
     iterations: int = 200,

@@ -11,8 +11,8 @@ O(d^-1/2), so |grad f|^2 is O(1).  Time is the step k.  A spin glass H on the sp
 d^1/2 with Cov = d xi(overlap) is f(x) = H(d^1/2 x)/d.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -23,19 +23,20 @@ from hdjax import spectra
 from hdjax.landscapes import limit
 from hdjax.landscapes._arguments import check_numbers, numbers
 from hdjax.landscapes.algorithms import Algorithm
-from hdjax.landscapes.explicit import Ambient, OnVectors
+from hdjax.landscapes.explicit import Ambient, Explicit, Function
 from hdjax.landscapes.fluctuations import source, standard_deviations
 from hdjax.landscapes.kernels import Kernel, as_radial
-from hdjax.landscapes.landscape import Horizon, Landscape, check_kernels, jet_at_start
+from hdjax.landscapes.landscape import Horizon, Spanning, check_kernels, jet_at_start
 from hdjax.landscapes.limit import Problem
 from hdjax.landscapes.order import OrderParameters
 from hdjax.landscapes.rates import RandomFunctionDescent
 from hdjax.landscapes.simulate import Previsible
+from hdjax.registry import In, NonNegative, NonNegatives, OneOrMoreReal
 from hdjax.spectra import Spectrum
-from hdjax.system import NoFluctuationsError, Simulator, is_concrete
+from hdjax.system import Method, NoFluctuationsError, is_concrete
 
 
-class GradientSpan(Landscape):
+class GradientSpan(Spanning):
     """A gradient span algorithm on a Gaussian random function.
 
     Args:
@@ -68,6 +69,8 @@ class GradientSpan(Landscape):
         [0.0, -0.4412, -0.7288]
     """
 
+    methods: ClassVar[tuple[type[Method], ...]] = (Previsible, Explicit, Function, Ambient)
+
     kernel: Kernel
     algorithm: Algorithm
     mean: Callable
@@ -83,11 +86,11 @@ class GradientSpan(Landscape):
         algorithm: Algorithm,
         dimension: Any,
         *,
-        mean: Any = 0.0,
-        radius: Any = 1.0,
-        noise: Kernel | None = None,
-        spectrum: Spectrum | None = None,
-        shares: Any = None,
+        mean: OneOrMoreReal = 0.0,
+        radius: NonNegative = 1.0,
+        noise: Annotated[Kernel, In("landscapes.kernel")] | None = None,
+        spectrum: Annotated[Spectrum, In("spectrum")] | None = None,
+        shares: NonNegatives | None = None,
     ):
         check_kernels(kernel, noise)
         if not isinstance(algorithm, Algorithm):
@@ -147,23 +150,6 @@ class GradientSpan(Landscape):
         drift = jax.grad(self.mean)(half) * half
         return float(jet.derivative) == 0 and float(drift) == 0
 
-    def simulator(self, method: Any = None, horizon: Any = None) -> Simulator:
-        """Previsible coordinates (`Previsible`, the default), or vectors in R^d (`Explicit`...)."""
-        method = self.default_method() if method is None else method
-        if not isinstance(method, Previsible | OnVectors):
-            names = "Previsible(...), Explicit(...), Function(...), Ambient() or None"
-            raise TypeError(f"method: {method!r}; allowed: {names}")
-        if self.spectrum is not None and isinstance(method, Previsible | Ambient):
-            raise ValueError(
-                f"method: {type(method).__name__}; allowed with a spectrum: Explicit(...), "
-                "Function(...) (rotation invariance is lost)"
-            )
-        return method.simulator(self, horizon)
-
-    def default_method(self) -> Previsible:
-        """The exact sampler."""
-        return Previsible()
-
     def trajectory(
         self, evaluations: int, save: Callable[[OrderParameters], PyTree[Array]]
     ) -> PyTree[Array]:
@@ -183,12 +169,13 @@ class GradientSpan(Landscape):
         horizon = self.given_horizon(ts, horizon)
         return standard_deviations(self, jnp.asarray(ts), statistics, horizon.evaluations)
 
-    def about_fluctuations(self, **duration: Any) -> str:
-        """Whether they are derivatives or come from runs."""
-        found = source(duration["horizon"].evaluations)
+    def about(self, horizon: Horizon) -> Mapping[str, str]:
+        """Whether the predicted spread comes from derivatives or from runs."""
+        found = source(horizon.evaluations)
         exact = "of the sampler, exact to first order in 1/d"
         sampled = "of the sampler at d = 1e10, to about 3 %"
-        return f"predicted std: {found} {exact if found == 'derivatives' else sampled}"
+        text = f"{found} {exact if found == 'derivatives' else sampled}"
+        return {"fluctuations": f"predicted std: {text}"}
 
 
 def _knows_landscape(part: Any) -> bool:

@@ -5,20 +5,22 @@ runs, the mean of this conditional law tends to the limit and its variance is of
 2410.09973, section 4); the covariance behind it has the blocks of `frame.py`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from hdjax.clocks import Clock
+from hdjax.landscapes.explicit import VectorSimulator
 from hdjax.landscapes.frame import conditional_law, jet_at, previsible_frame, rotated_covariance
 from hdjax.landscapes.landscape import Horizon
 from hdjax.landscapes.model import GradientSpan
 from hdjax.landscapes.simulate import Previsible, PrevisibleSimulator
-from hdjax.system import Simulator, System
+from hdjax.system import Method, Watched, Watching, WithoutFluctuations, all_finite, cast
 
 
 class Observation(eqx.Module):
@@ -47,7 +49,7 @@ class Observation(eqx.Module):
     mismatch: Float[Array, ""]
 
 
-class NextObservation(System):
+class NextObservation(WithoutFluctuations):
     """What is known of each observation of a run before it is made.
 
     The limit is the noise-free sampler's (float64, up to some tens of steps).
@@ -79,6 +81,9 @@ class NextObservation(System):
         "mismatch": "largest difference of blocks",
     }
 
+    methods: ClassVar[tuple[type[Method], ...]] = GradientSpan.methods
+    no_fluctuations: ClassVar[str] = "theory gives the conditional law along the limit alone"
+
     system: GradientSpan
 
     def __check_init__(self) -> None:
@@ -95,16 +100,30 @@ class NextObservation(System):
         self.system.validate(compared=compared, realised=realised)
 
     def horizon(self, ts: Float[np.ndarray, " times"], method: Any = None) -> Horizon:
+        """As of the landscape."""
         return self.system.horizon(ts, method)
 
-    def simulator(self, method: Any = None, horizon: Any = None) -> Simulator:
-        """As of the landscape."""
+    def simulator_of(self, method: Method, horizon: Horizon) -> "ObservingSimulator":
+        """The landscape's own, watched."""
         if horizon.dimension is not None and horizon.dimension <= horizon.evaluations:
             raise ValueError(
                 f"dimension: {horizon.dimension}; allowed with {horizon.evaluations} observations "
                 "in R^d: more"
             )
-        return _Watched(self.system.simulator(method, horizon), self.system)
+        inner = self.system.simulator_of(method, horizon)
+        assert isinstance(inner, PrevisibleSimulator | VectorSimulator)
+        return ObservingSimulator(inner=inner, system=self.system)
+
+    def alive(self, summary: Observation) -> Bool[Array, ""]:
+        """Whether all numbers are finite."""
+        return all_finite(summary)
+
+    def review(self, ts: Float[np.ndarray, " times"]) -> None:
+        """Nothing is doubtful."""
+
+    def about(self, horizon: Horizon) -> Mapping[str, str]:
+        """Nothing has to be known."""
+        return {}
 
     def start(self) -> Observation:
         """The first observation as d grows."""
@@ -114,14 +133,16 @@ class NextObservation(System):
         self,
         ts: Float[Array | np.ndarray, " times"],
         start: Observation | None = None,
-        save: Callable[[Observation], PyTree[Array]] = lambda summary: summary,
         horizon: Horizon | None = None,
+        save: Callable[[Observation], PyTree[Array]] = lambda summary: summary,
     ) -> PyTree[Array]:
         """The law along the noise-free run; arguments as for `GradientSpan.limit`."""
         evaluations = self.system.given_horizon(ts, horizon).evaluations
         endless = jnp.full_like(self.dimension, jnp.inf)
         infinite = eqx.tree_at(lambda s: s.dimension, self.system, endless)
-        simulator = _Watched(Previsible().simulator(infinite, Horizon(evaluations)), infinite)
+        simulator = ObservingSimulator(
+            inner=Previsible().simulator(infinite, Horizon(evaluations)), system=infinite
+        )
         key = jax.random.key(0)  # nothing is random
 
         def step(state: PyTree, k: Int[Array, ""]) -> tuple[PyTree, PyTree]:
@@ -138,40 +159,32 @@ class NextObservation(System):
         return fields | {"surprise": summary.value - summary.expected}
 
 
-class _Watched(Simulator):
-    """A simulator whose summary is the law of its last observation."""
+class ObservingSimulator(Watching):
+    """A simulator of the landscape, whose summary is the law of its last observation."""
 
-    simulator: Any
+    inner: PrevisibleSimulator | VectorSimulator
     system: GradientSpan
 
-    def init(self, key: Key[Array, ""]) -> PyTree:
-        return self.simulator.init(key)
+    @property
+    def clock(self) -> Clock:
+        """The landscape's."""
+        return self.inner.clock
 
-    def advance(
-        self, state: PyTree, k0: Int[Array, ""], k1: Int[Array, ""], key: Key[Array, ""]
-    ) -> PyTree:
-        return self.simulator.advance(state, k0, k1, key)
-
-    def summary(self, state: PyTree) -> Observation:
-        previsible = isinstance(self.simulator, PrevisibleSimulator)
-        run = state.run if previsible else state
-        points, values, gradients = jax.tree.map(
-            lambda x: x.astype(self.system.radius.dtype), (run.points, run.values, run.gradients)
+    def summary(self, state: Watched) -> Observation:
+        seen = state.run.seen
+        previsible = isinstance(self.inner, PrevisibleSimulator)
+        run = state.run.run if previsible else state.run
+        points, values, gradients = cast(
+            (run.points, run.values, run.gradients), self.system.radius.dtype
         )
-        return observation(self.system, points, values, gradients, state.seen - 1)
-
-    def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
-        return self.simulator.ticks(ts)
-
-    def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
-        return self.simulator.times(ticks)
+        return observation(self.system, points, values, gradients, seen - 1)
 
     def bytes_per_run(self) -> int:
-        n = self.simulator.evaluations
-        return self.simulator.bytes_per_run() + 4 * 8 * (n * (n + 2)) ** 2
+        n = self.inner.evaluations
+        return self.inner.bytes_per_run() + 4 * 8 * (n * (n + 2)) ** 2
 
     def side_by_side(self) -> int | None:
-        return self.simulator.side_by_side()
+        return self.inner.side_by_side()
 
 
 def observation(

@@ -29,7 +29,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from hdjax.landscapes._arguments import numbers
-from hdjax.schedules import Schedule, as_schedule
+from hdjax.registry import NonNegative, register
+from hdjax.schedules import Schedule, ScheduleLike, as_schedule
 from hdjax.system import is_concrete
 
 Scalar = Float[Array, ""]
@@ -50,6 +51,7 @@ class Optimiser(eqx.Module):
         """Each entry of x_{k+1} from the same entry of x_k and g_k, and what is remembered."""
 
 
+@register("landscapes.algorithm", "adam")
 class Adam(Optimiser):
     """Adam (Kingma and Ba, 2015): x' = x - eta_k m^/(v^^(1/2) + epsilon).
 
@@ -73,7 +75,13 @@ class Adam(Optimiser):
     beta2: Scalar
     epsilon: Scalar
 
-    def __init__(self, rate: Any, beta1: Any = 0.9, beta2: Any = 0.999, epsilon: Any = 1e-8):
+    def __init__(
+        self,
+        rate: ScheduleLike,
+        beta1: NonNegative = 0.9,
+        beta2: NonNegative = 0.999,
+        epsilon: NonNegative = 1e-8,
+    ):
         self.rate = as_schedule(rate)
         self.beta1, self.beta2 = _forgetting("beta1", beta1), _forgetting("beta2", beta2)
         self.epsilon = numbers("epsilon", epsilon, "at least 0")
@@ -91,6 +99,7 @@ class Adam(Optimiser):
         return x - _rate(self.rate, k, x) * _quotient(mean, square, self.epsilon), (first, second)
 
 
+@register("landscapes.algorithm", "rmsprop")
 class RMSProp(Optimiser):
     """RMSProp (Tieleman and Hinton, 2012): x' = x - eta_k g/(v^(1/2) + epsilon).
 
@@ -112,7 +121,7 @@ class RMSProp(Optimiser):
     decay: Scalar
     epsilon: Scalar
 
-    def __init__(self, rate: Any, decay: Any = 0.9, epsilon: Any = 1e-8):
+    def __init__(self, rate: ScheduleLike, decay: NonNegative = 0.9, epsilon: NonNegative = 1e-8):
         self.rate, self.decay = as_schedule(rate), _forgetting("decay", decay)
         self.epsilon = numbers("epsilon", epsilon, "at least 0")
 
@@ -126,6 +135,7 @@ class RMSProp(Optimiser):
         return x - _rate(self.rate, k, x) * _quotient(g, square, self.epsilon), square
 
 
+@register("landscapes.algorithm", "sign_descent")
 class SignDescent(Optimiser):
     """x' = x - eta_k sign(g).
 
@@ -141,7 +151,7 @@ class SignDescent(Optimiser):
 
     rate: Schedule
 
-    def __init__(self, rate: Any):
+    def __init__(self, rate: ScheduleLike):
         self.rate = as_schedule(rate)
 
     def init(self, x: Entries) -> PyTree:

@@ -1,11 +1,13 @@
 """What simulation and limit both know of a run after step k: its order parameters."""
 
 import dataclasses
-from typing import Any
+from typing import Annotated, Any
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+
+from hdjax.registry import Count, OneOf, register
 
 
 class OrderParameters(eqx.Module):
@@ -53,6 +55,7 @@ def from_vectors(
     return OrderParameters(k, value, *products)
 
 
+@register("landscapes.statistic", "overlap")
 @dataclasses.dataclass(frozen=True)
 class Overlap:
     """A statistic: the inner product of x_k with x_step, or of g_k with g_step; 0 for k < step.
@@ -68,8 +71,8 @@ class Overlap:
         >>> statistics = {"value": None, "memory": Overlap(1, "gradients")}
     """
 
-    step: int
-    of: str = "points"
+    step: Count
+    of: Annotated[str, OneOf("points", "gradients")] = "points"
 
     def __post_init__(self) -> None:
         if self.step < 0:

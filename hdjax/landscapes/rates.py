@@ -6,7 +6,7 @@ p = -g these are |g|^2 and |g|.  Steps are O(1): x_{k+1} = x_k + gamma_k p.
 
 import abc
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import equinox as eqx
 import jax
@@ -16,9 +16,17 @@ from jaxtyping import Array, Float, Int
 from hdjax.landscapes._arguments import numbers
 from hdjax.landscapes.kernels import Kernel
 from hdjax.landscapes.stationary import Stationary
+from hdjax.registry import In, Positive, Real, Slot, Values, declare, register
 from hdjax.schedules import Schedule, as_schedule
 
 Scalar = Float[Array, ""]
+
+
+declare("landscapes.rate", Slot(number="constant", given=("kernel",), includes=("schedule",)))
+
+
+# What `as_rate` takes; in a config a number or a table.
+RateLike = Annotated[Any, In("landscapes.rate")]
 
 
 class Rate(eqx.Module):
@@ -38,6 +46,7 @@ class Scheduled(Rate):
         return self.schedule(k.astype(f.dtype)).astype(f.dtype)
 
 
+@register("landscapes.rate", "steps")
 class Steps(Rate):
     """gamma_k = values[k], the last one for ever after.
 
@@ -53,7 +62,7 @@ class Steps(Rate):
 
     values: Float[Array, " n"]
 
-    def __init__(self, values: Any):
+    def __init__(self, values: Values):
         self.values = numbers("values", values, "finite", ndim=1)
         if not self.values.shape[0]:
             raise ValueError("values: none; allowed: at least one step size")
@@ -62,6 +71,7 @@ class Steps(Rate):
         return self.values[jnp.minimum(k, self.values.shape[0] - 1)]
 
 
+@register("landscapes.rate", "normalised")
 class Normalised(Rate):
     """gamma_k = length/|p|: steps of one length.
 
@@ -77,13 +87,14 @@ class Normalised(Rate):
 
     length: Scalar
 
-    def __init__(self, length: Any):
+    def __init__(self, length: Positive):
         self.length = numbers("length", length, "positive")
 
     def __call__(self, k: Int[Array, ""], f: Scalar, slope: Scalar, norm: Scalar) -> Scalar:
         return divide(self.length, norm)
 
 
+@register("landscapes.rate", "clipped")
 class Clipped(Rate):
     """gamma_k = rate min(1, threshold/|p|).
 
@@ -101,7 +112,7 @@ class Clipped(Rate):
     rate: Scalar
     threshold: Scalar
 
-    def __init__(self, rate: Any, threshold: Any):
+    def __init__(self, rate: Positive, threshold: Positive):
         self.rate = numbers("rate", rate, "positive")
         self.threshold = numbers("threshold", threshold, "positive")
 
@@ -109,6 +120,7 @@ class Clipped(Rate):
         return self.rate * jnp.minimum(1.0, divide(self.threshold, norm))
 
 
+@register("landscapes.rate", "polyak")
 class Polyak(Rate):
     """gamma_k = factor (f(x_k) - lowest)/slope; the slope is |g|^2 along -g.
 
@@ -126,7 +138,7 @@ class Polyak(Rate):
     lowest: Scalar
     factor: Scalar
 
-    def __init__(self, lowest: Any, factor: Any = 1.0):
+    def __init__(self, lowest: Real, factor: Positive = 1.0):
         self.lowest = numbers("lowest", lowest, "finite")
         self.factor = numbers("factor", factor, "positive")
 
@@ -134,6 +146,7 @@ class Polyak(Rate):
         return self.factor * divide(f - self.lowest, slope)
 
 
+@register("landscapes.rate", "random_function_descent")
 class RandomFunctionDescent(Rate):
     """The step that is best on average, given value and gradient (arXiv 2305.01377).
 
@@ -155,7 +168,7 @@ class RandomFunctionDescent(Rate):
     kernel: Stationary
     mean: Scalar
 
-    def __init__(self, kernel: Any, mean: Any = 0.0):
+    def __init__(self, kernel: Any, mean: Real = 0.0):
         if not isinstance(kernel, Stationary):
             raise TypeError(f"kernel: {type(kernel).__name__}; allowed: a stationary kernel")
         self.kernel, self.mean = kernel, numbers("mean", mean, "finite")

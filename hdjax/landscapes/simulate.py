@@ -1,6 +1,6 @@
 """The previsible sampler as a simulator: any dimension from 1 to 10^15, in one compilation."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -10,16 +10,16 @@ from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Float, Int, Key
 
 from hdjax import random
+from hdjax.clocks import Steps
 from hdjax.landscapes import panels, sampler
 from hdjax.landscapes._arguments import numbers
 from hdjax.landscapes.frame import jet_at
+from hdjax.landscapes.landscape import CLOCK, Horizon, LandscapeMethod, Spanning
 from hdjax.landscapes.order import OrderParameters, from_vectors
 from hdjax.landscapes.sampler import Draws, Run
 from hdjax.random import Stream
-from hdjax.system import Simulator, is_concrete, steps_at
-
-if TYPE_CHECKING:
-    from hdjax.landscapes.model import GradientSpan, Horizon
+from hdjax.registry import NonNegative, register
+from hdjax.system import Simulator, is_concrete
 
 # Normals of an observation from which its chi^2 variable is made: one, and 16 pairs.
 _PROPOSED = 33
@@ -37,7 +37,8 @@ class State(eqx.Module):
     seen: Int[Array, ""]
 
 
-class Previsible(eqx.Module):
+@register("landscapes.method", "previsible")
+class Previsible(LandscapeMethod):
     """The exact law in previsible coordinates, whatever d is; n observations cost O(n^6).
 
     The run ends with the last record: one of n steps keeps about 2.5 n^4 bytes.  Needs float64.
@@ -53,13 +54,19 @@ class Previsible(eqx.Module):
         >>> method = Previsible()
     """
 
+    in_space: ClassVar[bool] = False
     nugget: Float[Array, ""]
 
-    def __init__(self, nugget: Any = sampler.NUGGET):
+    def __init__(self, nugget: NonNegative = sampler.NUGGET):
         self.nugget = numbers("nugget", nugget, "at least 0")
 
-    def simulator(self, system: "GradientSpan", horizon: "Horizon") -> "PrevisibleSimulator":
+    def simulator(self, system: Spanning, horizon: Horizon) -> "PrevisibleSimulator":
         """The simulator of `system`."""
+        if system.spectrum is not None:
+            raise ValueError(
+                "method: Previsible; allowed with a spectrum: Explicit(...), Function(...) "
+                "(rotation invariance is lost)"
+            )
         if system.radius.dtype != jnp.float64:
             raise ValueError(
                 f"method: Previsible in {system.radius.dtype}, whose rounding is above the "
@@ -71,7 +78,7 @@ class Previsible(eqx.Module):
             self._check(system, horizon.evaluations)
         return PrevisibleSimulator(system, self.nugget, horizon.evaluations)
 
-    def _check(self, system: "GradientSpan", evaluations: int) -> None:
+    def _check(self, system: Spanning, evaluations: int) -> None:
         """Raise ValueError where an observation is almost determined by those before."""
         found = np.asarray(_conditional_variances(system.problem, evaluations))
         lost = found < _LEAST**0.5
@@ -111,9 +118,14 @@ def _conditional_variances(problem: Any, n: int) -> Float[Array, " n"]:
 class PrevisibleSimulator(Simulator):
     """One realisation in its own frame; the clock is the step k, and x_0 is seen at tick 0."""
 
-    system: Any
+    system: Spanning
     nugget: Float[Array, ""]
     evaluations: int = eqx.field(static=True)
+
+    @property
+    def clock(self) -> Steps:
+        """Time is the step."""
+        return CLOCK
 
     def init(self, key: Key[Array, ""]) -> State:
         """The start, and all random numbers of the run."""
@@ -140,14 +152,6 @@ class PrevisibleSimulator(Simulator):
     def summary(self, state: State) -> OrderParameters:
         run, k = state.run, state.seen - 1
         return from_vectors(k, run.values[k], run.points, run.gradients)
-
-    def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
-        """K = floor(t), where t within rounding of an integer is that integer."""
-        return steps(ts)
-
-    def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
-        """The step itself."""
-        return np.asarray(ticks, np.float64)
 
     def bytes_per_run(self) -> int:
         state = jax.eval_shape(lambda: sampler.start(self.system.problem, self.evaluations))
@@ -196,15 +200,3 @@ def _chi_squared(normals: Float[Array, " p"], freedom: Float[Array, ""]) -> Floa
     first = jnp.argmax(positive & (log_ndtr(w) < margin))
     gamma = a * v[first]
     return 2 * jnp.where(small, gamma * jnp.exp(log_ndtr(normals[0]) / shape), gamma)
-
-
-def steps(ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
-    """Times as step numbers: the last step that is not after t.
-
-    Raises:
-        ValueError: two times in one step.
-    """
-    ticks = steps_at(ts, 1.0)
-    if np.any(np.diff(ticks) <= 0):
-        raise ValueError(f"ts: {ts}; allowed: step numbers, each at most once")
-    return ticks

@@ -7,7 +7,6 @@ step that is best on average (arXiv 2305.01377).
 
 import abc
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +14,7 @@ from jaxtyping import Array, Float, Key
 
 from hdjax.landscapes._arguments import numbers
 from hdjax.landscapes.kernels import Jet, Kernel, Scalar
+from hdjax.registry import Positive, register
 
 
 class Stationary(Kernel):
@@ -35,7 +35,7 @@ class Stationary(Kernel):
 
     @abc.abstractmethod
     def frequency_scales(self, key: Key[Array, ""], n: int) -> Float[Array, " n"]:
-        """N draws of lambda^(1/2), where C(h)/C(0) = E exp(-lambda h).
+        """n draws of lambda^(1/2), where C(h)/C(0) = E exp(-lambda h).
 
         cos(<w, x> + b) with w = lambda^(1/2) N(0, I) and b uniform then has covariance C/2 C(0).
         """
@@ -55,10 +55,11 @@ class _Scaled(Stationary):
     var: Scalar
     scale: Scalar
 
-    def __init__(self, var: Any = 1.0, scale: Any = 1.0):
+    def __init__(self, var: Positive = 1.0, scale: Positive = 1.0):
         self.var, self.scale = numbers("var", var, "positive"), numbers("scale", scale, "positive")
 
 
+@register("landscapes.kernel", "squared_exponential")
 class SquaredExponential(_Scaled):
     """C(h) = var exp(-h/scale^2).
 
@@ -91,6 +92,7 @@ class SquaredExponential(_Scaled):
         return jnp.full(n, 1 / self.scale)
 
 
+@register("landscapes.kernel", "rational_quadratic")
 class RationalQuadratic(_Scaled):
     """C(h) = var q^(-beta/2), q = 1 + 2h/(beta scale^2).
 
@@ -108,7 +110,7 @@ class RationalQuadratic(_Scaled):
 
     beta: Scalar
 
-    def __init__(self, var: Any = 1.0, scale: Any = 1.0, beta: Any = 2.0):
+    def __init__(self, var: Positive = 1.0, scale: Positive = 1.0, beta: Positive = 2.0):
         super().__init__(var, scale)
         self.beta = numbers("beta", beta, "positive")
 
@@ -149,6 +151,7 @@ class RationalQuadratic(_Scaled):
         return jnp.sqrt(2 * draws / self.beta) / self.scale
 
 
+@register("landscapes.kernel", "matern32")
 class Matern32(_Scaled):
     """C(h) = var (1 + q) e^-q, q = sqrt(6h)/scale; once differentiable.
 
@@ -179,6 +182,7 @@ class Matern32(_Scaled):
         return _student(key, 3.0, n, self.scale)
 
 
+@register("landscapes.kernel", "matern52")
 class Matern52(_Scaled):
     """C(h) = var (1 + q + q^2/3) e^-q, q = sqrt(10h)/scale; twice differentiable.
 

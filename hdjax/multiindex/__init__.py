@@ -26,14 +26,14 @@ from hdjax.multiindex.closed_forms import (
 from hdjax.multiindex.descent import Adaptive, Constant, GradientDescent
 from hdjax.multiindex.diagnostics import oscillation, slow_growth, trapped
 from hdjax.multiindex.finite_samples import FiniteSamples
-from hdjax.multiindex.flows import Joint, Planted, Profiled
+from hdjax.multiindex.flows import Joint, Planted, Profiled, from_odds, to_odds
 from hdjax.multiindex.freezing import escape_times
 from hdjax.multiindex.generative import generative, generative_exponent, generative_spectrum
 from hdjax.multiindex.leaps import Leap, exponents, leaps
 from hdjax.multiindex.limit import Integrator
 from hdjax.multiindex.links import Link, from_coefficients, from_function, product, ridge, ridge_sum
 from hdjax.multiindex.model import GradientFlow
-from hdjax.multiindex.problem import Overlap, Problem
+from hdjax.multiindex.problem import Direct, Overlap, Problem
 from hdjax.multiindex.readouts import (
     Fixed,
     HermiteRidge,
@@ -57,6 +57,7 @@ __all__ = [
     "Adaptive",
     "Anisotropic",
     "Constant",
+    "Direct",
     "FiniteSamples",
     "Fixed",
     "FullFlow",
@@ -92,6 +93,7 @@ __all__ = [
     "exponents",
     "from_coefficients",
     "from_function",
+    "from_odds",
     "generative",
     "generative_exponent",
     "generative_spectrum",
@@ -113,5 +115,6 @@ __all__ = [
     "sine",
     "single_probability",
     "slow_growth",
+    "to_odds",
     "trapped",
 ]

@@ -9,26 +9,29 @@ The plain flow conserves W^T W and does not close in a few overlaps; preconditio
 the isotropic reduced flow (checked in the tests).
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from hdjax.clocks import Fine
 from hdjax.multiindex.averaging import energy_gradient
 from hdjax.multiindex.finite_samples import cosines
 from hdjax.multiindex.flows import Profiled
 from hdjax.multiindex.limit import Integrator
 from hdjax.multiindex.links import Link
 from hdjax.multiindex.problem import Overlap
-from hdjax.multiindex.simulate import FlowClock, first_of
+from hdjax.multiindex.simulate import CLOCK, first_of, flow_time
 from hdjax.multiindex.small import inverse_root, product
 from hdjax.multiindex.starts import lift
-from hdjax.system import Simulator, is_concrete
+from hdjax.registry import In, Values, register
+from hdjax.system import Method, Simulator, is_concrete
 
 
-class Anisotropic(eqx.Module):
+@register("multiindex.method", "anisotropic")
+class Anisotropic(Method):
     """A method of `GradientFlow`: the profiled flow in R^d on inputs N(0, diag(eigenvalues)).
 
     The system's link is f~, that of the whitened model; W* is spread over the coordinates.
@@ -50,7 +53,10 @@ class Anisotropic(eqx.Module):
     integrator: Integrator | None
 
     def __init__(
-        self, eigenvalues: Any, preconditioned: bool = True, integrator: Integrator | None = None
+        self,
+        eigenvalues: Values,
+        preconditioned: bool = True,
+        integrator: Annotated[Integrator, In("multiindex.integrator")] | None = None,
     ):
         self.eigenvalues = jnp.asarray(eigenvalues, jnp.result_type(float))
         self.preconditioned, self.integrator = preconditioned, integrator
@@ -59,7 +65,7 @@ class Anisotropic(eqx.Module):
         ):
             raise ValueError("eigenvalues: allowed: (d,) positive")
 
-    def simulator(self, system: Any) -> "AnisotropicSimulator":
+    def simulator(self, system: Any, horizon: None = None) -> "AnisotropicSimulator":
         """The simulator of a profiled `GradientFlow`."""
         d = system.problem.coordinates()
         if self.eigenvalues.shape != (d,):
@@ -93,12 +99,17 @@ def anisotropic_overlap(
     return product(product(q_root, cross), p_root)
 
 
-class AnisotropicSimulator(FlowClock, Simulator):
+class AnisotropicSimulator(Simulator):
     """One realisation in R^d."""
 
     system: Any
     method: Anisotropic
     integrator: Integrator
+
+    @property
+    def clock(self) -> Fine:
+        """Flow time."""
+        return CLOCK
 
     @property
     def target(self) -> Float[Array, "d r"]:
@@ -126,7 +137,7 @@ class AnisotropicSimulator(FlowClock, Simulator):
             slope = gradient(problem.link, eigenvalues, w, self.target)
             return -slope / eigenvalues[:, None] if self.method.preconditioned else -slope
 
-        t0, t1 = (self.time(k, eigenvalues.dtype) for k in (k0, k1))
+        t0, t1 = (flow_time(k, eigenvalues.dtype) for k in (k0, k1))
         moved = self.integrator(rate, state, t0, t1[None], problem.dimension, lambda y: y)
         return first_of(moved, state, k0 == k1)
 

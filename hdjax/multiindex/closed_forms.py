@@ -16,10 +16,12 @@ from jaxtyping import Array, Float
 
 from hdjax.multiindex.links import Link
 from hdjax.multiindex.tensors import squared_norm
+from hdjax.registry import Real, Size, register
 from hdjax.system import is_concrete
 
 
-def sine(omega: Any = 1.0, degree: int = 11) -> Link:
+@register("multiindex.link", "sine")
+def sine(omega: Real = 1.0, degree: Size = 11) -> Link:
     """sin(omega z): alpha_k = (-1)^((k-1)/2) omega^k e^(-omega^2/2) / sqrt(k!), k odd.
 
     Example:
@@ -32,7 +34,8 @@ def sine(omega: Any = 1.0, degree: int = 11) -> Link:
     return _link(lambda k: _alternating(k, 1, omega, scale), degree, norm2, _Wave(omega, jnp.sin))
 
 
-def cosine(omega: Any = 1.0, degree: int = 10) -> Link:
+@register("multiindex.link", "cosine")
+def cosine(omega: Real = 1.0, degree: Size = 10) -> Link:
     """cos(omega z): alpha_k = (-1)^(k/2) omega^k e^(-omega^2/2) / sqrt(k!), k even.
 
     Example:
@@ -45,7 +48,8 @@ def cosine(omega: Any = 1.0, degree: int = 10) -> Link:
     return _link(lambda k: _alternating(k, 0, omega, scale), degree, norm2, _Wave(omega, jnp.cos))
 
 
-def exponential(omega: Any = 0.5, degree: int = 10) -> Link:
+@register("multiindex.link", "exponential")
+def exponential(omega: Real = 0.5, degree: Size = 10) -> Link:
     """e^(omega z): alpha_k = omega^k e^(omega^2/2) / sqrt(k!).
 
     Example:
@@ -59,7 +63,8 @@ def exponential(omega: Any = 0.5, degree: int = 10) -> Link:
     return _link(alpha, degree, jnp.exp(2 * omega**2), _Wave(omega, jnp.exp))
 
 
-def relu(degree: int = 10) -> Link:
+@register("multiindex.link", "relu")
+def relu(degree: Size = 10) -> Link:
     """max(0, z): 1/sqrt(2 pi), 1/2, and (-1)^(k/2+1) (k-3)!! / sqrt(2 pi k!) for even k >= 2.
 
     Example:
@@ -78,7 +83,8 @@ def relu(degree: int = 10) -> Link:
     return _link(alpha, degree, 0.5, jax.tree_util.Partial(_relu))
 
 
-def sign(degree: int = 11) -> Link:
+@register("multiindex.link", "sign")
+def sign(degree: Size = 11) -> Link:
     """The sign of z: 2/sqrt(2 pi) (-1)^((k-1)/2) (k-2)!! / sqrt(k!), k odd.
 
     Example:
@@ -95,7 +101,8 @@ def sign(degree: int = 11) -> Link:
     return _link(alpha, degree, 1.0, jax.tree_util.Partial(_sign))
 
 
-def erf(degree: int = 11) -> Link:
+@register("multiindex.link", "erf")
+def erf(degree: Size = 11) -> Link:
     """The error function of z/sqrt 2: (-1/2)^((k-1)/2) (k-2)!! / sqrt(pi k!), k odd.
 
     Example:
@@ -112,7 +119,8 @@ def erf(degree: int = 11) -> Link:
     return _link(alpha, degree, 1 / 3, jax.tree_util.Partial(_erf))
 
 
-def hermite_polynomial(degree: int) -> Link:
+@register("multiindex.link", "hermite")
+def hermite_polynomial(degree: Size) -> Link:
     """The normalised Hermite polynomial h_k.
 
     Example:

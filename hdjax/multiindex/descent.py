@@ -15,7 +15,7 @@ matter of normalisation.  It is noise that makes the exponents of samples.  Keep
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -23,17 +23,23 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from hdjax.clocks import Steps
 from hdjax.multiindex.averaging import gradient_covariance
 from hdjax.multiindex.flows import Planted, Profiled, Student, full_summary
 from hdjax.multiindex.links import Link
-from hdjax.multiindex.problem import DETERMINISTIC, LABELS, Overlap, Problem, WithoutSpread
+from hdjax.multiindex.problem import DETERMINISTIC, LABELS, Algorithm, Direct, Overlap, Problem
 from hdjax.multiindex.small import inverse_root, product
 from hdjax.multiindex.starts import lift
-from hdjax.system import Simulator, is_concrete, steps_at
+from hdjax.registry import In, OneOf, Positive, Slot, declare, register
+from hdjax.system import Method, PlainSystem, Simulator, WithoutFluctuations, is_concrete
 
 RETRACTIONS = ("polar", "exponential")
 
 
+declare("multiindex.step", Slot(default="adaptive", number="constant"))
+
+
+@register("multiindex.step", "adaptive")
 class Adaptive(eqx.Module):
     """The step eta = c / lambda_max(E[grad F grad F^T]).
 
@@ -49,7 +55,7 @@ class Adaptive(eqx.Module):
 
     factor: Float[Array, ""]
 
-    def __init__(self, factor: Any = 0.5):
+    def __init__(self, factor: Positive = 0.5):
         self.factor = jnp.asarray(factor, jnp.result_type(float))
         check_positive("factor", self.factor)
 
@@ -59,6 +65,7 @@ class Adaptive(eqx.Module):
         return self.factor / jnp.maximum(largest, jnp.finfo(covariance.dtype).tiny * 1e10)
 
 
+@register("multiindex.step", "constant")
 class Constant(eqx.Module):
     """The same step eta at all times.
 
@@ -74,9 +81,9 @@ class Constant(eqx.Module):
 
     value: Float[Array, ""]
 
-    def __init__(self, value: Any):
+    def __init__(self, value: Positive):
         self.value = jnp.asarray(value, jnp.result_type(float))
-        check_positive("step", self.value)
+        check_positive("value", self.value)
 
     def __call__(self, covariance: Float[Array, "q q"]) -> Float[Array, ""]:
         """The step, whatever the covariance."""
@@ -150,7 +157,8 @@ def recursion(
     return jax.lax.scan(record, (matrix, jnp.asarray(0)), ts)[1]
 
 
-class GradientDescent(WithoutSpread):
+@register("multiindex.algorithm", "gradient_descent")
+class GradientDescent(Algorithm, PlainSystem, WithoutFluctuations):
     """Gradient descent on the population loss, with a retraction to orthonormal columns.
 
     Args:
@@ -177,7 +185,8 @@ class GradientDescent(WithoutSpread):
     family: ClassVar[str] = "multiindex"
     time_label: ClassVar[str] = "step k"
     labels: ClassVar[Mapping[str, str]] = LABELS
-    why: ClassVar[str] = DETERMINISTIC
+    methods: ClassVar[tuple[type[Method], ...]] = (Direct,)
+    no_fluctuations: ClassVar[str] = DETERMINISTIC
 
     problem: Problem
     step: Adaptive | Constant
@@ -188,12 +197,12 @@ class GradientDescent(WithoutSpread):
         self,
         link: Link,
         dimension: Any,
-        step: Any,
-        student: Student | None = None,
+        step: Annotated[Any, In("multiindex.step")],
+        student: Annotated[Student, In("multiindex.student")] | None = None,
         *,
         directions: int | None = None,
         start: Any = None,
-        retraction: str = "polar",
+        retraction: Annotated[str, OneOf(*RETRACTIONS)] = "polar",
     ):
         self.problem = Problem(link, dimension, directions, start)
         self.step = as_step(step)
@@ -209,10 +218,8 @@ class GradientDescent(WithoutSpread):
         self.problem.check()
         self.problem.warn(profiled=isinstance(self.student, Profiled))
 
-    def simulator(self, method: Any = None, horizon: Any = None) -> Simulator:
+    def direct(self) -> "DescentSimulator":
         """Descent in R^d."""
-        if method is not None:
-            raise TypeError(f"method: {method!r}; allowed with GradientDescent: None")
         self.problem.coordinates()
         return DescentSimulator(self)
 
@@ -227,6 +234,7 @@ class GradientDescent(WithoutSpread):
         self,
         ts: Float[Array, " times"],
         start: Overlap | None = None,
+        horizon: None = None,
         save: Callable[[Overlap], PyTree[Array]] = lambda summary: summary,
     ) -> PyTree[Array]:
         """The recursion of overlaps, exact at every d."""
@@ -235,22 +243,15 @@ class GradientDescent(WithoutSpread):
         return recursion(link, self.student, self.step, matrix, ts, save, self.retraction)
 
 
-class StepClock:
-    """The clock of a discrete algorithm whose time is the number of steps."""
-
-    def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
-        """The number of whole steps."""
-        return steps_at(ts, 1.0)
-
-    def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
-        """The number of steps."""
-        return np.asarray(ticks, np.float64)
-
-
-class DescentSimulator(StepClock, Simulator):
+class DescentSimulator(Simulator):
     """One realisation in R^d; W* are the first r coordinates."""
 
     system: GradientDescent
+
+    @property
+    def clock(self) -> Steps:
+        """Time is the number of steps."""
+        return Steps(1)
 
     @property
     def target(self) -> Float[Array, "d r"]:

@@ -11,7 +11,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from hdjax.registry import NonNegativeFloat, PositiveFloat, register
 
+
+@register("multiindex.path", "slow_growth")
 @dataclasses.dataclass(frozen=True)
 class slow_growth:
     """The longest share of the path that a scalar statistic waits at a saddle before it moves on.
@@ -28,8 +31,8 @@ class slow_growth:
         >>> waiting = slow_growth("loss")
     """
 
-    statistic: str
-    tolerance: float = 0.02
+    statistic: str = "loss"
+    tolerance: PositiveFloat = 0.02
 
     def __call__(
         self, times: Float[Array, " times"], values: Mapping[str, Array]
@@ -46,6 +49,7 @@ class slow_growth:
         return jnp.max(times[ends] - times) / span
 
 
+@register("multiindex.path", "oscillation")
 @dataclasses.dataclass(frozen=True)
 class oscillation:
     """The largest fall of a statistic that should grow: 0 certifies monotone principal angles.
@@ -66,6 +70,7 @@ class oscillation:
         return jnp.max(jax.lax.cummax(curve, axis=0) - curve)
 
 
+@register("multiindex.path", "trapped")
 @dataclasses.dataclass(frozen=True)
 class trapped:
     """1 where the loss rests above `level` at the end: it changed by less than 1 % since 3/4 of it.
@@ -80,7 +85,7 @@ class trapped:
         >>> stuck = trapped(0.01)
     """
 
-    level: float
+    level: NonNegativeFloat
     statistic: str = "loss"
 
     def __call__(

@@ -10,7 +10,7 @@ ones: Dandi et al., "The Benefits of Reusing Batches for Gradient Descent" (arXi
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -19,14 +19,16 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from hdjax import random
-from hdjax.multiindex.descent import Adaptive, Constant, StepClock, as_step, polar, recursion
+from hdjax.clocks import Steps
+from hdjax.multiindex.descent import Adaptive, Constant, as_step, polar, recursion
 from hdjax.multiindex.flows import full_summary
 from hdjax.multiindex.links import Link
-from hdjax.multiindex.problem import LABELS, Overlap, Problem, WithoutSpread
+from hdjax.multiindex.problem import LABELS, Algorithm, Direct, Overlap, Problem
 from hdjax.multiindex.readouts import HermiteRidge, Readout
 from hdjax.multiindex.starts import lift
 from hdjax.random import Stream
-from hdjax.system import Simulator, is_concrete
+from hdjax.registry import In, NonNegative, OneOf, Size, register
+from hdjax.system import Method, PlainSystem, Simulator, WithoutFluctuations, is_concrete
 
 INPUTS = ("gaussian", "rademacher", "student")
 TARGETS = ("spread", "axis")
@@ -34,7 +36,8 @@ TARGETS = ("spread", "axis")
 _FREEDOM = 9.0
 
 
-class FiniteSamples(WithoutSpread):
+@register("multiindex.algorithm", "finite_samples")
+class FiniteSamples(Algorithm, PlainSystem, WithoutFluctuations):
     """Two-timescale gradient descent on samples.
 
     Args:
@@ -65,7 +68,8 @@ class FiniteSamples(WithoutSpread):
     family: ClassVar[str] = "multiindex"
     time_label: ClassVar[str] = "step k"
     labels: ClassVar[Mapping[str, str]] = LABELS
-    why: ClassVar[str] = (
+    methods: ClassVar[tuple[type[Method], ...]] = (Direct,)
+    no_fluctuations: ClassVar[str] = (
         "W depends on the same n samples at every step, and the law over data sets is not known"
     )
 
@@ -82,14 +86,14 @@ class FiniteSamples(WithoutSpread):
         self,
         link: Link,
         dimension: int,
-        samples: int,
-        readout: Readout | None = None,
+        samples: Size,
+        readout: Annotated[Readout, In("multiindex.readout")] | None = None,
         *,
-        step: Any = None,
+        step: Annotated[Any, In("multiindex.step")] = None,
         fresh: bool = False,
-        noise: Any = 0.0,
-        inputs: str = "gaussian",
-        target: str = "spread",
+        noise: NonNegative = 0.0,
+        inputs: Annotated[str, OneOf(*INPUTS)] = "gaussian",
+        target: Annotated[str, OneOf(*TARGETS)] = "spread",
         directions: int | None = None,
         start: Any = None,
     ):
@@ -121,10 +125,8 @@ class FiniteSamples(WithoutSpread):
         self.problem.warn(profiled=True)
         self._check_noise()
 
-    def simulator(self, method: Any = None, horizon: Any = None) -> Simulator:
-        """The algorithm itself."""
-        if method is not None:
-            raise TypeError(f"method: {method!r}; allowed with FiniteSamples: None")
+    def direct(self) -> "SampleSimulator":
+        """The two-timescale algorithm on samples in R^d."""
         return SampleSimulator(self)
 
     def start(self) -> Overlap:
@@ -139,6 +141,7 @@ class FiniteSamples(WithoutSpread):
         self,
         ts: Float[Array, " times"],
         start: Overlap | None = None,
+        horizon: None = None,
         save: Callable[[Overlap], PyTree[Array]] = lambda summary: summary,
     ) -> PyTree[Array]:
         """Unlimited samples: the recursion of overlaps."""
@@ -184,10 +187,15 @@ class SampleState(eqx.Module):
     kept: PyTree
 
 
-class SampleSimulator(StepClock, Simulator):
+class SampleSimulator(Simulator):
     """One data set and one start; the clock is the step of W."""
 
     system: FiniteSamples
+
+    @property
+    def clock(self) -> Steps:
+        """Time is the number of steps of W."""
+        return Steps(1)
 
     def init(self, key: Key[Array, ""]) -> SampleState:
         system = self.system

@@ -31,16 +31,20 @@ from hdjax.multiindex.averaging import (
     planted_loss,
     profiled_loss,
 )
-from hdjax.multiindex.links import Link
+from hdjax.multiindex.links import Link, LinkLike
 from hdjax.multiindex.problem import Overlap
 from hdjax.multiindex.small import inverse_root, product
 from hdjax.multiindex.tensors import Tensors
+from hdjax.registry import NonNegative, Slot, declare, register
 from hdjax.system import is_concrete
 
 METRICS = ("embedded", "canonical", "horizontal")
 
 # M or W, and the tensors of a link that moves (None otherwise).
 State = tuple[Float[Array, "_ _"], Tensors | None]
+
+
+declare("multiindex.student", Slot(given=("target_link",)))
 
 
 class Student(eqx.Module):
@@ -73,6 +77,7 @@ class Student(eqx.Module):
         """Raise ValueError where it does not fit."""
 
 
+@register("multiindex.student", "profiled")
 class Profiled(Student):
     """The best link at every time, F = A_M f*: the two-timescale (semi-parametric) flow.
 
@@ -91,7 +96,7 @@ class Profiled(Student):
 
     ridge: Float[Array, "..."] | None
 
-    def __init__(self, ridge: Any = None):
+    def __init__(self, ridge: NonNegative | None = None):
         self.ridge = None if ridge is None else jnp.asarray(ridge, jnp.result_type(float))
         if self.ridge is not None and is_concrete(self.ridge):
             smallest = float(np.min(np.asarray(self.ridge)))
@@ -135,6 +140,7 @@ class Profiled(Student):
         return tuple(None if t is None else t * factors[k] for k, t in enumerate(tensors))
 
 
+@register("multiindex.student", "planted")
 class Planted(Student):
     """A fixed link.
 
@@ -145,7 +151,7 @@ class Planted(Student):
         >>> student = Planted()
     """
 
-    link: Link | None = None
+    link: LinkLike | None = None
 
     def initial(self, link: Link, matrix: Float[Array, "q r"]) -> Tensors | None:
         return None
@@ -247,13 +253,30 @@ def odds_velocity(link: Link, factor: Float[Array, "q r"]) -> Float[Array, "q r"
 
 
 def to_odds(matrix: Float[Array, "q r"]) -> Float[Array, "q r"]:
-    """R = (I - M M^T)^{-1/2} M."""
+    """The odds factor R = (I - M M^T)^{-1/2} M of an overlap M, from which escape times follow.
+
+    R^T R has the odds of the squared cosines as eigenvalues: cos^2/(1 - cos^2).
+
+    Args:
+        matrix: M = W^T W* (q, r).
+
+    Example:
+        >>> round(float(hd.multiindex.to_odds(jnp.array([[0.6]]))[0, 0]), 4)
+        0.75
+    """
     gap = jnp.eye(matrix.shape[0], dtype=matrix.dtype) - product(matrix, matrix.T)
     return product(inverse_root(gap), matrix)
 
 
 def from_odds(factor: Float[Array, "q r"]) -> Overlap:
-    """M = (I + R R^T)^{-1/2} R and K = (I + R^T R)^{-1}, which does not cancel near recovery."""
+    """The overlap M = (I + R R^T)^{-1/2} R of an odds factor R (q, r).
+
+    Its gap K = (I + R^T R)^{-1} does not cancel near recovery.
+
+    Example:
+        >>> round(float(hd.multiindex.from_odds(jnp.array([[0.75]])).matrix[0, 0]), 4)
+        0.6
+    """
     q, r = factor.shape
     outer = jnp.eye(q, dtype=factor.dtype) + product(factor, factor.T)
     inner = jnp.eye(r, dtype=factor.dtype) + product(factor.T, factor)

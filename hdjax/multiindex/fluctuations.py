@@ -18,7 +18,7 @@ In the way of the one-pass equation of projected models (arXiv 2308.08977).
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import diffrax
 import jax
@@ -30,9 +30,7 @@ from hdjax import gaussian
 from hdjax.multiindex.limit import Integrator
 from hdjax.multiindex.problem import Overlap
 from hdjax.multiindex.small import product
-
-if TYPE_CHECKING:
-    from hdjax.multiindex.stiefel_sgd import StiefelSGD
+from hdjax.multiindex.stiefel_steps import StiefelSteps
 
 # Error bars need two digits.
 _INTEGRATOR = Integrator(diffrax.Tsit5(), rtol=1e-4, atol=1e-7, max_steps=16**3)
@@ -41,7 +39,7 @@ _NOISE = ((0.0, 2 / 3), (np.sqrt(3), 1 / 6), (-np.sqrt(3), 1 / 6))
 
 
 def fluctuations(
-    system: "StiefelSGD",
+    system: StiefelSteps,
     ts: Float[Array, " times"],
     statistics: Callable[[Overlap], dict[str, Array]],
     start: Overlap | None = None,
@@ -79,7 +77,7 @@ def fluctuations(
     return _INTEGRATOR(rate, state, zero, ts, system.problem.dimension, save)
 
 
-def increment_covariance(system: "StiefelSGD", matrix: Float[Array, "q r"]) -> Float[Array, "n n"]:
+def increment_covariance(system: StiefelSteps, matrix: Float[Array, "q r"]) -> Float[Array, "n n"]:
     """The covariance of vec B, n = q r: of d times the move of the overlap in a step."""
     q, r = matrix.shape
     gamma, again = system.learning_rate, system.reuse is not None
@@ -107,7 +105,7 @@ def increment_covariance(system: "StiefelSGD", matrix: Float[Array, "q r"]) -> F
     return square - mean[:, None] * mean[None, :]
 
 
-def _rule(system: "StiefelSGD") -> gaussian.Rule:
+def _rule(system: StiefelSteps) -> gaussian.Rule:
     """The system's; twice as fine where that is exact for the noise matrix of a polynomial."""
     rule = system.rule
     if system.polynomial and isinstance(rule, gaussian.GaussHermite):

@@ -20,6 +20,7 @@ from jaxtyping import Array, Float
 
 from hdjax.multiindex.hermite import hermite
 from hdjax.multiindex.links import Link
+from hdjax.registry import Size, register
 
 # Nodes a bin, with which a zeta_k that is zero comes out below 1e-6; fewer are refused.
 _PER_BIN, _LEAST = 64, 8
@@ -98,6 +99,7 @@ def generative_exponent(link: Link, degree: int = 6, **options: Any) -> int:
     return int(jnp.argmax(found)) + 1 if bool(found.any()) else 0
 
 
+@register("multiindex.statistic", "generative")
 @dataclasses.dataclass(frozen=True)
 class generative:
     """`generative_spectrum` of a system's link, as a statistic.
@@ -109,7 +111,7 @@ class generative:
         >>> statistic = generative(4)
     """
 
-    degree: int = 4
+    degree: Size = 4
 
     def __call__(self, system: Any, summary: Any) -> Float[Array, " k"]:
         return generative_spectrum(system.problem.link, self.degree)

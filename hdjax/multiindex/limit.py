@@ -5,7 +5,7 @@ noise.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import diffrax
 import equinox as eqx
@@ -13,11 +13,23 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from hdjax.registry import OneOf, PositiveFloat, Size, register
 from hdjax.system import reached_only
 
 FORMS = ("overlap", "odds")
 
 
+# The solvers that a config knows by name.
+_SOLVERS = {"tsit5": diffrax.Tsit5, "dopri8": diffrax.Dopri8, "kvaerno5": diffrax.Kvaerno5}
+
+
+def _integrator(
+    solver: Annotated[str, OneOf(*_SOLVERS)] = "dopri8", **options: Any
+) -> "Integrator":
+    return Integrator(_SOLVERS[solver](), **options)
+
+
+@register("multiindex.integrator", "", _integrator)
 class Integrator(eqx.Module):
     """How flows are integrated.
 
@@ -51,10 +63,10 @@ class Integrator(eqx.Module):
         self,
         solver: diffrax.AbstractSolver | None = None,
         *,
-        rtol: float = 1e-8,
-        atol: float | None = None,
-        form: str = "overlap",
-        max_steps: int = 16**4,
+        rtol: PositiveFloat = 1e-8,
+        atol: PositiveFloat | None = None,
+        form: Annotated[str, OneOf(*FORMS)] = "overlap",
+        max_steps: Size = 16**4,
         adjoint: diffrax.AbstractAdjoint | None = None,
     ):
         if form not in FORMS:

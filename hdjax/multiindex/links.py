@@ -12,7 +12,7 @@ place of coefficients, so that rotations and averages act index by index.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import equinox as eqx
 import jax
@@ -30,6 +30,7 @@ from hdjax.multiindex.tensors import (
     squared_norm,
     transform,
 )
+from hdjax.registry import In, Values, register
 from hdjax.system import is_concrete
 
 # Beyond, a tensor grid has too many nodes.
@@ -276,7 +277,12 @@ def product(*factors: Link, degree: int | None = None) -> Link:
     return Link(tuple(tensors), residual, _Product(factors), r)
 
 
-def ridge(link: Link, direction: Any) -> Link:
+# In a config a table.
+LinkLike = Annotated[Link, In("multiindex.link")]
+
+
+@register("multiindex.link", "ridge")
+def ridge(link: LinkLike, direction: Values) -> Link:
     """The link z -> phi(theta . z), |theta| = 1: C_k = alpha_k theta^{(x) k}.
 
     Args:
@@ -300,7 +306,8 @@ def ridge(link: Link, direction: Any) -> Link:
     return Link(tensors, link.residual, _Ridge(link, theta), theta.shape[0])
 
 
-def ridge_sum(link: Link, directions: Any, weights: Any = None) -> Link:
+@register("multiindex.link", "ridge_sum")
+def ridge_sum(link: LinkLike, directions: Values, weights: Values | None = None) -> Link:
     """The link z -> sum_j w_j phi(u_j . z), |u_j| = 1, a two-layer network, for many variables.
 
     Its tensors are kept as power sums, sum_j w_j alpha_k u_j^{(x) k}, at a cost of J^2 each.

@@ -6,7 +6,7 @@ Multi-index Models with Gradient Flow" (arXiv 2310.19793).
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -25,12 +25,14 @@ from hdjax.multiindex.flows import (
 )
 from hdjax.multiindex.limit import Integrator
 from hdjax.multiindex.links import Link
-from hdjax.multiindex.problem import DETERMINISTIC, LABELS, Overlap, Problem, WithoutSpread
+from hdjax.multiindex.problem import DETERMINISTIC, LABELS, Overlap, Problem
 from hdjax.multiindex.simulate import FullFlow, Reduced
-from hdjax.system import Simulator
+from hdjax.registry import In, OneOf, register
+from hdjax.system import Method, PlainSystem, WithoutFluctuations
 
 
-class GradientFlow(WithoutSpread):
+@register("multiindex.algorithm", "gradient_flow")
+class GradientFlow(PlainSystem, WithoutFluctuations):
     """Gradient flow of E (F - F*)^2 on the Stiefel manifold, and its reduction to overlaps.
 
     Args:
@@ -55,7 +57,8 @@ class GradientFlow(WithoutSpread):
     family: ClassVar[str] = "multiindex"
     time_label: ClassVar[str] = "flow time t"
     labels: ClassVar[Mapping[str, str]] = LABELS
-    why: ClassVar[str] = DETERMINISTIC
+    methods: ClassVar[tuple[type[Method], ...]] = (FullFlow, Reduced, Anisotropic)
+    no_fluctuations: ClassVar[str] = DETERMINISTIC
 
     problem: Problem
     student: Student
@@ -66,12 +69,12 @@ class GradientFlow(WithoutSpread):
         self,
         link: Link,
         dimension: Any,
-        student: Student | None = None,
+        student: Annotated[Student, In("multiindex.student")] | None = None,
         *,
         directions: int | None = None,
-        metric: str = "embedded",
+        metric: Annotated[str, OneOf(*METRICS)] = "embedded",
         start: Any = None,
-        integrator: Integrator | None = None,
+        integrator: Annotated[Integrator, In("multiindex.integrator")] | None = None,
     ):
         self.problem = Problem(link, dimension, directions, start)
         self.student = Profiled() if student is None else student
@@ -89,14 +92,6 @@ class GradientFlow(WithoutSpread):
         self.problem.check()
         self.problem.warn(profiled=isinstance(self.student, Profiled))
 
-    def simulator(self, method: Any = None, horizon: Any = None) -> Simulator:
-        """The flow in R^d (`FullFlow`, the default; `Anisotropic`), or `Reduced` at any d."""
-        method = FullFlow() if method is None else method
-        if not isinstance(method, FullFlow | Reduced | Anisotropic):
-            names = "FullFlow(...), Reduced(...), Anisotropic(...)"
-            raise TypeError(f"method: {method!r}; allowed: {names} or None")
-        return method.simulator(self)
-
     def start(self) -> Overlap:
         matrix = self.problem.start()
         return Overlap.of(matrix, self.student.initial(self.problem.link, matrix))
@@ -113,6 +108,7 @@ class GradientFlow(WithoutSpread):
         self,
         ts: Float[Array, " times"],
         start: Overlap | None = None,
+        horizon: None = None,
         save: Callable[[Overlap], PyTree[Array]] = lambda summary: summary,
     ) -> PyTree[Array]:
         """The reduced flow at `ts` (increasing, from 0 on), exact at every d."""

@@ -6,9 +6,10 @@
 The loss is E (F - F*)^2, without 1/2.
 """
 
+import abc
 import warnings
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ from hdjax.multiindex.links import Link
 from hdjax.multiindex.small import product
 from hdjax.multiindex.starts import haar_overlap, small_overlap
 from hdjax.multiindex.tensors import Tensors, squared_norm
-from hdjax.system import NoFluctuationsError, System, is_concrete
+from hdjax.system import Method, Simulator, System, is_concrete
 
 LABELS: Mapping[str, str] = {
     "loss": "loss E(F − F*)²",
@@ -63,23 +64,24 @@ class Overlap(eqx.Module):
         return jnp.concatenate([values, jnp.zeros(max(r - q, 0), values.dtype)])
 
 
-class WithoutSpread(System):
-    """A system whose spread at finite d nothing predicts, for the reason that it gives."""
+class Algorithm(System):
+    """A system that is one algorithm, run as it is."""
 
-    why: ClassVar[str]
+    @abc.abstractmethod
+    def direct(self) -> Simulator:
+        """The simulator of the algorithm."""
 
-    def fluctuations(
-        self,
-        ts: Float[Array, " times"],
-        statistics: Callable[[Any], dict[str, Array]],
-        start: Any = None,
-    ) -> dict[str, Array]:
-        """None.
 
-        Raises:
-            NoFluctuationsError: always, with the reason.
-        """
-        raise NoFluctuationsError(f"{type(self).__name__} predicts no fluctuations: {self.why}")
+class Direct(Method):
+    """The system's own algorithm: descent or SGD on columns in R^d, or the flow between saddles.
+
+    Example:
+        >>> method = hd.multiindex.Direct()
+    """
+
+    def simulator(self, system: Algorithm, horizon: None = None) -> Simulator:
+        """The simulator of `system`."""
+        return system.direct()
 
 
 class Problem(eqx.Module):

@@ -7,7 +7,7 @@ differentiated through the fit.
 
 import abc
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import equinox as eqx
 import jax
@@ -18,7 +18,8 @@ from jaxtyping import Array, Float, Key, PyTree
 from hdjax.multiindex.descent import check_positive
 from hdjax.multiindex.flows import Planted, Profiled, Student
 from hdjax.multiindex.hermite import all_indices, hermite, products
-from hdjax.multiindex.links import Link
+from hdjax.multiindex.links import Link, LinkLike
+from hdjax.registry import Bounds, Positive, Size, register
 
 
 class Readout(eqx.Module):
@@ -46,6 +47,7 @@ class Readout(eqx.Module):
         self.student.check(link, directions)
 
 
+@register("multiindex.readout", "hermite_ridge")
 class HermiteRidge(Readout):
     """Ridge regression on the normalised Hermite features H_beta(u), |beta| <= degree.
 
@@ -59,8 +61,8 @@ class HermiteRidge(Readout):
         >>> readout = HermiteRidge(degree=3)
     """
 
-    degree: int = eqx.field(static=True, default=3)
-    ridge: Any = 1e-3
+    degree: Size = eqx.field(static=True, default=3)
+    ridge: Positive = 1e-3
 
     def __check_init__(self) -> None:
         if self.degree < 1:
@@ -86,6 +88,7 @@ class HermiteRidge(Readout):
         return products(u, all_indices(u.shape[0], self.degree))
 
 
+@register("multiindex.readout", "kernel_ridge")
 class KernelRidge(Readout):
     """Kernel ridge regression with Mehler's kernel sum_k rho^k sum_{|beta|=k} H_beta(u) H_beta(v).
 
@@ -103,8 +106,8 @@ class KernelRidge(Readout):
         >>> readout = KernelRidge(rho=0.5)
     """
 
-    rho: Any = 0.5
-    ridge: Any = 1e-3
+    rho: Annotated[Any, Bounds(above=0, below=1)] = 0.5
+    ridge: Positive = 1e-3
 
     def __check_init__(self) -> None:
         if isinstance(self.rho, float) and not 0 < self.rho < 1:
@@ -126,6 +129,7 @@ class KernelRidge(Readout):
         return rest ** (-u.shape[0] / 2) * jnp.exp(exponent)
 
 
+@register("multiindex.readout", "random_features")
 class RandomFeatures(Readout):
     """Ridge regression on h_k(a_j . u), a_j uniform on the sphere, k = 1..degree, and a constant.
 
@@ -138,9 +142,9 @@ class RandomFeatures(Readout):
         >>> readout = RandomFeatures(count=8, degree=3)
     """
 
-    count: int = eqx.field(static=True, default=16)
-    degree: int = eqx.field(static=True, default=3)
-    ridge: Any = 1e-3
+    count: Size = eqx.field(static=True, default=16)
+    degree: Size = eqx.field(static=True, default=3)
+    ridge: Positive = 1e-3
 
     def initial(self, key: Key[Array, ""], directions: int) -> PyTree:
         normals = jax.random.normal(key, (self.count, directions))
@@ -163,6 +167,7 @@ class RandomFeatures(Readout):
         return jnp.concatenate([jnp.ones(1, u.dtype), scaled])
 
 
+@register("multiindex.readout", "fixed")
 class Fixed(Readout):
     """A link that is not fitted at all.
 
@@ -174,7 +179,7 @@ class Fixed(Readout):
         >>> readout = Fixed(hd.multiindex.sine())
     """
 
-    link: Link
+    link: LinkLike
 
     def fit(self, kept: PyTree, u: Float[Array, "n q"], y: Float[Array, " n"]) -> PyTree:
         return None
@@ -187,6 +192,7 @@ class Fixed(Readout):
         return Planted(self.link)
 
 
+@register("multiindex.readout", "network")
 class Network(Readout):
     """A standard network u -> R on top of the orthonormal first layer: an Equinox MLP with Adam.
 
@@ -203,10 +209,10 @@ class Network(Readout):
         >>> readout = Network(width=16, updates=20)
     """
 
-    width: int = eqx.field(static=True, default=32)
-    depth: int = eqx.field(static=True, default=1)
-    updates: int = eqx.field(static=True, default=20)
-    learning_rate: Any = 1e-2
+    width: Size = eqx.field(static=True, default=32)
+    depth: Size = eqx.field(static=True, default=1)
+    updates: Size = eqx.field(static=True, default=20)
+    learning_rate: Positive = 1e-2
 
     def __check_init__(self) -> None:
         for name in ("width", "depth", "updates"):

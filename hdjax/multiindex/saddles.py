@@ -11,22 +11,29 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from hdjax.clocks import Fine
 from hdjax.multiindex.freezing import SaddleState, check_dense, follow, start_of
 from hdjax.multiindex.leaps import exponents, learnable
 from hdjax.multiindex.links import Link
-from hdjax.multiindex.problem import Problem
+from hdjax.multiindex.problem import Algorithm, Direct, Problem
 from hdjax.multiindex.small import product
 from hdjax.multiindex.starts import haar_odds
-from hdjax.system import Simulator, System, is_concrete
-from hdjax.times import nominal
+from hdjax.registry import Positive, register
+from hdjax.system import (
+    Method,
+    PlainSystem,
+    Simulator,
+    WithoutFluctuations,
+    WithoutLimit,
+    is_concrete,
+)
 
 # Odds beyond this are as good as learnt.
 _BIG = 1e7
 # Ticks of a decade of time.
-_TICKS = 2**12
+CLOCK = Fine(2**12)
 
 
 class Escapes(eqx.Module):
@@ -41,7 +48,8 @@ class Escapes(eqx.Module):
     escapes: Float[Array, " r"]
 
 
-class SaddleToSaddle(System):
+@register("multiindex.algorithm", "saddle_to_saddle")
+class SaddleToSaddle(Algorithm, PlainSystem, WithoutLimit, WithoutFluctuations):
     """The profiled flow from Haar starts at any d, on the clock log10 t.
 
     Needs 64-bit numbers: at d = 10^12 and leap 3, S is of order 10^-24 and times of order 10^24.
@@ -68,6 +76,9 @@ class SaddleToSaddle(System):
 
     family: ClassVar[str] = "multiindex"
     time_label: ClassVar[str] = "log10 of flow time"
+    methods: ClassVar[tuple[type[Method], ...]] = (Direct,)
+    no_limit: ClassVar[str] = "escape times grow with d; simulate it, at any d"
+    no_fluctuations: ClassVar[str] = "the law of escape times is that of the start, broad at any d"
     labels: ClassVar[Mapping[str, str]] = {
         "cosines": "squared cosines of the principal angles",
         "escapes": "log10 of the escape time",
@@ -90,8 +101,8 @@ class SaddleToSaddle(System):
         *,
         directions: int | None = None,
         start: Any = None,
-        level: Any = 0.5,
-        step: Any = 0.02,
+        level: Positive = 0.5,
+        step: Positive = 0.02,
     ):
         if not jax.config.read("jax_enable_x64"):
             raise ValueError(
@@ -112,10 +123,8 @@ class SaddleToSaddle(System):
             if is_concrete(value) and not 0 < float(value) <= most:
                 raise ValueError(f"{name}: {float(value)}; allowed: above 0, up to {most}")
 
-    def simulator(self, method: Any = None, horizon: Any = None) -> Simulator:
+    def direct(self) -> "SaddleSimulator":
         """The freezing algorithm."""
-        if method is not None:
-            raise TypeError(f"method: {method!r}; allowed with SaddleToSaddle: None")
         return SaddleSimulator(self)
 
     def start(self) -> Escapes:
@@ -138,6 +147,11 @@ class SaddleSimulator(Simulator):
 
     system: SaddleToSaddle
 
+    @property
+    def clock(self) -> Fine:
+        """Log10 of flow time."""
+        return CLOCK
+
     def init(self, key: Key[Array, ""]) -> SaddleState:
         problem = self.system.problem
         q, r = problem.directions, problem.link.variables
@@ -153,7 +167,7 @@ class SaddleSimulator(Simulator):
     def advance(
         self, state: SaddleState, k0: Int[Array, ""], k1: Int[Array, ""], key: Key[Array, ""]
     ) -> SaddleState:
-        record = k1.astype(jnp.float64) * (math.log(10) / _TICKS)
+        record = k1.astype(jnp.float64) * (math.log(10) / CLOCK.resolution)
         state = eqx.tree_at(lambda s: s.record, state, record)
         return follow(state, self.system.level, self.system.step)
 
@@ -168,14 +182,6 @@ class SaddleSimulator(Simulator):
         middle = jnp.where(inner, ends[0] + share * (ends[1] - ends[0]), state.log_odds)
         escapes = jnp.minimum(state.escapes, state.record) / math.log(10)
         return Escapes(jax.nn.sigmoid(middle), escapes)
-
-    def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
-        """The nearest tick of log10 t."""
-        return np.round(nominal(ts) * _TICKS).astype(np.int64)
-
-    def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
-        """Ticks as log10 t."""
-        return np.asarray(ticks, np.float64) / _TICKS
 
     def bytes_per_run(self) -> int:
         link = self.system.problem.link

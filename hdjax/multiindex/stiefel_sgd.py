@@ -24,7 +24,7 @@ Sources: arXiv 2310.19793 for the flow; Saad and Solla (1995) for the noise term
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -33,23 +33,24 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from hdjax import gaussian, random
-from hdjax.multiindex.averaging import average
+from hdjax.clocks import Steps
 from hdjax.multiindex.descent import check_positive, polar
-from hdjax.multiindex.flows import Planted, Profiled, Student, full_summary, reduced_velocity
+from hdjax.multiindex.flows import Planted, Profiled, Student, full_summary
 from hdjax.multiindex.fluctuations import fluctuations
 from hdjax.multiindex.limit import Integrator
 from hdjax.multiindex.links import Link
-from hdjax.multiindex.problem import LABELS, Overlap, Problem
-from hdjax.multiindex.small import product
+from hdjax.multiindex.problem import LABELS, Algorithm, Direct, Overlap, Problem
 from hdjax.multiindex.starts import lift
-from hdjax.multiindex.tensors import evaluate
+from hdjax.multiindex.stiefel_steps import StiefelSteps
 from hdjax.random import Stream
-from hdjax.system import Simulator, System, is_concrete, steps_at
+from hdjax.registry import In, NonNegative, OneOf, Positive, Real, register
+from hdjax.system import Method, PlainSystem, Simulator, is_concrete
 
 PROJECTIONS = ("horizontal", "embedded")
 
 
-class StiefelSGD(System):
+@register("multiindex.algorithm", "sgd")
+class StiefelSGD(StiefelSteps, Algorithm, PlainSystem):
     """One-pass SGD on the Stiefel manifold and its deterministic equivalent.
 
     Args:
@@ -79,6 +80,7 @@ class StiefelSGD(System):
     family: ClassVar[str] = "multiindex"
     time_label: ClassVar[str] = "t = k/d"
     labels: ClassVar[Mapping[str, str]] = LABELS
+    methods: ClassVar[tuple[type[Method], ...]] = (Direct,)
 
     problem: Problem
     learning_rate: Float[Array, ""]
@@ -93,16 +95,16 @@ class StiefelSGD(System):
         self,
         link: Link,
         dimension: Any,
-        learning_rate: Any,
-        student: Student | None = None,
+        learning_rate: Positive,
+        student: Annotated[Student, In("multiindex.student")] | None = None,
         *,
-        noise: Any = 0.0,
-        projection: str = "horizontal",
-        reuse: Any = None,
+        noise: NonNegative = 0.0,
+        projection: Annotated[str, OneOf(*PROJECTIONS)] = "horizontal",
+        reuse: Real | None = None,
         directions: int | None = None,
         start: Any = None,
         rule: gaussian.Rule | None = None,
-        integrator: Integrator | None = None,
+        integrator: Annotated[Integrator, In("multiindex.integrator")] | None = None,
     ):
         dtype = jnp.result_type(float)
         self.problem = Problem(link, dimension, directions, start)
@@ -133,10 +135,8 @@ class StiefelSGD(System):
         self.problem.warn(profiled=False)
         self._check()
 
-    def simulator(self, method: Any = None, horizon: Any = None) -> Simulator:
+    def direct(self) -> "SGDSimulator":
         """SGD in R^d."""
-        if method is not None:
-            raise TypeError(f"method: {method!r}; allowed with StiefelSGD: None")
         self.problem.coordinates()
         return SGDSimulator(self)
 
@@ -146,80 +146,12 @@ class StiefelSGD(System):
     def statistics(self, summary: Overlap) -> dict[str, Array]:
         return self.problem.statistics(summary, self.student.loss(self.problem.link, summary))
 
-    def link_at(
-        self, matrix: Float[Array, "q r"]
-    ) -> Callable[[Float[Array, " q"]], Float[Array, ""]]:
-        """The student's link F at overlap M, as a function of u."""
-        if isinstance(self.student, Profiled):
-            tensors = average(self.problem.link, matrix)
-            return lambda u: evaluate(tensors, u)
-        own: Any = self.student
-        return self.problem.link if own.link is None else own.link
-
-    def pull(
-        self, matrix: Float[Array, "q r"], u: Float[Array, " q"], label: Float[Array, ""]
-    ) -> Float[Array, " q"]:
-        """The gradient of one sample's loss in its projections, at its last use."""
-        link = jax.value_and_grad(self.link_at(matrix))
-        value, slope = link(u)
-        pull = 2 * (value - label) * slope
-        if self.reuse is None:
-            return pull
-        value, slope = link(u - self.reuse * pull)
-        return 2 * (value - label) * slope
-
-    def noise_matrix(self, matrix: Float[Array, "q r"]) -> Float[Array, "q q"]:
-        """V, the covariance of the gradient in the projections."""
-        return self._moments(matrix)[1]
-
-    def velocity(self, matrix: Float[Array, "q r"]) -> Float[Array, "q r"]:
-        """The velocity dM/dt of the limit."""
-        drift, noise = self._moments(matrix)
-        if self.reuse is None:
-            drift, _ = reduced_velocity(
-                self.problem.link, self.student, self.projection, (matrix, None)
-            )
-        return self.learning_rate * (drift - self.learning_rate / 2 * product(noise, matrix))
-
-    def sample(
-        self, matrix: Float[Array, "q r"], normals: Float[Array, " n"], noise: Any
-    ) -> tuple[Float[Array, " q"], Float[Array, " q"], Float[Array, " r"]]:
-        """The pull of one sample, and its projections u and z, from r + q standard normals.
-
-        Args:
-            matrix: M.
-            normals: z, and u's part that is independent of it.
-            noise: of the label, in units of sigma.
-        """
-        q, r = matrix.shape
-        # Any square root serves: the rest of u is isotropic.
-        root = gaussian.factor(jnp.eye(q, dtype=matrix.dtype) - product(matrix, matrix.T))
-        z, rest = normals[:r], normals[r : r + q]
-        u = jnp.sum(matrix * z[None], axis=1) + jnp.sum(root * rest[None], axis=1)
-        return self.pull(matrix, u, self.problem.link(z) + self.noise * noise), u, z
-
-    def _moments(self, matrix: Float[Array, "q r"]) -> tuple[Array, Array]:
-        """-E[g_u (z - M^T u)^T] and E[g_u g_u^T]."""
-        q, r = matrix.shape
-        # A second use is not linear in the label.
-        noisy = self.reuse is not None
-
-        def one(normals: Float[Array, " n"]) -> tuple[Array, Array]:
-            pull, u, z = self.sample(matrix, normals, normals[-1] if noisy else 0.0)
-            extra = jnp.zeros((q, q), matrix.dtype)
-            if not noisy:
-                slope = jax.grad(self.link_at(matrix))(u)
-                extra = 4 * self.noise**2 * slope[:, None] * slope[None, :]
-            outside = z - jnp.sum(matrix * u[:, None], axis=0)
-            return -pull[:, None] * outside[None, :], pull[:, None] * pull[None, :] + extra
-
-        return gaussian.expectation(one, r + q + noisy, self.rule, matrix.dtype)
-
     @eqx.filter_jit
     def limit(
         self,
         ts: Float[Array, " times"],
         start: Overlap | None = None,
+        horizon: None = None,
         save: Callable[[Overlap], PyTree[Array]] = lambda summary: summary,
     ) -> PyTree[Array]:
         """The ODE of M at `ts`, in units of d steps."""
@@ -239,22 +171,14 @@ class StiefelSGD(System):
         ts: Float[Array, " times"],
         statistics: Callable[[Overlap], dict[str, Array]],
         start: Overlap | None = None,
+        horizon: None = None,
     ) -> dict[str, Array]:
         """Predicted standard deviations by the linear-noise equation (`fluctuations.py`)."""
         return fluctuations(self, ts, statistics, start)
 
-    @property
-    def polynomial(self) -> bool:
-        """Whether a step is a polynomial of the normals."""
-        return self.reuse is None and all(link.function is None for link in self._links())
-
-    def _links(self) -> list[Link]:
-        own = [self.student.link] if isinstance(self.student, Planted) else []
-        return [self.problem.link, *(link for link in own if link is not None)]
-
     def _default_rule(self) -> gaussian.Rule:
         if self.polynomial:
-            return gaussian.GaussHermite(2 * max(link.degree for link in self._links()))
+            return gaussian.GaussHermite(2 * max(link.degree for link in self.links()))
         few = self.problem.directions + self.problem.link.variables <= 2
         return gaussian.GaussHermite(32 if few else 12)
 
@@ -268,6 +192,11 @@ class SGDSimulator(Simulator):
     """One realisation; the clock is the step k, t = k/d; W* are the first r coordinates."""
 
     system: StiefelSGD
+
+    @property
+    def clock(self) -> Steps:
+        """d steps in a unit of time."""
+        return Steps(self.system.problem.coordinates())
 
     @property
     def target(self) -> Float[Array, "d r"]:
@@ -306,14 +235,6 @@ class SGDSimulator(Simulator):
 
     def summary(self, state: Float[Array, "d q"]) -> Overlap:
         return full_summary(state, self.target, None)
-
-    def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
-        """K = floor(t d), where t d within rounding of an integer is that integer."""
-        return steps_at(ts, float(self.system.problem.coordinates()))
-
-    def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
-        """T = k/d."""
-        return np.asarray(ticks, np.float64) / self.system.problem.coordinates()
 
     def bytes_per_run(self) -> int:
         return 8 * 6 * self.system.problem.coordinates() * (self.system.problem.directions + 1)

@@ -16,7 +16,6 @@ from hdjax.multipass.analysis import (
 )
 from hdjax.multipass.data import Labelled, Split, binary, digits, load_idx, load_npz, split
 from hdjax.multipass.diagnostics import (
-    delocalisation,
     linear_noise_error,
     row_kurtosis,
     row_norms,
@@ -25,7 +24,7 @@ from hdjax.multipass.ensembles import gaussian_problem, random_features_problem
 from hdjax.multipass.laws import MarchenkoPastur, SampleCovariance, SpectralLaw
 from hdjax.multipass.limit import BlockODE, Spectral, volterra
 from hdjax.multipass.model import MultiPassSGD
-from hdjax.multipass.modes import Modes, lanczos_modes, law_modes, svd_modes
+from hdjax.multipass.modes import Modes, delocalisation, lanczos_modes, law_modes, svd_modes
 from hdjax.multipass.momentum import MomentumSGD
 from hdjax.multipass.problem import Problem
 from hdjax.multipass.quadratics import Quadratic, QuadraticForm, SampleRisk
@@ -40,6 +39,7 @@ from hdjax.multipass.rates import (
     kernel_norm,
     limit_rate,
     near_optimal,
+    root_rate,
     saturating_fraction,
 )
 from hdjax.multipass.recursion import Recursion, Squaring
@@ -89,6 +89,7 @@ __all__ = [
     "near_optimal",
     "power_exponent",
     "random_features_problem",
+    "root_rate",
     "row_kurtosis",
     "row_norms",
     "saturating_fraction",

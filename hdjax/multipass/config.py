@@ -8,367 +8,313 @@
     spectrum = "empirical"              # what the limit is computed from: "law", "lanczos"
     solver = "block_ode"                # "spectral"; for momentum "recursion", "squaring"
 
-A table with a `kind` calls the public constructor of that name with the table's other keys; a bare
-string is a table with nothing else.
+What is here is what TOML says differently from the constructors; the rest of each table is its
+constructor's signature, registered beside it.
 """
 
+import dataclasses
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import jax
 import numpy as np
-from pydantic import Field
 
 from hdjax import multipass
-from hdjax.schema import (
-    AnySchedule,
-    ArrayField,
-    Call,
-    Critical,
-    FileField,
-    Kind,
+from hdjax.registry import (
+    Count,
+    File,
+    In,
     NonNegative,
-    NonNegativeInteger,
-    OwnStatistic,
+    OneOf,
     Positive,
-    PositiveInteger,
-    SpectrumConfig,
-    Strict,
+    Size,
+    Slot,
+    Values,
+    declare,
+    register,
 )
-from hdjax.schema.spectra import Identity
+from hdjax.schedules import Critical
 
-Classes = Annotated[list[NonNegativeInteger], Field(min_length=1)]
+declare("multipass.method", Slot(default="direct"))
+declare("multipass.data", Slot(default="digits"))
+declare("multipass.problem", Slot(default="gaussian", given=("dimension",)))
+declare("multipass.spectrum", Slot(given=("chosen",)))
+_COMMON = ("problem", "modes", "learning_rate", "solver")
+declare("multipass.algorithm", Slot(given=_COMMON))
 
-
-class Digits(Strict):
-    """Scikit-learn's digits, even against odd."""
-
-    kind: Literal["digits"] = "digits"
-
-    def build(self) -> multipass.Labelled:
-        """The samples."""
-        return multipass.digits()
+register("multipass.data", "digits")(multipass.digits)
 
 
-class Npz(Strict):
-    """An `.npz` archive of `inputs` and `classes`, two groups of which are chosen."""
+@register("multipass.data", "npz")
+def _npz(
+    file: File,
+    negative: list[Count],
+    positive: list[Count],
+    inputs: str = "X",
+    classes: str = "Y",
+) -> multipass.Labelled:
+    """An `.npz` archive of `inputs` and `classes`, two groups of which are chosen.
 
-    kind: Literal["npz"] = "npz"
-    file: FileField
-    inputs: str = "X"
-    classes: str = "Y"
-    negative: Classes
-    positive: Classes
-
-    def build(self) -> multipass.Labelled:
-        """The samples."""
-        data = multipass.load_npz(self.file, self.inputs, self.classes)
-        return multipass.binary(data, self.negative, self.positive)
-
-
-class Idx(Strict):
-    """A pair of IDX files, as MNIST comes, two groups of whose classes are chosen."""
-
-    kind: Literal["idx"] = "idx"
-    inputs: FileField
-    classes: FileField
-    negative: Classes
-    positive: Classes
-
-    def build(self) -> multipass.Labelled:
-        """The samples."""
-        data = multipass.load_idx(self.inputs, self.classes)
-        return multipass.binary(data, self.negative, self.positive)
+    Args:
+        file: the archive.
+        negative: the classes whose labels are -1.
+        positive: the classes whose labels are 1.
+        inputs: the array of inputs.
+        classes: the array of classes.
+    """
+    data = multipass.load_npz(file, inputs, classes)
+    return multipass.binary(data, negative, positive)
 
 
-Data = Annotated[Digits | Npz | Idx, Field(discriminator="kind"), Kind(default="digits")]
+@register("multipass.data", "idx")
+def _idx(
+    inputs: File, classes: File, negative: list[Count], positive: list[Count]
+) -> multipass.Labelled:
+    """A pair of IDX files, as MNIST comes, two groups of whose classes are chosen.
+
+    Args:
+        inputs: the file of inputs.
+        classes: the file of classes.
+        negative: the classes whose labels are -1.
+        positive: the classes whose labels are 1.
+    """
+    return multipass.binary(multipass.load_idx(inputs, classes), negative, positive)
 
 
-class Gaussian(Strict):
-    """A planted signal in a Gaussian matrix; `samples` or `ratio` = d/n."""
+@dataclasses.dataclass(frozen=True)
+class _Chosen:
+    """A problem, and the modes of its law at so many points, if it has one."""
 
-    kind: Literal["gaussian"] = "gaussian"
-    samples: PositiveInteger | None = None
-    ratio: Positive | None = None
-    signal: NonNegative = 1.0
-    noise: NonNegative = 0.0
-    covariance: SpectrumConfig = Identity()
-    normalise_rows: bool = False
-    seed: NonNegativeInteger = 0
+    problem: multipass.Problem
+    law: Callable[[int], multipass.Modes] | None = None
 
-    def size(self, dimension: int) -> int:
-        """The number of samples."""
-        if (self.samples is None) == (self.ratio is None):
-            raise ValueError("problem: samples and ratio; allowed: one of them")
-        return self.samples if self.samples is not None else round(dimension / (self.ratio or 1))
 
-    def eigenvalues(self, dimension: int) -> np.ndarray | None:
-        """Those of the covariance, with mean 1 where rows are normalised; None: all ones."""
-        if isinstance(self.covariance, Identity):
-            return None
-        spectrum = self.covariance.build(dimension)
-        spectrum = spectrum.normalised() if self.normalise_rows else spectrum
-        return np.asarray(spectrum.expand(spectrum.eigenvalues))
+def _gaussian(
+    dimension: int | None,
+    samples: Size | None = None,
+    ratio: Positive | None = None,
+    covariance: Annotated[Any, In("spectrum")] = "identity",
+    normalise_rows: bool = False,
+    seed: Count = 0,
+    **planted: Any,
+) -> _Chosen:
+    """A planted signal in a Gaussian matrix; `samples` or `ratio` = d/n.
 
-    def build(self, dimension: int | None) -> multipass.Problem:
-        """The problem."""
-        d = _required(dimension)
-        return multipass.gaussian_problem(
-            self.size(d),
-            d,
-            key=jax.random.key(self.seed),
-            signal=self.signal,
-            noise=self.noise,
-            eigenvalues=self.eigenvalues(d),
-            normalise_rows=self.normalise_rows,
+    Args:
+        dimension: d.
+        samples: n.
+        ratio: d/n, instead of n.
+        covariance: that of the rows.
+        normalise_rows: whether rows have norm 1, and the covariance mean 1.
+        seed: that of the matrix, the signal and the noise.
+        **planted: of `hdjax.multipass.gaussian_problem`.
+    """
+    d = _required(dimension)
+    if (samples is None) == (ratio is None):
+        raise ValueError("problem: samples and ratio; allowed: one of them")
+    n = samples if samples is not None else round(d / (ratio or 1))
+    spectrum = covariance(d=d)
+    spectrum = spectrum.normalised() if normalise_rows else spectrum
+    given = np.asarray(spectrum.expand(spectrum.eigenvalues))
+    eigenvalues = None if np.all(given == 1) else given
+    problem = multipass.gaussian_problem(
+        n,
+        d,
+        key=jax.random.key(seed),
+        eigenvalues=eigenvalues,
+        normalise_rows=normalise_rows,
+        **planted,
+    )
+
+    def law(points: int) -> multipass.Modes:
+        found: Any = multipass.MarchenkoPastur(d / n)
+        if eigenvalues is not None:
+            values, counts = np.unique(eigenvalues / (d / n), return_counts=True)
+            found = multipass.SampleCovariance(d / n, values, counts / d)
+        return multipass.law_modes(found, n, points=points, risk=eigenvalues is None, **planted)
+
+    return _Chosen(problem, law)
+
+
+register("multipass.problem", "gaussian", _gaussian, without=("key", "eigenvalues"))(
+    multipass.gaussian_problem
+)
+
+
+@register("multipass.problem", "random_features")
+def _random_features(
+    dimension: int | None,
+    *,
+    data: Annotated[Any, In("multipass.data")] = "digits",
+    samples: Size,
+    test: Size | None = None,
+    activation: Annotated[str, OneOf("relu", "tanh", "erf")] = "relu",
+    seed: Count = 0,
+) -> _Chosen:
+    """`dimension` random features of data, `samples` to train on and `test` others.
+
+    Args:
+        dimension: d, the number of features.
+        data: the samples.
+        samples: how many to train on.
+        test: how many others for the statistic "test"; None: all others.
+        activation: of the features.
+        seed: that of the split and of the features.
+    """
+    parts = multipass.split(data, samples, test, seed)
+    key = jax.random.key(seed)
+    problem = multipass.random_features_problem(
+        parts, _required(dimension), key=key, activation=activation
+    )
+    return _Chosen(problem)
+
+
+@register("multipass.problem", "arrays")
+def _arrays(
+    dimension: int | None,
+    matrix: Values,
+    labels: Values,
+    start: Values | None = None,
+    test_matrix: Values | None = None,
+    test_labels: Values | None = None,
+    scale: bool = False,
+) -> _Chosen:
+    """A (n, d) and b (n,) as arrays; `start` (d,), and samples for the statistic "test".
+
+    Args:
+        dimension: d; none, or that of the matrix.
+        matrix: A (n, d).
+        labels: b (n,).
+        start: X_0 (d,).
+        test_matrix: rows of the test samples.
+        test_labels: their labels.
+        scale: whether A is divided by sqrt(tr A^T A/n).
+    """
+    if dimension is not None and matrix.shape[-1] != dimension:
+        raise ValueError(
+            f"dimension: {dimension}; allowed: {matrix.shape[-1]}, that of the matrix, or none"
         )
-
-    def law(self, dimension: int, points: int) -> multipass.Modes:
-        """The modes of its law."""
-        samples, s = self.size(dimension), self.eigenvalues(dimension)
-        ratio = dimension / samples
-        if s is None:
-            law: Any = multipass.MarchenkoPastur(ratio)
-        else:
-            values, counts = np.unique(s / ratio, return_counts=True)
-            law = multipass.SampleCovariance(ratio, values, counts / dimension)
-        return multipass.law_modes(
-            law, samples, signal=self.signal, noise=self.noise, points=points, risk=s is None
-        )
+    if (test_matrix is None) != (test_labels is None):
+        raise ValueError("problem: test_matrix and test_labels; allowed: both or none")
+    test = {}
+    if test_matrix is not None:
+        test = {"test": multipass.SampleRisk(test_matrix, test_labels)}
+    problem = multipass.Problem(matrix, labels, start, test)
+    return _Chosen(problem.scaled() if scale else problem)
 
 
-class RandomFeatures(Strict):
-    """`dimension` random features of data, `samples` to train on and `test` others."""
-
-    kind: Literal["random_features"] = "random_features"
-    data: Data = Digits()
-    samples: PositiveInteger
-    test: PositiveInteger | None = None
-    activation: Literal["relu", "tanh", "erf"] = "relu"
-    seed: NonNegativeInteger = 0
-
-    def build(self, dimension: int | None) -> multipass.Problem:
-        """The problem."""
-        parts = multipass.split(self.data.build(), self.samples, self.test, self.seed)
-        key = jax.random.key(self.seed)
-        return multipass.random_features_problem(
-            parts, _required(dimension), key=key, activation=self.activation
-        )
-
-
-class Arrays(Strict):
-    """A (n, d) and b (n,) as arrays; `start` (d,), and samples for the statistic "test"."""
-
-    kind: Literal["arrays"] = "arrays"
-    matrix: ArrayField
-    labels: ArrayField
-    start: ArrayField | None = None
-    test_matrix: ArrayField | None = None
-    test_labels: ArrayField | None = None
-    scale: bool = False
-
-    def build(self, dimension: int | None) -> multipass.Problem:
-        """The problem."""
-        if dimension is not None and self.matrix.shape[-1] != dimension:
-            raise ValueError(
-                f"dimension: {dimension}; allowed: {self.matrix.shape[-1]}, that of the matrix, or "
-                "none"
-            )
-        if (self.test_matrix is None) != (self.test_labels is None):
-            raise ValueError("problem: test_matrix and test_labels; allowed: both or none")
-        test = {}
-        if self.test_matrix is not None:
-            test = {"test": multipass.SampleRisk(self.test_matrix, self.test_labels)}
-        problem = multipass.Problem(self.matrix, self.labels, self.start, test)
-        return problem.scaled() if self.scale else problem
-
-
-ProblemConfig = Annotated[
-    Gaussian | RandomFeatures | Arrays, Field(discriminator="kind"), Kind(default="gaussian")
-]
-
-
-class Empirical(Strict):
+@register("multipass.spectrum", "empirical")
+def _empirical(chosen: _Chosen) -> multipass.Modes:
     """The singular values of the matrix."""
-
-    kind: Literal["empirical"] = "empirical"
-
-
-class Law(Strict):
-    """The law of a Gaussian matrix as n and d grow, on a rule of so many points."""
-
-    kind: Literal["law"] = "law"
-    points: PositiveInteger = 400
+    return multipass.svd_modes(chosen.problem)[0]
 
 
-class Lanczos(Strict):
-    """Lanczos quadrature, for large matrices."""
+@register("multipass.spectrum", "law")
+def _law(chosen: _Chosen, points: Size = 400) -> multipass.Modes:
+    """The law of a Gaussian matrix as n and d grow, on a rule of so many points.
 
-    kind: Literal["lanczos"] = "lanczos"
-    points: PositiveInteger = 32
-    probes: PositiveInteger = 8
-    seed: NonNegativeInteger = 0
+    Args:
+        chosen: the problem.
+        points: nodes of the rule.
+    """
+    if chosen.law is None:
+        raise ValueError(
+            "'law' with a problem that has no limiting law here; allowed: 'empirical', 'lanczos'"
+        )
+    return chosen.law(points)
 
 
-ModesConfig = Annotated[Empirical | Law | Lanczos, Field(discriminator="kind"), Kind()]
+@register("multipass.spectrum", "lanczos")
+def _lanczos(
+    chosen: _Chosen, points: Size = 32, probes: Size = 8, seed: Count = 0
+) -> multipass.Modes:
+    """Lanczos quadrature, for large matrices.
+
+    Args:
+        chosen: the problem.
+        points: nodes of each rule.
+        probes: random vectors.
+        seed: that of the random vectors.
+    """
+    own = chosen.problem
+    bare = multipass.Problem(own.matrix, own.labels, own.start)
+    return multipass.lanczos_modes(bare, points, jax.random.key(seed), probes)
 
 
-class SGD(Strict):
+def _sgd(
+    problem: multipass.Problem, modes: multipass.Modes, learning_rate: Any, **options: Any
+) -> multipass.MultiPassSGD:
     """SGD on single samples."""
-
-    kind: Literal["sgd"] = "sgd"
-    ridge: NonNegative | None = None
-    sampling: Literal["replacement", "reshuffling", "single_pass"] = "replacement"
+    return multipass.MultiPassSGD(problem, _rate(learning_rate, modes), modes=modes, **options)
 
 
-class Momentum(Strict):
+register("multipass.algorithm", "sgd", _sgd)(multipass.MultiPassSGD)
+
+
+def _momentum(  # noqa: D417 (the others are the constructor's)
+    problem: multipass.Problem,
+    modes: multipass.Modes,
+    learning_rate: Any,
+    *,
+    batch_fraction: Positive,
+    momentum: NonNegative | Literal["best", "near_optimal"] = 0.0,
+    **options: Any,
+) -> multipass.MomentumSGD:
     """SGD with momentum and batches.
 
     Without `learning_rate`, `momentum` may be "best" or "near_optimal": both are then chosen.
+
+    Args:
+        momentum: Delta, or how rate and momentum are chosen.
     """
-
-    kind: Literal["momentum"] = "momentum"
-    batch_fraction: Positive
-    ridge: NonNegative | None = None
-    momentum: NonNegative | Literal["best", "near_optimal"] = 0.0
-
-
-Algorithm = Annotated[SGD | Momentum, Field(discriminator="kind"), Kind()]
-
-
-class BlockODE(Call):
-    """By diffrax: any learning rate, ridge and spectrum."""
-
-    make = multipass.BlockODE
-    kind: Literal["block_ode"] = "block_ode"
-    rtol: Positive = 1e-6
-    atol: Positive = 1e-9
-    max_steps: PositiveInteger = 16**4
+    if isinstance(momentum, str):
+        if learning_rate is not None:
+            raise ValueError(f"learning_rate: given with momentum {momentum!r}; allowed: none")
+        choose = multipass.best_momentum if momentum == "best" else multipass.near_optimal
+        rate, momentum, _ = choose(modes, batch_fraction)
+    else:
+        rate = _rate(learning_rate, modes)
+    return multipass.MomentumSGD(
+        problem, rate, batch_fraction=batch_fraction, momentum=momentum, modes=modes, **options
+    )
 
 
-class Spectral(Call):
-    """By one eigendecomposition: constant rates, any time at the same cost."""
-
-    make = multipass.Spectral
-    kind: Literal["spectral"] = "spectral"
+register("multipass.algorithm", "momentum", _momentum)(multipass.MomentumSGD)
 
 
-class Recursion(Call):
-    """Step by step, for momentum."""
+@register("multipass.system", "")
+def _system(
+    *,
+    dimension: Size | None = None,
+    problem: Annotated[Any, In("multipass.problem")],
+    learning_rate: Annotated[Any, In("rate")] = None,
+    algorithm: Annotated[Any, In("multipass.algorithm")] = "sgd",
+    spectrum: Annotated[Any, In("multipass.spectrum")] = "empirical",
+    solver: Annotated[Any, In("multipass.solver")] = None,
+) -> multipass.MultiPassSGD | multipass.MomentumSGD:
+    """A problem, an algorithm, and how its limit is computed.
 
-    make = multipass.Recursion
-    kind: Literal["recursion"] = "recursion"
-
-
-class Squaring(Call):
-    """By powers of the recursion's matrix, for long runs with momentum."""
-
-    make = multipass.Squaring
-    kind: Literal["squaring"] = "squaring"
-
-
-SolverConfig = Annotated[
-    BlockODE | Spectral | Recursion | Squaring, Field(discriminator="kind"), Kind()
-]
-RateConfig = Annotated[AnySchedule, Field(discriminator="kind"), Kind(number="constant")]
-
-
-class SystemConfig(Strict):
-    """A problem, an algorithm, and how its limit is computed."""
-
-    dimension: PositiveInteger | None = None
-    problem: ProblemConfig
-    learning_rate: RateConfig | None = None
-    algorithm: Algorithm = SGD()
-    spectrum: ModesConfig = Empirical()
-    solver: SolverConfig | None = None
-
-    def build(self) -> multipass.MultiPassSGD | multipass.MomentumSGD:
-        """The system.
-
-        Raises:
-            ValueError, TypeError: naming the argument, its value and what is allowed.
-        """
-        problem = self.problem.build(self.dimension)
-        modes = self._modes(problem)
-        if isinstance(self.algorithm, Momentum):
-            return self._momentum(problem, modes, self.algorithm)
-        return multipass.MultiPassSGD(
-            problem,
-            self._rate(modes),
-            modes=modes,
-            ridge=self.algorithm.ridge,
-            sampling=self.algorithm.sampling,
-            solver=None if self.solver is None else self.solver.build(),
-        )
-
-    def _modes(self, problem: multipass.Problem) -> multipass.Modes:
-        own = self.spectrum
-        if isinstance(own, Lanczos):
-            return multipass.lanczos_modes(
-                multipass.Problem(problem.matrix, problem.labels, problem.start),
-                own.points,
-                jax.random.key(own.seed),
-                own.probes,
-            )
-        if isinstance(own, Law):
-            if not isinstance(self.problem, Gaussian):
-                raise ValueError(
-                    f"spectrum: 'law' with a problem of kind {self.problem.kind!r}, which has no "
-                    "limiting law here; allowed: 'empirical', 'lanczos'"
-                )
-            return self.problem.law(problem.matrix.shape[1], own.points)
-        return multipass.svd_modes(problem)[0]
-
-    def _rate(self, modes: multipass.Modes) -> Any:
-        rate = self.learning_rate
-        if rate is None:
-            raise ValueError("learning_rate: missing; allowed: a number or a schedule")
-        if isinstance(rate, Critical):
-            return rate.factor * multipass.max_learning_rate(modes)
-        return rate.build()
-
-    def _momentum(
-        self, problem: multipass.Problem, modes: multipass.Modes, own: Momentum
-    ) -> multipass.MomentumSGD:
-        zeta, delta = own.batch_fraction, own.momentum
-        if isinstance(delta, str):
-            if self.learning_rate is not None:
-                raise ValueError(f"learning_rate: given with momentum {delta!r}; allowed: none")
-            choose = multipass.best_momentum if delta == "best" else multipass.near_optimal
-            gamma, delta, _ = choose(modes, zeta)
-        else:
-            gamma = self._rate(modes)
-        return multipass.MomentumSGD(
-            problem,
-            gamma,
-            batch_fraction=zeta,
-            momentum=delta,
-            modes=modes,
-            ridge=own.ridge,
-            solver=None if self.solver is None else self.solver.build(),
-        )
+    Args:
+        dimension: d; none where the problem fixes it.
+        problem: the matrix, the labels and the start.
+        learning_rate: gamma, a number or a schedule of t = k/n.
+        algorithm: what is run.
+        spectrum: what the limit is computed from.
+        solver: how the limit is computed; None: the algorithm's own.
+    """
+    chosen = problem(dimension=dimension)
+    modes = spectrum(chosen=chosen)
+    return algorithm(
+        problem=chosen.problem, modes=modes, learning_rate=learning_rate, solver=solver
+    )
 
 
-class Direct(Call):
-    """The algorithm itself."""
-
-    make = multipass.Direct
-    kind: Literal["direct"] = "direct"
-    dtype: Literal["float32", "float64"] = "float32"
-
-
-class Homogenised(Call):
-    """Homogenised SGD: SGD's means, not its fluctuations."""
-
-    make = multipass.Homogenised
-    kind: Literal["homogenised"] = "homogenised"
-    dt: Positive = 0.01
-
-
-MethodConfig = Annotated[Direct | Homogenised, Field(discriminator="kind"), Kind(default="direct")]
-
-
-StatisticConfig = OwnStatistic
+def _rate(rate: Any, modes: multipass.Modes) -> Any:
+    if rate is None:
+        raise ValueError("learning_rate: missing; allowed: a number or a schedule")
+    if isinstance(rate, Critical):
+        return rate.factor * multipass.max_learning_rate(modes)
+    return rate
 
 
 def _required(dimension: int | None) -> int:

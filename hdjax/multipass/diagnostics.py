@@ -13,16 +13,13 @@ alike: rows of one norm, residuals like Gaussian ones.
 """
 
 import warnings
-from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from hdjax.multipass.modes import Modes
 from hdjax.multipass.problem import Problem
-
-if TYPE_CHECKING:
-    from hdjax.multipass.modes import Modes
 
 # An estimated error from which the predicted spread is warned of.
 _INEXACT = 0.2
@@ -73,28 +70,7 @@ def linear_noise_error(problem: Problem) -> Float[Array, ""]:
     return max(2 / n**0.5, 0.3 * d / n) + 0.75 * (row_kurtosis(problem) - 1)
 
 
-def delocalisation(
-    eigenvalues: Float[np.ndarray, " p"], left: Float[np.ndarray, "n p"]
-) -> Float[Array, ""]:
-    """The mean of n max_i u_ji^2 over left singular vectors, weighted by their noise lambda_j^2.
-
-    About 2 log n for vectors like Gaussian ones, n for vectors that are single samples.
-
-    Args:
-        eigenvalues: (p,) lambda_j of A^T A.
-        left: (n, p) left singular vectors as columns.
-
-    Example:
-        >>> float(delocalisation(np.ones(4), np.eye(4)))
-        4.0
-    """
-    weights = np.asarray(eigenvalues) ** 2
-    largest = left.shape[0] * np.max(left**2, axis=0)
-    total = weights.sum()
-    return jnp.asarray(weights @ largest / total if total > 0 else 0.0, jnp.result_type(float))
-
-
-def warn_of_localisation(modes: "Modes", problem: Problem | None, learning_rate: float) -> None:
+def warn_of_localisation(modes: Modes, problem: Problem | None, learning_rate: float) -> None:
     """Warn where SGD leaves the limit without a sign in the limit."""
     worst = 0.0 if problem is None else learning_rate * float(row_norms(problem).max())
     if worst >= 2:

@@ -15,6 +15,7 @@ from hdjax import random
 from hdjax.multipass.data import Split
 from hdjax.multipass.problem import Problem
 from hdjax.multipass.quadratics import Quadratic, SampleRisk
+from hdjax.registry import NonNegativeFloat
 
 ACTIVATIONS: dict[str, Callable] = {"relu": jax.nn.relu, "tanh": jnp.tanh, "erf": jax.lax.erf}
 
@@ -24,8 +25,8 @@ def gaussian_problem(
     dimension: int,
     *,
     key: Key[Array, ""],
-    signal: float = 1.0,
-    noise: float = 0.0,
+    signal: NonNegativeFloat = 1.0,
+    noise: NonNegativeFloat = 0.0,
     eigenvalues: Any = None,
     normalise_rows: bool = False,
 ) -> Problem:

@@ -28,7 +28,7 @@ half the loss they say NaN.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import diffrax
 import equinox as eqx
@@ -36,14 +36,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from hdjax.multipass.least_squares import MultiPass, required
 from hdjax.multipass.moments import chain, closed_variances, exact_variances
-from hdjax.multipass.simulate import required
 from hdjax.schedules import Constant
 from hdjax.spectra import Spectrum
 from hdjax.system import NoFluctuationsError, jacobians, reached_only
-
-if TYPE_CHECKING:
-    from hdjax.multipass.model import MultiPassSGD
 
 # What exact fourth moments may cost a step, n (p + 1)^4: about a millisecond.
 _MOST_EXACT = 10**6
@@ -58,7 +55,7 @@ _RTOL, _ATOL = 1e-4, 1e-7
 _MOST_STEPS = 16**4
 
 
-def theory(system: "MultiPassSGD") -> Literal["exact", "closed", "linear noise"]:
+def theory(system: MultiPass) -> Literal["exact", "closed", "linear noise"]:
     """The theory that predicts the spread of a system.
 
     Raises:
@@ -87,7 +84,7 @@ def theory(system: "MultiPassSGD") -> Literal["exact", "closed", "linear noise"]
 
 
 def fluctuations(
-    system: "MultiPassSGD",
+    system: MultiPass,
     ts: Float[Array, " times"],
     statistics: Callable[[dict[str, Array]], dict[str, Array]],
 ) -> dict[str, Array]:
@@ -127,9 +124,7 @@ def fluctuations(
     return {name: std(slope) for name, slope in slopes.items()}
 
 
-def linear_noise_variances(
-    system: "MultiPassSGD", ts: Float[Array, " times"]
-) -> Float[Array, " times"]:
+def linear_noise_variances(system: MultiPass, ts: Float[Array, " times"]) -> Float[Array, " times"]:
     """The variance of the loss per sample by the linear-noise equation on two Gauss rules."""
     modes = system.modes
     measures = [modes.residuals**2 / 2 / modes.samples, modes.multiplicities / modes.samples]

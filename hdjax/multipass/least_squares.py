@@ -1,22 +1,23 @@
 """What the algorithms on a fixed least-squares problem share: data, mean path, statistics."""
 
+import abc
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
-from hdjax.multipass.limit import Flow
+from hdjax.multipass.flow import Flow
 from hdjax.multipass.modes import Modes, svd_modes
 from hdjax.multipass.problem import Problem
 from hdjax.schedules import Schedule
-from hdjax.system import System, check_leaves
+from hdjax.system import Method, Simulator, System, all_finite, check_leaves
 
 
 class LeastSquares(System):
-    """An algorithm on a `Problem`, or on `Modes` alone; subclasses know its clock and its limit."""
+    """An algorithm on a `Problem`, or on `Modes` alone."""
 
     family: ClassVar[str] = "multipass"
     labels: ClassVar[Mapping[str, str]] = {
@@ -43,6 +44,25 @@ class LeastSquares(System):
             names = [name for name in names if name == "loss" or name in self.problem.quadratics]
         return tuple(names)
 
+    @abc.abstractmethod
+    def direct(self, dtype: str) -> Simulator:
+        """The algorithm itself on explicit iterates of precision `dtype`."""
+
+    def simulator_of(self, method: Method, horizon: None) -> Simulator:
+        """The method's own."""
+        return method.simulator(self, horizon)
+
+    def horizon(self, ts: Float[np.ndarray, " times"], method: Any = None) -> None:
+        """One program serves any duration."""
+        return None
+
+    def alive(self, summary: dict[str, Array]) -> Bool[Array, ""]:
+        """Whether all statistics are finite."""
+        return all_finite(summary)
+
+    def review(self, ts: Float[np.ndarray, " times"]) -> None:
+        """Nothing is doubtful that `validate` does not warn of."""
+
     def check_numbers(self) -> None:
         """Raise ValueError on a rate, a ridge or data that are not allowed (concrete ones)."""
         check_leaves("learning_rate", self.learning_rate, 0.0)
@@ -62,6 +82,36 @@ class LeastSquares(System):
     def named(self, values: dict[str, Array]) -> dict[str, Array]:
         """Those of the values that both sides know."""
         return {name: values[name] for name in self.statistics_of}
+
+
+class MultiPass(LeastSquares):
+    """An algorithm that draws one sample at a step; time is t = k/n.
+
+    Attributes:
+        sampling: "replacement", "reshuffling" or "single_pass".
+    """
+
+    sampling: eqx.AbstractVar[str]
+
+
+class Batched(LeastSquares):
+    """An algorithm with momentum Delta and batches of zeta n samples; time is the step k."""
+
+    momentum: eqx.AbstractVar[Float[Array, ""]]
+    batch_fraction: eqx.AbstractVar[Float[Array, ""]]
+
+
+def required(problem: Problem | None) -> Problem:
+    """The problem of a system that is simulated.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if problem is None:
+        raise ValueError(
+            "problem: None, the system has a law's modes alone; allowed: hd.limit, or a problem"
+        )
+    return problem
 
 
 def modes_of(problem: Problem | None, modes: Modes | None) -> Modes:

@@ -14,7 +14,7 @@ Sources: arXiv 2102.04396, 2205.07069, 2206.01029.
 
 import abc
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import diffrax
 import equinox as eqx
@@ -24,69 +24,25 @@ import jax.scipy.linalg
 from jaxtyping import Array, Float, PyTree
 
 from hdjax import schedules
-from hdjax.multipass.modes import Modes
+from hdjax.multipass.least_squares import MultiPass
+from hdjax.registry import PositiveFloat, Size, register
 from hdjax.system import is_concrete, reached_only
 
-if TYPE_CHECKING:
-    from hdjax.multipass.model import MultiPassSGD
-
 Save = Callable[[dict[str, Array]], PyTree[Array]]
-
-
-class Flow(eqx.Module):
-    """The mean path of SGD: gradient flow of L + ridge/2 |X|^2 after an accumulated rate.
-
-    Attributes:
-        modes: the problem.
-        ridge: delta, or None.
-    """
-
-    modes: Modes
-    ridge: Float[Array, ""] | None
-
-    @property
-    def rates(self) -> Float[Array, " p"]:
-        """lambda_j + delta."""
-        eigenvalues = self.modes.eigenvalues
-        return eigenvalues if self.ridge is None else eigenvalues + self.ridge
-
-    def decay(self, accumulated: Float[Array, ""]) -> Float[Array, " p"]:
-        """What is left of the distance to the end of the mean path after int gamma dt."""
-        return jnp.exp(-self.rates * accumulated)
-
-    def residuals(self, decay: Float[Array, " p"]) -> Float[Array, " p"]:
-        """rho_j of the mean path, `decay` times as far from its end as at the start."""
-        start = self.modes.residuals
-        if self.ridge is None:
-            return decay * start
-        rates = self.rates
-        end = -self.ridge * self.modes.labels / jnp.where(rates == 0, 1, rates)
-        return end + decay * (start - end)
-
-    def values(self, decay: Float[Array, " p"], variances: Float[Array, " p"]) -> dict:
-        """The statistics of a point of the limit."""
-        residuals = self.residuals(decay)
-        x = self.modes.coordinates(residuals)
-        if self.ridge is not None:
-            x = jnp.where(self.modes.eigenvalues == 0, self.modes.start * decay, x)
-        return self.modes.values(residuals, x, variances)
-
-    def loss(self, decay: Float[Array, " p"], variances: Float[Array, " p"]) -> Array:
-        """L, a sum over samples."""
-        return self.modes.mean_loss(self.residuals(decay)) + self.modes.noise_loss(variances)
 
 
 class Solver(eqx.Module):
     """How the limit is computed."""
 
     @abc.abstractmethod
-    def __call__(self, system: "MultiPassSGD", ts: Float[Array, " times"], save: Save) -> Any:
+    def __call__(self, system: MultiPass, ts: Float[Array, " times"], save: Save) -> Any:
         """`save(statistics)` at `ts`, stacked."""
 
-    def check(self, system: "MultiPassSGD") -> None:
+    def check(self, system: MultiPass) -> None:
         """Raise ValueError for systems that it does not serve."""
 
 
+@register("multipass.solver", "block_ode")
 class BlockODE(Solver):
     """The equations above by diffrax: any learning rate, ridge and measure; O(p) a step.
 
@@ -111,16 +67,16 @@ class BlockODE(Solver):
         self,
         solver: diffrax.AbstractSolver | None = None,
         *,
-        rtol: float = 1e-6,
-        atol: float = 1e-9,
-        max_steps: int = 16**4,
+        rtol: PositiveFloat = 1e-6,
+        atol: PositiveFloat = 1e-9,
+        max_steps: Size = 16**4,
         adjoint: diffrax.AbstractAdjoint | None = None,
     ):
         self.solver = diffrax.Tsit5() if solver is None else solver
         self.rtol, self.atol, self.max_steps = rtol, atol, max_steps
         self.adjoint = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
 
-    def __call__(self, system: "MultiPassSGD", ts: Float[Array, " times"], save: Save) -> Any:
+    def __call__(self, system: MultiPass, ts: Float[Array, " times"], save: Save) -> Any:
         flow, modes, schedule = system.flow, system.modes, system.learning_rate
         unit = 2 * modes.mean_loss(modes.residuals) / modes.samples
         unit = jnp.where(unit == 0, 1, unit)
@@ -155,6 +111,7 @@ class BlockODE(Solver):
         return reached_only(solution.ts, solution.ys)
 
 
+@register("multipass.solver", "spectral")
 class Spectral(Solver):
     """The closed form by one eigendecomposition: any time at the same cost, O(p^3) once.
 
@@ -171,7 +128,7 @@ class Spectral(Solver):
         >>> solver = Spectral()
     """
 
-    def check(self, system: "MultiPassSGD") -> None:
+    def check(self, system: MultiPass) -> None:
         if not isinstance(system.learning_rate, schedules.Constant) or system.ridge is not None:
             raise ValueError(
                 "solver: Spectral() with a schedule or a ridge; allowed: BlockODE() or None"
@@ -183,7 +140,7 @@ class Spectral(Solver):
                 "BlockODE() or None"
             )
 
-    def __call__(self, system: "MultiPassSGD", ts: Float[Array, " times"], save: Save) -> Any:
+    def __call__(self, system: MultiPass, ts: Float[Array, " times"], save: Save) -> Any:
         modes, flow = system.modes, system.flow
         gamma = system.learning_rate(jnp.zeros_like(ts[-1]))
         coupling = gamma**2 / modes.samples
@@ -210,7 +167,7 @@ class Spectral(Solver):
 
 
 def volterra(
-    system: "MultiPassSGD", horizon: float, steps: int
+    system: MultiPass, horizon: float, steps: int
 ) -> tuple[Float[Array, " times"], Float[Array, " times"]]:
     """The loss per sample by the Volterra equation, as a check of the other forms.
 

@@ -10,8 +10,8 @@ delta is the ridge of L + delta/2 |X|^2, L = 1/2 |A X - b|^2 a sum.  The statist
 Sources: arXiv 2102.04396, 2205.07069 (ridge), 2206.01029 (homogenised SGD, quadratics).
 """
 
-from collections.abc import Callable
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -24,16 +24,17 @@ from hdjax.multipass.diagnostics import (
     warn_of_localisation,
 )
 from hdjax.multipass.fluctuations import fluctuations, theory
-from hdjax.multipass.least_squares import LeastSquares, modes_of
+from hdjax.multipass.least_squares import MultiPass, modes_of, required
 from hdjax.multipass.limit import BlockODE, Solver, Spectral
 from hdjax.multipass.modes import Modes
 from hdjax.multipass.problem import Problem
-from hdjax.multipass.simulate import SAMPLINGS, Direct, Homogenised, required
+from hdjax.multipass.simulate import SAMPLINGS, Direct, Homogenised, SGDSimulator
+from hdjax.registry import NonNegative, OneOf
 from hdjax.schedules import Constant, Schedule, as_schedule
-from hdjax.system import NoFluctuationsError, NoLimitError, Simulator, is_concrete
+from hdjax.system import Method, NoFluctuationsError, NoLimitError, is_concrete
 
 
-class MultiPassSGD(LeastSquares):
+class MultiPassSGD(MultiPass):
     """SGD on a fixed least-squares problem, and its deterministic equivalent.
 
     Args:
@@ -57,6 +58,7 @@ class MultiPassSGD(LeastSquares):
     """
 
     time_label: ClassVar[str] = "t = k/n (epochs)"
+    methods: ClassVar[tuple[type[Method], ...]] = (Direct, Homogenised)
 
     problem: Problem | None
     modes: Modes
@@ -71,8 +73,8 @@ class MultiPassSGD(LeastSquares):
         learning_rate: Any,
         *,
         modes: Modes | None = None,
-        ridge: Any = None,
-        sampling: str = "replacement",
+        ridge: NonNegative | None = None,
+        sampling: Annotated[str, OneOf(*SAMPLINGS)] = "replacement",
         solver: Solver | None = None,
     ):
         if sampling not in SAMPLINGS:
@@ -123,18 +125,16 @@ class MultiPassSGD(LeastSquares):
                 "with replacement); simulate it, or use sampling='replacement'"
             )
 
-    def simulator(self, method: Any = None, horizon: Any = None) -> Simulator:
-        """SGD in R^d (`Direct`, the default) or homogenised SGD (`Homogenised`)."""
-        method = Direct() if method is None else method
-        if not isinstance(method, Direct | Homogenised):
-            raise TypeError(f"method: {method!r}; allowed: Direct(...), Homogenised(...) or None")
-        return method.simulator(self)
+    def direct(self, dtype: str) -> SGDSimulator:
+        """SGD in R^d."""
+        return SGDSimulator.of(self, dtype)
 
     @eqx.filter_jit
     def limit(
         self,
         ts: Float[Array, " times"],
         start: dict[str, Array] | None = None,
+        horizon: None = None,
         save: Callable[[dict[str, Array]], PyTree[Array]] = lambda summary: summary,
     ) -> PyTree[Array]:
         """The statistics at `ts` (increasing, from 0 on, in epochs); X_0 is the problem's own."""
@@ -146,18 +146,24 @@ class MultiPassSGD(LeastSquares):
         ts: Float[Array, " times"],
         statistics: Callable[[dict[str, Array]], dict[str, Array]],
         start: dict[str, Array] | None = None,
+        horizon: None = None,
     ) -> dict[str, Array]:
         """Predicted standard deviations of what depends on the loss alone (`fluctuations.py`)."""
         return fluctuations(self, ts, statistics)
 
-    def about_fluctuations(self, **duration: Any) -> str:
-        """Which theory they are of, and its error."""
-        if self._theory() == "exact":
-            return "predicted std: from exact fourth moments of the residual"
-        if self._theory() == "closed":
-            return (
-                "predicted std: from exact second moments of the residual, fourth moments as for "
+    def about(self, horizon: None) -> Mapping[str, str]:
+        """Which theory the predicted spread is of, and its error."""
+        found = self._theory()
+        if found == "":
+            return {}
+        if found == "exact":
+            text = "from exact fourth moments of the residual"
+        elif found == "closed":
+            text = (
+                "from exact second moments of the residual, fourth moments as for "
                 "a Gaussian vector; within about 10 % for d <= n/2, 15 % beyond"
             )
-        error = float(linear_noise_error(required(self.problem)))
-        return f"predicted std: linear-noise equation, up to about {100 * error:.0f} % off"
+        else:
+            error = float(linear_noise_error(required(self.problem)))
+            text = f"linear-noise equation, up to about {100 * error:.0f} % off"
+        return {"fluctuations": f"predicted std: {text}"}

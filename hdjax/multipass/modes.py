@@ -12,7 +12,7 @@ Sources: arXiv 2102.04396, 2205.07069, 2206.01029.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -20,12 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from hdjax.multipass.diagnostics import delocalisation
 from hdjax.multipass.laws import MarchenkoPastur, SpectralLaw
+from hdjax.multipass.problem import Problem
 from hdjax.multipass.quadratics import Quadratic, QuadraticForm
-
-if TYPE_CHECKING:
-    from hdjax.multipass.problem import Problem
 
 
 class Modes(eqx.Module):
@@ -39,7 +36,7 @@ class Modes(eqx.Module):
         floor: the constant part of L.
         samples: n, a float scalar.
         quadratics: statistics as functions of x, by name.
-        delocalisation: of the left singular vectors (`diagnostics.py`); None of a rule.
+        delocalisation: of the left singular vectors (`delocalisation`); None of a rule.
     """
 
     eigenvalues: Float[Array, " p"]
@@ -91,7 +88,28 @@ class Modes(eqx.Module):
         return {"loss": loss / self.samples} | values
 
 
-def svd_modes(problem: "Problem") -> tuple[Modes, Float[np.ndarray, "n p"]]:
+def delocalisation(
+    eigenvalues: Float[np.ndarray, " p"], left: Float[np.ndarray, "n p"]
+) -> Float[Array, ""]:
+    """The mean of n max_i u_ji^2 over left singular vectors, weighted by their noise lambda_j^2.
+
+    About 2 log n for vectors like Gaussian ones, n for vectors that are single samples.
+
+    Args:
+        eigenvalues: (p,) lambda_j of A^T A.
+        left: (n, p) left singular vectors as columns.
+
+    Example:
+        >>> float(delocalisation(np.ones(4), np.eye(4)))
+        4.0
+    """
+    weights = np.asarray(eigenvalues) ** 2
+    largest = left.shape[0] * np.max(left**2, axis=0)
+    total = weights.sum()
+    return jnp.asarray(weights @ largest / total if total > 0 else 0.0, jnp.result_type(float))
+
+
+def svd_modes(problem: Problem) -> tuple[Modes, Float[np.ndarray, "n p"]]:
     """The modes of a problem by a singular value decomposition, and the left singular vectors.
 
     Singular values that rounding alone may have made count as zero (`problem.rounding` says how
@@ -193,7 +211,7 @@ def law_modes(
     return _modes(nodes, counts, 0 * labels, labels, floor, samples, {"risk": form})
 
 
-def lanczos_modes(problem: "Problem", points: int, key: Key[Array, ""], probes: int = 8) -> Modes:
+def lanczos_modes(problem: Problem, points: int, key: Key[Array, ""], probes: int = 8) -> Modes:
     """The modes of a large problem without its decomposition, by Lanczos quadrature.
 
     Two rules: of the residuals' measure, from A A^T started at A X_0 - b, and of the eigenvalues',

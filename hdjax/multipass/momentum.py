@@ -11,30 +11,26 @@ Source: arXiv 2206.01029 and "Trajectory of Mini-Batch Momentum" (Lee, Cheng, Pa
 2022).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
-import numpy as np
-from jax import lax
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jaxtyping import Array, Float, PyTree
 
-from hdjax import random
 from hdjax.multipass.diagnostics import warn_of_growth, warn_of_localisation
-from hdjax.multipass.least_squares import LeastSquares, modes_of
+from hdjax.multipass.least_squares import Batched, modes_of
 from hdjax.multipass.modes import Modes
 from hdjax.multipass.problem import Problem
 from hdjax.multipass.rates import is_stable
 from hdjax.multipass.recursion import Recursion, Squaring
-from hdjax.multipass.simulate import Direct, required
-from hdjax.random import Stream
+from hdjax.multipass.simulate import Direct, MomentumSimulator
+from hdjax.registry import NonNegative, Positive
 from hdjax.schedules import Constant, Schedule, as_schedule
-from hdjax.system import Simulator, is_concrete, steps_at
+from hdjax.system import Method, WithoutFluctuations, is_concrete
 
 
-class MomentumSGD(LeastSquares):
+class MomentumSGD(Batched, WithoutFluctuations):
     """SGD with momentum and batches on least squares.
 
     Args:
@@ -58,6 +54,8 @@ class MomentumSGD(LeastSquares):
     """
 
     time_label: ClassVar[str] = "step k"
+    methods: ClassVar[tuple[type[Method], ...]] = (Direct,)
+    no_fluctuations: ClassVar[str] = "their equation is not known with momentum"
 
     problem: Problem | None
     modes: Modes
@@ -72,10 +70,10 @@ class MomentumSGD(LeastSquares):
         problem: Problem | None,
         learning_rate: Any,
         *,
-        batch_fraction: Any,
-        momentum: Any = 0.0,
+        batch_fraction: Positive,
+        momentum: NonNegative = 0.0,
         modes: Modes | None = None,
-        ridge: Any = None,
+        ridge: NonNegative | None = None,
         solver: Any = None,
     ):
         dtype = jnp.result_type(float)
@@ -129,82 +127,22 @@ class MomentumSGD(LeastSquares):
         else:
             warn_of_localisation(self.modes, self.problem, gamma)
 
-    def simulator(self, method: Any = None, horizon: Any = None) -> "MomentumSimulator":
-        """The algorithm itself, in float32 (`Direct`)."""
-        method = Direct() if method is None else method
-        if not isinstance(method, Direct):
-            raise TypeError(f"method: {method!r}; allowed: Direct(...) or None")
-        problem = required(self.problem)
-        # Cast once, not in each interval.
-        data = problem.matrix.astype(method.dtype), problem.labels.astype(method.dtype)
-        return MomentumSimulator(self, problem, *data, method.dtype)
+    def direct(self, dtype: str) -> MomentumSimulator:
+        """SGD with momentum in R^d."""
+        return MomentumSimulator.of(self, dtype)
+
+    def about(self, horizon: None) -> Mapping[str, str]:
+        """Nothing has to be known."""
+        return {}
 
     @eqx.filter_jit
     def limit(
         self,
         ts: Float[Array, " times"],
         start: dict[str, Array] | None = None,
+        horizon: None = None,
         save: Callable[[dict[str, Array]], PyTree[Array]] = lambda summary: summary,
     ) -> PyTree[Array]:
         """The statistics at the steps `ts` (increasing); derivatives by forward mode."""
         steps = jnp.round(ts).astype(int)
         return self.solver(self, steps, lambda values: save(self.named(values)))
-
-
-class MomentumSimulator(Simulator):
-    """One realisation; the clock is the step k.
-
-    Batches are masks of n numbers: the runs share one product with A, and no rows are copied.
-    """
-
-    system: MomentumSGD
-    problem: Problem
-    matrix: Float[Array, "n d"]
-    labels: Float[Array, " n"]
-    dtype: str = eqx.field(static=True)
-
-    def init(self, key: Key[Array, ""]) -> Float[Array, "2 d"]:
-        start = self.problem.start.astype(self.dtype)
-        return jnp.stack([start, start])
-
-    def advance(
-        self,
-        state: Float[Array, "2 d"],
-        k0: Int[Array, ""],
-        k1: Int[Array, ""],
-        key: Key[Array, ""],
-    ) -> Float[Array, "2 d"]:
-        system, own = self.system, random.stream(key, Stream.STEPS)
-        n = self.problem.samples
-        size = jnp.round(system.batch_fraction * n).astype(jnp.int32)
-        time = system.momentum.dtype
-        delta = system.momentum.astype(self.dtype)
-        pull = None if system.ridge is None else system.ridge * system.batch_fraction
-
-        def step(k: Int[Array, ""], state: Float[Array, "2 d"]) -> Float[Array, "2 d"]:
-            x, before = state
-            order = jax.random.permutation(random.at(own, k), jnp.arange(n, dtype=jnp.int32))
-            residuals = jnp.dot(self.matrix, x, precision="highest") - self.labels
-            chosen = jnp.where(order < size, residuals, 0)
-            gradient = jnp.dot(chosen, self.matrix, precision="highest")
-            if pull is not None:
-                gradient = gradient + pull.astype(self.dtype) * x
-            gamma = system.learning_rate(k.astype(time)).astype(self.dtype)
-            return jnp.stack([x - gamma * gradient + delta * (x - before), x])
-
-        return lax.fori_loop(k0, k1, step, state)
-
-    def summary(self, state: Float[Array, "2 d"]) -> dict[str, Array]:
-        values = self.problem.values(state[0].astype(self.problem.start.dtype))
-        return {name: values[name] for name in self.system.statistics_of}
-
-    def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
-        """The step k = floor(t)."""
-        return steps_at(ts, 1.0)
-
-    def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
-        return np.asarray(ticks, np.float64)
-
-    def bytes_per_run(self) -> int:
-        n, d = self.problem.matrix.shape
-        return 8 * (6 * d + 6 * n)

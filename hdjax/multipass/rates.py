@@ -133,8 +133,24 @@ def limit_rate(
     return _rate(spectrum, learning_rate, batch_fraction, momentum)
 
 
-def root_rate(eigenvalues: Any, learning_rate: float, batch_fraction: float, momentum: float):
-    """Lambda, the largest squared modulus of the roots of x^2 - Omega_j x + Delta."""
+def root_rate(
+    eigenvalues: Any, learning_rate: float, batch_fraction: float, momentum: float
+) -> float:
+    """Lambda, by which the squared mean residual contracts in a step.
+
+    It is the largest squared modulus of the roots of x^2 - Omega_j x + Delta, with Omega_j =
+    1 + Delta - gamma zeta lambda_j.
+
+    Args:
+        eigenvalues: lambda_j of A^T A.
+        learning_rate: gamma, of the sum over the batch.
+        batch_fraction: zeta.
+        momentum: Delta.
+
+    Example:
+        >>> round(root_rate([1.0], learning_rate=0.5, batch_fraction=1.0, momentum=0.0), 2)
+        0.25
+    """
     omega = 1 + momentum - learning_rate * batch_fraction * np.asarray(eigenvalues)
     discriminant = omega**2 - 4 * momentum
     real = (np.abs(omega) + np.sqrt(np.maximum(discriminant, 0))) ** 2 / 4

@@ -13,7 +13,7 @@ Source: arXiv 2206.01029 and "Trajectory of Mini-Batch Momentum" (Lee, Cheng, Pa
 2022); n/(n - 1), exact for batches without replacement, tends to 1.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -22,13 +22,13 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
+from hdjax.multipass.least_squares import Batched
 from hdjax.multipass.limit import Save
+from hdjax.registry import register
 from hdjax.schedules import Constant
 
-if TYPE_CHECKING:
-    from hdjax.multipass.momentum import MomentumSGD
 
-
+@register("multipass.solver", "recursion")
 class Recursion(eqx.Module):
     """Step by step, O(p) each: any schedule and ridge.
 
@@ -36,10 +36,10 @@ class Recursion(eqx.Module):
         >>> solver = Recursion()
     """
 
-    def check(self, system: "MomentumSGD") -> None:
+    def check(self, system: Batched) -> None:
         """It serves all systems."""
 
-    def __call__(self, system: "MomentumSGD", steps: Int[Array, " times"], save: Save) -> Any:
+    def __call__(self, system: Batched, steps: Int[Array, " times"], save: Save) -> Any:
         flow, modes, delta = system.flow, system.modes, system.momentum
         dtype = modes.floor.dtype
 
@@ -62,6 +62,7 @@ class Recursion(eqx.Module):
         return lax.scan(record, start, steps)[1]
 
 
+@register("multipass.solver", "squaring")
 class Squaring(eqx.Module):
     """By powers of the recursion's matrix, log2(k) products of size 3 p: for long runs.
 
@@ -79,14 +80,14 @@ class Squaring(eqx.Module):
         True
     """
 
-    def check(self, system: "MomentumSGD") -> None:
+    def check(self, system: Batched) -> None:
         """Raise ValueError for a schedule or a ridge."""
         if not isinstance(system.learning_rate, Constant) or system.ridge is not None:
             raise ValueError(
                 "solver: Squaring() with a schedule or a ridge; allowed: Recursion() or None"
             )
 
-    def __call__(self, system: "MomentumSGD", steps: Int[Array, " times"], save: Save) -> Any:
+    def __call__(self, system: Batched, steps: Int[Array, " times"], save: Save) -> Any:
         flow, modes, delta = system.flow, system.modes, system.momentum
         gamma = system.learning_rate(0.0)
         omega = _omega(system, gamma)
@@ -128,12 +129,12 @@ class Squaring(eqx.Module):
         return jax.vmap(at)(moments, paths[..., 0])
 
 
-def _omega(system: "MomentumSGD", gamma: Float[Array, ""]) -> Float[Array, " p"]:
+def _omega(system: Batched, gamma: Float[Array, ""]) -> Float[Array, " p"]:
     """Omega_j = 1 + Delta - gamma zeta (lambda_j + delta)."""
     return 1 + system.momentum - gamma * system.batch_fraction * system.flow.rates
 
 
-def _kappa(system: "MomentumSGD", gamma: Float[Array, ""]) -> Float[Array, ""]:
+def _kappa(system: Batched, gamma: Float[Array, ""]) -> Float[Array, ""]:
     """The constant kappa = gamma^2 zeta (1 - zeta) n/(n - 1)."""
     zeta, n = system.batch_fraction, system.modes.samples
     return gamma**2 * zeta * (1 - zeta) * n / jnp.maximum(n - 1, 1)

@@ -1,12 +1,15 @@
-"""Multi-pass SGD at finite size: in R^d, or as homogenised SGD.
+"""Multi-pass SGD and SGD with momentum at finite size: in R^d, or as homogenised SGD.
 
     X_{k+1} = X_k - gamma(k/n) (a_i (a_i^T X_k - b_i) + delta/n X_k)
+
+without momentum, and with it and batches B_k of zeta n samples
+
+    X_{k+1} = X_k - gamma(k) sum_{i in B_k} (a_i (a_i^T X_k - b_i) + delta/n X_k)
+              + Delta (X_k - X_{k-1}).
 
 All runs share one copy of A; which sample is drawn at step k is a function of the run's key and of
 k alone.
 """
-
-from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
@@ -16,12 +19,12 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
 from hdjax import random
+from hdjax.clocks import Clock, Intervals, Steps, Within
+from hdjax.multipass.least_squares import Batched, LeastSquares, MultiPass, required
+from hdjax.multipass.problem import Problem
 from hdjax.random import Stream
-from hdjax.system import Simulator, check_dtype, steps_at
-
-if TYPE_CHECKING:
-    from hdjax.multipass.model import MultiPassSGD
-    from hdjax.multipass.problem import Problem
+from hdjax.registry import PositiveFloat, Precision, register
+from hdjax.system import Method, Simulator, check_dtype
 
 SAMPLINGS = ("replacement", "reshuffling", "single_pass")
 
@@ -29,7 +32,8 @@ SAMPLINGS = ("replacement", "reshuffling", "single_pass")
 _BLOCK = 32
 
 
-class Direct(eqx.Module):
+@register("multipass.method", "direct")
+class Direct(Method):
     """The algorithm itself, on explicit iterates.
 
     Args:
@@ -43,27 +47,39 @@ class Direct(eqx.Module):
         >>> method = Direct(dtype="float32")
     """
 
-    dtype: str = eqx.field(static=True, default="float32")
+    dtype: Precision = eqx.field(static=True, default="float32")
 
     def __check_init__(self) -> None:
         check_dtype(self.dtype)
 
-    def simulator(self, system: "MultiPassSGD") -> "SGDSimulator":
+    def simulator(self, system: LeastSquares, horizon: None = None) -> Simulator:
         """The simulator of `system`."""
-        problem = required(system.problem)
-        # Cast once, not in each interval of each run.
-        data = problem.matrix.astype(self.dtype), problem.labels.astype(self.dtype)
-        return SGDSimulator(system, problem, *data, self.dtype)
+        return system.direct(self.dtype)
 
 
 class SGDSimulator(Simulator):
     """One realisation of SGD; the clock is the step k, t = k/n."""
 
-    system: Any
-    problem: "Problem"
+    system: MultiPass
+    problem: Problem
     matrix: Float[Array, "n d"]
     labels: Float[Array, " n"]
     dtype: str = eqx.field(static=True)
+
+    @classmethod
+    def of(cls, system: MultiPass, dtype: str) -> "SGDSimulator":
+        """With the data of the system's problem cast once, not in each interval of each run."""
+        problem = required(system.problem)
+        data = problem.matrix.astype(dtype), problem.labels.astype(dtype)
+        return cls(system, problem, *data, dtype)
+
+    @property
+    def clock(self) -> Clock:
+        """n steps in a unit of time; a single pass ends with its epoch."""
+        clock, n = Steps(self.problem.samples), self.problem.samples
+        if self.system.sampling != "single_pass":
+            return clock
+        return Within(clock, last=n, why="when a single pass has used every sample once")
 
     def init(self, key: Key[Array, ""]) -> Float[Array, " d"]:
         return self.problem.start.astype(self.dtype)
@@ -122,21 +138,6 @@ class SGDSimulator(Simulator):
         values = self.problem.values(state.astype(self.problem.start.dtype))
         return {name: values[name] for name in self.system.statistics_of}
 
-    def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
-        """The step k = floor(t n), where t n within rounding of an integer is that integer.
-
-        Raises:
-            ValueError: a single pass beyond its epoch.
-        """
-        steps = steps_at(ts, float(self.problem.samples))
-        if self.system.sampling == "single_pass" and np.max(steps) > self.problem.samples:
-            raise ValueError(f"ts: up to {np.max(ts):g} epochs; allowed for a single pass: 1")
-        return steps
-
-    def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
-        """The time t = k/n."""
-        return np.asarray(ticks, np.float64) / self.problem.samples
-
     def bytes_per_run(self) -> int:
         n, d = self.problem.matrix.shape
         return 8 * (4 * d + 3 * n)
@@ -146,7 +147,72 @@ class SGDSimulator(Simulator):
         return 1 if jax.default_backend() == "cpu" else None
 
 
-class Homogenised(eqx.Module):
+class MomentumSimulator(Simulator):
+    """One realisation; the clock is the step k.
+
+    Batches are masks of n numbers: the runs share one product with A, and no rows are copied.
+    """
+
+    system: Batched
+    problem: Problem
+    matrix: Float[Array, "n d"]
+    labels: Float[Array, " n"]
+    dtype: str = eqx.field(static=True)
+
+    @classmethod
+    def of(cls, system: Batched, dtype: str) -> "MomentumSimulator":
+        """With the data of the system's problem cast once, not in each interval."""
+        problem = required(system.problem)
+        data = problem.matrix.astype(dtype), problem.labels.astype(dtype)
+        return cls(system, problem, *data, dtype)
+
+    @property
+    def clock(self) -> Steps:
+        """Time is the step."""
+        return Steps(1)
+
+    def init(self, key: Key[Array, ""]) -> Float[Array, "2 d"]:
+        start = self.problem.start.astype(self.dtype)
+        return jnp.stack([start, start])
+
+    def advance(
+        self,
+        state: Float[Array, "2 d"],
+        k0: Int[Array, ""],
+        k1: Int[Array, ""],
+        key: Key[Array, ""],
+    ) -> Float[Array, "2 d"]:
+        system, own = self.system, random.stream(key, Stream.STEPS)
+        n = self.problem.samples
+        size = jnp.round(system.batch_fraction * n).astype(jnp.int32)
+        time = system.momentum.dtype
+        delta = system.momentum.astype(self.dtype)
+        pull = None if system.ridge is None else system.ridge * system.batch_fraction
+
+        def step(k: Int[Array, ""], state: Float[Array, "2 d"]) -> Float[Array, "2 d"]:
+            x, before = state
+            order = jax.random.permutation(random.at(own, k), jnp.arange(n, dtype=jnp.int32))
+            residuals = jnp.dot(self.matrix, x, precision="highest") - self.labels
+            chosen = jnp.where(order < size, residuals, 0)
+            gradient = jnp.dot(chosen, self.matrix, precision="highest")
+            if pull is not None:
+                gradient = gradient + pull.astype(self.dtype) * x
+            gamma = system.learning_rate(k.astype(time)).astype(self.dtype)
+            return jnp.stack([x - gamma * gradient + delta * (x - before), x])
+
+        return lax.fori_loop(k0, k1, step, state)
+
+    def summary(self, state: Float[Array, "2 d"]) -> dict[str, Array]:
+        values = self.problem.values(state[0].astype(self.problem.start.dtype))
+        return {name: values[name] for name in self.system.statistics_of}
+
+    def bytes_per_run(self) -> int:
+        n, d = self.problem.matrix.shape
+        return 8 * (6 * d + 6 * n)
+
+
+@register("multipass.method", "homogenised")
+class Homogenised(Method):
     """Homogenised SGD (arXiv 2206.01029), in the eigenbasis of A^T A.
 
         dx_j = -gamma (lambda_j x_j - s_j y_j + delta x_j) dt + gamma s_j sqrt(2 L/n) dB_j.
@@ -164,13 +230,13 @@ class Homogenised(eqx.Module):
         >>> method = Homogenised(dt=0.01)
     """
 
-    dt: float = eqx.field(static=True, default=0.01)
+    dt: PositiveFloat = eqx.field(static=True, default=0.01)
 
     def __check_init__(self) -> None:
         if not (np.isfinite(self.dt) and self.dt > 0):
             raise ValueError(f"dt: {self.dt}; allowed: positive")
 
-    def simulator(self, system: "MultiPassSGD") -> "HomogenisedSimulator":
+    def simulator(self, system: LeastSquares, horizon: None = None) -> "HomogenisedSimulator":
         """The simulator of `system`."""
         problem = required(system.problem)
         if system.modes.eigenvalues.shape != (min(problem.matrix.shape),):
@@ -181,8 +247,13 @@ class Homogenised(eqx.Module):
 class HomogenisedSimulator(Simulator):
     """One realisation of homogenised SGD; the clock counts steps of length dt."""
 
-    system: Any
+    system: LeastSquares
     dt: float = eqx.field(static=True)
+
+    @property
+    def clock(self) -> Intervals:
+        """Steps of length dt."""
+        return Intervals(self.dt)
 
     def init(self, key: Key[Array, ""]) -> Float[Array, " p"]:
         return self.system.modes.start
@@ -216,24 +287,8 @@ class HomogenisedSimulator(Simulator):
         values = modes.values(residuals, state, jnp.zeros_like(state))
         return {name: values[name] for name in self.system.statistics_of}
 
-    def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
-        """The number of whole steps up to each time."""
-        return steps_at(ts, 1 / self.dt)
-
-    def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
-        return np.asarray(ticks, np.float64) * self.dt
-
     def bytes_per_run(self) -> int:
         return 8 * 8 * self.system.modes.eigenvalues.shape[-1]
-
-
-def required(problem: "Problem | None") -> "Problem":
-    """The problem of a system that is simulated."""
-    if problem is None:
-        raise ValueError(
-            "problem: None, the system has a law's modes alone; allowed: hd.limit, or a problem"
-        )
-    return problem
 
 
 def _below(key: Key[Array, ""], tick: Int[Array, ""], n: int) -> Int[Array, ""]:

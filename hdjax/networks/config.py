@@ -10,12 +10,15 @@
     alignment = { layers = ["first", "last"] }          # top spaces; rank, samples
 
 The classes are trained by cross-entropy.  Without `fit` there is no limit: `run.limit = false`.
+
+What is here is what TOML says differently from the constructors; the rest of each table is its
+constructor's signature, registered beside it.
 """
 
 import dataclasses
 import functools
 import operator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import equinox as eqx
 import jax
@@ -23,112 +26,112 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.tree_util import Partial
-from pydantic import Field
 
 from hdjax import datasets, landscapes, networks
-from hdjax.schema import (
-    Call,
-    FileField,
-    Kind,
+from hdjax.registry import (
+    Count,
+    File,
+    In,
     NonNegative,
-    NonNegativeInteger,
-    OwnStatistic,
+    OneOf,
     Positive,
-    PositiveInteger,
-    Strict,
-    suggest,
+    Size,
+    Slot,
+    declare,
+    register,
 )
+from hdjax.schema import suggest
 
-__all__ = ["MethodConfig", "StatisticConfig", "SystemConfig"]
+declare("networks.method", Slot(default="direct"))
+declare("networks.data", Slot(default="digits"))
+declare("networks.network", Slot(default="cnn", given=("shape", "classes")))
 
-
-class Digits(Call):
-    """Scikit-learn's digits."""
-
-    make = datasets.digits
-    kind: Literal["digits"] = "digits"
+register("networks.data", "digits")(datasets.digits)
 
 
-class Npz(Strict):
-    """An `.npz` archive of `inputs` and `classes`."""
+@register("networks.data", "npz")
+def _npz(file: File, inputs: str = "X", classes: str = "Y") -> datasets.Classified:
+    """An `.npz` archive of `inputs` and `classes`.
 
-    kind: Literal["npz"] = "npz"
-    file: FileField
-    inputs: str = "X"
-    classes: str = "Y"
-
-    def build(self) -> datasets.Classified:
-        """The images."""
-        return datasets.load_npz(self.file, self.inputs, self.classes)
-
-
-class Idx(Call):
-    """A pair of IDX files, as MNIST comes."""
-
-    make = datasets.load_idx
-    kind: Literal["idx"] = "idx"
-    inputs: FileField
-    classes: FileField
+    Args:
+        file: the archive.
+        inputs: the array of images.
+        classes: the array of classes.
+    """
+    return datasets.load_npz(file, inputs, classes)
 
 
-Data = Annotated[Digits | Npz | Idx, Field(discriminator="kind"), Kind(default="digits")]
+@register("networks.data", "idx")
+def _idx(inputs: File, classes: File) -> datasets.Classified:
+    """A pair of IDX files, as MNIST comes.
+
+    Args:
+        inputs: the file of images.
+        classes: the file of classes.
+    """
+    return datasets.load_idx(inputs, classes)
 
 
-class CNN(Strict):
+def _cnn(shape: tuple[int, ...], classes: int, width: Positive = 1.0) -> Any:
     """Two convolutions of 16 and 32 channels times `width`, and a dense layer."""
-
-    kind: Literal["cnn"] = "cnn"
-    width: Positive = 1.0
-
-    def build(self, shape: tuple[int, ...], classes: int) -> Any:
-        """A function of a key."""
-        return functools.partial(_cnn, shape, classes, self.width)
+    return functools.partial(_draw_cnn, shape, classes, width)
 
 
-def _cnn(shape: tuple[int, ...], classes: int, width: float, key: Any) -> networks.CNN:
+register("networks.network", "cnn", _cnn)(networks.CNN)
+
+
+def _draw_cnn(shape: tuple[int, ...], classes: int, width: float, key: Any) -> networks.CNN:
     return networks.CNN(shape, classes, width, key=key)
 
 
-class MLP(Strict):
-    """Dense layers; without hidden ones, multinomial regression."""
+@register("networks.network", "mlp")
+def _mlp(
+    shape: tuple[int, ...],
+    classes: int,
+    hidden: list[Size],
+    activation: Annotated[str, OneOf("relu", "tanh", "softplus")] = "relu",
+) -> Any:
+    """Dense layers; without hidden ones, multinomial regression.
 
-    kind: Literal["mlp"] = "mlp"
-    hidden: list[PositiveInteger]
-    activation: Literal["relu", "tanh", "softplus"] = "relu"
+    Args:
+        shape: of an input.
+        classes: how many.
+        hidden: widths of the hidden layers.
+        activation: between the layers.
+    """
+    function = {"tanh": jnp.tanh}.get(activation) or getattr(jax.nn, activation)
+    return functools.partial(_draw_mlp, int(np.prod(shape)), hidden, classes, function)
 
-    def build(self, shape: tuple[int, ...], classes: int) -> Any:
-        """A function of a key."""
-        activation = {"tanh": jnp.tanh}.get(self.activation) or getattr(jax.nn, self.activation)
-        return functools.partial(_mlp, int(np.prod(shape)), self.hidden, classes, activation)
 
-
-def _mlp(inputs: int, hidden: Any, classes: int, activation: Any, key: Any) -> networks.MLP:
+def _draw_mlp(inputs: int, hidden: Any, classes: int, activation: Any, key: Any) -> networks.MLP:
     return networks.MLP(inputs, hidden, classes, activation, key=key)
 
 
-Network = Annotated[CNN | MLP, Field(discriminator="kind"), Kind(default="cnn")]
+@register("networks.optimiser", "adam")
+def _adam(learning_rate: NonNegative = 1e-3, momentum: NonNegative = 0.9) -> Any:
+    """Adam of Optax.
+
+    Args:
+        learning_rate: the rate.
+        momentum: its first decay.
+    """
+    return Partial(optax.adam, learning_rate, momentum)
 
 
-class Adam(Strict):
-    """Adam; `momentum` is its first decay."""
+@register("networks.optimiser", "gradient_descent")
+@dataclasses.dataclass(frozen=True)
+class GradientDescent:
+    """Gradient descent, with heavy-ball momentum if any.
 
-    kind: Literal["adam"] = "adam"
-    learning_rate: NonNegative = 1e-3
-    momentum: NonNegative = 0.9
+    Args:
+        learning_rate: the rate.
+        momentum: of the heavy ball.
+    """
 
-    def build(self) -> Any:
-        """Of Optax, with its numbers as leaves."""
-        return Partial(optax.adam, self.learning_rate, self.momentum)
-
-
-class GradientDescent(Strict):
-    """Gradient descent, with heavy-ball momentum if any."""
-
-    kind: Literal["gradient_descent"] = "gradient_descent"
     learning_rate: NonNegative
     momentum: NonNegative = 0.0
 
-    def build(self) -> Any:
+    def trained(self) -> Any:
         """Of Optax, with its numbers as leaves."""
         if not self.momentum:
             return Partial(optax.sgd, self.learning_rate)
@@ -141,8 +144,6 @@ class GradientDescent(Strict):
         return landscapes.HeavyBall(self.learning_rate, self.momentum)
 
 
-Optimiser = Annotated[Adam | GradientDescent, Field(discriminator="kind"), Kind()]
-
 _KERNELS = {
     "squared_exponential": landscapes.SquaredExponential,
     "rational_quadratic": landscapes.RationalQuadratic,
@@ -151,101 +152,114 @@ _KERNELS = {
 }
 
 
-class FitConfig(Strict):
-    """A kernel fitted to the first `steps` of trainings on all samples, at `learning_rate`."""
+@register("networks.fit", "")
+@dataclasses.dataclass(frozen=True)
+class _Fit:
+    """A kernel fitted to the first `steps` of trainings on all samples, at `learning_rate`.
 
-    kernel: Literal["squared_exponential", "rational_quadratic", "matern32", "matern52"]
-    steps: PositiveInteger
-    runs: PositiveInteger = 4
+    Args:
+        kernel: whose numbers are fitted.
+        steps: how many steps are looked at.
+        runs: how many trainings.
+        learning_rate: of those trainings; None: the optimiser's.
+        seed: that of the trainings.
+    """
+
+    kernel: Annotated[str, OneOf(*_KERNELS)]
+    steps: Size
+    runs: Size = 4
     learning_rate: Positive | None = None
-    seed: NonNegativeInteger = 1
+    seed: Count = 1
 
-
-class AlignmentConfig(Strict):
-    """Top spaces of the layers' matrices: `layers` are names of the network's fields."""
-
-    layers: Annotated[list[str], Field(min_length=1)]
-    rank: PositiveInteger = 10
-    samples: PositiveInteger | None = None
-
-
-class SystemConfig(Strict):
-    """The arguments of `hdjax.networks.Training`, and of a `LayerAlignment` that looks at it."""
-
-    data: Data = Digits()
-    samples: PositiveInteger | None = None
-    seed: NonNegativeInteger = 0
-    network: Network = CNN()
-    optimiser: Optimiser
-    batch: PositiveInteger | None = None
-    fit: FitConfig | None = None
-    alignment: AlignmentConfig | None = None
-
-    def build(self) -> networks.Training | networks.LayerAlignment:
-        """The system.
-
-        Raises:
-            ValueError, TypeError: naming the argument, its value and what is allowed.
-        """
-        inputs, classes = self._chosen(self.data.build())
-        network = self.network.build(inputs.shape[1:], int(classes.max()) + 1)
-        parts = network, networks.cross_entropy, inputs, classes
-        theory = None if self.fit is None else self._fitted(parts, self.fit)
-        optimiser = self.optimiser.build()
-        training = networks.Training(*parts, optimiser, batch=self.batch, theory=theory)
-        return training if self.alignment is None else self._aligned(training, self.alignment)
-
-    def _aligned(
-        self, training: networks.Training, own: AlignmentConfig
-    ) -> networks.LayerAlignment:
-        if self.fit is not None:
-            raise ValueError("fit: given with alignment, of which it knows nothing; allowed: none")
-        shape = eqx.filter_eval_shape(training.network, jax.random.key(0))
-        for name in own.layers:
-            if not hasattr(shape, name):
-                names = [field.name for field in dataclasses.fields(shape)]
-                raise ValueError(f"alignment.layers: {name!r}; {suggest(name, names)}")
-        layers = {name: operator.attrgetter(name) for name in own.layers}
-        return networks.LayerAlignment(training, layers, rank=own.rank, samples=own.samples)
-
-    def _chosen(self, data: datasets.Classified) -> tuple[Any, Any]:
-        classes = data.classes
-        if np.any(classes < 0) or np.any(classes != np.round(classes)):
-            raise ValueError("data: classes that are no integers from 0 on; allowed: such")
-        total = len(classes)
-        if self.samples is not None and self.samples > total:
-            raise ValueError(f"samples: {self.samples}; allowed: up to {total}")
-        order = np.random.default_rng(self.seed).permutation(total)[: self.samples]
-        return jnp.asarray(data.inputs[order], jnp.float32), classes[order].astype(np.int32)
-
-    def _fitted(self, parts: tuple[Any, Any, Any, Any], own: FitConfig) -> networks.Fitted:
-        if not isinstance(self.optimiser, GradientDescent):
+    def theory(self, parts: tuple[Any, Any, Any, Any], optimiser: Any) -> networks.Fitted:
+        if not isinstance(optimiser, GradientDescent):
             raise ValueError(
-                f"fit: with {self.optimiser.kind!r}, which is no gradient span algorithm; allowed "
-                "with gradient_descent"
+                "fit: with an optimiser that is no gradient span algorithm; allowed with "
+                "gradient_descent"
             )
-        rate = self.optimiser.learning_rate if own.learning_rate is None else own.learning_rate
-        observed = GradientDescent(learning_rate=rate)
+        rate = optimiser.learning_rate if self.learning_rate is None else self.learning_rate
+        observed = GradientDescent(rate)
         return networks.Fitted(
-            _KERNELS[own.kernel](),
-            networks.Training(*parts, observed.build()),
+            _KERNELS[self.kernel](),
+            networks.Training(*parts, observed.trained()),
             observed.algorithm(),
-            self.optimiser.algorithm(),
-            steps=own.steps,
-            runs=own.runs,
-            key=jax.random.key(own.seed),
+            optimiser.algorithm(),
+            steps=self.steps,
+            runs=self.runs,
+            key=jax.random.key(self.seed),
         )
 
 
-class Direct(Call):
-    """The training itself."""
+@register("networks.alignment", "")
+@dataclasses.dataclass(frozen=True)
+class _Alignment:
+    """Top spaces of the layers' matrices.
 
-    make = networks.Direct
-    kind: Literal["direct"] = "direct"
-    dtype: Literal["float32", "float64"] = "float32"
+    Args:
+        layers: names of the network's fields.
+        rank: dimensions of the top spaces.
+        samples: of each matrix; None: all.
+    """
+
+    layers: list[str]
+    rank: Size = 10
+    samples: Size | None = None
+
+    def of(self, training: networks.Training) -> networks.LayerAlignment:
+        shape = eqx.filter_eval_shape(training.network, jax.random.key(0))
+        names = [field.name for field in dataclasses.fields(shape)]
+        if not self.layers:
+            raise ValueError(f"alignment.layers: none; allowed: {', '.join(names)}")
+        for name in self.layers:
+            if name not in names:
+                raise ValueError(f"alignment.layers: {name!r}; {suggest(name, names)}")
+        layers = {name: operator.attrgetter(name) for name in self.layers}
+        return networks.LayerAlignment(training, layers, rank=self.rank, samples=self.samples)
 
 
-MethodConfig = Annotated[Direct, Kind(default="direct")]
+@register("networks.system", "")
+def _system(
+    *,
+    data: Annotated[Any, In("networks.data")] = "digits",
+    samples: Size | None = None,
+    seed: Count = 0,
+    network: Annotated[Any, In("networks.network")] = "cnn",
+    optimiser: Annotated[Any, In("networks.optimiser")],
+    batch: Size | None = None,
+    fit: Annotated[Any, In("networks.fit")] = None,
+    alignment: Annotated[Any, In("networks.alignment")] = None,
+) -> networks.Training | networks.LayerAlignment:
+    """A network, data and an optimiser, trained by cross-entropy.
+
+    Args:
+        data: images with classes.
+        samples: how many of them, drawn with `seed`; None: all.
+        seed: that of the choice.
+        network: what is trained.
+        optimiser: how it is trained.
+        batch: samples of a step; None: all.
+        fit: a theory, for a limit.
+        alignment: top spaces of layers that are looked at.
+    """
+    inputs, classes = _chosen(data, samples, seed)
+    drawn = network(shape=inputs.shape[1:], classes=int(classes.max()) + 1)
+    parts = drawn, networks.cross_entropy, inputs, classes
+    theory = None if fit is None else fit.theory(parts, optimiser)
+    trained = optimiser.trained() if isinstance(optimiser, GradientDescent) else optimiser
+    training = networks.Training(*parts, trained, batch=batch, theory=theory)
+    if alignment is None:
+        return training
+    if fit is not None:
+        raise ValueError("fit: given with alignment, of which it knows nothing; allowed: none")
+    return alignment.of(training)
 
 
-StatisticConfig = OwnStatistic
+def _chosen(data: datasets.Classified, samples: int | None, seed: int) -> tuple[Any, Any]:
+    classes = data.classes
+    if np.any(classes < 0) or np.any(classes != np.round(classes)):
+        raise ValueError("data: classes that are no integers from 0 on; allowed: such")
+    total = len(classes)
+    if samples is not None and samples > total:
+        raise ValueError(f"samples: {samples}; allowed: up to {total}")
+    order = np.random.default_rng(seed).permutation(total)[:samples]
+    return jnp.asarray(data.inputs[order], jnp.float32), classes[order].astype(np.int32)

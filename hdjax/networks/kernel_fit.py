@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from hdjax import random
 from hdjax.landscapes import Algorithm, GradientSpan, Stationary
-from hdjax.networks.simulate import Direct, TrainingSimulator, TrainingSummary
+from hdjax.networks.simulate import Direct, TrainingSummary
 from hdjax.random import Stream
 from hdjax.system import is_concrete
 
@@ -169,7 +169,7 @@ class Fitted(eqx.Module):
 
 def _observed(training: Any, steps: int, runs: int, key: Key[Array, ""]) -> TrainingSummary:
     """Mean summaries at the steps 0, ..., steps of `runs` trainings."""
-    simulator = TrainingSimulator(training, Direct())
+    simulator = Direct().simulator(training)
 
     def one(run: Int[Array, ""]) -> TrainingSummary:
         own = random.at(random.stream(key, Stream.FIT), run)

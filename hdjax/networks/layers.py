@@ -26,14 +26,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from hdjax import random
+from hdjax.clocks import Clock
 from hdjax.curvature import NetworkMatrix, TopSpace, overlap, share, top_space
 from hdjax.networks.model import Training
-from hdjax.networks.simulate import TrainingSimulator, TrainingState, TrainingSummary
+from hdjax.networks.simulate import TrainingSimulator, TrainingSummary
 from hdjax.random import Stream
-from hdjax.system import Simulator, System
+from hdjax.system import (
+    Method,
+    Simulator,
+    Watched,
+    Watching,
+    WithoutFluctuations,
+    WithoutLimit,
+)
 
 # Residuals relative to the largest eigenvalue: shares and overlaps are then known to about 1 %.
 _TOLERANCE, _CYCLES = 1e-3, 12
@@ -46,7 +54,7 @@ class LayerSummary(eqx.Module):
     measured: dict[str, Array]
 
 
-class LayerAlignment(System):
+class LayerAlignment(WithoutLimit, WithoutFluctuations):
     """A training, with the top spaces of its layers' Hessians and gradient covariances.
 
     Args:
@@ -74,6 +82,9 @@ class LayerAlignment(System):
     family: ClassVar[str] = "networks"
     time_label: ClassVar[str] = Training.time_label
     labels: ClassVar[Mapping[str, str]] = Training.labels
+    methods: ClassVar[tuple[type[Method], ...]] = Training.methods
+    no_limit: ClassVar[str] = "no theory here gives the curvature of a network; simulate it"
+    no_fluctuations: ClassVar[str] = "no theory here gives the curvature of a network"
 
     training: Training
     layers: tuple[tuple[str, Callable], ...] = eqx.field(static=True)
@@ -110,11 +121,22 @@ class LayerAlignment(System):
                     f"{size - 3}"
                 )
 
-    def simulator(self, method: Any = None, horizon: Any = None) -> Simulator:
-        """The training's, with what is measured at every record."""
-        inner = self.training.simulator(method)
+    def simulator_of(self, method: Method, horizon: None) -> Simulator:
+        """The training's own, with what is measured at every record."""
+        inner = self.training.simulator_of(method, horizon)
         assert isinstance(inner, TrainingSimulator)
-        return LayerSimulator(self, inner)
+        return LayerSimulator(inner=inner, system=self)
+
+    def horizon(self, ts: Float[np.ndarray, " times"], method: Any = None) -> None:
+        """One program serves any duration."""
+        return None
+
+    def review(self, ts: Float[np.ndarray, " times"]) -> None:
+        """Nothing is doubtful."""
+
+    def about(self, horizon: None) -> Mapping[str, str]:
+        """Nothing has to be known."""
+        return {}
 
     def start(self) -> LayerSummary:
         """One that is drawn: its law is known by drawing alone."""
@@ -129,29 +151,19 @@ class LayerAlignment(System):
         return self.training.statistics(summary.training) | summary.measured
 
 
-class LayerState(eqx.Module):
-    """The training's state, with a key for the solver."""
-
-    training: TrainingState
-    key: Key[Array, ""]
-
-
-class LayerSimulator(Simulator):
+class LayerSimulator(Watching):
     """A training; its summary holds what its layers' matrices are."""
 
     system: LayerAlignment
     inner: TrainingSimulator
 
-    def init(self, key: Key[Array, ""]) -> LayerState:
-        return LayerState(self.inner.init(key), key)
+    @property
+    def clock(self) -> Clock:
+        """The training's."""
+        return self.inner.clock
 
-    def advance(
-        self, state: LayerState, k0: Int[Array, ""], k1: Int[Array, ""], key: Key[Array, ""]
-    ) -> LayerState:
-        return LayerState(self.inner.advance(state.training, k0, k1, key), key)
-
-    def summary(self, state: LayerState) -> LayerSummary:
-        training = self.inner.summary(state.training)
+    def summary(self, state: Watched) -> LayerSummary:
+        training = self.inner.summary(state.run)
         solver = random.stream(state.key, Stream.SOLVER)
         found: dict[str, Array] = {}
         # As in the training, networks of others may mix ranks and dtypes.
@@ -162,12 +174,10 @@ class LayerSimulator(Simulator):
         dtype = training.cost.dtype
         return LayerSummary(training, {key: value.astype(dtype) for key, value in found.items()})
 
-    def _measured(
-        self, state: LayerState, where: Callable, key: Key[Array, ""]
-    ) -> dict[str, Array]:
+    def _measured(self, state: Watched, where: Callable, key: Key[Array, ""]) -> dict[str, Array]:
         """The numbers of one layer."""
-        own = self.inner.method.cast(self.system.training)
-        run, rank = state.training, self.system.rank
+        own = self.inner.own
+        run, rank = state.run, self.system.rank
         inputs, targets = jax.tree.map(
             lambda leaf: leaf[: self.system.samples], (own.inputs, own.targets)
         )
@@ -190,12 +200,6 @@ class LayerSimulator(Simulator):
             found |= {f"{kind}_{name}": share(v, space) for name, v in vectors.items()}
         found["overlap"] = overlap(spaces["hessian"], spaces["gradient"])
         return found
-
-    def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
-        return self.inner.ticks(ts)
-
-    def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
-        return self.inner.times(ticks)
 
     def bytes_per_run(self) -> int:
         # Samples are pushed through the network for every vector of a block at once, three times.

@@ -20,17 +20,24 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.tree_util import Partial
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from hdjax.datasets import as_arrays
 from hdjax.landscapes import GradientSpan, OrderParameters
 from hdjax.networks.architectures import cross_entropy
 from hdjax.networks.kernel_fit import Fitted
-from hdjax.networks.simulate import Direct, TrainingSimulator, TrainingSummary, leniently
-from hdjax.system import NoLimitError, Simulator, System, is_concrete
+from hdjax.networks.simulate import Direct, Trainable, TrainingSummary, leniently
+from hdjax.system import (
+    Method,
+    NoLimitError,
+    Simulator,
+    WithoutFluctuations,
+    all_finite,
+    is_concrete,
+)
 
 
-class Training(System):
+class Training(Trainable, WithoutFluctuations):
     """The training of a network from random starts on given data.
 
     Args:
@@ -64,6 +71,8 @@ class Training(System):
 
     family: ClassVar[str] = "networks"
     time_label: ClassVar[str] = "step k"
+    methods: ClassVar[tuple[type[Method], ...]] = (Direct,)
+    no_fluctuations: ClassVar[str] = "a kernel is fitted to mean curves, and not to their spread"
     labels: ClassVar[Mapping[str, str]] = {
         "cost": "cost on the training set",
         "batch_cost": "cost on the mini-batch",
@@ -108,11 +117,6 @@ class Training(System):
         self.batch, self.theory = batch, theory
         self.validate()
         self._check_sample()
-
-    @property
-    def samples(self) -> int:
-        """How many samples there are."""
-        return jax.tree.leaves(self.inputs)[0].shape[0]
 
     def validate(self, *, compared: bool = False, realised: bool = False) -> None:
         leaves = jax.tree.leaves((self.inputs, self.targets))
@@ -162,15 +166,24 @@ class Training(System):
                     f"{outputs - 1}, one for each of the network's outputs"
                 )
 
-    def simulator(self, method: Any = None, horizon: Any = None) -> Simulator:
-        """The training itself (`Direct`)."""
-        method = Direct() if method is None else method
-        if not isinstance(method, Direct):
-            raise TypeError(f"method: {method!r}; allowed: Direct(...) or None")
-        return TrainingSimulator(self, method)
+    def simulator_of(self, method: Method, horizon: Any) -> Simulator:
+        """The method's own."""
+        return method.simulator(self, horizon)
 
     def horizon(self, ts: Float[np.ndarray, " times"], method: Any = None) -> Any:
+        """That of the theory, if there is one."""
         return None if self.theory is None else _unfitted(self.theory).horizon(ts)
+
+    def alive(self, summary: TrainingSummary) -> Bool[Array, ""]:
+        """Whether all numbers are finite."""
+        return all_finite(summary)
+
+    def review(self, ts: Float[np.ndarray, " times"]) -> None:
+        """Nothing is doubtful."""
+
+    def about(self, horizon: Any) -> Mapping[str, str]:
+        """Nothing has to be known."""
+        return {}
 
     def start(self) -> TrainingSummary:
         """The theory's; without one, a start that is drawn (its law is known by drawing alone)."""
@@ -184,8 +197,8 @@ class Training(System):
         self,
         ts: Float[Array | np.ndarray, " times"],
         start: TrainingSummary | None = None,
-        save: Callable[[TrainingSummary], PyTree[Array]] = lambda summary: summary,
         horizon: Any = None,
+        save: Callable[[TrainingSummary], PyTree[Array]] = lambda summary: summary,
     ) -> PyTree[Array]:
         """The limit of the Gaussian random function that stands for the network."""
         if self.theory is None:

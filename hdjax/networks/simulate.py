@@ -6,7 +6,7 @@ which step k + 1 uses.  Batches are a function of the run's key and the step.
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -16,11 +16,10 @@ import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from hdjax import random
+from hdjax.clocks import Steps
 from hdjax.random import Stream
-from hdjax.system import Simulator, check_dtype, steps_at
-
-if TYPE_CHECKING:
-    from hdjax.networks.model import Training
+from hdjax.registry import Precision, register
+from hdjax.system import Method, Simulator, System, cast, check_dtype
 
 # Samples at a time when all are looked at: activations of more would only leave the cache.
 _CHUNK = 512
@@ -55,7 +54,24 @@ class TrainingState(eqx.Module):
     gradient: PyTree[Array]
 
 
-class Direct(eqx.Module):
+class Trainable(System):
+    """What is trained, on which data and how; attributes are those of `Training`."""
+
+    network: eqx.AbstractVar[Callable]
+    inputs: eqx.AbstractVar[PyTree[Array]]
+    targets: eqx.AbstractVar[PyTree[Array]]
+    optimiser: eqx.AbstractVar[Callable]
+    loss: eqx.AbstractVar[Callable]
+    batch: eqx.AbstractVar[int | None]
+
+    @property
+    def samples(self) -> int:
+        """How many samples there are."""
+        return jax.tree.leaves(self.inputs)[0].shape[0]
+
+
+@register("networks.method", "direct")
+class Direct(Method):
     """The training itself.
 
     Args:
@@ -68,14 +84,14 @@ class Direct(eqx.Module):
         >>> method = Direct(dtype="float32")
     """
 
-    dtype: str = eqx.field(static=True, default="float32")
+    dtype: Precision = eqx.field(static=True, default="float32")
 
     def __check_init__(self) -> None:
         check_dtype(self.dtype)
 
-    def cast(self, tree: PyTree) -> PyTree:
-        """Floating arrays in this precision."""
-        return jax.tree.map(lambda x: x.astype(self.dtype) if eqx.is_inexact_array(x) else x, tree)
+    def simulator(self, system: Trainable, horizon: Any = None) -> "TrainingSimulator":
+        """The simulator of `system`."""
+        return TrainingSimulator(system, self.dtype)
 
 
 def leniently(function: Any) -> Any:
@@ -92,13 +108,18 @@ def leniently(function: Any) -> Any:
 class TrainingSimulator(Simulator):
     """One training; the clock is the step k."""
 
-    system: Any
-    method: Direct
+    system: Trainable
+    dtype: str = eqx.field(static=True)
+
+    @property
+    def clock(self) -> Steps:
+        """Time is the step."""
+        return Steps(1, distinct=True)
 
     @leniently
     def init(self, key: Key[Array, ""]) -> TrainingState:
-        own = self._own
-        network = self.method.cast(own.network(random.stream(key, Stream.START)))
+        own = self.own
+        network = cast(own.network(random.stream(key, Stream.START)), self.dtype)
         parameters, rest = eqx.partition(network, eqx.is_inexact_array)
         buffers = eqx.filter(rest, eqx.is_array)
         cost, gradient = self._seen(own, parameters, buffers, self._batch(own, key, 0))
@@ -109,7 +130,7 @@ class TrainingSimulator(Simulator):
     def advance(
         self, state: TrainingState, k0: Int[Array, ""], k1: Int[Array, ""], key: Key[Array, ""]
     ) -> TrainingState:
-        own = self._own
+        own = self.own
         optimiser = optax.with_extra_args_support(own.optimiser())
 
         def step(k: Array, state: TrainingState) -> TrainingState:
@@ -137,7 +158,7 @@ class TrainingSimulator(Simulator):
 
     @leniently
     def summary(self, state: TrainingState) -> TrainingSummary:
-        own = self._own
+        own = self.own
         cost = state.cost
         if own.batch is not None:
             everything = own.inputs, own.targets
@@ -159,21 +180,6 @@ class TrainingSimulator(Simulator):
         """The mini-batch gradient, in the shape of the network."""
         return self._combined(state.gradient, state.buffers)
 
-    def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
-        """The last step that is not after t.
-
-        Raises:
-            ValueError: two times in one step.
-        """
-        ticks = steps_at(ts, 1.0)
-        if np.any(np.diff(ticks) <= 0):
-            raise ValueError(f"ts: {ts}; allowed: step numbers, each at most once")
-        return ticks
-
-    def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
-        """The step itself."""
-        return np.asarray(ticks, np.float64)
-
     @leniently
     def bytes_per_run(self) -> int:
         state = jax.eval_shape(lambda: self.init(jax.random.key(0)))
@@ -185,11 +191,11 @@ class TrainingSimulator(Simulator):
         return 1 if large and jax.default_backend() == "cpu" else None
 
     @property
-    def _own(self) -> Any:
+    def own(self) -> Trainable:
         """The system in the method's precision."""
-        return self.method.cast(self.system)
+        return cast(self.system, self.dtype)
 
-    def _batch(self, own: "Training", key: Key[Array, ""], k: Any) -> PyTree[Array]:
+    def _batch(self, own: Trainable, key: Key[Array, ""], k: Any) -> PyTree[Array]:
         """Mini-batch k: a piece of the order of its epoch."""
         data = own.inputs, own.targets
         if own.batch is None:
@@ -201,7 +207,7 @@ class TrainingSimulator(Simulator):
         return jax.tree.map(lambda leaf: leaf[chosen], data)
 
     def _seen(
-        self, own: "Training", parameters: PyTree, buffers: PyTree, batch: PyTree
+        self, own: Trainable, parameters: PyTree, buffers: PyTree, batch: PyTree
     ) -> tuple[Float[Array, ""], PyTree]:
         """Cost and gradient on a batch."""
 
@@ -211,7 +217,7 @@ class TrainingSimulator(Simulator):
         return _mean(part, batch)
 
     def _cost(
-        self, own: "Training", parameters: PyTree, buffers: PyTree, batch: PyTree
+        self, own: Trainable, parameters: PyTree, buffers: PyTree, batch: PyTree
     ) -> Float[Array, ""]:
         """The mean loss on a batch."""
 
@@ -221,7 +227,7 @@ class TrainingSimulator(Simulator):
         return _mean(part, batch)
 
     def _sum(
-        self, own: "Training", buffers: PyTree, batch: PyTree, weights: Float[Array, " n"]
+        self, own: Trainable, buffers: PyTree, batch: PyTree, weights: Float[Array, " n"]
     ) -> Callable[[PyTree], Float[Array, ""]]:
         def total(parameters: PyTree) -> Array:
             network = self._combined(parameters, buffers)
@@ -239,7 +245,7 @@ class TrainingSimulator(Simulator):
     @leniently
     def bytes_per_sample(self) -> int:
         """Of everything that is computed on the way to the loss of a sample."""
-        own = self._own
+        own = self.own
         shapes = eqx.filter_eval_shape(own.network, jax.random.key(0))
         arrays, rest = eqx.partition(shapes, lambda x: isinstance(x, jax.ShapeDtypeStruct))
         sample = jax.tree.map(

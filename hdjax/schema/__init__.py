@@ -1,18 +1,14 @@
-"""What the config schemas of families share: strict tables, arrays from files, spectra, rates."""
+"""Tables of configs: derived from constructors, strict, and with a line for each mistake."""
 
 from hdjax.schema.arrays import ArrayField
+from hdjax.schema.derived import Parameter, Table, built, parameters, slot_type, slots_in
+from hdjax.schema.docstrings import summary
 from hdjax.schema.files import FileField
-from hdjax.schema.schedules import AnySchedule, Critical, ScheduleConfig
-from hdjax.schema.spectra import SpectrumConfig
 from hdjax.schema.tables import (
-    Call,
     ConfigError,
     Integer,
     Kind,
-    NonNegative,
     NonNegativeInteger,
-    OwnStatistic,
-    Positive,
     PositiveInteger,
     Strict,
     brief,
@@ -21,23 +17,22 @@ from hdjax.schema.tables import (
 )
 
 __all__ = [
-    "AnySchedule",
     "ArrayField",
-    "Call",
     "ConfigError",
-    "Critical",
     "FileField",
     "Integer",
     "Kind",
-    "NonNegative",
     "NonNegativeInteger",
-    "OwnStatistic",
-    "Positive",
+    "Parameter",
     "PositiveInteger",
-    "ScheduleConfig",
-    "SpectrumConfig",
     "Strict",
+    "Table",
     "brief",
+    "built",
+    "parameters",
     "read",
+    "slot_type",
+    "slots_in",
     "suggest",
+    "summary",
 ]

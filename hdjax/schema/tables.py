@@ -6,12 +6,12 @@ valid name in the message.  `read` validates and says what is wrong in the user'
 
 import difflib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import pydantic
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from hdjax.schema.arrays import ARRAY_SCHEMA
@@ -21,7 +21,20 @@ _LONGEST, _MOST_LINES = 60, 20
 
 
 class ConfigError(ValueError):
-    """A mistake in a config; each line of the message names the key, its value and the remedy."""
+    """Mistakes in a config; each line of the message names the key, its value and the remedy.
+
+    Args:
+        told: the value and the remedy, or several lines.
+        where: the key in front of it; nothing, if the lines say that.
+    """
+
+    def __init__(self, told: str, where: str = ""):
+        super().__init__(f"{where}: {told}" if where else told)
+        self.told, self.where = told, where
+
+    def within(self, table: str) -> "ConfigError":
+        """The same mistake, as the table that holds the key's table tells it."""
+        return ConfigError(self.told, f"{table}.{self.where}" if self.where else table)
 
 
 class Strict(BaseModel):
@@ -40,27 +53,6 @@ class Strict(BaseModel):
             context = {"keys": unknown, "allowed": allowed}
             raise PydanticCustomError("unknown_keys", "unknown", context)
         return data
-
-
-class Call(Strict):
-    """A table that stands for a call of `make`, with its fields (but `kind`) as arguments."""
-
-    make: ClassVar[Callable[..., Any]]
-
-    def build(self, *arguments: Any) -> Any:
-        """What the call returns, after positional `arguments`."""
-        fields = {name: getattr(self, name) for name in type(self).model_fields if name != "kind"}
-        return type(self).make(*arguments, **fields)
-
-
-class _Named(Strict):
-    """A statistic of the system's own, which has no options."""
-
-    name: str
-
-
-# For families without statistics that have options: a table with a name is that name.
-OwnStatistic = Annotated[_Named, AfterValidator(lambda table: table.name)]
 
 
 class Kind:
@@ -112,10 +104,10 @@ def _integral(value: Any) -> Any:
 
 
 # Integers fit in 64 bits; sizes are exact as floats, and XLA can count the bytes of an array.
-_LARGEST, _LARGEST_SIZE = 2**63 - 1, 2**53
-Integer = Annotated[int, Field(ge=-_LARGEST, le=_LARGEST), BeforeValidator(_integral)]
-PositiveInteger = Annotated[int, Field(ge=1, le=_LARGEST_SIZE), BeforeValidator(_integral)]
-NonNegativeInteger = Annotated[int, Field(ge=0, le=_LARGEST), BeforeValidator(_integral)]
+LARGEST, LARGEST_SIZE = 2**63 - 1, 2**53
+Integer = Annotated[int, Field(ge=-LARGEST, le=LARGEST), BeforeValidator(_integral)]
+PositiveInteger = Annotated[int, Field(ge=1, le=LARGEST_SIZE), BeforeValidator(_integral)]
+NonNegativeInteger = Annotated[int, Field(ge=0, le=LARGEST), BeforeValidator(_integral)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 

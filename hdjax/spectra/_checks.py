@@ -1,16 +1,21 @@
 """Checks of what spectra are made of, where it is concrete."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from hdjax.registry import Bounds, FromFile
 from hdjax.system import is_concrete
 
 Numbers = ArrayLike | Sequence[Any]  # what NumPy makes an array of
+Exponent = Annotated[Numbers, Bounds()]
+NonNegative = Annotated[ArrayLike, Bounds(least=0)]
+Positive = Annotated[ArrayLike, Bounds(above=0)]
+Entries = Annotated[Numbers, FromFile(array=True)]
 
 
 def as_float(values: Any) -> Float[Array, "..."]:

@@ -15,8 +15,12 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
+from hdjax.registry import Size, Slot, declare, register
 from hdjax.spectra._checks import (
-    Numbers,
+    Entries,
+    Exponent,
+    NonNegative,
+    Positive,
     as_dimension,
     as_float,
     as_integer_dimension,
@@ -28,7 +32,48 @@ from hdjax.spectra._gauss import golub_welsch
 from hdjax.spectra.spectrum import Spectrum
 from hdjax.system import is_concrete
 
+declare("spectrum", Slot(given=("d",)))
 
+
+def _explicit(d: int | None = None, weights: Entries | None = None, **options: Any) -> Spectrum:
+    """Given eigenvalues, with `multiplicities`, or with `weights` that share out the dimension.
+
+    Args:
+        d: the dimension; None: that of the spectrum.
+        weights: (g,) the share of the dimension that each eigenvalue has.
+        **options: of `explicit`.
+    """
+    if weights is not None:
+        if options.get("multiplicities") is not None:
+            raise ValueError("weights: given beside multiplicities; allowed: one of them")
+        if d is None:
+            raise ValueError("weights: given without a dimension; allowed: with one")
+        options["multiplicities"] = _shared_out(np.asarray(weights), d)
+    return _agreed(explicit(**options), d)
+
+
+def _from_covariance(d: int | None = None, **options: Any) -> Spectrum:
+    return _agreed(from_covariance(**options), d)
+
+
+def _agreed(spectrum: Spectrum, d: int | None) -> Spectrum:
+    if d is not None and d != spectrum.size:
+        raise ValueError(f"dimension: {d}; allowed: {spectrum.size}, that of the spectrum, or none")
+    return spectrum
+
+
+def _shared_out(weights: np.ndarray, d: int) -> Int[np.ndarray, " g"]:
+    """Multiplicities near weights * d that sum to d (largest remainders)."""
+    if not (np.all(weights > 0) and abs(weights.sum() - 1) < 1e-6):
+        raise ValueError(f"weights: {weights}; allowed: positive numbers that sum to 1")
+    exact = weights * d
+    counts = np.floor(exact + 1e-9).astype(np.int64)
+    order = np.argsort(counts - exact, kind="stable")
+    counts[order[: d - counts.sum()]] += 1
+    return counts
+
+
+@register("spectrum", "identity")
 def identity(d: ArrayLike) -> Spectrum:
     """K = I: one group, whatever the dimension.
 
@@ -47,7 +92,8 @@ def identity(d: ArrayLike) -> Spectrum:
     return Spectrum(one, one, dimension, size=size)
 
 
-def power_law(d: int, exponent: Numbers, *, normalise: bool = True) -> Spectrum:
+@register("spectrum", "power_law")
+def power_law(d: int, exponent: Exponent, *, normalise: bool = True) -> Spectrum:
     """lambda_i proportional to i^-exponent, i = 1, ..., d.
 
     Args:
@@ -68,7 +114,8 @@ def power_law(d: int, exponent: Numbers, *, normalise: bool = True) -> Spectrum:
     return _coordinates(index**-exponent, normalise)
 
 
-def powers(d: int, exponent: Numbers, *, normalise: bool = True) -> Spectrum:
+@register("spectrum", "powers")
+def powers(d: int, exponent: Exponent, *, normalise: bool = True) -> Spectrum:
     """lambda_i proportional to (i/d)^(2 exponent), i = 1, ..., d: K = diag(sigma_i^(2 exponent)).
 
     Args:
@@ -90,7 +137,8 @@ def powers(d: int, exponent: Numbers, *, normalise: bool = True) -> Spectrum:
     return _coordinates(sigma ** (2 * exponent), normalise)
 
 
-def uniform(d: int, low: ArrayLike, high: ArrayLike, *, normalise: bool = True) -> Spectrum:
+@register("spectrum", "uniform")
+def uniform(d: int, low: NonNegative, high: NonNegative, *, normalise: bool = True) -> Spectrum:
     """Eigenvalues spread evenly over [low, high]: low + (high - low)(i - 1/2)/d.
 
     Args:
@@ -113,9 +161,10 @@ def uniform(d: int, low: ArrayLike, high: ArrayLike, *, normalise: bool = True) 
     return _coordinates(low + (high - low) * _quantile_levels(size), normalise)
 
 
+@register("spectrum", "explicit", _explicit)
 def explicit(
-    eigenvalues: Numbers,
-    multiplicities: Numbers | None = None,
+    eigenvalues: Entries,
+    multiplicities: Entries | None = None,
     *,
     normalise: bool = False,
 ) -> Spectrum:
@@ -164,8 +213,9 @@ def explicit(
     return spectrum.normalised() if normalise else spectrum
 
 
+@register("spectrum", "marchenko_pastur")
 def marchenko_pastur(
-    d: ArrayLike, ratio: ArrayLike, *, points: int | None = None, normalise: bool = True
+    d: ArrayLike, ratio: Positive, *, points: Size | None = None, normalise: bool = True
 ) -> Spectrum:
     """The Marchenko-Pastur law of A^T A / n, A (n, d) with independent standard entries.
 
@@ -202,7 +252,8 @@ def marchenko_pastur(
     return Spectrum(jnp.maximum(nodes, 0), weights, dimension)
 
 
-def from_covariance(covariance: Numbers, *, normalise: bool = False) -> Spectrum:
+@register("spectrum", "covariance", _from_covariance)
+def from_covariance(covariance: Entries, *, normalise: bool = False) -> Spectrum:
     """The spectrum of a dense K, with its eigenvectors: K = basis diag(eigenvalues) basis^T.
 
     Eigenvalues that agree to rounding (eps d lambda_max) form one group at their mean. Negative

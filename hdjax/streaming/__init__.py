@@ -11,10 +11,6 @@ from hdjax.streaming.features import compute_optimal, power_law_features
 from hdjax.streaming.field import BlockField, GramSummary
 from hdjax.streaming.fluctuations import bias
 from hdjax.streaming.learning_rates import (
-    AdaGradNorm,
-    Greedy,
-    Polyak,
-    StateRate,
     critical_learning_rate,
     optimal_schedule,
     stability_threshold,
@@ -77,6 +73,7 @@ from hdjax.streaming.resolvent import contour, contour_weights, resolvent
 from hdjax.streaming.sampler import GramSampler
 from hdjax.streaming.samples import Samples, draw_samples
 from hdjax.streaming.simulate import Direct
+from hdjax.streaming.state_rates import AdaGradNorm, Greedy, Polyak, StateRate
 from hdjax.streaming.steady import SteadyState, stability, steady, steady_state
 from hdjax.streaming.transformed import Adam, Clipped, Optax, RMSProp, SignSGD, Transformed
 

@@ -19,11 +19,13 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from hdjax import gaussian, random
+from hdjax.registry import OneOrMoreNonNegative, OneOrMoreReal, Size, Values, register
 from hdjax.spectra import Reduction, Spectrum, reduced
 from hdjax.streaming.projections import Layout
 from hdjax.system import is_concrete
 
 
+@register("streaming.columns", "gaussian")
 class GaussianStart(eqx.Module):
     """Independent columns N(0, I/d) times `scale`: squared norm scale^2 + O(d^-1/2).
 
@@ -47,7 +49,12 @@ class GaussianStart(eqx.Module):
     overlap: Float[Array, " columns"]
     columns: int = eqx.field(static=True)
 
-    def __init__(self, scale: Any = 1.0, overlap: Any = 0.0, columns: int | None = None):
+    def __init__(
+        self,
+        scale: OneOrMoreNonNegative = 1.0,
+        overlap: OneOrMoreReal = 0.0,
+        columns: Size | None = None,
+    ):
         scale, overlap = jnp.asarray(scale), jnp.asarray(overlap)
         count = max([1, *scale.shape, *overlap.shape]) if columns is None else columns
         if is_concrete(scale, overlap):
@@ -80,7 +87,7 @@ class GramStart(eqx.Module):
     blocks: Float[Array, "g q q"]
     students: int = eqx.field(static=True)
 
-    def __init__(self, blocks: Any, students: int = 1):
+    def __init__(self, blocks: Values, students: Size = 1):
         self.blocks = jnp.asarray(blocks, jnp.result_type(float))
         self.students = students
         if self.blocks.ndim != 3 or self.blocks.shape[1] != self.blocks.shape[2]:

@@ -8,319 +8,202 @@
     start = { overlap = 0.2 }                           # "start.npy", [[...], ...]
     target = {}
 
-A table with a `kind` calls the public constructor of that name with the table's other keys; a bare
-string is a table with nothing else.
+What is here is what TOML says differently from the constructors; the rest of each table is its
+constructor's signature, registered beside it.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
-from pydantic import Field
 
-from hdjax import schedules, spectra, streaming
-from hdjax.schema import (
-    AnySchedule,
-    ArrayField,
-    Call,
-    Critical,
-    Kind,
+from hdjax import schedules, streaming
+from hdjax.registry import (
+    Count,
+    In,
     NonNegative,
-    NonNegativeInteger,
-    Positive,
-    PositiveInteger,
-    SpectrumConfig,
-    Strict,
+    NotGivenError,
+    OneOrMoreNonNegative,
+    Positives,
+    Size,
+    Slot,
+    Values,
+    declare,
+    register,
 )
-from hdjax.schema.spectra import Identity
-from hdjax.streaming.config_methods import MethodConfig, StatisticConfig
-from hdjax.streaming.config_optimisers import SGD, OptimiserConfig
-from hdjax.streaming.losses.config import Loss
+from hdjax.spectra import Spectrum
 
-__all__ = ["MethodConfig", "StatisticConfig", "SystemConfig"]
+declare("streaming.system", Slot(default="projected"))
+declare("streaming.method", Slot(default="direct"))
+declare("streaming.statistic", Slot(default="resolvent", named=True))
+declare("streaming.columns", Slot(default="gaussian", array="array", given=("spectrum",)))
+declare(
+    "streaming.start",
+    Slot(default="gaussian", array="array", given=("spectrum",), includes=("streaming.columns",)),
+)
+declare("streaming.means", Slot(array="array", given=("spectrum", "components")))
+declare("streaming.mixture", Slot(given=("spectrum",)))
 
 
-def _given(spectrum: spectra.Spectrum, values: np.ndarray) -> Any:
+@register("streaming.columns", "array")
+def _given(values: Values) -> Any:
+    """Columns (d, m) as an array.
+
+    Args:
+        values: (d, m) or (d,) in the coordinates of the spectrum.
+    """
     return jnp.asarray(values, jnp.result_type(float))
 
 
-def _gaussian(spectrum: spectra.Spectrum, **options: Any) -> streaming.GaussianStart:
-    return streaming.GaussianStart(**{name: _listed(value) for name, value in options.items()})
+@register("streaming.columns", "axis")
+def _axis(spectrum: Spectrum, index: Count = 0, scale: NonNegative = 1.0) -> Any:
+    """`scale` times a vector of the standard basis: a column as little spread as there is.
 
-
-def _axis(spectrum: spectra.Spectrum, index: int, scale: float) -> Any:
+    Args:
+        spectrum: the covariance's.
+        index: which one, from 0 on.
+        scale: the norm.
+    """
     d = spectrum.size
     if d is None or index >= d:
         raise ValueError(f"index: {index} in dimension {d}; allowed: 0 to the dimension - 1")
     return jnp.zeros((d, 1), jnp.result_type(float)).at[index].set(scale)
 
 
-def _gram(spectrum: spectra.Spectrum, blocks: np.ndarray, students: int) -> streaming.GramStart:
+def _gram(spectrum: Spectrum, blocks: Values, students: Size = 1) -> streaming.GramStart:
+    """Gram blocks (g, q, q) of students and teachers; one (q, q) is spread over the spectrum."""
     if blocks.ndim == 2:
         blocks = np.asarray(spectrum.weights)[:, None, None] * blocks[None]
     return streaming.GramStart(blocks, students)
 
 
-class Gaussian(Call):
-    """Independent Gaussian columns; students may overlap with the target."""
-
-    make = _gaussian
-    kind: Literal["gaussian"] = "gaussian"
-    scale: NonNegative | list[NonNegative] = 1.0
-    overlap: float | list[float] = 0.0
-    columns: PositiveInteger | None = None
+register("streaming.start", "gram", _gram)(streaming.GramStart)
 
 
-class Given(Call):
-    """Columns (d, m) as an array."""
+@register("streaming.means", "orthonormal")
+def _orthonormal(spectrum: Spectrum, components: int, scale: NonNegative = 1.0) -> Any:
+    """`scale` times orthonormal means, one a component, spread evenly over the eigenbasis.
 
-    make = _given
-    kind: Literal["array"] = "array"
-    values: ArrayField
-
-
-class Axis(Call):
-    """`scale` times a vector of the standard basis: a column as little spread as there is."""
-
-    make = _axis
-    kind: Literal["axis"] = "axis"
-    index: NonNegativeInteger = 0
-    scale: NonNegative = 1.0
-
-
-class Gram(Call):
-    """Gram blocks (g, q, q) of students and teachers; one (q, q) is spread over the spectrum."""
-
-    make = _gram
-    kind: Literal["gram"] = "gram"
-    blocks: ArrayField
-    students: PositiveInteger = 1
-
-
-def _orthonormal(spectrum: spectra.Spectrum, components: int, scale: float) -> Any:
+    Args:
+        spectrum: the covariance's.
+        components: how many.
+        scale: their norm.
+    """
     return scale * _cosines(spectrum, components)
 
 
-def _opposite(spectrum: spectra.Spectrum, components: int, scale: float) -> Any:
+@register("streaming.means", "opposite")
+def _opposite(spectrum: Spectrum, components: int, scale: NonNegative = 1.0) -> Any:
+    """Two means, +mu and -mu with |mu| = `scale`, spread evenly over the eigenbasis.
+
+    Args:
+        spectrum: the covariance's.
+        components: how many.
+        scale: their norm.
+    """
     if components != 2:
         raise ValueError(f"means: 'opposite' with {components} components; allowed: 2")
     return scale * _cosines(spectrum, 1) * jnp.array([[1.0, -1.0]])
 
 
-def _gaussian_means(spectrum: spectra.Spectrum, components: int, scale: Any) -> Any:
-    return streaming.GaussianStart(_listed(scale), columns=components)
+@register("streaming.means", "gaussian")
+def _gaussian_means(components: int, scale: OneOrMoreNonNegative = 1.0) -> Any:
+    """Independent Gaussian means of norm `scale`, drawn anew in each run.
+
+    Args:
+        components: how many.
+        scale: their norm, or that of each.
+    """
+    return streaming.GaussianStart(scale, columns=components)
 
 
-def _given_means(spectrum: spectra.Spectrum, components: int, values: np.ndarray) -> Any:
-    return _given(spectrum, values)
+register("streaming.means", "array")(_given)
 
 
-class Orthonormal(Call):
-    """`scale` times orthonormal means, one a component, spread evenly over the eigenbasis."""
-
-    make = _orthonormal
-    kind: Literal["orthonormal"] = "orthonormal"
-    scale: NonNegative = 1.0
-
-
-class Opposite(Call):
-    """Two means, +mu and -mu with |mu| = `scale`, spread evenly over the eigenbasis."""
-
-    make = _opposite
-    kind: Literal["opposite"] = "opposite"
-    scale: NonNegative = 1.0
+def _mixture(
+    spectrum: Spectrum,
+    probabilities: Positives,
+    means: Annotated[Any, In("streaming.means")] = None,
+    eigenvalues: Values | None = None,
+) -> streaming.Mixture:
+    if means is not None:
+        means = means(components=len(probabilities))
+    return streaming.Mixture(np.asarray(probabilities), means, eigenvalues)
 
 
-class GaussianMeans(Call):
-    """Independent Gaussian means of norm `scale`, drawn anew in each run."""
-
-    make = _gaussian_means
-    kind: Literal["gaussian"] = "gaussian"
-    scale: NonNegative | list[NonNegative] = 1.0
+register("streaming.mixture", "", _mixture)(streaming.Mixture)
 
 
-class GivenMeans(Call):
-    """Means (d, components) as an array."""
+def _projected(  # noqa: D417 (the others are the constructor's)
+    dimension: Size | None = None,
+    *,
+    loss: Annotated[Any, In("streaming.loss")],
+    spectrum: Annotated[Any, In("spectrum")] = "identity",
+    learning_rate: Annotated[Any, In("streaming.rate")],
+    start: Annotated[Any, In("streaming.start")] = "gaussian",
+    target: Annotated[Any, In("streaming.columns")] = None,
+    mixture: Annotated[Any, In("streaming.mixture")] = None,
+    **options: Any,
+) -> streaming.OnePassSGD:
+    """One-pass SGD on a model that sees its inputs through projections.
 
-    make = _given_means
-    kind: Literal["array"] = "array"
-    values: ArrayField
+    Args:
+        dimension: d; none where the spectrum fixes it.
+    """
+    try:
+        spectrum = spectrum() if dimension is None else spectrum(d=dimension)
+    except NotGivenError:
+        raise ValueError("dimension: missing; allowed: a positive integer") from None
 
-
-Means = Annotated[
-    Orthonormal | Opposite | GaussianMeans | GivenMeans,
-    Field(discriminator="kind"),
-    Kind(array="array"),
-]
-
-
-class Mixture(Strict):
-    """Gaussian mixture data; without `means` the components differ in `eigenvalues` alone."""
-
-    probabilities: list[Positive]
-    means: Means | None = None
-    eigenvalues: ArrayField | None = None
-
-    def build(self, spectrum: spectra.Spectrum) -> streaming.Mixture:
-        """The mixture in the coordinates of `spectrum`."""
-        means = None
-        if self.means is not None:
-            means = self.means.build(spectrum, len(self.probabilities))
-        return streaming.Mixture(np.asarray(self.probabilities), means, self.eigenvalues)
-
-
-def _integrator(solver: str, **options: Any) -> streaming.Integrator:
-    solvers = {
-        "tsit5": diffrax.Tsit5,
-        "dopri8": diffrax.Dopri8,
-        "kvaerno5": diffrax.Kvaerno5,
-        "exponential_midpoint": streaming.ExponentialMidpoint,
-    }
-    return streaming.Integrator(solvers[solver](), **options)
-
-
-class Integrator(Call):
-    """How the limit is integrated; `steps` for equal steps instead of tolerances."""
-
-    make = _integrator
-    solver: Literal["tsit5", "dopri8", "kvaerno5", "exponential_midpoint"] = "tsit5"
-    rtol: Positive | None = None
-    atol: Positive | None = None
-    steps: PositiveInteger | None = None
-    max_steps: PositiveInteger = 16**4
-
-
-Start = Annotated[
-    Gaussian | Given | Axis | Gram,
-    Field(discriminator="kind"),
-    Kind(default="gaussian", array="array"),
-]
-Target = Annotated[
-    Gaussian | Given | Axis, Field(discriminator="kind"), Kind(default="gaussian", array="array")
-]
-
-
-class Polyak(Call):
-    """The rate at which |X - X*|^2 falls fastest, times `factor`; it follows the state."""
-
-    make = streaming.Polyak
-    kind: Literal["polyak"] = "polyak"
-    factor: Positive = 1.0
-
-
-class Greedy(Call):
-    """The rate at which the risk falls fastest, at most `largest`; it follows the state."""
-
-    make = streaming.Greedy
-    kind: Literal["greedy"] = "greedy"
-    largest: Positive = 100.0
-
-
-class AdaGradNorm(Call):
-    """scale / sqrt(offset^2 + sum of |gradient|^2/d^2 along the way)."""
-
-    make = streaming.AdaGradNorm
-    kind: Literal["adagrad_norm"] = "adagrad_norm"
-    scale: Positive = 1.0
-    offset: Positive = 1.0
-
-
-RateConfig = Annotated[
-    AnySchedule | Polyak | Greedy | AdaGradNorm,
-    Field(discriminator="kind"),
-    Kind(number="constant"),
-]
-
-
-class Projected(Strict):
-    """The arguments of `hdjax.streaming.OnePassSGD`, and the dimension."""
-
-    kind: Literal["projected"] = "projected"
-    dimension: PositiveInteger | None = None
-    loss: Loss
-    spectrum: SpectrumConfig = Identity()
-    learning_rate: RateConfig
-    start: Start = Gaussian()
-    target: Target | None = None
-    mixture: Mixture | None = None
-    ridge: NonNegative = 0.0
-    batch_size: PositiveInteger = 1
-    theta: ArrayField | None = None
-    optimiser: OptimiserConfig = SGD()
-    compression: Positive | None = None
-    integrator: Integrator = Integrator()
-
-    def build(self) -> streaming.OnePassSGD:
-        """The system.
-
-        Raises:
-            ValueError, TypeError: naming the argument, its value and what is allowed.
-        """
-        rate = self.learning_rate
-        if not isinstance(rate, Critical):
-            return self._system(rate.build())
-        unit = self._system(schedules.Constant(1.0))
-        return self._system(rate.factor * streaming.critical_learning_rate(unit))
-
-    def _system(self, rate: Any) -> streaming.OnePassSGD:
-        spectrum = self.spectrum.build(self.dimension)
+    def system(rate: Any) -> streaming.OnePassSGD:
         return streaming.OnePassSGD(
-            self.loss.build(),
+            loss,
             spectrum,
             rate,
-            self.start.build(spectrum),
-            None if self.target is None else self.target.build(spectrum),
-            mixture=None if self.mixture is None else self.mixture.build(spectrum),
-            ridge=self.ridge,
-            batch_size=self.batch_size,
-            theta=self.theta,
-            optimiser=self.optimiser.build(),
-            compression=self.compression,
-            integrator=self.integrator.build(),
+            start(spectrum=spectrum),
+            None if target is None else target(spectrum=spectrum),
+            mixture=None if mixture is None else mixture(spectrum=spectrum),
+            **options,
         )
 
-
-class PowerLawFeatures(Strict):
-    """Least squares on random features of power-law inputs; `dimension` is the number of them."""
-
-    kind: Literal["power_law_features"] = "power_law_features"
-    dimension: PositiveInteger
-    inputs: PositiveInteger
-    alpha: float
-    beta: float
-    step: Positive
-    draw: NonNegativeInteger = 0
-    batch_size: PositiveInteger = 1
-    optimiser: OptimiserConfig = SGD()
-    integrator: Integrator = Integrator()
-
-    def build(self) -> streaming.OnePassSGD:
-        """The system on the features drawn from the seed `draw`."""
-        return streaming.power_law_features(
-            jax.random.key(self.draw),
-            self.dimension,
-            self.inputs,
-            alpha=self.alpha,
-            beta=self.beta,
-            step=self.step,
-            batch_size=self.batch_size,
-            optimiser=self.optimiser.build(),
-            integrator=self.integrator.build(),
-        )
+    if not isinstance(learning_rate, schedules.Critical):
+        return system(learning_rate)
+    unit = system(schedules.Constant(1.0))
+    return system(learning_rate.factor * streaming.critical_learning_rate(unit))
 
 
-SystemConfig = Annotated[
-    Projected | PowerLawFeatures, Field(discriminator="kind"), Kind(default="projected")
-]
+register("streaming.system", "projected", _projected)(streaming.OnePassSGD)
 
 
-def _listed(value: Any) -> Any:
-    return np.asarray(value, np.float64) if isinstance(value, list) else value
+def _power_law_features(
+    dimension: Size,
+    draw: Count = 0,
+    batch_size: Size = 1,
+    optimiser: Annotated[Any, In("streaming.optimiser")] = None,
+    integrator: Annotated[Any, In("streaming.integrator")] = None,
+    **options: Any,
+) -> streaming.OnePassSGD:
+    """Least squares on random features of power-law inputs; `dimension` is the number of them.
+
+    Args:
+        dimension: d, the number of features.
+        draw: seed of the features.
+        batch_size: samples averaged in each step.
+        optimiser: as for "projected".
+        integrator: how the limit is integrated.
+        **options: of `hdjax.streaming.power_law_features`.
+    """
+    options |= {"batch_size": batch_size, "optimiser": optimiser, "integrator": integrator}
+    return streaming.power_law_features(jax.random.key(draw), dimension, **options)
 
 
-def _cosines(spectrum: spectra.Spectrum, columns: int) -> Any:
+register(
+    "streaming.system", "power_law_features", _power_law_features, without=("key", "features")
+)(streaming.power_law_features)
+
+
+def _cosines(spectrum: Spectrum, columns: int) -> Any:
     """The first columns of the discrete cosine basis: orthonormal and spread over coordinates."""
     d = spectrum.size
     if d is None or d <= columns:

@@ -9,7 +9,7 @@ Source: arXiv 2308.08977 states its theorem for Gaussian data; what is here chec
 
 import abc
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import equinox as eqx
 import jax
@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from hdjax import random
 from hdjax.random import Stream
+from hdjax.registry import Bounds, Slot, Values, declare, register
 from hdjax.spectra import Spectrum
 from hdjax.system import is_concrete
 
@@ -31,6 +32,9 @@ _DRAWS = 256
 _REMEDY = (
     "the spectrum of rows is hd.spectra.from_covariance(rows.T @ rows / n) with normalise=False"
 )
+
+
+declare("streaming.data", Slot(array="array"))
 
 
 class Data(eqx.Module):
@@ -57,10 +61,10 @@ class Data(eqx.Module):
     def check(self, system: Any) -> None:
         """Raise ValueError for a system that these data cannot serve."""
 
-    def steps(self, batch_size: int) -> float:
-        """How many steps there are samples for."""
+    def steps(self, batch_size: int) -> int | None:
+        """How many steps there are samples for; None: as many as are wanted."""
         del batch_size
-        return np.inf
+        return None
 
 
 class ProductLaw(Data):
@@ -86,6 +90,7 @@ class ProductLaw(Data):
         return scale * z
 
 
+@register("streaming.data", "rademacher")
 class Rademacher(ProductLaw):
     """Entries +1 or -1 with probability 1/2.
 
@@ -99,6 +104,7 @@ class Rademacher(ProductLaw):
         return jax.random.rademacher(key, shape, dtype)
 
 
+@register("streaming.data", "uniform")
 class UniformEntries(ProductLaw):
     """Entries uniform on [-sqrt 3, sqrt 3].
 
@@ -112,6 +118,7 @@ class UniformEntries(ProductLaw):
         return jax.random.uniform(key, shape, dtype, -(3**0.5), 3**0.5)
 
 
+@register("streaming.data", "student_t")
 class StudentT(ProductLaw):
     """Entries of Student's law, scaled to variance 1; heavy tails.
 
@@ -128,7 +135,7 @@ class StudentT(ProductLaw):
         >>> method = hd.streaming.Direct(data=hd.streaming.StudentT(dof=5.0))
     """
 
-    dof: float = eqx.field(static=True)
+    dof: Annotated[float, Bounds(above=2)] = eqx.field(static=True)
 
     def __check_init__(self) -> None:
         if not self.dof > 2:
@@ -196,6 +203,16 @@ class Sampler(_Given):
             _check_covariance("function", samples, system.spectrum)
 
 
+def _rows(values: Values) -> "Rows":
+    """The rows of an array, each used once.
+
+    Args:
+        values: (n, d) the samples.
+    """
+    return Rows(values)
+
+
+@register("streaming.data", "array", _rows)
 class Rows(_Given):
     """A data set, each of whose rows is used once, in a random order of each run's own.
 
@@ -249,8 +266,8 @@ class Rows(_Given):
             )
         _check_covariance("rows", self.array, system.spectrum)
 
-    def steps(self, batch_size: int) -> float:
-        return float(self.array.shape[0] // batch_size)
+    def steps(self, batch_size: int) -> int:
+        return self.array.shape[0] // batch_size
 
 
 def _in_eigenbasis(rows: Float[Array, "b d"], spectrum: Spectrum) -> Float[Array, "b d"]:

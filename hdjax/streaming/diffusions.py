@@ -16,7 +16,7 @@ is a time dt, by the exponential midpoint rule for the drift, with the noise fro
 """
 
 import abc
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -27,13 +27,17 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key
 
 from hdjax import gaussian, random
+from hdjax.clocks import Intervals
 from hdjax.random import Stream
+from hdjax.registry import PositiveFloat, register
 from hdjax.streaming.field import GramSummary
 from hdjax.streaming.increment import increment
 from hdjax.streaming.limit import BlockState, Coefficients, advance_side, column_flow, flow
+from hdjax.streaming.onepass import OnePass
 from hdjax.streaming.sampler import (
     GramState,
     bartlett,
+    check_columns,
     chi,
     directions,
     fold_in,
@@ -41,13 +45,11 @@ from hdjax.streaming.sampler import (
     outside,
     start_state,
 )
-from hdjax.system import Simulator, steps_at
-
-if TYPE_CHECKING:
-    from hdjax.streaming.model import OnePassSGD
+from hdjax.system import Method, Simulator
 
 
-class Homogenised(eqx.Module):
+@register("streaming.method", "homogenised")
+class Homogenised(Method):
     """Homogenised SGD, exactly in law on Gram blocks but for the time step; any d.
 
     Means agree with SGD's to O(1/d); fluctuations do not: use `CorrectedDiffusion` for those.
@@ -62,17 +64,19 @@ class Homogenised(eqx.Module):
         >>> method = Homogenised(dt=0.01)
     """
 
-    dt: float = eqx.field(static=True, default=0.01)
+    dt: PositiveFloat = eqx.field(static=True, default=0.01)
 
     def __check_init__(self) -> None:
         _check_step(self.dt)
 
-    def simulator(self, system: "OnePassSGD") -> "HomogenisedSimulator":
+    def simulator(self, system: OnePass, horizon: None = None) -> "HomogenisedSimulator":
         """The simulator of `system`."""
+        check_columns(self, system)
         return HomogenisedSimulator(system, self.dt)
 
 
-class CorrectedDiffusion(eqx.Module):
+@register("streaming.method", "corrected_diffusion")
+class CorrectedDiffusion(Method):
     """The diffusion of the Gram blocks with SGD's own fluctuations.
 
     Args:
@@ -85,21 +89,27 @@ class CorrectedDiffusion(eqx.Module):
         >>> method = CorrectedDiffusion(dt=0.01)
     """
 
-    dt: float = eqx.field(static=True, default=0.01)
+    dt: PositiveFloat = eqx.field(static=True, default=0.01)
 
     def __check_init__(self) -> None:
         _check_step(self.dt)
 
-    def simulator(self, system: "OnePassSGD") -> "CorrectedSimulator":
+    def simulator(self, system: OnePass, horizon: None = None) -> "CorrectedSimulator":
         """The simulator of `system`."""
+        check_columns(self, system)
         return CorrectedSimulator(system, self.dt)
 
 
 class Stepper(Simulator):
     """The clock counts steps of length dt; the precision is the limit's."""
 
-    system: eqx.AbstractVar[Any]
+    system: eqx.AbstractVar[OnePass]
     dt: eqx.AbstractVar[float]
+
+    @property
+    def clock(self) -> Intervals:
+        """Steps of length dt."""
+        return Intervals(self.dt)
 
     @abc.abstractmethod
     def step(self, state: Any, t: Float[Array, ""], k: Int[Array, ""], key: Key[Array, ""]) -> Any:
@@ -112,13 +122,6 @@ class Stepper(Simulator):
         return lax.fori_loop(
             k0, k1, lambda k, state: self.step(state, k.astype(dtype) * self.dt, k, key), state
         )
-
-    def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
-        """The number of whole steps up to each time."""
-        return steps_at(ts, 1 / self.dt)
-
-    def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
-        return np.asarray(ticks, np.float64) * self.dt
 
     def bytes_per_run(self) -> int:
         return 16 * self.system.ridge.dtype.itemsize * self.system.start().blocks.size
@@ -134,7 +137,7 @@ class Stepper(Simulator):
 class HomogenisedSimulator(Stepper):
     """One realisation of homogenised SGD, in q directions of each eigenspace."""
 
-    system: Any
+    system: OnePass
     dt: float = eqx.field(static=True)
 
     def init(self, key: Key[Array, ""]) -> GramState:
@@ -174,7 +177,7 @@ class HomogenisedSimulator(Stepper):
 class CorrectedSimulator(Stepper):
     """One realisation of the corrected diffusion; the state is (blocks, side)."""
 
-    system: Any
+    system: OnePass
     dt: float = eqx.field(static=True)
 
     def init(self, key: Key[Array, ""]) -> BlockState:

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from hdjax.registry import Positive, Real, Size
 from hdjax.spectra import Spectrum
 from hdjax.streaming.losses import LeastSquares
 from hdjax.streaming.losses.base import check_positive
@@ -29,11 +30,11 @@ from hdjax.streaming.model import OnePassSGD
 def power_law_features(
     key: Key[Array, ""],
     features: int,
-    inputs: int,
+    inputs: Size,
     *,
-    alpha: Any,
-    beta: Any,
-    step: Any,
+    alpha: Real,
+    beta: Real,
+    step: Positive,
     **options: Any,
 ) -> OnePassSGD:
     """One-pass SGD from X_0 = 0 on one draw of the features.

@@ -11,12 +11,13 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from hdjax.schedules import Schedule
-from hdjax.streaming.learning_rates import StateRate
+from hdjax.streaming.forces import Field, Forces
 from hdjax.streaming.limit import BlockState, Coefficients, Side
 from hdjax.streaming.losses import Loss
 from hdjax.streaming.moments import moments
-from hdjax.streaming.optimisers import Forces, Optimiser, Rule, moved, times_weights
+from hdjax.streaming.optimisers import Optimiser, Rule, moved, times_weights
 from hdjax.streaming.projections import Layout, Moments, Projections
+from hdjax.streaming.state_rates import StateRate
 
 
 class GramSummary(eqx.Module):
@@ -88,7 +89,7 @@ def law_of(
     return Projections(covariance, frame, layout.students, mean)
 
 
-class BlockField(eqx.Module):
+class BlockField(Field):
     """The right-hand side of the limit for one spectrum (leaves only: it stacks and vmaps)."""
 
     loss: Loss
@@ -141,7 +142,7 @@ class BlockField(eqx.Module):
         return direction + (self.ridge * frame)[None]
 
     def rate(self, t: Float[Array, ""], state: BlockState) -> Float[Array, ""]:
-        """Gamma: of the time, or of the state."""
+        """gamma at time t and at this state."""
         if isinstance(self.learning_rate, StateRate):
             return self.learning_rate.rate(self, state)
         return self.learning_rate(t)
@@ -166,11 +167,15 @@ class BlockField(eqx.Module):
         accumulated = jnp.einsum("gii->", noise) if follows else None
         return Forces(self.penalised(self.direction(parts)), noise, slope, accumulated)
 
+    def optimised(self, state: BlockState) -> Forces:
+        """What moves the field's own optimiser at `state`."""
+        return self.optimiser.forces(self, state)
+
     def coefficients(self, t: Float[Array, ""], state: BlockState) -> Coefficients:
         """The frozen coefficients at time `t` and `state` = (blocks, side)."""
         _, side = state
         layout = self.layout
-        forces = self.optimiser.forces(self, state)
+        forces = self.optimised(state)
         weights, mixing = self.rule(t, state)
         drift = times_weights(forces.direction, weights)
         if layout.memory:

@@ -74,6 +74,24 @@ class Increment(eqx.Module):
             return total + blocks
         return total.at[: blocks.shape[0], : blocks.shape[0]].add(blocks)
 
+    def variance_along(
+        self, blocks: Float[Array, "g q q"], side: Float[Array, " rest"]
+    ) -> Float[Array, ""]:
+        """v^T Sigma v along v = (blocks, flattened side), in time and memory linear in the state.
+
+        It is that of v^T xi: of its part in the features, and of its part in rho g^T, with T_i
+        such that v^T (-(rho g^T Gamma E_z^T + its transpose)) is the sum over i of rho_i^T T_i g.
+        """
+        feature = jnp.dot(self.lift, jnp.concatenate([blocks.ravel(), side]), precision="highest")
+        total = jnp.linalg.multi_dot([feature, self.features, feature], precision="highest")
+        m, shape = self.noise.shape[-1], blocks.shape[:2]
+        zero = jnp.zeros((*shape, m), blocks.dtype)
+        (t,) = jax.vjp(lambda direction: drift_of(direction, self.weights), zero)[1](blocks)
+        own = jnp.einsum("gak,cgab,gbl->ckl", t, self.variance, t, precision="highest")
+        known = jnp.einsum("cgax,gak->cxk", self.explained, t, precision="highest")
+        rest = own - jnp.einsum("cxk,cxl->ckl", known, known, precision="highest")
+        return total + jnp.sum(rest * self.noise)
+
     @property
     def normals(self) -> int:
         """How many standard normals `sample` takes."""
@@ -191,7 +209,7 @@ def increment(field: BlockField, t: Float[Array, ""], state: BlockState) -> Incr
 def second_order(
     field: BlockField, t: Float[Array, ""], state: BlockState
 ) -> Float[Array, "g q q"]:
-    """D^2 times what the mean change of the blocks in one step has beyond the limit's F / d.
+    """d^2 times what the mean change of the blocks in one step has beyond the limit's F / d.
 
     With Q_i(z) = E[|P_i a|^2 | z] - lambda_i d_i = (1, z) S_i (1, z)^T and G_i = V_i Y_i, the part
     of order 1/d^2 of E (change of X)^T P_i (change of X) is, for batches of b and the ridge in Y,

@@ -16,7 +16,7 @@ selects the column of component c's mean.
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import diffrax
 import equinox as eqx
@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from hdjax.registry import OneOf, PositiveFloat, Size, register
 from hdjax.streaming.projections import Layout
 from hdjax.system import reached_only
 
@@ -227,6 +228,20 @@ class ExponentialMidpoint(diffrax.AbstractAdaptiveSolver):
         return velocity(args.coefficients(t0, y0), y0)
 
 
+# The solvers that a config knows by name.
+_SOLVERS = {
+    "tsit5": diffrax.Tsit5,
+    "dopri8": diffrax.Dopri8,
+    "kvaerno5": diffrax.Kvaerno5,
+    "exponential_midpoint": ExponentialMidpoint,
+}
+
+
+def _integrator(solver: Annotated[str, OneOf(*_SOLVERS)] = "tsit5", **options: Any) -> "Integrator":
+    return Integrator(_SOLVERS[solver](), **options)
+
+
+@register("streaming.integrator", "", _integrator)
 class Integrator(eqx.Module):
     """How limits are integrated.
 
@@ -256,10 +271,10 @@ class Integrator(eqx.Module):
         self,
         solver: diffrax.AbstractSolver | None = None,
         *,
-        rtol: float | None = None,
-        atol: float | None = None,
-        steps: int | None = None,
-        max_steps: int = 16**4,
+        rtol: PositiveFloat | None = None,
+        atol: PositiveFloat | None = None,
+        steps: Size | None = None,
+        max_steps: Size = 16**4,
         adjoint: diffrax.AbstractAdjoint | None = None,
     ):
         self.solver = diffrax.Tsit5() if solver is None else solver
@@ -290,7 +305,7 @@ class Integrator(eqx.Module):
         )
 
     def tolerances(self, rtol: float) -> tuple[float, float]:
-        """Rtol and atol, where `rtol` stands for one that is not given."""
+        """rtol and atol, where `rtol` stands for one that is not given."""
         rtol = rtol if self.rtol is None else self.rtol
         return rtol, 1e-3 * rtol if self.atol is None else self.atol
 
@@ -307,23 +322,45 @@ class Integrator(eqx.Module):
         adjoint: diffrax.AbstractAdjoint,
         args: Any = None,
         *,
-        clipped: bool = False,
+        stops: Float[Array, " stops"] | None = None,
     ) -> PyTree[Array]:
         """The same of any equation dy/dt = rate(t, y, args), at these tolerances.
 
-        `clipped` ends steps at the records, for solvers without an interpolation of their own.
+        Steps end at `stops`, such as the records of a solver without an interpolation of its own.
         """
-        end = ts[-1]
+        record = eqx.filter_jit(save)
+        saveat = diffrax.SaveAt(ts=ts, fn=lambda t, y, args: record(y))
+        solution = self.solve(
+            rate, solver, state, saveat, ts[-1], alive, rtol, atol, adjoint, args, stops=stops
+        )
+        return reached_only(solution.ts, solution.ys, diffrax.is_event(solution.result))
+
+    def solve(
+        self,
+        rate: Callable[[Any, Any, Any], Any],
+        solver: diffrax.AbstractSolver,
+        state: Any,
+        saveat: diffrax.SaveAt,
+        end: Float[Array, ""],
+        alive: Callable[[Any], Array],
+        rtol: float,
+        atol: float,
+        adjoint: diffrax.AbstractAdjoint,
+        args: Any = None,
+        *,
+        stops: Float[Array, " stops"] | None = None,
+        most: int | None = None,
+    ) -> diffrax.Solution:
+        """The same up to the time `end`, with what diffrax saves, in `most` steps."""
         controller: Any = diffrax.ConstantStepSize()
         dt0 = None if self.steps is None else end / self.steps
         if self.steps is None:
             # A lane that cannot go on must stop: others wait for it under vmap.
-            smallest = end * jnp.finfo(ts.dtype).eps ** 0.6
+            smallest = end * jnp.finfo(end.dtype).eps ** 0.6
             controller = diffrax.PIDController(rtol=rtol, atol=atol, dtmin=smallest)
-        if clipped:
-            controller = diffrax.ClipStepSizeController(controller, step_ts=ts)
-        record = eqx.filter_jit(save)
-        solution = diffrax.diffeqsolve(
+        if stops is not None:
+            controller = diffrax.ClipStepSizeController(controller, step_ts=stops)
+        return diffrax.diffeqsolve(
             diffrax.ODETerm(rate),
             solver,
             t0=jnp.zeros_like(end),
@@ -331,14 +368,13 @@ class Integrator(eqx.Module):
             dt0=dt0,
             y0=state,
             args=args,
-            saveat=diffrax.SaveAt(ts=ts, fn=lambda t, y, args: record(y)),
+            saveat=saveat,
             stepsize_controller=controller,
-            max_steps=self.max_steps,
+            max_steps=self.max_steps if most is None else min(most, self.max_steps),
             adjoint=adjoint,
             event=diffrax.Event(lambda t, y, args, **_: ~alive(y)),
             throw=False,
         )
-        return reached_only(solution.ts, solution.ys, diffrax.is_event(solution.result))
 
 
 def _product(a: Float[Array, "g i j"], b: Float[Array, "g j k"]) -> Float[Array, "g i k"]:

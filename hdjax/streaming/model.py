@@ -12,47 +12,46 @@ Sources: "Hitting the High-Dimensional Notes" (arXiv 2308.08977); "Spectral alig
 (arXiv 2310.03010) for mixtures.
 """
 
-import dataclasses
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from hdjax import spectra
+from hdjax.registry import Bounds, FromFile, In, NonNegative, Positives, Size, Values
 from hdjax.schedules import Schedule, as_schedule
 from hdjax.spectra import Reduction, Spectrum
 from hdjax.streaming import accuracy, symmetry
 from hdjax.streaming.columns import (
     Columns,
     GramColumns,
+    LinearColumns,
     check_blocks,
+    group_gram,
     joint_columns,
     reduction_of,
 )
 from hdjax.streaming.diffusions import CorrectedDiffusion, Homogenised
-from hdjax.streaming.field import BlockField, GramSummary
+from hdjax.streaming.expansion import Expansion, start_covariance
+from hdjax.streaming.field import GramSummary
 from hdjax.streaming.fluctuations import TOLERANCE, fluctuations, many_groups
-from hdjax.streaming.learning_rates import StateRate
-from hdjax.streaming.limit import BlockState, Integrator, Side, velocity
+from hdjax.streaming.limit import BlockState, Integrator
 from hdjax.streaming.losses import FunctionLoss, Loss
+from hdjax.streaming.onepass import OnePass, bounded
 from hdjax.streaming.optimisers import LinearMemory, Optimiser
-from hdjax.streaming.projections import Layout
 from hdjax.streaming.sampler import GramSampler
 from hdjax.streaming.simulate import Direct
+from hdjax.streaming.state_rates import StateRate
 from hdjax.streaming.transformed import as_optimiser
-from hdjax.system import Simulator, System, check_leaves, is_concrete
+from hdjax.system import Method, NoFluctuationsError, Simulator, check_leaves, is_concrete
 
-# A statistic that grows beyond this many times its order of magnitude has left the regime in which
-# X = O(1); both simulation and limit then count as diverged.
-_DIVERGED = 1e4
 # The largest error of the limit's sums over the spectrum that compression may leave.
 _COARSEST = 5e-3
-_METHODS = (Direct, GramSampler, Homogenised, CorrectedDiffusion)
 
 
 class Mixture(eqx.Module):
@@ -77,7 +76,12 @@ class Mixture(eqx.Module):
     means: Any
     eigenvalues: Float[Array, "c g"] | None
 
-    def __init__(self, probabilities: Any, means: Any = None, eigenvalues: Any = None):
+    def __init__(
+        self,
+        probabilities: Positives,
+        means: Annotated[Any, In("streaming.means")] = None,
+        eigenvalues: Values | None = None,
+    ):
         dtype = jnp.result_type(float)
         self.probabilities = jnp.asarray(probabilities, dtype)
         self.means = means
@@ -88,7 +92,7 @@ class Mixture(eqx.Module):
                 raise ValueError(f"probabilities: {p}; allowed: positive numbers that sum to 1")
 
 
-class OnePassSGD(System):
+class OnePassSGD(OnePass):
     """One-pass SGD and its deterministic equivalent.
 
     Args:
@@ -125,16 +129,12 @@ class OnePassSGD(System):
         ... )
     """
 
-    family: ClassVar[str] = "streaming"
-    time_label: ClassVar[str] = "t = k/d"
-    labels: ClassVar[Mapping[str, str]] = {
-        "risk": "risk",
-        "distance": "squared distance |X - X*|^2",
-        "gradient_norm": "squared gradient norm |grad R|^2",
-        "overlaps": "overlaps W^T W",
-        "average_risk": "risk of the average",
-        "average_distance": "squared distance of the average to X*",
-    }
+    methods: ClassVar[tuple[type[Method], ...]] = (
+        Direct,
+        GramSampler,
+        Homogenised,
+        CorrectedDiffusion,
+    )
 
     loss: Loss
     spectrum: Spectrum
@@ -152,19 +152,19 @@ class OnePassSGD(System):
 
     def __init__(
         self,
-        loss: Any,
-        spectrum: Spectrum,
-        learning_rate: Any,
-        start: Any,
-        target: Any = None,
+        loss: Annotated[Any, In("streaming.loss")],
+        spectrum: Annotated[Spectrum, In("spectrum")],
+        learning_rate: Annotated[Any, In("streaming.rate")],
+        start: Annotated[Any, In("streaming.start")],
+        target: Annotated[Any, In("streaming.columns")] = None,
         *,
-        mixture: Mixture | None = None,
-        ridge: Any = 0.0,
-        batch_size: int = 1,
-        theta: PyTree = None,
-        optimiser: Any = None,
-        compression: float | int | None = None,
-        integrator: Integrator | None = None,
+        mixture: Annotated[Mixture, In("streaming.mixture")] | None = None,
+        ridge: NonNegative = 0.0,
+        batch_size: Size = 1,
+        theta: Annotated[PyTree, FromFile(array=True)] = None,
+        optimiser: Annotated[Any, In("streaming.optimiser")] = None,
+        compression: Annotated[float | int, Bounds(above=0)] | None = None,
+        integrator: Annotated[Integrator, In("streaming.integrator")] | None = None,
     ):
         if not isinstance(spectrum, Spectrum):
             raise TypeError(f"spectrum: {spectrum!r}; allowed: a Spectrum of hdjax.spectra")
@@ -204,7 +204,7 @@ class OnePassSGD(System):
             raise ValueError("compression: allowed with eigenvalues for each component: None")
         # Made once: the limit's cost must not depend on d.
         self.compressed, self.reduction = compression is not None, None
-        if self.compressed or (mixture.eigenvalues is None and many_groups(self)):
+        if self.compressed or (mixture.eigenvalues is None and many_groups(spectrum, self.layout)):
             self.reduction = reduction_of(self.columns, spectrum, compression or TOLERANCE)
         if self.compressed and self.reduction is None:
             raise ValueError(
@@ -216,11 +216,6 @@ class OnePassSGD(System):
         self.loss.check(self.layout.students, self.layout.teachers, self.theta)
         self.loss = accuracy.settled(self)
         self.validate()
-
-    @property
-    def layout(self) -> Layout:
-        """Which columns there are."""
-        return dataclasses.replace(self.columns.layout, memory=self.optimiser.memory)
 
     def validate(self, *, compared: bool = False, realised: bool = False) -> None:
         spectra.validate(self.spectrum)
@@ -263,90 +258,30 @@ class OnePassSGD(System):
         """Warn of expectations that are not accurate along the limit."""
         accuracy.review(self, float(ts[-1]))
 
-    def simulator(self, method: Any = None, horizon: Any = None) -> Simulator:
-        """Direct SGD in R^d (`Direct`, the default), its law on Gram blocks, or a diffusion."""
-        method = Direct() if method is None else method
-        if not isinstance(method, _METHODS):
-            names = ", ".join(f"{kind.__name__}(...)" for kind in _METHODS)
-            raise TypeError(f"method: {method!r}; allowed: {names} or None")
-        if not isinstance(method, Direct) and not isinstance(self.optimiser, LinearMemory):
-            raise TypeError(
-                f"method: {method!r} with {self.optimiser!r}; allowed: Direct(...), which alone "
-                "has the gradient's coordinates"
-            )
-        return method.simulator(self)
+    def simulator_of(self, method: Method, horizon: Any) -> Simulator:
+        """The method's own."""
+        return method.simulator(self, horizon)
 
-    def start(self) -> GramSummary:
-        """Blocks of the start's law, on the groups that the limit uses."""
-        spectrum, eigenvalues = self._limit_spectrum()
-        return GramSummary(
-            self.blocks(spectrum), self.start_side(spectrum), eigenvalues, self.layout
-        )
-
-    def blocks(self, spectrum: Spectrum) -> Float[Array, "g q q"]:
-        """The start law's blocks on the groups of `spectrum`: the system's own, or its nodes."""
-        if self.columns.follows_spectrum or spectrum is self.spectrum:
-            blocks = self.columns.blocks(spectrum)
-        else:
-            blocks = self.gathered(self.columns.blocks(self.spectrum))
-        return self.extended(self.extended(blocks).mT).mT
-
-    def gathered(self, values: Float[Array, "g *rest"]) -> Float[Array, "p *rest"]:
-        """Values of the system's groups, gathered at the nodes of its reduction."""
-        assert self.reduction is not None
-        return self.reduction.gather(self.spectrum.eigenvalues, values)
-
-    def extended(self, columns: Float[Array, "*d k"]) -> Float[Array, "*d q"]:
-        """[X | X* | means] of a start, with the optimiser's memories."""
-        extension = jnp.asarray(self.layout.extension, columns.dtype)
-        return jnp.dot(columns, extension, precision="highest") if self.layout.memory else columns
-
-    def start_side(self, spectrum: Spectrum) -> Side:
-        """What moves beside the columns, at the start; groups are those of `spectrum`."""
-        zero = jax.tree.map(jnp.zeros_like, self.theta)
-        memory = tuple(self.theta if x.iterate else zero for x in self.optimiser.memory)
-        groups = spectrum.eigenvalues.shape[-1]
-        accumulated = self.optimiser.accumulator(groups, self.layout.students)
-        if isinstance(self.learning_rate, StateRate) and self.learning_rate.accumulates:
-            accumulated = jnp.zeros_like(self.ridge)
-        return Side(self.theta, memory or None, accumulated)
-
-    def field(self) -> BlockField:
-        """The right-hand side of the limit, on the limit's own groups."""
-        spectrum, eigenvalues = self._limit_spectrum()
-        return self._field(eigenvalues, spectrum.weights)
-
-    def field_on(self, spectrum: Spectrum) -> BlockField:
-        """The right-hand side of the limit on the system's own groups, or on another spectrum's."""
-        if spectrum is self.spectrum:
-            return self._field(self.eigenvalues, spectrum.weights)
-        shape = (self.probabilities.shape[0], *spectrum.eigenvalues.shape)
-        return self._field(jnp.broadcast_to(spectrum.eigenvalues, shape), spectrum.weights)
-
-    def vector_field(self, t: Float[Array, ""], state: BlockState, args: Any = None) -> BlockState:
-        """d(blocks, side)/dt in frame coordinates, for the user's own `diffeqsolve`.
-
-        Example:
-            >>> import diffrax
-            >>> term = diffrax.ODETerm(system.vector_field)  # y0 = system.start().state
-        """
-        return velocity(self.field().coefficients(t, state), state)
+    def horizon(self, ts: Float[np.ndarray, " times"], method: Any = None) -> None:
+        """One program serves any duration."""
+        return None
 
     @eqx.filter_jit
     def limit(
         self,
         ts: Float[Array, " times"],
         start: GramSummary | None = None,
+        horizon: None = None,
         save: Callable[[GramSummary], PyTree[Array]] = lambda summary: summary,
     ) -> PyTree[Array]:
         """The deterministic equivalent at `ts` (increasing, from 0 on), in units of d steps."""
         if start is None:
             start, field = self.start(), self.field()
         else:
-            spectrum, own = self._limit_spectrum()
+            spectrum, own = self.limit_spectrum
             if start.eigenvalues.shape != own.shape:
                 spectrum = self.spectrum
-            field = self._field(start.eigenvalues, spectrum.weights)
+            field = self.field_of(start.eigenvalues, spectrum.weights)
         initial = start.state
         origin = jnp.trace(start.blocks.sum(0))
 
@@ -358,94 +293,53 @@ class OnePassSGD(System):
             initial,
             ts,
             save=lambda state: save(summary(state)),
-            alive=lambda state: _bounded(state, origin),
+            alive=lambda state: bounded(state, origin),
         )
 
+    @eqx.filter_jit
     def fluctuations(
         self,
         ts: Float[Array, " times"],
         statistics: Callable[[GramSummary], dict[str, Array]],
         start: GramSummary | None = None,
+        horizon: None = None,
     ) -> dict[str, Array]:
         """Predicted standard deviations by the linear-noise equation (`fluctuations.py`)."""
-        return fluctuations(self, ts, statistics, start)
+        return fluctuations(self.expansion(start), ts, statistics)
 
-    def about_fluctuations(self, **duration: Any) -> str:
-        """On how many nodes they are computed, and the error that these leave."""
-        return self._about("predicted spread")
+    def expansion(self, start: GramSummary | None = None) -> Expansion:
+        """The expansion round the limit, on the nodes of the reduction where there is one."""
+        if not isinstance(self.optimiser, LinearMemory):
+            raise NoFluctuationsError(
+                f"fluctuations: {type(self.optimiser).__name__}; known for optimisers with a "
+                "linear memory"
+            )
+        spectrum = self.spectrum if self.reduction is None else self.reduction.spectrum
+        if start is None:
+            state, gram = (self.blocks(spectrum), self.start_side(spectrum)), None
+            if isinstance(self.columns, LinearColumns) and self.columns.given is not None:
+                gram = group_gram(self.columns.given, self.spectrum)
+                gram = gram if spectrum is self.spectrum else self.gathered(gram)
+            extension = jnp.asarray(self.layout.extension, state[0].dtype)
+            law = start_covariance(self.columns, spectrum.weights, gram, extension)
+        else:
+            (blocks, side), law = start.state, None
+            if blocks.shape[0] != spectrum.eigenvalues.shape[-1]:
+                blocks = self.gathered(blocks)
+            state = blocks, side
+        return Expansion(self.field_on(spectrum), state, law, spectrum.dimension, self.integrator)
 
-    def about_limit(self, **duration: Any) -> str:
-        """The same of the limit, if it is compressed."""
-        return self._about("limit") if self.compressed else ""
-
-    def _about(self, what: str) -> str:
+    def about(self, horizon: None) -> Mapping[str, str]:
+        """On how many nodes limit and spread are computed, and the error that these leave."""
         if self.reduction is None:
-            return ""
+            return {}
         nodes, groups = self.reduction.spectrum.eigenvalues, self.spectrum.eigenvalues
-        return (
-            f"{what} on {nodes.shape[-1]} nodes for {groups.shape[-1]} groups: sums over the "
-            f"spectrum are right to {float(self.reduction.error):.1g}"
+        found = (
+            f"on {nodes.shape[-1]} nodes for {groups.shape[-1]} groups: sums over the spectrum are "
+            f"right to {float(self.reduction.error):.1g}"
         )
-
-    def alive(self, summary: GramSummary) -> Bool[Array, ""]:
-        """Finite, and squared norms within 10^4 of order 1 (beyond, the run has diverged)."""
-        return _bounded(summary.state, jnp.trace(self.start().blocks.sum(0)))
-
-    def statistics(self, summary: GramSummary) -> dict[str, Array]:
-        """Risk, squared gradient norm, overlaps of [X | X* | means] and, for m = s, |X - X*|^2.
-
-        Of iterates that an optimiser remembers, risk and distance too (`average_risk`).
-        """
-        statistics = self._statistics(summary)
-        for i, memory in enumerate(summary.layout.memory):
-            if memory.iterate:
-                own = self._statistics(summary.at(i))
-                for name in ("risk", "distance"):
-                    if name in own:
-                        statistics[f"{memory.name}_{name}"] = own[name]
-        return statistics
-
-    def _statistics(self, summary: GramSummary) -> dict[str, Array]:
-        weights = jnp.ones_like(summary.eigenvalues[0])
-        field = self._field(summary.eigenvalues, weights, summary.layout)
-        parts = field.component_moments(summary.state)
-        direction = field.direction(parts)
-        statistics = {"risk": jnp.dot(self.probabilities, parts.risk)}
-        if summary.layout.centred:
-            own = slice(summary.layout.first, summary.layout.moving)
-            statistics["distance"] = jnp.trace(summary.blocks.sum(0)[own, own])
-        statistics["gradient_norm"] = jnp.einsum(
-            "gam,gab,gbm->", direction, summary.blocks, direction, precision="highest"
-        )
-        statistics["overlaps"] = summary.overlaps
-        return statistics
-
-    def _limit_spectrum(self) -> tuple[Spectrum, Float[Array, "c g"]]:
-        if not self.compressed or self.reduction is None:
-            return self.spectrum, self.eigenvalues
-        rule, c = self.reduction.spectrum, self.probabilities.shape[0]
-        return rule, jnp.broadcast_to(rule.eigenvalues, (c, *rule.eigenvalues.shape))
-
-    def _field(
-        self, eigenvalues: Array, weights: Array, layout: Layout | None = None
-    ) -> BlockField:
-        return BlockField(
-            self.loss,
-            self.learning_rate,
-            self.optimiser,
-            self.ridge,
-            self.probabilities,
-            eigenvalues,
-            weights,
-            self.layout if layout is None else layout,
-            self.batch_size,
-        )
-
-
-def _bounded(state: BlockState, origin: Float[Array, ""]) -> Bool[Array, ""]:
-    leaves = [leaf for leaf in jax.tree.leaves(state) if eqx.is_inexact_array(leaf)]
-    finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
-    return finite & (jnp.trace(state[0].sum(0)) <= _DIVERGED * (1 + origin))
+        limit = {"limit": f"limit {found}"} if self.compressed else {}
+        return limit | {"fluctuations": f"predicted spread {found}"}
 
 
 def _is_real(leaf: Any) -> bool:

@@ -11,7 +11,7 @@ and DANA-type momentum and averages of the iterates are instances, and others ar
 Extends arXiv 2308.08977 to momentum with 1 - beta of order 1/d.
 """
 
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -19,29 +19,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from hdjax.schedules import Schedule, as_schedule
+from hdjax.registry import Share, register
+from hdjax.schedules import Schedule, ScheduleLike, as_schedule
+from hdjax.streaming.forces import Field, Forces
+from hdjax.streaming.limit import BlockState
 from hdjax.streaming.losses.base import Number, leaf
 from hdjax.streaming.projections import Memory
 from hdjax.system import is_concrete
 
-if TYPE_CHECKING:
-    from hdjax.streaming.field import BlockField
-    from hdjax.streaming.limit import BlockState
-
 Rule = tuple[Float[Array, " k"], Float[Array, "k k"]]
-
-
-class Forces(NamedTuple):
-    """What moves the iterate at one state, before learning rate and memories.
-
-    `direction` (g, q, m) and `noise` (g, m, m) are those of the steps taken, `slope` that of the
-    side parameters, `accumulated` the velocity of what the optimiser sums up, or None.
-    """
-
-    direction: Float[Array, "g q m"]
-    noise: Float[Array, "g m m"]
-    slope: PyTree
-    accumulated: Any
 
 
 class Optimiser(eqx.Module):
@@ -56,7 +42,7 @@ class Optimiser(eqx.Module):
         del t
         return gamma[None], jnp.zeros_like(gamma, shape=(1, 1))
 
-    def forces(self, field: "BlockField", state: "BlockState") -> Forces:
+    def forces(self, field: Field, state: BlockState) -> Forces:
         """What moves the iterate at `state`."""
         return field.forces(state)
 
@@ -98,6 +84,7 @@ class LinearMemory(Optimiser):
         return weights / d, mixing / d
 
 
+@register("streaming.optimiser", "sgd")
 class SGD(LinearMemory):
     """X_{k+1} = X_k - gamma/d a g^T.
 
@@ -106,6 +93,7 @@ class SGD(LinearMemory):
     """
 
 
+@register("streaming.optimiser", "momentum")
 class Momentum(LinearMemory):
     """U' = beta U + gamma/d a g^T, X' = X - U', with beta < 1 that does not depend on d.
 
@@ -125,7 +113,7 @@ class Momentum(LinearMemory):
     small_steps: ClassVar[bool] = False
     beta: Number
 
-    def __init__(self, beta: Any):
+    def __init__(self, beta: Share):
         if is_concrete(beta) and not np.all((np.asarray(beta) >= 0) & (np.asarray(beta) < 1)):
             raise ValueError(f"beta: {beta}; allowed: at least 0 and below 1")
         self.beta = leaf(beta)
@@ -141,6 +129,7 @@ class Momentum(LinearMemory):
         return weights, _matrix([self.beta - 1, -self.beta], [zero, zero])
 
 
+@register("streaming.optimiser", "heavy_ball")
 class HeavyBall(LinearMemory):
     """Y' = (1 - damping/d) Y + 1/d a g^T, X' = X - gamma/d Y: beta = 1 - damping/d.
 
@@ -159,7 +148,7 @@ class HeavyBall(LinearMemory):
     memory: ClassVar[tuple[Memory, ...]] = (Memory("momentum"),)
     damping: Schedule
 
-    def __init__(self, damping: Any):
+    def __init__(self, damping: ScheduleLike):
         self.damping = as_schedule(damping)
 
     def flow(self, gamma: Float[Array, ""], t: Float[Array, ""]) -> Rule:
@@ -167,6 +156,7 @@ class HeavyBall(LinearMemory):
         return jnp.stack([-one, zero]), _matrix([-self.damping(t), -gamma], [zero, zero])
 
 
+@register("streaming.optimiser", "dana")
 class Dana(LinearMemory):
     """Y' = (1 - damping/d) Y + 1/d a g^T, X' = X - gamma/d a g^T - momentum_rate/d Y.
 
@@ -189,7 +179,7 @@ class Dana(LinearMemory):
     damping: Schedule
     momentum_rate: Schedule
 
-    def __init__(self, damping: Any, momentum_rate: Any):
+    def __init__(self, damping: ScheduleLike, momentum_rate: ScheduleLike):
         self.damping, self.momentum_rate = as_schedule(damping), as_schedule(momentum_rate)
 
     def flow(self, gamma: Float[Array, ""], t: Float[Array, ""]) -> Rule:
@@ -198,6 +188,7 @@ class Dana(LinearMemory):
         return jnp.stack([-one, gamma]), mixing
 
 
+@register("streaming.optimiser", "averaging")
 class Averaging(LinearMemory):
     """SGD and an average of its iterates, A' = A + rate/d (X - A), which starts at X_0.
 
@@ -218,7 +209,7 @@ class Averaging(LinearMemory):
     memory: ClassVar[tuple[Memory, ...]] = (Memory("average", iterate=True),)
     rate: Schedule
 
-    def __init__(self, rate: Any):
+    def __init__(self, rate: ScheduleLike):
         self.rate = as_schedule(rate)
 
     def flow(self, gamma: Float[Array, ""], t: Float[Array, ""]) -> Rule:

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float
 
+from hdjax.registry import Size, register
+
 
 def contour(low: float, high: float, nodes: int = 64) -> Complex[np.ndarray, " nodes"]:
     """Nodes on an ellipse round [low, high]: horizontal semi-axis 1.25 times the half-width.
@@ -32,6 +34,18 @@ def contour_weights(low: float, high: float, nodes: int = 64) -> Complex[np.ndar
     return (z - (low + high) / 2) / nodes
 
 
+def _resolvent(low: float = 0.0, *, high: float, nodes: Size = 16) -> "resolvent":
+    """S(t, z) at `nodes` points of an ellipse round [low, high], which holds the spectrum.
+
+    Args:
+        low: at most the lowest eigenvalue.
+        high: at least the highest eigenvalue.
+        nodes: how many points.
+    """
+    return resolvent(tuple(complex(z) for z in contour(low, high, nodes)))
+
+
+@register("streaming.statistic", "resolvent", _resolvent)
 @dataclasses.dataclass(frozen=True)
 class resolvent:
     """The statistic S(t, z) at given points z off the spectrum.

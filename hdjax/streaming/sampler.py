@@ -16,7 +16,7 @@ Gram matrix is a Wishart one (Bartlett's factor).  Groups with d_i <= q keep the
 arXiv 2308.08977 for the algorithm; exact for Gaussian mixtures with commuting covariances.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -26,15 +26,15 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from hdjax import gaussian, random
+from hdjax.clocks import Steps
 from hdjax.random import Stream
+from hdjax.registry import Precision, register
 from hdjax.streaming.field import GramSummary
-from hdjax.streaming.learning_rates import StateRate
 from hdjax.streaming.limit import Side
-from hdjax.streaming.optimisers import Rule, moved, times_weights
-from hdjax.system import Simulator, is_concrete, steps_at
-
-if TYPE_CHECKING:
-    from hdjax.streaming.model import OnePassSGD
+from hdjax.streaming.onepass import OnePass
+from hdjax.streaming.optimisers import LinearMemory, Rule, moved, times_weights
+from hdjax.streaming.state_rates import StateRate
+from hdjax.system import Method, Simulator, cast, is_concrete
 
 _MOST_STEPS = 64  # steps whose numbers are drawn together
 _DRAWN = 2**14  # numbers drawn together in a run, at most
@@ -46,7 +46,8 @@ _SINGLE = 10**5
 _WILSON_HILFERTY = 128
 
 
-class GramSampler(eqx.Module):
+@register("streaming.method", "gram_sampler")
+class GramSampler(Method):
     """SGD exactly in law by its Gram blocks: memory and time a step O(groups q^2), whatever d is.
 
     The steps are sequential, d t of them.  Use it for thousands of runs up to d = 10^6, and for
@@ -63,14 +64,15 @@ class GramSampler(eqx.Module):
         >>> method = GramSampler()
     """
 
-    dtype: str | None = eqx.field(static=True, default=None)
+    dtype: Precision | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
         if self.dtype not in (None, "float32", "float64"):
             raise ValueError(f"dtype: {self.dtype!r}; allowed: 'float32', 'float64' or None")
 
-    def simulator(self, system: "OnePassSGD") -> "GramSimulator":
+    def simulator(self, system: OnePass, horizon: None = None) -> "GramSimulator":
         """The simulator of `system`."""
+        check_columns(self, system)
         d, size = system.spectrum.dimension, system.spectrum.size
         dtype = self.dtype
         if dtype is None:
@@ -102,8 +104,13 @@ class GramState(eqx.Module):
 class GramSimulator(Simulator):
     """One realisation of the sampler; the clock is the step k, t = k/d."""
 
-    system: Any
+    system: OnePass
     dtype: str = eqx.field(static=True)
+
+    @property
+    def clock(self) -> Steps:
+        """d steps in a unit of time."""
+        return Steps(self.system.spectrum.dimension)
 
     def init(self, key: Key[Array, ""]) -> GramState:
         return start_state(self.system, key, self.dtype)
@@ -129,14 +136,6 @@ class GramSimulator(Simulator):
 
     def summary(self, state: GramState) -> GramSummary:
         return gram_summary(self.system, state)
-
-    def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
-        """K = floor(t d), where t d within rounding of an integer is that integer."""
-        return steps_at(ts, float(self.system.spectrum.dimension))
-
-    def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
-        """T = k/d."""
-        return np.asarray(ticks, np.float64) / float(self.system.spectrum.dimension)
 
     def bytes_per_run(self) -> int:
         numbers = 2 * self._steps * self._columns + 4 * self.system.start().blocks.size
@@ -176,7 +175,7 @@ class GramSimulator(Simulator):
     def _step(
         self, state: GramState, tick: Int[Array, ""], normals: Float[Array, " n"], lengths: Array
     ) -> GramState:
-        system, layout = self._cast(self.system), self.system.layout
+        system, layout = cast(self.system, self.dtype), self.system.layout
         m, s, b = layout.students, layout.teachers, system.batch_size
         moving, frozen = state.moving, state.frozen
         g, q, _ = moving.shape
@@ -229,20 +228,26 @@ class GramSimulator(Simulator):
 
     def _rule(self, state: GramState, tick: Int[Array, ""]) -> Rule:
         """The weights of a step's gradient, and what its blocks of columns get of each other."""
-        system = self._cast(self.system)
+        system = cast(self.system, self.dtype)
         d = system.spectrum.dimension
         t = tick.astype(d.dtype) / d
         if isinstance(system.learning_rate, StateRate):
             gamma = state_rate(self.system, self.summary(state)).astype(d.dtype)
         else:
             gamma = system.learning_rate(t)
-        return self._cast(with_ridge(system.optimiser.step(gamma, t, d), system.ridge))
-
-    def _cast(self, tree: Any) -> Any:
-        return _cast(tree, self.dtype)
+        return cast(with_ridge(system.optimiser.step(gamma, t, d), system.ridge), self.dtype)
 
 
-def state_rate(system: Any, summary: GramSummary) -> Float[Array, ""]:
+def check_columns(method: Method, system: OnePass) -> None:
+    """Raise TypeError for an optimiser that needs the gradient's coordinates in R^d."""
+    if not isinstance(system.optimiser, LinearMemory):
+        raise TypeError(
+            f"method: {method!r} with {system.optimiser!r}; allowed: Direct(...), which alone "
+            "has the gradient's coordinates"
+        )
+
+
+def state_rate(system: OnePass, summary: GramSummary) -> Float[Array, ""]:
     """The learning rate of a rule that follows the state, on a simulation's own blocks."""
     return system.field_on(system.spectrum).rate(jnp.zeros_like(system.ridge), summary.state)
 
@@ -253,7 +258,7 @@ def with_ridge(rule: Rule, ridge: Float[Array, ""]) -> Rule:
     return weights, mixing.at[-1].add(-ridge * weights)
 
 
-def start_state(system: Any, key: Key[Array, ""], dtype: Any) -> GramState:
+def start_state(system: OnePass, key: Key[Array, ""], dtype: Any) -> GramState:
     """A draw of the start, from the run's key."""
     layout, p = system.layout, system.layout.moving
     factor = system.columns.sample_factor(random.stream(key, Stream.START), system.spectrum)
@@ -265,25 +270,25 @@ def start_state(system: Any, key: Key[Array, ""], dtype: Any) -> GramState:
     whole = outside(system, 1) > 0
     factor = jnp.where(whole[:, :, None], triangular, factor).astype(dtype)
     return GramState(
-        factor[:, :, :p], factor[:, :, p:], _cast(system.start_side(system.spectrum), dtype)
+        factor[:, :, :p], factor[:, :, p:], cast(system.start_side(system.spectrum), dtype)
     )
 
 
-def gram_summary(system: Any, state: GramState) -> GramSummary:
+def gram_summary(system: OnePass, state: GramState) -> GramSummary:
     """Gram blocks of a state, in the limit's dtype."""
     dtype = system.ridge.dtype
     columns = jnp.concatenate([state.moving, state.frozen], axis=2).astype(dtype)
     blocks = jnp.einsum("gra,grb->gab", columns, columns, precision="highest")
-    return GramSummary(blocks, _cast(state.side, dtype), system.eigenvalues, system.layout)
+    return GramSummary(blocks, cast(state.side, dtype), system.eigenvalues, system.layout)
 
 
-def outside(system: Any, rows: int) -> Float[Array, "g rows"]:
+def outside(system: OnePass, rows: int) -> Float[Array, "g rows"]:
     """Degrees of freedom of the chi^2 of each Bartlett row: d_i - q, d_i - q - 1, ..."""
     counts = jnp.round(system.spectrum.multiplicities)[:, None] - system.layout.width
     return jnp.maximum(counts - jnp.arange(rows, dtype=counts.dtype)[None], 0)
 
 
-def directions(system: Any) -> Bool[Array, "g q"]:
+def directions(system: OnePass) -> Bool[Array, "g q"]:
     """Which of the q directions exist: no more than the d_i of a small group."""
     counts = jnp.round(system.spectrum.multiplicities)
     return jnp.arange(system.layout.width, dtype=counts.dtype)[None] < counts[:, None]
@@ -351,7 +356,3 @@ def fold(top: Float[Array, "g m m"], rows: Float[Array, "g b m"]) -> Float[Array
         result.append(rest[:, 0])
         rest = rest[:, 1:]
     return jnp.stack(result, axis=1)
-
-
-def _cast(tree: Any, dtype: Any) -> Any:
-    return jax.tree.map(lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, tree)

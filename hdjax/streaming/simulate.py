@@ -9,7 +9,7 @@ equal to step-by-step SGD to rounding, whatever the blocks.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Annotated
 
 import equinox as eqx
 import jax
@@ -18,23 +18,24 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from hdjax import random
+from hdjax.clocks import Steps
 from hdjax.random import Stream
+from hdjax.registry import In, Precision, Size, register
 from hdjax.streaming import _kernel
 from hdjax.streaming.columns import coordinates, group_gram
 from hdjax.streaming.data import Data
 from hdjax.streaming.field import GramSummary
-from hdjax.streaming.learning_rates import StateRate
 from hdjax.streaming.limit import Side
+from hdjax.streaming.onepass import OnePass
 from hdjax.streaming.optimisers import LinearMemory, Rule
 from hdjax.streaming.sampler import state_rate, with_ridge
+from hdjax.streaming.state_rates import StateRate
 from hdjax.streaming.stepwise import StepwiseSimulator
-from hdjax.system import Simulator, check_dtype, steps_at
-
-if TYPE_CHECKING:
-    from hdjax.streaming.model import OnePassSGD
+from hdjax.system import Method, Simulator, cast, check_dtype
 
 
-class Direct(eqx.Module):
+@register("streaming.method", "direct")
+class Direct(Method):
     """Plain SGD on explicit columns, memory and time O(d) a step.
 
     Args:
@@ -51,9 +52,9 @@ class Direct(eqx.Module):
         >>> method = Direct(block=8)
     """
 
-    dtype: str = eqx.field(static=True, default="float32")
-    block: int | None = eqx.field(static=True, default=None)
-    data: Data | None = None
+    dtype: Precision = eqx.field(static=True, default="float32")
+    block: Size | None = eqx.field(static=True, default=None)
+    data: Annotated[Data, In("streaming.data")] | None = None
 
     def __check_init__(self) -> None:
         check_dtype(self.dtype)
@@ -62,7 +63,7 @@ class Direct(eqx.Module):
         if self.block is not None and self.data is not None:
             raise ValueError(f"block: {self.block}; allowed with data: None (one step at a time)")
 
-    def simulator(self, system: "OnePassSGD") -> Simulator:
+    def simulator(self, system: OnePass, horizon: None = None) -> Simulator:
         """The simulator of `system`."""
         d = coordinates(system.spectrum)
         if self.data is not None or not isinstance(system.optimiser, LinearMemory):
@@ -87,9 +88,14 @@ class DirectState(eqx.Module):
 class DirectSimulator(Simulator):
     """One realisation of direct SGD; the clock is the step k, t = k/d."""
 
-    system: Any
+    system: OnePass
     dtype: str = eqx.field(static=True)
     block: int = eqx.field(static=True)
+
+    @property
+    def clock(self) -> Steps:
+        """d steps in a unit of time."""
+        return Steps(coordinates(self.system.spectrum))
 
     def init(self, key: Key[Array, ""]) -> DirectState:
         system = self.system
@@ -97,7 +103,7 @@ class DirectSimulator(Simulator):
         columns = system.extended(columns).astype(self.dtype)
         p = system.layout.moving
         return DirectState(
-            columns[:, :p], columns[:, p:], self._cast(system.start_side(system.spectrum))
+            columns[:, :p], columns[:, p:], cast(system.start_side(system.spectrum), self.dtype)
         )
 
     def advance(
@@ -107,7 +113,7 @@ class DirectSimulator(Simulator):
         k1: Int[Array, ""],
         key: Key[Array, ""],
     ) -> DirectState:
-        system, layout = self._cast(self.system), self.system.layout
+        system, layout = cast(self.system, self.dtype), self.system.layout
         s, d = layout.teachers, system.spectrum.dimension
         scale = jnp.sqrt(system.eigenvalues)
         if scale.shape[-1] != state.moving.shape[0]:
@@ -155,14 +161,6 @@ class DirectSimulator(Simulator):
         side = jax.tree.map(lambda x: x.astype(dtype), state.side)
         return GramSummary(blocks, side, system.eigenvalues, system.layout)
 
-    def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
-        """K = floor(t d), where t d within rounding of an integer is that integer."""
-        return steps_at(ts, float(coordinates(self.system.spectrum)))
-
-    def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
-        """T = k/d."""
-        return np.asarray(ticks, np.float64) / coordinates(self.system.spectrum)
-
     def bytes_per_run(self) -> int:
         layout, d = self.system.layout, coordinates(self.system.spectrum)
         rows = self.block * self.system.batch_size
@@ -173,6 +171,3 @@ class DirectSimulator(Simulator):
 
     def side_by_side(self) -> int | None:
         return _kernel.side_by_side(coordinates(self.system.spectrum))
-
-    def _cast(self, tree: Any) -> Any:
-        return jax.tree.map(lambda x: x.astype(self.dtype) if eqx.is_inexact_array(x) else x, tree)

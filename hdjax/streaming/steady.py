@@ -11,7 +11,7 @@ D. Saad, S. Solla, "On-line learning in soft committee machines" (Phys. Rev. E 5
 """
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
 
 import equinox as eqx
 import jax
@@ -21,13 +21,12 @@ import optimistix
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Complex, Float
 
+from hdjax.registry import OneOf, register
 from hdjax.streaming.field import GramSummary
 from hdjax.streaming.limit import BlockState, velocity
 from hdjax.streaming.losses.base import check_positive
+from hdjax.streaming.onepass import OnePass
 from hdjax.system import is_concrete
-
-if TYPE_CHECKING:
-    from hdjax.streaming.model import OnePassSGD
 
 # The Jacobian is dense.
 _MOST = 2048
@@ -53,7 +52,7 @@ class SteadyState(eqx.Module):
 
 
 def steady_state(
-    system: "OnePassSGD", start: GramSummary | None = None, *, horizon: Any = 100.0
+    system: OnePass, start: GramSummary | None = None, *, horizon: Any = 100.0
 ) -> SteadyState:
     """The steady state that the limit comes near to by the time `horizon`.
 
@@ -100,7 +99,7 @@ def steady_state(
     return state
 
 
-def stability(system: "OnePassSGD", summary: GramSummary) -> Complex[Array, " n"]:
+def stability(system: OnePass, summary: GramSummary) -> Complex[Array, " n"]:
     """Eigenvalues of the limit's Jacobian at a state (n,), in units of 1/t.
 
     Example:
@@ -110,6 +109,23 @@ def stability(system: "OnePassSGD", summary: GramSummary) -> Complex[Array, " n"
     return jnp.linalg.eigvals(jax.jacfwd(rate)(pack(summary.state)))
 
 
+_TAKEN = ("risk", "distance", "gradient_norm", "overlaps")
+
+
+def _steady(
+    statistic: Annotated[
+        str, OneOf("risk", "distance", "gradient_norm", "overlaps", "growth")
+    ] = "risk",
+) -> "steady":
+    """A statistic at the steady state nearest to where the state is; or "growth", its stability.
+
+    Args:
+        statistic: which one.
+    """
+    return steady(statistic)
+
+
+@register("streaming.statistic", "steady", _steady)
 @dataclasses.dataclass(frozen=True)
 class steady:
     """The statistic of the steady state nearest to where the state is (no integration).
@@ -123,7 +139,7 @@ class steady:
 
     name: str
 
-    def __call__(self, system: "OnePassSGD", summary: GramSummary) -> Array:
+    def __call__(self, system: OnePass, summary: GramSummary) -> Array:
         """Its value; NaN, which is recorded as a divergence, where no steady state was found."""
         state = _solve(system, summary, jnp.zeros((), summary.blocks.dtype))
         if self.name == "growth":
@@ -132,7 +148,7 @@ class steady:
 
 
 @eqx.filter_jit
-def _solve(system: "OnePassSGD", near: GramSummary, t: Float[Array, ""]) -> SteadyState:
+def _solve(system: OnePass, near: GramSummary, t: Float[Array, ""]) -> SteadyState:
     """The root of F(t, .) that the search comes to from `near`."""
     rate, pack, unpack = _reduced(system, near, t)
     y = pack(near.state)
@@ -148,7 +164,7 @@ def _solve(system: "OnePassSGD", near: GramSummary, t: Float[Array, ""]) -> Stea
     return SteadyState(summary, found, jnp.linalg.eigvals(jax.jacfwd(rate)(y)))
 
 
-def _reduced(system: "OnePassSGD", summary: GramSummary, t: Float[Array, ""]) -> Any:
+def _reduced(system: OnePass, summary: GramSummary, t: Float[Array, ""]) -> Any:
     """F(t, y) of the vector y of what moves; from a state to y, and back.
 
     What does not move is taken from `summary`.

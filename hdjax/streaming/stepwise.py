@@ -16,15 +16,17 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
 from hdjax import random
+from hdjax.clocks import Clock, Steps, Within
 from hdjax.random import Stream
 from hdjax.streaming.columns import coordinates, group_gram
 from hdjax.streaming.data import Data
 from hdjax.streaming.field import GramSummary
-from hdjax.streaming.learning_rates import StateRate
 from hdjax.streaming.limit import Side
+from hdjax.streaming.onepass import OnePass
 from hdjax.streaming.optimisers import LinearMemory, moved, times_weights
 from hdjax.streaming.sampler import state_rate, with_ridge
-from hdjax.system import Simulator, steps_at
+from hdjax.streaming.state_rates import StateRate
+from hdjax.system import Simulator, cast
 
 
 class StepwiseState(eqx.Module):
@@ -40,7 +42,7 @@ class StepwiseState(eqx.Module):
 class StepwiseSimulator(Simulator):
     """One realisation; the clock is the step k, t = k/d."""
 
-    system: Any
+    system: OnePass
     dtype: str = eqx.field(static=True)
     data: Data | None
 
@@ -48,12 +50,21 @@ class StepwiseSimulator(Simulator):
         if self.data is not None:
             self.data.check(self.system)
 
+    @property
+    def clock(self) -> Clock:
+        """d steps in a unit of time, until a data set is used up."""
+        clock = Steps(coordinates(self.system.spectrum))
+        if self.data is None:
+            return clock
+        most = self.data.steps(self.system.batch_size)
+        return Within(clock, last=most, why="when every row of the data has been used once")
+
     def init(self, key: Key[Array, ""]) -> StepwiseState:
         system = self.system
         columns = system.columns.sample(random.stream(key, Stream.START), system.spectrum)
         columns = system.extended(columns).astype(self.dtype)
         moving, side = columns[:, : system.layout.moving], system.start_side(system.spectrum)
-        side = self._cast(side)
+        side = cast(side, self.dtype)
         own = None
         if not isinstance(system.optimiser, LinearMemory):
             own, side = self._transformation.init((moving, side.theta)), Side(side.theta)
@@ -72,32 +83,12 @@ class StepwiseSimulator(Simulator):
         columns = system.layout.to_frame(columns).astype(dtype)
         side = state.side
         if state.optimiser is not None:
-            own = system.optimiser.accumulated(state.optimiser, system.spectrum)
+            optimiser: Any = system.optimiser
+            own = optimiser.accumulated(state.optimiser, system.spectrum)
             side = Side(side.theta, None, own)
-        side = jax.tree.map(lambda x: x.astype(dtype), side)
+        side = cast(side, dtype)
         blocks = group_gram(columns, system.spectrum)
         return GramSummary(blocks, side, system.eigenvalues, system.layout)
-
-    def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
-        """K = floor(t d).
-
-        Raises:
-            ValueError: a data set that is used up before.
-        """
-        steps = steps_at(ts, float(coordinates(self.system.spectrum)))
-        if self.data is not None:
-            d = coordinates(self.system.spectrum)
-            most = self.data.steps(self.system.batch_size)
-            if steps[-1] > most:
-                raise ValueError(
-                    f"ts: up to t = {ts[-1]:.6g}; allowed: {most / d:.6g}, when every row of the "
-                    "data has been used once"
-                )
-        return steps
-
-    def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
-        """T = k/d."""
-        return np.asarray(ticks, np.float64) / coordinates(self.system.spectrum)
 
     def bytes_per_run(self) -> int:
         layout, d = self.system.layout, coordinates(self.system.spectrum)
@@ -106,13 +97,13 @@ class StepwiseSimulator(Simulator):
 
     @property
     def _transformation(self) -> Any:
-        system = self._cast(self.system)
+        system = cast(self.system, self.dtype)
         return system.optimiser.transformation(system)
 
     def _step(
         self, state: StepwiseState, tick: Int[Array, ""], key: Key[Array, ""]
     ) -> StepwiseState:
-        system, layout = self._cast(self.system), self.system.layout
+        system, layout = cast(self.system, self.dtype), self.system.layout
         m, s, b = layout.students, layout.teachers, system.batch_size
         d = system.spectrum.dimension
         noise_dim, components = system.loss.noise.dim, system.probabilities.shape[0]
@@ -170,7 +161,7 @@ class StepwiseSimulator(Simulator):
         self, key: Key[Array, ""], tick: Int[Array, ""], order: Any, component: Int[Array, " b"]
     ) -> Float[Array, "b d"]:
         """The samples of a step in the eigenbasis, but for their means."""
-        system = self._cast(self.system)
+        system = cast(self.system, self.dtype)
         scale = jnp.sqrt(system.eigenvalues)[component]
         d = coordinates(self.system.spectrum)
         if scale.shape[1] != d:
@@ -193,6 +184,3 @@ class StepwiseSimulator(Simulator):
             ),
             tree,
         )
-
-    def _cast(self, tree: Any) -> Any:
-        return jax.tree.map(lambda x: x.astype(self.dtype) if eqx.is_inexact_array(x) else x, tree)

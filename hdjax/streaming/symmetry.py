@@ -4,8 +4,6 @@ Where the overlap with the target is zero in law and the limit's overlap has no 
 never finds X*; a run starts off that symmetry by d^{-1/2}.
 """
 
-from typing import TYPE_CHECKING
-
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
@@ -15,14 +13,12 @@ from hdjax.schedules import Constant
 from hdjax.streaming.accuracy import start_error
 from hdjax.streaming.field import GramSummary
 from hdjax.streaming.limit import BlockState
+from hdjax.streaming.onepass import OnePass
 from hdjax.streaming.optimisers import SGD
 
-if TYPE_CHECKING:
-    from hdjax.streaming.model import OnePassSGD
 
-
-def never_leaves(system: "OnePassSGD") -> bool:
-    """Whether the start of a system, with concrete numbers, is such a one."""
+def never_leaves(system: OnePass) -> bool:
+    """Whether the limit of a system with concrete numbers keeps an overlap of zero for ever."""
     m, s = system.layout.students, system.layout.teachers
     if not s:
         return False
@@ -48,10 +44,10 @@ def never_leaves(system: "OnePassSGD") -> bool:
 
 # Compiled: one by one their operations would each be a program.
 @eqx.filter_jit
-def _start(system: "OnePassSGD") -> GramSummary:
+def _start(system: OnePass) -> GramSummary:
     return system.start()
 
 
 @eqx.filter_jit
-def _rate(system: "OnePassSGD", state: BlockState) -> Float[Array, "g q q"]:
+def _rate(system: OnePass, state: BlockState) -> Float[Array, "g q q"]:
     return system.vector_field(jnp.zeros(()), state)[0]

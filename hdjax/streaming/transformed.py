@@ -15,7 +15,7 @@ over the coordinates.  Sources: arXiv 2308.08977 for the model, its extensions d
 
 import abc
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
 
 import equinox as eqx
 import jax
@@ -25,17 +25,16 @@ import optax
 from jaxtyping import Array, Float
 
 from hdjax import gaussian
+from hdjax.registry import Bounds, Positive, Size, register
 from hdjax.spectra import Spectrum
+from hdjax.streaming.forces import Field, Forces
+from hdjax.streaming.limit import BlockState
 from hdjax.streaming.losses import Loss
 from hdjax.streaming.losses.altered import clipped, signed
 from hdjax.streaming.losses.base import Number, check_positive, leaf
-from hdjax.streaming.optimisers import SGD, Forces, Optimiser
+from hdjax.streaming.optimisers import SGD, Optimiser
 from hdjax.streaming.projections import Moments, Projections
 from hdjax.system import NoLimitError, is_concrete
-
-if TYPE_CHECKING:
-    from hdjax.streaming.field import BlockField
-    from hdjax.streaming.limit import BlockState
 
 _LARGEST_SHARE = 0.5  # of a column's norm in one coordinate
 _WITH_LIMIT = "SGD, Momentum, HeavyBall, Dana, Averaging, Clipped, SignSGD, Adam, RMSProp"
@@ -68,7 +67,7 @@ class Optax(Transformed):
     def transformation(self, system: Any) -> optax.GradientTransformation:
         return self.chain
 
-    def forces(self, field: "BlockField", state: "BlockState") -> Forces:
+    def forces(self, field: Field, state: BlockState) -> Forces:
         raise NoLimitError(
             f"optimiser: {self!r} has no known limit; allowed with one: {_WITH_LIMIT}"
         )
@@ -92,6 +91,7 @@ def as_optimiser(value: Any) -> Optimiser:
     )
 
 
+@register("streaming.optimiser", "clipped")
 class Clipped(Transformed):
     """SGD on gradients whose norm is clipped at c sqrt(d).
 
@@ -108,14 +108,14 @@ class Clipped(Transformed):
 
     level: Number
 
-    def __init__(self, level: Any):
+    def __init__(self, level: Positive):
         check_positive("level", level, strict=True)
         self.level = leaf(level)
 
     def transformation(self, system: Any) -> optax.GradientTransformation:
         return optax.clip_by_global_norm(self.level * jnp.sqrt(system.spectrum.dimension))
 
-    def forces(self, field: "BlockField", state: "BlockState") -> Forces:
+    def forces(self, field: Field, state: BlockState) -> Forces:
         traces = (field.eigenvalues * field.weights[None]).sum(1)
         loss = clipped(field.loss, self.level / jnp.sqrt(traces))
         return _with(field, loss=loss).forces(state)
@@ -124,6 +124,7 @@ class Clipped(Transformed):
         _check(self, system, batch=True, ridge=True)
 
 
+@register("streaming.optimiser", "sign_sgd")
 class SignSGD(Transformed):
     """X' = X - gamma/d sign(a) sign(g)^T, for diagonal K.
 
@@ -138,7 +139,7 @@ class SignSGD(Transformed):
     def transformation(self, system: Any) -> optax.GradientTransformation:
         return optax.stateless(lambda gradients, _: jax.tree.map(jnp.sign, gradients))
 
-    def forces(self, field: "BlockField", state: "BlockState") -> Forces:
+    def forces(self, field: Field, state: BlockState) -> Forces:
         parts = _with(field, loss=signed(field.loss)).component_moments(state)
         # E[sign(a_j) ...] = sqrt(2/pi) Cov(a_j, ...) / sqrt(K_jj), and E[sign^2] = 1.
         drift = _with(field, eigenvalues=jnp.sqrt(2 / math.pi * field.eigenvalues))
@@ -152,6 +153,7 @@ class SignSGD(Transformed):
         return _spread(self, system)
 
 
+@register("streaming.optimiser", "rmsprop")
 class RMSProp(Transformed):
     """Adam and RMSprop with windows that do not depend on d, for diagonal K.
 
@@ -177,9 +179,9 @@ class RMSProp(Transformed):
         >>> optimiser = hd.streaming.RMSProp(beta2=0.9)
     """
 
-    beta2: float = eqx.field(static=True)
-    beta1: float = eqx.field(static=True, default=0.0)
-    draws: int = eqx.field(static=True, default=4096)
+    beta2: Annotated[float, Bounds(least=0, below=1)] = eqx.field(static=True)
+    beta1: Annotated[float, Bounds(least=0, below=1)] = eqx.field(static=True, default=0.0)
+    draws: Size = eqx.field(static=True, default=4096)
 
     def __check_init__(self) -> None:
         if not 0 <= self.beta2 < 1:
@@ -192,7 +194,7 @@ class RMSProp(Transformed):
     def transformation(self, system: Any) -> optax.GradientTransformation:
         return _moving_moments(self.beta1, self.beta2, 0.0)
 
-    def forces(self, field: "BlockField", state: "BlockState") -> Forces:
+    def forces(self, field: Field, state: BlockState) -> Forces:
         law = field.law(state[0], jnp.asarray(0))
         h, noise = self._window(field.loss, law)
         zero = jnp.zeros((field.layout.students,) * 2, h.dtype)
@@ -250,6 +252,7 @@ class RMSProp(Transformed):
         return self.beta1, self.beta2
 
 
+@register("streaming.optimiser", "adam")
 class Adam(Transformed):
     """Adam with 1 - beta2 = forgetting/d, for diagonal K; epsilon = 0 and no bias correction.
 
@@ -274,7 +277,12 @@ class Adam(Transformed):
     initial: Number
     beta1: float = eqx.field(static=True)
 
-    def __init__(self, forgetting: Any, initial: Any = 1.0, beta1: float = 0.9):
+    def __init__(
+        self,
+        forgetting: Positive,
+        initial: Positive = 1.0,
+        beta1: Annotated[float, Bounds(least=0, below=1)] = 0.9,
+    ):
         check_positive("forgetting", forgetting, strict=True)
         check_positive("initial", initial, strict=True)
         if not 0 <= beta1 < 1:
@@ -293,7 +301,7 @@ class Adam(Transformed):
         total = jax.ops.segment_sum(second, spectrum.groups, counts.shape[0])
         return total / counts[:, None]
 
-    def forces(self, field: "BlockField", state: "BlockState") -> Forces:
+    def forces(self, field: Field, state: BlockState) -> Forces:
         plain, second = field.forces(state), state[1].accumulated
         fresh = _with(field, weights=jnp.ones_like(field.weights))
         fresh = jnp.diagonal(fresh.noise(field.component_moments(state)), axis1=1, axis2=2)
@@ -344,7 +352,7 @@ def _spread(optimiser: Transformed, system: Any) -> str | None:
     )
 
 
-def _with(field: "BlockField", **changes: Any) -> "BlockField":
+def _with(field: Field, **changes: Any) -> Field:
     return eqx.tree_at(
         lambda field: [getattr(field, name) for name in changes], field, list(changes.values())
     )

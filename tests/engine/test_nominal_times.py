@@ -70,7 +70,7 @@ def test_every_clock_allows_for_float32(name):
     wide = step * np.arange(41)
     own = jnp.linspace(0, 40 * np.float32(step), 41, dtype=jnp.float32)
     for ts in (np.asarray(own), np.asarray(own).astype(np.float64).round(6)):
-        found = simulator(system, ts, method).ticks(ts)
+        found = simulator(system, ts, method).clock.ticks(ts)
         np.testing.assert_array_equal(found, np.round(wide * unit))
 
 

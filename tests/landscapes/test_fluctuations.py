@@ -65,7 +65,7 @@ def test_longer_expansions_come_from_runs(monkeypatch):
     times = np.arange(6.0)
     found = expansion(SYSTEM, times, ["value"])
     assert found.source == "500 runs"
-    about = SYSTEM.about_fluctuations(horizon=SYSTEM.horizon(times))
+    about = SYSTEM.about(SYSTEM.horizon(times))["fluctuations"]
     assert about == "predicted std: 500 runs of the sampler at d = 1e10, to about 3 %"
     assert found.bias is None
     exact = [1, 1.103434, 1.014450, 0.916965, 0.834069]

@@ -225,7 +225,7 @@ def test_single_precision_beside_double():
     key = jax.random.key(0)
     state = simulator.init(key)
     assert {x.dtype for x in jax.tree.leaves(state)} == {jnp.dtype("float32")}
-    start, end = simulator.summary(state), jnp.asarray(simulator.ticks(np.array([3.0]))[0])
+    start, end = simulator.summary(state), jnp.asarray(simulator.clock.ticks(np.array([3.0]))[0])
     final = jax.jit(lambda s: simulator.summary(simulator.advance(s, 0 * end, end, key)))(state)
     limit = flow.limit(jnp.array([3.0]), start)
     assert final.matrix.dtype == limit.matrix.dtype == jnp.float64
@@ -335,7 +335,7 @@ def test_anisotropic_flow():
     link = flow.problem.link
     method = multiindex.Anisotropic(eigenvalues)
     simulator = flow.simulator(method)
-    key, end = jax.random.key(0), jnp.asarray(simulator.ticks(np.array([2.0]))[0])
+    key, end = jax.random.key(0), jnp.asarray(simulator.clock.ticks(np.array([2.0]))[0])
     zero = jnp.zeros_like(end)
     start = simulator.init(key)
     np.testing.assert_allclose(simulator.summary(start).matrix, M, atol=1e-12)

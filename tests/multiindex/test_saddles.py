@@ -154,7 +154,7 @@ def test_saddle_system_records_what_the_flow_does():
     start = [[0.03, 0.01], [-0.02, 0.04]]
     system = SaddleToSaddle(link, 1000, start=start, step=0.01)
     simulator = system.simulator()
-    ticks = simulator.ticks(np.array([0.0, 0.5, 1.0, 2.0, 2.5, 3.0]))
+    ticks = simulator.clock.ticks(np.array([0.0, 0.5, 1.0, 2.0, 2.5, 3.0]))
     advance = jax.jit(lambda state, k0, k1: simulator.advance(state, k0, k1, jax.random.key(0)))
 
     def run(ticks):
@@ -167,7 +167,7 @@ def test_saddle_system_records_what_the_flow_does():
 
     found, fewer = run(ticks), run(ticks[[0, 3, 5]])
     path = multiindex.GradientFlow(link, 1000, start=start).limit(
-        jnp.asarray(10 ** simulator.times(ticks))
+        jnp.asarray(10 ** simulator.clock.times(ticks))
     )
     exact = np.linalg.eigvalsh(np.einsum("tqr,tqs->trs", path.matrix, path.matrix))[:, ::-1]
     np.testing.assert_allclose(found.cosines, exact, atol=1e-5)

@@ -95,7 +95,7 @@ def test_small_problems_are_exact(n, d, rate):
     expected = enumerated(problem, lambda t: float(rate(t)), steps)
     np.testing.assert_allclose(predicted, expected, rtol=1e-10)
     assert predicted[0] == 0
-    assert "exact" in system.about_fluctuations()
+    assert "exact" in system.about(None)["fluctuations"]
 
 
 @pytest.mark.parametrize(("n", "unit", "spread"), [(24, True, 0), (24, False, 0), (40, False, 0.3)])
@@ -187,7 +187,7 @@ def test_the_linear_noise_equation_is_warned_of_where_it_does_not_carry():
     many = gaussian_problem(400, 40, key=jax.random.key(9), noise=0.5)
     system = MultiPassSGD(many, HALVED)
     assert not warned(system)
-    assert "linear-noise" in system.about_fluctuations()
+    assert "linear-noise" in system.about(None)["fluctuations"]
     heavy = rescaled(many, 0.4, 9)
     messages = warned(MultiPassSGD(heavy, PiecewiseConstant([1.0], [0.2, 0.1])))
     assert "heaviest row" in messages[-1]

@@ -93,9 +93,9 @@ def test_draws_do_not_depend_on_the_interval(method):
 
 def test_clock():
     simulator = least_squares(50).simulator(Homogenised(0.01))
-    ticks = simulator.ticks(np.array([0.0, 0.29, 0.295, 1.0]))
+    ticks = simulator.clock.ticks(np.array([0.0, 0.29, 0.295, 1.0]))
     np.testing.assert_array_equal(ticks, [0, 29, 29, 100])
-    np.testing.assert_allclose(simulator.times(ticks), [0, 0.29, 0.29, 1.0])
+    np.testing.assert_allclose(simulator.clock.times(ticks), [0, 0.29, 0.29, 1.0])
 
 
 @pytest.mark.parametrize("dt", [0.0, -1.0, np.nan])

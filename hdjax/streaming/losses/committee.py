@@ -16,7 +16,7 @@ I_4 = E phi'(r_i) phi'(r_j) phi(r_a) phi(r_b).
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import equinox as eqx
 import jax
@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from hdjax.gaussian import Rule
+from hdjax.registry import NonNegative, OneOf, Values, register
 from hdjax.streaming.losses.base import (
     ClosedFormLoss,
     GaussianNoise,
@@ -37,7 +38,23 @@ from hdjax.streaming.losses.base import (
 from hdjax.streaming.projections import Moments, Projections
 from hdjax.system import is_concrete
 
+# The activations that a config knows by name, beside that of the closed form.
+_NAMED = {"relu": jax.nn.relu, "tanh": jax.nn.tanh, "softplus": jax.nn.softplus}
 
+
+def _committee(activation: Annotated[str, OneOf("erf", *_NAMED)] = "erf", **options: Any) -> Loss:
+    """(sum v phi(x) - sum v* phi(x*) - noise)^2 / 2; without `weights`, v is trained from theta.
+
+    Args:
+        activation: phi; that of a config has a name.
+        **options: of `Committee`.
+    """
+    if activation == "erf":
+        return ErfCommittee(**options)
+    return Committee(_NAMED[activation], smooth=activation != "relu", **options)
+
+
+@register("streaming.loss", "committee", _committee, without=("smooth",))
 class Committee(Loss):
     """A committee of units with any activation.
 
@@ -63,9 +80,9 @@ class Committee(Loss):
     def __init__(
         self,
         activation: Callable,
-        teacher_weights: Any,
-        weights: Any = None,
-        sigma: Any = 0.0,
+        teacher_weights: Values,
+        weights: Values | None = None,
+        sigma: NonNegative = 0.0,
         *,
         smooth: bool = False,
         rule: Rule | None = None,
@@ -113,7 +130,9 @@ class ErfCommittee(ClosedFormLoss):
     sigma: Number
     rule: Rule | None = eqx.field(static=True, default=None)
 
-    def __init__(self, teacher_weights: Any, weights: Any = None, sigma: Any = 0.0):
+    def __init__(
+        self, teacher_weights: Values, weights: Values | None = None, sigma: NonNegative = 0.0
+    ):
         self.teacher_weights, self.weights = _layers(teacher_weights, weights)
         check_positive("sigma", sigma, strict=False)
         self.sigma = leaf(sigma)

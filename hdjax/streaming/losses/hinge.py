@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, PyTree
 
 from hdjax import gaussian
 from hdjax.gaussian import Rule
+from hdjax.registry import Probability, register
 from hdjax.streaming.losses.base import (
     ClosedFormLoss,
     Noise,
@@ -35,6 +36,7 @@ from hdjax.streaming.projections import Moments, Projections
 _INFINITE = 100
 
 
+@register("streaming.loss", "hinge")
 class Hinge(ClosedFormLoss):
     """f = max(0, 1 - y x), y = sign(x*), for one student and one teacher of norm other than zero.
 
@@ -51,7 +53,7 @@ class Hinge(ClosedFormLoss):
     flip: Number | None
     rule: Rule | None = eqx.field(static=True, default=None)
 
-    def __init__(self, flip: Any = None):
+    def __init__(self, flip: Probability | None = None):
         self.flip, self.rule = probability("flip", flip), None
 
     @property

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from hdjax.gaussian import GaussHermite, Rule
+from hdjax.registry import OneOrMoreNonNegative, Positive, Positives, Size, register
 from hdjax.streaming.losses.base import (
     ClosedFormLoss,
     GaussianMixtureNoise,
@@ -24,6 +25,7 @@ from hdjax.streaming.losses.base import (
 from hdjax.streaming.projections import Moments, Projections
 
 
+@register("streaming.loss", "least_squares")
 class LeastSquares(ClosedFormLoss):
     """f = scale/2 |x - x* - noise|^2.
 
@@ -47,7 +49,11 @@ class LeastSquares(ClosedFormLoss):
     rule: Rule | None = eqx.field(static=True, default=None)
 
     def __init__(
-        self, sigma: Any = 0.0, scale: Any = 1.0, columns: int = 1, probabilities: Any = None
+        self,
+        sigma: OneOrMoreNonNegative = 0.0,
+        scale: Positive = 1.0,
+        columns: Size = 1,
+        probabilities: Positives | None = None,
     ):
         check_positive("sigma", sigma, strict=False)
         check_positive("scale", scale, strict=True)

@@ -13,7 +13,7 @@ One-dimensional means use the trapezoid rule, which stays accurate for large log
 """
 
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import equinox as eqx
 import jax
@@ -23,6 +23,7 @@ from jaxtyping import Array, Float, PyTree
 
 from hdjax import gaussian
 from hdjax.gaussian import Rule
+from hdjax.registry import OneOf, Probability, Values, register
 from hdjax.streaming.losses.base import (
     ClosedFormLoss,
     Loss,
@@ -44,6 +45,7 @@ def _cross_entropy(logit: Float[Array, ""], label: Any) -> Float[Array, ""]:
     return jnp.logaddexp(0.0, logit) - label * logit
 
 
+@register("streaming.loss", "logistic")
 class Logistic(ClosedFormLoss):
     """Logistic loss with labels from a teacher's logit.
 
@@ -61,7 +63,13 @@ class Logistic(ClosedFormLoss):
     flip: Number | None
     rule: Rule | None = eqx.field(static=True)
 
-    def __init__(self, labels: str = "soft", rule: Rule | None = None, *, flip: Any = None):
+    def __init__(
+        self,
+        labels: Annotated[str, OneOf("soft", "sampled", "hard")] = "soft",
+        rule: Rule | None = None,
+        *,
+        flip: Probability | None = None,
+    ):
         if labels not in ("soft", "sampled", "hard"):
             raise ValueError(f"labels: {labels!r}; allowed: 'soft', 'sampled', 'hard'")
         self.labels, self.rule, self.flip = labels, rule, probability("flip", flip)
@@ -146,6 +154,7 @@ class Logistic(ClosedFormLoss):
         return soft + mean(lambda w: _slope(teacher_root * w))
 
 
+@register("streaming.loss", "component_logistic")
 class ComponentLogistic(Loss):
     """Logistic loss whose label is that of the sample's mixture component.
 
@@ -159,7 +168,7 @@ class ComponentLogistic(Loss):
     labels: Float[Array, " components"] | Float[np.ndarray, " components"]
     rule: Rule | None = eqx.field(static=True, default=None)
 
-    def __init__(self, labels: Any):
+    def __init__(self, labels: Values):
         self.labels = leaf(labels)
         self.rule = None
         if is_concrete(self.labels) and not np.isin(np.asarray(self.labels), (0, 1)).all():

@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, PyTree
 
 from hdjax import gaussian
 from hdjax.gaussian import Rule
+from hdjax.registry import Positive, register
 from hdjax.streaming.losses.base import (
     ClosedFormLoss,
     Noise,
@@ -33,6 +34,7 @@ from hdjax.streaming.losses.base import (
 from hdjax.streaming.projections import Moments, Projections
 
 
+@register("streaming.loss", "phase_retrieval")
 class PhaseRetrieval(ClosedFormLoss):
     """Smooth phase retrieval, f = scale (x^2 - x*^2)^2.
 
@@ -43,7 +45,7 @@ class PhaseRetrieval(ClosedFormLoss):
     scale: Number
     rule: Rule | None = eqx.field(static=True, default=None)
 
-    def __init__(self, scale: Any = 1.0):
+    def __init__(self, scale: Positive = 1.0):
         check_positive("scale", scale, strict=True)
         self.scale = leaf(scale)
         self.rule = None
@@ -88,6 +90,7 @@ class PhaseRetrieval(ClosedFormLoss):
         return scalar_moments(law, c * risk, c * h_student, c * h_teacher, 16 * c**2 * sixth)
 
 
+@register("streaming.loss", "lipschitz_phase_retrieval")
 class LipschitzPhaseRetrieval(ClosedFormLoss):
     """Lipschitz phase retrieval, f = scale (|x| - |x*|)^2.
 
@@ -98,7 +101,7 @@ class LipschitzPhaseRetrieval(ClosedFormLoss):
     scale: Number
     rule: Rule | None = eqx.field(static=True, default=None)
 
-    def __init__(self, scale: Any = 1.0):
+    def __init__(self, scale: Positive = 1.0):
         check_positive("scale", scale, strict=True)
         self.scale = leaf(scale)
         self.rule = None

@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, PyTree
 
 from hdjax import gaussian
 from hdjax.gaussian import Rule
+from hdjax.registry import NonNegative, register
 from hdjax.streaming.losses.base import (
     ClosedFormLoss,
     GaussianNoise,
@@ -33,6 +34,7 @@ from hdjax.streaming.losses.base import (
 from hdjax.streaming.projections import Moments, Projections
 
 
+@register("streaming.loss", "relu_unit")
 class ReLUUnit(ClosedFormLoss):
     """f = (max(x, 0) - max(x*, 0) - noise)^2 / 2.
 
@@ -46,7 +48,7 @@ class ReLUUnit(ClosedFormLoss):
     sigma: Number
     rule: Rule | None = eqx.field(static=True, default=None)
 
-    def __init__(self, sigma: Any = 0.0):
+    def __init__(self, sigma: NonNegative = 0.0):
         check_positive("sigma", sigma, strict=False)
         self.sigma = leaf(sigma)
         self.rule = None

@@ -27,6 +27,7 @@ from jaxtyping import Array, Float, PyTree
 
 from hdjax import gaussian
 from hdjax.gaussian import Rule
+from hdjax.registry import NonNegative, OneOrMoreNonNegative, Positive, Positives, register
 from hdjax.streaming.losses.base import (
     ClosedFormLoss,
     GaussianMixtureNoise,
@@ -45,6 +46,7 @@ from hdjax.system import is_concrete
 _SATURATED = 100
 
 
+@register("streaming.loss", "huber")
 class Huber(ClosedFormLoss):
     """f = u^2 / 2 for |u| < delta and delta |u| - delta^2 / 2 beyond, at u = x - x* - noise.
 
@@ -61,7 +63,12 @@ class Huber(ClosedFormLoss):
     noise: GaussianMixtureNoise
     rule: Rule | None = eqx.field(static=True, default=None)
 
-    def __init__(self, delta: Any = 1.0, sigma: Any = (0.0,), probabilities: Any = (1.0,)):
+    def __init__(
+        self,
+        delta: Positive = 1.0,
+        sigma: OneOrMoreNonNegative = (0.0,),
+        probabilities: Positives = (1.0,),
+    ):
         check_positive("delta", delta, strict=True)
         self.delta = leaf(delta)
         self.noise = GaussianMixtureNoise(sigma, probabilities)
@@ -97,6 +104,7 @@ class Huber(ClosedFormLoss):
         return scalar_moments(law, risk, h, -h, noise)
 
 
+@register("streaming.loss", "absolute_error")
 class AbsoluteError(ClosedFormLoss):
     """f = |x - x* - noise|, the L1 loss.
 
@@ -111,7 +119,7 @@ class AbsoluteError(ClosedFormLoss):
     noise: GaussianMixtureNoise
     rule: Rule | None = eqx.field(static=True, default=None)
 
-    def __init__(self, sigma: Any = (0.0,), probabilities: Any = (1.0,)):
+    def __init__(self, sigma: OneOrMoreNonNegative = (0.0,), probabilities: Positives = (1.0,)):
         self.noise = GaussianMixtureNoise(sigma, probabilities)
         self.rule = None
 
@@ -140,6 +148,7 @@ class AbsoluteError(ClosedFormLoss):
         return scalar_moments(law, jnp.dot(p, s), h, -h, jnp.ones_like(h))
 
 
+@register("streaming.loss", "log_cosh")
 class LogCosh(ClosedFormLoss):
     """f = convexity/2 u^2 + (smoothness - convexity) log cosh u at u = x - x*.
 
@@ -160,7 +169,7 @@ class LogCosh(ClosedFormLoss):
     smoothness: Number
     rule: Rule | None = eqx.field(static=True, default=None)
 
-    def __init__(self, convexity: Any = 0.0, smoothness: Any = 1.0):
+    def __init__(self, convexity: NonNegative = 0.0, smoothness: Positive = 1.0):
         check_positive("convexity", convexity, strict=False)
         check_positive("smoothness", smoothness, strict=True)
         if is_concrete(convexity, smoothness) and np.any(convexity > smoothness):

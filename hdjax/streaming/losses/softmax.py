@@ -10,7 +10,7 @@ f depends on x through its m - 1 contrasts alone (the mean of x cancels), so tha
 m - 1 variables, and C 2 (m - 1).
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import equinox as eqx
 import jax
@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, PyTree
 
 from hdjax import gaussian
 from hdjax.gaussian import Rule
+from hdjax.registry import OneOf, Size, register
 from hdjax.streaming.losses.base import (
     ClosedFormLoss,
     Noise,
@@ -31,6 +32,7 @@ from hdjax.streaming.losses.base import (
 from hdjax.streaming.projections import Moments, Projections
 
 
+@register("streaming.loss", "softmax")
 class Softmax(ClosedFormLoss):
     """Softmax regression on a teacher's logits.
 
@@ -47,7 +49,12 @@ class Softmax(ClosedFormLoss):
     labels: str = eqx.field(static=True)
     rule: Rule | None = eqx.field(static=True)
 
-    def __init__(self, classes: int, labels: str = "soft", rule: Rule | None = None):
+    def __init__(
+        self,
+        classes: Size,
+        labels: Annotated[str, OneOf("soft", "sampled")] = "soft",
+        rule: Rule | None = None,
+    ):
         if classes < 2:
             raise ValueError(f"classes: {classes}; allowed: at least 2")
         if labels not in ("soft", "sampled"):

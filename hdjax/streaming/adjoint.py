@@ -1,0 +1,153 @@
+"""The variance of single statistics round the limit, by one adjoint equation each.
+
+Of a statistic with gradient g_t at time t, in memory linear in the state,
+
+    -dg/ds = J(s)^T g,  g(t) = g_t:     Var = g(0)^T P_0 g(0) + int_0^t g(s)^T Sigma(s) g(s) ds.
+
+The equations of all records and entries are solved together, backwards over the steps of the limit.
+Just before a record g moves at all speeds of the limit at once, so that steps halve towards it down
+to the shortest; over each the integral is Simpson's, and g is extrapolated from a step and its two
+halves, as the limit is (`stiff.py`).
+"""
+
+from collections.abc import Callable
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float
+
+from hdjax.streaming.covariance import RTOL, step
+from hdjax.streaming.expansion import Expansion
+from hdjax.streaming.field import GramSummary
+from hdjax.streaming.stiff import StepDoubling, exponential_step, own_rate, propagators
+from hdjax.system import NoFluctuationsError, jacobians
+
+# Bytes for the adjoint states, of which a step holds so many, and for the limit along its steps.
+_BUDGET, _STATES = 2**30, 16
+# Steps of the limit at most.
+_STEPS = 2**13
+# Halvings of the time before a record at most, and the share of the shortest time scale at the end.
+_HALVINGS, _SHORTEST = 40, 0.25
+
+
+def variances(
+    expansion: Expansion,
+    ts: Float[Array, " times"],
+    statistics: Callable[[GramSummary], dict[str, Array]],
+) -> dict[str, Array]:
+    """Variances of `statistics` at `ts`, times d; NaN where the limit was not reached.
+
+    Derivatives of it are by forward mode.
+
+    Raises:
+        NoFluctuationsError: states and statistics that do not fit into memory.
+    """
+    shapes = jax.eval_shape(lambda flat: expansion.values(statistics, flat), expansion.start)
+    lanes = len(ts) * sum(leaf.size for leaf in jax.tree.leaves(shapes))
+    row = expansion.size * expansion.start.dtype.itemsize
+    most = min(_STEPS, _BUDGET // row)
+    if lanes * _STATES * row > _BUDGET or most < _STEPS // 64:
+        raise NoFluctuationsError(
+            f"fluctuations: {lanes} entries of statistics at all times, each with a state of "
+            f"{expansion.size} numbers; allowed: {_BUDGET >> 20} MiB in all, for {_STATES} states "
+            "each (fewer times or statistics, or a compression)"
+        )
+    times, states, records = _limit(expansion, ts, most)
+
+    def slopes(flat: Float[Array, " n"]) -> dict[str, Array]:
+        return jacobians(lambda y: expansion.values(statistics, y), flat)
+
+    gradients = jax.lax.map(slopes, records)
+    flat, unravel = ravel_pytree(jax.tree.map(lambda shape: jnp.zeros(shape.shape), shapes))
+    leaves = [leaf.reshape(len(ts), -1, expansion.size) for leaf in jax.tree.leaves(gradients)]
+    variance = _backwards(expansion, ts, times, states, jnp.concatenate(leaves, axis=1))
+    return jax.vmap(unravel)(variance.astype(flat.dtype))
+
+
+def _limit(
+    expansion: Expansion, ts: Float[Array, " times"], most: int
+) -> tuple[Float[Array, " steps"], Float[Array, "steps n"], Float[Array, "times n"]]:
+    """The limit at the ends of its steps, and at `ts`; infinite times were not reached."""
+
+    def speed(t: Float[Array, ""]) -> Float[Array, ""]:
+        return jnp.abs(expansion.local(t, expansion.start)).sum(-1).max()
+
+    gaps = jnp.diff(ts, prepend=0.0)[:, None] * 0.5 ** np.arange(1, _HALVINGS + 1)
+    short = gaps * jax.lax.map(speed, ts)[:, None] < _SHORTEST
+    stops = ts[:, None] - jnp.where(short, 0, gaps)
+    own = expansion.integrator
+    saveat = diffrax.SaveAt(subs=[diffrax.SubSaveAt(ts=ts), diffrax.SubSaveAt(t0=True, steps=True)])
+    solution = own.solve(
+        eqx.filter_jit(lambda t, flat, args: expansion.force(t, flat)),
+        StepDoubling(eqx.filter_jit(lambda t, flat, h: step(expansion, t, flat, h))),
+        expansion.start,
+        saveat,
+        ts[-1],
+        expansion.alive,
+        *own.tolerances(RTOL),
+        diffrax.ForwardMode(),
+        stops=jnp.concatenate([ts, stops.ravel()]),
+        most=most,
+    )
+    (reached, times), (records, states) = solution.ts, solution.ys
+    return times, states, jnp.where(jnp.isfinite(reached)[:, None], records, jnp.nan)
+
+
+def _backwards(
+    expansion: Expansion,
+    ts: Float[Array, " times"],
+    times: Float[Array, " steps"],
+    states: Float[Array, "steps n"],
+    gradients: Float[Array, "times k n"],
+) -> Float[Array, "times k"]:
+    """The variances of statistics of these `gradients` at `ts`."""
+    shape = gradients.shape[:2]
+
+    def pull(t: Array, flat: Array, g: Float[Array, "lanes n"]) -> Float[Array, "lanes n"]:
+        """J^T g."""
+        _, transposed = jax.vjp(lambda y: expansion.force(t, y), flat)
+        return jax.vmap(lambda g: transposed(g)[0])(g)
+
+    def over(k: Array, lanes: tuple[Array, Array]) -> tuple[Array, Array]:
+        """From the end of step k back to its start."""
+        g, variance = lanes
+        t0, t1, first, last = times[k], times[k + 1], states[k], states[k + 1]
+        h, middle = t1 - t0, step(expansion, t0, first, (t1 - t0) / 2)
+        points = jnp.stack([t0, t0 + h / 2, t1]), jnp.stack([first, middle, last])
+
+        def back(later: Array, part: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+            goes_on, begin, end = part
+            start = jnp.where(goes_on, later, g)
+            (t, y), (s, z) = (tuple(x[i] for x in points) for i in (begin, end))
+            local = expansion.local(t, y).mT
+            parts = propagators(local, t - s)
+
+            def source(t: Array, y: Array, g: Array) -> Array:
+                return pull(t, y, g) - own_rate(local, g)
+
+            found = exponential_step(parts, start, source(t, y, start), lambda g: source(s, z, g))
+            return found, found
+
+        # One after the other, they are compiled once: whole, second half, first half.
+        order = jnp.array([False, False, True]), jnp.array([2, 2, 1]), jnp.array([0, 1, 0])
+        _, found = jax.lax.scan(back, g, order)
+        begun = found[2] + (found[2] - found[0]) / 3
+
+        def noise(part: tuple[Array, Array, Array]) -> Array:
+            return expansion.noise(*part)
+
+        rates = jax.lax.map(noise, (*points, jnp.stack([begun, found[1], g])))
+        gained = h / 6 * (rates[0] + 4 * rates[1] + rates[2])
+        # Records before this step's end have nothing of it.
+        counts = jnp.repeat(t1 <= ts, shape[1])
+        return jnp.where(counts[:, None], begun, g), variance + jnp.where(counts, gained, 0)
+
+    lanes = gradients.reshape(-1, gradients.shape[-1])
+    steps = jnp.isfinite(times).sum() - 1
+    start = lanes, jnp.zeros_like(lanes[:, 0])
+    g, variance = jax.lax.fori_loop(0, steps, lambda i, x: over(steps - 1 - i, x), start)
+    return (variance + expansion.start_variance(g)).reshape(shape)

@@ -1,0 +1,223 @@
+"""What the expansion of one-pass SGD in 1/sqrt(d) round its limit is made of.
+
+With y the stacked Gram blocks and side parameters, F the right-hand side of the limit and xi the
+random increment of a step (`increment.py`), sqrt(d) (y_SGD - y) tends to a Gaussian process with
+
+    drift J = dF/dy,   noise Sigma = Cov(xi),   covariance P_0 at t = 0 of the start's law.
+
+`covariance.py` integrates its covariance, `adjoint.py` the variance of single statistics.
+"""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float
+
+from hdjax.streaming.columns import Columns, LinearColumns
+from hdjax.streaming.field import BlockField, GramSummary
+from hdjax.streaming.increment import increment, second_order
+from hdjax.streaming.limit import BlockState, Integrator, velocity
+from hdjax.streaming.projections import Layout
+
+# A limit that diverges has no error bars: stop rather than follow it.
+_DIVERGED = 1e4
+
+
+class Expansion(eqx.Module):
+    """Drift, noise and start of the expansion, on a flattened state.
+
+    The flattened state holds each pair of columns of a block once, blocks being symmetric, and the
+    side parameters.  Blocks are divided by their groups' weights: tolerances would not see a group
+    of tiny weight, whose eigenvalue may be so large that much of the risk depends on it.
+
+    Attributes:
+        field: the right-hand side of the limit, on few groups if there are many.
+        origin: (blocks, side) at t = 0.
+        law: (g, q, q, q, q) d times the covariance of the start's blocks, which are independent;
+            None for a start that is given.
+        dimension: d.
+        integrator: whose tolerances hold.
+    """
+
+    field: BlockField
+    origin: BlockState
+    law: Float[Array, "g q q q q"] | None
+    dimension: Float[Array, ""]
+    integrator: Integrator
+
+    @property
+    def layout(self) -> Layout:
+        """Which columns there are."""
+        return self.field.layout
+
+    @property
+    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and columns of a block's entries."""
+        return np.triu_indices(self.layout.width)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The number of groups, and of entries of each block."""
+        return self.field.weights.shape[0], len(self.pairs[0])
+
+    @property
+    def scale(self) -> Float[Array, "g 1"]:
+        """What blocks are divided by."""
+        return jnp.where(self.field.weights > 0, self.field.weights, 1)[:, None]
+
+    @property
+    def start(self) -> Float[Array, " n"]:
+        """The flattened state at t = 0."""
+        return self.pack(self.origin)
+
+    @property
+    def size(self) -> int:
+        """The length n of the flattened state."""
+        groups, entries = self.shape
+        return groups * entries + sum(leaf.size for leaf in jax.tree.leaves(self.origin[1]))
+
+    def pack(self, state: BlockState) -> Float[Array, " n"]:
+        """The flattened state."""
+        blocks, side = state
+        rows, columns = self.pairs
+        return ravel_pytree((blocks[:, rows, columns] / self.scale, side))[0]
+
+    def unpack(self, flat: Float[Array, " n"]) -> BlockState:
+        """The state (blocks, side)."""
+        rows, columns = self.pairs
+        pairs, rest = self.split(flat)
+        pairs = pairs * self.scale
+        blocks = jnp.zeros_like(self.origin[0]).at[:, rows, columns].set(pairs)
+        return blocks.at[:, columns, rows].set(pairs), ravel_pytree(self.origin[1])[1](rest)
+
+    def split(self, flat: Float[Array, " n"]) -> tuple[Float[Array, "g e"], Float[Array, " rest"]]:
+        """The entries of the blocks, and the side parameters."""
+        groups, entries = self.shape
+        return flat[: groups * entries].reshape(groups, entries), flat[groups * entries :]
+
+    def force(self, t: Float[Array, ""], flat: Float[Array, " n"]) -> Float[Array, " n"]:
+        """F, the right-hand side of the limit."""
+        state = self.unpack(flat)
+        return self.pack(velocity(self.field.coefficients(t, state), state))
+
+    def local(self, t: Float[Array, ""], flat: Float[Array, " n"]) -> Float[Array, "g e e"]:
+        """What of J is left at frozen coefficients: each group's own part, which can be stiff."""
+        state = self.unpack(flat)
+        coefficients = self.field.coefficients(t, state)
+        groups, entries = self.shape
+
+        def frozen(flat: Float[Array, " n"]) -> Float[Array, "g e"]:
+            return self.split(self.pack(velocity(coefficients, self.unpack(flat))))[0]
+
+        def column(unit: Float[Array, " e"]) -> Float[Array, "g e"]:
+            tangent = jnp.zeros_like(flat).at[: groups * entries].set(jnp.tile(unit, groups))
+            return jax.jvp(frozen, (flat,), (tangent,))[1]
+
+        return jax.vmap(column, out_axes=2)(jnp.eye(entries, dtype=flat.dtype))
+
+    def linear(
+        self, t: Float[Array, ""], flat: Float[Array, " n"]
+    ) -> tuple[Float[Array, "n n"], Float[Array, "n n"]]:
+        """J and Sigma."""
+        jacobian = jax.jacfwd(self.force, argnums=1)(t, flat)
+        noise = increment(self.field, t, self.unpack(flat)).covariance()
+        groups, entries = self.shape
+        q, (rows, columns) = self.layout.width, self.pairs
+        places = np.arange(groups * q**2).reshape(groups, q, q)[:, rows, columns].ravel()
+        beside = np.arange(groups * q**2, groups * q**2 + flat.size - places.size)
+        places = np.concatenate([places, beside])
+        scales = jnp.concatenate([jnp.repeat(self.scale, entries), jnp.ones(len(beside))])
+        return jacobian, noise[places][:, places] / scales[:, None] / scales[None]
+
+    def noise(
+        self, t: Float[Array, ""], flat: Float[Array, " n"], gradients: Float[Array, "k n"]
+    ) -> Float[Array, " k"]:
+        """g^T Sigma g of each gradient, in memory linear in the state."""
+        found = increment(self.field, t, self.unpack(flat))
+        return jax.vmap(lambda g: found.variance_along(*self.along(g)))(gradients)
+
+    def along(
+        self, gradient: Float[Array, " n"]
+    ) -> tuple[Float[Array, "g q q"], Float[Array, " rest"]]:
+        """A gradient in the flattened state as one in whole blocks and side parameters."""
+        pairs, rest = self.split(gradient)
+        rows, columns = self.pairs
+        return jnp.zeros_like(self.origin[0]).at[:, rows, columns].set(pairs / self.scale), rest
+
+    def start_variance(self, gradients: Float[Array, "*k n"]) -> Float[Array, "*k"]:
+        """g^T P_0 g of each gradient."""
+
+        def form(gradient: Float[Array, " n"]) -> Float[Array, ""]:
+            if self.law is None:
+                return jnp.zeros((), gradient.dtype)
+            blocks, _ = self.along(gradient)
+            moved = jnp.einsum("gabcd,gcd->gab", self.law, blocks, precision="highest")
+            return jnp.sum(blocks * moved)
+
+        return jnp.vectorize(form, signature="(n)->()")(gradients)
+
+    @property
+    def start_covariance(self) -> Float[Array, "n n"]:
+        """P_0 as a matrix."""
+        n, (groups, entries) = self.size, self.shape
+        result = jnp.zeros((n, n), self.origin[0].dtype)
+        if self.law is None:
+            return result
+        rows, columns = self.pairs
+        own = self.law[:, rows, columns][:, :, rows, columns] / self.scale[..., None] ** 2
+        i, a, b = np.indices((groups, entries, entries))
+        return result.at[i * entries + a, i * entries + b].set(own)
+
+    def second_order(self, t: Float[Array, ""], flat: Float[Array, " n"]) -> Float[Array, " n"]:
+        """G, the part of order 1/d^2 of a step's mean change, times d^2."""
+        blocks = second_order(self.field, t, self.unpack(flat))
+        return self.pack((blocks, jax.tree.map(jnp.zeros_like, self.origin[1])))
+
+    def values(
+        self, statistics: Callable[[GramSummary], dict[str, Array]], flat: Float[Array, " n"]
+    ) -> dict[str, Array]:
+        """The statistics of a flattened state."""
+        blocks, side = self.unpack(flat)
+        return statistics(GramSummary(blocks, side, self.field.eigenvalues, self.layout))
+
+    def alive(self, flat: Float[Array, " n"]) -> Array:
+        """Whether the limit has not diverged."""
+        return jnp.trace(self.unpack(flat)[0].sum(0)) < _DIVERGED
+
+
+def start_covariance(
+    columns: Columns,
+    weights: Float[Array, " g"],
+    given: Float[Array, "g f f"] | None,
+    extension: Float[Array, "k q"],
+) -> Float[Array, "g q q q q"]:
+    """The covariance of the blocks of the start's law, times d; zero for blocks that are given.
+
+    Blocks of different groups are independent.
+
+    Args:
+        columns: the law of the start.
+        weights: of the groups.
+        given: Gram blocks of the columns that the law is round, if there are any.
+        extension: from the columns of the start to those that an optimiser moves.
+    """
+    g, q = weights.shape[0], extension.shape[1]
+    if not isinstance(columns, LinearColumns):
+        return jnp.zeros((g, q, q, q, q), weights.dtype)
+    random = columns.layout.to_frame(columns.mix_random) @ extension
+    s = random.T @ random
+    # Wick: rows of the columns are independent Gaussian vectors round the given ones.
+    half = (weights / 2)[:, None, None] * s
+    if given is not None:
+        mix = columns.layout.to_frame(columns.mix_given) @ extension
+        half = half + jnp.einsum("fa,gfh,hb->gab", mix, given, mix, precision="highest")
+
+    def pair(left: str, right: str) -> Array:
+        first = jnp.einsum(f"g{left},{right}->gabcd", half, s)
+        return first + jnp.einsum(f"{left},g{right}->gabcd", s, half)
+
+    return pair("ac", "bd") + pair("ad", "bc")
