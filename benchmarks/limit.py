@@ -88,7 +88,7 @@ def compile_row(start, fluctuations):
         start=start,
         fluctuations=fluctuations,
     )
-    seconds = json.loads(result.data.attrs["seconds"])["compile"]
+    seconds = result.tree.attrs["seconds"]["compile"]
     return {"start": start, "fluctuations": fluctuations, "compile": seconds}
 
 

@@ -26,7 +26,7 @@ SADDLES = {
 
 def seconds(result):
     """Seconds of compilation and of the run."""
-    spent = json.loads(result.data.attrs["seconds"])
+    spent = result.tree.attrs["seconds"]
     return {"compile": spent["compile"], "run": spent["simulate"]}
 
 
@@ -37,7 +37,7 @@ def saddle_row(name, starts):
     result = hd.simulate(
         system, [34.0], key=jax.random.key(0), runs=starts, statistics=["escapes"], progress=False
     )
-    medians = np.median(result["escapes"].values[:, -1], axis=0).tolist()
+    medians = np.median(result.runs["escapes"].values[:, -1], axis=0).tolist()
     return {"target": name, "starts": starts, "log10_times": medians} | seconds(result)
 
 
@@ -54,7 +54,7 @@ def flow_row(starts):
         statistics=["loss"],
         progress=False,
     )
-    return {"starts": starts, "loss": float(result.mean("loss")[-1])} | seconds(result)
+    return {"starts": starts, "loss": float(result.mean["loss"][-1])} | seconds(result)
 
 
 def full_row(d, runs):
@@ -70,7 +70,7 @@ def full_row(d, runs):
         statistics=["cosines"],
         progress=False,
     )
-    error = float(result.sup_error("cosines").max())
+    error = float(result.sup_error["cosines"].max())
     return {"d": d, "runs": runs, "error": error} | seconds(result)
 
 

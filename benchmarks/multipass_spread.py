@@ -71,7 +71,7 @@ def line(n, d, kind, seeds, runs):
                     system, EPOCHS, key=jax.random.key(seed), runs=runs, keep="summary",
                     progress=False, statistics=["loss"],
                 )  # fmt: skip
-                right = np.asarray(run.std("loss"))
+                right = np.asarray(run.std["loss"])
             most = 0.5 * np.asarray(system.limit(jnp.asarray(EPOCHS))["loss"])
             predicted, found["seconds closed"] = timed(closed, own, gamma, steps)
             ratios["closed"].append((predicted / right)[predicted <= most])

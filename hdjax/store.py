@@ -32,6 +32,7 @@ replaces one only when it is told to, and never by an interrupted one that holds
 import itertools
 import json
 import os
+import re
 import tempfile
 import uuid
 from collections.abc import Callable, Mapping
@@ -256,10 +257,11 @@ def _from_json(attrs: Mapping[Any, Any]) -> dict[Any, Any]:
 
 def _is_plain(value: Any) -> bool:
     """Whether a NetCDF attribute can hold a value."""
-    numbers = isinstance(value, np.ndarray) and value.dtype.kind in "iuf" and value.ndim == 1
-    return numbers or (
-        isinstance(value, str | int | float | np.number) and not isinstance(value, bool | complex)
-    )
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind in "iuf" and value.ndim == 1
+    if isinstance(value, str):
+        return not re.search("[\0\ud800-\udfff]", value)
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool | complex)
 
 
 def save_summary(result: xr.DataTree, path: str | Path) -> Path:

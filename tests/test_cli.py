@@ -67,8 +67,8 @@ def test_run_writes_files_and_prints_a_table(path, out, capsys):
     assert summary["config"]["system"]["dimension"] == 12
     assert summary["runs"] == 6
     loaded = store.load(out / "result.nc")
-    assert json.loads(loaded.attrs["expect"]) == summary["expect"]
-    assert summary["statistics"]["risk"]["mean"] == loaded["risk_mean"].values.tolist()
+    assert loaded.attrs["expect"] == summary["expect"]
+    assert summary["statistics"]["risk"]["mean"] == loaded["mean/risk"].values.tolist()
 
     # A saved result is drawn again without its config.
     assert cli.main(["plot", str(out)]) == 0
@@ -157,8 +157,8 @@ def test_ctrl_c_keeps_the_runs_that_were_finished(path, out, monkeypatch, capsys
     assert cli.main(["run", path, "--out", str(out)]) == 130
     assert "what was finished is kept (4 runs)" in capsys.readouterr().err
     kept = store.load(out / "result.nc")
-    assert kept.sizes["run"] == 4
-    assert np.isfinite(kept["risk"]).all()
+    assert kept["runs"].sizes["run"] == 4
+    assert np.isfinite(kept["runs/risk"]).all()
     assert json.loads((out / "summary.json").read_text())["runs"] == 4
 
     def at_once(*_):
@@ -167,7 +167,7 @@ def test_ctrl_c_keeps_the_runs_that_were_finished(path, out, monkeypatch, capsys
     monkeypatch.setattr(drive, "_execute", at_once)
     assert cli.main(["run", path, "--out", str(out), "--force"]) == 130
     assert capsys.readouterr().err == "interrupted: nothing was finished\n"
-    assert store.load(out / "result.nc").sizes["run"] == 4
+    assert store.load(out / "result.nc")["runs"].sizes["run"] == 4
 
 
 def stop_at(monkeypatch, call, number):
@@ -192,7 +192,7 @@ def test_signals_keep_what_was_finished(path, out, monkeypatch, capsys, number, 
     assert cli.main(["run", path, "--out", str(out)]) == code
     assert capsys.readouterr().err == "interrupted: what was finished is kept (4 runs)\n"
     assert files(out) == ["figure.png", "result.nc", "summary.json"]
-    assert store.load(out / "result.nc").sizes["run"] == 4
+    assert store.load(out / "result.nc")["runs"].sizes["run"] == 4
     assert signal.getsignal(number) == before
 
 
@@ -213,7 +213,7 @@ def test_a_signal_while_files_are_written_loses_nothing_and_a_second_one_stops(
     signals.append(signal.SIGINT)
     assert cli.main(["run", path, "--out", str(out), "--force"]) == 75
     assert capsys.readouterr().err == "interrupted: what was not written is lost\n"
-    assert store.load(out / "result.nc").sizes["run"] == 6
+    assert store.load(out / "result.nc")["runs"].sizes["run"] == 6
 
 
 def test_an_ignored_signal_stays_ignored(path, out, monkeypatch):
@@ -235,7 +235,7 @@ def test_a_result_is_replaced_only_by_force_and_never_by_less(path, out, monkeyp
 
     def runs(folder):
         kept = json.loads((folder / "summary.json").read_text())["runs"]
-        assert store.load(folder / "result.nc").sizes["run"] == kept
+        assert store.load(folder / "result.nc")["runs"].sizes["run"] == kept
         return kept
 
     assert run(at=3)[0] == 130

@@ -83,9 +83,9 @@ def test_a_config_runs_as_the_call_that_it_stands_for(write):
         hd.streaming.GaussianStart(),
     )
     direct = hd.compare(system, [0.0, 0.5, 1.0], key=jax.random.key(7), runs=3, statistics=["risk"])
-    np.testing.assert_allclose(result["risk"], direct["risk"])
-    np.testing.assert_allclose(result["risk_limit"], direct["risk_limit"])
-    assert json.loads(result.data.attrs["config"])["system"]["loss"]["sigma"] == 0.5
+    np.testing.assert_allclose(result.runs["risk"], direct.runs["risk"])
+    np.testing.assert_allclose(result.limit["risk"], direct.limit["risk"])
+    assert result.tree.attrs["config"]["system"]["loss"]["sigma"] == 0.5
 
 
 @pytest.mark.parametrize(
@@ -401,9 +401,9 @@ def test_a_sweep_is_run_at_its_points(write):
     experiment = config.load(write(extra=SWEEP), ["system.learning_rate=0.3"])
     assert_same(experiment.system({"system.loss.sigma": 0.2}).loss, hd.streaming.LeastSquares(0.2))
     result = experiment.run(progress=False)
-    assert result["risk"].dims == ("sigma", "learning_rate", "run", "time")
+    assert result.runs["risk"].dims == ("sigma", "learning_rate", "run", "time")
     # Label noise adds sigma^2/2 at the start, where the learning rate has done nothing.
-    rise = np.diff(result.limit("risk").isel(time=0), axis=0)
+    rise = np.diff(result.limit["risk"].isel(time=0), axis=0)
     np.testing.assert_allclose(rise, (0.2**2 - 0.1**2) / 2, rtol=1e-6)
 
 
@@ -452,12 +452,12 @@ def test_statistics_that_are_not_recorded(write, override, message):
 def test_limit_alone_and_simulation_alone(write):
     path = {"kind": "value_at", "statistic": "risk", "t": 0.5}
     experiment = config.load(write(), ["run.runs=0"])
-    assert experiment.run().data.attrs["kind"] == "limit"
+    assert experiment.run().tree.attrs["kind"] == "limit"
     raw = config.load(write(), ["run.limit=false"]).raw
     with_path = raw | {"run": raw["run"] | {"paths": {"half": path}}}
     result = config.Experiment.of(with_path).run(progress=False)
-    assert result.data.attrs["kind"] == "simulate"
-    np.testing.assert_allclose(result["path_half"], result["risk"][:, 1])
+    assert result.tree.attrs["kind"] == "simulate"
+    np.testing.assert_allclose(result.paths["half"], result.runs["risk"][:, 1])
     for override in ("run.start=realised", "run.limit=false"):
         with pytest.raises(config.ConfigError, match="runs: 0"):
             config.load(write(), ["run.runs=0", override])

@@ -4,40 +4,44 @@ import json
 
 import numpy as np
 import pytest
-import xarray as xr
 
 from hdjax import expect
+from tests.trees import made
 
-ATTRS = {"statistics": '["risk", "overlaps"]', "paths": '["half"]', "runs": 4, "axes": ""}
+TIMES, RECORDED = [0.0, 0.5, 1.0], np.array([0.0, 0.496, 1.0])
+OPTIONS = {
+    "statistics": ["risk", "overlaps"],
+    "paths": ["half"],
+    "runs": 4,
+    "config": {"system": {"dimension": 100}},
+}
+ENDS = np.array([np.nan, np.nan, np.nan, 0.7])
+
+
+def groups(scale=1.0):
+    return {
+        "runs": {"risk": scale * np.ones((4, 3))},
+        "mean": {
+            "risk": scale * np.array([2.0, 1.0, 0.5]),
+            "overlaps": scale * np.arange(12.0).reshape(3, 2, 2),
+        },
+        "std": {"risk": scale * np.array([0.2, 0.1, np.nan])},
+        "quantile": {"risk": scale * np.arange(15.0).reshape(5, 3)},
+        "limit": {"risk": scale * np.array([2.0, 1.1, 1.3])},
+        "predicted_std": {"risk": scale * np.array([0.2, 0.125, 0.0])},
+        "sup_error": {
+            "risk": scale * np.array([0.1, 0.2, 0.6, np.nan]),
+            "overlaps": scale * np.array([0.1, 0.2, 0.3, 0.4]),
+        },
+        "divergence": {"diverged_at": ENDS},
+        "paths": {"half": scale * np.array([0.2, 0.3, 0.4, np.inf])},
+        "paths_limit": {"half": scale * 0.25},
+    }
 
 
 @pytest.fixture
-def ds():
-    time, recorded = np.array([0.0, 0.5, 1.0]), np.array([0.0, 0.496, 1.0])
-    entries = ("overlaps_0", "overlaps_1")
-    overlaps = np.arange(12.0).reshape(3, 2, 2)
-    variables = {
-        "risk": (("run", "time"), np.ones((4, 3))),
-        "risk_mean": ("time", [2.0, 1.0, 0.5]),
-        "risk_std": ("time", [0.2, 0.1, np.nan]),
-        "risk_quantile": (("quantile", "time"), np.arange(15.0).reshape(5, 3)),
-        "risk_limit": ("time", [2.0, 1.1, 1.3]),
-        "risk_predicted_std": ("time", [0.2, 0.125, 0.0]),
-        "risk_sup_error": ("run", [0.1, 0.2, 0.6, np.nan]),
-        "overlaps_mean": (("time", *entries), overlaps),
-        "overlaps_sup_error": ("run", [0.1, 0.2, 0.3, 0.4]),
-        "diverged_at": ("run", [np.nan, np.nan, np.nan, 0.7]),
-        "path_half": ("run", [0.2, 0.3, 0.4, np.inf]),
-        "path_half_limit": ((), 0.25),
-    }
-    coords = {
-        "time": time,
-        "recorded_time": ("time", recorded),
-        "run": range(4),
-        "quantile": [0.05, 0.25, 0.5, 0.75, 0.95],
-    }
-    config = json.dumps({"system": {"dimension": 100}})
-    return xr.Dataset(variables, coords, ATTRS | {"kind": "compare", "config": config})
+def result():
+    return made(groups(), TIMES, recorded=RECORDED, **OPTIONS)
 
 
 @pytest.mark.parametrize(
@@ -68,8 +72,8 @@ def ds():
         ("value(risk, t=0.5) > 3 * std(risk, t=0.5) / sqrt(runs)", 1.0, True),
     ],
 )
-def test_rules_mean_what_they_say(ds, rule, value, passed):
-    (outcome,) = expect.evaluate([rule], ds)
+def test_rules_mean_what_they_say(result, rule, value, passed):
+    (outcome,) = expect.evaluate([rule], result)
     assert outcome["rule"] == rule
     assert outcome["value"] == pytest.approx(value)
     assert outcome["passed"] is passed
@@ -88,16 +92,16 @@ def test_rules_mean_what_they_say(ds, rule, value, passed):
         "10 ** 400 > 1",
     ],
 )
-def test_what_is_not_finite_never_passes(ds, rule):
-    (outcome,) = expect.evaluate([rule], ds)
+def test_what_is_not_finite_never_passes(result, rule):
+    (outcome,) = expect.evaluate([rule], result)
     assert outcome["passed"] is False
     json.dumps(outcome, allow_nan=False)
 
 
-def test_realised_limits_are_averaged_over_the_finite_ones(ds):
+def test_realised_limits_are_averaged_over_the_finite_ones():
     limits = np.array([[1.0, 2, 3], [3.0, 4, 5], [2.0, 3, np.nan], [np.nan] * 3])
-    ds = ds.assign(risk_limit=(("run", "time"), limits))
-    outcome = expect.evaluate(["limit(risk, t=0) == 2", "limit(risk) == 4"], ds)
+    result = made({"limit": {"risk": limits}}, TIMES, start="realised")
+    outcome = expect.evaluate(["limit(risk, t=0) == 2", "limit(risk) == 4"], result)
     assert [line["passed"] for line in outcome] == [True, True]
 
 
@@ -153,24 +157,30 @@ def test_every_wrong_rule_has_a_line():
     assert len(str(caught.value).splitlines()) == 2
 
 
-def test_what_the_result_does_not_hold_is_an_error(ds):
+def test_what_the_result_does_not_hold_is_an_error(result):
     with pytest.raises(ValueError, match="has none of 'overlaps'"):
-        expect.evaluate(["limit(overlaps[0, 0]) < 1"], ds)
+        expect.evaluate(["limit(overlaps[0, 0]) < 1"], result)
     with pytest.raises(ValueError, match="one entry of it"):
-        expect.evaluate(["value(overlaps) < 1"], ds)
+        expect.evaluate(["value(overlaps) < 1"], result)
     with pytest.raises(ValueError, match=r"overlaps\[0, 2\]: allowed: \(2, 2\)"):
-        expect.evaluate(["value(overlaps[0, 2]) < 1"], ds)
+        expect.evaluate(["value(overlaps[0, 2]) < 1"], result)
     with pytest.raises(ValueError, match=r"q: 0\.3"):
-        expect.evaluate(["quantile(risk, q=0.3) < 1"], ds)
+        expect.evaluate(["quantile(risk, q=0.3) < 1"], result)
 
 
 @pytest.fixture
-def swept(ds):
-    points = xr.concat([ds, 2 * ds], "rate", data_vars="all").assign_coords(rate=[0.1, 0.2])
-    parts = [points, 10 * points]
-    grid = xr.concat(parts, "loss", data_vars="all").assign_coords(loss=["a", "b"])
-    grid["diverged_at"] = ds["diverged_at"].expand_dims(loss=["a", "b"], rate=[0.1, 0.2])
-    return grid.assign_attrs(ds.attrs | {"kind": "sweep", "axes": '["loss", "rate"]'})
+def swept():
+    def stacked(group, name):
+        factor = 0 if group == "divergence" else 1
+        own = [[groups(a * b)[group][name] for a in (1, 2)] for b in (1, 10)]
+        return np.array(own) if factor else np.broadcast_to(ENDS, (2, 2, 4))
+
+    points = {
+        group: {name: stacked(group, name) for name in variables}
+        for group, variables in groups().items()
+    }
+    axes, recorded = {"loss": ["a", "b"], "rate": [0.1, 0.2]}, np.broadcast_to(RECORDED, (2, 2, 3))
+    return made(points, TIMES, axes, recorded, kind="sweep", **OPTIONS)
 
 
 def test_points_of_a_sweep_are_selected_by_name(swept):
@@ -202,14 +212,13 @@ def test_points_that_were_not_run_are_refused(swept, rule, message):
 
 
 def test_scalings_have_exponents():
-    variables = {
-        "risk_sup_error": (("dimension", "run"), [[0.2, 0.4, 0.6], [0.1, 0.2, 0.3]]),
-        "risk_exponent": ((), -0.5),
-        "risk_exponent_interval": ("bound", [-0.6, -0.4]),
-        "diverged_at": (("dimension", "run"), np.full((2, 3), np.nan)),
+    measured = {
+        "sup_error": {"risk": [[0.2, 0.4, 0.6], [0.1, 0.2, 0.3]]},
+        "exponent": {"risk": -0.5},
+        "exponent_interval": {"risk": [-0.6, -0.4]},
+        "divergence": {"diverged_at": np.full((2, 3), np.nan)},
     }
-    attrs = {"kind": "scaling", "statistics": '["risk"]', "paths": "[]", "runs": 3, "config": ""}
-    ds = xr.Dataset(variables, {"dimension": [16, 64]}, attrs)
+    result = made(measured, [], {"dimension": [16, 64]}, kind="scaling")
     rules = [
         "-0.57 <= exponent(risk) <= -0.43",
         "exponent_low(risk) == -0.6",
@@ -217,8 +226,8 @@ def test_scalings_have_exponents():
         "sup_error(risk, dimension=64) == 0.2",
         "diverged() == 0",
     ]
-    assert all(outcome["passed"] for outcome in expect.evaluate(rules, ds))
+    assert all(outcome["passed"] for outcome in expect.evaluate(rules, result))
     with pytest.raises(ValueError, match="dimension: 32; allowed: 16, 64"):
-        expect.evaluate(["sup_error(risk, dimension=32) < 1"], ds)
+        expect.evaluate(["sup_error(risk, dimension=32) < 1"], result)
     with pytest.raises(ValueError, match="allowed: compare"):
-        expect.evaluate(["value(risk) < 1"], ds)
+        expect.evaluate(["value(risk) < 1"], result)

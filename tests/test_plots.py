@@ -1,42 +1,19 @@
-"""Figures, from datasets made by hand: what is drawn, on which scales, and what is left out."""
+"""Figures, from results made by hand: what is drawn, on which scales, and what is left out."""
 
 import io
-import json
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-import xarray as xr
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
 from hdjax import plots
+from tests.trees import changed, made, moments
 
 RUNS = 20
 LINEAR = np.linspace(0, 10, 21)
-ATTRS = {
-    "family": "streaming",
-    "paths": "[]",
-    "runs": RUNS,
-    "start": "law",
-    "time_label": "t = k/d",
-    "interrupted": 0,
-    "note": "",
-}
-
-
-def moments(name, runs, dims, extra=()):
-    lead = dims[: dims.index("run")]
-    axis = len(lead)
-    return {
-        name: ((*dims, *extra), runs),
-        f"{name}_mean": ((*lead, "time", *extra), np.nanmean(runs, axis=axis)),
-        f"{name}_std": ((*lead, "time", *extra), np.nanstd(runs, axis=axis, ddof=1)),
-        f"{name}_quantile": (
-            ("quantile", *lead, "time", *extra),
-            np.nanquantile(runs, [0.05, 0.25, 0.5, 0.75, 0.95], axis=axis),
-        ),
-    }
+NONE = np.full(RUNS, np.nan)
 
 
 def comparison(time=LINEAR, decay=0.1, **attrs):
@@ -44,57 +21,54 @@ def comparison(time=LINEAR, decay=0.1, **attrs):
     rng = np.random.default_rng(0)
     limit = np.exp(-decay * time)
     runs = limit * (1 + 0.1 * rng.standard_normal((RUNS, 1)))
-    variables = moments("risk", runs, ("run", "time")) | {
-        "risk_limit": ("time", limit, {"long_name": "risk"}),
-        "risk_predicted_std": ("time", 0.1 * limit),
-        "diverged_at": ("run", np.full(RUNS, np.nan)),
-        "limit_diverged_at": ((), np.nan),
+    groups = moments({"risk": runs}) | {
+        "limit": {"risk": limit},
+        "predicted_std": {"risk": 0.1 * limit},
+        "divergence": {"diverged_at": NONE, "limit_diverged_at": np.nan},
     }
-    attrs = {**ATTRS, "kind": "compare", "statistics": json.dumps(["risk"]), **attrs}
-    return xr.Dataset(variables, {"time": time, "run": range(RUNS)}, attrs)
+    return made(groups, time, **{"runs": RUNS, **attrs})
 
 
 def matrices():
     time, shape = LINEAR, (2, 2)
     values = np.stack([np.cos(time + i + j) for i in range(2) for j in range(2)], -1)
     runs = np.broadcast_to(values.reshape(-1, *shape), (RUNS, len(time), *shape))
-    extra = ("overlaps_0", "overlaps_1")
-    variables = moments("overlaps", runs, ("run", "time"), extra)
-    variables["overlaps_limit"] = (("time", *extra), runs[0])
-    variables["diverged_at"] = ("run", np.full(RUNS, np.nan))
-    attrs = {**ATTRS, "kind": "compare", "statistics": json.dumps(["overlaps"])}
-    return xr.Dataset(variables, {"time": time, "run": range(RUNS)}, attrs)
+    groups = moments({"overlaps": runs}) | {
+        "limit": {"overlaps": runs[0]},
+        "divergence": {"diverged_at": NONE},
+    }
+    return made(groups, time, runs=RUNS, statistics=["overlaps"])
 
 
-def swept(**axes):
-    """Risk = product of the axes' values at all times; the last value of an axis may diverge."""
+def swept(names=None, **axes):
+    """Risk = product of the axes' values at all times; the last value of an axis may diverge.
+
+    `names` stand for the values of the axes that they are given for.
+    """
     shape = tuple(len(values) for values in axes.values())
     grids = np.meshgrid(*axes.values(), indexing="ij")
     level = np.prod(grids, axis=0)
-    time = np.array([0.0, 1.0])
     runs = np.broadcast_to(level[..., None, None], (*shape, RUNS, 2)).copy()
-    dims = (*axes, "run", "time")
-    variables = moments("risk", runs, dims) | {
-        "risk_limit": ((*axes, "time"), np.broadcast_to(level[..., None], (*shape, 2))),
-        "risk_sup_error": ((*axes, "run"), 0.5 * runs[..., 0]),
-        "diverged_at": ((*axes, "run"), np.full((*shape, RUNS), np.nan)),
+    groups = moments({"risk": runs}, axis=len(shape)) | {
+        "limit": {"risk": np.broadcast_to(level[..., None], (*shape, 2))},
+        "sup_error": {"risk": 0.5 * runs[..., 0]},
+        "divergence": {"diverged_at": np.full((*shape, RUNS), np.nan)},
     }
-    attrs = {**ATTRS, "kind": "sweep", "statistics": '["risk"]', "axes": json.dumps(list(axes))}
-    return xr.Dataset(variables, {**axes, "time": time, "run": range(RUNS)}, attrs)
+    recorded = np.broadcast_to([0.0, 1.0], (*shape, 2))
+    return made(groups, [0.0, 1.0], axes | (names or {}), recorded, kind="sweep", runs=RUNS)
 
 
 def scaled():
     dims = np.array([64, 256, 1024])
     errors = dims[:, None] ** -0.5 * np.linspace(0.8, 1.2, RUNS)
-    variables = {
-        "risk_sup_error": (("dimension", "run"), errors, {"long_name": "risk"}),
-        "risk_median": ("dimension", np.median(errors, axis=1)),
-        "risk_exponent": ((), -0.5),
-        "risk_exponent_interval": ("bound", [-0.55, -0.45]),
-        "diverged_at": (("dimension", "run"), np.full(errors.shape, np.nan)),
+    groups = {
+        "sup_error": {"risk": errors},
+        "sup_error_median": {"risk": np.median(errors, axis=1)},
+        "exponent": {"risk": -0.5},
+        "exponent_interval": {"risk": [-0.55, -0.45]},
+        "divergence": {"diverged_at": np.full(errors.shape, np.nan)},
     }
-    attrs = {**ATTRS, "kind": "scaling", "statistics": '["risk"]'}
-    return xr.Dataset(variables, {"dimension": dims}, attrs)
+    return made(groups, [], {"dimension": dims.tolist()}, kind="scaling", runs=RUNS)
 
 
 def line(ax, label):
@@ -121,14 +95,14 @@ def _no_pyplot():
 def test_comparison_draws_runs_mean_limit_and_both_bands():
     ds = comparison()
     ax = rendered(plots.plot(ds, "risk"))
-    np.testing.assert_array_equal(line(ax, "mean of 20 runs").get_ydata(), ds["risk_mean"])
-    np.testing.assert_array_equal(line(ax, "limit").get_ydata(), ds["risk_limit"])
+    np.testing.assert_array_equal(line(ax, "mean of 20 runs").get_ydata(), ds["mean/risk"])
+    np.testing.assert_array_equal(line(ax, "limit").get_ydata(), ds["limit/risk"])
     upper = line(ax, "predicted").get_ydata()
-    np.testing.assert_allclose(upper, ds["risk_limit"] + 1.6449 * ds["risk_predicted_std"])
+    np.testing.assert_allclose(upper, ds["limit/risk"] + 1.6449 * ds["predicted_std/risk"])
     (band,) = ax.collections
     edges = band.get_paths()[0].vertices[:, 1]
-    assert edges.min() == ds["risk_quantile"].min()
-    assert edges.max() == ds["risk_quantile"].max()
+    assert edges.min() == ds["quantile/risk"].min()
+    assert edges.max() == ds["quantile/risk"].max()
     faint = [one for one in ax.get_lines() if (one.get_alpha() or 1) < 0.5]
     assert len(faint) == 12
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("t = k/d", "risk")
@@ -139,7 +113,7 @@ def test_few_runs_and_standard_deviations_on_demand():
     ax = plots.plot(ds, "risk", runs=3, band="std")
     assert len([one for one in ax.get_lines() if (one.get_alpha() or 1) < 0.5]) == 3
     edges = ax.collections[0].get_paths()[0].vertices[:, 1]
-    np.testing.assert_allclose(edges.max(), (ds["risk_mean"] + ds["risk_std"]).max())
+    np.testing.assert_allclose(edges.max(), (ds["mean/risk"] + ds["std/risk"]).max())
     with pytest.raises(ValueError, match="band: 'wide'"):
         plots.plot(ds, "risk", band="wide")
 
@@ -172,10 +146,10 @@ def test_scales_can_be_given():
 
 def test_diverged_runs_are_counted_and_not_drawn():
     ds = comparison()
-    runs = ds["risk"].values.copy()
+    runs = ds["runs/risk"].values.copy()
     runs[3, 5:15], runs[3, 15:] = 1e3, np.nan
     at = np.where(np.arange(RUNS) == 3, LINEAR[15], np.nan)
-    ds = ds.assign(moments("risk", runs, ("run", "time")) | {"diverged_at": ("run", at)})
+    ds = changed(ds, moments({"risk": runs}) | {"divergence": {"diverged_at": at}})
     ax = rendered(plots.plot(ds, "risk"))
     assert ax.get_title(loc="left") == "1 of 20 runs diverged from t = 7.5 on (not drawn)"
     drawn = np.concatenate([one.get_ydata() for one in ax.get_lines()])
@@ -187,25 +161,23 @@ def test_diverged_runs_are_counted_and_not_drawn():
 
 def test_nothing_but_the_limit_is_drawn_when_all_runs_diverged():
     ds = comparison()
-    ds = ds.assign(risk=ds["risk"] * np.nan, diverged_at=("run", np.full(RUNS, 0.5)))
+    none = {"risk": ds["runs/risk"].values * np.nan}
+    ds = changed(ds, {"runs": none, "divergence": {"diverged_at": np.full(RUNS, 0.5)}})
     ax = rendered(plots.plot(ds, "risk"))
     assert legend(ax) == ["limit", "predicted 5–95 %"]
     assert ax.get_title(loc="left").startswith("20 of 20 runs diverged from t = 0.5")
     assert not ax.collections
-    nothing = ds.drop_vars(["risk_limit", "risk_predicted_std", "limit_diverged_at"])
-    assert not rendered(plots.plot(nothing.assign_attrs(kind="simulate"), "risk")).get_lines()
+    nothing = changed(ds, {"limit": None, "predicted_std": None}, kind="simulate")
+    assert not rendered(plots.plot(nothing, "risk")).get_lines()
 
 
 def diverging(base, sign=1.0, until=15):
     """Limit and runs grow by `base` from record to record; runs are seen `until` some record."""
     growth = sign * base ** np.arange(len(LINEAR))
     runs = np.tile(np.where(np.arange(len(LINEAR)) < until, growth, np.nan), (RUNS, 1))
-    ds = comparison()
-    limit = ds["risk_limit"].copy(data=growth)
-    return ds.drop_vars("risk_predicted_std").assign(
-        risk=ds["risk"].copy(data=runs), risk_limit=limit, limit_diverged_at=LINEAR[20],
-        diverged_at=("run", np.full(RUNS, LINEAR[until])),
-    )  # fmt: skip
+    ends = {"limit_diverged_at": LINEAR[20], "diverged_at": np.full(RUNS, LINEAR[until])}
+    groups = {"runs": {"risk": runs}, "limit": {"risk": growth}, "divergence": ends}
+    return changed(comparison(), groups | {"predicted_std": None})
 
 
 @pytest.mark.parametrize("base", [1e15, 1e2])
@@ -240,15 +212,16 @@ def test_growth_alone_is_no_divergence():
         ax = rendered(plots.plot(ds, "risk"))
         assert ax.get_xlim() == (0, 10)
         assert ax.get_title(loc="left") == ""
-        assert ax.get_ylim()[1] > float(ds["risk_quantile"].max())
+        assert ax.get_ylim()[1] > float(ds["quantile/risk"].max())
 
 
 def test_realised_starts_show_each_limit_and_their_mean():
-    ds = comparison(start="realised")
-    limits = 1.1 * ds["risk"].values
-    ds = ds.assign(
-        risk_limit=(("run", "time"), limits), limit_diverged_at=("run", np.full(RUNS, np.nan))
-    )
+    runs = comparison()["runs/risk"].values
+    limits = 1.1 * runs
+    ends = {"limit_diverged_at": NONE, "diverged_at": NONE}
+    groups = moments({"risk": runs}) | {"limit": {"risk": limits}, "divergence": ends}
+    groups["predicted_std"] = {"risk": runs[0]}
+    ds = made(groups, LINEAR, runs=RUNS, start="realised")
     ax = rendered(plots.plot(ds, "risk"))
     shown = line(ax, "mean of the runs' own limits").get_ydata()
     np.testing.assert_allclose(shown, limits.mean(0))
@@ -265,7 +238,7 @@ def test_matrices_have_a_line_for_each_entry():
     ds = matrices()
     ax = rendered(plots.plot(ds, "overlaps"))
     assert legend(ax) == ["[0, 0]", "[0, 1]", "[1, 1]", "limit"]
-    np.testing.assert_array_equal(line(ax, "[0, 1]").get_ydata(), ds["overlaps_mean"][:, 0, 1])
+    np.testing.assert_array_equal(line(ax, "[0, 1]").get_ydata(), ds["mean/overlaps"][:, 0, 1])
     one = plots.plot(ds, "overlaps", index=(1, -1))
     assert one.get_ylabel() == "overlaps [1, 1]"
     with pytest.raises(ValueError, match=r"index: \(2, 0\); allowed: an entry of shape \(2, 2\)"):
@@ -276,10 +249,11 @@ def test_matrices_have_a_line_for_each_entry():
 
 def test_parts_may_be_missing():
     ds = comparison()
-    only_limit = ds[["risk_limit", "limit_diverged_at"]].assign_attrs(kind="limit", runs=0)
+    ends = {"limit_diverged_at": np.nan}
+    groups = {"limit": {"risk": ds["limit/risk"]}, "divergence": ends}
+    only_limit = made(groups, LINEAR, kind="limit", runs=0)
     assert legend(rendered(plots.plot(only_limit, "risk"))) == ["limit"]
-    names = ["risk_limit", "risk_predicted_std", "limit_diverged_at"]
-    only_runs = ds.drop_vars(names).assign_attrs(kind="simulate")
+    only_runs = changed(ds, {"limit": None, "predicted_std": None}, kind="simulate")
     assert legend(rendered(plots.plot(only_runs, "risk"))) == [
         "5–95 % of the runs",
         "mean of 20 runs",
@@ -292,11 +266,10 @@ def test_unknown_statistic_names_the_nearest():
 
 
 def test_all_has_a_panel_for_each_scalar_statistic():
-    ds = comparison()
-    again = {name.replace("risk", "loss"): ds[name] for name in ds if "risk" in name}
-    matrix = {name: value for name, value in matrices().items() if "overlaps" in name}
-    names = json.dumps(["risk", "overlaps", "loss"])
-    ds = ds.assign(again | matrix).assign_attrs(statistics=names)
+    risk, overlaps = (tree["runs"].to_dataset() for tree in (comparison(), matrices()))
+    runs = {"risk": risk["risk"], "overlaps": overlaps["overlaps"], "loss": risk["risk"]}
+    groups = moments(runs) | {"divergence": {"diverged_at": NONE}}
+    ds = made(groups, LINEAR, runs=RUNS, statistics=list(runs))
     figure = plots.plot_all(ds)
     figure.savefig(io.BytesIO())
     assert len(figure.axes) == 2
@@ -310,14 +283,14 @@ def test_scaling_has_the_fitted_power():
     (fit,) = [one for one in ax.get_lines() if one.get_linestyle() == "--"]
     x, y = np.log(fit.get_xdata()), np.log(fit.get_ydata())
     np.testing.assert_allclose(np.diff(y) / np.diff(x), -0.5)
-    np.testing.assert_allclose(fit.get_ydata(), scaled()["risk_median"])
+    np.testing.assert_allclose(fit.get_ydata(), scaled()["sup_error_median/risk"])
     assert "exponent in [-0.55, -0.45]" in fit.get_label()
 
 
 def test_scaling_without_a_finite_error_still_draws():
     ds = scaled()
-    ds["risk_sup_error"][0], ds["risk_median"][0] = np.nan, np.nan
-    ds["diverged_at"][0] = 1.0
+    ds["sup_error/risk"][0], ds["sup_error_median/risk"][0] = np.nan, np.nan
+    ds["divergence/diverged_at"][0] = 1.0
     ax = rendered(plots.plot(ds, "risk"))
     assert ax.get_title(loc="left") == "20 of 60 runs diverged (left out)"
 
@@ -338,7 +311,7 @@ def test_sweep_over_one_axis_is_a_line():
 
 def test_sweep_over_two_axes_is_a_heat_map_and_hatches_divergence():
     ds = swept(rate=[1.0, 2.0], noise=[1.0, 3.0, 5.0])
-    ds["risk_mean"][1, 2] = np.nan
+    ds["mean/risk"][1, 2] = np.nan
     ax = rendered(plots.plot(ds, "risk"))
     (mesh,) = [one for one in ax.collections if isinstance(one, QuadMesh)]
     found = mesh.get_array()
@@ -351,9 +324,14 @@ def test_sweep_over_two_axes_is_a_heat_map_and_hatches_divergence():
 def test_a_sweep_leaves_out_what_has_diverged(axes):
     """Though its numbers are finite, at the last point and the last time."""
     ds = swept(**axes)
-    start, top = ds["time"] == 0, ds["risk_mean"].isel(time=-1).max()
-    names = [name for name in ds if "time" in ds[name].dims]
-    ds = ds.assign({name: ds[name].where(start | (ds[name] < top), 1e300) for name in names})
+    top = ds["mean/risk"].isel(time=-1).max()
+    curves = {name: ds[f"{name}/risk"] for name in ("runs", "mean", "std", "quantile", "limit")}
+    seen = {name: (curve["time"] == 0) | (curve < top) for name, curve in curves.items()}
+    ends = {name: {"risk": curve.where(seen[name], 1e300)} for name, curve in curves.items()}
+    ds = changed(
+        ds,
+        {name: {"risk": own["risk"].transpose(*curves[name].dims)} for name, own in ends.items()},
+    )
     ax = rendered(plots.plot(ds, "risk"))
     if len(axes) == 1:
         np.testing.assert_array_equal(line(ax, "mean").get_ydata(), [1, 2, np.nan])
@@ -365,7 +343,7 @@ def test_a_sweep_leaves_out_what_has_diverged(axes):
 
 
 def test_sweep_over_names_has_no_line_between_them():
-    ds = swept(rate=[1.0, 2.0]).assign_coords(rate=["small", "large"])
+    ds = swept({"rate": ["small", "large"]}, rate=[1.0, 2.0])
     ax = rendered(plots.plot(ds, "risk"))
     assert line(ax, "mean").get_linestyle() == "None"
     assert [text.get_text() for text in ax.get_xticklabels()] == ["small", "large"]
@@ -373,7 +351,7 @@ def test_sweep_over_names_has_no_line_between_them():
 
 def test_sweep_over_groups_of_names_has_a_column_of_panels_for_each():
     names = ["ridge: 0.1", "ridge: 0.2", "start: random"]
-    ds = swept(system=[1.0, 2.0, 3.0]).assign_coords(system=names)
+    ds = swept({"system": names}, system=[1.0, 2.0, 3.0])
     figure = plots.plot_all(ds)
     figure.savefig(io.BytesIO())
     ridge, start = figure.axes
@@ -381,7 +359,7 @@ def test_sweep_over_groups_of_names_has_a_column_of_panels_for_each():
     assert [text.get_text() for text in ridge.get_xticklabels()] == ["0.1", "0.2"]
     np.testing.assert_array_equal(line(start, "mean").get_ydata(), [3])
     # Names without groups stay on one axis.
-    assert len(plots.plot_all(swept(rate=[1.0, 2.0]).assign_coords(rate=["a: b", "c"])).axes) == 1
+    assert len(plots.plot_all(swept({"rate": ["a: b", "c"]}, rate=[1.0, 2.0])).axes) == 1
 
 
 def test_sweep_axes_are_selected():

@@ -344,12 +344,12 @@ def test_probes_differ_between_runs_positions_and_ticks_of_64_bits():
     ts = [0.0, 1.0, 2.0**31, 2.0**32, 2.0**32 + 1, 2.0**33 + 1]
     probes = {"a": drawn, "b": drawn}
     result = hd.simulate(Resting(), ts, key=jax.random.key(0), runs=3, probes=probes)
-    values = np.stack([result["probe_a"].values, result["probe_b"].values])
+    values = np.stack([result.probes["a"].values, result.probes["b"].values])
     assert values.shape == (2, 3, 6)
     assert np.unique(values).size == 36
-    assert not np.isin(result["x"].values, values).any()
+    assert not np.isin(result.runs["x"].values, values).any()
     again = hd.simulate(Resting(), ts[1::3], key=jax.random.key(0), runs=1, probes=probes)
-    np.testing.assert_array_equal(again["probe_b"].values[0], values[1, 0, [1, 4]])
+    np.testing.assert_array_equal(again.probes["b"].values[0], values[1, 0, [1, 4]])
 
 
 def test_points_have_keys_that_no_run_has():
@@ -357,16 +357,16 @@ def test_points_have_keys_that_no_run_has():
     key, options = jax.random.key(0), {"runs": 3, "progress": False}
     axis = {"size": [0.0, 1.0, 2.0]}
     swept = hd.sweep(Resting, axis, [0.0], key=key, shared_keys=False, start=None, **options)
-    points = swept["x"].values.ravel()
+    points = swept.runs["x"].values.ravel()
     runs = [hd.simulate(Resting(), [0.0], key=key, **options)]
     runs += [
         hd.simulate(Resting(), [0.0], key=jax.random.fold_in(key, r), **options) for r in range(3)
     ]
-    runs = np.concatenate([run["x"].values.ravel() for run in runs])
+    runs = np.concatenate([run.runs["x"].values.ravel() for run in runs])
     assert np.unique(np.concatenate([points, runs])).size == points.size + runs.size
     point = random.at(random.stream(key, Stream.POINTS), 1)
-    alone = hd.simulate(Resting(), [0.0], key=point, **options)["x"].values
-    np.testing.assert_array_equal(swept["x"].values[1], alone)
+    alone = hd.simulate(Resting(), [0.0], key=point, **options).runs["x"].values
+    np.testing.assert_array_equal(swept.runs["x"].values[1], alone)
 
 
 def test_a_random_direction_is_none_of_the_start():
@@ -382,7 +382,7 @@ def test_a_random_direction_is_none_of_the_start():
         return v @ x / jnp.linalg.norm(v) / jnp.linalg.norm(x)
 
     found = hd.simulate(system, [0.0], key=jax.random.key(0), runs=8, probes={"p": cosine})
-    assert np.abs(found["probe_p"].values).max() < 0.5
+    assert np.abs(found.probes["p"].values).max() < 0.5
 
 
 def test_a_fresh_network_is_not_that_of_the_start():
@@ -395,8 +395,8 @@ def test_a_fresh_network_is_not_that_of_the_start():
         return ((a - b) ** 2).sum() / ((a**2).sum() + (b**2).sum())
 
     found = hd.simulate(training(), [0], key=jax.random.key(0), runs=8, probes={"p": gap})
-    assert np.abs(found["probe_p"].values - 1).max() < 0.9
-    assert abs(found["probe_p"].values.mean() - 1) < 0.4
+    assert np.abs(found.probes["p"].values - 1).max() < 0.9
+    assert abs(found.probes["p"].values.mean() - 1) < 0.4
 
 
 def test_noise_of_a_probe_is_none_of_a_random_function():
@@ -410,7 +410,7 @@ def test_noise_of_a_probe_is_none_of_a_random_function():
         runs=200,
         probes={"z": noise},
     )
-    f, z = found["value"].values, found["probe_z"].values
+    f, z = found.runs["value"].values, found.probes["z"].values
     for k in range(2):
         correlations = [np.corrcoef(f[:, k], z[:, k, j])[0, 1] for j in range(64)]
         assert np.abs(correlations).max() < 4.5 / np.sqrt(200)

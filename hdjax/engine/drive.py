@@ -175,7 +175,7 @@ def _stream(runs: Curves, sup_error: Values, mask: Bool[Array, " runs"]) -> Stre
     def moments(value: Array) -> Moments:
         good = mask.reshape(-1, *[1] * (value.ndim - 1)) & jnp.isfinite(value)
         count = good.sum(axis=0).astype(value.real.dtype)
-        mean = jnp.where(good, value, 0).sum(axis=0) / jnp.maximum(count, 1)
+        mean = jnp.where(good, value, 0).sum(axis=0) / jnp.maximum(count, 1).astype(value.dtype)
         squares = (jnp.where(good, jnp.abs(value - mean[None]), 0) ** 2).sum(axis=0)
         return Moments(count, mean, squares)
 

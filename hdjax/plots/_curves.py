@@ -141,14 +141,14 @@ def _divergence(result: xr.DataTree) -> tuple[np.ndarray | None, list[str]]:
     for name, what in told.items():
         at = ends(name)
         if np.isfinite(at).any():
-            notes.append(f"{what} at t = {np.nanmin(at):.4g}")
+            notes.append(f"{what} at t = {layout.skip_nan(np.nanmin, at, axis=None):.4g}")
     if not layout.has(result, "divergence", "diverged_at"):
         return None, notes
     at = ends("diverged_at")
     alive = ~np.isfinite(at)
     if not alive.all():
         bad = at.size - alive.sum()
-        first = np.nanmin(at)
+        first = layout.skip_nan(np.nanmin, at, axis=None)
         left = " (not drawn)" if alive.any() else ""
         notes.append(f"{bad} of {at.size} runs diverged from t = {first:.4g} on{left}")
     if result.attrs.get("interrupted"):

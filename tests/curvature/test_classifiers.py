@@ -148,7 +148,7 @@ def test_limits_and_runs_agree_on_what_is_learned():
         method=streaming.GramSampler(),
         statistics=["learned"],
     )
-    runs, limits = (result[name].values[:, -1] for name in ("learned", "learned_limit"))
+    runs, limits = (group["learned"].values[:, -1] for group in (result.runs, result.limit))
     assert runs.min() >= 1
     # Overlaps of order d^-1/2 meet noise of that order: most runs agree, not all.
     assert (runs == limits).mean() > 0.5

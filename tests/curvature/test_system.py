@@ -69,19 +69,19 @@ def test_alignment_along_xor_training():
         ("hessian_0_cosines", 0.02),
         ("in_means", 0.02),
     ):
-        gap = result.mean(name).values - result.data[f"{name}_limit"].mean("run").values
+        gap = result.mean[name].values - result.limit[name].mean("run").values
         assert np.abs(gap).max() < bound, name
-    student = result.mean("hessian_0_student").values
+    student = result.mean["hessian_0_student"].values
     assert student[0] < 0.5
     assert student[-1] > 0.85
-    outliers = result.mean("hessian_0_outliers").values
+    outliers = result.mean["hessian_0_outliers"].values
     np.testing.assert_allclose(
-        outliers, result.data["hessian_0_outliers_limit"].mean("run").values, rtol=0.1
+        outliers, result.limit["hessian_0_outliers"].mean("run").values, rtol=0.1
     )
-    assert result.mean("learned").values[-1] == 4
+    assert result.mean["learned"].values[-1] == 4
     np.testing.assert_allclose(
-        result.mean("hessian_theta_eigenvalues").values[-1],
-        result.data["hessian_theta_eigenvalues_limit"].mean("run").values[-1],
+        result.mean["hessian_theta_eigenvalues"].values[-1],
+        result.limit["hessian_theta_eigenvalues"].mean("run").values[-1],
         rtol=0.06,
     )
 
@@ -126,7 +126,7 @@ def test_columns_outside_the_means():
 def test_fresh_samples_differ_between_records_and_runs():
     system = fixed(60, 2.0)
     result = hd.simulate(system, [0.0, 1e-9, 1.0], key=jax.random.key(0), runs=2)
-    edge = result["hessian_0_edge"].values
+    edge = result.runs["hessian_0_edge"].values
     assert edge[0, 0] != edge[1, 0]
     assert edge[0, 0] != edge[0, 2]
     # The same tick, the same samples.
@@ -297,7 +297,7 @@ def test_training_in_the_top_space_alone():
         result = hd.simulate(
             system, [0.0, 1.1, 3.0], key=key, runs=2, method=method, statistics=["risk"]
         )
-        return result["risk"].values
+        return result.runs["risk"].values
 
     top = fall(curvature.ProjectedSGD("top", rank=3, refresh=40, samples=400))
     off = fall(curvature.ProjectedSGD("complement", rank=3, refresh=40, samples=400))

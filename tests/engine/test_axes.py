@@ -28,10 +28,10 @@ def test_labels_and_figures():
     grid = {"rate": rates, "risk_level": levels}
     statistics = ["risk", "overlaps"]
     result = hd.sweep(least_squares, grid, statistics=statistics, start=None, **OPTIONS)
-    assert result["rate"].values.tolist() == [0.1, 0.5]
-    assert result["risk_level"].values.tolist() == [1.0, 2.0]
-    one = result["risk_mean"].sel(rate=0.5, risk_level=2.0).values
-    np.testing.assert_array_equal(one, result["risk_mean"].values[1, 1])
+    assert result.runs["rate"].values.tolist() == [0.1, 0.5]
+    assert result.runs["risk_level"].values.tolist() == [1.0, 2.0]
+    one = result.mean["risk"].sel(rate=0.5, risk_level=2.0).values
+    np.testing.assert_array_equal(one, result.mean["risk"].values[1, 1])
     result.plot("risk", select={"rate": 0.5}).figure.savefig(io.BytesIO())
     result.plot("overlaps", index=(0, 1)).figure.savefig(io.BytesIO())
     assert result.plot("risk", time=1.0).get_title(loc="left") == ""
@@ -43,11 +43,11 @@ def test_labels_and_figures():
 def test_a_value_that_is_given_twice_is_run_twice():
     grid, statistics = {"rate": [0.25, 0.25, 0.5]}, ["risk"]
     result = hd.sweep(least_squares, grid, statistics=statistics, start=None, **OPTIONS)
-    np.testing.assert_array_equal(result["risk"][0], result["risk"][1])
+    np.testing.assert_array_equal(result.runs["risk"][0], result.runs["risk"][1])
     assert repr(result).count("0.25") >= 2
     result.plot("risk").figure.savefig(io.BytesIO())
     result = hd.scaling(lambda d: least_squares(d=d), [8, 8, 32], statistics=statistics, **OPTIONS)
-    assert result["risk_median"].shape == (3,)
+    assert result.sup_error_median["risk"].shape == (3,)
     assert repr(result).count("\n8 ") == 2
     result.plot("risk").figure.savefig(io.BytesIO())
 

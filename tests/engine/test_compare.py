@@ -44,21 +44,20 @@ def test_comparison_holds_everything(key):
         paths={"half": hd.paths.hitting_time("risk", 0.7), "end": hd.paths.value_at("risk", 2.0)},
         probes={"norm": lambda simulator, state, key: jnp.linalg.norm(state.moving)},
     )
-    data = result.data
-    assert data["risk"].dims == ("run", "time")
-    assert data["overlaps"].shape == (12, 5, 2, 2)
-    np.testing.assert_allclose(data["time"], TIMES)
-    runs = data["risk"].values
-    np.testing.assert_allclose(data["risk_mean"], runs.mean(0), rtol=1e-12)
-    np.testing.assert_allclose(data["risk_std"], runs.std(0, ddof=1), rtol=1e-10)
-    np.testing.assert_allclose(data["risk_quantile"].sel(quantile=0.5), np.median(runs, axis=0))
-    gap = np.abs(runs - data["risk_limit"].values).max(axis=1)
-    np.testing.assert_allclose(data["risk_sup_error"], gap, rtol=1e-12)
-    np.testing.assert_allclose(data["path_end"], runs[:, -1])
-    assert np.isfinite(data["path_half_limit"])
-    assert data["probe_norm"].shape == (12, 5)
-    assert set(data["count"].values) == {12}
-    assert np.isnan(data["diverged_at"]).all()
+    assert result.runs["risk"].dims == ("run", "time")
+    assert result.runs["overlaps"].shape == (12, 5, 2, 2)
+    np.testing.assert_allclose(result.runs["time"], TIMES)
+    runs = result.runs["risk"].values
+    np.testing.assert_allclose(result.mean["risk"], runs.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(result.std["risk"], runs.std(0, ddof=1), rtol=1e-10)
+    np.testing.assert_allclose(result.quantile["risk"].sel(quantile=0.5), np.median(runs, axis=0))
+    gap = np.abs(runs - result.limit["risk"].values).max(axis=1)
+    np.testing.assert_allclose(result.sup_error["risk"], gap, rtol=1e-12)
+    np.testing.assert_allclose(result.paths["end"], runs[:, -1])
+    assert np.isfinite(result.paths_limit["half"])
+    assert result.probes["norm"].shape == (12, 5)
+    assert set(result.divergence["alive"].values) == {12}
+    assert np.isnan(result.divergence["diverged_at"]).all()
     assert "12 runs" in repr(result)
 
 
@@ -68,9 +67,9 @@ def test_limit_is_evaluated_where_runs_are_recorded(key):
     options = {"runs": 2, "statistics": ["risk"], "fluctuations": False}
     result = compare(least_squares(d=7), [0.0, 0.5], key=key, **options)
     np.testing.assert_array_equal(result.times, [0, 0.5])
-    np.testing.assert_allclose(result["recorded_time"], [0, 3 / 7])
-    at = hd.limit(least_squares(d=7), [0.0, 3 / 7], statistics=["risk"]).limit("risk")
-    np.testing.assert_allclose(result.limit("risk"), at, rtol=1e-6)
+    np.testing.assert_allclose(result.runs["recorded_time"], [0, 3 / 7])
+    at = hd.limit(least_squares(d=7), [0.0, 3 / 7], statistics=["risk"]).limit["risk"]
+    np.testing.assert_allclose(result.limit["risk"], at, rtol=1e-6)
 
 
 @pytest.mark.slow
@@ -81,17 +80,17 @@ def test_chunks_draw_the_same_numbers(key, start):
     whole = compare(least_squares(), TIMES, **options)
     chunked = compare(least_squares(), TIMES, **options, chunk=3)
     again = compare(least_squares(), TIMES, **options, chunk=3)
-    np.testing.assert_allclose(whole["risk"], chunked["risk"], rtol=2e-5)
-    np.testing.assert_allclose(whole["risk_std"], chunked["risk_std"], rtol=1e-4)
-    np.testing.assert_array_equal(chunked["risk"], again["risk"])
-    np.testing.assert_array_equal(chunked["risk_std"], again["risk_std"])
+    np.testing.assert_allclose(whole.runs["risk"], chunked.runs["risk"], rtol=2e-5)
+    np.testing.assert_allclose(whole.std["risk"], chunked.std["risk"], rtol=1e-4)
+    np.testing.assert_array_equal(chunked.runs["risk"], again.runs["risk"])
+    np.testing.assert_array_equal(chunked.std["risk"], again.std["risk"])
 
 
 @pytest.mark.slow
 def test_records_do_not_change_the_run(key):
     few = hd.simulate(least_squares(), [2.0], key=key, runs=3)
     many = hd.simulate(least_squares(), np.linspace(0, 2, 30), key=key, runs=3)
-    np.testing.assert_allclose(few["risk"][:, -1], many["risk"][:, -1], rtol=2e-5)
+    np.testing.assert_allclose(few.runs["risk"][:, -1], many.runs["risk"][:, -1], rtol=2e-5)
 
 
 @pytest.mark.slow
@@ -100,14 +99,14 @@ def test_summary_streams_moments(key):
     system, ts = least_squares(d=8), [0.0, 1.0]
     full = compare(system, ts, key=key, runs=1500, statistics=["risk"])
     streamed = compare(system, ts, key=key, runs=1500, statistics=["risk"], keep="summary")
-    assert streamed.data.sizes["run"] == 1024
-    assert "1024" in streamed.data.attrs["note"]
-    assert streamed.data.attrs["runs"] == 1500
-    np.testing.assert_allclose(streamed.mean("risk"), full.mean("risk"), rtol=1e-12)
-    np.testing.assert_allclose(streamed.std("risk"), full.std("risk"), rtol=1e-12)
-    error = full.sup_error("risk").values
-    np.testing.assert_allclose(streamed["risk_sup_error_mean"], error.mean(), rtol=1e-10)
-    np.testing.assert_allclose(streamed["risk_sup_error_std"], error.std(ddof=1), rtol=1e-10)
+    assert streamed.runs.sizes["run"] == 1024
+    assert "1024" in streamed.tree.attrs["note"]
+    assert streamed.tree.attrs["runs"] == 1500
+    np.testing.assert_allclose(streamed.mean["risk"], full.mean["risk"], rtol=1e-12)
+    np.testing.assert_allclose(streamed.std["risk"], full.std["risk"], rtol=1e-12)
+    error = full.sup_error["risk"].values
+    np.testing.assert_allclose(streamed.sup_error_mean["risk"], error.mean(), rtol=1e-10)
+    np.testing.assert_allclose(streamed.sup_error_std["risk"], error.std(ddof=1), rtol=1e-10)
 
 
 @pytest.mark.slow
@@ -117,9 +116,9 @@ def test_realised_starts_have_their_own_limits(key):
         compare(system, TIMES, key=key, runs=16, start=start, fluctuations=False)
         for start in ("law", "realised")
     )
-    assert own.limit("risk").dims == ("run", "time")
-    np.testing.assert_allclose(own.limit("risk")[:, 0], own["risk"][:, 0], rtol=1e-5)
-    assert own.sup_error("risk").median() < 0.8 * law.sup_error("risk").median()
+    assert own.limit["risk"].dims == ("run", "time")
+    np.testing.assert_allclose(own.limit["risk"][:, 0], own.runs["risk"][:, 0], rtol=1e-5)
+    assert own.sup_error["risk"].median() < 0.8 * law.sup_error["risk"].median()
 
 
 @pytest.mark.slow
@@ -131,9 +130,9 @@ def test_statistics_of_the_user_on_both_sides(key):
     options = {"runs": 8, "statistics": names, "fluctuations": False}
     result = compare(least_squares(d=400), TIMES, key=key, **options)
     assert result.statistics == ["risk", "curvature"]
-    assert float(result.sup_error("curvature").median()) < 0.3
-    spread = float(result.std("curvature")[-1])
-    gap = abs(float(result.mean("curvature")[-1] - result.limit("curvature")[-1]))
+    assert float(result.sup_error["curvature"].median()) < 0.3
+    spread = float(result.std["curvature"][-1])
+    gap = abs(float(result.mean["curvature"][-1] - result.limit["curvature"][-1]))
     assert gap < 5 * spread
 
 
@@ -143,16 +142,16 @@ def test_divergence_is_marked_and_left_out(key):
     ts, statistics = np.linspace(0, 4, 17), ["risk"]
     options = {"runs": 4, "statistics": statistics, "fluctuations": False}
     result = compare(least_squares(rate=8.0), ts, key=key, **options)
-    at = result["diverged_at"].values
+    at = result.divergence["diverged_at"].values
     assert np.isfinite(at).all()
     assert np.all((at > 0) & (at < 4))
-    assert np.isfinite(result["limit_diverged_at"])
-    risk = result["risk"].values
+    assert np.isfinite(result.divergence["limit_diverged_at"])
+    risk = result.runs["risk"].values
     times = result.times
     for run in range(4):
         np.testing.assert_array_equal(np.isnan(risk[run]), times >= at[run])
-    assert result["count"][-1] == 0
-    assert np.isnan(result.mean("risk")[-1])
+    assert result.divergence["alive"][-1] == 0
+    assert np.isnan(result.mean["risk"][-1])
     assert "diverged" in repr(result)
     with pytest.raises(FloatingPointError, match="not finite from t"):
         hd.limit(least_squares(rate=8.0), ts, statistics=statistics)
@@ -174,12 +173,12 @@ def test_mixed_divergence_keeps_the_good_runs_in_the_moments(key):
         hd.streaming.GaussianStart(),
     )
     result = hd.simulate(system, [0.0], key=key, runs=40)
-    bad = np.isfinite(result["diverged_at"].values)
+    bad = np.isfinite(result.divergence["diverged_at"].values)
     whole = hd.simulate(least_squares(sigma=0.0), [0.0], key=key, runs=40)
-    np.testing.assert_array_equal(bad, whole["overlaps"].values[:, 0, 0, 0] > 1)
+    np.testing.assert_array_equal(bad, whole.runs["overlaps"].values[:, 0, 0, 0] > 1)
     assert 0 < bad.sum() < 40
-    assert int(result["count"][0]) == int(result["risk_count"][0]) == 40 - bad.sum()
-    np.testing.assert_allclose(result.mean("risk")[0], whole["risk"].values[~bad, 0].mean())
+    assert int(result.divergence["alive"][0]) == int(result.count["risk"][0]) == 40 - bad.sum()
+    np.testing.assert_allclose(result.mean["risk"][0], whole.runs["risk"].values[~bad, 0].mean())
 
 
 @pytest.mark.slow
@@ -201,12 +200,12 @@ def test_sweep_over_numbers_traces_once(key):
 
     _, first = run([0.3, 0.5], [0.1, 0.2], [0.0001, 0.5])
     result, second = run([0.4, 0.6], [0.3, 0.4], [0.2, 0.9])
-    assert result.data.attrs["programs"] == 1
+    assert result.tree.attrs["programs"] == 1
     # The second sweep of equal shape compiles nothing: only shapes are looked at again.
     assert second <= first // 2
     point = compare(make(0.6, 0.3, 0.9), [0.0, 1.0], key=key, runs=3, statistics={"spy": spy})
-    swept = result["spy"].sel(learning_rate=0.6, sigma=0.3, exponent=0.9)
-    np.testing.assert_allclose(swept, point["spy"], rtol=2e-5)
+    swept = result.runs["spy"].sel(learning_rate=0.6, sigma=0.3, exponent=0.9)
+    np.testing.assert_allclose(swept, point.runs["spy"], rtol=2e-5)
 
 
 @pytest.mark.slow
@@ -219,10 +218,10 @@ def test_sweep_loops_only_over_what_changes_shapes(key):
         runs=2,
         statistics=["risk"],
     )
-    assert result.data.attrs["programs"] == 2
-    assert "spectrum" in result.data.attrs["reasons"]
-    assert result["risk"].dims == ("d", "rate", "run", "time")
-    limits = result.limit("risk").isel(time=-1)
+    assert result.tree.attrs["programs"] == 2
+    assert "spectrum" in result.tree.attrs["reasons"]
+    assert result.runs["risk"].dims == ("d", "rate", "run", "time")
+    limits = result.limit["risk"].isel(time=-1)
     assert (limits.diff("rate") < 0).all()
 
 
@@ -236,8 +235,8 @@ def test_scaling_has_the_exponent_of_the_theory(key):
         runs=48,
         statistics=["risk"],
     )
-    slope = float(result["risk_exponent"])
-    low, high = result["risk_exponent_interval"].values
+    slope = float(result.exponent["risk"])
+    low, high = result.exponent_interval["risk"].values
     assert low < slope < high
     assert abs(slope + 0.5) < 0.15
 
@@ -315,11 +314,11 @@ def test_an_interrupted_sweep_keeps_its_finished_points(key, monkeypatch):
 
     interrupt(monkeypatch, call=2)
     result = run()
-    assert result.data.attrs["interrupted"] == 1
-    assert result.data.attrs["points"] == 2
-    assert np.isfinite(result["risk"].sel(d=8)).all()
-    assert np.isnan(result["risk"].sel(d=16)).all()
-    assert (result["count"].sel(d=16) == 0).all()
+    assert result.tree.attrs["interrupted"] == 1
+    assert result.tree.attrs["points"] == 2
+    assert np.isfinite(result.runs["risk"].sel(d=8)).all()
+    assert np.isnan(result.runs["risk"].sel(d=16)).all()
+    assert (result.divergence["alive"].sel(d=16) == 0).all()
     assert "d   rate" in repr(result)
     interrupt(monkeypatch, call=1)
     with pytest.raises(KeyboardInterrupt):
@@ -348,11 +347,11 @@ def test_an_interrupt_while_a_chunk_is_added_leaves_it_out(key, monkeypatch):
 
     monkeypatch.setattr(drive, "_merge", interrupted)
     options = {"key": key, "runs": 6, "chunk": 2, "statistics": ["risk"]}
-    data = hd.simulate(least_squares(), [0.0, 1.0], **options).data
-    assert (data.attrs["runs"], data.attrs["interrupted"]) == (4, 1)
-    np.testing.assert_array_equal(data["count"], 4)
-    np.testing.assert_allclose(data["risk_mean"], data["risk"].mean("run"))
-    assert data.sizes["run"] == 4
+    result = hd.simulate(least_squares(), [0.0, 1.0], **options)
+    assert (result.tree.attrs["runs"], result.tree.attrs["interrupted"]) == (4, 1)
+    np.testing.assert_array_equal(result.divergence["alive"], 4)
+    np.testing.assert_allclose(result.mean["risk"], result.runs["risk"].mean("run"))
+    assert result.runs.sizes["run"] == 4
 
 
 def test_curves_that_the_host_cannot_keep_are_refused(key):
@@ -366,8 +365,8 @@ def test_an_interrupted_scaling_keeps_its_finished_dimensions(key, monkeypatch):
     result = hd.scaling(
         lambda d: least_squares(d=d), [8, 16, 32], [0.0, 1.0], key=key, runs=2, statistics=["risk"]
     )
-    assert result.data.attrs["interrupted"] == 1
-    np.testing.assert_array_equal(result["dimension"], [8, 16])
+    assert result.tree.attrs["interrupted"] == 1
+    np.testing.assert_array_equal(result.sup_error["dimension"], [8, 16])
     assert "exponent" in repr(result)
 
 

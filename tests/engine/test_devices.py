@@ -31,8 +31,8 @@ result = hd.compare(
     statistics=["risk"],
     fluctuations=False,
 )
-np.savez(sys.argv[1], devices=len(jax.devices()), risk=result["risk"].values,
-         std=result.std("risk").values, limit=result.limit("risk").values)
+np.savez(sys.argv[1], devices=len(jax.devices()), risk=result.runs["risk"].values,
+         std=result.std["risk"].values, limit=result.limit["risk"].values)
 """
 
 

@@ -90,14 +90,16 @@ def test_values_are_found_by_nominal_time(d):
         paths={name: hd.paths.value_at("risk", t) for name, t in asked.items()},
     )
     np.testing.assert_allclose(result.times, THIRDS, rtol=1e-15)
-    np.testing.assert_allclose(result["recorded_time"], np.floor(THIRDS * d + 1e-9) / d)
+    np.testing.assert_allclose(result.runs["recorded_time"], np.floor(THIRDS * d + 1e-9) / d)
     for name, record in (("end", 4), ("sum", 1), ("narrow", 2)):
-        np.testing.assert_array_equal(result[f"path_{name}"], result["risk"][:, record])
-        np.testing.assert_array_equal(result[f"path_{name}_limit"], result["risk_limit"][record])
-        np.testing.assert_array_equal(result.at(asked[name])["risk"], result["risk"][:, record])
-    middle = result["risk"][:, 1:3].mean("time")
-    np.testing.assert_allclose(result["path_between"], middle, rtol=1e-12)
-    assert float(result["risk_mean"].sel(time=0.6)) == float(result["risk_mean"][2])
+        np.testing.assert_array_equal(result.paths[name], result.runs["risk"][:, record])
+        np.testing.assert_array_equal(result.paths_limit[name], result.limit["risk"][record])
+        np.testing.assert_array_equal(
+            result.at(asked[name])["runs/risk"], result.runs["risk"][:, record]
+        )
+    middle = result.runs["risk"][:, 1:3].mean("time")
+    np.testing.assert_allclose(result.paths["between"], middle, rtol=1e-12)
+    assert float(result.mean["risk"].sel(time=0.6)) == float(result.mean["risk"][2])
     with pytest.raises(ValueError, match=r"t: 0.45; the nearest record is at 0\.[36]"):
         result.at(0.45)
 
@@ -120,8 +122,8 @@ def test_a_sweep_over_dimensions_has_the_recorded_times_of_each_point(tmp_path):
         paths={"v": hd.paths.value_at("risk", 0.5)},
     )
     np.testing.assert_array_equal(result.times, [0, 0.5])
-    np.testing.assert_allclose(result["recorded_time"].sel(d=7), [0, 3 / 7])
-    np.testing.assert_allclose(result["recorded_time"].sel(d=10), [0, 0.5])
-    np.testing.assert_array_equal(result["path_v"], result["risk"].sel(time=0.5))
+    np.testing.assert_allclose(result.runs["recorded_time"].sel(d=7), [0, 3 / 7])
+    np.testing.assert_allclose(result.runs["recorded_time"].sel(d=10), [0, 0.5])
+    np.testing.assert_array_equal(result.paths["v"], result.runs["risk"].sel(time=0.5))
     loaded = hd.load(result.save(tmp_path))
-    np.testing.assert_array_equal(loaded["recorded_time"], result["recorded_time"])
+    np.testing.assert_array_equal(loaded.runs["recorded_time"], result.runs["recorded_time"])

@@ -218,8 +218,8 @@ def test_a_function_of_ones_own_is_descended():
     simulator = method.simulator(system, system.horizon(np.arange(4.0), method))
     x = last = np.asarray(simulator.init(jax.random.fold_in(jax.random.key(0), 0)).ahead)
     for k in range(4):
-        np.testing.assert_allclose(result["norm"][0, k], x @ x, rtol=1e-12)
-        np.testing.assert_allclose(result["value"][0, k], weights @ x**2, rtol=1e-12)
+        np.testing.assert_allclose(result.runs["norm"][0, k], x @ x, rtol=1e-12)
+        np.testing.assert_allclose(result.runs["value"][0, k], weights @ x**2, rtol=1e-12)
         x, last = x - 0.6 * np.asarray(weights) * x + 0.4 * (x - last), x
 
 

@@ -94,14 +94,14 @@ def test_runs_follow_the_limit():
             system, TIMES, key=jax.random.key(0), runs=runs, method=Explicit(), statistics=names
         )
         for name in names:
-            bound = 4 * result.std(name).values / np.sqrt(runs) + 2 / d + 3e-3
-            gap = np.abs(result.mean(name) - result.limit(name)).values
+            bound = 4 * result.std[name].values / np.sqrt(runs) + 2 / d + 3e-3
+            gap = np.abs(result.mean[name] - result.limit[name]).values
             assert np.all(gap < bound), (name, gap, bound)
-        assert "value_predicted_std" not in result.data
+        assert not hasattr(result, "predicted_std")
     # Each has a limit of its own.
     adam, sign = found.values()
-    error = adam.std("value")[-1] / np.sqrt(runs)
-    assert abs(adam.mean("value")[-1] - sign.limit("value")[-1]) > 5 * error
+    error = adam.std["value"][-1] / np.sqrt(runs)
+    assert abs(adam.mean["value"][-1] - sign.limit["value"][-1]) > 5 * error
 
 
 def test_points_without_gradient_stay():

@@ -23,11 +23,11 @@ def experiment(system, **tables):
 def test_methods_are_an_axis():
     methods = [{"name": "signs", "kind": "explicit", "couplings": "rademacher"}, "previsible"]
     result = experiment({}, sweep={"run.method": methods}).run(progress=False)
-    assert result.data["method"].values.tolist() == ["signs", "previsible"]
-    runs = result["value"].values
+    assert result.runs["method"].values.tolist() == ["signs", "previsible"]
+    runs = result.runs["value"].values
     assert np.abs(runs[0] - runs[1]).min() > 1e-6
     # The limit is that of the covariance.
-    np.testing.assert_allclose(result.limit("value")[0], result.limit("value")[1])
+    np.testing.assert_allclose(result.limit["value"][0], result.limit["value"][1])
     with pytest.raises(ConfigError, match=r"run\.method"):
         experiment({}, sweep={"run.method": ["streamed"]})
 

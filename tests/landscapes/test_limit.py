@@ -204,7 +204,7 @@ def test_anisotropic_runs_follow_their_own_limit(problem):
     isotropic = problem(SpinGlass([0, 0.3, 0.2]), system.algorithm, [0, 2])
     other = isotropic.limit(np.arange(5.0), save=curve)
     for name, wrong in zip(result.statistics, other, strict=True):
-        error = 4 * result.std(name).values / np.sqrt(runs) + 1 / 300
-        mean = result.mean(name).values
-        assert np.all(np.abs(mean - result.limit(name).values) < error)
+        error = 4 * result.std[name].values / np.sqrt(runs) + 1 / 300
+        mean = result.mean[name].values
+        assert np.all(np.abs(mean - result.limit[name].values) < error)
         assert np.any(np.abs(mean - wrong) > 2 * error)

@@ -29,17 +29,17 @@ def test_what_is_drawn_has_the_conditional_law():
     result = hd.compare(
         NextObservation(SYSTEM), times, key=jax.random.key(0), runs=runs, statistics=names
     )
-    surprise, expected = result["surprise"].values, result["expected"].values
-    square = result["gradient_norm"].values - result["expected_gradient"].values
+    surprise, expected = result.runs["surprise"].values, result.runs["expected"].values
+    square = result.runs["gradient_norm"].values - result.runs["expected_gradient"].values
     error = 4 / np.sqrt(runs)
-    for none in (surprise, surprise**2 - result["variance"].values / d, square):
+    for none in (surprise, surprise**2 - result.runs["variance"].values / d, square):
         assert np.all(np.abs(none.mean(0)) < error * none.std(0))
     # What was known of the value says nothing of the surprise.
     for k in range(1, len(times)):
         assert abs(np.corrcoef(surprise[:, k], expected[:, k])[0, 1]) < error
     # The conditional mean tends to the limit of the value.
     value = SYSTEM.limit(times, save=lambda order: order.value)
-    np.testing.assert_allclose(result.limit("expected"), value, atol=1e-8)
+    np.testing.assert_allclose(result.limit["expected"], value, atol=1e-8)
 
 
 @pytest.mark.slow
@@ -50,10 +50,10 @@ def test_blocks_of_a_trajectory_in_all_coordinates():
         watched, TIMES, key=jax.random.key(5), runs=24, method=Ambient(),
         statistics=["coupling", "mismatch", "unseen_variance"],
     )  # fmt: skip
-    assert np.all(result["coupling"] < 1e-13)
-    assert np.all(result["mismatch"] < 1e-13)
+    assert np.all(result.runs["coupling"] < 1e-13)
+    assert np.all(result.runs["mismatch"] < 1e-13)
     # s_k^2 is less than kappa_3, by the zeros that earlier gradients have along a new direction.
-    unseen = result["unseen_variance"].values
+    unseen = result.runs["unseen_variance"].values
     assert np.all(unseen[:2, 1:] < 0.5 * unseen[:2, :1])
     assert np.all(unseen[:, 1:] < 0.75 * unseen[:, :1])
     assert np.all(unseen[:, 1:].mean(0) < 0.5 * unseen[:, :1].mean(0))

@@ -38,7 +38,7 @@ def samples(system, times, method, runs, seed):
     result = hd.simulate(
         system, times, key=jax.random.key(seed), runs=runs, method=method, statistics=RECORDED
     )
-    return np.concatenate([result[name].values for name in RECORDED], axis=1)
+    return np.concatenate([result.runs[name].values for name in RECORDED], axis=1)
 
 
 def assert_same_law(one, other, level=4.0):
@@ -111,10 +111,10 @@ def test_first_step_in_closed_form_at_finite_d():
         {"d": [1.0, 2.0, 50.0]}, [0, 1], key=jax.random.key(0), runs=runs, start=None,
         statistics={"value": None, "square": lambda s, o: o.value**2, "gradient_norm": None},
     )  # fmt: skip
-    assert result.data.attrs["programs"] == 1
+    assert result.tree.attrs["programs"] == 1
     for i, d in enumerate((1, 2, 50)):
         for name, exact in zip(result.statistics, first_step(d, gamma), strict=True):
-            mean, std = (float(result[f"{name}_{kind}"][i, 1]) for kind in ("mean", "std"))
+            mean, std = (float(group[name][i, 1]) for group in (result.mean, result.std))
             assert abs(mean - exact) < 4 * std / np.sqrt(runs), (d, name)
 
 
@@ -128,7 +128,7 @@ def test_errors_shrink_like_the_root_of_d():
         statistics=["value", "gradient_norm"],
     )  # fmt: skip
     for name in result.statistics:
-        assert -0.55 < float(result[f"{name}_exponent"]) < -0.45
+        assert -0.55 < float(result.exponent[name]) < -0.45
 
 
 def test_dimension_is_a_number_in_the_program():
@@ -161,7 +161,7 @@ def test_draws_do_not_depend_on_interval_or_horizon():
 
     def curve(times):
         result = hd.simulate(system, times, key=key, runs=2, statistics=["value"])
-        return result["value"].values
+        return result.runs["value"].values
 
     whole = curve(np.arange(6.0))
     np.testing.assert_allclose(curve([2.0, 3.0, 5.0]), whole[:, [2, 3, 5]], rtol=1e-12)
@@ -186,17 +186,17 @@ def test_infinite_dimension_draws_nothing():
 def test_runs_may_be_longer_than_there_are_dimensions():
     system = GradientSpan(SquaredExponential(), GD, 2)
     result = hd.simulate(system, np.arange(9.0), key=jax.random.key(0), runs=4)
-    assert np.isfinite(result["value"].values).all()
+    assert np.isfinite(result.runs["value"].values).all()
 
 
 @pytest.mark.slow
 def test_unbounded_landscapes_diverge_and_say_when():
     system = GradientSpan(SpinGlass([0, 0, 0, 1]), GradientDescent(0.5), 1000)
     result = hd.compare(system, np.arange(12.0), key=jax.random.key(0), runs=4, fluctuations=False)
-    ends = result["diverged_at"].values
+    ends = result.divergence["diverged_at"].values
     assert np.all((ends > 1) & (ends < 11))
-    assert np.isfinite(result["value"].values[:, :2]).all()
-    assert np.isfinite(float(result["limit_diverged_at"]))
+    assert np.isfinite(result.runs["value"].values[:, :2]).all()
+    assert np.isfinite(float(result.divergence["limit_diverged_at"]))
 
 
 SE = SquaredExponential()
@@ -290,4 +290,4 @@ def test_a_nugget_that_is_too_small_is_named():
             hd.simulate(system, range(12), key=jax.random.key(0), runs=2, method=Previsible(nugget))
     rough = GradientSpan(Matern32(), GradientDescent(0.3), 100)
     result = hd.simulate(rough, range(8), key=jax.random.key(0), runs=2, method=Previsible(0.0))
-    assert np.isfinite(result["value"].values).all()
+    assert np.isfinite(result.runs["value"].values).all()

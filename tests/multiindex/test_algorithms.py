@@ -52,8 +52,8 @@ def test_descent_in_r_d_is_the_recursion(student, retraction):
         statistics=["overlaps"],
         progress=False,
     )
-    assert float(result.sup_error("overlaps").max()) < 1e-12
-    assert float(abs(result["overlaps"][:, -1] - result["overlaps"][:, 0]).max()) > 0.1
+    assert float(result.sup_error["overlaps"].max()) < 1e-12
+    assert float(abs(result.runs["overlaps"][:, -1] - result.runs["overlaps"][:, 0]).max()) > 0.1
 
 
 def test_one_adaptive_step_of_the_population_finds_a_single_index():
@@ -137,11 +137,11 @@ def test_sgd_follows_its_limit(projection):
         statistics=["overlaps"],
         progress=False,
     )
-    error = np.asarray(result["overlaps_mean"][-1] - result["overlaps_limit"][-1])
-    spread = np.asarray(result["overlaps_std"][-1]) / np.sqrt(200)
+    error = np.asarray(result.mean["overlaps"][-1] - result.limit["overlaps"][-1])
+    spread = np.asarray(result.std["overlaps"][-1]) / np.sqrt(200)
     assert (abs(error) < 4 * spread + 1.5 / 150).all(), error
-    ratio = np.asarray(result["overlaps_std"][-1]) / np.asarray(
-        result["overlaps_predicted_std"][-1]
+    ratio = np.asarray(result.std["overlaps"][-1]) / np.asarray(
+        result.predicted_std["overlaps"][-1]
     )
     assert (abs(ratio - 1) < 4 / np.sqrt(2 * 200) + 1.5 / 150).all(), ratio
     flow, moved = eqx.filter_jit(lambda s: (s._moments(start)[0], s.velocity(start)))(system)
@@ -172,7 +172,7 @@ def test_reuse_finds_what_one_use_does_not():
             statistics=["cosines"],
             progress=False,
         )
-        cosines[reuse] = result["cosines"].values[:, -1, 0], result.limit("cosines")[:, -1, 0]
+        cosines[reuse] = result.runs["cosines"].values[:, -1, 0], result.limit["cosines"][:, -1, 0]
     runs, limit = cosines[0.2]
     assert runs.min() > 0.5
     assert abs(runs.mean() - limit.mean()) < 0.1
@@ -259,7 +259,7 @@ def test_samples_approach_the_recursion_like_their_inverse_root():
             statistics=["cosines"],
             progress=False,
         )
-        errors.append(float(result.sup_error("cosines").median()))
+        errors.append(float(result.sup_error["cosines"].median()))
     assert 2 < errors[0] / errors[1] < 8
     assert errors[1] < 0.05
 

@@ -116,10 +116,10 @@ def test_full_flow_in_r_d_is_the_reduced_one(student, directions, metric):
         statistics=["loss", "cosines"],
         progress=False,
     )
-    assert float(result.sup_error("loss").max()) < 1e-8
-    assert float(result.sup_error("cosines").max()) < 1e-8
+    assert float(result.sup_error["loss"].max()) < 1e-8
+    assert float(result.sup_error["cosines"].max()) < 1e-8
     # They did move.
-    assert float(abs(result["loss"][:, -1] - result["loss"][:, 0]).min()) > 0.1
+    assert float(abs(result.runs["loss"][:, -1] - result.runs["loss"][:, 0]).min()) > 0.1
 
 
 @pytest.mark.slow

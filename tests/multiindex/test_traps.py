@@ -36,16 +36,17 @@ def test_single_index_is_trapped_from_half_of_the_starts():
     """h_2 + h_3: probability 1/2, all resting at m = -2/3, trapped iff m_0 < 0."""
     link = from_coefficients({(2,): 0.7, (3,): 0.7})
     result = trapped(link, 10**4, 40.0, 2000)
-    share = float(result.mean("trapped")[-1])
+    share = float(result.mean["trapped"][-1])
     assert abs(share - multiindex.single_probability(link)) < 3 * 0.5 / np.sqrt(2000)
-    ends = result["overlaps"].values[:, -1, 0, 0]
+    ends = result.runs["overlaps"].values[:, -1, 0, 0]
     starts = jax.vmap(
         lambda run: multiindex.haar_overlap(
             jax.random.fold_in(jax.random.key(0), run), jnp.asarray(1e4), 1, 1
         )
     )(jnp.arange(1024))[:, 0, 0]
-    np.testing.assert_array_equal(result["trapped"].values[:1024, -1] == 1, np.asarray(starts) < 0)
-    np.testing.assert_allclose(ends[result["trapped"].values[:, -1] == 1], -2 / 3, atol=1e-5)
+    caught = result.runs["trapped"].values[:, -1] == 1
+    np.testing.assert_array_equal(caught[:1024], np.asarray(starts) < 0)
+    np.testing.assert_allclose(ends[caught], -2 / 3, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -57,9 +58,9 @@ def test_two_cubics_are_trapped_from_31_of_48_starts():
     result = trapped(link, 10**4, 1000.0, runs)
     p = multiindex.cubics_probability()
     assert p == 31 / 48
-    assert abs(float(result.mean("trapped")[-1]) - p) < 3 * np.sqrt(p * (1 - p) / runs)
+    assert abs(float(result.mean["trapped"][-1]) - p) < 3 * np.sqrt(p * (1 - p) / runs)
     # Some rest at M = 0 with loss 2 |f*|^2: four negative entries.
-    lost = (result["loss"].values[:, -1] > 3.5).mean()
+    lost = (result.runs["loss"].values[:, -1] > 3.5).mean()
     assert abs(lost - 1 / 16) < 3 * np.sqrt(15 / 16**2 / runs)
 
 
@@ -69,9 +70,9 @@ def test_two_symmetries_trap_and_one_does_not():
     both = trapped(multiindex.radial_harmonics({3: 0.02, 4: 0.04}), 10**6, 400.0, 500)
     expected = multiindex.basin_probability({3: 0.02, 4: 0.04})
     error = np.sqrt(expected * (1 - expected) / 500)
-    assert abs(float(both.mean("trapped")[-1]) - expected) < 3 * error
+    assert abs(float(both.mean["trapped"][-1]) - expected) < 3 * error
     one = trapped(multiindex.radial_harmonics({3: 0.0, 4: 0.04}), 10**6, 400.0, 200)
-    assert float(one.mean("trapped")[-1]) == 0
+    assert float(one.mean["trapped"][-1]) == 0
 
 
 def test_probabilities():
@@ -124,7 +125,7 @@ def curves(system, ts):
             "stuck": multiindex.trapped(0.01),
         },
     )
-    return {name: float(result[f"path_{name}_limit"]) for name in ("wait", "fall", "stuck")}
+    return {name: float(result.paths_limit[name]) for name in ("wait", "fall", "stuck")}
 
 
 @pytest.mark.slow

@@ -142,6 +142,6 @@ def test_an_experiment_of_the_family():
         "run": {"times": [0.0, 1.0], "runs": 2, "fluctuations": False},
     }
     result = Experiment.of(raw).run(progress=False)
-    assert set(result.data["loss"].dims) == {"run", "time"}
+    assert set(result.runs["loss"].dims) == {"run", "time"}
     with pytest.raises(ConfigError, match=r"run\.method"):
         Experiment.of(raw | {"run": raw["run"] | {"method": "gram_sampler"}})

@@ -139,11 +139,11 @@ def test_digits_follow_the_limit(gamma):
         1.0: {"loss": [0.1705, 0.1253, 0.0995, 0.0885]},
     }[gamma]
     for name in ("loss", "test"):
-        gap = (result.mean(name) - result.limit(name)).values
-        error = result.std(name).values / np.sqrt(24)
+        gap = (result.mean[name] - result.limit[name]).values
+        error = result.std[name].values / np.sqrt(24)
         assert np.all(np.abs(gap) < 4 * error), (name, gap / error)
         if name in seen:
-            np.testing.assert_allclose(result.mean(name), seen[name], rtol=0.2)
+            np.testing.assert_allclose(result.mean[name], seen[name], rtol=0.2)
 
 
 @pytest.mark.slow
@@ -183,7 +183,7 @@ def test_the_config_of_cifar_runs_on_a_file_of_its_layout(tmp_path, images):
     changes = ["system.dimension=20", "system.problem.samples=60", "system.problem.test=30"]
     experiment = config.load(tmp_path / "car_plane.toml", [*changes, "run.runs=2"])
     result = experiment.run(progress=False)
-    assert result.limit("test")[-1] < result.limit("test")[0]
+    assert result.limit["test"][-1] < result.limit["test"][0]
 
 
 def test_a_given_covariance_keeps_its_scale():

@@ -236,7 +236,7 @@ def test_the_spread_is_predicted(gamma):
         runs=1500,
         statistics=["loss"],
     )
-    ratio = result["loss_predicted_std"] / result.std("loss")
+    ratio = result.predicted_std["loss"] / result.std["loss"]
     np.testing.assert_allclose(ratio, 1, atol=0.1 if gamma > 1 else 0.16)
 
 

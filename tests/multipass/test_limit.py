@@ -328,5 +328,5 @@ def test_a_sweep_of_rates_is_one_program():
         runs=2,
         statistics=["loss"],
     )
-    assert result.data.attrs["programs"] == 1
-    np.testing.assert_allclose(N * result.limit("loss").sel(rate=0.5)[-1], LOSS[2], rtol=1e-5)
+    assert result.tree.attrs["programs"] == 1
+    np.testing.assert_allclose(N * result.limit["loss"].sel(rate=0.5)[-1], LOSS[2], rtol=1e-5)

@@ -76,8 +76,8 @@ def test_exact_second_moments(ridge):
         system, [0.0, 0.25, 1.0, 3.0], key=jax.random.key(0), runs=4000, method=method
     )
     exact = exact_loss(system.problem, 0.5, 36, ridge or 0.0)[[0, 3, 12, 36]] / 12
-    gap = result.mean("loss").values - exact
-    error = result.std("loss").values / np.sqrt(4000)
+    gap = result.mean["loss"].values - exact
+    error = result.std["loss"].values / np.sqrt(4000)
     assert abs(gap[0]) < 1e-6
     assert np.all(np.abs(gap[1:]) < 4 * error[1:]), gap / error
 
@@ -97,10 +97,10 @@ def test_runs_follow_the_limit_and_their_distance_shrinks():
             fluctuations=False,
         )
         for name in ("loss", "risk"):
-            gap = (result.mean(name) - result.limit(name)).values
-            error = result.std(name).values / np.sqrt(48)
+            gap = (result.mean[name] - result.limit[name]).values
+            error = result.std[name].values / np.sqrt(48)
             assert np.all(np.abs(gap) < 4 * error + 3 / (2 * d)), (d, name, gap / error)
-        distances[d] = [float(result.sup_error(name).median()) for name in ("loss", "risk")]
+        distances[d] = [float(result.sup_error[name].median()) for name in ("loss", "risk")]
     ratio = np.array(distances[100]) / np.array(distances[400])
     assert np.all((ratio > 1.4) & (ratio < 2.9)), ratio
 
@@ -119,8 +119,8 @@ def test_momentum_within_three_standard_errors_at_four_batch_fractions():
         statistics=["loss"],
         shared_keys=False,
     )
-    gap = (result["loss_mean"] - result["loss_limit"]).values[:, 1:]
-    error = result["loss_std"].values[:, 1:] / np.sqrt(200)
+    gap = (result.mean["loss"] - result.limit["loss"]).values[:, 1:]
+    error = result.std["loss"].values[:, 1:] / np.sqrt(200)
     assert np.all(np.abs(gap) < 3 * error), gap / error
 
 
@@ -137,8 +137,8 @@ def test_momentum_with_a_ridge_and_a_schedule_follows_its_limit():
         runs=200,
     )
     for name in ("loss", "risk"):
-        gap = (result.mean(name) - result.limit(name)).values
-        error = result.std(name).values / np.sqrt(200)
+        gap = (result.mean[name] - result.limit[name]).values
+        error = result.std[name].values / np.sqrt(200)
         assert np.all(np.abs(gap) < 3 * error), (name, gap / error)
 
 
@@ -155,7 +155,7 @@ def test_batches_are_exactly_without_replacement():
         statistics={"loss": None},
         probes={"x": lambda simulator, state, key: state[0]},
     )
-    x = result["probe_x"].values[:, 0]
+    x = result.probes["x"].values[:, 0]
     # Exactly two coordinates jump from 0 to their label.
     assert np.all((x > 0).sum(1) == 2)
     pairs = {tuple(np.flatnonzero(row)) for row in x}
@@ -172,7 +172,7 @@ def test_an_epoch_of_reshuffling_takes_every_sample_once(n):
     ts = np.arange(n + 1) / n
     result = hd.simulate(system, ts, key=jax.random.key(1), runs=3, method=Direct("float64"))
     expected = (1 - np.arange(n + 1) / n) / 2
-    np.testing.assert_allclose(result["loss"].values, np.tile(expected, (3, 1)), atol=1e-12)
+    np.testing.assert_allclose(result.runs["loss"].values, np.tile(expected, (3, 1)), atol=1e-12)
     first = hd.simulate(
         system,
         [1 / n, 1 + 1 / n],
@@ -180,7 +180,7 @@ def test_an_epoch_of_reshuffling_takes_every_sample_once(n):
         runs=3,
         probes={"x": lambda simulator, state, key: state},
     )
-    chosen = first["probe_x"].values[:, 0].argmax(1)
+    chosen = first.probes["x"].values[:, 0].argmax(1)
     assert len(set(chosen)) > 1  # orders differ from run to run
 
 
@@ -194,7 +194,7 @@ def test_a_single_pass_is_the_loop():
     for i in range(12):
         x = x - 0.5 * a[i] * (a[i] @ x - b[i])
     expected = ((a @ x - b) ** 2).mean() / 2
-    np.testing.assert_allclose(result["loss"].values[:, 1], expected, rtol=1e-12)
+    np.testing.assert_allclose(result.runs["loss"].values[:, 1], expected, rtol=1e-12)
 
 
 @pytest.mark.slow
@@ -205,7 +205,7 @@ def test_intervals_do_not_matter():
         options = {"key": jax.random.key(2), "runs": 2, "method": Direct("float64")}
         some = hd.simulate(system, [1.25, 5.0], **options)
         many = hd.simulate(system, np.arange(0, 61) / 12, **options)
-        np.testing.assert_allclose(some["loss"][:, 1], many["loss"][:, -1], rtol=1e-12)
+        np.testing.assert_allclose(some.runs["loss"][:, 1], many.runs["loss"][:, -1], rtol=1e-12)
 
 
 def test_a_schedule_is_followed():
@@ -214,7 +214,7 @@ def test_a_schedule_is_followed():
     result = hd.simulate(
         MultiPassSGD(reference(), schedule), [0.5, 1.0, 3.0], key=jax.random.key(0), runs=2
     )
-    loss = result["loss"].values
+    loss = result.runs["loss"].values
     np.testing.assert_array_equal(loss[:, 1], loss[:, 2])
     assert np.all(loss[:, 0] != loss[:, 1])
 
@@ -237,10 +237,10 @@ def test_homogenised_sgd_has_the_mean_and_a_larger_spread():
     ]
     diffusion = results[1]
     for name in ("loss", "risk"):
-        gap = (diffusion.mean(name) - diffusion.limit(name)).values[1:]
-        error = diffusion.std(name).values[1:] / np.sqrt(300)
+        gap = (diffusion.mean[name] - diffusion.limit[name]).values[1:]
+        error = diffusion.std[name].values[1:] / np.sqrt(300)
         assert np.all(np.abs(gap) < 4 * error + 0.003), (name, gap / error)
-    ratio = (diffusion.std("loss") / results[0].std("loss")).values[1:]
+    ratio = (diffusion.std["loss"] / results[0].std["loss"]).values[1:]
     assert np.all(ratio > 1.1), ratio
 
 
@@ -255,8 +255,8 @@ def test_above_the_largest_rate_the_curve_grows():
             runs=4,
             fluctuations=False,
         )
-    assert np.all(np.diff(result.limit("loss")) > 0)
-    assert np.all(result.mean("loss")[1:] > result.mean("loss")[0])
+    assert np.all(np.diff(result.limit["loss"]) > 0)
+    assert np.all(result.mean["loss"][1:] > result.mean["loss"][0])
 
 
 def test_rows_that_are_amplified_are_warned_of():
@@ -293,7 +293,7 @@ def test_a_law_alone_is_not_simulated():
     system = MultiPassSGD(None, 1.0, modes=modes, solver=Spectral())
     with pytest.raises(ValueError, match=r"problem: None.*allowed"):
         hd.simulate(system, [0.0, 1.0], key=jax.random.key(0), runs=1)
-    assert hd.limit(system, [0.0, 1.0]).limit("loss")[1] < 0.5
+    assert hd.limit(system, [0.0, 1.0]).limit["loss"][1] < 0.5
 
 
 @pytest.mark.parametrize(

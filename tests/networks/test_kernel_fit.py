@@ -72,18 +72,18 @@ def test_a_fitted_kernel_is_the_limit_of_a_training(fitted):
     key = random.stream(jax.random.key(5), Stream.FIT)
     seen = hd.simulate(fitted.theory.training, range(7), key=key, runs=3)
     fit = networks.fit_kernel(
-        Matern32(), GradientDescent(0.05), seen.mean("cost"), seen.mean("gradient_norm")
+        Matern32(), GradientDescent(0.05), seen.mean["cost"], seen.mean["gradient_norm"]
     )
     own = GradientSpan(
         fit.theory.kernel, HeavyBall(0.02, 0.5), jnp.inf, mean=fit.theory.mean, radius=3.0
     )
     orders = own.limit(np.arange(3.0))
-    np.testing.assert_allclose(result["cost_limit"], orders.value, rtol=1e-6)
-    np.testing.assert_allclose(result["batch_cost_limit"], orders.value, rtol=1e-6)
+    np.testing.assert_allclose(result.limit["cost"], orders.value, rtol=1e-6)
+    np.testing.assert_allclose(result.limit["batch_cost"], orders.value, rtol=1e-6)
     gradients = jnp.diagonal(orders.gradients[:, :3])
-    np.testing.assert_allclose(result["gradient_norm_limit"], gradients, rtol=1e-6)
+    np.testing.assert_allclose(result.limit["gradient_norm"], gradients, rtol=1e-6)
     moved = [float(p[k] - 2 * p[0] + 9) for k, p in enumerate(orders.points)]
-    np.testing.assert_allclose(result["distance_limit"], moved, atol=1e-7)
+    np.testing.assert_allclose(result.limit["distance"], moved, atol=1e-7)
 
 
 def test_realised_starts_are_refused(fitted):

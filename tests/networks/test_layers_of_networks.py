@@ -64,18 +64,18 @@ def test_top_spaces_are_those_of_dense_matrices():
         values, directions = np.linalg.eigh(matrix)
         space = spaces[kind] = directions[:, -2:]
         name = f"second_{kind}"
-        np.testing.assert_allclose(found[f"{name}_values"][0, 1], values[:-4:-1], rtol=1e-4)
+        np.testing.assert_allclose(found.runs[f"{name}_values"][0, 1], values[:-4:-1], rtol=1e-4)
         gap = (values[-2] - values[-3]) / values[-3]
-        np.testing.assert_allclose(found[f"{name}_gap"][0, 1], gap, rtol=1e-2)
+        np.testing.assert_allclose(found.runs[f"{name}_gap"][0, 1], gap, rtol=1e-2)
         for vector, value in vectors.items():
             share = np.linalg.norm(space.T @ value) / np.linalg.norm(value)
-            np.testing.assert_allclose(found[f"{name}_{vector}"][0, 1], share, atol=1e-2)
-        assert found[f"{name}_distance"][0, 0] == 0
+            np.testing.assert_allclose(found.runs[f"{name}_{vector}"][0, 1], share, atol=1e-2)
+        assert found.runs[f"{name}_distance"][0, 0] == 0
     overlap = ((spaces["hessian"].T @ spaces["gradient"]) ** 2).sum() / 2
-    np.testing.assert_allclose(found["second_overlap"][0, 1], overlap, atol=1e-2)
+    np.testing.assert_allclose(found.runs["second_overlap"][0, 1], overlap, atol=1e-2)
     # The training is that without being looked at.
     plain = hd.simulate(training(), [0, 3], key=key, runs=1, method=method)
-    np.testing.assert_allclose(found["cost"], plain["cost"], rtol=1e-13)
+    np.testing.assert_allclose(found.runs["cost"], plain.runs["cost"], rtol=1e-13)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_a_config_is_the_call_that_it_stands_for():
     )
     expected = hd.simulate(system, [0, 2], key=jax.random.key(0), runs=2)
     for name in ("cost", "gradient_norm"):
-        np.testing.assert_allclose(found[name], expected[name], rtol=1e-5)
+        np.testing.assert_allclose(found.runs[name], expected.runs[name], rtol=1e-5)
 
 
 def test_images_from_files(tmp_path):

@@ -79,11 +79,11 @@ def test_a_training_is_that_of_a_plain_loop(batch, monkeypatch):
     system = training(optimiser, batch=batch)
     runs = hd.simulate(system, [0, 1, 2, 3, 4], key=jax.random.key(3), runs=2, method=method)
     expected = plain(optimiser, batch or 20, 4, jax.random.fold_in(jax.random.key(3), 1))
-    found = np.stack([runs[name][1].values for name in names], axis=1)
+    found = np.stack([runs.runs[name][1].values for name in names], axis=1)
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
     # Where records fall does not matter; float32 is near.
     later = hd.simulate(system, [3], key=jax.random.key(3), runs=2)
-    np.testing.assert_allclose(later["cost"][:, 0], runs["cost"][:, 3], rtol=1e-5)
+    np.testing.assert_allclose(later.runs["cost"][:, 0], runs.runs["cost"][:, 3], rtol=1e-5)
 
 
 @pytest.mark.slow
@@ -96,12 +96,12 @@ def test_the_numbers_of_an_optimiser_are_swept_in_one_program():
         runs=3,
         start=None,
     )
-    assert result.data.attrs["programs"] == 1
-    assert (result["distance_mean"].sel(rate=0.0) == 0).all()
-    means = result["cost_mean"].sel(time=5).values
+    assert result.tree.attrs["programs"] == 1
+    assert (result.mean["distance"].sel(rate=0.0) == 0).all()
+    means = result.mean["cost"].sel(time=5).values
     assert means[0] > means[1] > means[2]
     spread = networks.relative_spread(result)
-    np.testing.assert_allclose(spread[1, 1], result["cost"][1, :, 1].std(ddof=1) / means[1])
+    np.testing.assert_allclose(spread[1, 1], result.runs["cost"][1, :, 1].std(ddof=1) / means[1])
     reached = networks.relative_spread(result, level=(means[1] + means[2]) / 2)
     np.testing.assert_array_equal(np.isnan(reached), [True, True, False])
     np.testing.assert_array_equal(reached[2], spread[2, 1])
@@ -113,8 +113,8 @@ def test_optimisers_that_ask_for_the_value():
     system = training(optax.polyak_sgd(max_learning_rate=10.0))
     result = hd.simulate(system, [0, 1], key=jax.random.key(0), runs=1)
     # From the cost alone: the rate is cost/|g|^2, the way cost^2/|g|^2.
-    cost, square = result["cost"][0, 0], result["gradient_norm"][0, 0]
-    np.testing.assert_allclose(result["distance"][0, 1], cost**2 / square, rtol=1e-4)
+    cost, square = result.runs["cost"][0, 0], result.runs["gradient_norm"][0, 0]
+    np.testing.assert_allclose(result.runs["distance"][0, 1], cost**2 / square, rtol=1e-4)
 
 
 def test_convolutions_are_those_of_xla():

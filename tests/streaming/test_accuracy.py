@@ -100,7 +100,7 @@ def test_powers_of_the_error_as_plain_functions():
             return -2 * rate * drift + rate**2 * p**2 * mean(2 * p - 2) * d ** (p - 1)
 
         exact = solve_ivp(velocity, (0, 4), [2.0], t_eval=ts, rtol=1e-9, atol=1e-12).y[0]
-        found = hd.limit(system(loss), ts).limit("distance")
+        found = hd.limit(system(loss), ts).limit["distance"]
         np.testing.assert_allclose(exact, known, rtol=5e-4)
         np.testing.assert_allclose(found, exact, rtol=2e-3)
 
@@ -193,10 +193,10 @@ def test_flipped_labels_against_sgd_in_numpy():
         result = hd.compare(
             made, [0.0, t], key=jax.random.key(0), runs=60, statistics=["distance"], progress=False
         )
-        for values in (distance, np.asarray(result["distance"])[:, -1]):
+        for values in (distance, np.asarray(result.runs["distance"])[:, -1]):
             error = values.std() / np.sqrt(runs)
             # Means differ from the limit by order 1/d, besides.
-            assert abs(values.mean() - float(result.limit("distance")[-1])) < 4 * error + 0.01
+            assert abs(values.mean() - float(result.limit["distance"][-1])) < 4 * error + 0.01
 
 
 def test_discrete_noise():

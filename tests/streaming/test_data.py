@@ -51,8 +51,8 @@ def test_product_laws_have_the_exact_mean(name):
     runs, method = 20000, Direct("float32", data=data)
     options = {"key": jax.random.key(2), "runs": runs, "method": method, "keep": "summary"}
     result = hd.simulate(small_system(), [1.0], statistics=["risk"], **options)
-    error = float(result.std("risk")[0]) / runs**0.5
-    assert abs(float(result.mean("risk")[0]) - exact_risk(8, fourth)) < 4 * error
+    error = float(result.std["risk"][0]) / runs**0.5
+    assert abs(float(result.mean["risk"][0]) - exact_risk(8, fourth)) < 4 * error
     assert abs(exact_risk(8, fourth) - exact_risk(8, 3.0)) > 5 * error
 
 
@@ -71,8 +71,8 @@ def test_a_batch_of_a_users_law_and_its_basis():
     system = OnePassSGD(LeastSquares(sigma=0.5), spectrum, 1.0, start, np.zeros(8))
     plan = {"key": jax.random.key(3), "runs": 8000, "statistics": ["risk"], "keep": "summary"}
     result = hd.simulate(system, [1.0], method=Direct(data=Sampler(signs)), **plan)
-    error = float(result.std("risk")[0]) / 8000**0.5
-    assert abs(float(result.mean("risk")[0]) - exact_risk(8, 1.0)) < 4 * error
+    error = float(result.std["risk"][0]) / 8000**0.5
+    assert abs(float(result.mean["risk"][0]) - exact_risk(8, 1.0)) < 4 * error
 
 
 def test_rows_are_used_once_each():
@@ -85,8 +85,8 @@ def test_rows_are_used_once_each():
     method = Direct("float64", data=Rows(rows))
     result = hd.simulate(system, [0.5, 1.0], method=method, **plan)
     # After all rows nothing is left; halfway runs differ, as each has an order of its own.
-    np.testing.assert_allclose(result["distance"][:, 1], 0, atol=1e-25)
-    assert len(np.unique(np.round(result["distance"][:, 0].values, 12))) == 3
+    np.testing.assert_allclose(result.runs["distance"][:, 1], 0, atol=1e-25)
+    assert len(np.unique(np.round(result.runs["distance"][:, 0].values, 12))) == 3
     with pytest.raises(ValueError, match=r"ts: up to t = 1\.5; allowed: 1, when every row"):
         hd.simulate(system, [1.5], method=method, **plan)
 
@@ -105,8 +105,8 @@ def test_universality_and_where_it_ends():
         plan = {"key": jax.random.key(5), "runs": 64, "statistics": ["distance"]}
         plan |= {"method": Direct(data=Rademacher()), "fluctuations": False}
         result = hd.compare(system, [0.0, 1.0], **plan)
-        gap = float(result.mean("distance")[1] - result.limit("distance")[1])
-        gaps[name] = gap, float(result.std("distance")[1]) / 8
+        gap = float(result.mean["distance"][1] - result.limit["distance"][1])
+        gaps[name] = gap, float(result.std["distance"][1]) / 8
     assert abs(gaps["spread"][0]) < 4 * gaps["spread"][1] + 8 / d
     assert abs(gaps["axes"][0]) > 10 * gaps["axes"][1]
 

@@ -31,9 +31,9 @@ def test_spread_of_least_squares(method, std):
         statistics=["risk"],
     )  # fmt: skip
     # The standard error of a standard deviation is 1.1 %.
-    np.testing.assert_allclose(float(result.std("risk")[0]) * np.sqrt(d), std, rtol=0.045)
-    error = float(result.std("risk")[0]) / np.sqrt(runs)
-    assert abs(float(result.mean("risk")[0]) - (0.2477431484 + 0.125)) < 4 * error + 1 / d
+    np.testing.assert_allclose(float(result.std["risk"][0]) * np.sqrt(d), std, rtol=0.045)
+    error = float(result.std["risk"][0]) / np.sqrt(runs)
+    assert abs(float(result.mean["risk"][0]) - (0.2477431484 + 0.125)) < 4 * error + 1 / d
 
 
 @pytest.mark.slow
@@ -54,9 +54,9 @@ def test_corrected_diffusion_against_the_exact_sampler(d, end):
         for i, method in enumerate([GramSampler("float64"), CorrectedDiffusion(end / 50)])
     )  # fmt: skip
     for name in ("distance", "risk"):
-        a, b = float(sampled.std(name)[0]), float(diffused.std(name)[0])
+        a, b = float(sampled.std[name][0]), float(diffused.std[name][0])
         assert abs(a / b - 1) < 4 / np.sqrt(runs)
-        gap = abs(float(sampled.mean(name)[0]) - float(diffused.mean(name)[0]))
+        gap = abs(float(sampled.mean[name][0]) - float(diffused.mean[name][0]))
         # Means differ by O(1/d) besides.
         assert gap < 4 * np.sqrt((a**2 + b**2) / runs) + 2 / d
 
@@ -73,8 +73,8 @@ def test_small_groups_and_several_columns_of_homogenised_sgd():
         model, [0.0, 0.5], key=jax.random.key(0), runs=500, method=Homogenised(0.05),
         statistics=["overlaps"], fluctuations=False,
     )  # fmt: skip
-    gap = (result.mean("overlaps") - result.limit("overlaps")).values
-    error = result.std("overlaps").values / np.sqrt(500)
+    gap = (result.mean["overlaps"] - result.limit["overlaps"]).values
+    error = result.std["overlaps"].values / np.sqrt(500)
     assert np.all(np.abs(gap) < 4 * error + 4 / 400)
 
 

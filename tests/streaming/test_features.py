@@ -56,10 +56,10 @@ def test_simulation_has_the_exact_mean():
     plan |= {"method": Direct("float64"), "fluctuations": False}
     result = hd.compare(system, ts, **plan)
     exact = exact_risks(system, 8 * FEATURES)[(ts * FEATURES).astype(int)]
-    error = result.std("risk").values / 1000**0.5
-    assert np.all(np.abs(result.mean("risk").values - exact) < 4 * error)
+    error = result.std["risk"].values / 1000**0.5
+    assert np.all(np.abs(result.mean["risk"].values - exact) < 4 * error)
     # The limit drops terms of relative order step: it is near, and not exact.
-    np.testing.assert_allclose(result.limit("risk"), exact, rtol=0.15)
+    np.testing.assert_allclose(result.limit["risk"], exact, rtol=0.15)
 
 
 @pytest.mark.optimised
@@ -76,7 +76,7 @@ def test_steps_on_features_made_of_inputs():
     plan = {"key": jax.random.key(3), "runs": 1000, "statistics": ["risk"], "keep": "summary"}
     result = hd.simulate(system, [5.0], method=Direct(data=Sampler(features)), **plan)
     exact = exact_risks(system, 5 * FEATURES)[-1]
-    assert abs(float(result.mean("risk")[0]) - exact) < 4 * float(result.std("risk")[0]) / 1000**0.5
+    assert abs(float(result.mean["risk"][0]) - exact) < 4 * float(result.std["risk"][0]) / 1000**0.5
 
 
 def test_compute_optimal_of_a_known_law():

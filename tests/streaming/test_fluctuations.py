@@ -168,8 +168,8 @@ def test_predicted_spread_is_the_measured_one(name, fixed):
         method=GramSampler("float64"),
     )  # fmt: skip
     for name in names:
-        predicted = result[f"{name}_predicted_std"].values
-        measured = result.std(name).values
+        predicted = result.predicted_std[name].values
+        measured = result.std[name].values
         first = 1 if fixed else 0
         moving = measured[first:] > 1e-6
         np.testing.assert_allclose(predicted[first:][moving], measured[first:][moving], rtol=0.05)
@@ -284,10 +284,10 @@ def test_results_say_on_how_many_nodes_they_are_or_that_there_are_too_many():
     loss = hd.streaming.LeastSquares(sigma=0.3)
     model = OnePassSGD(loss, spectrum, 0.4, start, target, compression=1e-3)
     result = hd.compare(model, [0.0, 1.0], key=jax.random.key(2), runs=1000, statistics=["risk"])
-    np.testing.assert_allclose(result["risk_predicted_std"], result.std("risk"), rtol=0.08)
+    np.testing.assert_allclose(result.predicted_std["risk"], result.std["risk"], rtol=0.08)
     nodes = model.reduction.spectrum.eigenvalues.size
     for what in ("limit", "predicted spread"):
-        assert f"{what} on {nodes} nodes for 300 groups: sums over" in result.data.attrs["note"]
+        assert f"{what} on {nodes} nodes for 300 groups: sums over" in result.tree.attrs["note"]
     # The components' eigenvalues differ: there is no one spectrum to reduce.
     eigenvalues = np.stack([spectrum.eigenvalues, 2 * spectrum.eigenvalues])
     split = OnePassSGD(
@@ -297,7 +297,7 @@ def test_results_say_on_how_many_nodes_they_are_or_that_there_are_too_many():
     with pytest.raises(hd.NoFluctuationsError, match="300 groups"):
         hd.compare(split, [0.0, 1.0], key=jax.random.key(2), runs=2, fluctuations=True)
     quiet = hd.compare(split, [0.0, 1.0], key=jax.random.key(2), runs=2)
-    assert "risk_predicted_std" not in quiet.data
+    assert not hasattr(quiet, "predicted_std")
 
 
 def exact_mean_risk(d, steps, batch):
@@ -353,8 +353,8 @@ def test_bias_is_that_of_many_runs(name):
     limit, found = model.limit(ts, save=chosen), hd.streaming.bias(model, ts, chosen)
     clear = 0
     for name in ("risk", "overlaps"):
-        gap = result.mean(name).values[1] - np.asarray(limit[name])[1]
-        error = result.std(name).values[1] / np.sqrt(runs)
+        gap = result.mean[name].values[1] - np.asarray(limit[name])[1]
+        error = result.std[name].values[1] / np.sqrt(runs)
         predicted = np.asarray(found[name])[1]
         assert np.all(np.abs(gap - predicted) <= 4 * error + 0.15 * np.abs(predicted) + 1e-7)
         clear += np.sum(np.abs(predicted) > 8 * error)

@@ -104,9 +104,9 @@ def test_simulation_follows_the_limit(rule, method):
     )
     plan = {"method": method, "start": "law", "fluctuations": False}
     result = hd.compare(system, [0.0, 0.5, 1.5], key=jax.random.key(3), runs=96, **plan)
-    gap = result.mean("risk").values - result.limit("risk").values
-    error = result.std("risk").values / np.sqrt(96)
-    assert np.all(np.abs(gap) <= 4 * error + 2 * result.limit("risk").values / d)
+    gap = result.mean["risk"].values - result.limit["risk"].values
+    error = result.std["risk"].values / np.sqrt(96)
+    assert np.all(np.abs(gap) <= 4 * error + 2 * result.limit["risk"].values / d)
 
 
 @pytest.mark.slow
@@ -117,8 +117,8 @@ def test_error_bars_of_rules():
     result = hd.compare(
         system, [0.0, 1.0], key=jax.random.key(4), runs=6000, fluctuations=True, **options
     )
-    predicted = result.data["risk_predicted_std"].values[1]
-    np.testing.assert_allclose(result.std("risk").values[1], predicted, rtol=0.07)
+    predicted = result.predicted_std["risk"].values[1]
+    np.testing.assert_allclose(result.std["risk"].values[1], predicted, rtol=0.07)
 
 
 def test_stability_threshold():
@@ -153,7 +153,7 @@ def test_strongly_convex_rate_is_kept_by_sgd():
     ts = np.linspace(0.0, 8.0, 9)
     plan = {"statistics": ["distance"], "method": GramSampler(), "fluctuations": False}
     result = hd.compare(system, ts, key=jax.random.key(0), runs=32, start="law", **plan)
-    mean, limit = result.mean("distance").values, result.limit("distance").values
+    mean, limit = result.mean["distance"].values, result.limit["distance"].values
     bound = np.exp(-float(a) * ts) * limit[0]
     assert np.all(limit <= bound * (1 + 1e-6))
     assert np.all(mean[1:] < bound[1:])

@@ -94,8 +94,8 @@ def test_simulations_have_the_exact_mean(name, method):
     plan = {"key": jax.random.key(1), "runs": runs, "statistics": ["risk"], "method": method}
     result = hd.simulate(system, ts, **plan)
     exact = exact_risks(20, ts, OPTIMISERS[name], batch=2, **options)
-    error = result.std("risk").values / np.sqrt(runs)
-    assert np.all(np.abs(result.mean("risk").values - exact)[1:] < 4 * error[1:])
+    error = result.std["risk"].values / np.sqrt(runs)
+    assert np.all(np.abs(result.mean["risk"].values - exact)[1:] < 4 * error[1:])
 
 
 @pytest.mark.slow
@@ -130,10 +130,10 @@ def test_side_parameters_have_memories_too(optimiser):
     theta = {"theta": lambda system, summary: jnp.concatenate(summary.side.parameters)}
     plan = {"statistics": theta, "fluctuations": False}
     result = hd.compare(system, [0.0, 1.0, 3.0], key=jax.random.key(2), runs=64, **plan)
-    limit = result.limit("theta").values
-    error = result.std("theta").values / 8
+    limit = result.limit["theta"].values
+    error = result.std["theta"].values / 8
     assert np.abs(limit[-1] - limit[0]).min() > 0.01
-    assert np.all(np.abs(result.mean("theta").values - limit) < 4 * error + 4 / d)
+    assert np.all(np.abs(result.mean["theta"].values - limit) < 4 * error + 4 / d)
 
 
 @pytest.mark.slow
@@ -148,9 +148,9 @@ def test_error_bars_and_bias(name):
     statistic = "average_risk" if name == "averaging" else "risk"
     plan = {"statistics": [statistic], "method": GramSampler("float64"), "keep": "summary"}
     result = hd.compare(system, ts, key=jax.random.key(4), runs=runs, fluctuations=True, **plan)
-    std = result.std(statistic).values[1:]
-    np.testing.assert_allclose(std, result.data[f"{statistic}_predicted_std"][1:], rtol=0.06)
-    gap = (result.mean(statistic).values - result.limit(statistic).values)[1:]
+    std = result.std[statistic].values[1:]
+    np.testing.assert_allclose(std, result.predicted_std[statistic][1:], rtol=0.06)
+    gap = (result.mean[statistic].values - result.limit[statistic].values)[1:]
     shift = hd.streaming.bias(
         system, jnp.array(ts), lambda s: {"it": system.statistics(s)[statistic]}
     )
@@ -178,10 +178,10 @@ def test_adagrad_norm_follows_its_limit(method):
     plan = {"statistics": own, "method": method, "start": "law", "fluctuations": False}
     result = hd.compare(system, [0.0, 0.5, 2.0], key=jax.random.key(3), runs=96, **plan)
     for name in own:
-        gap = result.mean(name).values - result.limit(name).values
-        error = result.std(name).values / np.sqrt(96)
-        assert np.all(np.abs(gap) <= 4 * error + 2 * result.limit(name).values / 200)
-    assert result.limit("accumulated").values[-1] > 0.05
+        gap = result.mean[name].values - result.limit[name].values
+        error = result.std[name].values / np.sqrt(96)
+        assert np.all(np.abs(gap) <= 4 * error + 2 * result.limit[name].values / 200)
+    assert result.limit["accumulated"].values[-1] > 0.05
 
 
 def test_flows_of_drifts_that_are_not_symmetric():
@@ -220,8 +220,8 @@ def test_diffusions_with_memories(method):
     system = least_squares(1000, OPTIMISERS["dana"])
     plan = {"statistics": ["risk"], "method": method, "fluctuations": True}
     result = hd.compare(system, [0.0, 0.5, 1.5], key=jax.random.key(5), runs=400, **plan)
-    std, predicted = result.std("risk").values[1:], result.data["risk_predicted_std"].values[1:]
-    gap = np.abs(result.mean("risk").values - result.limit("risk").values)[1:]
+    std, predicted = result.std["risk"].values[1:], result.predicted_std["risk"].values[1:]
+    gap = np.abs(result.mean["risk"].values - result.limit["risk"].values)[1:]
     assert np.all(gap < 4 * std / 20 + 3 / 1000)
     if isinstance(method, hd.streaming.CorrectedDiffusion):
         np.testing.assert_allclose(std, predicted, rtol=0.15)

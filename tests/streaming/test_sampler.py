@@ -48,8 +48,8 @@ def test_exact_mean(d, steps, runs, batch):
         method=GramSampler(dtype="float64"),
     )  # fmt: skip
     exact = exact_mean_risk(d, steps, batch)
-    error = float(result.std("risk")[0]) / np.sqrt(runs)
-    assert abs(float(result.mean("risk")[0]) - exact) < 4 * error
+    error = float(result.std["risk"][0]) / np.sqrt(runs)
+    assert abs(float(result.mean["risk"][0]) - exact) < 4 * error
     # The statistic is sharp: it sees the motion from the start.
     assert abs(exact - exact_mean_risk(d, 0, batch)) > 20 * error
 
@@ -126,8 +126,8 @@ def test_drift_at_a_billion_dimensions():
         model, [0.0, steps / d], key=jax.random.key(0), runs=512, method=GramSampler(),
         statistics=["distance"], fluctuations=False,
     )  # fmt: skip
-    motion = result["distance"].values[:, 1] - result["distance"].values[:, 0]
-    expected = np.diff(result.limit("distance").values)[0]
+    motion = result.runs["distance"].values[:, 1] - result.runs["distance"].values[:, 0]
+    expected = np.diff(result.limit["distance"].values)[0]
     assert abs(expected) > 1e-8
     error = motion.std() / np.sqrt(512)
     assert abs(motion.mean() - expected) < max(4 * error, 0.01 * abs(expected))
@@ -160,8 +160,8 @@ def test_dimensions_share_a_program():
         make, {"d": [20.0, 300.0, 4000.0]}, [0.0, 0.2], key=jax.random.key(0), runs=64,
         start="realised", statistics=["risk"], method=GramSampler(),
     )  # fmt: skip
-    assert result.data.attrs["programs"] == 1
-    errors = result.data["risk_sup_error"].median("run").values
+    assert result.tree.attrs["programs"] == 1
+    errors = result.sup_error["risk"].median("run").values
     assert np.all(np.diff(errors) < 0)
 
 

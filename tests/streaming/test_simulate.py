@@ -44,8 +44,8 @@ def test_exact_finite_dimensional_mean(batch):
         np.testing.assert_allclose(exact_mean_risk(300, 0.8, 0.5, 1), 0.2644918008, rtol=1e-9)
     for steps, index in ((100, 1), (300, 2)):
         exact = exact_mean_risk(steps, 0.8, 0.5, batch)
-        error = float(result.std("risk")[index]) / np.sqrt(4000)
-        assert abs(float(result.mean("risk")[index]) - exact) < 4 * error
+        error = float(result.std["risk"][index]) / np.sqrt(4000)
+        assert abs(float(result.mean["risk"][index]) - exact) < 4 * error
 
 
 def mixture(d, loss=None, **options):
@@ -98,8 +98,8 @@ def test_mixtures_follow_their_limit(kind):
             statistics=["risk", "overlaps"],
             fluctuations=False,
         )
-        errors.append([float(result.sup_error(s).median()) for s in ("risk", "overlaps")])
-        gap = result["risk"].values - result.limit("risk").values
+        errors.append([float(result.sup_error[s].median()) for s in ("risk", "overlaps")])
+        gap = result.runs["risk"].values - result.limit["risk"].values
         bias = np.abs(gap.mean(0)) - 4 * gap.std(0) / np.sqrt(32)
         assert bias.max() < 3 / d
     ratio = np.array(errors[0]) / np.array(errors[1])
@@ -171,7 +171,7 @@ def test_schedules_of_time_and_of_steps_agree():
             statistics=["risk"],
             fluctuations=False,
         )
-        return result["risk"].values, result.limit("risk").values
+        return result.runs["risk"].values, result.limit["risk"].values
 
     by_step = run(hd.schedules.from_optax(optax.cosine_decay_schedule(0.8, 128), 64))
     by_time = run(hd.schedules.Cosine(0.8, 2.0))
@@ -226,7 +226,7 @@ def test_error_falls_like_the_root_of_d(loss, rate, overlap, end):
         start="realised",
         statistics=["risk"],
     )
-    assert -0.57 <= float(result["risk_exponent"]) <= -0.43
+    assert -0.57 <= float(result.exponent["risk"]) <= -0.43
 
 
 @pytest.mark.parametrize(
@@ -304,6 +304,6 @@ def test_values_changed_behind_the_constructor_are_checked_at_the_engine():
 def test_compressed_spectrum_has_no_coordinates():
     spectrum = hd.spectra.power_law(200, 0.3).compress(6)
     model = OnePassSGD(hd.streaming.least_squares, spectrum, 0.3, GaussianStart(), GaussianStart())
-    assert hd.limit(model, [0.0, 1.0]).limit("risk")[1] > 0
+    assert hd.limit(model, [0.0, 1.0]).limit["risk"][1] > 0
     with pytest.raises(ValueError, match="no coordinates"):
         hd.simulate(model, [0.0, 1.0], key=jax.random.key(0), runs=1)

@@ -91,8 +91,8 @@ def test_floor_of_logistic_is_where_the_limit_ends():
     # What Newton's method finds from the end is what it finds from far before.
     own = {"floor": steady("risk"), "growth": steady("growth")}
     limit = hd.limit(system, [20.0, 60.0], statistics=own)
-    np.testing.assert_allclose(limit.limit("floor"), floor["risk"], rtol=1e-6)
-    np.testing.assert_allclose(limit.limit("growth"), found.growth, rtol=1e-4)
+    np.testing.assert_allclose(limit.limit["floor"], floor["risk"], rtol=1e-6)
+    np.testing.assert_allclose(limit.limit["growth"], found.growth, rtol=1e-4)
 
 
 def committee(gram, gamma=0.5):

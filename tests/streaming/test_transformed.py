@@ -86,9 +86,9 @@ def test_simulation_tends_to_the_limit(name):
     system = quadratic(600, optimiser, gamma, **options)
     plan = {"method": Direct("float32"), "runs": 64, "fluctuations": False, "statistics": ["risk"]}
     result = hd.compare(system, [0.0, 0.5, 1.5], key=jax.random.key(1), **plan)
-    gap = np.abs(result.mean("risk").values - result.limit("risk").values)[1:]
-    error = result.std("risk").values[1:] / 8
-    fall = result.limit("risk").values[0] - result.limit("risk").values[-1]
+    gap = np.abs(result.mean["risk"].values - result.limit["risk"].values)[1:]
+    error = result.std["risk"].values[1:] / 8
+    fall = result.limit["risk"].values[0] - result.limit["risk"].values[-1]
     # The windows' means are taken over 4096 draws.
     assert np.all(gap < 4 * error + 0.02 * fall)
     assert fall > 4 * np.max(gap)
@@ -108,8 +108,8 @@ def test_clipping_and_signs_of_other_losses():
         )
         plan = {"statistics": ["distance"], "runs": 48, "fluctuations": False}
         result = hd.compare(system, [0.0, 1.0], key=jax.random.key(2), **plan)
-        gap = float(result.mean("distance")[1] - result.limit("distance")[1])
-        assert abs(gap) < 4 * float(result.std("distance")[1]) / 48**0.5 + 0.02
+        gap = float(result.mean["distance"][1] - result.limit["distance"][1])
+        assert abs(gap) < 4 * float(result.std["distance"][1]) / 48**0.5 + 0.02
 
 
 def softmax(x, teacher, component, noise, theta):
@@ -135,9 +135,9 @@ def test_adam_on_a_mixture():
     plan = {"key": jax.random.key(0), "runs": 32, "statistics": own, "fluctuations": False}
     result = hd.compare(system, [0.0, 2.0], **plan)
     for name in own:
-        start, end = result.limit(name).values
-        gap = result.mean(name).values[-1] - end
-        assert np.all(np.abs(gap) < 4 * result.std(name).values[-1] / 32**0.5 + 4 / d)
+        start, end = result.limit[name].values
+        gap = result.mean[name].values[-1] - end
+        assert np.all(np.abs(gap) < 4 * result.std[name].values[-1] / 32**0.5 + 4 / d)
         assert np.abs(end - start).max() > 0.1
 
 
@@ -153,7 +153,7 @@ def test_transformations_of_optax_are_simulated():
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         lion = quadratic(50, Optax(optax.scale_by_lion()), 0.5)
         result = hd.simulate(lion, [0.0, 1.0], **plan)
-        assert float(result.mean("risk")[1]) < float(result.mean("risk")[0])
+        assert float(result.mean["risk"][1]) < float(result.mean["risk"][0])
         with pytest.raises(hd.NoLimitError, match="allowed with one: SGD, Momentum, HeavyBall"):
             hd.limit(lion, [0.0, 1.0])
 
