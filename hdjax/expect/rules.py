@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from hdjax.expect.functions import Call, Names
-from hdjax.schema import suggest
+from hdjax.registry import suggest
 
 _ARITHMETIC: dict[type, Callable[..., Any]] = {
     ast.Add: operator.add,

@@ -48,7 +48,7 @@ def _explicit(d: int | None = None, weights: Entries | None = None, **options: A
             raise ValueError("weights: given beside multiplicities; allowed: one of them")
         if d is None:
             raise ValueError("weights: given without a dimension; allowed: with one")
-        options["multiplicities"] = _shared_out(weights, d)
+        options["multiplicities"] = _shared_out(np.asarray(weights), d)
     return _agreed(explicit(**options), d)
 
 
