@@ -17,9 +17,11 @@ Nothing is imported here: what reads a config derives its tables from these line
 """
 
 import dataclasses
+import difflib
 import functools
 import importlib.metadata
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, TypeVar
 
 
@@ -34,10 +36,35 @@ Make = TypeVar("Make", bound=Callable[..., Any])
 class Bounds:
     """Which numbers a parameter takes: more or less than a bound, or as much."""
 
-    above: float | None = None
-    least: float | None = None
-    below: float | None = None
-    most: float | None = None
+    above: float | int | None = None
+    least: float | int | None = None
+    below: float | int | None = None
+    most: float | int | None = None
+
+    def hold(self, value: Any) -> bool:
+        """Whether a concrete number is finite and within the bounds; True of what is no number."""
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            return True
+        return (
+            math.isfinite(number)
+            and (self.above is None or number > self.above)
+            and (self.least is None or number >= self.least)
+            and (self.below is None or number < self.below)
+            and (self.most is None or number <= self.most)
+        )
+
+    def __str__(self) -> str:
+        """The rule in words, for messages."""
+        rules = {
+            "above": self.above,
+            "at least": self.least,
+            "below": self.below,
+            "at most": self.most,
+        }
+        told = [f"{words} {bound:g}" for words, bound in rules.items() if bound is not None]
+        return " and ".join(["finite", *told])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,6 +222,11 @@ def _origin(entry: Entry) -> str:
     return f"{constructor.__module__}.{getattr(constructor, '__qualname__', constructor)}"
 
 
+def slots() -> list[str]:
+    """The names of all slots that have a constructor of this package."""
+    return sorted(_ENTRIES)
+
+
 def version() -> int:
     """The number of constructors, which grows when something is registered."""
     return sum(map(len, _ENTRIES.values()))
@@ -206,7 +238,7 @@ def slot(name: str) -> Slot:
 
 
 def entries(name: str) -> Mapping[str, Entry]:
-    """The constructors of a slot by kind, those of included slots first.
+    """The constructors of a slot by kind, in alphabetical order, with those of included slots.
 
     Example:
         >>> list(entries("toy.shape"))
@@ -216,7 +248,7 @@ def entries(name: str) -> Mapping[str, Entry]:
     for other in slot(name).includes:
         found |= entries(other)
     _load(name)
-    return found | _ENTRIES.get(name, {})
+    return dict(sorted((found | _ENTRIES.get(name, {})).items()))
 
 
 @functools.cache
@@ -229,7 +261,31 @@ def _load(name: str) -> None:
             register(name, point.name)(constructor)
 
 
-def entry_points(name: str) -> Iterator[importlib.metadata.EntryPoint]:
+def entry_points(name: str) -> list[importlib.metadata.EntryPoint]:
     """The entry points of the group "hdjax.<name>", in the order of their names."""
-    found = importlib.metadata.entry_points(group=f"hdjax.{name}")
-    return iter(sorted(found, key=lambda point: (point.name, point.value)))
+    return _entry_points().get(f"hdjax.{name}", [])
+
+
+@functools.cache
+def _entry_points() -> dict[str, list[importlib.metadata.EntryPoint]]:
+    # Reading all metadata takes some milliseconds: it is read once.
+    every = importlib.metadata.entry_points()
+    return {
+        group: sorted(every.select(group=group), key=lambda point: (point.name, point.value))
+        for group in every.groups
+        if group.startswith("hdjax.")
+    }
+
+
+def suggest(name: Any, allowed: Iterable[str]) -> str:
+    """The remedy for a wrong name: the nearest valid one, and all of them.
+
+    Example:
+        >>> suggest("rsik", ["risk", "distance"])
+        "did you mean 'risk'? allowed: risk, distance"
+    """
+    names = [str(valid) for valid in allowed]
+    # The beginning of a long name tells enough, and the whole of it would take minutes.
+    near = difflib.get_close_matches(str(name)[:60], names, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{hint}allowed: {', '.join(names) or 'none'}"

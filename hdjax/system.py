@@ -15,8 +15,9 @@ what is written here.  A class is abstract or final: no implemented method is ov
 """
 
 import abc
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, get_args
 
 import equinox as eqx
 import jax
@@ -26,6 +27,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from hdjax.clocks import Clock
+from hdjax.registry import Bounds, OneOf
 
 State = PyTree[Array]
 Summary = PyTree[Array]
@@ -372,6 +374,36 @@ def check_leaves(name: str, tree: Any, least: float) -> None:
         if not np.all(good):
             rule = "finite" if least == -np.inf else f"finite and at least {least}"
             raise ValueError(f"{name}: {values[~good].ravel()[0]}; allowed: {rule}")
+
+
+def check_arguments(constructor: Callable[..., Any], **values: Any) -> None:
+    """Raise ValueError where a concrete number or word is not what its annotation allows.
+
+    Args:
+        constructor: whose parameters have annotations of `hdjax.registry`.
+        **values: its arguments, or some of them; None is not looked at.
+
+    Example:
+        >>> from hdjax.registry import Positive
+        >>> def ball(radius: Positive): ...
+        >>> check_arguments(ball, radius=1.0)
+    """
+    for name, parameter in inspect.signature(constructor).parameters.items():
+        value = values.get(name)
+        if value is None or not is_concrete(value):
+            continue
+        for mark in _marks(parameter.annotation):
+            if isinstance(mark, Bounds) and not mark.hold(value):
+                raise ValueError(f"{name}: {value}; allowed: {mark}")
+            if isinstance(mark, OneOf) and isinstance(value, str) and value not in mark.words:
+                raise ValueError(f"{name}: {value!r}; allowed: {', '.join(mark.words)}")
+
+
+def _marks(annotation: Any) -> Iterator[Any]:
+    """What stands beside the type in an `Annotated`, in unions too."""
+    for part in get_args(annotation):
+        yield part
+        yield from _marks(part)
 
 
 def check_dtype(dtype: str) -> None:

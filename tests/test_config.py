@@ -12,8 +12,8 @@ import pytest
 
 import hdjax as hd
 from hdjax import config
+from hdjax.config.tables import slot
 from hdjax.schema import read
-from hdjax.streaming import config as streaming
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.toml"))
 
@@ -48,7 +48,7 @@ def write(tmp_path):
 def built(**tables):
     """A system from the tables of [system], with least squares where nothing is said."""
     base = {"dimension": 6, "loss": "least_squares", "learning_rate": 0.3, "target": {}}
-    return read(streaming.SystemConfig, base | tables).build()
+    return read(slot("streaming", "system"), base | tables).build()
 
 
 def assert_same(system, other):
@@ -100,7 +100,7 @@ def test_a_config_runs_as_the_call_that_it_stands_for(write):
             "system.spectrum: 'power-law'; did you mean 'power_law'",
         ),
         ("system.spectrum=power_law", "system.spectrum.exponent: missing"),
-        ("system.loss.kind=1", "system.loss: '1'; allowed: least_squares"),
+        ("system.loss.kind=1", "system.loss: '1'; allowed: absolute_error"),
         ("system.loss=1", "system.loss: 1; allowed: a table"),
         (
             "system.learning_rate=-1",

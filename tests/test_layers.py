@@ -15,21 +15,21 @@ LAYERS = (
     ("__init__", "__main__"),
     ("cli",),
     ("config", "expect", "doctor", "programs"),
+    ("schema",),  # tables of configs, from what the families register: they know nothing of it
     ("engine",),
     ("networks",),  # their trajectories, their curvature, theory of landscapes against them
     ("curvature",),  # looks at the families' trajectories
     ("landscapes", "multiindex", "multipass", "streaming"),  # families, side by side
-    ("schema",),
     ("gaussian", "spectra", "random", "schedules", "datasets"),
     ("system", "plots", "store", "signals"),
     ("clocks", "layout"),
-    ("times",),
+    ("registry", "times"),
 )
 # The engine is written against the contract alone, and derives the keys of runs and probes; figures
 # and files know datasets alone.
 DATASETS = {"layout", "times"}
 ONLY = {
-    "engine": {"system", "random", "plots", "store"} | DATASETS,
+    "engine": {"system", "random", "registry", "plots", "store"} | DATASETS,
     "plots": DATASETS,
     "store": DATASETS,
 }

@@ -10,10 +10,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from hdjax.config.tables import MOST, Range, families, model_of, slot
+from hdjax.config.tables import MOST, Range, families, load_family, model_of, slot
 from hdjax.config.toml import check_depth, parse, parse_override, set_key
 from hdjax.engine import Result, compare, limit, scaling, simulate, sweep
-from hdjax.schema import ConfigError, brief, built, read, suggest
+from hdjax.registry import suggest
+from hdjax.schema import ConfigError, brief, built, read
 from hdjax.system import System
 from hdjax.times import as_times
 
@@ -72,6 +73,7 @@ class Experiment:
         check_depth(raw)
         if "family" not in raw:
             raise ConfigError(f"family: missing; allowed: {', '.join(families())}")
+        load_family(raw["family"])
         config = read(model_of(raw["family"]), raw, directory)
         grid = _grid(config.sweep or {})
         if config.sweep is not None and not grid:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Union
 import numpy as np
 from pydantic import Discriminator, Field, Tag, TypeAdapter, create_model, model_validator
 
-from hdjax.registry import entries, entry_points, version
+from hdjax.registry import entries, entry_points, suggest, version
 from hdjax.schema import (
     ArrayField,
     ConfigError,
@@ -16,7 +16,6 @@ from hdjax.schema import (
     Strict,
     brief,
     slot_type,
-    suggest,
 )
 
 # The module of each family that comes with this package; importing it fills the family's slots.
@@ -128,12 +127,22 @@ def slot(family: Any, part: str) -> Any:
     Raises:
         ConfigError: there is no such family.
     """
-    _import(family)
-    name = f"{family}.{part}"
-    return slot_type(name if part != "path" or entries(name) else part)
+    load_family(family)
+    return slot_type(path_slot(family) if part == "path" else f"{family}.{part}")
 
 
-def _import(family: Any) -> None:
+def path_slot(family: str) -> str:
+    """The slot of a family's path statistics: its own, if it has one."""
+    own = f"{family}.path"
+    return own if entries(own) else "path"
+
+
+def load_family(family: Any) -> None:
+    """Import what a family consists of.
+
+    Raises:
+        ConfigError: there is no such family.
+    """
     names = families()
     if not isinstance(family, str) or family not in names:
         raise ConfigError(f"family: {brief(family)}; {suggest(family, names)}")
@@ -155,7 +164,7 @@ def model_of(family: str) -> type[Config]:
         >>> sorted(model_of("streaming").model_fields)
         ['expect', 'family', 'run', 'scaling', 'sweep', 'system']
     """
-    _import(family)
+    load_family(family)
     return _model_of(family, version())
 
 

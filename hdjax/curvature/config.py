@@ -52,7 +52,7 @@ Activation = Annotated[str, OneOf("relu", "tanh", "softplus")]
 
 @register("curvature.start", "gaussian")
 @dataclasses.dataclass(frozen=True)
-class GaussianColumns:
+class _GaussianColumns:
     """Independent columns N(0, I/d) times `scale`; as many as the model has.
 
     Args:
@@ -64,7 +64,7 @@ class GaussianColumns:
 
 @register("curvature.start", "gram")
 @dataclasses.dataclass(frozen=True)
-class FixedGram:
+class _FixedGram:
     """Columns [X | means] of a given Gram matrix, the same at every dimension.
 
     Args:
@@ -78,7 +78,7 @@ class FixedGram:
 
 @register("curvature.start", "leaning")
 @dataclasses.dataclass(frozen=True)
-class Leaning:
+class _Leaning:
     """XOR units that lean, in turn, towards the first `classes` of +mu, +nu, -mu, -nu.
 
     Args:
@@ -98,11 +98,11 @@ class Leaning:
 
 def _columns(start: Any, d: int, means: Any, count: int) -> tuple[Any, Any, Any]:
     """Start, means and second layer that a start's table stands for."""
-    if isinstance(start, FixedGram):
+    if isinstance(start, _FixedGram):
         columns = streaming.columns_with_gram(d, np.asarray(start.gram))
         m = start.students
         return columns[:, :m], columns[:, m:], None
-    if isinstance(start, Leaning):
+    if isinstance(start, _Leaning):
         key = jax.random.key(start.seed)
         order = [0, 2, 1, 3][: start.classes]
         targets = [order[i % start.classes] for i in range(start.units)]
@@ -157,7 +157,7 @@ def _softmax(
         probabilities: of the components; None: equal.
         labels: the class of each component; None: one component a class.
     """
-    if isinstance(start, Leaning):
+    if isinstance(start, _Leaning):
         raise ValueError("start: leaning; allowed with softmax: gaussian, gram")
     if isinstance(means, str):
         means = _MEANS[means](d, classes if labels is None else len(labels))
@@ -198,7 +198,7 @@ def _xor(
         theta: (K,) start of the second layer; None with a leaning start, which has its own.
         log2_nodes: the limit's expectations have 2^`log2_nodes` points; None: the default rule.
     """
-    if (theta is None) != isinstance(start, Leaning):
+    if (theta is None) != isinstance(start, _Leaning):
         raise ValueError("theta, start: allowed: theta, or a leaning start (which has its own)")
     head = None if theta is None else jnp.asarray(theta, jnp.result_type(float))
     return _network(d, start, options, head, snr, angle, activation, log2_nodes)
@@ -230,7 +230,7 @@ def _three_layers(
         log2_nodes: the limit's expectations have 2^`log2_nodes` points; None: the default rule.
         second: (K_2, K) start of the second layer.
     """
-    if isinstance(start, Leaning) or theta is None:
+    if isinstance(start, _Leaning) or theta is None:
         raise ValueError("theta, start: allowed with three_layers: theta, a gaussian start")
     dtype = jnp.result_type(float)
     head = jnp.asarray(second, dtype), jnp.asarray(theta, dtype)
@@ -247,7 +247,7 @@ def _network(
     activation: str,
     log2_nodes: int | None,
 ) -> streaming.OnePassSGD:
-    if isinstance(start, FixedGram):
+    if isinstance(start, _FixedGram):
         raise ValueError("start: gram; allowed with xor: gaussian, leaning")
     if log2_nodes is not None:
         options = options | {"rule": gaussian.QMC(log2_nodes)}

@@ -18,6 +18,7 @@ from hdjax.curvature.weights import Kind
 from hdjax.gaussian import Rule
 from hdjax.registry import Count, OneOf, register
 from hdjax.streaming import OnePassSGD
+from hdjax.system import check_arguments
 
 
 @register("curvature.statistic", "outlier_count")
@@ -42,6 +43,9 @@ class OutlierCount(eqx.Module):
     name: str = eqx.field(static=True, default="outliers")
     index: Count | Annotated[str, OneOf("theta")] = eqx.field(static=True, default=0)
     matrix: Kind = eqx.field(static=True, default="hessian")
+
+    def __check_init__(self) -> None:
+        check_arguments(OutlierCount, **vars(self))
 
     def __call__(self, system: Any, summary: Any) -> Float[Array, ""]:
         if isinstance(self.index, str):

@@ -11,17 +11,18 @@ ReLU the empirical Hessian has no delta functions, unlike the Hessian of the pop
 "Spectral alignment of SGD" (arXiv 2310.03010), sections 2 and 3.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
+from hdjax.registry import OneOf
 from hdjax.streaming import Loss
 
 # One of these two.
-Kind = str
+Kind = Annotated[str, OneOf("hessian", "gradient")]
 KINDS = ("hessian", "gradient")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from hdjax import layout
-from hdjax.schema import suggest
+from hdjax.registry import suggest
 from hdjax.times import record_at
 
 

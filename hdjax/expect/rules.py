@@ -11,7 +11,7 @@ import xarray as xr
 
 from hdjax import layout
 from hdjax.expect.functions import Call, Names
-from hdjax.schema import suggest
+from hdjax.registry import suggest
 
 _ARITHMETIC: dict[type, Callable[..., Any]] = {
     ast.Add: operator.add,

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from hdjax.registry import NonNegativeFloat, PositiveFloat, register
+from hdjax.system import check_arguments
 
 
 @register("multiindex.path", "slow_growth")
@@ -33,6 +34,9 @@ class slow_growth:
 
     statistic: str = "loss"
     tolerance: PositiveFloat = 0.02
+
+    def __post_init__(self) -> None:
+        check_arguments(slow_growth, **vars(self))
 
     def __call__(
         self, times: Float[Array, " times"], values: Mapping[str, Array]
@@ -87,6 +91,9 @@ class trapped:
 
     level: NonNegativeFloat
     statistic: str = "loss"
+
+    def __post_init__(self) -> None:
+        check_arguments(trapped, **vars(self))
 
     def __call__(
         self, times: Float[Array, " times"], values: Mapping[str, Array]

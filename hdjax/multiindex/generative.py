@@ -21,6 +21,7 @@ from jaxtyping import Array, Float
 from hdjax.multiindex.hermite import hermite
 from hdjax.multiindex.links import Link
 from hdjax.registry import Size, register
+from hdjax.system import check_arguments
 
 # Nodes a bin, with which a zeta_k that is zero comes out below 1e-6; fewer are refused.
 _PER_BIN, _LEAST = 64, 8
@@ -112,6 +113,9 @@ class generative:
     """
 
     degree: Size = 4
+
+    def __post_init__(self) -> None:
+        check_arguments(generative, **vars(self))
 
     def __call__(self, system: Any, summary: Any) -> Float[Array, " k"]:
         return generative_spectrum(system.problem.link, self.degree)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from hdjax.registry import OneOf, PositiveFloat, Size, register
-from hdjax.system import reached_only
+from hdjax.system import check_arguments, reached_only
 
 FORMS = ("overlap", "odds")
 
@@ -69,10 +69,7 @@ class Integrator(eqx.Module):
         max_steps: Size = 16**4,
         adjoint: diffrax.AbstractAdjoint | None = None,
     ):
-        if form not in FORMS:
-            raise ValueError(f"form: {form!r}; allowed: {', '.join(FORMS)}")
-        if not rtol > 0 or (atol is not None and not atol > 0):
-            raise ValueError(f"rtol, atol: {rtol}, {atol}; allowed: positive")
+        check_arguments(Integrator, rtol=rtol, atol=atol, form=form, max_steps=max_steps)
         self.solver = diffrax.Dopri8() if solver is None else solver
         self.rtol, self.atol, self.form, self.max_steps = rtol, atol, form, max_steps
         self.adjoint = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint

@@ -15,11 +15,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Key, PyTree
 
-from hdjax.multiindex.descent import check_positive
 from hdjax.multiindex.flows import Planted, Profiled, Student
 from hdjax.multiindex.hermite import all_indices, hermite, products
 from hdjax.multiindex.links import Link, LinkLike
 from hdjax.registry import Bounds, Positive, Size, register
+from hdjax.system import check_arguments
 
 
 class Readout(eqx.Module):
@@ -28,6 +28,9 @@ class Readout(eqx.Module):
     def initial(self, key: Key[Array, ""], directions: int) -> PyTree:
         """What is kept from fit to fit."""
         return None
+
+    def __check_init__(self) -> None:
+        check_arguments(type(self), **vars(self))
 
     @abc.abstractmethod
     def fit(self, kept: PyTree, u: Float[Array, "n q"], y: Float[Array, " n"]) -> PyTree:
@@ -63,10 +66,6 @@ class HermiteRidge(Readout):
 
     degree: Size = eqx.field(static=True, default=3)
     ridge: Positive = 1e-3
-
-    def __check_init__(self) -> None:
-        if self.degree < 1:
-            raise ValueError(f"degree: {self.degree}; allowed: at least 1")
 
     def fit(self, kept: PyTree, u: Float[Array, "n q"], y: Float[Array, " n"]) -> PyTree:
         return _ridge(jax.vmap(self._features)(u), y, self.ridge)
@@ -108,10 +107,6 @@ class KernelRidge(Readout):
 
     rho: Annotated[Any, Bounds(above=0, below=1)] = 0.5
     ridge: Positive = 1e-3
-
-    def __check_init__(self) -> None:
-        if isinstance(self.rho, float) and not 0 < self.rho < 1:
-            raise ValueError(f"rho: {self.rho}; allowed: between 0 and 1")
 
     def fit(self, kept: PyTree, u: Float[Array, "n q"], y: Float[Array, " n"]) -> PyTree:
         gram = jax.vmap(lambda a: jax.vmap(lambda b: self._kernel(a, b))(u))(u) / len(y)
@@ -213,12 +208,6 @@ class Network(Readout):
     depth: Size = eqx.field(static=True, default=1)
     updates: Size = eqx.field(static=True, default=20)
     learning_rate: Positive = 1e-2
-
-    def __check_init__(self) -> None:
-        for name in ("width", "depth", "updates"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: {getattr(self, name)}; allowed: at least 1")
-        check_positive("learning_rate", jnp.asarray(self.learning_rate))
 
     def initial(self, key: Key[Array, ""], directions: int) -> PyTree:
         network = self._network(key, directions)

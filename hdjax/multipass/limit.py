@@ -26,7 +26,7 @@ from jaxtyping import Array, Float, PyTree
 from hdjax import schedules
 from hdjax.multipass.least_squares import MultiPass
 from hdjax.registry import PositiveFloat, Size, register
-from hdjax.system import is_concrete, reached_only
+from hdjax.system import check_arguments, is_concrete, reached_only
 
 Save = Callable[[dict[str, Array]], PyTree[Array]]
 
@@ -72,6 +72,7 @@ class BlockODE(Solver):
         max_steps: Size = 16**4,
         adjoint: diffrax.AbstractAdjoint | None = None,
     ):
+        check_arguments(BlockODE, rtol=rtol, atol=atol, max_steps=max_steps)
         self.solver = diffrax.Tsit5() if solver is None else solver
         self.rtol, self.atol, self.max_steps = rtol, atol, max_steps
         self.adjoint = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint

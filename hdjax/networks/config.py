@@ -39,8 +39,8 @@ from hdjax.registry import (
     Slot,
     declare,
     register,
+    suggest,
 )
-from hdjax.schema import suggest
 
 declare("networks.method", Slot(default="direct"))
 declare("networks.data", Slot(default="digits"))
@@ -120,7 +120,7 @@ def _adam(learning_rate: NonNegative = 1e-3, momentum: NonNegative = 0.9) -> Any
 
 @register("networks.optimiser", "gradient_descent")
 @dataclasses.dataclass(frozen=True)
-class GradientDescent:
+class _GradientDescent:
     """Gradient descent, with heavy-ball momentum if any.
 
     Args:
@@ -172,13 +172,13 @@ class _Fit:
     seed: Count = 1
 
     def theory(self, parts: tuple[Any, Any, Any, Any], optimiser: Any) -> networks.Fitted:
-        if not isinstance(optimiser, GradientDescent):
+        if not isinstance(optimiser, _GradientDescent):
             raise ValueError(
                 "fit: with an optimiser that is no gradient span algorithm; allowed with "
                 "gradient_descent"
             )
         rate = optimiser.learning_rate if self.learning_rate is None else self.learning_rate
-        observed = GradientDescent(rate)
+        observed = _GradientDescent(rate)
         return networks.Fitted(
             _KERNELS[self.kernel](),
             networks.Training(*parts, observed.trained()),
@@ -245,7 +245,7 @@ def _system(
     drawn = network(shape=inputs.shape[1:], classes=int(classes.max()) + 1)
     parts = drawn, networks.cross_entropy, inputs, classes
     theory = None if fit is None else fit.theory(parts, optimiser)
-    trained = optimiser.trained() if isinstance(optimiser, GradientDescent) else optimiser
+    trained = optimiser.trained() if isinstance(optimiser, _GradientDescent) else optimiser
     training = networks.Training(*parts, trained, batch=batch, theory=theory)
     if alignment is None:
         return training

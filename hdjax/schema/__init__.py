@@ -13,7 +13,6 @@ from hdjax.schema.tables import (
     Strict,
     brief,
     read,
-    suggest,
 )
 
 __all__ = [
@@ -33,6 +32,5 @@ __all__ = [
     "read",
     "slot_type",
     "slots_in",
-    "suggest",
     "summary",
 ]

@@ -226,7 +226,8 @@ class _Deriver:
             options: dict[str, Any] = {"description": own.text or None}
             if not own.required:
                 options |= _default(own.default, tables=bool(inner))
-            fields[own.name] = (self.type(own.annotation), Field(**options))
+            kind = self.type(own.annotation)
+            fields[own.name] = (kind | None if own.default is None else kind, Field(**options))
         name = f"{entry.slot}.{entry.kind}".rstrip(".")
         model = create_model(name, __base__=Table, __doc__=summary(entry), **fields)
         model.entry, model.slots = entry, slots

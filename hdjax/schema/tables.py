@@ -4,9 +4,8 @@ Every table of a config is a `Strict` pydantic model: its unknown keys are refus
 valid name in the message.  `read` validates and says what is wrong in the user's terms.
 """
 
-import difflib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +13,7 @@ import pydantic
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from hdjax.registry import suggest
 from hdjax.schema.arrays import ARRAY_SCHEMA
 
 # Characters of a value, and lines, in a message.
@@ -110,19 +110,6 @@ PositiveInteger = Annotated[int, Field(ge=1, le=LARGEST_SIZE), BeforeValidator(_
 NonNegativeInteger = Annotated[int, Field(ge=0, le=LARGEST), BeforeValidator(_integral)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
-
-
-def suggest(name: Any, allowed: Iterable[str]) -> str:
-    """The remedy for a wrong name: the nearest valid one, and all of them.
-
-    Example:
-        >>> suggest("rsik", ["risk", "distance"])
-        "did you mean 'risk'? allowed: risk, distance"
-    """
-    names = [str(valid) for valid in allowed]
-    near = difflib.get_close_matches(str(name)[:_LONGEST], names, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{hint}allowed: {', '.join(names) or 'none'}"
 
 
 def read(model: Any, data: Mapping[str, Any], directory: Path | str = ".", prefix: str = "") -> Any:

@@ -22,7 +22,7 @@ from hdjax import gaussian, random
 from hdjax.registry import OneOrMoreNonNegative, OneOrMoreReal, Size, Values, register
 from hdjax.spectra import Reduction, Spectrum, reduced
 from hdjax.streaming.projections import Layout
-from hdjax.system import is_concrete
+from hdjax.system import check_arguments, is_concrete
 
 
 @register("streaming.columns", "gaussian")
@@ -55,6 +55,7 @@ class GaussianStart(eqx.Module):
         overlap: OneOrMoreReal = 0.0,
         columns: Size | None = None,
     ):
+        check_arguments(GaussianStart, columns=columns)
         scale, overlap = jnp.asarray(scale), jnp.asarray(overlap)
         count = max([1, *scale.shape, *overlap.shape]) if columns is None else columns
         if is_concrete(scale, overlap):

@@ -135,7 +135,7 @@ def _mixture(
 register("streaming.mixture", "", _mixture)(streaming.Mixture)
 
 
-def _projected(  # noqa: D417 (the others are the constructor's)
+def _projected(
     dimension: Size | None = None,
     *,
     loss: Annotated[Any, In("streaming.loss")],
@@ -150,6 +150,13 @@ def _projected(  # noqa: D417 (the others are the constructor's)
 
     Args:
         dimension: d; none where the spectrum fixes it.
+        loss: what is minimised.
+        spectrum: eigenvalues of the covariance K.
+        learning_rate: gamma = O(1); the step applied is gamma/d.
+        start: law of X_0.
+        target: law of X*, `{}` is a column N(0, I/d); none: no teacher, or that of the `gram`.
+        mixture: the mixture that data come from; none: N(0, K).
+        **options: of `hdjax.streaming.OnePassSGD`.
     """
     try:
         spectrum = spectrum() if dimension is None else spectrum(d=dimension)

@@ -26,7 +26,7 @@ from jaxtyping import Array, Float, PyTree
 
 from hdjax.registry import OneOf, PositiveFloat, Size, register
 from hdjax.streaming.projections import Layout
-from hdjax.system import reached_only
+from hdjax.system import check_arguments, reached_only
 
 # Halvings of a step of a drift that is not symmetric: its series is then right to (h A)^2 2^-40.
 _DOUBLINGS = 20
@@ -277,6 +277,7 @@ class Integrator(eqx.Module):
         max_steps: Size = 16**4,
         adjoint: diffrax.AbstractAdjoint | None = None,
     ):
+        check_arguments(Integrator, rtol=rtol, atol=atol, steps=steps, max_steps=max_steps)
         self.solver = diffrax.Tsit5() if solver is None else solver
         self.rtol, self.atol, self.max_steps = rtol, atol, max_steps
         self.steps = None if steps is None else jnp.asarray(steps, jnp.result_type(float))

@@ -38,7 +38,7 @@ def test_component_wise_optimisers_make_another_system():
     assert float(system.optimiser.decay) == 0.5
     for name, value in (("spectrum", "identity"), ("kind", "next_observation")):
         wrong = experiment({"algorithm": {"kind": "adam", "rate": 0.1}, name: value})
-        with pytest.raises(ValueError, match=f"{name}: given; allowed with adam: its default"):
+        with pytest.raises(ValueError, match=f"{name}: given; allowed with Adam: its default"):
             wrong.system()
 
 

@@ -8,8 +8,8 @@ import pytest
 import hdjax as hd
 from hdjax import multiindex
 from hdjax.config import Experiment
+from hdjax.config.tables import slot
 from hdjax.multiindex import GradientFlow, Integrator, Planted, Reduced, from_coefficients
-from hdjax.multiindex import config as schema
 from hdjax.schema import ConfigError, read
 
 QUICK = Integrator(rtol=1e-6)
@@ -159,7 +159,7 @@ def test_generative_exponents():
 
 
 def built(**tables):
-    return read(schema.SystemConfig, {"dimension": 50, "link": "sine", **tables}).build()
+    return read(slot("multiindex", "system"), {"dimension": 50, "link": "sine", **tables}).build()
 
 
 PATHS = {
@@ -214,7 +214,10 @@ def test_configs_build_what_they_say():
         algorithm={"kind": "gradient_descent", "step": 0.1, "retraction": "exponential"}
     )
     assert descent.retraction == "exponential"
-    method = read(schema.Reduced, {"dtype": "float32", "integrator": {"rtol": 1e-5}}).build()
+    method = read(
+        slot("multiindex", "method"),
+        {"kind": "reduced", "dtype": "float32", "integrator": {"rtol": 1e-5}},
+    ).build()
     assert (method.dtype, method.integrator.rtol) == ("float32", 1e-5)
     raw = {
         "family": "multiindex",
@@ -228,7 +231,9 @@ def test_configs_build_what_they_say():
         "stuck": multiindex.trapped(0.2),
         "half": hd.paths.hitting_time("loss", 0.5),
     }
-    method = read(schema.Anisotropic, {"eigenvalues": [1.0, 2.0]}).build()
+    method = read(
+        slot("multiindex", "method"), {"kind": "anisotropic", "eigenvalues": [1.0, 2.0]}
+    ).build()
     assert method.preconditioned
 
 

@@ -7,7 +7,7 @@ import pytest
 import hdjax as hd
 from hdjax import multipass
 from hdjax.config import ConfigError, Experiment
-from hdjax.multipass import config
+from hdjax.config.tables import slot
 from hdjax.schema import read
 
 GAUSSIAN = {"kind": "gaussian", "ratio": 0.5, "noise": 0.5, "seed": 3}
@@ -16,7 +16,7 @@ GAUSSIAN = {"kind": "gaussian", "ratio": 0.5, "noise": 0.5, "seed": 3}
 def built(directory=".", **tables):
     base = {"dimension": 20, "problem": GAUSSIAN, "learning_rate": 0.5}
     values = {name: value for name, value in (base | tables).items() if value is not None}
-    return read(config.SystemConfig, values, directory).build()
+    return read(slot("multipass", "system"), values, directory).build()
 
 
 def assert_same(system, other):

@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pydantic
 import pytest
 from scipy.integrate import solve_ivp
 from scipy.special import erfc, gamma, ndtr
 
 import hdjax as hd
+from hdjax.config.tables import slot
 from hdjax.gaussian import QMC, GaussHermite
+from hdjax.schema import read
 from hdjax.streaming import (
     DiscreteNoise,
     FunctionLoss,
@@ -26,7 +27,6 @@ from hdjax.streaming import (
     moments,
     quadrature_moments,
 )
-from hdjax.streaming.config import SystemConfig
 
 B = np.array([[0.8, 0.3], [0.3, 1.1]])
 
@@ -211,7 +211,7 @@ def test_discrete_noise():
 def test_flips_in_a_config():
     table = {"dimension": 50, "learning_rate": 0.3, "target": {}}
     for loss in ({"kind": "hinge", "flip": 0.1}, {"kind": "logistic", "flip": 0.1}):
-        made = pydantic.TypeAdapter(SystemConfig).validate_python({"loss": loss, **table}).build()
+        made = read(slot("streaming", "system"), {"loss": loss, **table}).build()
         assert isinstance(made.loss, Hinge | Logistic)
         assert made.loss.flip == 0.1
 

@@ -23,6 +23,7 @@ from hdjax.streaming.losses.base import (
     zero_gradient,
 )
 from hdjax.streaming.projections import Moments, Projections
+from hdjax.system import check_arguments
 
 
 @register("streaming.loss", "least_squares")
@@ -57,6 +58,7 @@ class LeastSquares(ClosedFormLoss):
     ):
         check_positive("sigma", sigma, strict=False)
         check_positive("scale", scale, strict=True)
+        check_arguments(LeastSquares, columns=columns)
         self.sigma, self.scale, self.columns = leaf(sigma), leaf(scale), columns
         self.probabilities = None
         if probabilities is not None:
