@@ -1,12 +1,15 @@
 """The schema of results: names and dimensions of any text, and reductions that step over gaps."""
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
 
 import hdjax as hd
 from hdjax import layout, store
+from hdjax.clocks import Steps
 from tests.trees import made
 
 # What is a dimension, a coordinate, a group or an entry elsewhere, or no name in NetCDF.
@@ -163,28 +166,12 @@ def test_a_group_that_is_not_there_is_told():
         result["risk"]
 
 
-class Still(hd.System):
-    """Nothing moves: the engine's part alone."""
-
-    family = "still"
-    time_label = "t"
-    level: jax.Array
-
-    def simulator(self, method=None, horizon=None):
-        return Resting(self.level)
-
-    def start(self):
-        return self.level
-
-    def limit(self, ts, start=None, save=lambda summary: summary):
-        return jax.vmap(lambda t: save(self.level))(ts)
-
-    def statistics(self, summary):
-        return {"level": summary}
-
-
 class Resting(hd.Simulator):
     level: jax.Array
+
+    @property
+    def clock(self):
+        return Steps(1)
 
     def init(self, key):
         return self.level + jax.random.normal(key)
@@ -195,14 +182,35 @@ class Resting(hd.Simulator):
     def summary(self, state):
         return state
 
-    def ticks(self, ts):
-        return np.floor(np.asarray(ts)).astype(np.int64)
-
-    def times(self, ticks):
-        return np.asarray(ticks, float)
-
     def bytes_per_run(self):
         return 8
+
+
+class Waiting(hd.Method):
+    def simulator(self, system, horizon):
+        return Resting(system.level)
+
+
+class Still(hd.PlainSystem, hd.WithoutFluctuations):
+    """Nothing moves: the engine's part alone."""
+
+    family = "still"
+    time_label = "t"
+    methods = (Waiting,)
+    no_fluctuations = "it is an example"
+    level: jax.Array = eqx.field(converter=jnp.asarray)
+
+    def start(self):
+        return self.level
+
+    def validate(self, *, compared=False, realised=False):
+        pass
+
+    def limit(self, ts, start=None, horizon=None, save=lambda summary: summary):
+        return jax.vmap(lambda t: save(self.level))(ts)
+
+    def statistics(self, summary):
+        return {"level": summary}
 
 
 def turned(system, summary):
@@ -215,7 +223,7 @@ def pair(system, summary):
 
 def test_a_sweep_over_an_axis_called_like_its_statistic(tmp_path):
     result = hd.sweep(
-        lambda level, **_: Still(jax.numpy.asarray(level)),
+        lambda level, **_: Still(level),
         {"level": [1.0, 2.0], "time": [3, 4], "a/b": ["x"]},
         [0.0, 1.0],
         key=jax.random.key(0),

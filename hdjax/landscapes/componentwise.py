@@ -50,7 +50,7 @@ class ComponentWise(Landscape, WithoutFluctuations):
         ...     dimension=jnp.inf,
         ...     sites=1000,
         ... )
-        >>> value = hd.limit(system, ts=[0, 1]).limit("value").values
+        >>> value = hd.limit(system, ts=[0, 1]).limit["value"].values
         >>> exact = -0.5 * np.sqrt(2 / np.pi) * np.exp(-0.125)  # -eta E|u| C'(eta^2/2)
         >>> bool(abs(value[1] - exact) < 0.05)
         True

@@ -65,7 +65,7 @@ class GradientSpan(Spanning):
         ...     hd.landscapes.GradientDescent(0.5),
         ...     dimension=10**6,
         ... )
-        >>> hd.limit(system, ts=[0, 1, 2]).limit("value").values.round(4).tolist()
+        >>> hd.limit(system, ts=[0, 1, 2]).limit["value"].values.round(4).tolist()
         [0.0, -0.4412, -0.7288]
     """
 

@@ -63,7 +63,7 @@ class NextObservation(WithoutFluctuations):
     Example:
         >>> watched = NextObservation(landscape)
         >>> result = hd.limit(watched, ts=[0, 1])
-        >>> result.limit("variance").values.round(4).tolist()
+        >>> result.limit["variance"].values.round(4).tolist()
         [1.0, 0.0265]
     """
 

@@ -178,7 +178,7 @@ class GradientDescent(Algorithm, PlainSystem, WithoutFluctuations):
     Example:
         >>> import hdjax as hd
         >>> system = hd.multiindex.GradientDescent(hd.multiindex.sine(), 100, 0.1, start=[[0.1]])
-        >>> hd.limit(system, ts=[0.0, 10.0]).limit("cosines").shape
+        >>> hd.limit(system, ts=[0.0, 10.0]).limit["cosines"].shape
         (2, 1)
     """
 

@@ -50,7 +50,7 @@ class GradientFlow(PlainSystem, WithoutFluctuations):
     Example:
         >>> import hdjax as hd
         >>> flow = hd.multiindex.GradientFlow(hd.multiindex.sine(), 100, start=[[0.1]])
-        >>> hd.limit(flow, ts=[0.0, 5.0]).limit("cosines").shape
+        >>> hd.limit(flow, ts=[0.0, 5.0]).limit["cosines"].shape
         (2, 1)
     """
 

@@ -73,7 +73,7 @@ class StiefelSGD(StiefelSteps, Algorithm, PlainSystem):
     Example:
         >>> import hdjax as hd
         >>> sgd = hd.multiindex.StiefelSGD(hd.multiindex.erf(), 200, 0.3, start=[[0.3]])
-        >>> hd.limit(sgd, ts=[0.0, 1.0]).limit("overlaps").shape
+        >>> hd.limit(sgd, ts=[0.0, 1.0]).limit["overlaps"].shape
         (2, 1, 1)
     """
 

@@ -76,7 +76,7 @@ class Squaring(eqx.Module):
         >>> problem = hd.multipass.gaussian_problem(40, 20, key=jax.random.key(0))
         >>> options = {"batch_fraction": 0.25, "momentum": 0.3, "solver": Squaring()}
         >>> system = hd.multipass.MomentumSGD(problem, 0.5, **options)
-        >>> bool(hd.limit(system, [0, 1e6]).limit("loss")[-1] < 1e-6)
+        >>> bool(hd.limit(system, [0, 1e6]).limit["loss"][-1] < 1e-6)
         True
     """
 

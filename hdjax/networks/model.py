@@ -65,7 +65,7 @@ class Training(Trainable, WithoutFluctuations):
         >>> parts = network, hd.networks.cross_entropy, data.inputs, data.classes
         >>> system = Training(*parts, optax.adam(1e-3), batch=128)
         >>> result = hd.simulate(system, range(5), key=jax.random.key(0), runs=4)
-        >>> result["cost"].sizes["time"]
+        >>> result.runs["cost"].sizes["time"]
         5
     """
 
