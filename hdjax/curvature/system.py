@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from hdjax import random
 from hdjax.clocks import Clock, Within
+from hdjax.codes import Limit, masked
 from hdjax.curvature.alignment import share_in_means
 from hdjax.curvature.blocks import Block, measured, predicted
 from hdjax.curvature.classifiers import learned_means
@@ -36,7 +37,6 @@ from hdjax.system import (
     Watching,
     WithoutFluctuations,
     is_concrete,
-    reached_only,
 )
 
 # A column with less than this share in the means' span counts as outside.
@@ -217,10 +217,10 @@ class Alignment(WithoutFluctuations):
         start: AlignmentSummary | None = None,
         horizon: int | None = None,
         save: Callable[[AlignmentSummary], PyTree[Array]] = lambda summary: summary,
-    ) -> PyTree[Array]:
+    ) -> Limit:
         """The training's limit; the number of samples of a matrix (`horizon`) is not in it."""
         first = None if start is None else start.gram
-        gram = self.training.limit(ts, first)
+        path = self.training.limit(ts, first)
 
         def at(t: Array, gram: GramSummary) -> PyTree[Array]:
             if not (self.train and self.blocks):
@@ -241,9 +241,8 @@ class Alignment(WithoutFluctuations):
             return save(AlignmentSummary(gram, found))
 
         # After the integration, not within the solver's loop.
-        saved = jax.lax.map(lambda parts: at(*parts), (ts, gram))
-        unreached = jnp.isnan(gram.blocks).any(axis=(1, 2, 3))
-        return reached_only(jnp.where(unreached, jnp.inf, ts), saved)
+        saved = jax.lax.map(lambda parts: at(*parts), (ts, path.values))
+        return Limit(masked(saved, path.reached), path.reached, path.code)
 
     def review(self, ts: Float[np.ndarray, " times"]) -> None:
         """Warn of what is doubtful about the limit of the training."""

@@ -22,6 +22,7 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, PyTree
 
+from hdjax.codes import Limit
 from hdjax.datasets import as_arrays
 from hdjax.landscapes import GradientSpan, OrderParameters
 from hdjax.networks.architectures import cross_entropy
@@ -199,7 +200,7 @@ class Training(Trainable, WithoutFluctuations):
         start: TrainingSummary | None = None,
         horizon: Any = None,
         save: Callable[[TrainingSummary], PyTree[Array]] = lambda summary: summary,
-    ) -> PyTree[Array]:
+    ) -> Limit:
         """The limit of the Gaussian random function that stands for the network."""
         if self.theory is None:
             raise NoLimitError(
