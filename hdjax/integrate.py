@@ -14,7 +14,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from hdjax.codes import Limit
+from hdjax.limits import Limit
 from hdjax.registry import In, PositiveFloat, Size, register
 from hdjax.system import all_finite, check_arguments
 

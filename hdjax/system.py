@@ -27,7 +27,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from hdjax.clocks import Clock
-from hdjax.codes import Limit
+from hdjax.limits import Limit
 from hdjax.registry import Bounds, OneOf
 
 State = PyTree[Array]

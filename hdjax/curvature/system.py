@@ -18,7 +18,6 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from hdjax import random
 from hdjax.clocks import Clock, Within
-from hdjax.codes import Limit, masked
 from hdjax.curvature.alignment import share_in_means
 from hdjax.curvature.blocks import Block, measured, predicted
 from hdjax.curvature.classifiers import learned_means
@@ -26,6 +25,7 @@ from hdjax.curvature.law import Quadrature, check_system, quadrature, warn_of_ki
 from hdjax.curvature.projected import ProjectedSGD
 from hdjax.curvature.train import check_training, training_samples
 from hdjax.gaussian import QMC, Rule
+from hdjax.limits import Limit, masked
 from hdjax.random import Stream
 from hdjax.registry import NonNegative, Positive
 from hdjax.schedules import Constant

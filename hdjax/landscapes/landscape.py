@@ -11,11 +11,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
 from hdjax.clocks import Steps
-from hdjax.codes import Limit
 from hdjax.landscapes._arguments import check_numbers
 from hdjax.landscapes.kernels import Jet, Kernel
 from hdjax.landscapes.limit import Problem
 from hdjax.landscapes.order import OrderParameters
+from hdjax.limits import Limit
 from hdjax.spectra import Spectrum
 from hdjax.system import Method, Simulator, System, all_finite, is_concrete
 

@@ -15,12 +15,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from hdjax.clocks import Clock
-from hdjax.codes import Limit
 from hdjax.landscapes.explicit import VectorSimulator
 from hdjax.landscapes.frame import conditional_law, jet_at, previsible_frame, rotated_covariance
 from hdjax.landscapes.landscape import Horizon
 from hdjax.landscapes.model import GradientSpan
 from hdjax.landscapes.simulate import Previsible, PrevisibleSimulator
+from hdjax.limits import Limit
 from hdjax.system import Method, Watched, Watching, WithoutFluctuations, all_finite, cast
 
 

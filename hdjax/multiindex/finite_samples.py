@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from hdjax import random
 from hdjax.clocks import Steps
-from hdjax.codes import Limit
+from hdjax.limits import Limit
 from hdjax.multiindex.descent import Adaptive, Constant, as_step, polar, recursion
 from hdjax.multiindex.flows import full_summary
 from hdjax.multiindex.links import Link

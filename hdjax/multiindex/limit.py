@@ -11,8 +11,8 @@ import diffrax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from hdjax.codes import Limit
 from hdjax.integrate import Integrator
+from hdjax.limits import Limit
 
 
 def flow_path(

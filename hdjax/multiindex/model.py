@@ -11,8 +11,8 @@ from typing import Annotated, Any, ClassVar
 import equinox as eqx
 from jaxtyping import Array, Float, PyTree
 
-from hdjax.codes import Limit
 from hdjax.integrate import Integrator
+from hdjax.limits import Limit
 from hdjax.multiindex.anisotropic import Anisotropic
 from hdjax.multiindex.flows import (
     METRICS,

@@ -34,8 +34,8 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from hdjax import gaussian, random
 from hdjax.clocks import Steps
-from hdjax.codes import Limit
 from hdjax.integrate import Integrator
+from hdjax.limits import Limit
 from hdjax.multiindex.descent import check_positive, polar
 from hdjax.multiindex.flows import Planted, Profiled, Student, full_summary
 from hdjax.multiindex.fluctuations import fluctuations

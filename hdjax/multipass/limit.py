@@ -24,8 +24,8 @@ import jax.scipy.linalg
 from jaxtyping import Array, Float, PyTree
 
 from hdjax import schedules
-from hdjax.codes import Limit
 from hdjax.integrate import Integrator
+from hdjax.limits import Limit
 from hdjax.multipass.least_squares import MultiPass
 from hdjax.registry import In, register
 from hdjax.system import is_concrete

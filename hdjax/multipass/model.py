@@ -17,7 +17,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from hdjax.codes import Limit
+from hdjax.limits import Limit
 from hdjax.multipass.diagnostics import (
     linear_noise_error,
     warn_of_growth,

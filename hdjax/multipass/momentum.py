@@ -18,7 +18,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from hdjax.codes import Limit
+from hdjax.limits import Limit
 from hdjax.multipass.diagnostics import warn_of_growth, warn_of_localisation
 from hdjax.multipass.least_squares import Batched, modes_of
 from hdjax.multipass.modes import Modes

@@ -22,9 +22,9 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, PyTree
 
-from hdjax.codes import Limit
 from hdjax.datasets import as_arrays
 from hdjax.landscapes import GradientSpan, OrderParameters
+from hdjax.limits import Limit
 from hdjax.networks.architectures import cross_entropy
 from hdjax.networks.kernel_fit import Fitted
 from hdjax.networks.simulate import Direct, Trainable, TrainingSummary, leniently

@@ -8,9 +8,7 @@ import pytest
 
 import hdjax as hd
 from hdjax.streaming import (
-    ExponentialMidpoint,
     GaussianStart,
-    GramSampler,
     Integrator,
     Mixture,
     OnePassSGD,
