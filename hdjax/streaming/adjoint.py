@@ -83,13 +83,13 @@ def _limit(
     saveat = diffrax.SaveAt(subs=[diffrax.SubSaveAt(ts=ts), diffrax.SubSaveAt(t0=True, steps=True)])
     solution = own.solve(
         unused,
-        StepDoubling(eqx.filter_jit(lambda t, flat, h: step(expansion, t, flat, h))),
         expansion.start,
         saveat,
         ts[-1],
-        expansion.alive,
-        *own.tolerances(RTOL),
-        diffrax.ForwardMode(),
+        only_solver=StepDoubling(eqx.filter_jit(lambda t, flat, h: step(expansion, t, flat, h))),
+        rtol=RTOL,
+        alive=expansion.alive,
+        only_adjoint=diffrax.ForwardMode(),
         stops=jnp.concatenate([ts, stops.ravel()]),
         most=most,
         norm=lambda error: expansion.norm((error,)),

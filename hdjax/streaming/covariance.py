@@ -84,23 +84,21 @@ def integrate(
         bent = sources[1] - sources[0] + 2 * jnp.dot(half, shift[0], precision="highest")
         return *result, moves(shift[0], sources.mean(0) + bent / 2, bent)
 
-    own = expansion.integrator
-    rtol, atol = own.tolerances(RTOL)
-    return own.integrate(
+    found = expansion.integrator(
         unused,
-        # Jitted, it is traced once instead of at each of diffrax's looks at its loop.
-        StepDoubling(eqx.filter_jit(advance)),
         state,
         ts,
         save,
-        lambda state: expansion.alive(state[0]),
-        rtol,
-        atol,
+        # Jitted, it is traced once instead of at each of diffrax's looks at its loop.
+        only_solver=StepDoubling(eqx.filter_jit(advance)),
+        rtol=RTOL,
+        alive=lambda state: expansion.alive(state[0]),
         # What reverse mode needs would double the time to compile.
-        diffrax.ForwardMode(),
+        only_adjoint=diffrax.ForwardMode(),
         stops=ts,
         norm=expansion.norm,
     )
+    return found.values
 
 
 def step(

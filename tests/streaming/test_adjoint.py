@@ -9,7 +9,6 @@ import pytest
 import hdjax as hd
 from hdjax.streaming import (
     GaussianStart,
-    Integrator,
     Mixture,
     OnePassSGD,
     adjoint,
@@ -17,7 +16,7 @@ from hdjax.streaming import (
 )
 
 TIMES = jnp.array([0.0, 0.1, 1.5])
-FINE = Integrator(rtol=1e-6, atol=1e-9)
+FINE = hd.Integrator(rtol=1e-6, atol=1e-9)
 
 
 def gain(x, teacher, component, noise, theta):

@@ -13,7 +13,6 @@ from hdjax.streaming import (
     GaussianStart,
     GramSampler,
     GramStart,
-    Integrator,
     Mixture,
     OnePassSGD,
 )
@@ -32,14 +31,16 @@ def test_reference_of_least_squares():
     # |X - X*|^2 is .7 and .3 in the two groups; X* = 0 leaves nothing else.
     blocks = np.zeros((2, 2, 2))
     blocks[:, 0, 0] = [0.7, 0.3]
-    exact = Integrator(rtol=1e-8, atol=1e-11)
+    exact = hd.Integrator(rtol=1e-8, atol=1e-11)
     model = two_groups(hd.streaming.LeastSquares(sigma=0.5), 0.8, blocks, integrator=exact)
     ts = jnp.array([0.0, 1.0])
     risk = lambda summary: model.statistics(summary)["risk"]  # noqa: E731
     std = model.fluctuations(ts, lambda summary: {"risk": risk(summary)})["risk"]
     assert float(std[0]) == 0
     np.testing.assert_allclose(std[1] * 10, 0.3201589864, rtol=2e-4)
-    np.testing.assert_allclose(model.limit(ts, save=risk)[1] - 0.125, 0.2477431484, rtol=1e-8)
+    np.testing.assert_allclose(
+        model.limit(ts, save=risk).values[1] - 0.125, 0.2477431484, rtol=1e-8
+    )
 
 
 D = 2000
@@ -208,7 +209,7 @@ def risk_of(model):
     return lambda summary: {"risk": model.statistics(summary)["risk"]}
 
 
-STIFF = Integrator(hd.streaming.ExponentialMidpoint(), rtol=1e-5, atol=1e-8)
+STIFF = hd.Integrator(hd.streaming.ExponentialMidpoint(), rtol=1e-5, atol=1e-8)
 
 
 @pytest.mark.slow
@@ -236,7 +237,7 @@ def test_spread_on_few_nodes_is_that_of_all_groups(exponent, given, integrator):
         hd.streaming.LeastSquares(sigma=0.2), spectrum, 0.4, start, target,
         compression=1e-4, integrator=STIFF,
     )  # fmt: skip
-    limit = compressed.limit(jnp.asarray(ts), save=risk_of(compressed))["risk"]
+    limit = compressed.limit(jnp.asarray(ts), save=risk_of(compressed)).values["risk"]
     np.testing.assert_allclose(limit, risk, rtol=2e-3)
 
 
@@ -251,7 +252,7 @@ def test_spread_has_the_accuracy_that_is_asked_for(solver):
     for rtol in (1e-4, 1e-7):
         model = OnePassSGD(
             hd.streaming.LeastSquares(sigma=0.5), spectrum, 0.8, GaussianStart(), GaussianStart(),
-            integrator=Integrator(solver, rtol=rtol, atol=1e-3 * rtol),
+            integrator=hd.Integrator(solver, rtol=rtol, atol=1e-3 * rtol),
         )  # fmt: skip
         found = model.fluctuations(jnp.asarray(ts), risk_of(model))["risk"]
         errors.append(np.abs(found / spread - 1).max())
@@ -316,13 +317,13 @@ def test_bias_of_least_squares_is_the_exact_one(batch):
     """E risk minus the limit at d = 4000, by the exact recursion: the rest is O(1/d)."""
     blocks, d = np.zeros((2, 2, 2)), 4000
     blocks[:, 0, 0] = [0.7, 0.3]
-    fine = Integrator(rtol=1e-10, atol=1e-13)
+    fine = hd.Integrator(rtol=1e-10, atol=1e-13)
     loss = hd.streaming.LeastSquares(sigma=0.5)
     model = two_groups(loss, 0.8, blocks, d, integrator=fine, batch_size=batch)
     ts = jnp.array([0.0, 1.0])
     risk = lambda summary: {"risk": model.statistics(summary)["risk"]}  # noqa: E731
     found = hd.streaming.bias(model, ts, risk)["risk"]
-    exact = exact_mean_risk(d, d, batch) - float(model.limit(ts, save=risk)["risk"][1])
+    exact = exact_mean_risk(d, d, batch) - float(model.limit(ts, save=risk).values["risk"][1])
     assert float(found[0]) == 0
     np.testing.assert_allclose(found[1], exact, rtol=2e-3)
 
@@ -350,7 +351,7 @@ def test_bias_is_that_of_many_runs(name):
         values = model.statistics(summary)
         return {name: values[name] for name in ("risk", "overlaps")}
 
-    limit, found = model.limit(ts, save=chosen), hd.streaming.bias(model, ts, chosen)
+    limit, found = model.limit(ts, save=chosen).values, hd.streaming.bias(model, ts, chosen)
     clear = 0
     for name in ("risk", "overlaps"):
         gap = result.mean[name].values[1] - np.asarray(limit[name])[1]
