@@ -11,6 +11,7 @@ halves, as the limit is (`stiff.py`).
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import diffrax
 import equinox as eqx
@@ -94,7 +95,8 @@ def _limit(
         most=most,
         norm=lambda error: expansion.norm((error,)),
     )
-    (reached, times), (records, states) = solution.ts, solution.ys
+    saved: Any = solution.ts, solution.ys
+    (reached, times), (records, states) = saved
     return times, states, jnp.where(jnp.isfinite(reached)[:, None], records, jnp.nan)
 
 

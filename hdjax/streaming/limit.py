@@ -199,8 +199,9 @@ class ScaledField(eqx.Module):
     def shares(self) -> Float[Array, " g"]:
         """What groups have of sums of 1, lambda and lambda^2 over the spectrum, on average."""
         eigenvalues, weights = self.field.eigenvalues.mean(0), self.field.weights
-        sums = [weights * eigenvalues**k for k in range(3)]
-        return sum(x / jnp.maximum(x.sum(), jnp.finfo(x.dtype).tiny) for x in sums) / 3
+        sums = jnp.stack([weights * eigenvalues**k for k in range(3)])
+        total = jnp.maximum(sums.sum(1, keepdims=True), jnp.finfo(sums.dtype).tiny)
+        return (sums / total).mean(0)
 
 
 class FlowInterpolation(diffrax.AbstractLocalInterpolation):

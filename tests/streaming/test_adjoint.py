@@ -87,3 +87,13 @@ def test_adjoint_equations_have_the_variance_of_the_covariance(name):
     for key, expected in by_covariance.items():
         assert np.all(np.abs(expected).max(axis=0) > 0)
         np.testing.assert_allclose(by_adjoint[key], expected, rtol=3e-4, atol=1e-7)
+
+
+def test_what_fits_into_no_memory_is_refused(monkeypatch):
+    model = linear()
+    monkeypatch.setattr(covariance, "_CACHE", 0)
+    monkeypatch.setattr(adjoint, "_BUDGET", 2**16)
+    with pytest.raises(hd.NoFluctuationsError, match="a state of 6 numbers"):
+        model.fluctuations(jnp.linspace(0, 1, 99), model.statistics)
+    with pytest.raises(hd.NoFluctuationsError, match="6 numbers in the limit's state"):
+        hd.streaming.bias(model, TIMES, model.statistics)

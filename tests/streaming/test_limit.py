@@ -305,6 +305,23 @@ def test_compression_meets_its_tolerance(loss, exponent):
 
 
 @pytest.mark.slow
+def test_tolerances_see_groups_of_tiny_weight():
+    """One of 1000 eigenvalues is 380 times the mean, and much of the risk is its own."""
+    law, ts = hd.streaming.GaussianStart(), jnp.array([8.0])
+
+    def risk(integrator):
+        loss, spectrum = hd.streaming.LeastSquares(sigma=0.2), hd.spectra.power_law(1000, 1.5)
+        model = OnePassSGD(loss, spectrum, 0.4, law, law, integrator=integrator)
+        return model.limit(ts, save=lambda s: model.statistics(s)["risk"]).values
+
+    exact = risk(hd.Integrator(rtol=1e-9))
+    np.testing.assert_allclose(risk(hd.Integrator()), exact, rtol=2e-6)
+    np.testing.assert_allclose(
+        risk(hd.Integrator(ExponentialMidpoint(), rtol=1e-6)), exact, rtol=1e-4
+    )
+
+
+@pytest.mark.slow
 def test_critical_learning_rate():
     model = system(*REFERENCE["logistic"][:2])
     np.testing.assert_allclose(hd.streaming.critical_learning_rate(model), 8.464319089, rtol=1e-8)
