@@ -198,7 +198,7 @@ def _execute(
     experiment = config.load(file, changes or [])
     kind = experiment.choose(kind)
     rules = experiment.config.expect.rules
-    expect.check(rules, _names(experiment, kind))
+    expect.check(rules, experiment.empty(kind))
     folder = store.prepare(Path("results") / file.stem if out is None else out, force)
 
     try:
@@ -251,24 +251,6 @@ def _save(result: Result, folder: Path, force: bool) -> Path:
         other = result.save(store.beside(folder))
         _say(f"warning: {error}; written to {str(other)!r}")
         return other
-
-
-def _names(experiment: config.Experiment, kind: str) -> expect.Names:
-    run, tables = experiment.config.run, experiment.config
-    axes: dict[str, Any] = {}
-    if kind == "sweep":
-        axes = {name: list(experiment.grid[key]) for name, key in experiment.axes.items()}
-    elif kind == "scaling" and tables.scaling is not None:
-        axes = {"dimension": tables.scaling.dims}
-    elif run.runs == 0:
-        kind = "limit"
-    elif not run.limit:
-        kind = "simulate"
-    dimension = getattr(tables.system, "dimension", None)
-    paths = list(run.paths)
-    return expect.Names(
-        kind, experiment.statistics(), paths, experiment.times.tolist(), axes, dimension
-    )
 
 
 def _evaluate(rules: list[str], result: Result) -> tuple[list[Any], bool]:

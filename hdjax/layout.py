@@ -69,8 +69,24 @@ _CODES: dict[str, tuple[str, ...]] = {
 }
 _HOW = ("code", "limit_code")
 GROUPS = (*_DIMS, "codes")
-# What is one for all axes.
+_OF_RUNS = ("runs", "mean", "std", "count", "quantile", "paths", "codes")
+_OF_BOTH = ("limit", "sup_error", "sup_error_count", "paths_limit")
+# The groups of each kind of result, where theory predicts all that it can.
+KINDS: dict[str, tuple[str, ...]] = {
+    "simulate": _OF_RUNS,
+    "limit": ("limit", "paths_limit", "codes"),
+    "compare": (*_OF_RUNS, *_OF_BOTH, "predicted_std"),
+    "sweep": (*_OF_RUNS, *_OF_BOTH),
+    "scaling": (
+        *("sup_error", "sup_error_count", "sup_error_median", "exponent", "exponent_interval"),
+        "codes",
+    ),
+}
+# What is one number for all axes, and for all entries.
 _WITHOUT_AXES = ("exponent", "exponent_interval")
+_WITHOUT_ENTRIES = tuple(group for group in _DIMS if group.startswith(("sup_error", "exponent")))
+# What is complex for complex statistics.
+_COMPLEX = ("runs", "mean", "quantile", "limit")
 _COORDINATES = ("run", "time", "recorded_time", "quantile", "bound")
 # What NetCDF does not hold: control characters, "/", other first characters than letters, digits
 # and underscores, a space at the end.  Fixed width, so that nothing is read in two ways.
@@ -187,8 +203,7 @@ def tree(
         data, label = {}, contents.labels.get
         for name, values in variables.items():
             lead = [] if group in _WITHOUT_AXES else list(dims.values())
-            own = _CODES[name] if group == "codes" else _DIMS[group]
-            lead += ["run" if dim == _OWN else dim for dim in own if dim != _OWN or realised]
+            lead += _dims(group, name, realised)
             values = np.asarray(values)
             entries = [f"{encode(name)}_{i}" for i in range(values.ndim - len(lead))]
             entries = [free(dim, taken) for dim in entries]
@@ -203,6 +218,68 @@ def tree(
         nodes[group] = node.assign_coords(own)
     root = xr.Dataset(attrs={**attributes, "axes": dims})
     return xr.DataTree.from_dict({"/": root, **nodes})
+
+
+def _dims(group: str, name: str, realised: bool) -> list[str]:
+    """The dimensions of a variable between the axes and the entries."""
+    own = _CODES[name] if group == "codes" else _DIMS[group]
+    return ["run" if dim == _OWN else dim for dim in own if dim != _OWN or realised]
+
+
+def empty(
+    kind: str,
+    statistics: Mapping[str, Any],
+    times: Any = (),
+    *,
+    paths: Iterable[str] = (),
+    axes: Mapping[str, list[Any]] | None = None,
+    levels: Iterable[float] = (),
+    start: str | None = "law",
+    **attributes: Any,
+) -> xr.DataTree:
+    """A result of one run in which all numbers are NaN.
+
+    Args:
+        kind: of result; see `KINDS`.
+        statistics: an array of each, or its `jax.ShapeDtypeStruct`.
+        times: (times,) of the records.
+        paths: names of path statistics.
+        axes: the values of each axis; of a scaling, those of "dimension".
+        levels: of the quantiles.
+        start: of the limit; None for no limit.
+        **attributes: of the root.
+    """
+    axes, levels, times = dict(axes or {}), list(levels), np.asarray(times, float)
+    sizes = {"run": 1, "time": times.size, "quantile": len(levels), "bound": 2}
+    lead = [len(values) for values in axes.values()]
+    with_runs, with_limit = "runs" in KINDS[kind], start is not None and "limit" in KINDS[kind]
+    codes = {"alive": with_runs, "code": kind != "limit", "since": kind != "limit"}
+    codes |= dict.fromkeys(("limit_code", "limit_since"), with_limit)
+    names = {
+        "paths": dict.fromkeys(paths, np.zeros(())),
+        "paths_limit": dict.fromkeys(paths, np.zeros(())),
+        "codes": {name: np.zeros(()) for name, there in codes.items() if there},
+    }
+
+    def blank(group: str, name: str, value: Any) -> np.ndarray:
+        shape = [] if group in _WITHOUT_AXES else list(lead)
+        shape += [sizes[dim] for dim in _dims(group, name, start == "realised")]
+        shape += [] if group in _WITHOUT_ENTRIES else value.shape
+        numbers = complex if group in _COMPLEX and value.dtype.kind == "c" else float
+        return np.full(shape, np.nan, numbers)
+
+    groups = {
+        group: {
+            name: blank(group, name, value) for name, value in names.get(group, statistics).items()
+        }
+        for group in KINDS[kind]
+        if with_limit or kind == "scaling" or group not in (*_OF_BOTH, "predicted_std")
+    }
+    attributes |= {"kind": kind, "statistics": list(statistics), "paths": list(paths)}
+    attributes = {"runs": 1, "config": None, "start": start or "", **attributes}
+    recorded = np.broadcast_to(times, (*lead, times.size))
+    found = {group: variables for group, variables in groups.items() if variables}
+    return tree(Contents(found, times, recorded, attributes, {}), axes, levels)
 
 
 def stack(parts: Mapping[int, Contents], shape: tuple[int, ...]) -> Contents:

@@ -48,7 +48,6 @@ from hdjax import layout
 RESULT, SUMMARY, FIGURE = FILES = ("result.nc", "summary.json", "figure.png")
 # What `summary` and figures ask of a tree, and other programs' files do not have.
 _ATTRIBUTES = ("kind", "family", "statistics", "paths", "runs", "device", "interrupted", "axes")
-_KINDS = ("simulate", "limit", "compare", "sweep", "scaling")
 # An attribute of complex variables, and of what has attributes in JSON.
 _COMPLEX, _JSON = "complex", "json_attributes"
 
@@ -147,7 +146,7 @@ def _missing(result: xr.DataTree) -> str:
         if name not in result.attrs:
             return f"attribute {name!r}"
     attrs = result.attrs
-    if attrs["kind"] not in _KINDS:
+    if attrs["kind"] not in layout.KINDS:
         return f"kind of result: {attrs['kind']}"
     statistics = attrs["statistics"]
     if not isinstance(statistics, list) or not statistics:

@@ -303,7 +303,7 @@ def test_a_table_of_a_statistic_without_options_is_its_name(family, system):
         run = {"times": [0.0, 1.0], "runs": 1, "limit": False, "statistics": [{"name": name}]}
         return config.Experiment.of({"family": family, "system": system, "run": run})
 
-    assert experiment(own).statistics() == [own]
+    assert list(experiment(own).statistics()) == [own]
     with pytest.raises(config.ConfigError, match=rf"^run\.statistics: 'x'; allowed: .*{own}"):
         experiment("x").statistics()
 

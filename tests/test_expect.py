@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hdjax import expect
-from tests.trees import made
+from tests.trees import codes, made
 
 TIMES, RECORDED = [0.0, 0.5, 1.0], np.array([0.0, 0.496, 1.0])
 OPTIONS = {
@@ -33,7 +33,7 @@ def groups(scale=1.0):
             "risk": scale * np.array([0.1, 0.2, 0.6, np.nan]),
             "overlaps": scale * np.array([0.1, 0.2, 0.3, 0.4]),
         },
-        "divergence": {"diverged_at": ENDS},
+        "codes": codes(ENDS),
         "paths": {"half": scale * np.array([0.2, 0.3, 0.4, np.inf])},
         "paths_limit": {"half": scale * 0.25},
     }
@@ -171,7 +171,7 @@ def test_what_the_result_does_not_hold_is_an_error(result):
 @pytest.fixture
 def swept():
     def stacked(group, name):
-        factor = 0 if group == "divergence" else 1
+        factor = 0 if group == "codes" else 1
         own = [[groups(a * b)[group][name] for a in (1, 2)] for b in (1, 10)]
         return np.array(own) if factor else np.broadcast_to(ENDS, (2, 2, 4))
 
@@ -216,7 +216,7 @@ def test_scalings_have_exponents():
         "sup_error": {"risk": [[0.2, 0.4, 0.6], [0.1, 0.2, 0.3]]},
         "exponent": {"risk": -0.5},
         "exponent_interval": {"risk": [-0.6, -0.4]},
-        "divergence": {"diverged_at": np.full((2, 3), np.nan)},
+        "codes": codes(np.full((2, 3), np.nan)),
     }
     result = made(measured, [], {"dimension": [16, 64]}, kind="scaling")
     rules = [

@@ -4,6 +4,7 @@ import numpy as np
 import xarray as xr
 
 from hdjax import layout
+from hdjax.codes import Code
 
 LEVELS = [0.05, 0.25, 0.5, 0.75, 0.95]
 ATTRIBUTES = {
@@ -64,3 +65,14 @@ def changed(tree, groups, **attributes):
         other[group] = xr.DataTree(node.assign(parts))
     other.attrs = {**tree.attrs, **attributes}
     return other
+
+
+def codes(runs=None, limit=None):
+    """The group `codes` of runs and a limit that diverged at these times; NaN: they did not."""
+    found = {}
+    for prefix, since in (("", runs), ("limit_", limit)):
+        if since is not None:
+            ended = np.isfinite(since)
+            found[f"{prefix}code"] = np.where(ended, int(Code.DIVERGED), int(Code.FINE))
+            found[f"{prefix}since"] = np.asarray(since)
+    return found

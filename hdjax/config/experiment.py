@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import xarray as xr
 
+from hdjax import layout
 from hdjax.config.tables import MOST, Range, families, load_family, model_of, slot
 from hdjax.config.toml import check_depth, parse, parse_override, set_key
-from hdjax.engine import Result, compare, limit, scaling, simulate, sweep
+from hdjax.engine import QUANTILES, Result, compare, limit, scaling, simulate, sweep
 from hdjax.registry import suggest
 from hdjax.schema import ConfigError, brief, built, read
 from hdjax.system import System
-from hdjax.times import as_times
+from hdjax.times import as_times, nominal
 
 # The one axis of a sweep that is not of the system.
 _METHOD = "run.method"
@@ -147,26 +150,55 @@ class Experiment:
         """
         return built(self._system_config(changes or {}), "system")
 
-    def statistics(self) -> list[str]:
-        """Names of the statistics that are recorded.
+    def statistics(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """The statistics that are recorded, with their shapes.
 
         Raises:
             ConfigError: the system does not have one that is asked for.
         """
         run = self.config.run
         system = self.system(self._first_point())
-        own = list(jax.eval_shape(lambda: system.statistics(system.start())))
-        for value in run.statistics or []:
-            if isinstance(value, str) and value not in own:
-                raise ConfigError(f"run.statistics: {value!r}; {suggest(value, own)}")
-        names = own
+        found = own = jax.eval_shape(lambda: system.statistics(system.start()))
         if run.statistics is not None:
-            names = [value if isinstance(value, str) else value.name for value in run.statistics]
+            found = {}
+            for name, function in self._functions():
+                if function is None and name not in own:
+                    raise ConfigError(f"run.statistics: {name!r}; {suggest(name, list(own))}")
+                found[name] = own[name] if function is None else _shape(function, system)
         for name, path in run.paths.items():
-            if path.statistic not in names:
-                hint = suggest(path.statistic, names)
+            if path.statistic not in found:
+                hint = suggest(path.statistic, list(found))
                 raise ConfigError(f"run.paths.{name}.statistic: {path.statistic!r}; {hint}")
-        return names
+        return found
+
+    def empty(self, kind: str | None = None) -> xr.DataTree:
+        """A result without its numbers, of the shape that `run` gives (see `hdjax.layout.empty`).
+
+        Args:
+            kind: as for `run`.
+
+        Raises:
+            ConfigError: as for `statistics`.
+        """
+        kind, run, axes = self.choose(kind), self.config.run, {}
+        if kind == "sweep":
+            axes = {name: list(self.grid[key]) for name, key in self.axes.items()}
+        elif kind == "scaling":
+            axes = {"dimension": self.config.scaling.dims}
+        elif run.runs == 0:
+            kind = "limit"
+        elif not run.limit:
+            kind = "simulate"
+        return layout.empty(
+            kind,
+            self.statistics(),
+            () if kind == "scaling" else nominal(self.times),
+            paths=list(run.paths),
+            axes=axes,
+            levels=QUANTILES,
+            start=run.start if run.limit else None,
+            config=self.raw,
+        )
 
     def run(self, kind: str | None = None, progress: bool = True) -> Result:
         """Run the experiment; the config goes into the result.
@@ -233,12 +265,7 @@ class Experiment:
 
     def _options(self, progress: bool) -> dict[str, Any]:
         run = self.config.run
-        statistics = None
-        if run.statistics is not None:
-            statistics = [
-                s if isinstance(s, str) else (s.name, built(s, f"run.statistics.{i}"))
-                for i, s in enumerate(run.statistics)
-            ]
+        statistics = None if run.statistics is None else self._functions()
         return {
             "runs": run.runs,
             "method": self._method({}),
@@ -247,6 +274,13 @@ class Experiment:
             "chunk": run.chunk,
             "progress": progress,
         }
+
+    def _functions(self) -> list[tuple[str, Any]]:
+        """The statistics that the config asks for; None where they are the system's own."""
+        return [
+            (s, None) if isinstance(s, str) else (s.name, built(s, f"run.statistics.{i}"))
+            for i, s in enumerate(self.config.run.statistics)
+        ]
 
     def _system_config(self, changes: Mapping[str, Any]) -> Any:
         raw = copy.deepcopy({"system": self.raw["system"]})
@@ -271,6 +305,11 @@ class Experiment:
         if self.config.scaling is not None:
             return {"system.dimension": self.config.scaling.dims[0]}
         return {key: next(iter(values.values())) for key, values in self.grid.items()}
+
+
+def _shape(function: Any, system: System) -> jax.ShapeDtypeStruct:
+    """The shape of what a statistic's function returns."""
+    return jax.eval_shape(lambda: jnp.asarray(function(system, system.start())))
 
 
 def _grid(table: dict[str, Any], prefix: str = "") -> dict[str, dict[Any, Any]]:

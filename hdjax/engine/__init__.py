@@ -7,11 +7,12 @@
 from hdjax.engine import paths
 from hdjax.engine.compare import compare, limit, make_plan, simulate
 from hdjax.engine.ensemble import Plan, ensemble
-from hdjax.engine.result import Result, load
+from hdjax.engine.result import QUANTILES, Result, load
 from hdjax.engine.scaling import fit_exponent, scaling
 from hdjax.engine.sweep import sweep
 
 __all__ = [
+    "QUANTILES",
     "Plan",
     "Result",
     "compare",

@@ -12,14 +12,19 @@ A rule is a comparison (chains are fine) of numbers, + - * / **, `abs`, `sqrt`, 
     value(s, t=)           mean over the finite runs; without t, here and below, at the last time
     final(s)               the same at the last time
     std(s, t=)             their standard deviation
-    quantile(s, q=, t=)    their quantile, q one of 0.05, 0.25, 0.5, 0.75, 0.95
+    smallest(s, t=), largest(s, t=)
+                           the smallest and the largest of the kept runs
+    quantile(s, q=, t=)    quantile of the kept runs, q from 0 to 1
     limit(s, t=)           the limit; for realised starts the mean of the runs' own
     predicted_std(s, t=)   the standard deviation that theory predicts
     rise(s)                the largest rise of the limit from one record to the next
     sup_error(s)           median over the finite runs of sup over t of |run - limit|
     max_sup_error(s)       its largest value; not a number if a run diverged
     diverged()             fraction of the runs that diverged
-    path(p), path_limit(p) a path statistic: the median over the runs; that of the limit
+    path(p), path_mean(p)  a path statistic: median and mean over the runs
+    path_limit(p)          that of the limit
+    probability(p, k=)     share of the runs whose path statistic, a time say, is k when it is
+                           rounded up to an integer
     exponent(s), exponent_low(s), exponent_high(s)
                            of a scaling: the fitted power of d, and the ends of its interval
 
@@ -29,7 +34,6 @@ the point must be one that was run (`max_sup_error` and `diverged` may be over a
 the nominal ones of records.  A rule whose numbers are not finite never passes.
 """
 
-from hdjax.expect.functions import Names
 from hdjax.expect.rules import check, evaluate
 
-__all__ = ["Names", "check", "evaluate"]
+__all__ = ["check", "evaluate"]

@@ -3,42 +3,16 @@
 import ast
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from hdjax import layout
+from hdjax.codes import Code
 from hdjax.registry import suggest
 from hdjax.times import record_at
-
-
-@dataclasses.dataclass(frozen=True)
-class Names:
-    """What rules may speak of: known before anything is run.
-
-    Attributes:
-        kind: of the result: "compare", "simulate", "limit", "sweep" or "scaling".
-        statistics: names of the statistics.
-        paths: names of the path statistics.
-        times: times of the records.
-        axes: the axes of a sweep with their values; {"dimension": [...]} for a scaling.
-        dimension: d, where there is one.
-    """
-
-    kind: str
-    statistics: Sequence[str]
-    paths: Sequence[str] = ()
-    times: Sequence[float] = ()
-    axes: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
-    dimension: int | None = None
-
-
-# The kinds of results that hold curves of runs, of the limit, and their distance.
-_RUNS = ("compare", "simulate", "sweep")
-_LIMIT = ("compare", "limit", "sweep")
-_BOTH = ("compare", "sweep", "scaling")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,91 +20,160 @@ class _Function:
     """A function of the language.
 
     Attributes:
-        measure: the number, from a `Call` and the result's tree.
+        measure: the number, from a `Call`.
+        group: what the result must have for it.
         subject: what its first argument names, if anything.
         arguments: names of its further arguments.
-        kinds: the results that have it.
         whole: whether it may be over all points of a sweep.
     """
 
-    measure: Callable[..., Any]
+    measure: Callable[["Call"], Any]
+    group: str
     subject: str | None = "statistic"
     arguments: tuple[str, ...] = ()
-    kinds: tuple[str, ...] = _RUNS
     whole: bool = False
 
 
-def _in(group: str, reduction: Callable[..., Any] = np.nanmedian) -> Callable[..., Any]:
-    return lambda call, result: call.variable(result, group, reduction)
+def _of(group: str, reduction: Callable[..., Any] = np.nanmedian, **options: Any) -> _Function:
+    """What a group holds, one number for all runs."""
+    return _Function(lambda call: call.variable(group, reduction), group, **options)
 
 
-def _final(call: "Call", result: xr.DataTree) -> Any:
-    return call.variable(result, "mean").isel(time=-1)
+def _quantile(call: "Call") -> Any:
+    """The stored quantile, or that of the kept runs at another level."""
+    q = call.options.get("q")
+    if isinstance(q, bool) or not isinstance(q, int | float) or not 0 <= q <= 1:
+        raise ValueError(f"q: {q!r}; allowed: the level of the quantile, from 0 to 1")
+    stored = call.variable("quantile")
+    near = np.isclose(stored["quantile"].values, q, rtol=0, atol=1e-9)
+    if near.any():
+        return stored.isel(quantile=int(near.argmax()))
+    return call.variable("runs", np.nanquantile, q=q)
 
 
-def _quantile(call: "Call", result: xr.DataTree) -> Any:
-    found = call.variable(result, "quantile")
-    levels = found["quantile"].values.tolist()
-    return found.isel(quantile=_position("q", levels, call.options["q"]))
+def _rise(call: "Call") -> Any:
+    return call.variable("limit", np.nanmean).dropna("time").diff("time").max()
 
 
-def _rise(call: "Call", result: xr.DataTree) -> Any:
-    return call.variable(result, "limit", np.nanmean).dropna("time").diff("time").max()
+def _probability(call: "Call") -> Any:
+    k = call.options.get("k")
+    if isinstance(k, bool) or not isinstance(k, int | float) or not float(k).is_integer():
+        raise ValueError(f"k: {k!r}; allowed: an integer")
+    values = call.variable("paths", None)
+    within = ((values > k - 1) & (values <= k)).where(values.notnull())
+    return layout.over_runs(within, np.nanmean)
 
 
-def _max_sup_error(call: "Call", result: xr.DataTree) -> Any:
-    return call.variable(result, "sup_error", None).max(skipna=False)
+def _diverged(call: "Call") -> Any:
+    return (call.variable("codes", None) == Code.DIVERGED).mean()
 
 
-def _diverged(call: "Call", result: xr.DataTree) -> Any:
-    return np.isfinite(call.variable(result, "divergence", None)).mean()
-
-
-def _bound(position: int) -> Callable[..., Any]:
-    return lambda call, result: call.variable(result, "exponent_interval").isel(bound=position)
+def _bound(position: int) -> _Function:
+    group = "exponent_interval"
+    return _Function(lambda call: call.variable(group).isel(bound=position), group, whole=True)
 
 
 FUNCTIONS = {
-    "value": _Function(_in("mean"), arguments=("t",)),
-    "std": _Function(_in("std"), arguments=("t",)),
-    "quantile": _Function(_quantile, arguments=("q", "t")),
-    "final": _Function(_final),
-    "limit": _Function(_in("limit", np.nanmean), arguments=("t",), kinds=_LIMIT),
-    "rise": _Function(_rise, kinds=_LIMIT),
-    "predicted_std": _Function(_in("predicted_std"), arguments=("t",), kinds=("compare",)),
-    "sup_error": _Function(_in("sup_error"), kinds=_BOTH),
-    "max_sup_error": _Function(_max_sup_error, kinds=_BOTH, whole=True),
-    "diverged": _Function(_diverged, None, kinds=(*_RUNS, "scaling"), whole=True),
-    "path": _Function(_in("paths"), "path"),
-    "path_limit": _Function(_in("paths_limit"), "path", kinds=_LIMIT),
-    "exponent": _Function(_in("exponent"), kinds=("scaling",), whole=True),
-    "exponent_low": _Function(_bound(0), kinds=("scaling",), whole=True),
-    "exponent_high": _Function(_bound(1), kinds=("scaling",), whole=True),
+    "value": _of("mean", arguments=("t",)),
+    "final": _of("mean"),
+    "std": _of("std", arguments=("t",)),
+    "smallest": _of("runs", np.nanmin, arguments=("t",)),
+    "largest": _of("runs", np.nanmax, arguments=("t",)),
+    "quantile": _Function(_quantile, "quantile", arguments=("q", "t")),
+    "limit": _of("limit", np.nanmean, arguments=("t",)),
+    "rise": _Function(_rise, "limit"),
+    "predicted_std": _of("predicted_std", arguments=("t",)),
+    "sup_error": _of("sup_error"),
+    "max_sup_error": _Function(
+        lambda call: call.variable("sup_error", None).max(skipna=False), "sup_error", whole=True
+    ),
+    "diverged": _Function(_diverged, "codes", None, whole=True),
+    "path": _of("paths", subject="path"),
+    "path_mean": _of("paths", np.nanmean, subject="path"),
+    "path_limit": _of("paths_limit", subject="path"),
+    "probability": _Function(_probability, "paths", "path", ("k",)),
+    "exponent": _of("exponent", whole=True),
+    "exponent_low": _bound(0),
+    "exponent_high": _bound(1),
 }
 
 
 class Call:
-    """One call of a function of the language, checked against the names that exist."""
+    """One call of a function of the language, on a result.
 
-    def __init__(self, node: Any, names: Names):
-        self.names, self.name = names, node.func.id
-        if self.name not in FUNCTIONS:
-            known = list(FUNCTIONS)
-            raise ValueError(f"function {self.name!r}; {suggest(self.name, known)}")
-        self.function = FUNCTIONS[self.name]
-        if names.kind not in self.function.kinds:
-            kinds = ", ".join(self.function.kinds)
-            raise ValueError(f"{self.name}: the result is a {names.kind}; allowed: {kinds}")
-        self.subject, self.entry, positional = self._subject(list(node.args))
-        self.options = self._options(positional, node.keywords)
+    Attributes:
+        options: the values of its arguments and axes by name.
+    """
 
-    def _subject(self, arguments: list[Any]) -> tuple[str, tuple[int, ...], list[Any]]:
-        kind = self.function.subject
+    def __init__(self, node: Any, result: xr.DataTree):
+        self._result, self._name = result, node.func.id
+        if self._name not in FUNCTIONS:
+            raise ValueError(f"function {self._name!r}; {suggest(self._name, list(FUNCTIONS))}")
+        self._function = FUNCTIONS[self._name]
+        self._subject, self._entry, positional = self._named(list(node.args))
+        self.options = self._given(positional, node.keywords)
+
+    def measure(self) -> float:
+        """The number that is asked for.
+
+        Raises:
+            ValueError: what the result does not have, or what is not one real number.
+        """
+        call = f"{self._name}({self._subject})"
+        if self._function.group not in self._result.children:
+            kind, has = self._result.attrs["kind"], ", ".join(self._result.children)
+            raise ValueError(
+                f"{call}: this {kind} has no {self._function.group}; allowed: what it has, {has}"
+            )
+        found = self._function.measure(self)
+        if found.size != 1:
+            raise ValueError(f"{call}: shape {found.shape}; allowed: one entry of it")
+        if np.iscomplexobj(found):
+            raise ValueError(f"{call}: complex; allowed: real statistics")
+        return float(found)
+
+    def variable(
+        self, group: str, reduction: Callable[..., Any] | None = np.nanmedian, **options: Any
+    ) -> xr.DataArray:
+        """What a group holds of the subject, at the call's point, time and entry.
+
+        Args:
+            group: which group.
+            reduction: over the runs, as for `hdjax.layout.over_runs`; None: none.
+            **options: of the reduction.
+        """
+        name = self._subject or "code"
+        if not layout.has(self._result, group, name):
+            raise ValueError(f"{self._name}: the result has none of {name!r}")
+        data = layout.variable(self._result, group, name)
+        for axis, dim in layout.axes(self._result).items():
+            values = layout.labels(self._result, axis).tolist()
+            if dim not in data.dims:
+                continue
+            if axis in self.options:
+                data = data.isel({dim: _position(axis, values, self.options[axis])})
+            elif not self._function.whole:
+                raise ValueError(f"{self._name}: {axis} is missing; allowed: {_listed(values)}")
+        if "time" in data.dims and self._name != "rise":
+            wanted, times = self.options.get("t"), layout.times(self._result)
+            data = data.isel(time=-1 if wanted is None else record_at(times, wanted))
+        dims = layout.entries(self._result, data)
+        shape = tuple(data.sizes[dim] for dim in dims)
+        if self._entry:
+            fits = len(self._entry) == len(shape)
+            if not (fits and all(-n <= i < n for i, n in zip(self._entry, shape, strict=True))):
+                raise ValueError(f"{self._subject}{list(self._entry)}: allowed: {shape} entries")
+            data = data.isel(dict(zip(dims, self._entry, strict=True)))
+        return data if reduction is None else layout.over_runs(data, reduction, **options)
+
+    def _named(self, arguments: list[Any]) -> tuple[str, tuple[int, ...], list[Any]]:
+        """The subject, its entry, and the other positional arguments."""
+        kind = self._function.subject
         if kind is None:
             return "", (), arguments
-        known = self.names.statistics if kind == "statistic" else self.names.paths
+        known = self._result.attrs["statistics" if kind == "statistic" else "paths"]
         if not arguments:
-            raise ValueError(f"{self.name}: no {kind}; allowed: {', '.join(known)}")
+            raise ValueError(f"{self._name}: no {kind}; allowed: {', '.join(known)}")
         node, entry = arguments[0], ()
         if isinstance(node, ast.Subscript):
             value = _literal(node.slice)
@@ -143,78 +186,24 @@ class Call:
             raise ValueError(f"{kind} {subject!r}; {suggest(subject, known)}")
         return subject, entry, arguments[1:]
 
-    def _options(self, positional: list[Any], keywords: list[Any]) -> dict[str, Any]:
-        own, axes = self.function.arguments, self.names.axes
+    def _given(self, positional: list[Any], keywords: list[Any]) -> dict[str, Any]:
+        own, axes = self._function.arguments, list(layout.axes(self._result))
         if len(positional) > len(own):
             raise ValueError(
-                f"{self.name}: too many arguments; allowed: {', '.join(own) or 'none'}"
+                f"{self._name}: too many arguments; allowed: {', '.join(own) or 'none'}"
             )
         for axis in set(own) & set(axes):
             raise ValueError(
-                f"{self.name}: the sweep's axis {axis!r} is also its argument; allowed: "
+                f"{self._name}: the sweep's axis {axis!r} is also its argument; allowed: "
                 "an axis of another name"
             )
         options = {name: _literal(node) for name, node in zip(own, positional, strict=False)}
         for keyword in keywords:
             if keyword.arg not in (*own, *axes):
-                raise ValueError(
-                    f"{self.name}: argument {keyword.arg!r}; {suggest(keyword.arg, [*own, *axes])}"
-                )
+                hint = suggest(keyword.arg, [*own, *axes])
+                raise ValueError(f"{self._name}: argument {keyword.arg!r}; {hint}")
             options[keyword.arg] = _literal(keyword.value)
-        if "q" in own and "q" not in options:
-            raise ValueError(f"{self.name}: q is missing, the level of the quantile")
-        if "t" in options and len(self.names.times):
-            record_at(self.names.times, options["t"])
-        for axis, values in axes.items():
-            if axis in options:
-                _position(axis, values, options[axis])
-            elif not self.function.whole:
-                raise ValueError(f"{self.name}: {axis} is missing; allowed: {_listed(values)}")
         return options
-
-    def measure(self, result: xr.DataTree) -> float:
-        """The number that is asked for."""
-        found = self.function.measure(self, result)
-        if found.size != 1:
-            shape = found.shape
-            raise ValueError(
-                f"{self.name}({self.subject}): shape {shape}; allowed: one entry of it"
-            )
-        return float(found)
-
-    def variable(
-        self,
-        result: xr.DataTree,
-        group: str,
-        reduction: Callable[..., Any] | None = np.nanmedian,
-    ) -> xr.DataArray:
-        """What a group holds of the subject, at the call's point, time and entry.
-
-        Args:
-            result: a result's tree.
-            group: which group.
-            reduction: over the runs; None: none.
-        """
-        name = self.subject or "diverged_at"
-        if not layout.has(result, group, name):
-            raise ValueError(f"{self.name}: the result has none of {name!r}")
-        data = layout.variable(result, group, name)
-        for axis, dim in layout.axes(result).items():
-            if axis in self.options and dim in data.dims:
-                position = _position(axis, self.names.axes[axis], self.options[axis])
-                data = data.isel({dim: position})
-        if "t" in self.function.arguments:
-            wanted = self.options.get("t")
-            record = -1 if wanted is None else record_at(layout.times(result), wanted)
-            data = data.isel(time=record)
-        dims = layout.entries(result, data)
-        shape = tuple(data.sizes[dim] for dim in dims)
-        if self.entry:
-            fits = len(self.entry) == len(shape)
-            if not (fits and all(-n <= i < n for i, n in zip(self.entry, shape, strict=True))):
-                raise ValueError(f"{self.subject}{list(self.entry)}: allowed: {shape} entries")
-            data = data.isel(dict(zip(dims, self.entry, strict=True)))
-        return data if reduction is None else layout.over_runs(data, reduction)
 
 
 def _literal(node: Any) -> Any:
