@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.special
 
-from hdjax import random
+from hdjax import precise, random
 from hdjax.engine.memory import device_memory
 
 _PACKAGES = ("hdjax", "jax", "jaxlib", "equinox", "diffrax", "numpy", "scipy", "xarray", "h5netcdf")
@@ -131,7 +131,7 @@ def _products(dtype: Any) -> tuple[Any, Any]:
     @jax.jit
     def kernel(matrix: Any, rows: Any) -> Any:
         def one(row: Any) -> Any:
-            return jnp.sum(jnp.tanh(jnp.dot(matrix, row, precision="highest")))
+            return jnp.sum(jnp.tanh(precise.dot(matrix, row)))
 
         return jax.vmap(one)(rows)
 
@@ -147,7 +147,7 @@ def _sum() -> tuple[Any, Any]:
 def _matrix_product() -> tuple[Any, Any]:
     # Tensor cores round float32 factors to 11 bits unless they are told not to.
     a, b = np.random.default_rng(2).standard_normal((2, 256, 256)).astype(np.float32)
-    found = jax.jit(lambda a, b: jnp.dot(a, b, precision="highest"))(a, b)
+    found = jax.jit(lambda a, b: precise.dot(a, b))(a, b)
     return found, a.astype(np.float64) @ b.astype(np.float64)
 
 

@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import optimistix
 from jaxtyping import Array, Float, PyTree
 
+from hdjax.arrays import all_finite
+from hdjax.checks import check_arguments
 from hdjax.limits import Limit
 from hdjax.registry import In, PositiveFloat, Size, register
-from hdjax.system import all_finite, check_arguments
 
 for _kind, _solver in (
     ("tsit5", diffrax.Tsit5),

@@ -22,8 +22,8 @@ from jax.tree_util import Partial
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from hdjax.checks import is_concrete
 from hdjax.registry import In, NonNegative, Positive, Slot, Values, declare, register
-from hdjax.system import is_concrete
 
 # Functions of time; "rate" takes besides them what a family makes of the start.
 declare("schedule", Slot(number="constant"))

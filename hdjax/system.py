@@ -15,20 +15,17 @@ what is written here.  A class is abstract or final: no implemented method is ov
 """
 
 import abc
-import inspect
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar, get_args
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
+from hdjax.arrays import all_finite
 from hdjax.clocks import Clock
 from hdjax.limits import Limit
-from hdjax.registry import Bounds, OneOf
 
 State = PyTree[Array]
 Summary = PyTree[Array]
@@ -330,111 +327,3 @@ class WithoutFluctuations(System):
         raise NoFluctuationsError(
             f"{type(self).__name__} predicts no fluctuations: {self.no_fluctuations}"
         )
-
-
-def all_finite(tree: PyTree) -> Bool[Array, ""]:
-    """Whether all floating numbers of a pytree are finite.
-
-    Example:
-        >>> bool(all_finite({"a": jnp.ones(3), "b": jnp.array(jnp.inf)}))
-        False
-    """
-    leaves = [leaf for leaf in jax.tree.leaves(tree) if eqx.is_inexact_array(leaf)]
-    return jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
-
-
-def cast(tree: PyTree, dtype: Any) -> PyTree:
-    """The tree with its floating arrays in `dtype`; None: as they are.
-
-    Example:
-        >>> cast({"a": jnp.ones(3)}, "float32")["a"].dtype
-        dtype('float32')
-    """
-    if dtype is None:
-        return tree
-    return jax.tree.map(lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, tree)
-
-
-def is_concrete(*leaves: Any) -> bool:
-    """Whether values can be looked at: False inside jit, vmap and grad."""
-    return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(leaves))
-
-
-def check_leaves(name: str, tree: Any, least: float) -> None:
-    """Raise ValueError if concrete numbers of a tree are not finite, or below `least`.
-
-    Example:
-        >>> check_leaves("ridge", jnp.array(0.5), 0.0)
-    """
-    for leaf in jax.tree.leaves(tree):
-        if not eqx.is_inexact_array(leaf) or not is_concrete(leaf):
-            continue
-        values = np.asarray(leaf)
-        good = np.isfinite(values) & (values >= least)
-        if not np.all(good):
-            rule = "finite" if least == -np.inf else f"finite and at least {least}"
-            raise ValueError(f"{name}: {values[~good].ravel()[0]}; allowed: {rule}")
-
-
-def check_arguments(constructor: Callable[..., Any], **values: Any) -> None:
-    """Raise ValueError where a concrete number or word is not what its annotation allows.
-
-    Args:
-        constructor: whose parameters have annotations of `hdjax.registry`.
-        **values: its arguments, or some of them; None is not looked at.
-
-    Example:
-        >>> from hdjax.registry import Positive
-        >>> def ball(radius: Positive): ...
-        >>> check_arguments(ball, radius=1.0)
-    """
-    for name, parameter in inspect.signature(constructor).parameters.items():
-        value = values.get(name)
-        if value is None or not is_concrete(value):
-            continue
-        for mark in _marks(parameter.annotation):
-            if isinstance(mark, Bounds) and not mark.hold(value):
-                raise ValueError(f"{name}: {value}; allowed: {mark}")
-            if isinstance(mark, OneOf) and isinstance(value, str) and value not in mark.words:
-                raise ValueError(f"{name}: {value!r}; allowed: {', '.join(mark.words)}")
-
-
-def _marks(annotation: Any) -> Iterator[Any]:
-    """What stands beside the type in an `Annotated`, in unions too."""
-    for part in get_args(annotation):
-        yield part
-        yield from _marks(part)
-
-
-def check_dtype(dtype: str) -> None:
-    """Raise ValueError on a precision of runs other than float32 and, where it is on, float64.
-
-    Example:
-        >>> check_dtype("float32")
-    """
-    if dtype not in ("float32", "float64"):
-        raise ValueError(f"dtype: {dtype!r}; allowed: 'float32', 'float64'")
-    if dtype == "float64" and not jax.config.read("jax_enable_x64"):
-        raise ValueError(
-            "dtype: 'float64'; allowed after jax.config.update('jax_enable_x64', True)"
-        )
-
-
-def jacobians(statistics: Callable[[Any], dict[str, Array]], state: Any) -> dict[str, Any]:
-    """The derivative of each statistic by itself, in reverse mode.
-
-    Together, one that has none at `state` (0/0, the root of 0) would make those of the others NaN.
-
-    Args:
-        statistics: of a state, names to arrays.
-        state: a pytree of arrays.
-
-    Example:
-        >>> found = jacobians(lambda x: {"root": jnp.sqrt(x), "square": x**2}, jnp.array(0.0))
-        >>> float(found["square"])
-        0.0
-    """
-    names = jax.eval_shape(statistics, state)
-    return {
-        name: jax.jacrev(lambda state, name=name: statistics(state)[name])(state) for name in names
-    }

@@ -22,14 +22,14 @@ LAYERS = (
     ("landscapes", "multiindex", "multipass", "streaming"),  # families, side by side
     ("gaussian", "spectra", "random", "schedules", "datasets", "integrate"),
     ("system", "plots", "store", "signals"),
-    ("clocks", "layout", "limits"),
-    ("codes", "products", "registry", "times"),
+    ("clocks", "layout", "limits", "checks"),
+    ("arrays", "codes", "precise", "registry", "times"),
 )
 # The engine is written against the contract alone, and derives the keys of runs and probes; figures
 # and files know datasets alone.
 DATASETS = {"codes", "layout", "times"}
 ONLY = {
-    "engine": {"system", "random", "registry", "plots", "store"} | DATASETS,
+    "engine": {"system", "arrays", "checks", "random", "registry", "plots", "store"} | DATASETS,
     "plots": DATASETS,
     "store": DATASETS,
 }

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import hdjax as hd
+from hdjax.arrays import all_finite, cast
 from hdjax.clocks import Steps
-from hdjax.system import Watching, all_finite, cast
+from hdjax.system import Watching
 
 
 class Counting(hd.Simulator):

@@ -5,12 +5,10 @@ its baseline.  Outliers may be degenerate or cross along training, so that space
 single eigenvectors.  "Spectral alignment of SGD" (arXiv 2310.03010).
 """
 
-from typing import Any
-
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from hdjax import gaussian
+from hdjax import gaussian, precise
 
 
 def orthonormal(columns: Float[Array, "d k"], cut: float = 1e-6) -> Float[Array, "d k"]:
@@ -43,7 +41,7 @@ def principal_cosines(
         >>> principal_cosines(jnp.eye(3)[:, :2], jnp.eye(3)[:, 1:]).round(6).tolist()
         [1.0, 0.0]
     """
-    inner = _dot(orthonormal(first).T, orthonormal(second))
+    inner = precise.dot(orthonormal(first).T, orthonormal(second))
     return jnp.linalg.svd(inner, compute_uv=False)
 
 
@@ -58,7 +56,7 @@ def principal_sines(first: Float[Array, "d k"], second: Float[Array, "d l"]) -> 
         '1.0e-05'
     """
     one, two = orthonormal(first), orthonormal(second)
-    return jnp.linalg.svd(two - _dot(one, _dot(one.T, two)), compute_uv=False)[::-1]
+    return jnp.linalg.svd(two - precise.dot(one, precise.dot(one.T, two)), compute_uv=False)[::-1]
 
 
 def share(vector: Float[Array, " d"], space: Float[Array, "d k"]) -> Float[Array, ""]:
@@ -69,7 +67,7 @@ def share(vector: Float[Array, " d"], space: Float[Array, "d k"]) -> Float[Array
         0.7071
     """
     basis = orthonormal(space)
-    inside = _dot(basis.T, vector)
+    inside = precise.dot(basis.T, vector)
     size = gaussian.safe_sqrt((vector**2).sum())
     return gaussian.safe_sqrt((inside**2).sum()) / jnp.where(size > 0, size, 1)
 
@@ -82,7 +80,7 @@ def overlap(first: Float[Array, "d k"], second: Float[Array, "d l"]) -> Float[Ar
         0.5
     """
     smaller = min(first.shape[1], second.shape[1])
-    return (_dot(orthonormal(first).T, orthonormal(second)) ** 2).sum() / smaller
+    return (precise.dot(orthonormal(first).T, orthonormal(second)) ** 2).sum() / smaller
 
 
 def random_overlap(rank: int, dimension: int) -> float:
@@ -118,10 +116,6 @@ def share_in_means(overlaps: Float[Array, "k k"], students: int) -> Float[Array,
     inner, gram = overlaps[:m, m:] / lengths, overlaps[m:, m:] / (lengths.T * lengths)
     values, vectors = jnp.linalg.eigh(gram)
     keep = values > 8 * gram.shape[0] * jnp.finfo(gram.dtype).eps * values[-1]
-    seen = _dot(inner, vectors) ** 2 / jnp.where(keep, values, 1)[None]
+    seen = precise.dot(inner, vectors) ** 2 / jnp.where(keep, values, 1)[None]
     inside = jnp.where(keep[None], seen, 0).sum(1)
     return gaussian.safe_sqrt(inside / jnp.diagonal(overlaps)[:m])
-
-
-def _dot(a: Any, b: Any) -> Array:
-    return jnp.dot(a, b, precision="highest")

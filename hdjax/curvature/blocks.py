@@ -27,6 +27,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key, PyTree
 
+from hdjax import precise
 from hdjax.curvature.alignment import principal_cosines, share
 from hdjax.curvature.law import Quadrature, small_weights
 from hdjax.curvature.matrices import empirical
@@ -122,7 +123,7 @@ def predicted(
     if isinstance(block.index, str):
         m = system.layout.students
         weights = small_weights(system, nodes, summary.theta, block.kind)[:, :, m:, m:]
-        finite = jnp.einsum("cn,cnij->ij", nodes.probabilities, weights, precision="highest")
+        finite = precise.einsum("cn,cnij->ij", nodes.probabilities, weights)
         return _named(block, _finite(block, finite, summary.theta))
     theory = block_theory(system, summary, block.index, block.kind, alpha, nodes=nodes)
     spectrum = theory.spectrum()

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from hdjax import gaussian
+from hdjax import gaussian, precise
 from hdjax.curvature.law import positive_alpha
 from hdjax.curvature.outliers import OutlierTheory, above
 from hdjax.curvature.weights import Kind, small_matrix
@@ -52,20 +52,20 @@ class CommutingTheory(OutlierTheory):
     def stieltjes(self, z: Float[Array, ""]) -> tuple[Float[Array, ""], Float[Array, " c"]]:
         """s(z) = 1/d tr (A - z)^{-1} and sigma(z), outside the spectrum."""
         # To the left of the bulk it is approached from above.
-        first = jnp.dot(self.eigenvalues, self.shares, precision="highest") / -z
+        first = precise.dot(self.eigenvalues, self.shares) / -z
         sigma, _, _ = self._solve(z, jnp.where(z < 0, first, 0))
         return jnp.sum(self.shares / self._delta(z, sigma)), sigma
 
     def coupled(self, z: Float[Array, ""]) -> Float[Array, "k k"]:
         w = self.probabilities * self._tilted(self.stieltjes(z)[1])
-        own = jnp.einsum("cn,cnj,cnk->jk", w, self.expected, self.expected, precision="highest")
-        return own + jnp.einsum("c,cjk->jk", w.sum(1), self.rest, precision="highest")
+        own = precise.einsum("cn,cnj,cnk->jk", w, self.expected, self.expected)
+        return own + precise.einsum("c,cjk->jk", w.sum(1), self.rest)
 
     def squared_cosines(self, count: int, column: int) -> Float[Array, " count"]:
         """Squared cosines of the outliers' eigenvectors with a column of [X | means]."""
         _, shares, vectors = self.eigenvectors(count)
         direction = self.frame[:, column]
-        inner = jnp.dot(vectors, direction, precision="highest") ** 2
+        inner = precise.dot(vectors, direction) ** 2
         return shares * inner / (direction**2).sum()
 
     def _tilted(self, sigma: Float[Array, " c"]) -> Float[Array, "c nodes"]:
@@ -73,7 +73,7 @@ class CommutingTheory(OutlierTheory):
 
     def _delta(self, z: Float[Array, ""], sigma: Float[Array, " c"]) -> Float[Array, " g"]:
         mean = jnp.sum(self.probabilities * self._tilted(sigma), axis=1)
-        return jnp.dot(mean, self.eigenvalues, precision="highest") - z
+        return precise.dot(mean, self.eigenvalues) - z
 
     def _linearised(
         self, z: Float[Array, ""], x: Float[Array, " c"]
@@ -81,8 +81,8 @@ class CommutingTheory(OutlierTheory):
         e, delta = self.eigenvalues, self._delta(z, x)
         square = jnp.sum(self.probabilities * self._tilted(x) ** 2, axis=1) / self.alpha
         rates = e * (self.shares / delta**2)[None]
-        matrix = jnp.dot(rates, e.T, precision="highest") * square[None]
-        return jnp.dot(e, self.shares / delta, precision="highest"), matrix, rates.sum(1)
+        matrix = precise.dot(rates, e.T) * square[None]
+        return precise.dot(e, self.shares / delta), matrix, rates.sum(1)
 
     def _regular(self, z: Float[Array, ""], x: Float[Array, " c"]) -> Bool[Array, ""]:
         before = (1 + self.weights * x[:, None] / self.alpha > 0).all()
@@ -140,13 +140,13 @@ def commuting_theory(
     def component(a: Array) -> tuple[Array, Array, Array]:
         noise = jnp.repeat(system.eigenvalues[a], q, total_repeat_length=groups * q)
         scaled = noise[:, None] * students
-        covariance = jnp.dot(students.T, scaled, precision="highest")
-        deviation = jnp.dot(z, gaussian.factor(covariance).T, precision="highest")
-        slope = jnp.dot(scaled, jnp.linalg.pinv(covariance, hermitian=True), precision="highest")
+        covariance = precise.dot(students.T, scaled)
+        deviation = precise.dot(z, gaussian.factor(covariance).T)
+        slope = precise.dot(scaled, jnp.linalg.pinv(covariance, hermitian=True))
         mean = frame[:, m + a]
-        seen = deviation + jnp.dot(students.T, mean, precision="highest")[None]
-        expected = mean[None] + jnp.dot(deviation, slope.T, precision="highest")
-        rest = jnp.diag(noise) - jnp.dot(slope, scaled.T, precision="highest")
+        seen = deviation + precise.dot(students.T, mean)[None]
+        expected = mean[None] + precise.dot(deviation, slope.T)
+        rest = jnp.diag(noise) - precise.dot(slope, scaled.T)
 
         def weight(x: Float[Array, " m"]) -> Float[Array, ""]:
             small = small_matrix(system.loss, kind, x, nothing, a, nothing, summary.theta)

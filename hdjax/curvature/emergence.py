@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from hdjax.checks import check_arguments
 from hdjax.curvature.blocks import Block, predicted
 from hdjax.curvature.law import quadrature
 from hdjax.curvature.theory import block_theory
@@ -18,7 +19,6 @@ from hdjax.curvature.weights import Kind
 from hdjax.gaussian import Rule
 from hdjax.registry import Count, OneOf, register
 from hdjax.streaming import OnePassSGD
-from hdjax.system import check_arguments
 
 
 @register("curvature.statistic", "outlier_count")

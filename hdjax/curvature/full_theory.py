@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from hdjax import gaussian
+from hdjax import gaussian, precise
 from hdjax.curvature.alignment import orthonormal
 from hdjax.curvature.law import Quadrature, positive_alpha, quadrature, small_weights
 from hdjax.curvature.outliers import OutlierTheory, above
@@ -52,7 +52,7 @@ class FullTheory(OutlierTheory):
         """W = (1 + D T/(alpha snr))^{-1} D at the nodes."""
         h, m = self.weights.shape[-1], s.shape[0]
         t = jnp.zeros((h, h), s.dtype).at[:m, :m].set(s) * (self.nodes.noise / self.alpha)
-        product = jnp.einsum("cnij,jk->cnik", self.weights, t, precision="highest")
+        product = precise.einsum("cnij,jk->cnik", self.weights, t)
         eye = jnp.eye(h, dtype=s.dtype)
         return jnp.linalg.solve(product + eye[None, None], self.weights)
 
@@ -61,15 +61,15 @@ class FullTheory(OutlierTheory):
     ) -> tuple[Float[Array, "m m"], Float[Array, "n n"], Float[Array, "m m"]]:
         m, p, noise = x.shape[0], self.nodes.probabilities, self.nodes.noise
         tilted = self._tilted(x)[:, :, :m, :m]
-        mean = jnp.einsum("cn,cnij->ij", p, tilted, precision="highest")
+        mean = precise.einsum("cn,cnij->ij", p, tilted)
         image = jnp.linalg.inv(noise * mean - z * jnp.eye(m, dtype=x.dtype))
         image = (image + image.T) / 2
         # Of S: image noise^2/alpha E[W dS W] image.
-        factor = jnp.einsum("ij,cnjk->cnik", image, tilted, precision="highest").reshape(-1, m * m)
+        factor = precise.einsum("ij,cnjk->cnik", image, tilted).reshape(-1, m * m)
         weighted = factor * p.reshape(-1, 1) * noise**2 / self.alpha
-        matrix = jnp.dot(weighted.T, factor, precision="highest").reshape(m, m, m, m)
+        matrix = precise.dot(weighted.T, factor).reshape(m, m, m, m)
         matrix = matrix.transpose(0, 2, 1, 3).reshape(m * m, m * m)
-        return image, matrix, jnp.dot(image, image, precision="highest")
+        return image, matrix, precise.dot(image, image)
 
     def _regular(self, z: Float[Array, ""], x: Float[Array, "m m"]) -> Bool[Array, ""]:
         m, unit = x.shape[0], self.nodes.noise / self.alpha
@@ -96,9 +96,7 @@ class FullTheory(OutlierTheory):
             return (own + own.T) / 2
         cross = jax.vmap(jax.vmap(self.nodes.first))(entries[:m, m:])
         cross = cross.transpose(0, 2, 1).reshape(m * q, rest)
-        corner = jnp.einsum(
-            "cn,cnij->ij", self.nodes.probabilities, tilted[:, :, m:, m:], precision="highest"
-        )
+        corner = precise.einsum("cn,cnij->ij", self.nodes.probabilities, tilted[:, :, m:, m:])
         whole = jnp.block([[own, cross], [cross.T, corner]])
         return (whole + whole.T) / 2
 
@@ -135,7 +133,7 @@ class FullSpectrum(eqx.Module):
     def share_in_means(self) -> Float[Array, " k"]:
         """The part of each eigenvector's squared norm in m copies of the means' span."""
         basis = orthonormal(self.frame[:, self.students :])
-        inside = jnp.einsum("kmq,qr->kmr", self.columns, basis, precision="highest")
+        inside = precise.einsum("kmq,qr->kmr", self.columns, basis)
         return (inside**2).sum((1, 2))
 
 

@@ -16,7 +16,8 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PyTree
 
-from hdjax import gaussian
+from hdjax import gaussian, precise
+from hdjax.checks import is_concrete
 from hdjax.curvature.weights import Kind, small_matrix
 from hdjax.gaussian import QMC, GaussHermite, Rule
 from hdjax.streaming import (
@@ -26,7 +27,6 @@ from hdjax.streaming import (
     OnePassSGD,
     Perceptron,
 )
-from hdjax.system import is_concrete
 
 # Nodes of a smaller weight neither move a mean nor may they bound the largest weight D.
 _NEGLIGIBLE = 1e-14
@@ -65,17 +65,17 @@ class Quadrature(eqx.Module):
     def first(self, values: Float[Array, "c nodes"]) -> Float[Array, " q"]:
         """E[values u]."""
         w = self.probabilities * values
-        own = jnp.einsum("cn,cnf->f", w, self.features, precision="highest")
-        return jnp.concatenate([own, jnp.dot(w.sum(1), self.rest, precision="highest")])
+        own = precise.einsum("cn,cnf->f", w, self.features)
+        return jnp.concatenate([own, precise.dot(w.sum(1), self.rest)])
 
     def moment(self, values: Float[Array, "c nodes"]) -> Float[Array, "q q"]:
         """E[values u u^T]."""
         w = self.probabilities * values
         total = w.sum(1)
-        first = jnp.einsum("cn,cnf->cf", w, self.features, precision="highest")
-        own = jnp.einsum("cn,cnf,cng->fg", w, self.features, self.features, precision="highest")
-        cross = jnp.dot(first.T, self.rest, precision="highest")
-        other = jnp.dot(self.rest.T * total[None], self.rest, precision="highest")
+        first = precise.einsum("cn,cnf->cf", w, self.features)
+        own = precise.einsum("cn,cnf,cng->fg", w, self.features, self.features)
+        cross = precise.dot(first.T, self.rest)
+        other = precise.dot(self.rest.T * total[None], self.rest)
         other = other + total.sum() * self.noise * jnp.eye(other.shape[0], dtype=other.dtype)
         return jnp.block([[own, cross], [cross.T, other]])
 
@@ -108,9 +108,9 @@ def quadrature(
     full = np.eye(gram.shape[0])
     full[:m, :m] = rotation
     turn = jnp.asarray(full, dtype)
-    rotated = jnp.linalg.multi_dot([turn, gram, turn.T], precision="highest")
+    rotated = precise.multi_dot([turn, gram, turn.T])
     upper = gaussian.factor(rotated).T
-    frame = jnp.dot(upper, turn, precision="highest")
+    frame = precise.dot(upper, turn)
     noise = system.eigenvalues[0, 0]
     rule = rule or system.loss.rule or _default_rule(f, system.loss.smooth)
     warn_of_kinks(rule, system.loss.smooth)
@@ -120,7 +120,7 @@ def quadrature(
     normals = jnp.sqrt(noise) * jnp.asarray(z)
     features = means[:, None, :f] + normals[None]
     # The means' projections themselves: one that is zero is on the kink of a ReLU.
-    deviation = jnp.linalg.multi_dot([normals, upper[:f, :f], turn[:f, :m]], precision="highest")
+    deviation = precise.multi_dot([normals, upper[:f, :f], turn[:f, :m]])
     seen = gram[m:, None, :m] + deviation[None]
     return Quadrature(
         features,

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from hdjax import gaussian
+from hdjax import gaussian, precise
 from hdjax.curvature.weights import Kind, check_kind, small_matrix, small_size
 from hdjax.streaming import OnePassSGD, Samples, draw_samples
 
@@ -227,7 +227,7 @@ def sample_weights(
     dtype, s = moving.dtype, system.layout.teachers
     columns = jnp.concatenate([moving, frozen[:, :s]], axis=1)
     sizes = (jnp.linalg.norm(part, axis=axis) for part, axis in ((samples.rows, 1), (columns, 0)))
-    seen = jnp.dot(samples.rows, columns, precision="highest")
+    seen = precise.dot(samples.rows, columns)
     seen = gaussian.without_rounding(seen, jnp.multiply.outer(*sizes))
     x, teacher = seen[:, : moving.shape[1]], seen[:, moving.shape[1] :]
     loss, theta = jax.tree.map(
@@ -299,7 +299,7 @@ def dual_gram(
     """
 
     def gram(a: Float[Array, "n k"]) -> Float[Array, "n n"]:
-        return jnp.dot(a, a.T, precision="highest")
+        return precise.dot(a, a.T)
 
     inner = gram(gradients[:, :columns]) * gram(rows) + gram(gradients[:, columns:])
     return inner / rows.shape[0]
@@ -314,17 +314,17 @@ def _weighted_sum(
     """sum_l L_l D_l L_l^T V."""
     (n, d), k = rows.shape, vectors.shape[1]
     if not columns:
-        return jnp.einsum("nij,jk->ik", weights, vectors, precision="highest")
+        return precise.einsum("nij,jk->ik", weights, vectors)
     # One matrix product for all columns and vectors: (n, d) by (d, columns k).
     first = vectors[: columns * d].reshape(columns, d, k)
     wide = first.transpose(1, 0, 2).reshape(d, columns * k)
-    seen = jnp.dot(rows, wide, precision="highest").reshape(n, columns, k)
+    seen = precise.dot(rows, wide).reshape(n, columns, k)
     rest = vectors[columns * d :]
     if rest.shape[0]:
         seen = jnp.concatenate([seen, jnp.broadcast_to(rest[None], (n, *rest.shape))], axis=1)
     # Few and small: written as sums, they fuse, where a batched product would not.
     seen = (weights[:, :, :, None] * seen[:, None]).sum(2)
-    pushed = jnp.dot(rows.T, seen[:, :columns].reshape(n, columns * k), precision="highest")
+    pushed = precise.dot(rows.T, seen[:, :columns].reshape(n, columns * k))
     pushed = pushed.reshape(d, columns, k).transpose(1, 0, 2).reshape(columns * d, k)
     return jnp.concatenate([pushed, seen[:, columns:].sum(0)])
 

@@ -24,6 +24,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from hdjax import precise
+
 
 def joined(points: Float[Array, " k"], close: float) -> Float[Array, " k"]:
     """Points in order, those that coincide up to `close` replaced by one beside the first."""
@@ -157,7 +159,7 @@ class OutlierTheory(eqx.Module):
             j, z = parts
             f, slope = jax.jvp(self.coupled, (z,), (jnp.ones_like(z),))
             w = jnp.linalg.eigh(f)[1][:, ::-1][:, j]
-            return w, 1 / (1 - jnp.linalg.multi_dot([w, slope, w], precision="highest"))
+            return w, 1 / (1 - precise.multi_dot([w, slope, w]))
 
         # Beside the outlier, ten times as far as the bisection can tell.
         top, _ = self._bounds()

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from hdjax import random
+from hdjax import precise, random
 from hdjax.clocks import Clock
 from hdjax.curvature.matrices import empirical
 from hdjax.curvature.solvers import top_space
@@ -180,12 +180,12 @@ class ProjectedSimulator(Simulator):
         row, nothing = samples.rows[0], jnp.zeros(0, dtype)
         loss, theta = system.loss, run.side.theta
         gradient, slope = loss.gradient(
-            _dot(run.moving.T, row), nothing, samples.component[0], samples.noise[0], theta
+            precise.dot(run.moving.T, row), nothing, samples.component[0], samples.noise[0], theta
         )
         ridge, rate = system.ridge.astype(dtype), self.rate(tick.astype(d.dtype) / d).astype(dtype)
         size = rate / d.astype(dtype)
         whole = row[:, None] * gradient[None].astype(dtype) + ridge * run.moving
-        inside = jnp.einsum("mdr,mer,em->dm", state.bases, state.bases, whole, precision="highest")
+        inside = precise.einsum("mdr,mer,em->dm", state.bases, state.bases, whole)
         kept = inside if self.method.space == "top" else whole - inside
         theta = jax.tree.map(
             lambda leaf, g: leaf - size * (g.astype(dtype) + ridge * leaf), theta, slope
@@ -194,7 +194,3 @@ class ProjectedSimulator(Simulator):
         if theta is not None:
             run = eqx.tree_at(lambda run: run.side.theta, run, theta)
         return ProjectedState(run, state.bases)
-
-
-def _dot(a: Array, b: Array) -> Array:
-    return jnp.dot(a, b, precision="highest")

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 from matfree import decomp
 
-from hdjax import random
+from hdjax import precise, random
 
 Product = Callable[[Float[Array, "n k"]], Float[Array, "n k"]]
 
@@ -82,7 +82,7 @@ def top_space(
         def extend(j: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
             basis, image, block = state
             for _ in range(2):
-                block = block - _dot(basis, _dot(basis.T, block))
+                block = block - precise.dot(basis, precise.dot(basis.T, block))
                 block, _ = jnp.linalg.qr(block)
             pushed = product(block)
             at = (0, j * width)
@@ -91,11 +91,11 @@ def top_space(
             return basis, image, pushed
 
         basis, image, _ = jax.lax.fori_loop(0, steps, extend, (basis, image, block))
-        small = _dot(basis.T, image)
+        small = precise.dot(basis.T, image)
         values, vectors = jnp.linalg.eigh((small + small.T) / 2)
         values, vectors = values[::-1][:width], vectors[:, ::-1][:, :width]
-        ritz = _dot(basis, vectors)
-        residuals = jnp.linalg.norm(_dot(image, vectors) - ritz * values[None], axis=0)
+        ritz = precise.dot(basis, vectors)
+        residuals = jnp.linalg.norm(precise.dot(image, vectors) - ritz * values[None], axis=0)
         return TopSpace(values, ritz, residuals, jnp.zeros((), jnp.int32))
 
     def unfinished(state: TopSpace) -> Array:
@@ -127,7 +127,7 @@ class SpectralMeasure(eqx.Module):
         """The density at `grid`, atoms widened to Gaussians of standard deviation `width`."""
         scaled = (grid[:, None] - self.atoms[None]) / width
         heights = jnp.exp(-(scaled**2) / 2) / (width * jnp.sqrt(2 * jnp.pi))
-        return _dot(heights, self.weights)
+        return precise.dot(heights, self.weights)
 
 
 def spectral_measure(
@@ -167,7 +167,7 @@ def spectral_measure(
     removed = vectors.shape[1]
 
     def outside(v: Float[Array, " n"]) -> Float[Array, " n"]:
-        return v - _dot(vectors, _dot(vectors.T, v))
+        return v - precise.dot(vectors, precise.dot(vectors.T, v))
 
     # What is left must not be sought beyond its own dimension.
     lanczos = decomp.tridiag_sym(min(steps, size - removed), custom_vjp=False)
@@ -188,7 +188,3 @@ def spectral_measure(
     return SpectralMeasure(
         jnp.concatenate([known.values, atoms.ravel()]), jnp.concatenate([own, weights])
     )
-
-
-def _dot(a: Array, b: Array) -> Array:
-    return jnp.dot(a, b, precision="highest")

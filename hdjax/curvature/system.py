@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from hdjax import random
+from hdjax.checks import is_concrete
 from hdjax.clocks import Clock, Within
 from hdjax.curvature.alignment import share_in_means
 from hdjax.curvature.blocks import Block, measured, predicted
@@ -30,14 +31,7 @@ from hdjax.random import Stream
 from hdjax.registry import NonNegative, Positive
 from hdjax.schedules import Constant
 from hdjax.streaming import Direct, GramSummary, MixtureLogistic, OnePassSGD, draw_samples
-from hdjax.system import (
-    Method,
-    Simulator,
-    Watched,
-    Watching,
-    WithoutFluctuations,
-    is_concrete,
-)
+from hdjax.system import Method, Simulator, Watched, Watching, WithoutFluctuations
 
 # A column with less than this share in the means' span counts as outside.
 _INSIDE = 0.5

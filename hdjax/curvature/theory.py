@@ -30,7 +30,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Complex, Float, Inexact, Int
 
-from hdjax import gaussian
+from hdjax import gaussian, precise
+from hdjax.checks import is_concrete
 from hdjax.curvature.alignment import orthonormal
 from hdjax.curvature.law import (
     Quadrature,
@@ -43,7 +44,6 @@ from hdjax.curvature.outliers import joined, positive
 from hdjax.curvature.weights import Kind
 from hdjax.gaussian import Rule
 from hdjax.streaming import GramSummary, OnePassSGD
-from hdjax.system import is_concrete
 
 # Of the law of Tracy and Widom for real symmetric matrices (F. Bornemann, arXiv 0904.1581).
 _TW_MEAN, _TW_VARIANCE = -1.2065335746, 1.6077810346
@@ -206,7 +206,7 @@ class BlockTheory(eqx.Module):
             excess = value - self.nodes.noise * self.nodes.expect(self.tilted(sigma))
             rate = -sigma / (self.alpha * self.slope(sigma) * excess)
             second = self.nodes.moment(self.tilted(sigma) ** 2)
-            lost = rate * jnp.linalg.multi_dot([v, second, v], precision="highest")
+            lost = rate * precise.multi_dot([v, second, v])
             return v, 1 / (1 + lost)
 
         vectors, shares = jax.vmap(vector)(jnp.arange(q), sigma, values, joined(sigma, close))
@@ -311,7 +311,7 @@ class BlockSpectrum(eqx.Module):
     def squared_cosines(self, column: int) -> Float[Array, " q"]:
         """Squared cosines of each outlier's eigenvector with a column of [X | means]."""
         direction = self.frame[:, column]
-        inner = jnp.dot(self.scaled, direction, precision="highest") ** 2
+        inner = precise.dot(self.scaled, direction) ** 2
         return inner / (direction**2).sum()
 
     def share_of(self, column: int, rank: int) -> Float[Array, ""]:
@@ -324,7 +324,7 @@ class BlockSpectrum(eqx.Module):
         Zeros where there are fewer outliers; the means may depend on each other (rank `cut`).
         """
         basis = orthonormal(self.frame[:, self.students :], cut)
-        inner = jnp.dot(self.scaled[:rank], basis, precision="highest")
+        inner = precise.dot(self.scaled[:rank], basis)
         return jnp.linalg.svd(inner, compute_uv=False)
 
 

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from hdjax import gaussian
+from hdjax import gaussian, precise
 from hdjax.curvature.law import Quadrature, check_system
 from hdjax.gaussian import QMC, Rule
 from hdjax.schedules import Schedule
@@ -94,7 +94,7 @@ def training_samples(
         features,
         jnp.zeros((c, 0), dtype),
         system.probabilities[:, None] * each[None],
-        jnp.dot(features, frame[:, :m], precision="highest"),
+        precise.dot(features, frame[:, :m]),
         frame,
         system.eigenvalues[0, 0],
         m,
@@ -117,7 +117,7 @@ def _two_times(
         """gamma B (m, m), and gamma g P (m, c)."""
         parts = system.field().component_moments(summary.state)
         p = system.probabilities
-        b = noise * jnp.einsum("c,cij->ij", p, parts.stein, precision="highest")
+        b = noise * precise.einsum("c,cij->ij", p, parts.stein)
         b = b + system.ridge * jnp.eye(m, dtype=b.dtype)
         return gamma * b, gamma * (p[:, None] * parts.gradient).T
 
@@ -131,9 +131,9 @@ def _two_times(
         def advance(k: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
             phi, q = state
             first, last = eye - half * b[k], eye + half * b[k + 1]
-            source = half * _dot(mean, (push[k] + push[k + 1]).T)
-            new = jnp.linalg.solve(last.T, _dot(phi, first).T).T
-            own = jnp.linalg.solve(last.T, (_dot(q, first) - source).T).T
+            source = half * precise.dot(mean, (push[k] + push[k + 1]).T)
+            new = jnp.linalg.solve(last.T, precise.dot(phi, first).T).T
+            own = jnp.linalg.solve(last.T, (precise.dot(q, first) - source).T).T
             past = k < tau
             return jnp.where(past, phi, new), jnp.where(past, q, own)
 
@@ -168,7 +168,7 @@ def _coordinates(
         """Coordinates of the samples that were used at a time."""
         inner = jnp.concatenate([cross, then[:m, m:]], axis=1)
         lower = gaussian.factor(jnp.block([[final, inner.T], [inner, then[:m, :m]]]))
-        used = jnp.sqrt(noise) * _dot(z, lower[q:].T)
+        used = jnp.sqrt(noise) * precise.dot(z, lower[q:].T)
         fresh = jnp.sqrt(noise) * z[:, :q]
         nothing = jnp.zeros(0, ts.dtype)
 
@@ -176,8 +176,10 @@ def _coordinates(
             def gradient(x: Array) -> Array:
                 return system.loss.gradient(x, nothing, a, nothing, theta)[0]
 
-            kick = gamma * noise * _dot(jax.vmap(gradient)(used + then[:m, m + a][None]), phi)
-            return fresh + frame[:, m + a][None] - _dot(kick, lift.T)
+            kick = (
+                gamma * noise * precise.dot(jax.vmap(gradient)(used + then[:m, m + a][None]), phi)
+            )
+            return fresh + frame[:, m + a][None] - precise.dot(kick, lift.T)
 
         return jax.vmap(component)(jnp.arange(c))
 
@@ -213,7 +215,3 @@ def check_training(system: OnePassSGD) -> Schedule:
             "SGD at a rate that does not follow the state"
         )
     return rate
-
-
-def _dot(a: Array, b: Array) -> Array:
-    return jnp.dot(a, b, precision="highest")

@@ -8,6 +8,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PyTree
 
+from hdjax import precise
 from hdjax.gaussian.rules import Rule, default_rule
 
 # More nodes than this are summed chunk by chunk, to bound memory.
@@ -93,6 +94,6 @@ def _weighted_sum(fn: Callable, z: np.ndarray | Array, w: np.ndarray | Array) ->
     def mean(values: Array) -> Array:
         if not jnp.issubdtype(values.dtype, jnp.inexact):
             values = values.astype(w.dtype)
-        return jnp.tensordot(values, w.astype(values.dtype), 1, precision="highest")
+        return precise.tensordot(values, w.astype(values.dtype), 1)
 
     return jax.tree.map(mean, jax.vmap(fn, in_axes=-1, out_axes=-1)(z))

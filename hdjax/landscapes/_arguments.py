@@ -9,7 +9,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
-from hdjax.system import is_concrete
+from hdjax.checks import is_concrete
 
 _RULES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "finite": np.isfinite,

@@ -31,11 +31,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
+from hdjax import precise
+from hdjax.checks import is_concrete
 from hdjax.landscapes._arguments import numbers
 from hdjax.landscapes.rates import Rate, RateLike, as_rate, divide, root
 from hdjax.registry import NonNegative, OneOf, Positive, Slot, Values, declare, register
 from hdjax.schedules import Schedule, ScheduleLike, as_schedule
-from hdjax.system import is_concrete
 
 Scalar = Float[Array, ""]
 Vector = Float[Array, "..."]
@@ -356,7 +357,7 @@ class LowerTriangular(Algorithm):
         gradients = gradients.at[k].set(g, mode="drop")
         row = self.matrix[jnp.minimum(k, n - 1)]
         row = jnp.where(jnp.arange(n) <= k, row, 0.0).astype(g.dtype)
-        total = jnp.tensordot(row, gradients, axes=1, precision="highest")
+        total = precise.tensordot(row, gradients, axes=1)
         return origin - total, (origin, gradients)
 
 

@@ -11,6 +11,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
+from hdjax.checks import is_concrete
 from hdjax.landscapes import effective
 from hdjax.landscapes._arguments import numbers
 from hdjax.landscapes.effective import MeanField
@@ -19,7 +20,7 @@ from hdjax.landscapes.kernels import Kernel, as_radial
 from hdjax.landscapes.landscape import Horizon, Landscape, check_kernels, jet_at_start
 from hdjax.landscapes.optimisers import Optimiser
 from hdjax.landscapes.order import OrderParameters
-from hdjax.system import Method, WithoutFluctuations, is_concrete
+from hdjax.system import Method, WithoutFluctuations
 
 
 class ComponentWise(Landscape, WithoutFluctuations):

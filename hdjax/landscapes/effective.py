@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float, Int, PyTree
 
+from hdjax import precise
 from hdjax.landscapes.kernels import Kernel
 from hdjax.landscapes.optimisers import Optimiser
 from hdjax.landscapes.order import OrderParameters
@@ -77,7 +78,7 @@ def _normals(n: int, sites: int, dtype: Any) -> Float[Array, "n sites"]:
     What is linear in them then has no sampling error.
     """
     drawn = jax.random.normal(jax.random.key(0), (n, sites), dtype)
-    moments = jnp.dot(drawn, drawn.T, precision="highest") / sites
+    moments = precise.dot(drawn, drawn.T) / sites
     return solve_triangular(jnp.linalg.cholesky(moments), drawn, lower=True)
 
 
@@ -90,7 +91,7 @@ def _step(
     x = state.x
 
     def against(rows: Float[Array, "n sites"], row: Float[Array, " sites"]) -> Array:
-        return jnp.dot(rows, row, precision="highest") / sites
+        return precise.dot(rows, row) / sites
 
     points = state.points.at[k].set(x)
     overlaps = against(points, x)
@@ -117,8 +118,8 @@ def _step(
     factor = state.factor.at[k].set(jnp.where(present, width, row))
 
     slope = jax.grad(field.mean)(half) + jnp.dot(R, own)
-    pulled = jnp.dot(R * response, points, precision="highest")
-    g = jnp.dot(factor[k], normals, precision="highest") + pulled + slope * x
+    pulled = precise.dot(R * response, points)
+    g = precise.dot(factor[k], normals) + pulled + slope * x
     gradients = state.gradients.at[k].set(g)
 
     rows = ((points, x), (gradients, g), (gradients, x), (points, g))

@@ -16,7 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from hdjax import random
+from hdjax import precise, random
+from hdjax.arrays import cast
+from hdjax.checks import check_dtype
 from hdjax.clocks import Steps
 from hdjax.landscapes._arguments import as_tree
 from hdjax.landscapes.frame import conditional_law
@@ -27,7 +29,7 @@ from hdjax.landscapes.order import OrderParameters, from_vectors
 from hdjax.landscapes.stationary import Stationary
 from hdjax.random import Stream
 from hdjax.registry import Bounds, Each, OneOf, Precision, Size, register
-from hdjax.system import Simulator, cast, check_dtype
+from hdjax.system import Simulator
 
 _COUPLINGS = ("gaussian", "rademacher")
 
@@ -311,7 +313,7 @@ class VectorSimulator(Simulator):
         def step(k: Array, run: Vectors) -> Vectors:
             f, g = self.method.observe(system, run, k, key)
             x = run.ahead
-            ahead, memory = system.algorithm.step(run.memory, k, x, f, g, _dot)
+            ahead, memory = system.algorithm.step(run.memory, k, x, f, g, precise.vdot)
             return Vectors(
                 run.points.at[k].set(x),
                 run.values.at[k].set(f),
@@ -345,11 +347,7 @@ def _uniform(system: Any, d: int, key: Key[Array, ""]) -> Float[Array, " d"]:
     """A start with a uniform direction in each eigenspace."""
     normals = jax.random.normal(key, (d,), system.radius.dtype)
     if system.spectrum is None:
-        return system.radius / jnp.sqrt(_dot(normals, normals)) * normals
+        return system.radius / jnp.sqrt(precise.vdot(normals, normals)) * normals
     masses, groups = system.problem.masses, system.spectrum.groups
     squares = jnp.zeros_like(masses).at[groups].add(normals**2)
     return jnp.sqrt(masses / squares)[groups] * normals
-
-
-def _dot(x: Array, y: Array) -> Array:
-    return jnp.vdot(x, y, precision="highest")

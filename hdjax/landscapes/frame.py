@@ -7,20 +7,20 @@ d - k - 1 identical blocks A/d, A_il = kappa_3(x_i, x_l) (arXiv 2410.09973, lemm
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from hdjax import precise
 from hdjax.landscapes.kernels import Jet, Kernel
 
 
 def jet_at(kernel: Kernel, x: Float[Array, " d"], y: Float[Array, " d"]) -> Jet:
     """The kernel's value and derivatives at the points x and y."""
-    a, b, t = _dot(x, x) / 2, _dot(y, y) / 2, _dot(x, y)
-    return kernel.jet(a, b, t, _dot(x - y, x - y) / 2)
+    a, b, t = precise.dot(x, x) / 2, precise.dot(y, y) / 2, precise.dot(x, y)
+    return kernel.jet(a, b, t, precise.dot(x - y, x - y) / 2)
 
 
 def block_covariance(
@@ -153,7 +153,10 @@ def conditional_law(
 
     def prior(point: Array) -> Array:
         return jnp.concatenate(
-            [mean(_dot(point, point) / 2)[None], jax.grad(mean)(_dot(point, point) / 2) * point]
+            [
+                mean(precise.dot(point, point) / 2)[None],
+                jax.grad(mean)(precise.dot(point, point) / 2) * point,
+            ]
         )
 
     pairs = jax.vmap(jax.vmap(block_covariance, (None, None, 0)), (None, 0, None))
@@ -167,7 +170,3 @@ def conditional_law(
     weights = jnp.linalg.solve(past, cross)
     own = block_covariance(kernel, x, x)
     return ConditionalLaw(prior(x) + weights.T @ surprise.reshape(-1), own - weights.T @ cross)
-
-
-def _dot(x: Any, y: Any) -> Array:
-    return jnp.dot(x, y, precision="highest")

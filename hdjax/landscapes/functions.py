@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from hdjax import random
+from hdjax import precise, random
 from hdjax.landscapes.kernels import Amplitude, Kernel, Product, SpinGlass, Sum
 from hdjax.landscapes.stationary import Stationary
 
@@ -37,7 +37,7 @@ class Tensors(eqx.Module):
         total = jnp.zeros((), x.dtype)
         for tensor in self.tensors:
             while tensor.ndim:
-                tensor = jnp.tensordot(tensor, x, axes=1, precision="highest")
+                tensor = precise.tensordot(tensor, x, axes=1)
             total = total + tensor
         return total
 
@@ -58,7 +58,7 @@ class Cosines(eqx.Module):
         self.scale = jnp.sqrt(2 * at_zero / (d * features)).astype(dtype)
 
     def __call__(self, x: Array) -> Array:
-        angles = jnp.dot(self.frequencies, x, precision="highest") + self.phases
+        angles = precise.dot(self.frequencies, x) + self.phases
         return self.scale * jnp.cos(angles).sum()
 
 

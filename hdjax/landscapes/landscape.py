@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
+from hdjax.arrays import all_finite
+from hdjax.checks import is_concrete
 from hdjax.clocks import Steps
 from hdjax.landscapes._arguments import check_numbers
 from hdjax.landscapes.kernels import Jet, Kernel
@@ -17,7 +19,7 @@ from hdjax.landscapes.limit import Problem
 from hdjax.landscapes.order import OrderParameters
 from hdjax.limits import Limit
 from hdjax.spectra import Spectrum
-from hdjax.system import Method, Simulator, System, all_finite, is_concrete
+from hdjax.system import Method, Simulator, System
 
 # Times are step numbers, each at most once.
 CLOCK = Steps(1, distinct=True)

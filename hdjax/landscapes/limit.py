@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
+from hdjax import precise
 from hdjax.landscapes.algorithms import Algorithm
 from hdjax.landscapes.kernels import Kernel
 from hdjax.landscapes.order import OrderParameters
@@ -105,13 +106,13 @@ def _step(
 
     def lowered(vector: Array, fields: Array) -> Array:
         """The covector of a vector: its products with the basis, weighted by eigenspace."""
-        inner = jnp.dot(vector[:, 1:], fields, precision="highest")
+        inner = precise.dot(vector[:, 1:], fields)
         return jnp.concatenate(
             [problem.masses[:, None] * vector[:, :1], problem.weights[:, None] * inner], axis=1
         )
 
     def against(rows: Array, covector: Array) -> Array:
-        return jnp.einsum("lei,ei->l", rows, covector, precision="highest")
+        return precise.einsum("lei,ei->l", rows, covector)
 
     # x_k holds only u_l with l < k: what A is at k and later does not matter to it.
     overlaps = against(points, roots**2 * lowered(x, state.fields))
@@ -133,13 +134,13 @@ def _step(
     fields = state.fields.at[k].set(field).at[:, k].set(field)
 
     slope = jax.grad(problem.mean)(half) + jnp.dot(R, own)
-    pulled = jnp.einsum("l,lei->ei", R * response, points, precision="highest")
+    pulled = precise.einsum("l,lei->ei", R * response, points)
     g = roots**2 * (pulled + slope * x)
     g = g.at[:, k + 1].add(roots[:, 0])
     gradients = state.gradients.at[k].set(g)
 
     def dot(v: Array, w: Array) -> Array:
-        return jnp.vdot(v, lowered(w, fields), precision="highest")
+        return precise.vdot(v, lowered(w, fields))
 
     low_x, low_g = lowered(x, fields), lowered(g, fields)
     rows = [(points, low_x), (gradients, low_g), (gradients, low_x), (points, low_g)]

@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from hdjax import spectra
+from hdjax.checks import is_concrete
 from hdjax.landscapes import limit
 from hdjax.landscapes._arguments import check_numbers, numbers
 from hdjax.landscapes.algorithms import Algorithm
@@ -33,7 +34,7 @@ from hdjax.landscapes.rates import RandomFunctionDescent
 from hdjax.landscapes.simulate import Previsible
 from hdjax.registry import In, NonNegative, NonNegatives, OneOrMoreReal
 from hdjax.spectra import Spectrum
-from hdjax.system import Method, NoFluctuationsError, is_concrete
+from hdjax.system import Method, NoFluctuationsError
 
 
 class GradientSpan(Spanning):

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from hdjax import precise
+from hdjax.arrays import all_finite, cast
 from hdjax.clocks import Clock
 from hdjax.landscapes.explicit import VectorSimulator
 from hdjax.landscapes.frame import conditional_law, jet_at, previsible_frame, rotated_covariance
@@ -21,7 +23,7 @@ from hdjax.landscapes.landscape import Horizon
 from hdjax.landscapes.model import GradientSpan
 from hdjax.landscapes.simulate import Previsible, PrevisibleSimulator
 from hdjax.limits import Limit
-from hdjax.system import Method, Watched, Watching, WithoutFluctuations, all_finite, cast
+from hdjax.system import Method, Watched, Watching, WithoutFluctuations
 
 
 class Observation(eqx.Module):
@@ -209,7 +211,7 @@ def observation(
     n = points.shape[0]
     earlier, known = jnp.arange(n) < k, jnp.arange(n) <= k
     points = jnp.where(known[:, None], points, 0.0)
-    seen = jnp.dot(gradients[k], gradients[k], precision="highest")
+    seen = precise.dot(gradients[k], gradients[k])
     gradients = jnp.where(earlier[:, None], gradients, 0.0)
     origin = jnp.zeros_like(points[0]).at[0].set(1.0)
     start = jnp.where(system.radius > 0, points[0], origin)

@@ -28,10 +28,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
+from hdjax.checks import is_concrete
 from hdjax.landscapes._arguments import numbers
 from hdjax.registry import NonNegative, register
 from hdjax.schedules import Schedule, ScheduleLike, as_schedule
-from hdjax.system import is_concrete
 
 Scalar = Float[Array, ""]
 Entries = Float[Array, " entries"]

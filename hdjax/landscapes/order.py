@@ -7,6 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from hdjax import precise
 from hdjax.registry import Count, OneOf, register
 
 
@@ -49,7 +50,7 @@ def from_vectors(
     """Order parameters of vectors in an orthonormal basis; rows beyond k are 0."""
     x, g = points[k], gradients[k]
     products = [
-        jnp.dot(rows, vector, precision="highest")
+        precise.dot(rows, vector)
         for rows, vector in ((points, x), (gradients, g), (gradients, x), (points, g))
     ]
     return OrderParameters(k, value, *products)

@@ -10,6 +10,7 @@ from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Float, Int, Key
 
 from hdjax import random
+from hdjax.checks import is_concrete
 from hdjax.clocks import Steps
 from hdjax.landscapes import panels, sampler
 from hdjax.landscapes._arguments import numbers
@@ -19,7 +20,7 @@ from hdjax.landscapes.order import OrderParameters, from_vectors
 from hdjax.landscapes.sampler import Draws, Run
 from hdjax.random import Stream
 from hdjax.registry import NonNegative, register
-from hdjax.system import Simulator, is_concrete
+from hdjax.system import Simulator
 
 # Normals of an observation from which its chi^2 variable is made: one, and 16 pairs.
 _PROPOSED = 33

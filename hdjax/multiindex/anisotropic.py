@@ -16,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from hdjax import precise
+from hdjax.checks import is_concrete
 from hdjax.clocks import Fine
 from hdjax.integrate import Integrator
 from hdjax.multiindex.averaging import energy_gradient
@@ -28,7 +30,7 @@ from hdjax.multiindex.simulate import CLOCK, first_of, flow_time
 from hdjax.multiindex.small import inverse_root, product
 from hdjax.multiindex.starts import lift
 from hdjax.registry import In, Values, register
-from hdjax.system import Method, Simulator, is_concrete
+from hdjax.system import Method, Simulator
 
 
 @register("multiindex.method", "anisotropic")
@@ -88,8 +90,8 @@ def gradient(
     matrix = product(product(q_root, cross), p_root)
     inverse = product(q_root, q_root)
     inner = product(product(p_root, energy_gradient(link, matrix)), p_root)
-    rest = target - _dot(w, product(inverse, cross))
-    return -2 * eigenvalues[:, None] * _dot(rest, product(product(inner, cross.T), inverse))
+    rest = target - precise.dot(w, product(inverse, cross))
+    return -2 * eigenvalues[:, None] * precise.dot(rest, product(product(inner, cross.T), inverse))
 
 
 def anisotropic_overlap(
@@ -122,7 +124,7 @@ class AnisotropicSimulator(Simulator):
         # In whitened coordinates the start is the isotropic one: W^T K W = I.
         scale = jnp.sqrt(self.method.eigenvalues)[:, None]
         white = scale * self.target
-        white = _dot(white, inverse_root(_dot(white.T, white)))
+        white = precise.dot(white, inverse_root(precise.dot(white.T, white)))
         return lift(key, self.system.problem.sample(key), white) / scale
 
     def advance(
@@ -156,9 +158,5 @@ def _roots(
 ) -> tuple[Float[Array, "q q"], Float[Array, "r r"], Float[Array, "q r"]]:
     """Q^{-1/2}, P^{-1/2} and B."""
     weighted = eigenvalues[:, None] * target
-    q_root = inverse_root(_dot(w.T, eigenvalues[:, None] * w))
-    return q_root, inverse_root(_dot(target.T, weighted)), _dot(w.T, weighted)
-
-
-def _dot(a: Array, b: Array) -> Array:
-    return jnp.dot(a, b, precision="highest")
+    q_root = inverse_root(precise.dot(w.T, eigenvalues[:, None] * w))
+    return q_root, inverse_root(precise.dot(target.T, weighted)), precise.dot(w.T, weighted)

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from hdjax.checks import is_concrete
 from hdjax.multiindex.links import Link
 from hdjax.multiindex.tensors import squared_norm
 from hdjax.registry import Real, Size, register
-from hdjax.system import is_concrete
 
 
 @register("multiindex.link", "sine")

@@ -23,6 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from hdjax import precise
+from hdjax.checks import is_concrete
 from hdjax.clocks import Steps
 from hdjax.limits import Limit
 from hdjax.multiindex.averaging import gradient_covariance
@@ -32,7 +34,7 @@ from hdjax.multiindex.problem import DETERMINISTIC, LABELS, Algorithm, Direct, O
 from hdjax.multiindex.small import inverse_root, product
 from hdjax.multiindex.starts import lift
 from hdjax.registry import In, OneOf, Positive, Slot, declare, register
-from hdjax.system import Method, PlainSystem, Simulator, WithoutFluctuations, is_concrete
+from hdjax.system import Method, PlainSystem, Simulator, WithoutFluctuations
 
 RETRACTIONS = ("polar", "exponential")
 
@@ -273,13 +275,13 @@ class DescentSimulator(Simulator):
         link, student = self.system.problem.link, self.system.student
 
         def step(_: Any, w: Array) -> Array:
-            matrix = jnp.dot(w.T, self.target, precision="highest")
+            matrix = precise.dot(w.T, self.target)
             delta = displacement(link, student, self.system.step, matrix)
-            rest = self.target - jnp.dot(w, matrix, precision="highest")
-            move = jnp.dot(rest, delta.T, precision="highest")
-            square = jnp.dot(move.T, move, precision="highest")
+            rest = self.target - precise.dot(w, matrix)
+            move = precise.dot(rest, delta.T)
+            square = precise.dot(move.T, move)
             stay, go = coefficients(square, self.system.retraction)
-            moved = jnp.dot(w, stay, precision="highest") + jnp.dot(move, go, precision="highest")
+            moved = precise.dot(w, stay) + precise.dot(move, go)
             # Columns stay orthonormal to rounding, which would add up.
             return polar(moved)
 
@@ -295,8 +297,8 @@ class DescentSimulator(Simulator):
 
 def polar(w: Float[Array, "d q"]) -> Float[Array, "d q"]:
     """W (W^T W)^{-1/2}, the nearest orthonormal columns."""
-    root = inverse_root(jnp.dot(w.T, w, precision="highest"))
-    return jnp.dot(w, root, precision="highest")
+    root = inverse_root(precise.dot(w.T, w))
+    return precise.dot(w, root)
 
 
 def check_positive(name: str, value: Array) -> None:

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from hdjax.checks import check_arguments
 from hdjax.registry import NonNegativeFloat, PositiveFloat, register
-from hdjax.system import check_arguments
 
 
 @register("multiindex.path", "slow_growth")

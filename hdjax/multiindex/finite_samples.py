@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from hdjax import random
+from hdjax import precise, random
+from hdjax.checks import is_concrete
 from hdjax.clocks import Steps
 from hdjax.limits import Limit
 from hdjax.multiindex.descent import Adaptive, Constant, as_step, polar, recursion
@@ -29,7 +30,7 @@ from hdjax.multiindex.readouts import HermiteRidge, Readout
 from hdjax.multiindex.starts import lift
 from hdjax.random import Stream
 from hdjax.registry import In, NonNegative, OneOf, Size, register
-from hdjax.system import Method, PlainSystem, Simulator, WithoutFluctuations, is_concrete
+from hdjax.system import Method, PlainSystem, Simulator, WithoutFluctuations
 
 INPUTS = ("gaussian", "rademacher", "student")
 TARGETS = ("spread", "axis")
@@ -172,7 +173,7 @@ class FiniteSamples(Algorithm, PlainSystem, WithoutFluctuations):
         else:
             scale = np.sqrt((_FREEDOM - 2) / _FREEDOM)
             x = jax.random.t(first, jnp.asarray(_FREEDOM, dtype), shape, dtype) * scale
-        clean = jax.vmap(self.problem.link)(jnp.dot(x, target, precision="highest"))
+        clean = jax.vmap(self.problem.link)(precise.dot(x, target))
         return x, clean + self.noise * jax.random.normal(second, clean.shape, dtype)
 
     def _check_noise(self) -> None:
@@ -218,15 +219,15 @@ class SampleSimulator(Simulator):
             x, y = state.x, state.y
             if system.fresh:
                 x, y = system.draw(random.at(fresh, k), target)
-            u = jnp.dot(x, state.w, precision="highest")
+            u = precise.dot(x, state.w)
             kept = system.readout.fit(state.kept, u, y)
             predict = jax.value_and_grad(lambda a: system.readout.predict(kept, a))
             values, gradients = jax.vmap(predict)(u)
             n = len(y)
-            covariance = jnp.dot(gradients.T, gradients, precision="highest") / n
+            covariance = precise.dot(gradients.T, gradients) / n
             weighted = (y - values)[:, None] * gradients
-            slope = 2 / n * jnp.dot(x.T, weighted, precision="highest")
-            slope = slope - jnp.dot(state.w, jnp.dot(state.w.T, slope), precision="highest")
+            slope = 2 / n * precise.dot(x.T, weighted)
+            slope = slope - precise.dot(state.w, jnp.dot(state.w.T, slope))
             w = polar(state.w + system.step(covariance) * slope)
             return SampleState(w, x, y, kept)
 

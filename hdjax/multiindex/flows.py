@@ -24,6 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from hdjax import precise
+from hdjax.checks import is_concrete
 from hdjax.multiindex.averaging import (
     average,
     correlation_gradient,
@@ -36,7 +38,6 @@ from hdjax.multiindex.problem import Overlap
 from hdjax.multiindex.small import inverse_root, product
 from hdjax.multiindex.tensors import Tensors
 from hdjax.registry import NonNegative, Slot, declare, register
-from hdjax.system import is_concrete
 
 METRICS = ("embedded", "canonical", "horizontal")
 
@@ -235,15 +236,15 @@ def full_velocity(
 ) -> State:
     """The velocity of (W, F) in R^d, from gradients there."""
     w, moving = state
-    matrix = _dot(w.T, target)
+    matrix = precise.dot(w.T, target)
     slope = student.slope(link, matrix, moving)
     if metric == "horizontal":
-        velocity = 2 * _dot(target - _dot(w, matrix), slope.T)
+        velocity = 2 * precise.dot(target - precise.dot(w, matrix), slope.T)
     else:
-        gradient = -2 * _dot(target, slope.T)
-        inner = _dot(w.T, gradient)
+        gradient = -2 * precise.dot(target, slope.T)
+        inner = precise.dot(w.T, gradient)
         inner = (inner + inner.T) / 2 if metric == "embedded" else inner.T
-        velocity = _dot(w, inner) - gradient
+        velocity = precise.dot(w, inner) - gradient
     return velocity, student.rate(link, matrix, moving)
 
 
@@ -286,13 +287,9 @@ def from_odds(factor: Float[Array, "q r"]) -> Overlap:
 
 def full_summary(w: Float[Array, "d q"], target: Float[Array, "d r"], moving: Any) -> Overlap:
     """The overlaps of columns in R^d; K from W* - W M, in which nothing cancels."""
-    matrix = _dot(w.T, target)
-    rest = target - _dot(w, matrix)
-    return Overlap(matrix, _dot(rest.T, rest), moving)
-
-
-def _dot(a: Array, b: Array) -> Array:
-    return jnp.dot(a, b, precision="highest")
+    matrix = precise.dot(w.T, target)
+    rest = target - precise.dot(w, matrix)
+    return Overlap(matrix, precise.dot(rest.T, rest), moving)
 
 
 def _zeros(link: Link, q: int) -> Tensors:

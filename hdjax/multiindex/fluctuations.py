@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from hdjax import gaussian
+from hdjax import gaussian, precise
 from hdjax.multiindex.problem import Overlap
 from hdjax.multiindex.small import product
 from hdjax.multiindex.stiefel_steps import StiefelSteps
@@ -65,9 +65,7 @@ def fluctuations(
         flat, covariance = state
 
         def std(gradient: Float[Array, "*shape n"]) -> Array:
-            variance = jnp.einsum(
-                "...a,ab,...b->...", gradient, covariance, gradient, precision="highest"
-            )
+            variance = precise.einsum("...a,ab,...b->...", gradient, covariance, gradient)
             return gaussian.safe_sqrt(variance / system.problem.dimension)
 
         return jax.tree.map(std, jax.jacfwd(values)(flat))

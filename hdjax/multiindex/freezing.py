@@ -18,12 +18,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from hdjax.checks import is_concrete
 from hdjax.multiindex.averaging import energy_gradient
 from hdjax.multiindex.leaps import learnable
 from hdjax.multiindex.links import Link
 from hdjax.multiindex.small import jacobi_svd, orthonormalised, product, whitened
 from hdjax.multiindex.tensors import Tensors, transform
-from hdjax.system import is_concrete
 
 _BIG = 1e7
 # Odds to which a direction that still turns is set back.

@@ -18,10 +18,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from hdjax import precise
+from hdjax.checks import check_arguments
 from hdjax.multiindex.hermite import hermite
 from hdjax.multiindex.links import Link
 from hdjax.registry import Size, register
-from hdjax.system import check_arguments
 
 # Nodes a bin, with which a zeta_k that is zero comes out below 1e-6; fewer are refused.
 _PER_BIN, _LEAST = 64, 8
@@ -71,7 +72,7 @@ def generative_spectrum(
     def below(level: Float[Array, ""]) -> Float[Array, " k"]:
         """The integrals over the part of the line where y < level."""
         part = (level - low) / jnp.where(flat, 1, high - low) + flat.astype(y.dtype)
-        return jnp.dot(jnp.where(low < level, jnp.minimum(part, 1), 0), cells, precision="highest")
+        return precise.dot(jnp.where(low < level, jnp.minimum(part, 1), 0), cells)
 
     order = jnp.argsort(y)
     mass = jnp.cumsum(density[order])

@@ -20,7 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from hdjax import gaussian
+from hdjax import gaussian, precise
+from hdjax.checks import is_concrete
 from hdjax.multiindex.hermite import multi_indices, products
 from hdjax.multiindex.tensors import (
     PowerSum,
@@ -31,7 +32,6 @@ from hdjax.multiindex.tensors import (
     transform,
 )
 from hdjax.registry import In, Values, register
-from hdjax.system import is_concrete
 
 # Beyond, a tensor grid has too many nodes.
 _MOST_GRID_VARIABLES = 4
@@ -231,9 +231,7 @@ def from_function(
     tensors: list[Any] = []
     for k in range(degree + 1):
         rows = multi_indices(variables, k)
-        alpha = jnp.dot(
-            w * values, jax.vmap(lambda x, b=rows: products(x, b))(z), precision="highest"
-        )
+        alpha = precise.dot(w * values, jax.vmap(lambda x, b=rows: products(x, b))(z))
         alpha = jnp.where(jnp.abs(alpha) > small, alpha, 0)
         empty = is_concrete(alpha) and not np.any(np.asarray(alpha))
         tensors.append(None if empty else as_tensor(alpha, variables, k))
@@ -348,7 +346,7 @@ def ridge_sum(link: LinkLike, directions: Values, weights: Values | None = None)
         for k, tensor in enumerate(link.tensors)
     )
     # |sum_{k > D} alpha_k^2 rho^k| <= |rho|^{D+1} residual for each pair.
-    angles = jnp.abs(jnp.dot(columns.T, columns, precision="highest")) ** (link.degree + 1)
+    angles = jnp.abs(precise.dot(columns.T, columns)) ** (link.degree + 1)
     bound = jnp.sum(jnp.abs(w)[:, None] * angles * jnp.abs(w)[None, :]) * link.residual
     return Link(tensors, bound, _RidgeSum(link, columns, w), columns.shape[0])
 
@@ -365,7 +363,7 @@ class _Rotated(eqx.Module):
     rotation: Float[Array, "r r"]
 
     def __call__(self, z: Float[Array, " r"]) -> Float[Array, ""]:
-        return self.function(jnp.dot(z, self.rotation, precision="highest"))
+        return self.function(precise.dot(z, self.rotation))
 
 
 class _Product(eqx.Module):
@@ -380,7 +378,7 @@ class _Ridge(eqx.Module):
     direction: Float[Array, " r"]
 
     def __call__(self, z: Float[Array, " r"]) -> Float[Array, ""]:
-        return self.link(jnp.dot(self.direction, z, precision="highest")[None])
+        return self.link(precise.dot(self.direction, z)[None])
 
 
 class _RidgeSum(eqx.Module):

@@ -16,11 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from hdjax.checks import is_concrete
 from hdjax.multiindex.links import Link
 from hdjax.multiindex.small import product
 from hdjax.multiindex.starts import haar_overlap, small_overlap
 from hdjax.multiindex.tensors import Tensors, squared_norm
-from hdjax.system import Method, Simulator, System, is_concrete
+from hdjax.system import Method, Simulator, System
 
 LABELS: Mapping[str, str] = {
     "loss": "loss E(F − F*)²",

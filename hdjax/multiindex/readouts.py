@@ -15,11 +15,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Key, PyTree
 
+from hdjax import precise
+from hdjax.checks import check_arguments
 from hdjax.multiindex.flows import Planted, Profiled, Student
 from hdjax.multiindex.hermite import all_indices, hermite, products
 from hdjax.multiindex.links import Link, LinkLike
 from hdjax.registry import Bounds, Positive, Size, register
-from hdjax.system import check_arguments
 
 
 class Readout(eqx.Module):
@@ -71,7 +72,7 @@ class HermiteRidge(Readout):
         return _ridge(jax.vmap(self._features)(u), y, self.ridge)
 
     def predict(self, parameters: PyTree, u: Float[Array, " q"]) -> Float[Array, ""]:
-        return jnp.dot(parameters, self._features(u), precision="highest")
+        return precise.dot(parameters, self._features(u))
 
     @property
     def student(self) -> Student:
@@ -115,7 +116,7 @@ class KernelRidge(Readout):
 
     def predict(self, parameters: PyTree, u: Float[Array, " q"]) -> Float[Array, ""]:
         weights, points = parameters
-        return jnp.dot(weights, jax.vmap(lambda b: self._kernel(u, b))(points), precision="highest")
+        return precise.dot(weights, jax.vmap(lambda b: self._kernel(u, b))(points))
 
     def _kernel(self, u: Float[Array, " q"], v: Float[Array, " q"]) -> Float[Array, ""]:
         rest = 1 - self.rho**2
@@ -154,7 +155,7 @@ class RandomFeatures(Readout):
 
     def predict(self, parameters: PyTree, u: Float[Array, " q"]) -> Float[Array, ""]:
         weights, chosen = parameters
-        return jnp.dot(weights, self._features(chosen, u), precision="highest")
+        return precise.dot(weights, self._features(chosen, u))
 
     def _features(self, chosen: Array, u: Float[Array, " q"]) -> Float[Array, " p"]:
         table = hermite(jnp.sum(chosen * u[None, :], axis=1), self.degree)[:, 1:]
@@ -243,9 +244,9 @@ class Network(Readout):
 def _ridge(features: Float[Array, "n p"], y: Float[Array, " n"], ridge: Any) -> Float[Array, " p"]:
     """Ridge regression without a penalty on the first feature, the constant."""
     n, p = features.shape
-    gram = jnp.dot(features.T, features, precision="highest") / n
+    gram = precise.dot(features.T, features) / n
     # Rounding alone must not decide where there are fewer samples than features.
     floor = jnp.finfo(features.dtype).eps * p
     penalty = jnp.where(jnp.arange(p) > 0, ridge, 0.0).astype(features.dtype) + floor
-    moments = jnp.dot(features.T, y, precision="highest") / n
+    moments = precise.dot(features.T, y) / n
     return jax.scipy.linalg.solve(gram + jnp.diag(penalty), moments, assume_a="pos")

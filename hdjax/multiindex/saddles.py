@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from hdjax.checks import is_concrete
 from hdjax.clocks import Fine
 from hdjax.multiindex.freezing import SaddleState, check_dense, follow, start_of
 from hdjax.multiindex.leaps import exponents, learnable
@@ -21,14 +22,7 @@ from hdjax.multiindex.problem import Algorithm, Direct, Problem
 from hdjax.multiindex.small import product
 from hdjax.multiindex.starts import haar_odds
 from hdjax.registry import Positive, register
-from hdjax.system import (
-    Method,
-    PlainSystem,
-    Simulator,
-    WithoutFluctuations,
-    WithoutLimit,
-    is_concrete,
-)
+from hdjax.system import Method, PlainSystem, Simulator, WithoutFluctuations, WithoutLimit
 
 # Odds beyond this are as good as learnt.
 _BIG = 1e7

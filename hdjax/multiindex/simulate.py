@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from hdjax.arrays import cast
+from hdjax.checks import check_dtype
 from hdjax.clocks import Fine
 from hdjax.integrate import Integrator
 from hdjax.multiindex.flows import State, full_summary, full_velocity
@@ -18,7 +20,7 @@ from hdjax.multiindex.limit import flow_path
 from hdjax.multiindex.problem import Overlap
 from hdjax.multiindex.starts import lift
 from hdjax.registry import In, Precision, register
-from hdjax.system import Method, Simulator, cast, check_dtype
+from hdjax.system import Method, Simulator
 
 # Ticks of a flow: records are at multiples of 10^-6.
 CLOCK = Fine(2**20)

@@ -16,10 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from hdjax import random
+from hdjax import precise, random
+from hdjax.checks import is_concrete
 from hdjax.multiindex.small import inverse_root
 from hdjax.random import Stream
-from hdjax.system import is_concrete
 
 # |W^T W - I| beyond this is no rounding.
 _TOLERANCE = 1e-5
@@ -54,8 +54,8 @@ def haar_overlap(
             )
         return small_overlap(key, int(d), directions, variables).astype(dimension.dtype)
     z, b = _bartlett(key, dimension, directions, variables)
-    gram = jnp.dot(z.T, z, precision="highest") + jnp.dot(b, b.T, precision="highest")
-    return jnp.dot(inverse_root(gram), z.T, precision="highest")
+    gram = precise.dot(z.T, z) + precise.dot(b, b.T)
+    return precise.dot(inverse_root(gram), z.T)
 
 
 def haar_odds(
@@ -99,18 +99,18 @@ def lift(
     d, r = target.shape
     q = matrix.shape[0]
     normals = jax.random.normal(random.stream(key, Stream.COMPLEMENT), (d, q), target.dtype)
-    parallel = jnp.dot(target, matrix.T, precision="highest")
+    parallel = precise.dot(target, matrix.T)
     if d - r < q:
         # No room for q directions in the complement: what is orthogonal there must vanish.
-        gap = jnp.eye(q, dtype=matrix.dtype) - jnp.dot(matrix, matrix.T, precision="highest")
+        gap = jnp.eye(q, dtype=matrix.dtype) - precise.dot(matrix, matrix.T)
         values, vectors = jnp.linalg.eigh(gap)
         top = vectors[:, q - (d - r) :] * jnp.sqrt(jnp.maximum(values[q - (d - r) :], 0))[None, :]
         frame = _complement(normals[:, : d - r], target)
-        return parallel + jnp.dot(frame, top.T, precision="highest")
-    gap = jnp.eye(q, dtype=matrix.dtype) - jnp.dot(matrix, matrix.T, precision="highest")
+        return parallel + precise.dot(frame, top.T)
+    gap = jnp.eye(q, dtype=matrix.dtype) - precise.dot(matrix, matrix.T)
     values, vectors = jnp.linalg.eigh(gap)
     root = jnp.dot(vectors * jnp.sqrt(jnp.maximum(values, 0))[None, :], vectors.T)
-    return parallel + jnp.dot(_complement(normals, target), root, precision="highest")
+    return parallel + precise.dot(_complement(normals, target), root)
 
 
 def overlap(student: Any, target: Any) -> Float[Array, "q r"]:
@@ -126,7 +126,7 @@ def overlap(student: Any, target: Any) -> Float[Array, "q r"]:
     w, w_star = (check_frame(n, x) for n, x in (("student", student), ("target", target)))
     if w.shape[0] != w_star.shape[0]:
         raise ValueError(f"target: {w_star.shape[0]} rows; allowed: {w.shape[0]}, as the student")
-    return jnp.dot(w.T, w_star, precision="highest")
+    return precise.dot(w.T, w_star)
 
 
 def check_frame(name: str, columns: Any) -> Float[Array, "d q"]:
@@ -141,7 +141,7 @@ def check_frame(name: str, columns: Any) -> Float[Array, "d q"]:
     if w.ndim != 2 or w.shape[1] > w.shape[0]:
         raise ValueError(f"{name}: shape {w.shape}; allowed: (d, columns) with d >= columns")
     if is_concrete(w):
-        gram = np.asarray(jnp.dot(w.T, w, precision="highest"))
+        gram = np.asarray(precise.dot(w.T, w))
         gap = np.abs(gram - np.eye(w.shape[1])).max()
         if not gap < _TOLERANCE:
             raise ValueError(
@@ -171,5 +171,5 @@ def _orthonormal(columns: Float[Array, "d q"]) -> Float[Array, "d q"]:
 
 
 def _complement(normals: Float[Array, "d q"], target: Float[Array, "d r"]) -> Float[Array, "d q"]:
-    inside = jnp.dot(target.T, normals, precision="highest")
-    return _orthonormal(normals - jnp.dot(target, inside, precision="highest"))
+    inside = precise.dot(target.T, normals)
+    return _orthonormal(normals - precise.dot(target, inside))

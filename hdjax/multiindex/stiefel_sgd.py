@@ -32,7 +32,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from hdjax import gaussian, random
+from hdjax import gaussian, precise, random
+from hdjax.checks import is_concrete
 from hdjax.clocks import Steps
 from hdjax.integrate import Integrator
 from hdjax.limits import Limit
@@ -46,7 +47,7 @@ from hdjax.multiindex.starts import lift
 from hdjax.multiindex.stiefel_steps import StiefelSteps
 from hdjax.random import Stream
 from hdjax.registry import In, NonNegative, OneOf, Positive, Real, register
-from hdjax.system import Method, PlainSystem, Simulator, is_concrete
+from hdjax.system import Method, PlainSystem, Simulator
 
 PROJECTIONS = ("horizontal", "embedded")
 
@@ -219,13 +220,13 @@ class SGDSimulator(Simulator):
             normals = random.normals(draws, k, 1, d + 1, w.dtype)[0]
             x = normals[:d]
             label = problem.link(x[:r]) + system.noise * normals[d]
-            u = jnp.dot(x, w, precision="highest")
+            u = precise.dot(x, w)
             pull = system.pull(w[:r].T, u, label)
             if system.projection == "horizontal":
-                gradient = (x - jnp.dot(w, u, precision="highest"))[:, None] * pull[None, :]
+                gradient = (x - precise.dot(w, u))[:, None] * pull[None, :]
             else:
                 inner = u[:, None] * pull[None, :]
-                inside = jnp.dot(w, (inner + inner.T) / 2, precision="highest")
+                inside = precise.dot(w, (inner + inner.T) / 2)
                 gradient = x[:, None] * pull[None, :] - inside
             return polar(w - system.learning_rate / d * gradient)
 

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from hdjax import precise
 from hdjax.multiindex.hermite import layout, multi_indices, products
 
 
@@ -89,7 +90,7 @@ def transform(tensors: Tensors, matrix: Float[Array, "q r"]) -> Tensors:
     result = []
     for k, tensor in enumerate(tensors):
         if isinstance(tensor, PowerSum):
-            tensor = PowerSum(tensor.weights, _dot(matrix, tensor.vectors), k)
+            tensor = PowerSum(tensor.weights, precise.dot(matrix, tensor.vectors), k)
         elif tensor is not None:
             for _ in range(k):
                 tensor = contract(tensor, matrix)
@@ -105,7 +106,7 @@ def rows(tensor: Tensor, matrix: Float[Array, "q r"] | None = None) -> Float[Arr
         matrix: M on each of the others; None: as they are.
     """
     if isinstance(tensor, PowerSum):
-        right = tensor.vectors if matrix is None else _dot(matrix, tensor.vectors)
+        right = tensor.vectors if matrix is None else precise.dot(matrix, tensor.vectors)
         return Rows(tensor.weights, tensor.vectors, right, tensor.degree - 1)
     if matrix is not None:
         for _ in range(tensor.ndim - 1):
@@ -116,8 +117,10 @@ def rows(tensor: Tensor, matrix: Float[Array, "q r"] | None = None) -> Float[Arr
 def outer(a: Float[Array, "n N"] | Rows, b: Float[Array, "m N"] | Rows) -> Float[Array, "n m"]:
     """A B^T of two matrices that `rows` made."""
     if isinstance(a, Rows) and isinstance(b, Rows):
-        inner = a.weights[:, None] * b.weights[None, :] * _dot(a.right.T, b.right) ** a.degree
-        return _dot(_dot(a.left, inner), b.left.T)
+        inner = (
+            a.weights[:, None] * b.weights[None, :] * precise.dot(a.right.T, b.right) ** a.degree
+        )
+        return precise.dot(precise.dot(a.left, inner), b.left.T)
     left, right = (x.dense() if isinstance(x, Rows) else x for x in (a, b))
     return jnp.sum(left[:, None, :] * right[None, :, :], axis=-1)
 
@@ -125,7 +128,7 @@ def outer(a: Float[Array, "n N"] | Rows, b: Float[Array, "m N"] | Rows) -> Float
 def pairing(a: Tensor, b: Tensor) -> Float[Array, ""]:
     """The inner product <A, B>."""
     if isinstance(a, PowerSum) and isinstance(b, PowerSum):
-        inner = _dot(a.vectors.T, b.vectors) ** a.degree
+        inner = precise.dot(a.vectors.T, b.vectors) ** a.degree
         return jnp.sum(a.weights[:, None] * inner * b.weights[None, :])
     left, right = (x.dense() if isinstance(x, PowerSum) else x for x in (a, b))
     return jnp.sum(left * right)
@@ -140,10 +143,10 @@ def missed(
     """
     loss = jnp.zeros((), matrix.dtype)
     if isinstance(tensor, PowerSum):
-        k, whole = tensor.degree, _dot(tensor.vectors.T, tensor.vectors)
-        image = _dot(matrix, tensor.vectors)
-        kept = _dot(image.T, image)
-        lost = _dot(tensor.vectors.T, _dot(gap, tensor.vectors))
+        k, whole = tensor.degree, precise.dot(tensor.vectors.T, tensor.vectors)
+        image = precise.dot(matrix, tensor.vectors)
+        kept = precise.dot(image.T, image)
+        lost = precise.dot(tensor.vectors.T, precise.dot(gap, tensor.vectors))
         terms = sum((kept**j * whole ** (k - 1 - j) for j in range(k)), jnp.zeros_like(whole))
         total = jnp.sum(tensor.weights[:, None] * lost * terms * tensor.weights[None, :])
         return nonnegative(total)
@@ -228,7 +231,3 @@ def _spread(start: Float[Array, "..."], vectors: Float[Array, "q J"], times: int
     for _ in range(times):
         start = start[..., None, :] * vectors.reshape((1,) * (start.ndim - 1) + vectors.shape)
     return start
-
-
-def _dot(a: Array, b: Array) -> Array:
-    return jnp.dot(a, b, precision="highest")

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from hdjax import random
+from hdjax import precise, random
 from hdjax.multipass.data import Split
 from hdjax.multipass.problem import Problem
 from hdjax.multipass.quadratics import Quadratic, SampleRisk
@@ -77,7 +77,7 @@ def gaussian_problem(
         return vector / jnp.sqrt(jnp.mean(vector**2))
 
     target = signal * spread(keys[1], dimension)
-    planted = jnp.dot(matrix, target, precision="highest")
+    planted = precise.dot(matrix, target)
     labels = planted + noise * spread(keys[2], samples)
     second = s / dimension
     own = np.asarray(target)
@@ -121,7 +121,7 @@ def random_features_problem(
 
     def raw(inputs: np.ndarray) -> Array:
         rows = _unit_rows(jnp.asarray(inputs, dtype)) * np.sqrt(size)
-        product = jnp.dot(rows, weights, precision="highest") / np.sqrt(size)
+        product = precise.dot(rows, weights) / np.sqrt(size)
         return ACTIVATIONS[activation](product)
 
     train, test = raw(data.train.inputs), raw(data.test.inputs)

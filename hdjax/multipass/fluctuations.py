@@ -35,11 +35,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from hdjax.arrays import jacobians
 from hdjax.multipass.least_squares import MultiPass, required
 from hdjax.multipass.moments import chain, closed_variances, exact_variances
 from hdjax.schedules import Constant
 from hdjax.spectra import Spectrum
-from hdjax.system import NoFluctuationsError, jacobians
+from hdjax.system import NoFluctuationsError
 
 # What exact fourth moments may cost a step, n (p + 1)^4: about a millisecond.
 _MOST_EXACT = 10**6

@@ -9,11 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from hdjax.arrays import all_finite
+from hdjax.checks import check_leaves
 from hdjax.multipass.flow import Flow
 from hdjax.multipass.modes import Modes, svd_modes
 from hdjax.multipass.problem import Problem
 from hdjax.schedules import Schedule
-from hdjax.system import Method, Simulator, System, all_finite, check_leaves
+from hdjax.system import Method, Simulator, System
 
 
 class LeastSquares(System):

@@ -23,12 +23,13 @@ import jax.numpy as jnp
 import jax.scipy.linalg
 from jaxtyping import Array, Float, PyTree
 
-from hdjax import schedules
+from hdjax import precise, schedules
+from hdjax.arrays import decay_share
+from hdjax.checks import is_concrete
 from hdjax.integrate import Integrator
 from hdjax.limits import Limit
 from hdjax.multipass.least_squares import MultiPass
 from hdjax.registry import In, register
-from hdjax.system import is_concrete
 
 Save = Callable[[dict[str, Array]], PyTree[Array]]
 
@@ -133,13 +134,13 @@ class Spectral(Solver):
         matrix = 2 * gamma * jnp.diag(modes.eigenvalues) - coupling * jnp.outer(unit, unit)
         mu, vectors = jnp.linalg.eigh(matrix)
         start = jnp.where(zero, 0, modes.residuals**2 / 2 / jnp.where(zero, 1, unit))
-        head = jnp.dot(start, vectors, precision="highest")
-        force = coupling * modes.floor * jnp.dot(unit, vectors, precision="highest")
+        head = precise.dot(start, vectors)
+        force = coupling * modes.floor * precise.dot(unit, vectors)
 
         def at(t: Array) -> Any:
-            grown = -t * jnp.where(mu * t == 0, -1, jnp.expm1(-mu * t) / _nonzero(mu * t))
+            grown = t * decay_share(mu * t)
             state = head * jnp.exp(-mu * t) + force * grown
-            losses = unit * jnp.dot(vectors, state, precision="highest")
+            losses = unit * precise.dot(vectors, state)
             decay = flow.decay(gamma * t)
             residuals = flow.residuals(decay)
             scale = modes.multiplicities * modes.eigenvalues
@@ -184,7 +185,7 @@ def volterra(
     def kernel(t: Array) -> Array:
         decay = jnp.exp(-2 * gamma * flow.rates * t)
         weights = modes.multiplicities * modes.eigenvalues**2
-        return gamma**2 / modes.samples * jnp.dot(weights, decay, precision="highest")
+        return gamma**2 / modes.samples * precise.dot(weights, decay)
 
     lags = jax.vmap(kernel)(ts)
     index = jnp.arange(steps + 1)
@@ -195,7 +196,3 @@ def volterra(
     matrix = jnp.eye(steps + 1) - matrix
     loss = jax.scipy.linalg.solve_triangular(matrix, mean, lower=True)
     return ts, loss / modes.samples
-
-
-def _nonzero(x: Array) -> Array:
-    return jnp.where(x == 0, 1, x)

@@ -17,6 +17,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from hdjax.checks import is_concrete
 from hdjax.limits import Limit
 from hdjax.multipass.diagnostics import (
     linear_noise_error,
@@ -32,7 +33,7 @@ from hdjax.multipass.problem import Problem
 from hdjax.multipass.simulate import SAMPLINGS, Direct, Homogenised, SGDSimulator
 from hdjax.registry import NonNegative, OneOf
 from hdjax.schedules import Constant, Schedule, as_schedule
-from hdjax.system import Method, NoFluctuationsError, NoLimitError, is_concrete
+from hdjax.system import Method, NoFluctuationsError, NoLimitError
 
 
 class MultiPassSGD(MultiPass):

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from hdjax import precise
 from hdjax.multipass.laws import MarchenkoPastur, SpectralLaw
 from hdjax.multipass.problem import Problem
 from hdjax.multipass.quadratics import Quadratic, QuadraticForm
@@ -82,7 +83,7 @@ class Modes(eqx.Module):
         loss = self.mean_loss(residuals) + self.noise_loss(variances)
         weighted = self.multiplicities * variances / 2
         values = {
-            name: form(coordinates) + jnp.dot(form.diagonal(), weighted, precision="highest")
+            name: form(coordinates) + precise.dot(form.diagonal(), weighted)
             for name, form in self.quadratics.items()
         }
         return {"loss": loss / self.samples} | values
@@ -244,10 +245,10 @@ def lanczos_modes(problem: Problem, points: int, key: Key[Array, ""], probes: in
     matrix, n = problem.matrix, problem.samples
 
     def apply(vector: Array) -> Array:
-        back = jnp.dot(matrix.T, vector, precision="highest")
-        return jnp.dot(matrix, back, precision="highest")
+        back = precise.dot(matrix.T, vector)
+        return precise.dot(matrix, back)
 
-    residual = jnp.dot(matrix, problem.start, precision="highest") - problem.labels
+    residual = precise.dot(matrix, problem.start) - problem.labels
     signs = jax.random.rademacher(key, (probes, n), residual.dtype)
     nodes, weights = _lanczos_rule(apply, residual, points)
     parts = [_lanczos_rule(apply, sign, points) for sign in signs]
@@ -267,7 +268,7 @@ def _lanczos_rule(apply: Any, vector: Array, points: int) -> tuple[np.ndarray, n
     """Nodes and weights of |vector|^2 times the spectral measure of `apply` at `vector`."""
     from matfree import decomp
 
-    square = float(jnp.dot(vector, vector, precision="highest"))
+    square = float(precise.dot(vector, vector))
     points = min(points, vector.shape[0])
     if square == 0:
         return np.zeros(1), np.zeros(1)

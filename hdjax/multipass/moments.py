@@ -28,6 +28,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from hdjax import precise
 from hdjax.multipass.problem import Problem
 from hdjax.schedules import Schedule
 
@@ -65,10 +66,10 @@ def chain(problem: Problem) -> Chain:
         (4,)
     """
     matrix, n = problem.matrix, problem.samples
-    residual = jnp.dot(matrix, problem.start, precision="highest") - problem.labels
+    residual = precise.dot(matrix, problem.start) - problem.labels
     u, s, _ = jnp.linalg.svd(matrix, full_matrices=False)
-    rho = jnp.dot(u.T, residual, precision="highest")
-    fixed = residual - jnp.dot(u, rho, precision="highest")
+    rho = precise.dot(u.T, residual)
+    fixed = residual - precise.dot(u, rho)
     size, length = jnp.linalg.norm(fixed), jnp.linalg.norm(residual)
     direction = fixed / jnp.where(size == 0, 1, size)
     eigenvalues = jnp.append(s**2, 0)
@@ -279,4 +280,4 @@ def _cells(dtype: jnp.dtype) -> tuple[Float[Array, " points"], Float[Array, " po
 
 
 def _product(indices: str, *arrays: Array) -> Array:
-    return jnp.einsum(indices, *arrays, precision="highest")
+    return precise.einsum(indices, *arrays)

@@ -18,6 +18,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from hdjax.checks import is_concrete
 from hdjax.limits import Limit
 from hdjax.multipass.diagnostics import warn_of_growth, warn_of_localisation
 from hdjax.multipass.least_squares import Batched, modes_of
@@ -28,7 +29,7 @@ from hdjax.multipass.recursion import Recursion, Squaring
 from hdjax.multipass.simulate import Direct, MomentumSimulator
 from hdjax.registry import NonNegative, Positive
 from hdjax.schedules import Constant, Schedule, as_schedule
-from hdjax.system import Method, WithoutFluctuations, is_concrete
+from hdjax.system import Method, WithoutFluctuations
 
 
 class MomentumSGD(Batched, WithoutFluctuations):

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from hdjax import precise
 from hdjax.multipass.quadratics import Quadratic, QuadraticForm, finite
 
 
@@ -87,7 +88,7 @@ class Problem(eqx.Module):
 
     def loss(self, x: Float[Array, " d"]) -> Float[Array, ""]:
         """L(x)/n, the loss per sample."""
-        residuals = jnp.dot(self.matrix, x, precision="highest") - self.labels
+        residuals = precise.dot(self.matrix, x) - self.labels
         return jnp.mean(residuals**2) / 2
 
     def values(self, x: Float[Array, " d"]) -> dict[str, Array]:
@@ -122,7 +123,7 @@ class Problem(eqx.Module):
         d = self.matrix.shape[1]
         second = float(self.trace) / d
         target = jnp.asarray(target, self.start.dtype)
-        constant = second / 2 * float(jnp.dot(target, target, precision="highest"))
+        constant = second / 2 * float(precise.dot(target, target))
         return Quadratic(second * np.eye(d), -second * target, constant)
 
 

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from hdjax.system import is_concrete
+from hdjax import precise
+from hdjax.checks import is_concrete
 
 
 class QuadraticForm(eqx.Module):
@@ -81,17 +82,17 @@ class Quadratic(QuadraticForm):
         return self.matrix.shape[0]
 
     def __call__(self, x: Float[Array, " d"]) -> Float[Array, ""]:
-        half = jnp.dot(self.matrix, x, precision="highest") / 2
-        return jnp.dot(half + self.vector, x, precision="highest") + self.constant
+        half = precise.dot(self.matrix, x) / 2
+        return precise.dot(half + self.vector, x) + self.constant
 
     def diagonal(self) -> Float[Array, " d"]:
         return jnp.diagonal(self.matrix)
 
     def restrict(self, basis: Float[Array, "d p"], origin: Float[Array, " d"]) -> "Quadratic":
-        image = jnp.dot(self.matrix, basis, precision="highest")
-        slope = jnp.dot(self.matrix, origin, precision="highest") + self.vector
-        matrix = jnp.dot(basis.T, image, precision="highest")
-        vector = jnp.dot(slope, basis, precision="highest")
+        image = precise.dot(self.matrix, basis)
+        slope = precise.dot(self.matrix, origin) + self.vector
+        matrix = precise.dot(basis.T, image)
+        vector = precise.dot(slope, basis)
         return Quadratic((matrix + matrix.T) / 2, vector, self(origin))
 
 
@@ -129,15 +130,15 @@ class SampleRisk(QuadraticForm):
         return self.rows.shape[1]
 
     def __call__(self, x: Float[Array, " d"]) -> Float[Array, ""]:
-        residuals = jnp.dot(self.rows, x, precision="highest") - self.labels
+        residuals = precise.dot(self.rows, x) - self.labels
         return jnp.mean(residuals**2) / 2
 
     def diagonal(self) -> Float[Array, " d"]:
         return jnp.mean(self.rows**2, axis=0)
 
     def restrict(self, basis: Float[Array, "d p"], origin: Float[Array, " d"]) -> "SampleRisk":
-        rows = jnp.dot(self.rows, basis, precision="highest")
-        return SampleRisk(rows, self.labels - jnp.dot(self.rows, origin, precision="highest"))
+        rows = precise.dot(self.rows, basis)
+        return SampleRisk(rows, self.labels - precise.dot(self.rows, origin))
 
 
 def finite(name: str, array: Array, ndim: int) -> Array:

@@ -22,6 +22,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
+from hdjax import precise
 from hdjax.multipass.least_squares import Batched
 from hdjax.multipass.limit import Save
 from hdjax.registry import register
@@ -146,4 +147,4 @@ def _next(omega: Array, delta: Array, a: Array, c: Array, e: Array, noise: Array
 
 
 def _apply(product: str, left: Array, right: Array) -> Array:
-    return jnp.einsum(product, left, right, precision="highest")
+    return precise.einsum(product, left, right)

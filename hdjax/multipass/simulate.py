@@ -18,13 +18,15 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
-from hdjax import random
+from hdjax import precise, random
+from hdjax.arrays import decay_share
+from hdjax.checks import check_dtype
 from hdjax.clocks import Clock, Intervals, Steps, Within
 from hdjax.multipass.least_squares import Batched, LeastSquares, MultiPass, required
 from hdjax.multipass.problem import Problem
 from hdjax.random import Stream
 from hdjax.registry import PositiveFloat, Precision, register
-from hdjax.system import Method, Simulator, check_dtype
+from hdjax.system import Method, Simulator
 
 SAMPLINGS = ("replacement", "reshuffling", "single_pass")
 
@@ -107,7 +109,7 @@ class SGDSimulator(Simulator):
 
             def step(i: Int[Array, ""], x: Float[Array, " d"]) -> Float[Array, " d"]:
                 row, gamma = matrix[chosen[i]], rates[i]
-                residual = jnp.dot(row, x, precision="highest") - labels[chosen[i]]
+                residual = precise.dot(row, x) - labels[chosen[i]]
                 moved = x - gamma * residual * row
                 return moved if shrink is None else moved - gamma * shrink * x
 
@@ -192,9 +194,9 @@ class MomentumSimulator(Simulator):
         def step(k: Int[Array, ""], state: Float[Array, "2 d"]) -> Float[Array, "2 d"]:
             x, before = state
             order = jax.random.permutation(random.at(own, k), jnp.arange(n, dtype=jnp.int32))
-            residuals = jnp.dot(self.matrix, x, precision="highest") - self.labels
+            residuals = precise.dot(self.matrix, x) - self.labels
             chosen = jnp.where(order < size, residuals, 0)
-            gradient = jnp.dot(chosen, self.matrix, precision="highest")
+            gradient = precise.dot(chosen, self.matrix)
             if pull is not None:
                 gradient = gradient + pull.astype(self.dtype) * x
             gamma = system.learning_rate(k.astype(time)).astype(self.dtype)
@@ -274,8 +276,8 @@ class HomogenisedSimulator(Simulator):
             loss = modes.mean_loss(s * x - modes.labels)
             scale = gamma * self.dt
             decay = jnp.exp(-rates * scale)
-            pull = scale * _share(rates * scale) * s * modes.labels
-            spread = _share(2 * rates * scale) * self.dt * 2 * loss / modes.samples
+            pull = scale * decay_share(rates * scale) * s * modes.labels
+            spread = decay_share(2 * rates * scale) * self.dt * 2 * loss / modes.samples
             z = random.normals(own, k, 1, p, dtype)[0]
             return decay * x + pull + gamma * s * jnp.sqrt(spread) * z
 
@@ -293,9 +295,3 @@ class HomogenisedSimulator(Simulator):
 
 def _below(key: Key[Array, ""], tick: Int[Array, ""], n: int) -> Int[Array, ""]:
     return jax.random.randint(random.at(key, tick), (), 0, n, jnp.int32)
-
-
-def _share(x: Array) -> Array:
-    """(1 - e^{-x})/x, with its value 1 at 0."""
-    zero = x == 0
-    return jnp.where(zero, 1, -jnp.expm1(-x) / jnp.where(zero, 1, x))

@@ -22,10 +22,10 @@ import optimistix
 from jaxtyping import Array, Float, Int, Key
 
 from hdjax import random
+from hdjax.checks import is_concrete
 from hdjax.landscapes import Algorithm, GradientSpan, Stationary
 from hdjax.networks.simulate import Direct, TrainingSummary
 from hdjax.random import Stream
-from hdjax.system import is_concrete
 
 # Lengths that the fit is started from, against the root of the squared way of plain descent.
 _LENGTHS = np.geomspace(0.1, 100.0, 25)

@@ -34,14 +34,7 @@ from hdjax.curvature import NetworkMatrix, TopSpace, overlap, share, top_space
 from hdjax.networks.model import Training
 from hdjax.networks.simulate import TrainingSimulator, TrainingSummary
 from hdjax.random import Stream
-from hdjax.system import (
-    Method,
-    Simulator,
-    Watched,
-    Watching,
-    WithoutFluctuations,
-    WithoutLimit,
-)
+from hdjax.system import Method, Simulator, Watched, Watching, WithoutFluctuations, WithoutLimit
 
 # Residuals relative to the largest eigenvalue: shares and overlaps are then known to about 1 %.
 _TOLERANCE, _CYCLES = 1e-3, 12

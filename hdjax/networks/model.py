@@ -22,20 +22,15 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, PyTree
 
+from hdjax.arrays import all_finite
+from hdjax.checks import is_concrete
 from hdjax.datasets import as_arrays
 from hdjax.landscapes import GradientSpan, OrderParameters
 from hdjax.limits import Limit
 from hdjax.networks.architectures import cross_entropy
 from hdjax.networks.kernel_fit import Fitted
 from hdjax.networks.simulate import Direct, Trainable, TrainingSummary, leniently
-from hdjax.system import (
-    Method,
-    NoLimitError,
-    Simulator,
-    WithoutFluctuations,
-    all_finite,
-    is_concrete,
-)
+from hdjax.system import Method, NoLimitError, Simulator, WithoutFluctuations
 
 
 class Training(Trainable, WithoutFluctuations):

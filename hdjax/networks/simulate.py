@@ -15,11 +15,13 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from hdjax import random
+from hdjax import precise, random
+from hdjax.arrays import cast
+from hdjax.checks import check_dtype
 from hdjax.clocks import Steps
 from hdjax.random import Stream
 from hdjax.registry import Precision, register
-from hdjax.system import Method, Simulator, System, cast, check_dtype
+from hdjax.system import Method, Simulator, System
 
 # Samples at a time when all are looked at: activations of more would only leave the cache.
 _CHUNK = 512
@@ -262,7 +264,7 @@ def _square(tree: PyTree) -> Float[Array, ""]:
     """|v|^2."""
     total = jnp.zeros(())
     for leaf in jax.tree.leaves(tree):
-        total = total + jnp.vdot(leaf, leaf, precision="highest")
+        total = total + precise.vdot(leaf, leaf)
     return total
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from hdjax.checks import is_concrete
 from hdjax.registry import Bounds, FromFile
-from hdjax.system import is_concrete
 
 Numbers = ArrayLike | Sequence[Any]  # what NumPy makes an array of
 Exponent = Annotated[Numbers, Bounds()]

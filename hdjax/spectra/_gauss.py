@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from hdjax import precise
+
 
 def lanczos(
     eigenvalues: Float[Array, " g"], weights: Float[Array, " g"], points: int
@@ -27,12 +29,12 @@ def lanczos(
         vectors, diagonal, off_diagonal = carry
         image = eigenvalues * vectors[k]
         before = _square(image)
-        centre = jnp.dot(vectors[k], image, precision="highest")
+        centre = precise.dot(vectors[k], image)
         diagonal = diagonal.at[k].set(centre)
 
         def orthogonalise(image: Array) -> Array:
-            overlaps = jnp.dot(vectors, image, precision="highest")
-            return image - jnp.dot(overlaps, vectors, precision="highest")
+            overlaps = precise.dot(vectors, image)
+            return image - precise.dot(overlaps, vectors)
 
         # The recurrence, one pass over all vectors for what rounding has left of them, and another
         # where that pass took away much (Kahan's criterion: twice is enough).
@@ -54,7 +56,7 @@ def lanczos(
 
 
 def _square(vector: Float[Array, " g"]) -> Float[Array, ""]:
-    return jnp.dot(vector, vector, precision="highest")
+    return precise.dot(vector, vector)
 
 
 def golub_welsch(

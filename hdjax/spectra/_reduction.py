@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from hdjax.checks import is_concrete
 from hdjax.spectra._checks import as_float
 from hdjax.spectra.spectrum import Spectrum
-from hdjax.system import is_concrete
 
 # Eigenvalues that are smaller than this share of the mean act together up to times of 10^6 or so.
 _FLOOR = 1e-9

@@ -15,6 +15,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
+from hdjax.checks import is_concrete
 from hdjax.registry import Size, Slot, declare, register
 from hdjax.spectra._checks import (
     Entries,
@@ -30,7 +31,6 @@ from hdjax.spectra._checks import (
 )
 from hdjax.spectra._gauss import golub_welsch
 from hdjax.spectra.spectrum import Spectrum
-from hdjax.system import is_concrete
 
 declare("spectrum", Slot(given=("d",)))
 

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from hdjax.checks import is_concrete
 from hdjax.spectra._checks import as_float, check_dimension, check_eigenvalues
 from hdjax.spectra._gauss import golub_welsch, lanczos
-from hdjax.system import is_concrete
 
 
 class Spectrum(eqx.Module):

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Complex, Float, Int, Key
 
-from hdjax import random
+from hdjax import precise, random
 from hdjax.random import Stream
 from hdjax.streaming.limit import Side
 from hdjax.streaming.optimisers import moved
@@ -251,8 +251,8 @@ def _block(
 
 def _squares(rows: Float[Array, "n b d"], g: Float[Array, "n b m"]) -> Float[Array, ""]:
     """The sum of |a^T g|^2 over steps."""
-    inner = jnp.einsum("nbd,ncd->nbc", rows, rows, precision="highest")
-    return jnp.einsum("nbc,nbm,ncm->", inner, g, g, precision="highest")
+    inner = precise.einsum("nbd,ncd->nbc", rows, rows)
+    return precise.einsum("nbc,nbm,ncm->", inner, g, g)
 
 
 def _gram(rows: Float[Array, "n d"], batch: int) -> Float[Array, "n n"]:
@@ -260,7 +260,7 @@ def _gram(rows: Float[Array, "n d"], batch: int) -> Float[Array, "n n"]:
     if rows.shape[0] > 4:
         return _dot(rows, rows, _ROWS)
     # On a CPU a product with each row takes half the time of the product of such a flat matrix.
-    products = [jnp.dot(rows, row, precision="highest") for row in rows[:-batch]]
+    products = [precise.dot(rows, row) for row in rows[:-batch]]
     return jnp.stack(products + [jnp.zeros_like(rows[:, 0])] * batch, axis=1)
 
 

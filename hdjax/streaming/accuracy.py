@@ -27,6 +27,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
+from hdjax import precise
+from hdjax.checks import is_concrete
 from hdjax.gaussian import QMC, Rule, default_rule
 from hdjax.spectra import Spectrum
 from hdjax.streaming.columns import Columns
@@ -34,7 +36,6 @@ from hdjax.streaming.field import BlockField, law_of
 from hdjax.streaming.limit import BlockState, flow
 from hdjax.streaming.losses import ClosedFormLoss, Loss, MomentsLoss, Noise
 from hdjax.streaming.projections import Layout, Projections
-from hdjax.system import is_concrete
 
 # The largest error of an expectation, in units of that of the absolute value.
 TOLERANCE = 7e-3
@@ -346,7 +347,7 @@ def _sums(
         return flat, nan & jnp.isfinite(value), (x, teacher, label)
 
     flat, broken, at = jax.vmap(one, in_axes=-1)(z)
-    sums = jnp.stack([jnp.dot(w, part, precision="highest") for part in (flat, jnp.abs(flat))])
+    sums = jnp.stack([precise.dot(w, part) for part in (flat, jnp.abs(flat))])
     where = jnp.argmax(broken)
     return sums, broken.any(), jax.tree.map(lambda values: values[where], at)
 

@@ -21,11 +21,12 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
+from hdjax.arrays import jacobians
 from hdjax.streaming.covariance import RTOL, step
 from hdjax.streaming.expansion import Expansion
 from hdjax.streaming.field import GramSummary
 from hdjax.streaming.stiff import StepDoubling, exponential_step, own_rate, propagators, unused
-from hdjax.system import NoFluctuationsError, jacobians
+from hdjax.system import NoFluctuationsError
 
 # Bytes for the adjoint states, of which a step holds so many, and for the limit along its steps.
 _BUDGET, _STATES = 2**30, 16

@@ -18,11 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from hdjax import gaussian, random
+from hdjax import gaussian, precise, random
+from hdjax.checks import check_arguments, is_concrete
 from hdjax.registry import OneOrMoreNonNegative, OneOrMoreReal, Size, Values, register
 from hdjax.spectra import Reduction, Spectrum, reduced
 from hdjax.streaming.projections import Layout
-from hdjax.system import check_arguments, is_concrete
 
 
 @register("streaming.columns", "gaussian")
@@ -155,17 +155,17 @@ class LinearColumns(Columns):
             return blocks
         mix = self.layout.to_frame(self.mix_given)
         gram = group_gram(self.given, spectrum)
-        return blocks + jnp.einsum("fa,gfh,hb->gab", mix, gram, mix, precision="highest")
+        return blocks + precise.einsum("fa,gfh,hb->gab", mix, gram, mix)
 
     def sample(self, key: Key[Array, ""], spectrum: Spectrum) -> Float[Array, "d q"]:
         d = coordinates(spectrum)
         dtype = self.mix_random.dtype
         shape = (d, self.mix_random.shape[0])
         z = jax.random.normal(key, shape, dtype) / jnp.sqrt(jnp.asarray(d, dtype))
-        columns = jnp.dot(z, self.mix_random, precision="highest")
+        columns = precise.dot(z, self.mix_random)
         if self.given is None:
             return columns
-        return columns + jnp.dot(self.given, self.mix_given, precision="highest")
+        return columns + precise.dot(self.given, self.mix_given)
 
     def sample_factor(self, key: Key[Array, ""], spectrum: Spectrum) -> Float[Array, "g q q"]:
         """Given columns first; of random ones the rest has Bartlett's factor (Wishart's law)."""
@@ -184,12 +184,12 @@ class LinearColumns(Columns):
         )
         exists = jnp.arange(q, dtype=counts.dtype)[None] < jnp.round(counts)[:, None]
         z = jnp.where(exists[:, :, None], z, 0)
-        factor = jnp.einsum("gra,aq->grq", z, self.mix_random, precision="highest")
+        factor = precise.einsum("gra,aq->grq", z, self.mix_random)
         factor = factor / jnp.sqrt(spectrum.dimension)
         if self.given is None:
             return factor
         given = _leading(group_gram(self.given, spectrum), counts)
-        own = jnp.einsum("gra,aq->grq", given, self.mix_given, precision="highest")
+        own = precise.einsum("gra,aq->grq", given, self.mix_given)
         return factor.at[:, :f].add(own)
 
     @property
@@ -219,7 +219,7 @@ class GramColumns(Columns):
         lower = jnp.linalg.cholesky(jnp.where(keep, group_gram(z, spectrum), eye[None]))
         factor = self.sample_factor(key, spectrum)
         frame = jax.vmap(jax.scipy.linalg.solve_triangular)(lower.mT, factor)
-        return jnp.einsum("da,dab->db", z, frame[groups], precision="highest")
+        return precise.einsum("da,dab->db", z, frame[groups])
 
     def sample_factor(self, key: Key[Array, ""], spectrum: Spectrum) -> Float[Array, "g q q"]:
         return _leading(self.gram, spectrum.multiplicities)
@@ -244,7 +244,7 @@ def group_gram(columns: Float[Array, "d q"], spectrum: Spectrum) -> Float[Array,
     if g == columns.shape[0]:
         return columns[:, :, None] * columns[:, None, :]
     if g == 1:
-        gram = jnp.einsum("da,db->ab", columns, columns, precision="highest")[None]
+        gram = precise.einsum("da,db->ab", columns, columns)[None]
     else:
         outer = columns[:, :, None] * columns[:, None, :]
         gram = jax.ops.segment_sum(outer, spectrum.groups, g, indices_are_sorted=True)
@@ -398,5 +398,5 @@ def _part(name: str, value: Any, spectrum: Spectrum) -> Any:
     if is_concrete(array) and not np.isfinite(np.asarray(array)).all():
         raise ValueError(f"{name}: NaN or infinite entries; allowed: finite numbers")
     if spectrum.basis is not None:
-        array = jnp.dot(spectrum.basis.T, array, precision="highest")
+        array = precise.dot(spectrum.basis.T, array)
     return array

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from hdjax import precise
 from hdjax.streaming.expansion import Expansion
 from hdjax.streaming.stiff import (
     StepDoubling,
@@ -71,7 +72,7 @@ def integrate(
         times = jnp.stack([t, t + h])
         jacobians, noises = jax.lax.map(at, (times, jnp.stack([flat, end])))
         mean, half = jacobians.mean(0), (jacobians[1] - jacobians[0]) / 2
-        moved = jnp.dot(half, covariance, precision="highest")
+        moved = precise.dot(half, covariance)
         turned = noises[1] - noises[0] + 2 * (moved + moved.T)
         later, moves = _propagated(mean, covariance, noises.mean(0) + turned / 2, turned, h)
         result, driven = (end, (later + later.T) / 2), push
@@ -79,7 +80,7 @@ def integrate(
             return result
         states = jnp.stack([flat, end]), jnp.stack([covariance, later])
         sources = jax.lax.map(lambda part: driven(*part), (times, *states))
-        bent = sources[1] - sources[0] + 2 * jnp.dot(half, shift[0], precision="highest")
+        bent = sources[1] - sources[0] + 2 * precise.dot(half, shift[0])
         return *result, moves(shift[0], sources.mean(0) + bent / 2, bent)
 
     found = expansion.integrator(
@@ -131,15 +132,15 @@ def _propagated(
     eye = jnp.eye(len(jacobian), dtype=jacobian.dtype)
     inverse = jnp.linalg.inv(eye - short / 2 * jacobian)
     # A - 1 rather than A: doubling would amplify the latter's rounding.
-    loss = short * jnp.dot(inverse, jacobian, precision="highest")
+    loss = short * precise.dot(inverse, jacobian)
 
     def both(loss: Array, matrix: Array) -> Array:
         """L M + M L^T + L M L^T."""
-        left = jnp.matmul(loss, matrix, precision="highest")
-        return left + jnp.matmul(matrix + left, loss.T, precision="highest")
+        left = precise.matmul(loss, matrix)
+        return left + precise.matmul(matrix + left, loss.T)
 
     def sided(loss: Array, vector: Array) -> Array:
-        return jnp.matmul(vector, loss.T, precision="highest")
+        return precise.matmul(vector, loss.T)
 
     def run(first: Array, sources: Array, grow: Any) -> Array:
         """From sources (last, change), over the short time, to the state after `h`."""
@@ -150,18 +151,18 @@ def _propagated(
             later = linear + time * sources[1]
             found = jnp.stack([sources[0], sources[1], later])
             found = found + grow(loss, found)
-            square = 2 * loss + jnp.dot(loss, loss, precision="highest")
+            square = 2 * loss + precise.dot(loss, loss)
             return square, sources + found[:2], linear + found[2], 2 * time
 
         start = loss, sources, short / 2 * sources[1], short
         total, sources, linear, _ = jax.lax.fori_loop(0, count, double, start)
         return first + grow(total, first) + sources[0] - linear / jnp.where(h == 0, 1, h)
 
-    sources = jnp.matmul(inverse, jnp.stack([last, change]), precision="highest")
-    sources = short * jnp.matmul(sources, inverse.T, precision="highest")
+    sources = precise.matmul(inverse, jnp.stack([last, change]))
+    sources = short * precise.matmul(sources, inverse.T)
 
     def vectors(first: Array, last: Array, change: Array) -> Array:
-        pushed = short * jnp.dot(jnp.stack([last, change]), inverse.T, precision="highest")
+        pushed = short * precise.dot(jnp.stack([last, change]), inverse.T)
         return run(first, pushed, sided)
 
     return run(covariance, sources, both), vectors

@@ -18,11 +18,11 @@ import numpy as np
 import scipy
 from jaxtyping import Array, Float, Int, Key
 
-from hdjax import random
+from hdjax import precise, random
+from hdjax.checks import is_concrete
 from hdjax.random import Stream
 from hdjax.registry import Bounds, Slot, Values, declare, register
 from hdjax.spectra import Spectrum
-from hdjax.system import is_concrete
 
 # Data are refused whose covariance differs from the system's by more than happens to samples of
 # that covariance once in ten million times; and whose covariance is a multiple of it, to this share
@@ -86,7 +86,7 @@ class ProductLaw(Data):
     ) -> Float[Array, "b d"]:
         z = self.entries(key, scale.shape, scale.dtype)
         if spectrum.basis is not None:
-            z = jnp.dot(z, spectrum.basis.astype(z.dtype), precision="highest")
+            z = precise.dot(z, spectrum.basis.astype(z.dtype))
         return scale * z
 
 
@@ -273,7 +273,7 @@ class Rows(_Given):
 def _in_eigenbasis(rows: Float[Array, "b d"], spectrum: Spectrum) -> Float[Array, "b d"]:
     if spectrum.basis is None:
         return rows
-    return jnp.dot(rows, spectrum.basis.astype(rows.dtype), precision="highest")
+    return precise.dot(rows, spectrum.basis.astype(rows.dtype))
 
 
 def _check_covariance(name: str, rows: Float[Array, "n d"], spectrum: Spectrum) -> None:

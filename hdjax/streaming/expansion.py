@@ -17,6 +17,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
+from hdjax import precise
 from hdjax.integrate import Integrator
 from hdjax.streaming.columns import Columns, LinearColumns
 from hdjax.streaming.field import BlockField, GramSummary
@@ -156,7 +157,7 @@ class Expansion(eqx.Module):
             if self.law is None:
                 return jnp.zeros((), gradient.dtype)
             blocks, _ = self.along(gradient)
-            moved = jnp.einsum("gabcd,gcd->gab", self.law, blocks, precision="highest")
+            moved = precise.einsum("gabcd,gcd->gab", self.law, blocks)
             return jnp.sum(blocks * moved)
 
         return jnp.vectorize(form, signature="(n)->()")(gradients)
@@ -229,7 +230,7 @@ def start_covariance(
     half = (weights / 2)[:, None, None] * s[None]
     if given is not None:
         mix = columns.layout.to_frame(columns.mix_given) @ extension
-        half = half + jnp.einsum("fa,gfh,hb->gab", mix, given, mix, precision="highest")
+        half = half + precise.einsum("fa,gfh,hb->gab", mix, given, mix)
 
     def pair(left: str, right: str) -> Array:
         first = jnp.einsum(f"g{left},{right}->gabcd", half, s)

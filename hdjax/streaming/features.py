@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from hdjax import precise
 from hdjax.registry import Positive, Real, Size
 from hdjax.spectra import Spectrum
 from hdjax.streaming.losses import LeastSquares
@@ -68,8 +69,8 @@ def power_law_features(
     draw = jax.random.normal(key, (inputs, features), dtype) / features**0.5
     # The rows of D^{1/2} F by their singular values: K is not formed, whose condition is squared.
     left, values, right = jnp.linalg.svd(deviation[:, None] * draw, full_matrices=False)
-    expressed = jnp.dot(left.T, target, precision="highest")
-    missed = target - jnp.dot(left, expressed, precision="highest")
+    expressed = precise.dot(left.T, target)
+    missed = target - precise.dot(left, expressed)
     spectrum = Spectrum(
         eigenvalues=values**2,
         weights=jnp.full(features, 1 / features, dtype),
@@ -77,7 +78,7 @@ def power_law_features(
         basis=right.T,
         size=features,
     )
-    solution = jnp.dot(right.T, expressed / values, precision="highest")
+    solution = precise.dot(right.T, expressed / values)
     return OnePassSGD(
         LeastSquares(sigma=jnp.linalg.norm(missed)),
         spectrum,

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from hdjax import precise
 from hdjax.schedules import Schedule
 from hdjax.streaming.forces import Field, Forces
 from hdjax.streaming.limit import BlockState, Coefficients, Side
@@ -47,16 +48,14 @@ class GramSummary(eqx.Module):
         """Blocks of [X | X* | means]."""
         first = self.layout.first
         frame = jnp.asarray(self.layout.frame[:, first:], self.blocks.dtype)
-        return jnp.einsum("ca,...cd,db->...ab", frame, self.blocks, frame, precision="highest")
+        return precise.einsum("ca,...cd,db->...ab", frame, self.blocks, frame)
 
     def moment(self, function: Callable[[Array], Array]) -> Float[Array, "k k"]:
         """W^T q(K) W, W = [X | X* | means], for any q of the first component's eigenvalues.
 
         >>> # the curvature-weighted overlaps W^T K^2 W of a summary: summary.moment(jnp.square)
         """
-        return jnp.einsum(
-            "g,gab->ab", function(self.eigenvalues[0]), self.natural, precision="highest"
-        )
+        return precise.einsum("g,gab->ab", function(self.eigenvalues[0]), self.natural)
 
     @property
     def overlaps(self) -> Float[Array, "k k"]:
@@ -81,9 +80,7 @@ def law_of(
 ) -> Projections:
     """The law of the projections (x, x*) in one mixture component."""
     seen = slice(layout.first, layout.first + layout.seen)
-    covariance = jnp.einsum(
-        "g,gab->ab", eigenvalues[component], blocks[:, seen, seen], precision="highest"
-    )
+    covariance = precise.einsum("g,gab->ab", eigenvalues[component], blocks[:, seen, seen])
     frame = jnp.asarray(layout.frame[seen, seen], blocks.dtype)
     mean = blocks.sum(0)[seen, seen.stop + component] if layout.means else None
     return Projections(covariance, frame, layout.students, mean)
@@ -120,7 +117,7 @@ class BlockField(Field):
         layout, m = self.layout, self.layout.students
         first, last = layout.first, layout.first + layout.seen
         weighted = self.probabilities[:, None] * self.eigenvalues
-        seen = jnp.einsum("cg,cnm->gnm", weighted, parts.stein, precision="highest")
+        seen = precise.einsum("cg,cnm->gnm", weighted, parts.stein)
         direction = jnp.zeros((seen.shape[0], layout.width, m), seen.dtype)
         direction = direction.at[:, first:last].set(seen)
         if layout.means:
@@ -132,7 +129,7 @@ class BlockField(Field):
     def noise(self, parts: Moments) -> Float[Array, "g m m"]:
         """w_i sum_c p_c lambda_i^c C_c / b."""
         weighted = self.probabilities[:, None] * self.eigenvalues * self.weights[None]
-        noise = jnp.einsum("cg,cij->gij", weighted, parts.noise, precision="highest")
+        noise = precise.einsum("cg,cij->gij", weighted, parts.noise)
         return noise / self.batch_size
 
     def penalised(self, direction: Float[Array, "g q m"]) -> Float[Array, "g q m"]:
@@ -181,7 +178,7 @@ class BlockField(Field):
         if layout.memory:
             moving = jnp.asarray(layout.frame[:, : layout.moving], drift.dtype)
             kept = jnp.kron(mixing, jnp.eye(layout.students, dtype=drift.dtype))
-            drift = drift - jnp.dot(moving, kept, precision="highest")[None]
+            drift = drift - precise.dot(moving, kept)[None]
         change = moved(side.parameters, forces.slope, weights, mixing)
         return Coefficients(
             drift=drift,

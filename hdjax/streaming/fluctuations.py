@@ -19,14 +19,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from hdjax import gaussian
+from hdjax import gaussian, precise
+from hdjax.arrays import jacobians
 from hdjax.spectra import Spectrum
 from hdjax.streaming import covariance
 from hdjax.streaming.adjoint import variances
 from hdjax.streaming.expansion import Expansion
 from hdjax.streaming.field import GramSummary
 from hdjax.streaming.projections import Layout
-from hdjax.system import NoFluctuationsError, jacobians
+from hdjax.system import NoFluctuationsError
 
 # Blocks of so many entries are taken as they are; with more, on the nodes that leave an error of
 # TOLERANCE.
@@ -57,7 +58,7 @@ def fluctuations(
         flat, matrix = state
 
         def variance(gradient: Float[Array, "*shape n"]) -> Array:
-            return jnp.einsum("...a,ab,...b->...", gradient, matrix, gradient, precision="highest")
+            return precise.einsum("...a,ab,...b->...", gradient, matrix, gradient)
 
         values = jacobians(lambda flat: expansion.values(statistics, flat), flat)
         return jax.tree.map(variance, values)

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from hdjax import gaussian
+from hdjax import gaussian, precise
 from hdjax.streaming.field import BlockField
 from hdjax.streaming.limit import BlockState, Side
 from hdjax.streaming.moments import mean_over_samples
@@ -61,15 +61,13 @@ class Increment(eqx.Module):
         _, g, q, _ = self.variance.shape
         m, n = self.noise.shape[-1], self.lift.shape[1]
         known = self.explained
-        rest = -jnp.einsum("ciax,cjbx->ciajb", known, known, precision="highest")
+        rest = -precise.einsum("ciax,cjbx->ciajb", known, known)
         rest = rest.at[:, jnp.arange(g), :, jnp.arange(g)].add(jnp.moveaxis(self.variance, 1, 0))
-        rest = jnp.einsum("ciajb,ckl->iakjbl", rest, self.noise, precision="highest")
+        rest = precise.einsum("ciajb,ckl->iakjbl", rest, self.noise)
         basis = jnp.eye(g * q * m, dtype=rest.dtype).reshape(-1, g, q, m)
         push = jax.vmap(lambda d: drift_of(d, self.weights).ravel())(basis)
-        blocks = jnp.linalg.multi_dot(
-            [push.T, rest.reshape(g * q * m, -1), push], precision="highest"
-        )
-        total = jnp.linalg.multi_dot([self.lift.T, self.features, self.lift], precision="highest")
+        blocks = precise.multi_dot([push.T, rest.reshape(g * q * m, -1), push])
+        total = precise.multi_dot([self.lift.T, self.features, self.lift])
         if blocks.shape[0] == n:
             return total + blocks
         return total.at[: blocks.shape[0], : blocks.shape[0]].add(blocks)
@@ -82,14 +80,14 @@ class Increment(eqx.Module):
         It is that of v^T xi: of its part in the features, and of its part in rho g^T, with T_i
         such that v^T (-(rho g^T Gamma E_z^T + its transpose)) is the sum over i of rho_i^T T_i g.
         """
-        feature = jnp.dot(self.lift, jnp.concatenate([blocks.ravel(), side]), precision="highest")
-        total = jnp.linalg.multi_dot([feature, self.features, feature], precision="highest")
+        feature = precise.dot(self.lift, jnp.concatenate([blocks.ravel(), side]))
+        total = precise.multi_dot([feature, self.features, feature])
         m, shape = self.noise.shape[-1], blocks.shape[:2]
         zero = jnp.zeros((*shape, m), blocks.dtype)
         (t,) = jax.vjp(lambda direction: drift_of(direction, self.weights), zero)[1](blocks)
-        own = jnp.einsum("gak,cgab,gbl->ckl", t, self.variance, t, precision="highest")
-        known = jnp.einsum("cgax,gak->cxk", self.explained, t, precision="highest")
-        rest = own - jnp.einsum("cxk,cxl->ckl", known, known, precision="highest")
+        own = precise.einsum("gak,cgab,gbl->ckl", t, self.variance, t)
+        known = precise.einsum("cgax,gak->cxk", self.explained, t)
+        rest = own - precise.einsum("cxk,cxl->ckl", known, known)
         return total + jnp.sum(rest * self.noise)
 
     @property
@@ -103,7 +101,7 @@ class Increment(eqx.Module):
         c, g, q, _ = self.variance.shape
         f, k = self.features.shape[0], self.lower.shape[-1]
         root = gaussian.factor(self.features)
-        total = jnp.linalg.multi_dot([z[:f], root.T, self.lift], precision="highest")
+        total = precise.multi_dot([z[:f], root.T, self.lift])
         z = z[f:].reshape(c, g, q, -1)
         own = jax.vmap(jax.vmap(gaussian.factor))(self.variance)
         drawn = (own[..., None] * z[:, :, None]).sum(3)
@@ -241,12 +239,12 @@ def second_order(
     forms = jax.vmap(form)(
         jnp.arange(share.shape[0]), parts.lower, parts.explained, field.eigenvalues
     )
-    noise = jnp.einsum("c,caxby,cgxy->gab", share, square, forms, precision="highest")
+    noise = precise.einsum("c,caxby,cgxy->gab", share, square, forms)
     bare = field.direction(field.component_moments(state))
     drift = field.coefficients(t, state).drift
 
     def quadratic(y: Float[Array, "g q k"]) -> Float[Array, "g k k"]:
-        return jnp.einsum("gam,gab,gbk->gmk", y, blocks, y, precision="highest")
+        return precise.einsum("gam,gab,gbk->gmk", y, blocks, y)
 
     noise = times_weights(times_weights(noise - quadratic(bare), weights).mT, weights) / b
     corner = noise + quadratic(drift)

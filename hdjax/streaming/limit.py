@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import optimistix
 from jaxtyping import Array, Float, PyTree
 
+from hdjax.arrays import decay_share
 from hdjax.integrate import Integrator
 from hdjax.limits import Limit
 from hdjax.registry import register
@@ -111,9 +112,9 @@ def column_flow(
     values, vectors = _eigh(own)
     x = h * values
     decay = _product(vectors * jnp.exp(-x)[:, None, :], vectors.mT)
-    integral = _product(vectors * _phi(x)[:, None, :], vectors.mT)
+    integral = _product(vectors * decay_share(x)[:, None, :], vectors.mT)
     noise = _product(_product(vectors.mT, coefficients.noise), vectors)
-    noise = h * noise * _phi(x[:, :, None] + x[:, None, :])
+    noise = h * noise * decay_share(x[:, :, None] + x[:, None, :])
     noise = _product(_product(vectors, noise), vectors.mT)
     return decay, -h * _product(rest, integral), noise
 
@@ -320,10 +321,3 @@ def _eigh(symmetric: Float[Array, "g m m"]) -> tuple[Array, Array]:
     if symmetric.shape[-1] == 1:
         return symmetric[:, 0], jnp.ones_like(symmetric)
     return jnp.linalg.eigh(symmetric)
-
-
-def _phi(x: Array) -> Array:
-    """(1 - e^{-x})/x, with its value 1 at 0."""
-    zero = x == 0
-    safe = jnp.where(zero, 1, x)
-    return jnp.where(zero, 1, -jnp.expm1(-safe) / safe)

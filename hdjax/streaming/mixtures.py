@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
-from hdjax import spectra
+from hdjax import precise, spectra
 from hdjax.integrate import Integrator
 from hdjax.spectra import Spectrum
 from hdjax.streaming.columns import GaussianStart
@@ -72,7 +72,7 @@ def simplex_means(d: int, classes: int) -> Float[Array, "d c"]:
     """
     centred = np.eye(classes) - 1 / classes
     centred = centred / np.linalg.norm(centred, axis=0)
-    return jnp.dot(orthonormal_means(d, classes), centred, precision="highest")
+    return precise.dot(orthonormal_means(d, classes), centred)
 
 
 def xor_means(d: int) -> Float[Array, "d c"]:
@@ -83,7 +83,7 @@ def xor_means(d: int) -> Float[Array, "d c"]:
         (50, 4)
     """
     signs = np.array([[1.0, -1.0, 0.0, 0.0], [0.0, 0.0, 1.0, -1.0]])
-    return jnp.dot(orthonormal_means(d, 2), signs, precision="highest")
+    return precise.dot(orthonormal_means(d, 2), signs)
 
 
 def mixture_softmax(
@@ -245,8 +245,8 @@ def xor_start(
     directions = means / jnp.linalg.norm(means, axis=0, keepdims=True)
     left, values, _ = jnp.linalg.svd(directions, full_matrices=False)
     basis = jnp.where(values > 1e-6 * values[0], left, 0)
-    inside = jnp.dot(basis.T, columns, precision="highest")
-    columns = columns - jnp.dot(basis, inside, precision="highest")
+    inside = precise.dot(basis.T, columns)
+    columns = columns - precise.dot(basis, inside)
     chosen = means[:, jnp.asarray(targets)]
     columns = columns + overlap * chosen / (chosen**2).sum(axis=0, keepdims=True)
     return columns, jnp.asarray([2 * labels[target] - 1 for target in targets], dtype)
@@ -270,7 +270,7 @@ def columns_with_gram(d: int, gram: Any) -> Float[Array, "d k"]:
     if values[0] < -1e-8 * values[-1]:
         raise ValueError(f"gram: lowest eigenvalue {values[0]:.3g}; allowed: positive semidefinite")
     root = np.sqrt(np.maximum(values, 0))[:, None] * vectors.T
-    return jnp.dot(orthonormal_means(d, len(gram)), root, precision="highest")
+    return precise.dot(orthonormal_means(d, len(gram)), root)
 
 
 @eqx.filter_jit

@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from hdjax import spectra
+from hdjax.checks import check_leaves, is_concrete
 from hdjax.integrate import Integrator
 from hdjax.limits import Limit
 from hdjax.registry import Bounds, FromFile, In, NonNegative, Positives, Size, Values
@@ -50,7 +51,7 @@ from hdjax.streaming.sampler import GramSampler
 from hdjax.streaming.simulate import Direct
 from hdjax.streaming.state_rates import StateRate
 from hdjax.streaming.transformed import as_optimiser
-from hdjax.system import Method, NoFluctuationsError, Simulator, check_leaves, is_concrete
+from hdjax.system import Method, NoFluctuationsError, Simulator
 
 # The largest error of the limit's sums over the spectrum that compression may leave.
 _COARSEST = 5e-3

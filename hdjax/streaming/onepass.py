@@ -18,6 +18,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
+from hdjax import precise
+from hdjax.arrays import all_finite
 from hdjax.integrate import Integrator
 from hdjax.schedules import Schedule
 from hdjax.spectra import Reduction, Spectrum
@@ -28,7 +30,7 @@ from hdjax.streaming.losses import Loss
 from hdjax.streaming.optimisers import Optimiser
 from hdjax.streaming.projections import Layout
 from hdjax.streaming.state_rates import StateRate
-from hdjax.system import System, all_finite
+from hdjax.system import System
 
 # A statistic that grows beyond this many times its order of magnitude has left the regime in which
 # X = O(1); both simulation and limit then count as diverged.
@@ -91,7 +93,7 @@ class OnePass(System):
     def extended(self, columns: Float[Array, "*d k"]) -> Float[Array, "*d q"]:
         """[X | X* | means] of a start, with the optimiser's memories."""
         extension = jnp.asarray(self.layout.extension, columns.dtype)
-        return jnp.dot(columns, extension, precision="highest") if self.layout.memory else columns
+        return precise.dot(columns, extension) if self.layout.memory else columns
 
     def start_side(self, spectrum: Spectrum) -> Side:
         """What moves beside the columns, at the start; groups are those of `spectrum`."""
@@ -151,8 +153,8 @@ class OnePass(System):
         if summary.layout.centred:
             own = slice(summary.layout.first, summary.layout.moving)
             statistics["distance"] = jnp.trace(summary.blocks.sum(0)[own, own])
-        statistics["gradient_norm"] = jnp.einsum(
-            "gam,gab,gbm->", direction, summary.blocks, direction, precision="highest"
+        statistics["gradient_norm"] = precise.einsum(
+            "gam,gab,gbm->", direction, summary.blocks, direction
         )
         statistics["overlaps"] = summary.overlaps
         return statistics

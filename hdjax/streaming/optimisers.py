@@ -19,13 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from hdjax.checks import is_concrete
 from hdjax.registry import Share, register
 from hdjax.schedules import Schedule, ScheduleLike, as_schedule
 from hdjax.streaming.forces import Field, Forces
 from hdjax.streaming.limit import BlockState
 from hdjax.streaming.losses.base import Number, leaf
 from hdjax.streaming.projections import Memory
-from hdjax.system import is_concrete
 
 Rule = tuple[Float[Array, " k"], Float[Array, "k k"]]
 

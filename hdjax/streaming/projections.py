@@ -20,8 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from hdjax import gaussian
-from hdjax.system import is_concrete
+from hdjax import gaussian, precise
+from hdjax.checks import is_concrete
 
 
 class Memory(NamedTuple):
@@ -169,10 +169,10 @@ class Projections(eqx.Module):
 
     def at(self, z: Float[Array, " n"]) -> tuple[Float[Array, " m"], Float[Array, " s"]]:
         """The projections (x, x*) that standard normals `z` stand for."""
-        r = jnp.dot(self.factor, z, precision="highest")
+        r = precise.dot(self.factor, z)
         if self.mean is not None:
             r = r + self.mean
-        r = jnp.dot(self.frame.T, r, precision="highest")
+        r = precise.dot(self.frame.T, r)
         return r[: self.students], r[self.students :]
 
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float
 
+from hdjax import precise
 from hdjax.registry import Size, register
 
 
@@ -70,7 +71,7 @@ class resolvent:
         size = gap_re**2 + gap_im**2
         blocks = summary.natural
         parts = [
-            jnp.einsum("zg,gab->zab", weight, blocks, precision="highest")
+            precise.einsum("zg,gab->zab", weight, blocks)
             for weight in (gap_re / size, -gap_im / size)
         ]
         return jnp.stack(parts, axis=-1)

@@ -25,7 +25,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from hdjax import gaussian, random
+from hdjax import gaussian, precise, random
+from hdjax.arrays import cast
+from hdjax.checks import is_concrete
 from hdjax.clocks import Steps
 from hdjax.random import Stream
 from hdjax.registry import Precision, register
@@ -34,7 +36,7 @@ from hdjax.streaming.limit import Side
 from hdjax.streaming.onepass import OnePass
 from hdjax.streaming.optimisers import LinearMemory, Rule, moved, times_weights
 from hdjax.streaming.state_rates import StateRate
-from hdjax.system import Method, Simulator, cast, is_concrete
+from hdjax.system import Method, Simulator
 
 _MOST_STEPS = 64  # steps whose numbers are drawn together
 _DRAWN = 2**14  # numbers drawn together in a run, at most
@@ -278,7 +280,7 @@ def gram_summary(system: OnePass, state: GramState) -> GramSummary:
     """Gram blocks of a state, in the limit's dtype."""
     dtype = system.ridge.dtype
     columns = jnp.concatenate([state.moving, state.frozen], axis=2).astype(dtype)
-    blocks = jnp.einsum("gra,grb->gab", columns, columns, precision="highest")
+    blocks = precise.einsum("gra,grb->gab", columns, columns)
     return GramSummary(blocks, cast(state.side, dtype), system.eigenvalues, system.layout)
 
 

@@ -18,6 +18,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from hdjax import random
+from hdjax.arrays import cast
+from hdjax.checks import check_dtype
 from hdjax.clocks import Steps
 from hdjax.random import Stream
 from hdjax.registry import In, Precision, Size, register
@@ -31,7 +33,7 @@ from hdjax.streaming.optimisers import LinearMemory, Rule
 from hdjax.streaming.sampler import state_rate, with_ridge
 from hdjax.streaming.state_rates import StateRate
 from hdjax.streaming.stepwise import StepwiseSimulator
-from hdjax.system import Method, Simulator, cast, check_dtype
+from hdjax.system import Method, Simulator
 
 
 @register("streaming.method", "direct")

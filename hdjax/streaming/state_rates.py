@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from hdjax import precise
 from hdjax.registry import Positive, Slot, declare, register
 from hdjax.streaming.forces import Field
 from hdjax.streaming.limit import BlockState
@@ -109,18 +110,16 @@ class Greedy(StateRate):
         blocks, side = state
         parts, m = field.component_moments(state), field.layout.students
         direction, slope = field.direction(parts), field.theta_gradient(parts)
-        descent = jnp.einsum(
+        descent = precise.einsum(
             "gam,gab,gbm->",
             *(direction, blocks, field.penalised(direction)),
-            precision="highest",
         )
         for g, value in zip(jax.tree.leaves(slope), jax.tree.leaves(side.theta), strict=True):
             descent = descent + jnp.sum(g * (g + field.ridge * value))
         weighted = field.probabilities[:, None] * field.eigenvalues
-        bent = jnp.einsum(
+        bent = precise.einsum(
             "cg,cij,gji->",
             *(weighted, parts.stein[:, :m], field.noise(parts)),
-            precision="highest",
         )
         ratio = jnp.where(bent > 0, descent / jnp.where(bent > 0, bent, 1), self.largest)
         return jnp.clip(ratio, 0, self.largest)
@@ -164,7 +163,7 @@ def distance_terms(field: Field, state: BlockState) -> tuple[Array, Array]:
     """A = <X - X*, grad R> and I, the trace of a step's noise, of the field's optimiser."""
     students = slice(field.layout.first, field.layout.moving)
     forces = field.optimised(state)
-    aligned = jnp.einsum("gab,gba->", state[0][:, students], forces.direction, precision="highest")
+    aligned = precise.einsum("gab,gba->", state[0][:, students], forces.direction)
     return aligned, jnp.einsum("gii->", forces.noise)
 
 

@@ -21,12 +21,12 @@ import optimistix
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Complex, Float
 
+from hdjax.checks import is_concrete
 from hdjax.registry import OneOf, register
 from hdjax.streaming.field import GramSummary
 from hdjax.streaming.limit import BlockState, velocity
 from hdjax.streaming.losses.base import check_positive
 from hdjax.streaming.onepass import OnePass
-from hdjax.system import is_concrete
 
 # The Jacobian is dense.
 _MOST = 2048

@@ -15,7 +15,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
-from hdjax import random
+from hdjax import precise, random
+from hdjax.arrays import cast
 from hdjax.clocks import Clock, Steps, Within
 from hdjax.random import Stream
 from hdjax.streaming.columns import coordinates, group_gram
@@ -26,7 +27,7 @@ from hdjax.streaming.onepass import OnePass
 from hdjax.streaming.optimisers import LinearMemory, moved, times_weights
 from hdjax.streaming.sampler import state_rate, with_ridge
 from hdjax.streaming.state_rates import StateRate
-from hdjax.system import Simulator, cast
+from hdjax.system import Simulator
 
 
 class StepwiseState(eqx.Module):
@@ -119,7 +120,7 @@ class StepwiseSimulator(Simulator):
             rows = rows + state.frozen[:, s:].T[component]
 
         def product(a: Array, b: Array) -> Array:
-            return jnp.dot(a, b, precision="highest")
+            return precise.dot(a, b)
 
         x, teacher = product(rows, state.moving[:, -m:]), product(rows, state.frozen[:, :s])
         gradient, slope = jax.vmap(system.loss.gradient, in_axes=(0, 0, 0, 0, None))(
@@ -179,8 +180,6 @@ class StepwiseSimulator(Simulator):
         basis = basis.T if back else basis
         d = basis.shape[0]
         return jax.tree.map(
-            lambda x: (
-                jnp.dot(basis.astype(x.dtype), x, precision="highest") if x.shape[0] == d else x
-            ),
+            lambda x: precise.dot(basis.astype(x.dtype), x) if x.shape[0] == d else x,
             tree,
         )

@@ -19,6 +19,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from hdjax import precise
+
 # Iterations for n_1: what a first guess is wrong by falls by the gain of the fast modes each time.
 _ITERATIONS = 6
 # A short time is one in which the fastest mode moves by a relative 2^-_SHORT.
@@ -101,7 +103,7 @@ def own_rate(local: Float[Array, "g e e"], z: Float[Array, "*k n"]) -> Float[Arr
     """D z of flattened states."""
     groups, entries, _ = local.shape
     pairs = z[..., : groups * entries].reshape(*z.shape[:-1], groups, entries)
-    pairs = jnp.einsum("gab,...gb->...ga", local, pairs, precision="highest")
+    pairs = precise.einsum("gab,...gb->...ga", local, pairs)
     rest = jnp.zeros_like(z[..., groups * entries :])
     return jnp.concatenate([pairs.reshape(*z.shape[:-1], -1), rest], axis=-1)
 
@@ -114,7 +116,7 @@ def propagators(local: Float[Array, "g e e"], h: Float[Array, ""]) -> Propagator
     x = short * local
 
     def product(a: Array, b: Array) -> Array:
-        return jnp.matmul(a, b, precision="highest")
+        return precise.matmul(a, b)
 
     square = product(x, x)
     # e^{x} - 1 rather than e^{x}: doubling would amplify the latter's rounding.

@@ -24,7 +24,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from hdjax import gaussian
+from hdjax import gaussian, precise
+from hdjax.checks import is_concrete
 from hdjax.registry import Bounds, Positive, Size, register
 from hdjax.spectra import Spectrum
 from hdjax.streaming.forces import Field, Forces
@@ -34,7 +35,7 @@ from hdjax.streaming.losses.altered import clipped, signed
 from hdjax.streaming.losses.base import Number, check_positive, leaf
 from hdjax.streaming.optimisers import SGD, Optimiser
 from hdjax.streaming.projections import Moments, Projections
-from hdjax.system import NoLimitError, is_concrete
+from hdjax.system import NoLimitError
 
 _LARGEST_SHARE = 0.5  # of a column's norm in one coordinate
 _WITH_LIMIT = "SGD, Momentum, HeavyBall, Dana, Averaging, Clipped, SignSGD, Adam, RMSProp"
@@ -232,10 +233,10 @@ class RMSProp(Transformed):
 
             def scales(z: Float[Array, " l"]) -> Float[Array, "after m"]:
                 squares = (g * z[:, None]) ** 2
-                return gaussian.safe_sqrt(jnp.dot(second, squares, precision="highest"))
+                return gaussian.safe_sqrt(precise.dot(second, squares))
 
             def step(z: Float[Array, " l"]) -> Float[Array, " m"]:
-                return jnp.dot(first[0], g * z[:, None], precision="highest") / scales(z)[0]
+                return precise.dot(first[0], g * z[:, None]) / scales(z)[0]
 
             # Integration by parts: Cov(U, r_l) from the derivative along z_l.
             h = jax.vmap(lambda along: jax.jvp(step, (z,), (along,))[1])(seen.T)

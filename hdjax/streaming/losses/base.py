@@ -18,9 +18,9 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, PyTree
 
+from hdjax.checks import is_concrete
 from hdjax.gaussian import Rule
 from hdjax.streaming.projections import Moments, Projections
-from hdjax.system import is_concrete
 
 # A scalar leaf, NumPy until a system casts it to its own precision; see `leaf`.
 Number = Any

@@ -22,11 +22,11 @@ import numpy as np
 import scipy
 from jaxtyping import Array, Float, Int, PyTree
 
-from hdjax import gaussian
+from hdjax import gaussian, precise
+from hdjax.checks import is_concrete
 from hdjax.gaussian import Rule
 from hdjax.streaming.losses.base import MomentsLoss, Noise, NoNoise, check_columns, leaf
 from hdjax.streaming.projections import Moments, Projections
-from hdjax.system import is_concrete
 
 ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh, "softplus": jax.nn.softplus}
 # Nodes of one panel of the Gauss-Legendre rule, and where the normal density is cut off.
@@ -90,14 +90,12 @@ class MixtureSoftmax(MomentsLoss):
     def moments(self, law: Projections, component: Any, theta: PyTree) -> Moments:
         contrasts = jnp.asarray(self.contrasts, law.covariance.dtype)
         mean = jnp.zeros(self.classes, contrasts.dtype) if law.mean is None else law.mean
-        lower = gaussian.factor(
-            jnp.linalg.multi_dot([contrasts, law.gram, contrasts.T], precision="highest")
-        )
+        lower = gaussian.factor(precise.multi_dot([contrasts, law.gram, contrasts.T]))
 
         def integrand(z: Float[Array, " k"]) -> PyTree[Array]:
-            u = jnp.dot(contrasts, mean, precision="highest")
-            u = u + jnp.dot(lower, z, precision="highest")
-            x = jnp.dot(contrasts.T, u, precision="highest")
+            u = precise.dot(contrasts, mean)
+            u = u + precise.dot(lower, z)
+            x = precise.dot(contrasts.T, u)
             label = component if self.labels is None else jnp.asarray(self.labels)[component]
             pi = jax.nn.softmax(x)
             g = pi - jax.nn.one_hot(label, self.classes, dtype=pi.dtype)
@@ -133,8 +131,8 @@ class Perceptron(eqx.Module):
     def __call__(self, x: Float[Array, " m"], theta: PyTree) -> Float[Array, ""]:
         *inner, last = theta if isinstance(theta, tuple) else (theta,)
         for weights in inner:
-            x = jnp.dot(weights, self.activation(x), precision="highest")
-        return jnp.dot(last, self.activation(x), precision="highest")
+            x = precise.dot(weights, self.activation(x))
+        return precise.dot(last, self.activation(x))
 
 
 class MixtureLogistic(MomentsLoss):
@@ -205,7 +203,7 @@ class MixtureLogistic(MomentsLoss):
         mean = jnp.zeros(law.dim, lower.dtype) if law.mean is None else law.mean
 
         def integrand(z: Float[Array, " n"]) -> PyTree[Array]:
-            x = mean + jnp.dot(lower, z, precision="highest")
+            x = mean + precise.dot(lower, z)
             nothing = jnp.zeros(0, x.dtype)
             value = self(x, nothing, component, nothing, theta)
             g, slope = self.gradient(x, nothing, component, nothing, theta)
@@ -214,7 +212,7 @@ class MixtureLogistic(MomentsLoss):
         z, w = _panels(mean, lower)
         values = jax.vmap(integrand)(z)
         value, g, stein, noise, slope = jax.tree.map(
-            lambda leaf: jnp.tensordot(w, leaf, 1, precision="highest"), values
+            lambda leaf: precise.tensordot(w, leaf, 1), values
         )
         stein = gaussian.solve_transpose(lower, stein)
         return Moments(value, g, (stein + stein.T) / 2, noise, slope)

@@ -23,6 +23,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from hdjax import precise
+from hdjax.checks import is_concrete
 from hdjax.gaussian import Rule
 from hdjax.registry import NonNegative, OneOf, Values, register
 from hdjax.streaming.losses.base import (
@@ -36,7 +38,6 @@ from hdjax.streaming.losses.base import (
     zero_gradient,
 )
 from hdjax.streaming.projections import Moments, Projections
-from hdjax.system import is_concrete
 
 # The activations that a config knows by name, beside that of the closed form.
 _NAMED = {"relu": jax.nn.relu, "tanh": jax.nn.tanh, "softplus": jax.nn.softplus}
@@ -169,13 +170,13 @@ class ErfCommittee(ClosedFormLoss):
         overlaps = 2 / math.pi * jnp.arcsin(b / jnp.sqrt(ee))
         slopes = 2 / (math.pi * root)
         bends = -2 * b / (math.pi * e[:, None] * root)
-        field = jnp.dot(overlaps, w, precision="highest")
+        field = precise.dot(overlaps, w)
         stein = w[:, None] * slopes[:, :m]
         stein = stein.at[jnp.arange(m), jnp.arange(m)].add(jnp.dot(bends, w)[:m])
-        noise = jnp.einsum("a,b,ijab->ij", w, w, _fourth(b, m), precision="highest")
+        noise = precise.einsum("a,b,ijab->ij", w, w, _fourth(b, m))
         noise = noise + self.sigma**2 * slopes[:m, :m]
         return Moments(
-            risk=(jnp.dot(w, field, precision="highest") + self.sigma**2) / 2,
+            risk=(precise.dot(w, field) + self.sigma**2) / 2,
             gradient=zero_gradient(law),
             stein=stein * v[None],
             noise=noise * v[:, None] * v[None],
@@ -214,8 +215,8 @@ def _squared_error(
     loss: Any, activation: Callable, x: Array, teacher: Array, noise: Array, theta: PyTree
 ) -> Float[Array, ""]:
     v = theta if loss.weights is None else loss.weights
-    output = jnp.dot(v, activation(x), precision="highest")
-    target = jnp.dot(loss.teacher_weights, activation(teacher), precision="highest")
+    output = precise.dot(v, activation(x))
+    target = precise.dot(loss.teacher_weights, activation(teacher))
     return (output - target - noise[0]) ** 2 / 2
 
 

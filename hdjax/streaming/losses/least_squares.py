@@ -10,6 +10,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from hdjax.checks import check_arguments
 from hdjax.gaussian import GaussHermite, Rule
 from hdjax.registry import OneOrMoreNonNegative, Positive, Positives, Size, register
 from hdjax.streaming.losses.base import (
@@ -23,7 +24,6 @@ from hdjax.streaming.losses.base import (
     zero_gradient,
 )
 from hdjax.streaming.projections import Moments, Projections
-from hdjax.system import check_arguments
 
 
 @register("streaming.loss", "least_squares")

@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from hdjax import gaussian
+from hdjax.checks import is_concrete
 from hdjax.gaussian import Rule
 from hdjax.registry import OneOf, Probability, Values, register
 from hdjax.streaming.losses.base import (
@@ -38,7 +39,6 @@ from hdjax.streaming.losses.base import (
     scalar_moments,
 )
 from hdjax.streaming.projections import Moments, Projections
-from hdjax.system import is_concrete
 
 
 def _cross_entropy(logit: Float[Array, ""], label: Any) -> Float[Array, ""]:

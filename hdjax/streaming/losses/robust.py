@@ -26,6 +26,7 @@ from jax.scipy.special import erf, erfc
 from jaxtyping import Array, Float, PyTree
 
 from hdjax import gaussian
+from hdjax.checks import is_concrete
 from hdjax.gaussian import Rule
 from hdjax.registry import NonNegative, OneOrMoreNonNegative, Positive, Positives, register
 from hdjax.streaming.losses.base import (
@@ -40,7 +41,6 @@ from hdjax.streaming.losses.base import (
     scalar_moments,
 )
 from hdjax.streaming.projections import Moments, Projections
-from hdjax.system import is_concrete
 
 # Beyond a hundred standard deviations erf is 1 and exp is 0 in any precision.
 _SATURATED = 100

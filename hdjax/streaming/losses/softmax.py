@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import scipy
 from jaxtyping import Array, Float, PyTree
 
-from hdjax import gaussian
+from hdjax import gaussian, precise
 from hdjax.gaussian import Rule
 from hdjax.registry import OneOf, Size, register
 from hdjax.streaming.losses.base import (
@@ -84,22 +84,22 @@ class Softmax(ClosedFormLoss):
         if self.labels == "sampled":
             chosen = (noise[0] > jnp.cumsum(label)[:-1]).sum(dtype=jnp.int32)
             label = jax.nn.one_hot(chosen, self.classes, dtype=x.dtype)
-        return jax.nn.logsumexp(x) - jnp.dot(label, x, precision="highest")
+        return jax.nn.logsumexp(x) - precise.dot(label, x)
 
     def closed_form(self, law: Projections, theta: PyTree) -> Moments:
         m, gram = self.classes, law.gram
         # Orthonormal contrasts: the rows of a Helmert matrix.
         contrasts = jnp.asarray(scipy.linalg.helmert(m), gram.dtype)
         both = jax.scipy.linalg.block_diag(contrasts, contrasts)
-        reduced = jnp.linalg.multi_dot([both, gram, both.T], precision="highest")
+        reduced = precise.multi_dot([both, gram, both.T])
 
         def mean(fn: Any, covariance: Array) -> Any:
             lower = gaussian.factor(covariance)
             variables = covariance.shape[0]
 
             def integrand(z: Float[Array, " v"]) -> Any:
-                u = jnp.dot(lower, z, precision="highest").reshape(-1, m - 1)
-                return fn(*jnp.dot(u, contrasts, precision="highest"))
+                u = precise.dot(lower, z).reshape(-1, m - 1)
+                return fn(*precise.dot(u, contrasts))
 
             return gaussian.expectation(integrand, variables, self.rule, gram.dtype)
 
