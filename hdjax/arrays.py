@@ -1,4 +1,8 @@
-"""Small functions of arrays and pytrees that every family uses."""
+"""Small functions of arrays and pytrees that several families use.
+
+`all_finite` and `cast` act on the floating-point leaves of a pytree, `decay_share` is
+(1 - e^{-x})/x without cancellation, and `jacobians` differentiates statistics one at a time.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +14,10 @@ from jaxtyping import Array, Bool, PyTree
 
 
 def all_finite(tree: PyTree) -> Bool[Array, ""]:
-    """Whether all floating numbers of a pytree are finite.
+    """Whether all floating-point numbers of a pytree are finite.
+
+    Args:
+        tree: a pytree with at least one floating-point array; other leaves are ignored.
 
     Example:
         >>> bool(all_finite({"a": jnp.ones(3), "b": jnp.array(jnp.inf)}))
@@ -21,7 +28,11 @@ def all_finite(tree: PyTree) -> Bool[Array, ""]:
 
 
 def cast(tree: PyTree, dtype: Any) -> PyTree:
-    """The tree with its floating arrays in `dtype`; None: as they are.
+    """The pytree with its floating-point arrays converted to `dtype`.
+
+    Args:
+        tree: a pytree; leaves that are not floating-point arrays stay as they are.
+        dtype: a floating-point dtype; None returns the tree unchanged.
 
     Example:
         >>> cast({"a": jnp.ones(3)}, "float32")["a"].dtype
@@ -33,10 +44,13 @@ def cast(tree: PyTree, dtype: Any) -> PyTree:
 
 
 def decay_share(x: Array) -> Array:
-    """(1 - e^{-x})/x, with its value 1 at 0: the mean of e^{-s} over s from 0 to x.
+    """The mean of e^{-s} over s from 0 to x, (1 - e^{-x})/x, with the value 1 at x = 0.
+
+    Args:
+        x: any shape.
 
     Example:
-        >>> decay_share(jnp.array([0.0, 1e-12])).tolist()
+        >>> decay_share(jnp.array([0.0, 1e-12])).round(6).tolist()
         [1.0, 1.0]
     """
     zero = x == 0
@@ -45,13 +59,17 @@ def decay_share(x: Array) -> Array:
 
 
 def jacobians(statistics: Callable[[Any], dict[str, Array]], state: Any) -> dict[str, Any]:
-    """The derivative of each statistic by itself, in reverse mode.
+    """The derivative of each statistic with respect to `state`, each by a reverse pass of its own.
 
-    Together, one that has none at `state` (0/0, the root of 0) would make those of the others NaN.
+    A statistic without a derivative at `state` (the square root of 0, say) has NaN as its own
+    derivative.  In a joint reverse pass that NaN would reach the derivatives of all statistics.
 
     Args:
-        statistics: of a state, names to arrays.
+        statistics: maps a state to a dictionary from names to arrays.
         state: a pytree of arrays.
+
+    Returns:
+        For each name the Jacobian, in the structure of `state`.
 
     Example:
         >>> found = jacobians(lambda x: {"root": jnp.sqrt(x), "square": x**2}, jnp.array(0.0))

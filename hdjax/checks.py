@@ -1,6 +1,7 @@
-"""Checks of what a user gives: concrete values alone, since traced ones cannot be looked at.
+"""Checks of the arguments that a user gives to constructors and functions of the package.
 
-Every message has the form `name: value; allowed: rule`.
+Only concrete values are checked: inside jit, vmap and grad a value is traced and cannot be looked
+at.  Every message has the form `name: value; allowed: rule`.
 """
 
 import inspect
@@ -16,12 +17,25 @@ from hdjax.registry import Bounds, OneOf
 
 
 def is_concrete(*leaves: Any) -> bool:
-    """Whether values can be looked at: False inside jit, vmap and grad."""
+    """Whether all leaves have values that Python can read: False for tracers of jit, vmap, grad.
+
+    Example:
+        >>> is_concrete(1.0), bool(jax.jit(lambda x: jnp.array(is_concrete(x)))(1.0))
+        (True, False)
+    """
     return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(leaves))
 
 
 def check_leaves(name: str, tree: Any, least: float) -> None:
-    """Raise ValueError if concrete numbers of a tree are not finite, or below `least`.
+    """Check that the concrete floating-point numbers of a pytree are finite and at least `least`.
+
+    Args:
+        name: what the message calls the tree.
+        tree: a pytree; leaves that are traced, or no floating-point arrays, are not checked.
+        least: the lower bound, which is allowed itself; -inf for none.
+
+    Raises:
+        ValueError: a number that is not finite, or is below `least`.
 
     Example:
         >>> check_leaves("ridge", jnp.array(0.5), 0.0)
@@ -37,11 +51,14 @@ def check_leaves(name: str, tree: Any, least: float) -> None:
 
 
 def check_arguments(constructor: Callable[..., Any], **values: Any) -> None:
-    """Raise ValueError where a concrete number or word is not what its annotation allows.
+    """Check concrete numbers and words against the annotations of a constructor's parameters.
 
     Args:
-        constructor: whose parameters have annotations of `hdjax.registry`.
-        **values: its arguments, or some of them; None is not looked at.
+        constructor: a class or function whose parameters have annotations of `hdjax.registry`.
+        **values: arguments of the constructor by name, or some of them; None is not checked.
+
+    Raises:
+        ValueError: a number outside of its `Bounds`, or a word that its `OneOf` does not list.
 
     Example:
         >>> from hdjax.registry import Positive
@@ -60,14 +77,20 @@ def check_arguments(constructor: Callable[..., Any], **values: Any) -> None:
 
 
 def _marks(annotation: Any) -> Iterator[Any]:
-    """What stands beside the type in an `Annotated`, in unions too."""
+    """The metadata of every `Annotated` in an annotation, also inside unions."""
     for part in get_args(annotation):
         yield part
         yield from _marks(part)
 
 
 def check_dtype(dtype: str) -> None:
-    """Raise ValueError on a precision of runs other than float32 and, where it is on, float64.
+    """Check the name of a precision in which runs are simulated.
+
+    Args:
+        dtype: "float32", or "float64" if JAX's 64-bit numbers are switched on.
+
+    Raises:
+        ValueError: another name, or "float64" while 64-bit numbers are switched off.
 
     Example:
         >>> check_dtype("float32")

@@ -1,10 +1,11 @@
-"""The command `hdjax`: from a config to files, a table and a figure.
+"""The command line `hdjax`: runs a config, and writes its result as files, a table and a figure.
 
-Exit codes: 0 for success, 1 for an expectation that failed (the results are kept), 2 for a mistake
-of the user (one line for each on standard error; with HDJAX_TRACEBACK set, where it was found),
-75 after SIGTERM or SIGUSR1 and 130 after Ctrl-C (what was finished is kept; see `hdjax.signals`).
+Exit codes: 0 for success; 1 if an expectation failed (the results are kept); 2 for a mistake of the
+user (one line for each mistake on standard error; with the variable HDJAX_TRACEBACK set, the
+traceback); 75 after SIGTERM, SIGUSR1, SIGHUP or SIGXCPU and 130 after Ctrl-C (the finished part is
+kept; see `hdjax.signals`).
 
-Files are written before anything is printed.  Who does not read what is printed does no harm.
+Files are written before the table is printed, so that a closed standard output loses no result.
 """
 
 import contextlib
@@ -27,7 +28,7 @@ from hdjax.engine import Result, load
 from hdjax.signals import INTERRUPTED, STOPPED, Signals
 
 _EXPECTATION_FAILED, _MISTAKE = 1, 2
-# What the package raises at wrong input or without an extra, and what too large problems lead to.
+# Exceptions for wrong input, for a missing extra, and for problems that are too large.
 _MISTAKES = (
     ValueError,
     TypeError,
@@ -46,7 +47,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-cache_app = typer.Typer(help="Compiled programs on disk, with which a second run starts at once.")
+cache_app = typer.Typer(help="Compiled programs on disk, which a second run uses again.")
 app.add_typer(cache_app, name="cache")
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file.")]
@@ -57,26 +58,27 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a dotted key; may be repeated."),
 ]
-# What a command leaves to be run, under the signals of the process; gives the exit code.
+# The part of a command that runs the experiment, a function of the signals of the process; it
+# returns the exit code.
 Job = Callable[[Signals], int]
-Force = Annotated[bool, typer.Option("--force", help="Replace a result that is there.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the result in DIR.")]
 Cache = Annotated[bool, typer.Option(help="Keep compiled programs on disk; see hdjax cache.")]
 
 
 def command() -> NoReturn:
-    """The process of the command: `main`, and its exit code."""
+    """Run `main` with the arguments of the process, and exit with its code."""
     code = main()
     if code in (INTERRUPTED, STOPPED):
-        # A chunk may be under way in a thread, for which Python would wait.
+        # Python would wait for the thread in which a chunk may still be computed.
         os._exit(code)
     sys.exit(code)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code.
+    """Run the command line, and return the exit code.
 
     Args:
-        arguments: the words after `hdjax`; None for those of the process.
+        arguments: the words after `hdjax`; None: the arguments of the process.
 
     Example:
         >>> main(["run", "configs/least_squares.toml", "--out", "results"])  # doctest: +SKIP
@@ -97,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise
             return _fail(error)
         except Exception as error:
-            # Typer's own, for words it does not know; their class depends on its version.
+            # Typer's exceptions for unknown words; their class depends on the version of Typer.
             message = getattr(error, "format_message", None)
             if message is None:
                 raise
@@ -105,20 +107,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str], signals: Signals) -> int:
-    """Run a command; what it prints is printed at its end, whatever the end is."""
+    """Run a command, and print its output when it has ended, normally or by an exception."""
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed):
             program = typer.main.get_command(app)
             outcome = program.main(words, "hdjax", standalone_mode=False)
-            # An exit code, or what is left to be run; None after --help.
+            # The outcome is an exit code, a `Job` that remains to be run, or None after --help.
             return (outcome(signals) if isinstance(outcome, functools.partial) else outcome) or 0
     finally:
         _print(printed.getvalue())
 
 
 def _experiment(kind: str | None) -> Callable[..., Job]:
-    """The command that runs a config: as `kind`, or as its tables say."""
+    """The command that runs a config as a sweep or scaling, or for None as its tables say."""
 
     def command(
         config_file: ConfigFile,
@@ -143,9 +145,9 @@ for _kind, _help in (
 @app.command()
 def plot(
     result: Annotated[Path, typer.Argument(metavar="RESULT", help="A result.nc, or its folder.")],
-    statistic: Annotated[str | None, typer.Option(help="Default: all that are scalar.")] = None,
+    statistic: Annotated[str | None, typer.Option(help="Default: all scalar statistics.")] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Its ending says the format.")
+        Path | None, typer.Option(metavar="FILE", help="Its suffix chooses the format.")
     ] = None,
 ) -> int:
     """Draw a saved result, without computing anything again."""
@@ -166,7 +168,7 @@ def doctor_() -> int:
 @app.command()
 def schema(
     family: Annotated[str | None, typer.Argument(metavar="[FAMILY]")] = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Tables of its keys.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print tables of keys.")] = False,
 ) -> int:
     """Print the JSON schema of configs, or the tables of a family's keys."""
     if markdown:
@@ -215,11 +217,12 @@ def _execute(
 
 
 def _report(result: Result, rules: list[str], folder: Path, force: bool) -> bool:
-    """Write and print a result, and say whether it obeys the rules.
+    """Write a result to files and print it, and return whether it obeys the rules.
 
     Raises:
-        ValueError: a rule that could not be judged before the run; everything is written.
-        OSError: no room for the files; the table is printed.
+        ValueError: a rule has a mistake that could not be found before the run; the files are
+            written and the table is printed.
+        OSError: the files cannot be written; the table is printed.
     """
     lines, passed, mistake = [], False, None
     try:
@@ -232,7 +235,7 @@ def _report(result: Result, rules: list[str], folder: Path, force: bool) -> bool
         try:
             lines.append(_save_figure(result.plot(), folder / store.FIGURE))
         except Exception as error:
-            # Whatever is wrong with a figure, the numbers are worth more.
+            # An error in the figure must not lose the numbers.
             _say(f"warning: no figure: {error}")
     finally:
         typer.echo(result)
@@ -247,14 +250,14 @@ def _save(result: Result, folder: Path, force: bool) -> Path:
     try:
         return result.save(folder, force)
     except FileExistsError as error:
-        # Another process was faster, or an interrupt left less than there was.
+        # Another process wrote a result meanwhile, or this interrupted result has fewer runs.
         other = result.save(store.beside(folder))
         _say(f"warning: {error}; written to {str(other)!r}")
         return other
 
 
 def _evaluate(rules: list[str], result: Result) -> tuple[list[Any], bool]:
-    """Note each rule in the result; a line for each, and whether it obeys all of them."""
+    """Store the outcome of the rules in the result; return a line each, and whether all passed."""
     result.tree.attrs["expect"] = outcome = expect.evaluate(rules, result.tree)
     lines = []
     for rule in outcome:
@@ -271,7 +274,7 @@ def _save_figure(drawn: Any, file: Path) -> Path:
 
 
 def _fail(error: Any) -> int:
-    """Say what is wrong: a line for each mistake in a config, one line for anything else."""
+    """Print what is wrong, a line for each mistake in a config or one line for another error."""
     text = str(error) or type(error).__name__
     lines = text.splitlines() if isinstance(error, config.ConfigError) else [_one_line(text)]
     for line in lines:
@@ -281,7 +284,7 @@ def _fail(error: Any) -> int:
 
 def _one_line(text: str) -> str:
     text = " ".join(text.split())
-    # XLA repeats itself before it comes to the point.
+    # Messages of XLA are long and repeat themselves; their beginning and end say what happened.
     return text if len(text) <= 1000 else f"{text[:200]} ... {text[-200:]}"
 
 
@@ -291,14 +294,14 @@ def _say(line: str) -> None:
 
 
 def _print(text: str) -> None:
-    """Write to standard output; one that was closed (`| head -1`) is no error."""
+    """Write to standard output; a closed one (as in `hdjax run ... | head -1`) is no error."""
     if sys.stdout is None or not text:
         return
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
     except OSError as error:
-        # Python flushes once more at exit, which must not fail again.
+        # Python flushes standard output again at exit, which must not fail a second time.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
             raise OSError(error.errno, error.strerror, "standard output") from None

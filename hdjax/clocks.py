@@ -1,13 +1,13 @@
-"""Clocks: how a simulator's integer ticks belong to times.
+"""Clocks: how the integer ticks of a simulator correspond to times.
 
-A clock is made and read on the host, in 64 bits.  `ticks` turns the times that a user asks for into
-ticks, and allows for the rounding of the dtype in which these times came; `times` says at which
-times the ticks really lie, and there the limit is evaluated.
+Every `Simulator` has a clock, and the engine alone reads it, on the host and in 64 bits.  `ticks`
+turns the times that a user asks for into ticks, and allows for the rounding of the dtype in which
+these times came.  `times` gives the times at which the ticks lie, where the limit is evaluated.
 
-    Steps(unit)          k = floor(t unit),      t = k/unit
-    Intervals(length)    k = floor(t/length),    t = k length
-    Fine(resolution)     the tick nearest to t resolution, of a continuous time
-    Within(clock, ...)   another clock, of which some ticks alone are allowed
+    Steps(unit)          k = floor(t unit),        t = k/unit
+    Intervals(length)    k = floor(t/length),      t = k length
+    Fine(resolution)     k = round(t resolution),  t = k/resolution
+    Within(clock, ...)   the ticks of another clock, from a first to a last allowed one
 """
 
 import abc
@@ -20,33 +20,37 @@ from hdjax.times import nominal, rounding
 
 
 class Clock(eqx.Module):
-    """The ticks of a simulator, and their times."""
+    """The correspondence between the ticks of a simulator and times (abstract)."""
 
     @abc.abstractmethod
     def ticks(self, ts: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
-        """The ticks of times.
+        """The ticks at which the times `ts` are recorded.
 
         Args:
-            ts: (times,) in the dtype in which they came (`hdjax.times.as_times`).
+            ts: (times,) increasing times, in the dtype in which the user gave them
+                (`hdjax.times.as_times`).
+
+        Raises:
+            ValueError: times that the simulator cannot record.
         """
 
     @abc.abstractmethod
     def times(self, ticks: Int[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
-        """The times at which ticks lie, in float64."""
+        """The times at which the ticks lie, in float64."""
 
 
 class Steps(Clock):
     """The clock of an algorithm that takes `unit` steps in a unit of time.
 
-    The tick of t is k = floor(t unit), where a product within rounding of an integer is that
-    integer: 0.29 * 100 is 28.999999999999996 in float64.  Its time is k/unit.
+    The tick of t is k = floor(t unit), and the time of k is k/unit.  A product t unit that is an
+    integer up to rounding counts as that integer: 0.29 * 100 is 28.999999999999996 in float64.
 
     Args:
         unit: steps in a unit of time, such as the dimension d; 1 where time is the step itself.
-        distinct: whether two times in one step are refused.
+        distinct: whether `ticks` refuses two times that fall into the same step.
 
     Raises:
-        ValueError: from `ticks`, on two times in one step if they have to be distinct.
+        ValueError: from `ticks`, on two times in the same step if `distinct` is set.
 
     Example:
         >>> Steps(100).ticks(np.array([0.29, 0.295])).tolist()
@@ -67,10 +71,10 @@ class Steps(Clock):
 
 
 class Intervals(Clock):
-    """The clock of a scheme with time steps of one length; t = k length.
+    """The clock of a scheme whose time steps have one length: k = floor(t/length), t = k length.
 
     Args:
-        length: of a time step.
+        length: the length of a time step.
 
     Example:
         >>> Intervals(0.01).times(np.array([29])).tolist()
@@ -87,10 +91,12 @@ class Intervals(Clock):
 
 
 class Fine(Clock):
-    """The clock of a continuous time, such as a flow's, or the logarithm of one.
+    """The clock of a continuous time, such as the time of a gradient flow or its logarithm.
+
+    The tick of t is the integer nearest to t resolution.
 
     Args:
-        resolution: ticks in a unit of time; a power of two, so that times of ticks are exact.
+        resolution: ticks in a unit of time; a power of two, so that the times of ticks are exact.
 
     Example:
         >>> Fine(2**20).ticks(np.array([0.5])).tolist()
@@ -107,16 +113,17 @@ class Fine(Clock):
 
 
 class Within(Clock):
-    """Another clock, some of whose ticks alone are allowed.
+    """Another clock, restricted to the ticks from `first` to `last`.
 
     Args:
-        clock: the other one.
+        clock: the clock that is restricted.
         first: the first allowed tick.
         last: the last allowed tick; None: no tick is too late.
-        why: what happens there, for the message: "when every row has been used once".
+        why: the reason for the restriction, which ends the message, such as "when every row has
+            been used once".
 
     Raises:
-        ValueError: from `ticks`, on times before `first` or after `last`.
+        ValueError: from `ticks`, on times before tick `first` or after tick `last`.
 
     Example:
         >>> once = Within(Steps(10), last=10, why="when every sample has been used once")
@@ -144,7 +151,10 @@ class Within(Clock):
 
 
 def _whole(ts: Float[np.ndarray, " times"], unit: float) -> Int[np.ndarray, " times"]:
-    """floor(t unit), where a product within the rounding of the times' dtype is an integer."""
+    """floor(t unit), where a product that is an integer up to the rounding of `ts` is not lowered.
+
+    The rounding is that of the dtype in which the times came (`hdjax.times.rounding`).
+    """
     steps = nominal(ts) * unit
     nearest = np.round(steps)
     near = np.abs(steps - nearest) <= rounding(ts) * np.abs(steps)

@@ -1,8 +1,9 @@
-"""Result codes: how a run or a limit ended, as data that a program carries.
+"""Result codes: integers that say how a run or a limit ended.
 
-Inside a jitted program nothing can be raised: a run, a limit and a point of a sweep carry a code,
-and the nominal time from which on it holds (the group `codes` of a result).  Where a single limit
-is asked for, the engine turns its code into an exception with the advice below.
+A jitted program cannot raise an exception.  Each run and each limit therefore carries a code, and
+the nominal time from which on the code holds (the group `codes` of a result, also in a sweep).
+`hdjax.limit`, which computes a single limit, turns a bad code into an exception with the advice
+below.
 """
 
 import enum
@@ -21,7 +22,7 @@ class Code(enum.IntEnum):
 
     @property
     def advice(self) -> str:
-        """What happened, and what to try.
+        """What happened to the run or limit, and what to try, as the end of a message.
 
         Example:
             >>> Code.STEPS_EXHAUSTED.advice
@@ -31,7 +32,7 @@ class Code(enum.IntEnum):
 
     @property
     def words(self) -> str:
-        """The code as a reader knows it.
+        """The name of the code in lower case and with spaces, for figures and pages.
 
         Example:
             >>> Code.STEP_TOO_SMALL.words

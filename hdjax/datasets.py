@@ -1,8 +1,11 @@
-"""Images with classes: scikit-learn's digits, and files.
+"""Data sets: images with classes from scikit-learn or from files, and arrays that a user gives.
 
-Files are `.npz` archives with an array of inputs and one of classes (CIFAR-5m has uint8 images "X"
-and classes "Y") and pairs of IDX files, gzipped or not (MNIST).  Integers are divided by the
-largest value of their type's range that images use, 255.
+The files are `.npz` archives with an array of inputs and an array of classes (CIFAR-5m has uint8
+images "X" and classes "Y"), or pairs of IDX files, gzipped or not (MNIST).  Inputs that are
+integers are divided by 255, the largest value of a pixel.
+
+`hdjax.multipass.data` makes least-squares problems of these data, `hdjax.networks` trains networks
+on them, and `hdjax.schema` reads the arrays of configs by `load_array`.
 """
 
 import gzip
@@ -17,27 +20,36 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num, PyTree
 
-# What the third byte of an IDX file says of its entries.
+_SAVED = "arrays of numbers, as np.savez writes them"
+# The type of the entries of an IDX file, by its third byte.
 _IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
 
 class Classified(NamedTuple):
-    """Inputs of any shape, with the numbers of their classes."""
+    """Samples with classes.
+
+    Attributes:
+        inputs: (samples, ...) inputs of any shape.
+        classes: (samples,) the number of the class of each sample.
+    """
 
     inputs: Float[np.ndarray, "samples ..."]
     classes: Num[np.ndarray, " samples"]
 
 
 def as_arrays(name: str, data: Any) -> PyTree[Array]:
-    """Samples as arrays: an array, nested lists of numbers, or a pytree of these.
+    """Samples as JAX arrays, from arrays or nested lists of numbers.
 
     Args:
-        name: of the argument, for messages.
-        data: the samples.
+        name: the name of the argument, for messages.
+        data: an array, nested lists of numbers, or a pytree of these.
+
+    Returns:
+        An array, or a pytree of arrays.
 
     Raises:
-        ValueError: lists of different lengths.
-        TypeError: what is no number.
+        ValueError: nested lists of different lengths.
+        TypeError: entries that are no numbers.
 
     Example:
         >>> as_arrays("inputs", {"a": [[1.0, 2.0], [3.0, 4.0]]})["a"].shape
@@ -56,7 +68,7 @@ def as_arrays(name: str, data: Any) -> PyTree[Array]:
 
 
 def _is_nested(data: Any) -> bool:
-    """Whether it is a list of numbers, of lists of numbers and so on."""
+    """Whether `data` is a nested list of numbers, and not a pytree of arrays."""
     if not isinstance(data, list | tuple):
         return False
     leaves = jax.tree.leaves(data, is_leaf=lambda x: not isinstance(x, list | tuple))
@@ -64,10 +76,10 @@ def _is_nested(data: Any) -> bool:
 
 
 def digits() -> Classified:
-    """Scikit-learn's 1797 images of digits, 8 x 8 pixels in [0, 1].
+    """The 1797 images of digits in scikit-learn, with 8 x 8 pixels in [0, 1].
 
     Raises:
-        ModuleNotFoundError: without scikit-learn (`pip install hdjax[data]`).
+        ModuleNotFoundError: scikit-learn is not installed (`pip install hdjax[data]`).
 
     Example:
         >>> digits().inputs.shape
@@ -85,28 +97,37 @@ def digits() -> Classified:
 
 
 def load_npz(path: str | Path, inputs: str = "X", classes: str = "Y") -> Classified:
-    """The images of an `.npz` archive with the numbers of their classes.
+    """The images of an `.npz` archive with their classes.
 
     Args:
         path: the archive.
-        inputs: name of the array (samples, ...) of inputs.
-        classes: name of the array (samples,) of classes.
+        inputs: the name of the array (samples, ...) of inputs.
+        classes: the name of the array (samples,) of classes.
+
+    Returns:
+        The inputs in float64, divided by 255 if the file has integers, and the classes.
 
     Raises:
-        ValueError: no such file or array, arrays that do not match.
+        ValueError: there is no such file or array, or the arrays do not have the same samples.
+
+    Example:
+        >>> np.savez("images.npz", X=np.full((2, 3, 3), 255, np.uint8), Y=np.array([7, 1]))
+        >>> load_npz("images.npz").inputs[0, 0].tolist()
+        [1.0, 1.0, 1.0]
     """
     return _classified(*(load_array(path, name) for name in (inputs, classes)))
 
 
 def load_array(path: str | Path, key: str | None = None) -> np.ndarray:
-    """The array in an `.npy` file, or one of those in an `.npz` archive.
+    """The array in an `.npy` file, or one of the arrays in an `.npz` archive.
 
     Args:
         path: the file.
-        key: name of the array in an archive; None: the only one, or an `.npy` file's.
+        key: the name of the array in an archive; None for an `.npy` file, and for an archive with
+            one array.
 
     Raises:
-        ValueError: a file that is no array file, is cut off or damaged; no array of that name.
+        ValueError: the file is missing, damaged or no array file, or has no array of that name.
 
     Example:
         >>> np.save("three.npy", np.arange(3))
@@ -114,40 +135,45 @@ def load_array(path: str | Path, key: str | None = None) -> np.ndarray:
         array([0, 1, 2])
     """
     path = _existing(path)
-    # At damaged files NumPy lets through whatever zipfile, zlib and its own parser raise, and does
-    # not close them.
+    # For a damaged file NumPy passes on the exceptions of zipfile, zlib and its own parser, and
+    # leaves the file open.
     with open(path, "rb") as file:
         try:
             content = np.load(file, allow_pickle=False)
         except Exception as error:
-            raise ValueError(f"{str(path)!r} is no array file: {_reason(error)}") from None
+            rule = "a .npy or .npz file"
+            raise ValueError(_no("array file", path, _reason(error), rule)) from None
         if isinstance(content, np.ndarray):
             if key is not None:
                 rule = "none with .npy files, which hold a single array"
-                raise ValueError(f"key {key!r} for {path.name!r}; allowed: {rule}")
+                raise ValueError(f"key: {key!r} for {path.name!r}; allowed: {rule}")
             return content
         names = content.files
         key = names[0] if key is None and len(names) == 1 else key
         if key not in names:
-            raise ValueError(f"key {key!r} for {path.name!r}; allowed: {', '.join(names)}")
+            raise ValueError(f"key: {key!r} for {path.name!r}; allowed: {', '.join(names)}")
         try:
             array = content[key]
         except Exception as error:
-            raise ValueError(f"{key!r} in {str(path)!r} is no array: {_reason(error)}") from None
+            raise ValueError(_no("array", path, f"{key!r}: {_reason(error)}", _SAVED)) from None
     if not isinstance(array, np.ndarray):
-        raise ValueError(f"{key!r} in {str(path)!r} is no array; allowed: what np.savez writes")
+        raise ValueError(_no("array", path, repr(key), _SAVED))
     return array
 
 
 def load_idx(inputs: str | Path, classes: str | Path) -> Classified:
-    """The images of a pair of IDX files (as MNIST comes) with their classes.
+    """The images of a pair of IDX files (the format of MNIST) with their classes.
 
     Args:
         inputs: the file of images, gzipped if its name ends in ".gz".
-        classes: the file of classes.
+        classes: the file of classes, likewise.
+
+    Returns:
+        The inputs in float64, divided by 255 if the file has integers, and the classes.
 
     Raises:
-        ValueError: no such file, files of another format, arrays that do not match.
+        ValueError: a file is missing, damaged or no IDX file, or the arrays do not have the same
+            samples.
     """
     return _classified(_read_idx(inputs), _read_idx(classes))
 
@@ -172,15 +198,21 @@ def _read_idx(path: str | Path) -> np.ndarray:
         try:
             content = file.read()
         except (OSError, EOFError, zlib.error) as error:
-            raise ValueError(f"{str(path)!r} is no gzip file: {error}") from None
+            raise ValueError(_no("gzip file", path, error, "gzipped if named .gz")) from None
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in _IDX_TYPES:
-        raise ValueError(f"{str(path)!r} is no IDX file: it starts with {content[:4]!r}")
+        raise ValueError(_no("IDX file", path, f"it starts with {content[:4]!r}", "an IDX file"))
     axes = content[3]
     shape = struct.unpack_from(f">{axes}I", content, 4) if len(content) >= 4 + 4 * axes else (-1,)
     dtype = np.dtype(_IDX_TYPES[content[2]])
     if len(content) != 4 + 4 * axes + dtype.itemsize * math.prod(shape):
-        raise ValueError(f"{str(path)!r} is cut off: {len(content)} bytes for shape {shape}")
+        told = f"{len(content)} bytes for shape {shape}"
+        raise ValueError(_no("whole IDX file", path, told, "a file that is not cut off"))
     return np.frombuffer(content, dtype, offset=4 + 4 * axes).reshape(shape)
+
+
+def _no(kind: str, path: Path, reason: Any, allowed: str) -> str:
+    """The message that a file is not of a kind."""
+    return f"path: {str(path)!r} is no {kind} ({reason}); allowed: {allowed}"
 
 
 def _reason(error: Exception) -> str:
@@ -190,5 +222,5 @@ def _reason(error: Exception) -> str:
 def _existing(path: str | Path) -> Path:
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"no file {str(path)!r}; allowed: an existing file")
+        raise ValueError(f"path: no file {str(path)!r}; allowed: an existing file")
     return path

@@ -1,9 +1,9 @@
-"""`hdjax doctor`: what is installed, what it runs on, and whether its numbers can be trusted.
+"""The command `hdjax doctor`: versions, devices, and whether the numbers can be trusted.
 
-A compiler that returns wrong numbers says nothing about it: version 0.10.2 of JAX did, on CPU, for
-a vmapped product of a small matrix and a vector (https://github.com/jax-ml/jax/issues/39103).  So
-the doctor compares a few jitted kernels, of the kinds that this package is made of, with NumPy,
-SciPy and published values.
+A compiler may return wrong numbers without an error: version 0.10.2 of JAX does so on CPU, for a
+vmapped product of a small matrix and a vector (https://github.com/jax-ml/jax/issues/39103).  The
+command therefore compares a few jitted kernels, of the kinds that this package consists of, with
+NumPy, SciPy and published values.
 """
 
 import dataclasses
@@ -34,12 +34,12 @@ _THREEFRY = (
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
+    """The outcome of one check.
 
     Attributes:
-        name: what.
-        ok: whether it is as it should be.
-        detail: what was found, and the remedy where it is not.
+        name: what was checked.
+        ok: whether the check passed.
+        detail: what was found, and the remedy if the check failed.
     """
 
     name: str
@@ -48,14 +48,14 @@ class Check:
 
 
 def main() -> int:
-    """Print the report; 0 if every check passed, 1 otherwise."""
+    """Print the report, and return the exit code: 0 if every check passed, 1 otherwise."""
     done = checks()
     print(report(done))
     return 0 if all(check.ok for check in done) else 1
 
 
 def checks() -> list[Check]:
-    """Versions that are known to be bad, then the kernels.
+    """Run all checks: one for versions that are known to be bad, and one for each kernel.
 
     Example:
         >>> all(check.ok for check in checks())
@@ -73,7 +73,7 @@ def checks() -> list[Check]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide on numbers."""
+    """The versions of Python and of the packages on which the numbers depend."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -84,7 +84,7 @@ def versions() -> dict[str, str]:
 
 
 def report(done: Sequence[Check]) -> str:
-    """The doctor's page: versions, devices, memory, precision, and one line for each check."""
+    """The text that the command prints: versions, devices, memory, precision, a line each check."""
     lines = [f"{name:<10}{version}" for name, version in versions().items()]
     for device in jax.local_devices():
         gib = device_memory(device) / 2**30
@@ -107,13 +107,13 @@ def _versions() -> Check:
 
 
 def _compare(name: str, kernel: Callable[[], tuple[Any, Any]], bound: float) -> Check:
-    """Run a kernel, which returns (found, expected), and bound its error.
+    """Run a kernel, which returns (found, expected), and compare its relative error with `bound`.
 
-    64-bit numbers are allowed inside, whatever the caller's setting.
+    64-bit numbers are switched on inside the kernel, whatever the setting of the process.
     """
     with jax.enable_x64(True):
         found, expected = (np.asarray(part) for part in kernel())
-    # Compared so that NaN counts as wrong.
+    # The comparison is such that NaN counts as wrong.
     size = np.abs(expected).max()
     bad = ~(np.abs(found.astype(np.float64) - expected) <= bound * size)
     if not bad.any():
@@ -157,7 +157,7 @@ def _normals() -> tuple[Any, Any]:
 
 
 def _cipher() -> tuple[Any, Any]:
-    # Known answers of the Random123 library, each in many lanes so that the loop is vectorised.
+    # Known answers of the Random123 library, each repeated so often that the loop is vectorised.
     key, counter, answer = np.array(_THREEFRY, np.uint32).repeat(4096, axis=0).T.reshape(3, 2, -1)
     device = jax.tree.map(jnp.asarray, (tuple(key), tuple(counter)))
     return jnp.stack(jax.jit(random.threefry2x32)(*device)), answer

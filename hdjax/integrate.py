@@ -1,9 +1,9 @@
-"""How differential equations are integrated: one call of diffrax, with one set of defaults.
+"""The integration of ordinary differential equations: one call of diffrax, with one set of rules.
 
-Every equation of the package goes through `Integrator`.  What a user sets there holds for all that
-is integrated for a system: its limit, its predicted spread, its bias.  What is not set is the
-equation's own choice: a solver, a relative tolerance, and the size of the state, by which the
-absolute tolerance is measured.
+Every ODE of the package is integrated by an `Integrator`: the limit of a system, its predicted
+spread and its bias.  The options that a user sets hold for all three.  Each equation has its own
+defaults for the options that the user does not set: a solver, a relative tolerance, and the size of
+the state, by which the absolute tolerance is scaled.
 """
 
 from collections.abc import Callable
@@ -27,36 +27,40 @@ for _kind, _solver in (
 ):
     register("solver", _kind)(_solver)
 
-# The absolute tolerance over the relative one, in units of the state's size: entries that matter
-# are rarely below a thousandth of it.
+# The default atol is this times rtol times the size of the state: entries that matter are rarely
+# smaller than a thousandth of that size.
 _ABSOLUTE = 1e-3
-# Steps below the duration times eps^_LEAST are lost in the rounding of t; a lane that cannot go on
-# must stop there, because others wait for it under vmap.
+# A step shorter than the duration times eps^_LEAST is lost in the rounding of t.  A solution that
+# needs such steps must stop, because under vmap the other solutions wait for it.
 _LEAST = 0.8
-# A first step that is short enough to grow from, as a share of the whole time.
+# The first step as a share of the duration: so short that any equation accepts it, and it grows.
 _FIRST = 1e-6
-# Tolerances of steps whose length is fixed.
+# Tolerances that accept every step, for steps of a fixed length.
 _LOOSE = 1e9
 _TSIT5 = diffrax.Tsit5()
 
 
 @register("integrator", "")
 class Integrator(eqx.Module):
-    """Solver, tolerances and the number of steps, for every equation of a system.
+    """Solver, tolerances and number of steps with which the equations of a system are integrated.
+
+    The object is callable, and then integrates an equation (see `__call__`); users pass it to a
+    system as `integrator=`.
 
     Args:
         solver: a solver of diffrax: `diffrax.Tsit5()`, `diffrax.Dopri8()` (high accuracy),
             `diffrax.Kvaerno5()` (stiff equations), or `hdjax.streaming.ExponentialMidpoint()` (the
-            limit of one-pass SGD on any spectrum); None: what the equation takes by itself.
-        rtol: relative tolerance of a step; None: the equation's own, such as 1e-5 for the limit of
-            one-pass SGD and 1e-3 for its predicted spread.
-        atol: absolute tolerance of a step; None: a thousandth of rtol, times the size of the state.
+            limit of one-pass SGD on any spectrum); None: the default solver of each equation.
+        rtol: relative tolerance of a step; None: the default of each equation, such as 1e-5 for the
+            limit of one-pass SGD and 1e-3 for its predicted spread.
+        atol: absolute tolerance of a step; None: rtol times a thousandth of the size of the state.
         steps: a fixed number of equal steps instead of tolerances.
-        max_steps: steps after which the solver gives up.
-        adjoint: diffrax's; None: what serves reverse mode; `diffrax.ForwardMode()` forward mode.
+        max_steps: number of steps after which the solver gives up.
+        adjoint: how diffrax differentiates the solution; None: for reverse mode
+            (`diffrax.RecursiveCheckpointAdjoint()`); `diffrax.ForwardMode()`: for forward mode.
 
     Raises:
-        ValueError: tolerances or numbers that are not positive.
+        ValueError: tolerances or numbers of steps that are not positive.
 
     Example:
         >>> import diffrax
@@ -94,16 +98,19 @@ class Integrator(eqx.Module):
         save: Callable[[Any], PyTree[Array]],
         **options: Any,
     ) -> Limit:
-        """`save(state)` at `ts` of dy/dt = rate(t, y, args), y = `state` at the start.
+        """Integrate dy/dt = rate(t, y, args) from y(begin) = `state`, and record save(y) at `ts`.
 
         Args:
-            rate: the right-hand side.
-            state: where it starts.
-            ts: (times,) increasing.
-            save: what to keep of the state.
-            **options: as for `solve`.
+            rate: the right-hand side, a function of (t, y, args).
+            state: the initial value, a pytree of arrays.
+            ts: (times,) increasing times.
+            save: maps the state to the arrays that are recorded.
+            **options: further options of `solve`; `rtol` is required.
+
+        Returns:
+            save(y) along a leading axis of times, NaN at times that were not reached, and a code.
         """
-        # Jitted, it is traced once instead of at each of diffrax's looks at its loop.
+        # Under jit the function is traced once, and not each time that diffrax traces its loop.
         record = eqx.filter_jit(save)
         saveat = diffrax.SaveAt(ts=ts, fn=lambda t, y, args: record(y))
         return Limit.of(self.solve(rate, state, saveat, ts[-1], **options))
@@ -127,35 +134,39 @@ class Integrator(eqx.Module):
         only_solver: diffrax.AbstractSolver | None = None,
         only_adjoint: diffrax.AbstractAdjoint | None = None,
     ) -> diffrax.Solution:
-        """The same up to the time `end`, as diffrax's solution.
+        """Integrate dy/dt = rate(t, y, args) from `begin` to `end`, and return diffrax's solution.
+
+        The solution is computed with `throw=False`: its `result` says how it ended.
 
         Args:
-            rate: the right-hand side.
-            state: where it starts.
-            saveat: what diffrax saves.
+            rate: the right-hand side, a function of (t, y, args).
+            state: the initial value, a pytree of arrays.
+            saveat: the `diffrax.SaveAt` that chooses what is recorded.
             end: the last time.
-            rtol: the equation's own choice.
-            solver: the equation's own choice.
-            size: of the state, by which an absolute tolerance that is not given is measured.
-            norm: of a step's error.
+            rtol: the relative tolerance of this equation, where the user has set none.
+            solver: the solver of this equation, where the user has set none.
+            size: the size of the state, by which the default absolute tolerance is scaled.
+            norm: the norm in which the error of a step is measured.
             begin: the first time.
-            alive: whether a state is still a result; where it fails the solution has diverged.
-            args: handed to `rate` and to the solver.
-            stops: times at which steps end, such as the records of a solver without an
-                interpolation of its own.
-            most: steps at most, beside `max_steps`.
-            only_solver: the one solver that the equation takes, whatever is set.
-            only_adjoint: the one adjoint that the equation takes.
+            alive: whether a state is still a result; the solution ends, as diverged, where it is
+                False.
+            args: passed to `rate` and to the solver.
+            stops: times at which steps must end, such as the record times of a solver that does
+                not interpolate.
+            most: an upper bound on the number of steps, besides `max_steps`.
+            only_solver: the only solver that can integrate this equation; it replaces the user's.
+            only_adjoint: the only adjoint that this equation allows; it replaces the user's.
         """
         begin = jnp.asarray(begin, end.dtype)
         span = end - begin
         rtol = rtol if self.rtol is None else self.rtol
         atol = _ABSOLUTE * rtol * size if self.atol is None else self.atol
-        # To find a first step costs evaluations, which a solver that ends at `stops` does not need.
+        # Diffrax would evaluate the right-hand side to find a first step; with `stops` a short one
+        # is good enough.
         dt0 = None if stops is None else _FIRST * span
         longest = None
         if self.steps is not None:
-            # Steps that end at `stops` are of the fixed length at most.
+            # Steps that must end at `stops` are shorter than the fixed length where they have to.
             dt0 = longest = span / self.steps
             rtol = atol = _LOOSE
         smallest = span * jnp.finfo(end.dtype).eps ** _LEAST
@@ -169,7 +180,7 @@ class Integrator(eqx.Module):
         own = solver if self.solver is None else self.solver
         adjoint = diffrax.RecursiveCheckpointAdjoint() if self.adjoint is None else self.adjoint
         return diffrax.diffeqsolve(
-            # Jitted, it is traced once instead of at each of diffrax's looks at its loop.
+            # Under jit the function is traced once, and not each time that diffrax traces its loop.
             diffrax.ODETerm(eqx.filter_jit(rate)),
             own if only_solver is None else only_solver,
             t0=begin,

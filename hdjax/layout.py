@@ -1,32 +1,40 @@
-"""The one schema of results: an `xarray.DataTree` of groups, in which names are the user's own.
+"""The schema of results: an `xarray.DataTree` of groups, with the user's names of statistics.
 
-    group               dimensions       what it holds of each statistic
-    runs                run, time        the kept runs; NaN after a divergence
-    mean, std, count    time             moments over the finite runs, and how many those are
+The engine makes a tree from `Contents` by `tree`; figures, files and rules read it by the functions
+below.  No other module puts together or takes apart names of groups, variables and dimensions.
+
+    group               dimensions       content, for each statistic
+    runs                run, time        curves of the kept runs; NaN after a divergence
+    mean, std           time             mean and standard deviation over the finite runs
+    count               time             number of finite runs
     quantile            quantile, time   quantiles of the kept runs
     limit               time             the deterministic equivalent
     predicted_std       time             the standard deviation that theory predicts
     sup_error           run              sup over times and entries of |run - limit|
-    sup_error_count     run              over how many times
-    sup_error_mean, sup_error_std        moments over all runs, where not all are kept
-    sup_error_median, exponent           of a scaling: at each dimension; the fitted power of d
-    exponent_interval   bound            the ends of its interval
-    paths, paths_limit  run; none        path statistics of the runs, and of the limit
+    sup_error_count     run              number of times in that supremum
+    sup_error_mean, sup_error_std        moments of sup_error over all runs, if not all are kept
+    sup_error_median                     of a scaling: median of sup_error at each dimension
+    exponent            (no dimension)   of a scaling: the fitted power of d
+    exponent_interval   bound            of a scaling: both ends of the interval of the exponent
+    paths               run              path statistics of the runs
+    paths_limit         (no dimension)   path statistics of the limit
     probes              run, time        probes
-    codes                                alive (time): how many runs have not ended; code (run),
-                                         since (run): how a run ended and from when on
-                                         (`hdjax.codes`); limit_code, limit_since
+    codes                                alive (time): the number of runs that have not ended;
+                                         code (run): how a run ended (`hdjax.codes`);
+                                         since (run): the nominal time of the end;
+                                         limit_code, limit_since: code and time of the limit
 
-The axes of a sweep (of a scaling, its dimension) are in front, the entries of a vector or matrix
-behind.  With realised starts the limit's groups have the dimension `run` too.  Coordinates are
-those of the dimensions, and `recorded_time` beside the nominal `time`.  Each group has its own, so
-that it can be read by itself.  A dimension of an axis or of entries has a name that nothing else
-has, if need be with underscores behind it; `axes` finds it.
+The axes of a sweep, or the axis `dimension` of a scaling, come before these dimensions, and the
+entries of a vector or matrix after them.  With realised starts the groups of the limit have the
+dimension `run` too.  Each group has the coordinates of its dimensions, and the coordinate
+`recorded_time` beside the nominal `time`, so that it can be read by itself.  The dimension of an
+axis or of entries is different from all names of statistics and coordinates: underscores are
+appended where necessary, and `axes` maps each axis to its dimension.
 
-A tree cannot hold every text as a name: `encode` writes what it cannot hold as `_x002F_`.
-Attributes of the root are plain Python values: `statistics`, `paths` and `probes` are lists of
-names, `axes` maps each axis to its dimension, and `config`, `expect`, `seconds` and `versions` are
-as they were made.
+A tree cannot hold every text as a name: `encode` replaces a forbidden character by its code, such
+as `_x002F_` for "/".  Attributes of the root are plain Python values: `statistics`, `paths` and
+`probes` are lists of names, `axes` maps each axis to its dimension, and `config`, `expect`,
+`seconds` and `versions` are stored as given.
 """
 
 import re
@@ -39,7 +47,7 @@ import xarray as xr
 
 from hdjax.codes import Code
 
-# A dimension that realised starts alone have.
+# A placeholder for the dimension `run`, which these groups have with realised starts only.
 _OWN = "run of realised starts"
 _DIMS: dict[str, tuple[str, ...]] = {
     "runs": ("run", "time"),
@@ -71,7 +79,7 @@ _HOW = ("code", "limit_code")
 GROUPS = (*_DIMS, "codes")
 _OF_RUNS = ("runs", "mean", "std", "count", "quantile", "paths", "codes")
 _OF_BOTH = ("limit", "sup_error", "sup_error_count", "paths_limit")
-# The groups of each kind of result, where theory predicts all that it can.
+# The groups that each kind of result can have; `predicted_std` is there if theory predicts it.
 KINDS: dict[str, tuple[str, ...]] = {
     "simulate": _OF_RUNS,
     "limit": ("limit", "paths_limit", "codes"),
@@ -82,14 +90,15 @@ KINDS: dict[str, tuple[str, ...]] = {
         "codes",
     ),
 }
-# What is one number for all axes, and for all entries.
+# Groups that hold one number for all points of the axes, and one number for all entries.
 _WITHOUT_AXES = ("exponent", "exponent_interval")
 _WITHOUT_ENTRIES = tuple(group for group in _DIMS if group.startswith(("sup_error", "exponent")))
-# What is complex for complex statistics.
+# Groups that are complex for a complex statistic.
 _COMPLEX = ("runs", "mean", "quantile", "limit")
 _COORDINATES = ("run", "time", "recorded_time", "quantile", "bound")
-# What NetCDF does not hold: control characters, "/", other first characters than letters, digits
-# and underscores, a space at the end.  Fixed width, so that nothing is read in two ways.
+# What a name in NetCDF cannot have: control characters, "/", a first character other than a letter,
+# a digit or an underscore, a space at the end.  The code has a fixed width, so that `decode` is
+# unique; "_x" before four hexadecimal digits is replaced too.
 _FORBIDDEN = re.compile(
     r"_(?=x[0-9A-F]{4})|[\0-\x1f\x7f/\ud800-\udfff]|^[^0-9A-Za-z_\x80-\U0010ffff]| $"
 )
@@ -98,14 +107,15 @@ Arrays = dict[str, np.ndarray]
 
 
 class Contents(NamedTuple):
-    """What a result holds, before it is a tree.
+    """The arrays and attributes of which `tree` makes the tree of a result.
 
     Attributes:
-        groups: by name, arrays by statistic with the dimensions of the group in front.
+        groups: the groups by name: arrays by statistic, whose first axes are the axes of a sweep
+            and the dimensions of the group.
         times: (times,) the nominal times; empty, if there are none.
-        recorded: (..., times) the times of the algorithm's clock; axes in front.
-        attributes: of the root, without `axes`.
-        labels: of statistics, for readers.
+        recorded: (..., times) the times of the algorithm's clock, after the axes of a sweep.
+        attributes: the attributes of the root without `axes`.
+        labels: names of statistics for readers, such as "excess risk", by statistic.
     """
 
     groups: dict[str, Arrays]
@@ -116,14 +126,14 @@ class Contents(NamedTuple):
 
 
 def check_names(**names: Iterable[Any]) -> None:
-    """Refuse names that no result can hold.
+    """Check the names that a user gives to statistics, paths, probes and axes.
 
     Args:
-        **names: the `statistics`, `paths`, `probes` and axes of the `grid`.
+        **names: the names by argument: `statistics`, `paths`, `probes`, and the axes of a `grid`.
 
     Raises:
-        ValueError: a name that is no text, or empty; one that is given twice; a statistic that is
-            called like a coordinate.
+        ValueError: a name that is no text, is empty, or is given twice; a statistic, path or probe
+            with the name of a coordinate.
 
     Example:
         >>> check_names(statistics=["risk", "a/b"], grid=["learning_rate", "time"])
@@ -132,7 +142,7 @@ def check_names(**names: Iterable[Any]) -> None:
         given = list(given)
         for name in given:
             if not isinstance(name, str) or not name:
-                raise ValueError(f"{kind}: {name!r}; allowed: text")
+                raise ValueError(f"{kind}: {name!r}; allowed: text that is not empty")
             if given.count(name) > 1:
                 raise ValueError(f"{kind}: {name!r} is given twice; allowed: different names")
             if kind != "grid" and name in _COORDINATES:
@@ -143,7 +153,7 @@ def check_names(**names: Iterable[Any]) -> None:
 
 
 def encode(name: str) -> str:
-    """A name as trees and NetCDF files hold it.
+    """The form of a name in trees and NetCDF files, in which forbidden characters are codes.
 
     Example:
         >>> encode("risk"), encode("a/b")
@@ -153,7 +163,7 @@ def encode(name: str) -> str:
 
 
 def decode(name: str) -> str:
-    """The name that `encode` made `name` of.
+    """The user's name, from the form that `encode` gave it.
 
     Example:
         >>> decode("a_x002F_b")
@@ -163,7 +173,7 @@ def decode(name: str) -> str:
 
 
 def free(name: str, taken: Iterable[str]) -> str:
-    """A name that is not taken: `name`, with as many underscores behind it as it needs.
+    """`name`, with underscores appended until it differs from all names in `taken`.
 
     Example:
         >>> free("risk", ["risk", "risk_"])
@@ -180,12 +190,13 @@ def tree(
     axes: Mapping[str, list[Any]] | None = None,
     levels: Iterable[float] = (),
 ) -> xr.DataTree:
-    """The tree of a result.
+    """The tree of a result, from its contents.
 
     Args:
-        contents: what it holds.
-        axes: the values of each axis that the arrays have in front.
-        levels: of the quantiles.
+        contents: the arrays of all groups, and the attributes of the root.
+        axes: the values along each axis of a sweep or scaling, by name, in the order in which the
+            arrays have these axes.
+        levels: the levels of the group `quantile`.
     """
     axes, attributes = dict(axes or {}), contents.attributes
     names = {name for variables in contents.groups.values() for name in variables}
@@ -221,7 +232,7 @@ def tree(
 
 
 def _dims(group: str, name: str, realised: bool) -> list[str]:
-    """The dimensions of a variable between the axes and the entries."""
+    """The dimensions of a variable after those of the sweep's axes and before those of entries."""
     own = _CODES[name] if group == "codes" else _DIMS[group]
     return ["run" if dim == _OWN else dim for dim in own if dim != _OWN or realised]
 
@@ -237,17 +248,19 @@ def empty(
     start: str | None = "law",
     **attributes: Any,
 ) -> xr.DataTree:
-    """A result of one run in which all numbers are NaN.
+    """The tree of a result with one run in which all numbers are NaN.
+
+    `hdjax.expect.check` evaluates rules on it, to find their mistakes before anything is run.
 
     Args:
-        kind: of result; see `KINDS`.
-        statistics: an array of each, or its `jax.ShapeDtypeStruct`.
-        times: (times,) of the records.
+        kind: the kind of result; see `KINDS`.
+        statistics: for each statistic an array, or its `jax.ShapeDtypeStruct`.
+        times: (times,) nominal times of the records.
         paths: names of path statistics.
-        axes: the values of each axis; of a scaling, those of "dimension".
-        levels: of the quantiles.
-        start: of the limit; None for no limit.
-        **attributes: of the root.
+        axes: the values along each axis; for a scaling those of "dimension".
+        levels: the levels of the group `quantile`.
+        start: where the limit starts, "law" or "realised"; None for no limit.
+        **attributes: attributes of the root, besides those that follow from the arguments.
     """
     axes, levels, times = dict(axes or {}), list(levels), np.asarray(times, float)
     sizes = {"run": 1, "time": times.size, "quantile": len(levels), "bound": 2}
@@ -283,12 +296,12 @@ def empty(
 
 
 def stack(parts: Mapping[int, Contents], shape: tuple[int, ...]) -> Contents:
-    """The contents of several points as one, with axes in front.
+    """The contents of all points of a sweep, from the contents of each point.
 
     Args:
-        parts: contents by the position of their point; of points that are missing, numbers are
-            NaN, counts 0 and codes `Code.NOT_RUN`.
-        shape: of the grid of points.
+        parts: contents by the position of the point in the flattened grid.  Where a point is
+            missing, floating-point numbers are NaN, counts 0 and codes `Code.NOT_RUN`.
+        shape: the shape of the grid, which becomes the leading axes of all arrays.
     """
     first = next(iter(parts.values()))
 
@@ -320,18 +333,18 @@ def axes(result: xr.DataTree) -> dict[str, str]:
 
 
 def labels(result: xr.DataTree, axis: str) -> np.ndarray:
-    """The values along an axis."""
+    """The values along an axis of a sweep or scaling."""
     dim = axes(result)[axis]
     return next(node.dataset[dim].values for node in result.children.values() if dim in node.dims)
 
 
 def times(result: xr.DataTree) -> np.ndarray:
-    """The nominal times of the records; none, of a scaling."""
+    """(times,) the nominal times of the records; empty for a scaling."""
     return _along_time(result, "time")
 
 
 def recorded_times(result: xr.DataTree) -> np.ndarray:
-    """(..., times) the times of the algorithm's clock, with the axes of a sweep in front."""
+    """(..., times) the times of the algorithm's clock, after the axes of a sweep."""
     return _along_time(result, "recorded_time")
 
 
@@ -346,20 +359,25 @@ def has(result: xr.DataTree, group: str, name: str) -> bool:
 
 
 def variable(result: xr.DataTree, group: str, name: str) -> xr.DataArray:
-    """What a group holds under a name.
+    """The variable of a group that holds a statistic, path statistic, probe or code.
+
+    Args:
+        result: a result's tree.
+        group: the group.
+        name: the user's name.
 
     Raises:
-        KeyError: it holds nothing, or there is no such group.
+        KeyError: there is no such group, or the group has no variable of this name.
     """
     if not has(result, group, name):
-        raise KeyError(f"{name!r}: the result has no {group} of it")
+        raise KeyError(f"name: {name!r}; allowed: a variable of the group {group!r}")
     return result[group].to_dataset()[encode(name)]
 
 
 def ended(result: xr.DataTree) -> np.ndarray:
-    """(..., run) the nominal times from which on runs have ended; NaN where they have not.
+    """(..., run) the nominal time from which on each run has ended; NaN for runs that did not end.
 
-    Empty, if the result has no runs.
+    The array is empty if the result has no runs.
     """
     if not has(result, "codes", "code"):
         return np.zeros(0)
@@ -369,7 +387,7 @@ def ended(result: xr.DataTree) -> np.ndarray:
 
 
 def dataset(result: xr.DataTree, group: str) -> xr.Dataset:
-    """A group under the user's own names, also those that no tree can hold."""
+    """A group as a dataset with the user's names, also those that a tree cannot hold."""
     found = result[group].to_dataset()
     encoded = {*found.variables, *found.dims}
     plain = {name: decode(str(name)) for name in encoded if decode(str(name)) != name}
@@ -377,17 +395,17 @@ def dataset(result: xr.DataTree, group: str) -> xr.Dataset:
 
 
 def entries(result: xr.DataTree, values: xr.DataArray) -> list[str]:
-    """The dimensions of a variable that are entries of a vector or matrix."""
+    """The dimensions of a variable that count the entries of a vector or matrix."""
     lead = {*_COORDINATES, *axes(result).values()}
     return [str(dim) for dim in values.dims if dim not in lead]
 
 
 def select(result: xr.DataTree, points: Mapping[str, int]) -> xr.DataTree:
-    """The part of a sweep at one value of some axes.
+    """The part of a sweep in which some axes have one value each; these axes are removed.
 
     Args:
-        result: a sweep.
-        points: the position on each of these axes.
+        result: the tree of a sweep.
+        points: the position along each axis that is removed.
     """
     dims = axes(result)
     part = result.isel({dims[axis]: position for axis, position in points.items()})
@@ -398,14 +416,14 @@ def select(result: xr.DataTree, points: Mapping[str, int]) -> xr.DataTree:
 def relabel(
     result: xr.DataTree, axis: str, positions: list[int], name: str, values: list[Any]
 ) -> xr.DataTree:
-    """The part of a sweep at some values of an axis, which gets another name and labels.
+    """The part of a sweep at some points of an axis, with a new name and new labels of the axis.
 
     Args:
-        result: a sweep.
-        axis: which axis.
-        positions: of the points to keep.
-        name: the axis is called so.
-        values: its labels there.
+        result: the tree of a sweep.
+        axis: the name of the axis.
+        positions: the positions of the points that are kept.
+        name: the new name of the axis.
+        values: the new label of each point that is kept.
     """
     dim = axes(result)[axis]
 
@@ -420,14 +438,14 @@ def relabel(
 def skip_nan(
     reduction: Callable[..., Any], values: Any, axis: int | None = 0, **options: Any
 ) -> np.ndarray:
-    """Reduce over the numbers among `values`; NaN where there is none.
+    """Reduce over the entries of `values` that are not NaN; the result is NaN where all are NaN.
 
     Args:
-        reduction: NumPy's `nanmean`, `nanmedian`, `nanquantile`, ...; of complex numbers, real and
-            imaginary parts are reduced by themselves.
+        reduction: `np.nanmean`, `np.nanmedian`, `np.nanquantile`, ...; the real and the imaginary
+            part of complex numbers are reduced separately.
         values: any array.
-        axis: over which.
-        **options: of the reduction.
+        axis: the axis that is reduced; None: all.
+        **options: further arguments of the reduction.
 
     Example:
         >>> skip_nan(np.nanmean, np.array([[1.0, np.nan], [3.0, np.nan]])).tolist()
@@ -439,8 +457,8 @@ def skip_nan(
         return parts[0] + 1j * parts[1]
     some = ~np.isnan(values).all(axis=axis)
     safe = np.where(some if axis is None else np.expand_dims(some, axis), values, 0.0)
-    # A level that some runs never reach has an infinite mean, but a median; and NumPy warns of the
-    # standard deviation of a single number.
+    # The hitting time of a level that some runs never reach is infinite, and so is its mean; and
+    # NumPy warns of the standard deviation of a single number.
     with np.errstate(invalid="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         return np.where(some, reduction(safe, axis=axis, **options), np.nan)
@@ -449,7 +467,7 @@ def skip_nan(
 def over_runs(
     values: xr.DataArray, reduction: Callable[..., Any] = np.nanmedian, **options: Any
 ) -> xr.DataArray:
-    """Reduce a variable over its runs, if it has any, as `skip_nan` does."""
+    """Reduce a variable over its dimension `run`, if it has one, as `skip_nan` does."""
     if "run" not in values.dims:
         return values
     return values.reduce(lambda array, axis: skip_nan(reduction, array, axis, **options), "run")

@@ -1,4 +1,8 @@
-"""What a limit returns: values at the times that it reached, and a code that says how it ended."""
+"""What `System.limit` returns: values at the times that were reached, and a result code.
+
+A deterministic equivalent is an ODE, a recursion or a closed form.  `Limit.of` makes the return
+value from a solution of diffrax, and `Limit.whole` from values that exist at all times.
+"""
 
 from typing import Any
 
@@ -12,12 +16,12 @@ from hdjax.codes import Code
 
 
 class Limit(eqx.Module):
-    """What `System.limit` returns.
+    """The deterministic equivalent of a system at given times, as `System.limit` returns it.
 
     Attributes:
         values: a pytree of arrays with a leading axis of times; NaN at times that were not reached.
-        reached: (times,) whether the solution got there.
-        code: a `Code`, as an integer.
+        reached: (times,) whether the solution reached each time.
+        code: a `hdjax.codes.Code`, as an integer array: how the solution ended.
     """
 
     values: PyTree[Array]
@@ -26,7 +30,11 @@ class Limit(eqx.Module):
 
     @classmethod
     def whole(cls, values: PyTree[Array], ts: Float[Array, " times"]) -> "Limit":
-        """A limit in closed form or by a recursion, which gets everywhere.
+        """A limit in closed form or by a recursion, which reaches every time.
+
+        Args:
+            values: a pytree of arrays with a leading axis of times.
+            ts: (times,) the times.
 
         Example:
             >>> ts = jnp.arange(3.0)
@@ -37,20 +45,27 @@ class Limit(eqx.Module):
 
     @classmethod
     def of(cls, solution: diffrax.Solution) -> "Limit":
-        """What diffrax saved at given times, with its result as a code.
+        """The limit that diffrax integrated, from its solution with `SaveAt(ts=...)`.
 
-        An event stands for a divergence.
+        An event that ended the integration counts as a divergence, since `hdjax.integrate` stops
+        only at states that are not alive.
+
+        Args:
+            solution: a solution that was computed with `throw=False`.
         """
         reached = jnp.isfinite(jnp.asarray(solution.ts))
         return cls(masked(solution.ys, reached), reached, code_of(solution.result))
 
     def at(self, index: Any) -> PyTree[Array]:
-        """The values at one of the times."""
+        """The values at the times with position `index`: an integer, a slice or an array."""
         return jax.tree.map(lambda value: value[index], self.values)
 
 
 def code_of(result: diffrax.RESULTS) -> Int[Array, ""]:
-    """The code of diffrax's result.
+    """The `Code` that corresponds to a result of diffrax, as an integer array.
+
+    Args:
+        result: `diffrax.Solution.result`, traced or concrete.
 
     Example:
         >>> int(code_of(diffrax.RESULTS.max_steps_reached)) == Code.STEPS_EXHAUSTED
@@ -62,7 +77,7 @@ def code_of(result: diffrax.RESULTS) -> Int[Array, ""]:
         (diffrax.RESULTS.max_steps_reached, Code.STEPS_EXHAUSTED),
         (diffrax.RESULTS.dt_min_reached, Code.STEP_TOO_SMALL),
     )
-    # What is left are the ways in which the root of an implicit step is missed.
+    # The other results of diffrax are failures to find the root of an implicit step.
     code = jnp.asarray(Code.NO_ROOT, jnp.int32)
     for own, ours in known:
         code = jnp.where(result == own, jnp.asarray(ours, jnp.int32), code)
@@ -70,7 +85,11 @@ def code_of(result: diffrax.RESULTS) -> Int[Array, ""]:
 
 
 def masked(values: PyTree[Array], reached: Bool[Array, " times"]) -> PyTree[Array]:
-    """Values with a leading axis of times, NaN where a solution did not get.
+    """Values with a leading axis of times, replaced by NaN at times that were not reached.
+
+    Args:
+        values: a pytree of floating-point arrays (times, ...).
+        reached: (times,) whether the solution reached each time.
 
     Example:
         >>> masked(jnp.ones(2), jnp.array([True, False])).tolist()

@@ -1,8 +1,8 @@
 """Products of arrays at the highest precision of the device.
 
-On NVIDIA GPUs and on TPUs, JAX multiplies float32 matrices in TensorFloat-32 or bfloat16 unless a
-product asks for more; statistics and limits would then be right to three digits.  These functions
-are those of `jax.numpy`, and always ask.
+On NVIDIA GPUs and on TPUs, JAX multiplies float32 matrices in TensorFloat-32 or bfloat16 unless the
+call asks for more precision, and statistics and limits would then be right to three digits only.
+The functions here are those of the same names in `jax.numpy`, called with `precision="highest"`.
 """
 
 from functools import partial

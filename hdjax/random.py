@@ -1,8 +1,9 @@
 """Random numbers that are a function of (key, tick, column) and of nothing else.
 
-Every number is read off a counter, so a run has the same draws whatever block, chunk, device or
-batch it is computed in. The counter cipher is threefry2x32 with 20 rounds (J. Salmon, M. Moraes,
-R. Dror, D. Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011), twice:
+A random number is a function of a counter, so that a run has the same draws in whatever block,
+chunk, batch and on whatever device it is computed.  The function is the cipher threefry2x32 with 20
+rounds (J. Salmon, M. Moraes, R. Dror, D. Shaw, "Parallel random numbers: as easy as 1, 2, 3",
+SC 2011), applied twice:
 
     tick key = threefry(key, tick as 64 bits)           # what jax.random.fold_in(key, tick) does
     words    = threefry(tick key, (2^31 + plane, pair))  # two words of 32 bits a pair of columns
@@ -11,27 +12,28 @@ and a pair of words is a pair of independent normals (Box and Muller, 1958):
 
     (z_lo, z_hi) = sqrt(-2 log u) (cos, sin)(2 pi v),    u, v uniform.
 
-It is written out in elementwise operations, so that XLA compiles the whole of it into one loop
-without a pass over memory: on a CPU 10 to 20 times faster than `jax.random.normal`, and twice as
-fast as the inverse error function in place of Box and Muller's formula. Logarithm, sine and cosine
-are polynomials in float32: XLA's own are slow in one version of jax or the other, and these give
-the same bits in the vectorised part of a loop and in its rest.
+The cipher is written in elementwise operations, which XLA compiles into one loop without a pass
+over memory.  On a CPU it is 10 to 20 times faster than `jax.random.normal`, and twice as fast as
+with the inverse error function in place of the formula of Box and Muller.  Logarithm, sine and
+cosine are polynomials in float32, because those of XLA are slow in some versions of JAX; moreover
+the polynomials give the same bits in the vectorised part of a loop and in its remainder.
 
-The two normals of a pair come out of one computation, which XLA would repeat for each array that it
-has to write: the primitive is therefore `normal_pairs`, one complex array.
+One computation gives both normals of a pair, and XLA would repeat it for each array that is
+written.  The primitive is therefore `normal_pairs`, which returns one complex array.
 
-Range and resolution: float32 normals come from 31 bits of radius and 32 of angle and end at
-sqrt(64 log 2) = 6.66; float64 draws use a second pair of words (plane 1) as the lower 32 bits of
-radius and angle, and end at 9.49. The float32 draws are the float64 draws to rounding, so a run in
-float32 follows the run in float64. The law is symmetric, no draw is infinite. Normals and uniforms
-of the same (key, tick, column) share their bits: give each purpose its own `stream`.
+Range and resolution: a float32 normal is made from 31 bits of radius and 32 bits of angle, and its
+largest value is sqrt(64 log 2) = 6.66.  A float64 normal uses a second pair of words (plane 1) as
+the lower 32 bits of radius and angle, and its largest value is 9.49.  A float32 draw is the float64
+draw up to rounding, so that a run in float32 follows the run in float64.  The law is symmetric, and
+no draw is infinite.  Normals and uniforms of the same (key, tick, column) share their bits: each
+purpose needs a `stream` of its own.
 
-Keys form a tree, and a key is either drawn from or folded into, never both:
+Keys form a tree, in which a key is either drawn from or folded into, never both:
 
     experiment's key -> run's key -> stream -> tick -> numbers
 
-Into a run's key a `Stream` alone is folded, and ticks are folded into a stream's key (`at`), so
-that no two purposes of a run can meet in one key.
+Only a `Stream` is folded into the key of a run, and ticks are folded into the key of a stream
+(`at`), so that no two purposes of a run can have the same key.
 """
 
 import enum
@@ -48,7 +50,8 @@ _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = np.uint32(0x1BD11BDA)
 _PLANE = 1 << 31
 
-# Least squares at Chebyshev nodes; relative errors 9e-8 (logarithm) and 1.4e-7 in float32.
+# Polynomials fitted by least squares at Chebyshev nodes; their relative errors in float32 are 9e-8
+# (logarithm) and 1.4e-7 (sine and cosine).
 # log(1 + f) = f - f^2 / 2 + f^3 P(f) for sqrt(1/2) <= 1 + f <= sqrt(2)
 _LOG = (0.333333286, -0.250002965, 0.200014713, -0.166422509)
 _LOG += (0.142021143, -0.129721452, 0.127126789, -0.0810227043)
@@ -58,45 +61,45 @@ _COS = (1.0, -1.23370054, 0.253669204, -0.0208600704, 0.000903629875)
 
 
 class Stream(enum.IntEnum):
-    """The streams of a key, one list for the whole package, no two alike.
+    """The independent streams of random numbers under one key: the list of the whole package.
 
-    The streams of the families have small numbers.  Those of the engine lie where no tick, no run
-    and no `jax.random.fold_in` reaches, so that a probe shares no draw with a simulator, whatever
-    that one folds into its key.
+    The streams of the families have small numbers.  The numbers of the engine's streams are larger
+    than any tick, any number of a run and any argument of `jax.random.fold_in`.  A probe therefore
+    shares no draw with a simulator, whatever the simulator folds into its key.
     """
 
-    # Of a run's key, for the simulators.
-    START = 0  # what a run starts from: columns, a network, an overlap
-    STEPS = 1  # what drives the steps: samples, mini-batches, increments of a Brownian motion
+    # Streams of a run's key, for the simulators.
+    START = 0  # the start of a run: columns, a network, an overlap
+    STEPS = 1  # the noise of the steps: samples, mini-batches, increments of a Brownian motion
     LABELS = 2  # label noise, and the mixture component of a sample
-    FUNCTION = 3  # a random function, or its values where it is looked at
+    FUNCTION = 3  # a random function, or its values at the points that a run visits
     NOISE = 4  # the noise that is added to a random function
-    SCALE = 5  # the factor of a random function that is no Gaussian one
-    CHI = 6  # lengths outside of the directions that are followed
-    LOWER = 7  # Bartlett's factor of a start, below its diagonal
-    COMPLEMENT = 8  # the part of a start outside of the target's span
+    SCALE = 5  # the random factor of a function that is not Gaussian
+    CHI = 6  # lengths of components orthogonal to the directions that are followed
+    LOWER = 7  # entries below the diagonal of Bartlett's factor of a start
+    COMPLEMENT = 8  # the component of a start orthogonal to the span of the target
     ORDER = 9  # the order in which the rows of a data set are used
     DATA = 10  # the data set of a run
-    SAMPLES = 11  # fresh samples of an empirical matrix
+    SAMPLES = 11  # fresh samples for an empirical matrix
     THETA = 12  # side parameters at the start
     SOLVER = 13  # the first guess of an eigenvalue solver
-    SPACES = 14  # samples of the spaces that a gradient is projected on
-    READOUT = 15  # what a readout starts from
-    # Of a run's key, for the user.
+    SPACES = 14  # samples that determine the spaces onto which a gradient is projected
+    READOUT = 15  # the initial values of a readout
+    # A stream of a run's key, for the probes of the user.
     PROBES = 2**63
-    # Of an experiment's key, beside its runs.
-    POINTS = 2**63 + 1  # the points of a sweep that share no keys
+    # Streams of an experiment's key, beside the keys of its runs.
+    POINTS = 2**63 + 1  # the points of a sweep with independent keys
     SIZES = 2**63 + 2  # the dimensions of a scaling
-    FIT = 2**63 + 3  # the trainings that a kernel is fitted to
-    THEORY = 2**63 + 4  # what a theory averages over
+    FIT = 2**63 + 3  # the trainings to which a kernel is fitted
+    THEORY = 2**63 + 4  # Monte Carlo averages within a theory
 
 
 def stream(key: Key[Array, ""], which: Stream) -> Key[Array, ""]:
-    """The key of an independent stream: one for the start, one for label noise, and so on.
+    """The key of one of the independent streams of a run or of an experiment.
 
     Args:
         key: Typed threefry key of a run or of an experiment.
-        which: The stream.
+        which: The purpose of the draws: the start, label noise, and so on.
 
     Returns:
         A typed key.
@@ -114,13 +117,13 @@ def stream(key: Key[Array, ""], which: Stream) -> Key[Array, ""]:
 
 
 def at(key: Key[Array, ""], tick: int | Int[Array, "*shape"]) -> Key[Array, "*shape"]:
-    """The key of a tick, of an epoch, or of whatever else is counted.
+    """The key of a tick, of an epoch, or of anything else that is counted by an integer.
 
-    All 64 bits count.  Below 2^32 the key is that of `jax.random.fold_in(key, tick)`, which drops
-    the upper half of a larger tick.
+    The key depends on all 64 bits of the tick.  For ticks below 2^32 it is equal to
+    `jax.random.fold_in(key, tick)`, which drops the upper 32 bits of a larger tick.
 
     Args:
-        key: Typed threefry key, of a stream for instance.
+        key: Typed threefry key, for example that of a stream.
         tick: Not negative: a Python integer below 2^64, or an array of 32 or 64 bits.
 
     Returns:
@@ -161,7 +164,7 @@ def normals(
 
     Raises:
         TypeError: if the key is not a typed key, or the tick not an integer.
-        ValueError: if the key is not a single threefry key, or the dtype neither of the two.
+        ValueError: if the key is not a single threefry key, or `dtype` is neither of the two.
 
     Example:
         >>> import jax
@@ -169,7 +172,7 @@ def normals(
         >>> random.normals(jax.random.key(0), 100, rows=2, cols=3).shape
         (2, 3)
     """
-    # Without the barrier XLA computes the pairs twice, and compiles ten times as long (jax 0.12).
+    # Without the barrier XLA computes the pairs twice and compiles ten times as long (JAX 0.12).
     pairs = lax.optimization_barrier(normal_pairs(key, tick, rows, -(-cols // 2), dtype))
     return jnp.concatenate([pairs.real, pairs.imag[:, : cols // 2]], axis=1)
 
@@ -181,17 +184,20 @@ def normal_pairs(
     pairs: int,
     dtype: DTypeLike = jnp.float32,
 ) -> Complex[Array, "rows pairs"]:
-    """Standard normals as they are computed: two by two, in one complex array.
+    """Standard normals in the form in which they are computed: pairs, in one complex array.
 
     Args:
         key: As in `normals`.
         tick: As in `normals`.
         rows: As in `normals`.
         pairs: Half the number of normals per tick (static), below 2^31.
-        dtype: As in `normals`: of the real and of the imaginary part.
+        dtype: float32 or float64, the type of the real and of the imaginary part.
 
     Returns:
         A complex array whose real and imaginary parts are independent standard normals.
+
+    Raises:
+        TypeError, ValueError: As in `normals`.
     """
     return lax.complex(*_box_muller(*_planes(key, tick, rows, pairs, dtype), jnp.dtype(dtype)))
 
@@ -205,8 +211,8 @@ def uniforms(
 ) -> Float[Array, "rows cols"]:
     """Uniforms in the open interval (0, 1) of the ticks tick, ..., tick + rows - 1.
 
-    They are the midpoints of 2^23 (float32) or 2^52 (float64) equal cells, so that 0 and 1 cannot
-    come up.
+    The values are midpoints of 2^23 (float32) or 2^52 (float64) equal cells, so that 0 and 1 do
+    not occur.
 
     Args:
         key: As in `normals`.
@@ -217,6 +223,9 @@ def uniforms(
 
     Returns:
         One row per tick.
+
+    Raises:
+        TypeError, ValueError: As in `normals`.
     """
     high, low = _planes(key, tick, rows, -(-cols // 2), dtype)
     if low is None:
@@ -233,14 +242,14 @@ def threefry2x32(
     key: tuple[UInt32[Array, "..."], UInt32[Array, "..."]],
     counter: tuple[UInt32[Array, "..."], UInt32[Array, "..."]],
 ) -> tuple[UInt32[Array, "..."], UInt32[Array, "..."]]:
-    """Threefry2x32 with 20 rounds, elementwise: a bijection of 64 bits for each key.
+    """The cipher threefry2x32 with 20 rounds, elementwise: a bijection of 64 bits for each key.
 
     Args:
-        key: Two words.
-        counter: Two words.
+        key: Two words of 32 bits, as two arrays.
+        counter: Two words of 32 bits, as two arrays that broadcast with those of the key.
 
     Returns:
-        Two words.
+        Two words of 32 bits, as two arrays.
     """
     schedule = (*key, key[0] ^ key[1] ^ _PARITY)
     x, y = counter[0] + schedule[0], counter[1] + schedule[1]
@@ -285,7 +294,7 @@ def _rows(tick, rows):
 
 
 def _planes(key, tick, rows, pairs, dtype):
-    """Two words per (row, pair), and two more for float64."""
+    """Two random words for each (row, pair), and two further words for float64 (else None)."""
     if jnp.dtype(dtype) not in (jnp.float32, jnp.float64):
         raise ValueError(f"dtype: {jnp.dtype(dtype)}; allowed: float32 or float64")
     tick_key = threefry2x32(_key_words(key), _rows(tick, rows))
@@ -297,12 +306,12 @@ def _planes(key, tick, rows, pairs, dtype):
 
 
 def _box_muller(high, low, dtype):
-    """The pair of normals of a pair of words; `low` has the lower bits of float64."""
+    """Two standard normals from two words `high`; the words `low` are the lower bits of float64."""
     radius_word, angle_word = high
-    # The lower 30 bits of the angle: s in (-1/2, 1/2) quarter turns, midpoints of its cells.
+    # The lower 30 bits of the angle word are s in (-1/2, 1/2) quarter turns, a midpoint of a cell.
     s = _signed(angle_word << 2).astype(dtype) * 2.0**-32
     if low is None:
-        # 31 bits, because only signed integers convert fast; the half keeps u above 0.
+        # 31 bits, because only signed integers convert fast; the added half keeps u above 0.
         log_u = _log(_signed(radius_word >> 1).astype(dtype) * 2.0**-31 + 2.0**-32)
         sine, cosine = _sine_cosine(s + 2.0**-31)
     else:
@@ -310,7 +319,7 @@ def _box_muller(high, low, dtype):
         log_u = jnp.log(radius_word.astype(dtype) * 2.0**-32 + radius_bits)
         angle = (s + 4 * angle_bits) * (math.pi / 2)
         sine, cosine = jnp.sin(angle), jnp.cos(angle)
-    # The upper two bits: a half turn is the sign of both numbers, a quarter turn their order.
+    # The upper two bits are a half turn, the sign of both numbers, and a quarter turn, their order.
     radius = jnp.sqrt(-2 * log_u)
     radius = jnp.where(_signed(angle_word) < 0, -radius, radius)
     quarter = _signed(angle_word << 1) < 0
@@ -325,7 +334,7 @@ def _signed(word):
 
 
 def _log(u):
-    """Logarithm of positive normal float32 numbers."""
+    """The logarithm of positive float32 numbers that are not subnormal."""
     bits = lax.bitcast_convert_type(u, jnp.int32)
     exponent = (bits - np.int32(0x3F3504F3)) >> 23  # the mantissa in [sqrt(1/2), sqrt(2))
     f = lax.bitcast_convert_type(bits - (exponent << 23), jnp.float32) - 1

@@ -1,19 +1,22 @@
-"""The constructors that a config may name, and what their parameters look like in TOML.
+"""The registry of the constructors that a config may name, and the types of their parameters.
 
-A table of a config stands for a call: its keys are parameters of a constructor, with the types and
-the defaults of the constructor's own signature.  A *slot* is a place in a config that takes one of
-several constructors, chosen by `kind`; a line beside a class or a function puts it into a slot:
+A table of a config stands for a call of a constructor: the keys of the table are parameters of the
+constructor, with the types and defaults of its signature.  A *slot* is a place in a config that
+takes one of several constructors, chosen by the key `kind`.  A decorator above a class or a
+function puts it into a slot:
 
     @register("streaming.loss", "hinge")
     class Hinge(Loss):
         def __init__(self, flip: Probability | None = None): ...
 
-Another package does the same by an entry point, whose group is the slot and whose name the kind:
+Another package does the same by an entry point, whose group is "hdjax." and the slot, and whose
+name is the kind:
 
     [project.entry-points."hdjax.streaming.loss"]
     triangle = "my_package:Triangle"
 
-Nothing is imported here: what reads a config derives its tables from these lines (`hdjax.schema`).
+This module imports no other module of the package.  `hdjax.schema` derives the tables of configs
+from the registered constructors, and `hdjax.config.reference` the tables of the documentation.
 """
 
 import dataclasses
@@ -26,7 +29,7 @@ from typing import Annotated, Any, TypeVar
 
 
 class NotGivenError(TypeError):
-    """A table needs what the table around it does not have."""
+    """A table needs a value from the table around it, which does not have that value."""
 
 
 Make = TypeVar("Make", bound=Callable[..., Any])
@@ -34,7 +37,14 @@ Make = TypeVar("Make", bound=Callable[..., Any])
 
 @dataclasses.dataclass(frozen=True)
 class Bounds:
-    """Which numbers a parameter takes: more or less than a bound, or as much."""
+    """The rule that a parameter is a finite number, and on the right side of some bounds.
+
+    Attributes:
+        above: the number is larger than this.
+        least: the number is at least this.
+        below: the number is smaller than this.
+        most: the number is at most this.
+    """
 
     above: float | int | None = None
     least: float | int | None = None
@@ -42,7 +52,7 @@ class Bounds:
     most: float | int | None = None
 
     def hold(self, value: Any) -> bool:
-        """Whether a concrete number is finite and within the bounds; True of what is no number."""
+        """Whether a concrete number is finite and within the bounds; True if it is no number."""
         try:
             number = float(value)
         except (TypeError, ValueError):
@@ -56,7 +66,7 @@ class Bounds:
         )
 
     def __str__(self) -> str:
-        """The rule in words, for messages."""
+        """The rule in words, for messages, such as "finite and above 0"."""
         rules = {
             "above": self.above,
             "at least": self.least,
@@ -69,7 +79,13 @@ class Bounds:
 
 @dataclasses.dataclass(frozen=True)
 class Each:
-    """A parameter that is a list of numbers, or one number where one may stand alone."""
+    """The rule that a parameter is a list of numbers.
+
+    Attributes:
+        bounds: the rule for each number.
+        alone: whether a single number may stand for a list of it.
+        shortest: the smallest length of the list.
+    """
 
     bounds: Bounds
     alone: bool = False
@@ -78,7 +94,7 @@ class Each:
 
 @dataclasses.dataclass(frozen=True, init=False)
 class OneOf:
-    """Which words a parameter takes."""
+    """The rule that a parameter is one of some words."""
 
     words: tuple[Any, ...]
 
@@ -88,19 +104,28 @@ class OneOf:
 
 @dataclasses.dataclass(frozen=True)
 class FromFile:
-    """A parameter that is an array or the name of a file, which a config names relative to it."""
+    """The rule that a parameter comes from a file, whose name is relative to the config.
+
+    Attributes:
+        array: whether the parameter is an array, which a config may also hold as nested lists;
+            otherwise the parameter is the path of the file.
+    """
 
     array: bool
 
 
 @dataclasses.dataclass(frozen=True)
 class In:
-    """A parameter that is a table of a slot."""
+    """The rule that a parameter is what a constructor of a slot returns: a table in a config.
+
+    Attributes:
+        slot: the name of the slot.
+    """
 
     slot: str
 
 
-# Numbers may be traced or stacked, so that Python's `float` is not their type.
+# The type of these numbers is not `float`, because they may be traced or stacked arrays.
 Real = Annotated[Any, Bounds()]
 Positive = Annotated[Any, Bounds(above=0)]
 NonNegative = Annotated[Any, Bounds(least=0)]
@@ -122,15 +147,15 @@ Precision = Annotated[str, OneOf("float32", "float64")]
 
 @dataclasses.dataclass(frozen=True)
 class Slot:
-    """How a table of a slot is written.
+    """The short forms in which tables of a slot may be written, and what surrounds them.
 
     Attributes:
-        default: the kind of a table that does not say.
-        array: the kind that holds an array in its key `values`, for which the array itself stands.
-        number: the kind that holds a number in its key `value`, for which the number itself stands.
-        given: parameters that the surrounding table gives and TOML does not hold, by name.
-        includes: slots whose kinds may stand here as well.
-        named: whether a table has a key `name` besides, which is how results call it.
+        default: the kind of a table without the key `kind`.
+        array: a kind with the key `values`: an array may be written in place of its table.
+        number: a kind with the key `value`: a number may be written in place of its table.
+        given: names of parameters whose values come from the surrounding table and not from TOML.
+        includes: other slots, whose kinds are allowed here too.
+        named: whether tables have the additional key `name`, the name in results.
     """
 
     default: str | None = None
@@ -146,12 +171,14 @@ class Entry:
     """A constructor in a slot.
 
     Attributes:
-        slot: where it may stand.
-        kind: its name there; nothing in a slot of one constructor, whose tables have no `kind`.
-        constructor: whose parameters are the keys.
-        make: what is called instead.  Its own parameters come first and replace those of the
-            constructor, of which it takes the others by `**options`, if it takes them.
-        without: parameters of the constructor that TOML does not hold.
+        slot: the name of the slot.
+        kind: the name of the constructor in the slot; empty where the slot has one constructor
+            only, whose tables have no key `kind`.
+        constructor: the class or function whose parameters are the keys of the table.
+        make: the function that is called with the keys; `constructor`, unless TOML differs from the
+            constructor.  The parameters of `make` come first and replace those of the constructor.
+            The other parameters of the constructor are keys if `make` takes `**options`.
+        without: parameters of the constructor that are no keys.
     """
 
     slot: str
@@ -166,7 +193,11 @@ _ENTRIES: dict[str, dict[str, Entry]] = {}
 
 
 def declare(name: str, slot: Slot) -> None:
-    """Declare how tables of a slot are written; a slot that is not declared is a plain `Slot()`.
+    """Declare the short forms of a slot; a slot that is not declared has those of `Slot()`.
+
+    Args:
+        name: the name of the slot.
+        slot: its short forms.
 
     Example:
         >>> declare("toy.shape", Slot(default="ball"))
@@ -186,13 +217,13 @@ def register(
     """A decorator that puts a class or a function into a slot.
 
     Args:
-        slot: the place, such as "streaming.loss".
-        kind: the name in it; nothing where there is no choice (see `Entry`).
-        make: what is called instead, where TOML differs from the constructor (see `Entry`).
-        without: parameters that TOML does not hold.
+        slot: the name of the slot, such as "streaming.loss".
+        kind: the name of the constructor in the slot; empty where there is no choice (see `Entry`).
+        make: the function that is called instead of the constructor (see `Entry`).
+        without: parameters of the constructor that are no keys of its table.
 
     Raises:
-        ValueError: the slot has another constructor of that name.
+        ValueError: the slot already has another constructor of that kind.
 
     Example:
         >>> @register("toy.shape", "ball")
@@ -223,22 +254,28 @@ def _origin(entry: Entry) -> str:
 
 
 def slots() -> list[str]:
-    """The names of all slots that have a constructor of this package."""
+    """The names of all slots for which a constructor has been registered."""
     return sorted(_ENTRIES)
 
 
 def version() -> int:
-    """The number of constructors, which grows when something is registered."""
+    """The number of registered constructors, by which types derived from them are cached."""
     return sum(map(len, _ENTRIES.values()))
 
 
 def slot(name: str) -> Slot:
-    """How tables of a slot are written."""
+    """The short forms of a slot, as declared, or those of a plain `Slot()`."""
     return _SLOTS.get(name, Slot())
 
 
 def entries(name: str) -> Mapping[str, Entry]:
-    """The constructors of a slot by kind, in alphabetical order, with those of included slots.
+    """The constructors of a slot by kind, in alphabetical order.
+
+    The constructors of included slots, and those that other packages name in entry points, are
+    among them.
+
+    Raises:
+        ImportError: an entry point that cannot be imported.
 
     Example:
         >>> list(entries("toy.shape"))
@@ -253,7 +290,7 @@ def entries(name: str) -> Mapping[str, Entry]:
 
 @functools.cache
 def _load(name: str) -> None:
-    """Take in what other packages have for a slot."""
+    """Register the constructors that other packages name for a slot in entry points."""
     for point in entry_points(name):
         constructor = load(point)
         known = _ENTRIES.get(name, {}).get(point.name)
@@ -262,10 +299,10 @@ def _load(name: str) -> None:
 
 
 def load(point: importlib.metadata.EntryPoint) -> Any:
-    """What an entry point names.
+    """The object that an entry point names.
 
     Raises:
-        ImportError: it cannot be imported; the message says whose it is.
+        ImportError: the object cannot be imported; the message names the entry point.
     """
     try:
         return point.load()
@@ -281,7 +318,7 @@ def entry_points(name: str) -> list[importlib.metadata.EntryPoint]:
 
 @functools.cache
 def _entry_points() -> dict[str, list[importlib.metadata.EntryPoint]]:
-    # Reading all metadata takes some milliseconds: it is read once.
+    # The metadata of all packages is read once, because reading it takes some milliseconds.
     every = importlib.metadata.entry_points()
     return {
         group: sorted(every.select(group=group), key=lambda point: (point.name, point.value))
@@ -291,14 +328,18 @@ def _entry_points() -> dict[str, list[importlib.metadata.EntryPoint]]:
 
 
 def suggest(name: Any, allowed: Iterable[str]) -> str:
-    """The remedy for a wrong name: the nearest valid one, and all of them.
+    """The end of a message about a wrong name: the nearest valid name, and all valid names.
+
+    Args:
+        name: the wrong name.
+        allowed: the valid names.
 
     Example:
         >>> suggest("rsik", ["risk", "distance"])
         "did you mean 'risk'? allowed: risk, distance"
     """
     names = [str(valid) for valid in allowed]
-    # The beginning of a long name tells enough, and the whole of it would take minutes.
+    # The beginning of a name is enough; the comparison of a very long name would take minutes.
     near = difflib.get_close_matches(str(name)[:60], names, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"{hint}allowed: {', '.join(names) or 'none'}"

@@ -1,10 +1,11 @@
-"""Learning rates as functions of time, gamma(t) with t = k/d.
+"""Learning rates as functions of time, gamma(t), in the time t of a family (t = k/d for streaming).
 
 A schedule is a module whose numbers are array leaves, so that schedules of one kind stack, and a
-sweep over their numbers compiles once. A Python closure (a lambda, an Optax schedule) hides its
-numbers in the traced program: it works, but every new one is traced again, and systems that hold
-different ones cannot be stacked. Prefer the modules below, `Table` for anything tabulated, or a
-module-level function with its numbers as arguments, `jax.tree_util.Partial(rate, jnp.array(0.3))`.
+sweep over their numbers compiles once.  The numbers of a Python closure (a lambda, an Optax
+schedule) are constants of the traced program: a closure works, but each new closure is traced
+again, and systems with different closures cannot be stacked.  Prefer the modules below, `Table` for
+tabulated rates, or a module-level function with its numbers as arguments,
+`jax.tree_util.Partial(rate, jnp.array(0.3))`.
 """
 
 import abc
@@ -25,16 +26,17 @@ from jaxtyping import Array, Float
 from hdjax.checks import is_concrete
 from hdjax.registry import In, NonNegative, Positive, Slot, Values, declare, register
 
-# Functions of time; "rate" takes besides them what a family makes of the start.
+# The slot "schedule" holds functions of time.  The slot "rate" adds rates that a family computes
+# from the start, such as multiples of a critical rate.
 declare("schedule", Slot(number="constant"))
 declare("rate", Slot(number="constant", includes=("schedule",)))
 
-# What `as_schedule` takes; in a config a number or a table.
+# The arguments of `as_schedule`; in a config a number or a table of the slot "schedule".
 ScheduleLike = Annotated[Any, In("schedule")]
 
 
 class Schedule(eqx.Module):
-    """A learning rate gamma(t) = O(1), never negative."""
+    """A learning rate gamma(t) = O(1) that is never negative (abstract)."""
 
     @abc.abstractmethod
     def __call__(self, t: ArrayLike) -> Float[Array, ""]:
@@ -62,7 +64,7 @@ class Constant(Schedule):
         self.value = _numbers("value", value, ndim=0)
 
     def __call__(self, t: ArrayLike) -> Float[Array, ""]:
-        """The value, at any `t`."""
+        """The rate, which does not depend on `t`."""
         return self.value
 
 
@@ -75,8 +77,8 @@ class PiecewiseConstant(Schedule):
         values: (n + 1,) rates.
 
     Raises:
-        ValueError: rates that are negative or not finite, times that do not increase, lengths that
-            do not match.
+        ValueError: rates that are negative or not finite, times that are negative or do not
+            increase, lengths that do not match.
 
     Example:
         >>> schedule = PiecewiseConstant(boundaries=[1.0], values=[0.5, 0.125])
@@ -95,7 +97,7 @@ class PiecewiseConstant(Schedule):
             raise ValueError(f"values: {given} rates; allowed with {n} boundaries: {n + 1}")
 
     def __call__(self, t: ArrayLike) -> Float[Array, ""]:
-        """The value of the interval that `t` is in."""
+        """The rate of the interval that contains `t`."""
         passed = jnp.asarray(t, self.boundaries.dtype) >= self.boundaries
         return self.values[passed.sum()]
 
@@ -107,7 +109,7 @@ class PowerDecay(Schedule):
     Args:
         initial: the rate at t = 0.
         exponent: at least 0; 0 is a constant rate, 1/2 and 1 are the usual decays.
-        timescale: positive; when the decay sets in.
+        timescale: positive; the time at which the decay sets in.
 
     Raises:
         ValueError: arguments outside of these ranges or not finite.
@@ -127,7 +129,7 @@ class PowerDecay(Schedule):
         self.timescale = _positive("timescale", timescale)
 
     def __call__(self, t: ArrayLike) -> Float[Array, ""]:
-        """The decayed rate at `t`."""
+        """The rate at time `t`."""
         t = jnp.asarray(t, self.initial.dtype)
         return self.initial * (1 + t / self.timescale) ** -self.exponent
 
@@ -160,7 +162,7 @@ class Cosine(Schedule):
         self.final = _numbers("final", final, ndim=0)
 
     def __call__(self, t: ArrayLike) -> Float[Array, ""]:
-        """The rate at `t`."""
+        """The rate at time `t`."""
         phase = jnp.clip(jnp.asarray(t, self.initial.dtype) / self.horizon, 0, 1)
         return self.final + (self.initial - self.final) * (1 + jnp.cos(jnp.pi * phase)) / 2
 
@@ -171,11 +173,11 @@ class Table(Schedule):
 
     Args:
         times: (n,) increasing times.
-        values: (n,) rates at these.
+        values: (n,) rates at these times.
 
     Raises:
-        ValueError: rates that are negative or not finite, times that do not increase, lengths that
-            do not match.
+        ValueError: rates that are negative or not finite, times that are negative or do not
+            increase, lengths that do not match.
 
     Example:
         >>> float(Table(times=[0.0, 2.0], values=[1.0, 0.0])(0.5))
@@ -193,7 +195,7 @@ class Table(Schedule):
             raise ValueError(f"values: {given} rates; allowed: as many as times ({n}), at least 1")
 
     def __call__(self, t: ArrayLike) -> Float[Array, ""]:
-        """The interpolated rate at `t`."""
+        """The interpolated rate at time `t`."""
         return jnp.interp(jnp.asarray(t, self.times.dtype), self.times, self.values)
 
 
@@ -202,7 +204,7 @@ class Critical(eqx.Module):
     """`factor` times the critical learning rate of the start, which a family computes.
 
     Args:
-        factor: the share of the critical rate.
+        factor: the rate as a multiple of the critical rate.
 
     Raises:
         ValueError: a factor that is negative or not finite.
@@ -221,12 +223,12 @@ class Critical(eqx.Module):
 class FunctionOfTime(Schedule):
     """gamma(t) = fn(t) for any function that JAX can trace.
 
-    The values of `fn` cannot be checked, and a plain function is a constant of the traced program:
-    see the module's note on closures.
+    The values of `fn` cannot be checked.  A plain function is a constant of the traced program: see
+    the opening of `hdjax.schedules` on closures.
 
     Args:
-        fn: maps a scalar time to a scalar rate. The arrays of a `jax.tree_util.Partial` and of a
-            module are leaves.
+        fn: maps a scalar time to a scalar rate.  The arrays of a `jax.tree_util.Partial` or of an
+            `equinox.Module` are leaves.
 
     Raises:
         TypeError: `fn` cannot be called, or is a schedule of Optax, which counts steps.
@@ -243,16 +245,25 @@ class FunctionOfTime(Schedule):
         self.fn = _as_tree(fn, "fn", "a function of time")
 
     def __call__(self, t: ArrayLike) -> Float[Array, ""]:
-        """The value of `fn` at `t`, in the precision of `t`."""
+        """The value of `fn` at time `t`, in the precision of `t`."""
         t = jnp.asarray(t)
         dtype = t.dtype if jnp.issubdtype(t.dtype, jnp.floating) else jnp.result_type(float)
         return jnp.asarray(self.fn(t.astype(dtype)), dtype)
 
 
 class FunctionOfStep(Schedule):
-    """gamma(t) = fn(t d), for schedules that count steps; made by `from_optax`.
+    """gamma(t) = fn(t d), for a function of the step k = t d; made by `from_optax`.
 
-    Between two steps, where only the limit looks, the rate is interpolated by a monotone cubic.
+    Between two steps, where only the limit evaluates the schedule, the rate is interpolated by a
+    monotone cubic.
+
+    Args:
+        fn: maps a step, an integer, to a rate.
+        dimension: d, the number of steps in a unit of time.
+
+    Raises:
+        TypeError: `fn` cannot be called.
+        ValueError: `dimension` is not positive.
     """
 
     fn: Callable
@@ -263,12 +274,12 @@ class FunctionOfStep(Schedule):
         self.dimension = _positive("dimension", dimension)
 
     def __call__(self, t: ArrayLike) -> Float[Array, ""]:
-        """The value of `fn` at the step t d, of which `fn` sees integers."""
+        """The value of `fn` at the step t d, interpolated between integer steps."""
         dtype, t = self.dimension.dtype, jnp.asarray(t)
         given = t.dtype if jnp.issubdtype(t.dtype, jnp.floating) else dtype
         rounding = 4 * float(jnp.finfo(given).eps)
         step = t.astype(dtype) * self.dimension
-        # The time k/d of a step may come back as k - 1e-9: a schedule with jumps needs k itself.
+        # The product of k/d and d may be k - 1e-9, and a schedule that jumps at k needs k itself.
         nearest = jnp.round(step)
         step = jnp.where(jnp.abs(step - nearest) <= rounding * nearest, nearest, step)
         before = jnp.floor(step)
@@ -277,15 +288,21 @@ class FunctionOfStep(Schedule):
         with jax.numpy_dtype_promotion("standard"):
             counts = (jnp.maximum(count - 1, 0), count, count + 1, count + 2)
             rates = [jnp.asarray(self.fn(k), dtype) for k in counts]
-        # A schedule may have no rate beyond its last step.
+        # At an integer step the rate does not depend on later steps, where the schedule may have
+        # ended.
         return jnp.where(step > before, _monotone(step - before, *rates), rates[1])
 
 
 def _monotone(share: Array, *values: Array) -> Float[Array, ""]:
-    """Between the second and the third of four values at equal distances, without overshoot.
+    """Interpolate between the second and the third of four equidistant values without overshoot.
 
-    By a cubic whose slopes are harmonic means of the neighbouring differences, or zero at an
-    extremum (F. N. Fritsch, R. E. Carlson, "Monotone piecewise cubic interpolation", 1980).
+    The interpolant is a cubic whose slope at each value is the harmonic mean of the neighbouring
+    differences, or zero at an extremum (F. N. Fritsch, R. E. Carlson, "Monotone piecewise cubic
+    interpolation", 1980).
+
+    Args:
+        share: the position between the second value (0) and the third value (1).
+        *values: the four values.
     """
     before, inside, after = (b - a for a, b in itertools.pairwise(values))
 
@@ -299,23 +316,24 @@ def _monotone(share: Array, *values: Array) -> Float[Array, ""]:
 
 
 def from_optax(schedule: Callable, dimension: Any) -> FunctionOfStep:
-    """An Optax schedule, a function of the step k, as a function of t = k/d.
+    """Convert an Optax schedule, a function of the step k, into a function of t = k/d.
 
-    The schedule is handed integer steps, as Optax does it, so that it may look them up in a table:
-    the simulation has its rate of step k at the time k/d, and the limit interpolates between the
-    rates of the steps about it, without overshoot. Rates keep the scaling of hdjax: O(1), the step
-    applied being gamma/d. The schedule is a closure: see the module's note.
+    The schedule is called with integer steps, as in Optax, and may therefore look them up in a
+    table.  The simulation uses the rate of step k at time k/d, and the limit interpolates between
+    the rates of the neighbouring steps without overshoot.  Rates keep the scaling of hdjax: they
+    are O(1), and the step applied is gamma/d.  The schedule is a closure: see the opening of
+    `hdjax.schedules`.
 
     Args:
-        schedule: maps a step count, an integer, to a rate.
-        dimension: d, steps per unit of time.
+        schedule: maps a step, an integer, to a rate.
+        dimension: d, the number of steps in a unit of time.
 
     Returns:
         A schedule of hdjax.
 
     Raises:
         TypeError: `schedule` cannot be called.
-        ValueError: `dimension` not positive.
+        ValueError: `dimension` is not positive.
 
     Example:
         >>> import optax
@@ -327,15 +345,16 @@ def from_optax(schedule: Callable, dimension: Any) -> FunctionOfStep:
 
 
 def as_schedule(value: Any) -> Schedule:
-    """What a learning rate may be given as: a number, a schedule, a function of t.
+    """Convert a learning rate that a user gives into a `Schedule`.
 
     Args:
-        value: a number or scalar array (-> `Constant`), a `Schedule`, or a function of t
-            (-> `FunctionOfTime`). Optax schedules are functions of the step: see `from_optax`.
+        value: a number or scalar array (becomes `Constant`), a `Schedule`, or a function of t
+            (becomes `FunctionOfTime`).  Optax schedules are functions of the step, and need
+            `from_optax`.
 
     Raises:
         ValueError: an array that is not a scalar, a rate that is negative or not finite.
-        TypeError: a schedule of Optax as it is, or anything else.
+        TypeError: a schedule of Optax, or a value of any other type.
 
     Example:
         >>> float(as_schedule(0.5)(1.0)), float(as_schedule(lambda t: 2 * t)(1.0))
@@ -350,7 +369,7 @@ def as_schedule(value: Any) -> Schedule:
 
 
 def _refuse_optax(name: str, fn: Any) -> None:
-    """Raise TypeError for a function that Optax made: it counts steps, and would be read in t."""
+    """Raise TypeError for a schedule of Optax, whose argument is the step and not the time."""
     inner = fn
     while isinstance(inner, functools.partial):
         inner = inner.func
@@ -365,14 +384,14 @@ def _refuse_optax(name: str, fn: Any) -> None:
 
 
 def _as_tree(fn: Any, name: str, allowed: str) -> Any:
-    """A function as a pytree: what is no array in it belongs to the structure, for jit and vmap."""
+    """A function as a pytree, whose parts other than arrays are static under jit and vmap."""
     if not callable(fn):
         raise TypeError(f"{name}: {fn!r}; allowed: {allowed}")
     return fn if isinstance(fn, Partial | eqx.Module) else Partial(fn)
 
 
 def _numbers(name: str, value: Any, ndim: int) -> Float[Array, "..."]:
-    """A float array of numbers >= 0, checked where it is concrete."""
+    """`value` as a floating-point array of finite numbers >= 0, which are checked if concrete."""
     if isinstance(value, bool | str) or value is None:
         raise TypeError(f"{name}: {value!r}; allowed: a number, an array, a schedule")
     try:

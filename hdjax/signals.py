@@ -1,10 +1,11 @@
-"""Signals that ask the command to end, each with its own exit code.
+"""Signals that ask the command line to end, and the exit code of each.
 
-Ctrl-C gives 130.  What schedulers and terminals send before they kill (SIGTERM, SIGUSR1, SIGHUP,
-SIGXCPU) gives 75, which BSD's sysexits.h calls EX_TEMPFAIL: the same command may be tried again.
-A signal that the process was started to ignore (`nohup`) stays ignored.
+Ctrl-C (SIGINT) gives the exit code 130.  The signals that schedulers and terminals send before they
+kill a process (SIGTERM, SIGUSR1, SIGHUP, SIGXCPU) give 75, which BSD's sysexits.h calls
+EX_TEMPFAIL: the same command may be tried again.  A signal that the process was started to ignore
+(by `nohup`, say) stays ignored.
 
-This module imports nothing that takes long: a signal may come while the package is imported.
+The module imports nothing that takes long, because a signal may come while the package is imported.
 """
 
 import contextlib
@@ -23,18 +24,18 @@ _NAMES = {
     "SIGHUP": STOPPED,
     "SIGXCPU": STOPPED,
 }
-# Not every system has all of them.
+# Not every operating system has all of these signals.
 CODES = {getattr(signal, name): code for name, code in _NAMES.items() if hasattr(signal, name)}
 
 
 class Signals:
-    """While its block runs, a signal raises KeyboardInterrupt where the main thread is.
+    """A context in which a signal raises KeyboardInterrupt in the main thread.
 
-    The first signal decides the exit code.  Within `held` it raises nothing, so that what was
-    computed can be written; a second one raises even there.
+    The first signal decides the exit code.  Within the block of `held` the first signal raises
+    nothing, so that a result can be written; a second signal raises KeyboardInterrupt even there.
 
     Attributes:
-        received: the signals that came, in order.
+        received: the numbers of the signals that were received, in order.
 
     Example:
         >>> with Signals() as signals:
@@ -52,7 +53,7 @@ class Signals:
 
     @property
     def exit_code(self) -> int:
-        """The code of the first signal; that of Ctrl-C if none came."""
+        """The exit code of the first signal, or that of Ctrl-C if no signal came."""
         return CODES[self.received[0]] if self.received else INTERRUPTED
 
     def __enter__(self) -> "Signals":
@@ -65,7 +66,7 @@ class Signals:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Within this block a first signal is only noted."""
+        """A block in which a first signal is recorded but raises nothing."""
         self._held = True
         try:
             yield
@@ -79,7 +80,7 @@ class Signals:
 
 
 def end_at_once() -> None:
-    """From here on a signal ends the process with its code, and one line on standard error."""
+    """From this call on, a signal prints a line on standard error and ends the process."""
     _install(_leave)
 
 
@@ -90,11 +91,11 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 def _install(handler: Any) -> dict[int, Any]:
-    """Set the handler of every signal that is not ignored; returns those before."""
+    """Set the handler of every signal that is not ignored, and return the former handlers."""
     if threading.current_thread() is not threading.main_thread():
         return {}
     before = {number: signal.getsignal(number) for number in CODES}
-    # None: not set from Python, which could not set it back.
+    # A handler that was not set from Python is None, and could not be restored.
     before = {n: old for n, old in before.items() if old not in (None, signal.SIG_IGN)}
     for number in before:
         signal.signal(number, handler)

@@ -1,9 +1,9 @@
-"""Results on disk: the tree as NetCDF, and a JSON summary that other programs can rely on.
+"""Results on disk: the tree as NetCDF, and a JSON summary with a stable layout.
 
-`result.nc` holds the groups of the tree (`hdjax.layout`) as groups of one file, which any program
-that knows NetCDF 4 reads.  A complex variable has a last dimension more, `complex`, with its real
-and imaginary part, and an attribute `complex` that says so.  Attributes that are no text, number
-or array are written as JSON, and `json_attributes` names them.
+`result.nc` holds the groups of the tree (`hdjax.layout`) as groups of one NetCDF 4 file.  A complex
+variable has an additional last dimension `complex` with its real and imaginary parts, and an
+attribute `complex` that says so.  Attributes that are no text, number or array are written as JSON
+text, and the attribute `json_attributes` lists their names.
 
 `summary.json` of a simulation, a limit or a comparison:
 
@@ -15,18 +15,17 @@ or array are written as JSON, and `json_attributes` names them.
      "expect": [{"rule": str, "value": number, "passed": bool}],
      "seconds": {"compile", "simulate", "limit"}}
 
-"times" are the nominal ones, which were asked for, and "recorded_times" those of the algorithm's
-clock, k/d.  Vectors and matrices are nested lists within a time, and a complex number is a list of
-its real and imaginary part.  What does not exist, or is not finite, is null.  With a limit from
-each run's realised start, "limit" is the mean over the finite ones (of a path statistic the
-median).
+"times" are the nominal times, and "recorded_times" the times of the algorithm's clock, such as k/d.
+A vector or matrix is a nested list at each time, and a complex number is a list of its real and
+imaginary part.  A number that does not exist or is not finite is null.  With realised starts,
+"limit" is the mean over the finite limits of the runs (for a path statistic the median).
 
-A sweep has "axes": {NAME: [values]} besides, and every number above becomes a list nested over the
-axes.  A scaling has "dimensions": [...] in the place of "times", and statistics {"sup_error":
+A sweep has "axes": {NAME: [values]} in addition, and each number above becomes a list nested over
+the axes.  A scaling has "dimensions": [...] in place of "times", and statistics {"sup_error":
 [median over the runs at each dimension], "exponent": x, "exponent_interval": [low, high]}.
 
-A file appears under its name whole or not at all, and no result is lost to another: `save_result`
-replaces one only when it is told to, and never by an interrupted one that holds less.
+A file appears under its name complete or not at all.  `save_result` replaces a result only with
+`force`, and never replaces it by an interrupted result of fewer runs.
 """
 
 import itertools
@@ -46,25 +45,25 @@ from hdjax import layout
 
 # The files of a result in its directory.
 RESULT, SUMMARY, FIGURE = FILES = ("result.nc", "summary.json", "figure.png")
-# What `summary` and figures ask of a tree, and other programs' files do not have.
+# Attributes of the root that `summary` and figures need, and that tell a result from other files.
 _ATTRIBUTES = ("kind", "family", "statistics", "paths", "runs", "device", "interrupted", "axes")
-# An attribute of complex variables, and of what has attributes in JSON.
+# The attribute that marks complex variables, and the attribute that lists attributes in JSON.
 _COMPLEX, _JSON = "complex", "json_attributes"
 
 
 def prepare(directory: str | Path, force: bool = False) -> Path:
-    """Make a directory for a result; call this before anything is computed.
+    """Make a directory for a result and check that it can be written, before anything is computed.
 
     Args:
-        directory: where `save_result` will write.
-        force: whether a result that is there may be replaced.
+        directory: the directory into which `save_result` will write.
+        force: whether a result in the directory may be replaced.
 
     Returns:
         The directory.
 
     Raises:
-        FileExistsError: there is a result, and no `force`.
-        OSError: nothing can be written there.
+        FileExistsError: the directory holds a result, and `force` is False.
+        OSError: no file can be written into the directory.
 
     Example:
         >>> prepare("results/mine").is_dir()
@@ -81,17 +80,17 @@ def save_result(result: xr.DataTree, directory: str | Path, force: bool = False)
     """Write `result.nc` and `summary.json` of a result.
 
     Args:
-        result: a result's tree.
-        directory: where to write; it is made.
-        force: whether a result that is there may be replaced.
+        result: the tree of a result.
+        directory: the directory into which the files are written; it is made if necessary.
+        force: whether a result in the directory may be replaced.
 
     Returns:
         The directory.
 
     Raises:
-        FileExistsError: there is a result, and no `force`; or `result` was interrupted and holds
-            fewer runs than the one that is there (over all points of a sweep, all dimensions of a
-            scaling).
+        FileExistsError: the directory holds a result, and `force` is False; or `result` was
+            interrupted and has fewer runs than the result in the directory (summed over the points
+            of a sweep or the dimensions of a scaling).
         OSError: a file cannot be written.
 
     Example:
@@ -105,7 +104,7 @@ def save_result(result: xr.DataTree, directory: str | Path, force: bool = False)
 
 
 def beside(directory: str | Path) -> Path:
-    """A new directory within `directory`, for a result that must not replace the one there.
+    """Make a new directory within `directory`, for a result that must not replace the one there.
 
     Example:
         >>> first = beside(prepare("results/mine"))
@@ -123,7 +122,10 @@ def beside(directory: str | Path) -> Path:
 
 
 def load_result(path: str | Path) -> xr.DataTree:
-    """Read the tree of a result: a NetCDF file, or the directory that holds `result.nc`.
+    """Read the tree of a result.
+
+    Args:
+        path: a NetCDF file, or the directory that holds `result.nc`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -141,7 +143,7 @@ def load_result(path: str | Path) -> xr.DataTree:
 
 
 def _missing(result: xr.DataTree) -> str:
-    """What a tree lacks of a result; empty if nothing."""
+    """The name of something that a tree lacks to be a result; empty if it lacks nothing."""
     for name in _ATTRIBUTES:
         if name not in result.attrs:
             return f"attribute {name!r}"
@@ -161,19 +163,19 @@ def _missing(result: xr.DataTree) -> str:
 
 
 def save(tree: xr.DataTree, path: str | Path) -> Path:
-    """Write a tree to a NetCDF file, whole or not at all; `load` gives back what it was.
+    """Write a tree to a NetCDF file, complete or not at all; `load` reads the same tree back.
+
+    The file is made in memory first, because HDF5 crashes when the disk is full.
 
     Args:
         tree: any tree.
-        path: the file; its directory is made.
-
-    The file is made in memory first: HDF5 does not survive a disk that is full.
+        path: the file; its directory is made if necessary.
 
     Returns:
         The path.
 
     Raises:
-        OSError: the file cannot be written; what was there is left as it was.
+        OSError: the file cannot be written; an earlier file of that name stays as it was.
 
     Example:
         >>> save(result.tree, "results/result.nc")  # doctest: +SKIP
@@ -183,7 +185,10 @@ def save(tree: xr.DataTree, path: str | Path) -> Path:
 
 
 def load(path: str | Path) -> xr.DataTree:
-    """Read a tree that `save` wrote, into memory.
+    """Read a tree that `save` wrote into memory.
+
+    Args:
+        path: the NetCDF file.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -201,12 +206,14 @@ def load(path: str | Path) -> xr.DataTree:
             nodes = {node.path: _from_file(node.to_dataset(False)) for node in opened.subtree}
         return xr.DataTree.from_dict(nodes)
     except Exception as error:
-        # Damaged files make h5py raise nearly anything.
-        raise ValueError(f"path: {str(path)!r} is no NetCDF file: {error}") from None
+        # For damaged files h5py raises exceptions of many types.
+        raise ValueError(
+            f"path: {str(path)!r} is no NetCDF file ({error}); allowed: a result of hdjax"
+        ) from None
 
 
 def _to_file(ds: xr.Dataset) -> xr.Dataset:
-    """A group without complex numbers, and with attributes that NetCDF can hold."""
+    """The form of a group in a file: complex numbers are pairs, and attributes plain values."""
     ds = ds.drop_encoding().assign_attrs(_to_json(ds.attrs))
     dim = layout.free(_COMPLEX, {str(name) for name in (*ds.variables, *ds.dims)})
     for name, variable in list(ds.variables.items()):
@@ -224,13 +231,13 @@ def _to_file(ds: xr.Dataset) -> xr.Dataset:
 
 
 def _from_file(ds: xr.Dataset) -> xr.Dataset:
-    """The group that `_to_file` made `ds` of."""
+    """The group whose form in a file is `ds`: the inverse of `_to_file`."""
     ds = ds.drop_encoding()
     ds.attrs = _from_json(ds.attrs)
     for name, variable in list(ds.variables.items()):
         ds[name].attrs = attrs = _from_json(variable.attrs)
         if attrs.pop(_COMPLEX, None) is not None:
-            # Not real + 1j * imaginary, which makes NaN of infinite parts.
+            # The sum real + 1j * imaginary would be NaN where a part is infinite.
             parts = np.ascontiguousarray(variable.values)
             values = parts.view(np.result_type(parts.dtype, np.complex64))[..., 0]
             ds[name] = (variable.dims[:-1], values, attrs)
@@ -238,7 +245,7 @@ def _from_file(ds: xr.Dataset) -> xr.Dataset:
 
 
 def _to_json(attrs: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Attributes with text in the place of what NetCDF cannot hold."""
+    """Attributes as NetCDF can hold them: values of other types are written as JSON text."""
     plain = {name: value for name, value in attrs.items() if _is_plain(value)}
     others = {
         name: json.dumps(value, default=str) for name, value in attrs.items() if name not in plain
@@ -247,7 +254,7 @@ def _to_json(attrs: Mapping[Any, Any]) -> dict[Any, Any]:
 
 
 def _from_json(attrs: Mapping[Any, Any]) -> dict[Any, Any]:
-    """The attributes that `_to_json` made `attrs` of."""
+    """The attributes whose form in a file is `attrs`: the inverse of `_to_json`."""
     encoded = json.loads(attrs.get(_JSON, "[]"))
     found = {name: json.loads(v) if name in encoded else v for name, v in attrs.items()}
     found.pop(_JSON, None)
@@ -255,7 +262,7 @@ def _from_json(attrs: Mapping[Any, Any]) -> dict[Any, Any]:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a NetCDF attribute can hold a value."""
+    """Whether an attribute of a NetCDF file can hold a value."""
     if isinstance(value, np.ndarray):
         return value.dtype.kind in "iuf" and value.ndim == 1
     if isinstance(value, str):
@@ -264,23 +271,23 @@ def _is_plain(value: Any) -> bool:
 
 
 def save_summary(result: xr.DataTree, path: str | Path) -> Path:
-    """Write `summary` of a result as JSON, whole or not at all; returns the path."""
+    """Write the `summary` of a result as JSON, complete or not at all, and return the path."""
     text = json.dumps(summary(result), indent=1, allow_nan=False, default=str) + "\n"
     return write(path, text.encode())
 
 
 def write(path: str | Path, content: bytes | memoryview) -> Path:
-    """Write a file, whole or not at all, and make its directory.
+    """Write a file, complete or not at all, and make its directory if necessary.
 
     Args:
-        path: the file, which is replaced.
-        content: its bytes.
+        path: the file, which is replaced if it exists.
+        content: the bytes of the file.
 
     Returns:
         The path.
 
     Raises:
-        OSError: the file cannot be written; what was there is left as it was.
+        OSError: the file cannot be written; an earlier file of that name stays as it was.
 
     Example:
         >>> write("new/numbers.txt", b"1 2 3").read_bytes()
@@ -288,7 +295,7 @@ def write(path: str | Path, content: bytes | memoryview) -> Path:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Containers share process numbers and threads share a process: the name is nobody else's.
+    # The number of the process would not be unique: containers share numbers, threads a process.
     part = path.with_name(f".{uuid.uuid4().hex}.part")
     try:
         with open(part, "xb") as file:
@@ -304,10 +311,12 @@ def write(path: str | Path, content: bytes | memoryview) -> Path:
 
 
 def summary(result: xr.DataTree) -> dict[str, Any]:
-    """The result in plain numbers, lists and text; see the module for its layout.
+    """The content of `summary.json`: the result in plain numbers, lists and text.
+
+    The opening of `hdjax.store` describes the layout.
 
     Args:
-        result: a result's tree; its attribute "expect" goes in as it is.
+        result: the tree of a result, whose attribute "expect" is copied.
 
     Example:
         >>> summary(result.tree)["statistics"]["risk"]["limit"][-1]  # doctest: +SKIP
@@ -373,7 +382,7 @@ def _values(
     reduction: Callable[..., Any] = np.nanmedian,
     **options: Any,
 ) -> Any:
-    """What a group holds of a name, one number for all runs; None if it holds nothing."""
+    """The values of a variable as nested lists, reduced over the runs; None if there is none."""
     if not layout.has(result, group, name):
         return None
     values = layout.over_runs(layout.variable(result, group, name), reduction, **options)
@@ -381,7 +390,7 @@ def _values(
 
 
 def _listed(values: np.ndarray) -> Any:
-    """Nested lists, with None for what JSON has no number for."""
+    """The array as nested lists, with None for numbers that are not finite."""
     if values.dtype.kind == "c":
         values = np.stack([np.real(values), np.imag(values)], axis=-1)
     if values.dtype.kind != "f":
@@ -392,7 +401,7 @@ def _listed(values: np.ndarray) -> Any:
 
 
 def _refuse_to_replace(directory: Path, force: bool, new: xr.DataTree | None = None) -> None:
-    """The one rule of what may be replaced; see `save_result`."""
+    """Raise FileExistsError if a result in `directory` may not be replaced; see `save_result`."""
     found = [name for name in FILES if (directory / name).exists()]
     if found and not force:
         raise FileExistsError(
@@ -404,7 +413,10 @@ def _refuse_to_replace(directory: Path, force: bool, new: xr.DataTree | None = N
     try:
         had, has = _finished_runs(load_result(directory)), _finished_runs(new)
     except ValueError as error:
-        raise FileExistsError(f"{error}; nobody knows what it holds") from None
+        raise FileExistsError(
+            f"directory: {str(directory)!r} holds a result that cannot be read ({error}); allowed: "
+            "another directory"
+        ) from None
     if has < had:
         raise FileExistsError(
             f"directory: {str(directory)!r} holds a result of {had} runs, this interrupted one "
@@ -413,5 +425,5 @@ def _refuse_to_replace(directory: Path, force: bool, new: xr.DataTree | None = N
 
 
 def _finished_runs(result: xr.DataTree) -> int:
-    """Runs that were finished, over all points of a sweep and all dimensions of a scaling."""
+    """The number of finished runs, summed over the points of a sweep or dimensions of a scaling."""
     return int(result.attrs["runs"]) * int(result.attrs.get("points", 1))

@@ -3,15 +3,16 @@
 A `System` is a model, an algorithm and the law of its start.  It offers two views of the same
 experiment:
 
-* a `Simulator`, made by one of the system's `Method`s, which runs **one** realisation at finite
+* a `Simulator`, made by one of the system's `Method`s, runs **one** realisation at finite
   dimension d, and
-* a limit, the deterministic equivalent as d grows,
+* `System.limit` computes the deterministic equivalent as d grows.
 
-both of which end in a `Summary` (any pytree of arrays: Gram blocks, overlaps, order parameters).
-Statistics are functions of the summary, written once and evaluated on either side.
+Both views give a `Summary` at each time (any pytree of arrays: Gram blocks, overlaps, order
+parameters).  Statistics are functions of the summary, written once and evaluated on both views.
 
-A new family is a new `System` with its methods.  Nothing in `hdjax.engine` knows more about it than
-what is written here.  A class is abstract or final: no implemented method is overridden.
+A new family is a new `System` with its methods, and `hdjax.engine` uses nothing of a family beyond
+the methods of the classes below.  A class is abstract or final: a method that is implemented is
+never overridden.
 """
 
 import abc
@@ -33,46 +34,56 @@ Statistic = Callable[[Any, Summary], PyTree[Array]]
 
 
 class NoLimitError(TypeError):
-    """The system has no deterministic equivalent (or this one is not known)."""
+    """The system has no deterministic equivalent, or none that is known."""
 
 
 class NoFluctuationsError(TypeError):
-    """The system's theory does not predict the spread at finite d."""
+    """The theory of the system does not predict the spread at finite d."""
 
 
 class Simulator(eqx.Module):
-    """One way to run a system at finite d.
+    """Runs one realisation of a system at finite d, from tick to tick (abstract).
 
-    The tick of the clock belongs to the engine, not to the state.  Every random number of a
-    realisation is a function of its key and of a tick, never of the interval that `advance` is
-    asked for: two calls over [k0, k1) and [k1, k2) give what one call over [k0, k2) gives.
+    The engine keeps the current tick; the state does not hold it.  Every random number of a
+    realisation is a function of the key and of a tick, never of the interval that is passed to
+    `advance`: two calls over [k0, k1) and [k1, k2) give the same state as one call over [k0, k2).
     """
 
     @property
     @abc.abstractmethod
     def clock(self) -> Clock:
-        """Which ticks belong to which times (`hdjax.clocks`)."""
+        """The correspondence between ticks and times (`hdjax.clocks`)."""
 
     @abc.abstractmethod
     def init(self, key: Key[Array, ""]) -> State:
-        """Draw the start of one realisation."""
+        """Draw the state of one realisation at tick 0, from the key of its run."""
 
     @abc.abstractmethod
     def advance(
         self, state: State, k0: Int[Array, ""], k1: Int[Array, ""], key: Key[Array, ""]
     ) -> State:
-        """Evolve one realisation from tick `k0` to tick `k1` (traced), with the key of `init`."""
+        """Evolve one realisation from tick `k0` to tick `k1`.
+
+        Args:
+            state: the state at tick `k0`.
+            k0: the first tick, a traced integer.
+            k1: the last tick, a traced integer of at least `k0`.
+            key: the key of the run, the same as for `init`.
+        """
 
     @abc.abstractmethod
     def summary(self, state: State) -> Summary:
-        """What the limit also knows, in the limit's dtype."""
+        """The summary of a state: the numbers that the limit computes too, in the limit's dtype."""
 
     @abc.abstractmethod
     def bytes_per_run(self) -> int:
-        """Device memory that one realisation needs, from which the engine sizes its chunks."""
+        """Device memory in bytes that one realisation needs; it decides on the size of a chunk."""
 
     def side_by_side(self) -> int | None:
-        """How many realisations of a chunk to advance together, the others in turn; None: all."""
+        """How many realisations of a chunk are advanced together by `vmap`; None: all of them.
+
+        The realisations of a chunk beyond this number are advanced one group after the other.
+        """
         return None
 
 
@@ -80,9 +91,9 @@ class Watched(eqx.Module):
     """The state of a `Watching` simulator.
 
     Attributes:
-        run: the state of the simulator that is watched.
-        key: the key of the realisation.
-        tick: the tick up to which it was advanced.
+        run: the state of the inner simulator.
+        key: the key of the run.
+        tick: the tick that the inner simulator has reached.
     """
 
     run: State
@@ -91,55 +102,63 @@ class Watched(eqx.Module):
 
 
 class Watching(Simulator):
-    """A simulator that runs another one, and whose summary says what it measured of its state."""
+    """A simulator that runs an inner simulator and measures its states (abstract).
+
+    A subclass implements `clock`, `summary` and `bytes_per_run`.  The summary is a function of a
+    `Watched` state: the state of the inner simulator, the key of the run and the tick.
+
+    Attributes:
+        inner: the simulator that runs.
+    """
 
     inner: eqx.AbstractVar[Simulator]
 
     def init(self, key: Key[Array, ""]) -> Watched:
-        """The start of the simulator that is watched."""
+        """Draw the state of the inner simulator at tick 0."""
         return Watched(self.inner.init(key), key, jnp.zeros((), int))
 
     def advance(
         self, state: Watched, k0: Int[Array, ""], k1: Int[Array, ""], key: Key[Array, ""]
     ) -> Watched:
-        """Advance the simulator that is watched."""
+        """Evolve the inner simulator from tick `k0` to tick `k1`."""
         return Watched(self.inner.advance(state.run, k0, k1, key), key, k1.astype(int))
 
 
 class Method(eqx.Module):
-    """A way to run systems at finite d; its fields are its options.
+    """A way to run systems at finite d (abstract); the fields of a method are its options.
 
-    A system names the methods that it takes in `System.methods`.
+    `System.methods` lists the classes of methods that can run a system.
     """
 
     @abc.abstractmethod
     def simulator(self, system: Any, horizon: Any) -> Simulator:
-        """The simulator of `system`.
+        """The simulator that runs `system` by this method.
 
         Args:
-            system: what is run.
-            horizon: what the compiled program knows of the duration (`System.horizon`).
+            system: the system that is run.
+            horizon: the value of `System.horizon` for the times of the experiment.
 
         Raises:
-            ValueError, TypeError: naming what the method cannot run.
+            ValueError, TypeError: the system has a property that the method cannot simulate; the
+                message names it.
         """
 
 
 class System(eqx.Module):
-    """A model, an algorithm and the law of its start (immutable; numbers are array leaves).
+    """A model, an algorithm and the law of its start (abstract, immutable).
 
-    A stacked `System` under `jax.vmap` is a sweep; a gradient through `limit` is the optimisation
-    of whatever leaf it is taken with respect to.
+    The numbers of a system are array leaves.  A stacked `System` under `jax.vmap` is therefore a
+    sweep, and a gradient through `limit` gives the derivative with respect to any number.
 
-    `PlainSystem` has the usual answers to `horizon`, `simulator_of`, `alive`, `about` and `review`;
-    `WithoutLimit` and `WithoutFluctuations` are systems for which there is no such theory.
+    Most systems inherit `simulator_of`, `horizon`, `alive`, `review` and `about` from
+    `PlainSystem`.  A system without a theory of the limit or of the fluctuations inherits from
+    `WithoutLimit` or `WithoutFluctuations`.
 
     Attributes:
-        family: name of the family.
-        time_label: what t is, for axes.
-        labels: what statistics are called on axes, by name.
-        methods: the kinds of method that the system takes, first the one that is used where no
-            method is given.
+        family: the name of the family.
+        time_label: the label of the axis of times in figures, such as "t = k/d".
+        labels: names of statistics for readers, by statistic, for the axes of figures.
+        methods: the classes of methods that can run the system; the first one is the default.
     """
 
     family: ClassVar[str]
@@ -148,15 +167,15 @@ class System(eqx.Module):
     methods: ClassVar[tuple[type[Method], ...]]
 
     def simulator(self, method: Any = None, horizon: Any = None) -> Simulator:
-        """How the system is run at finite d (final).
+        """The simulator that runs the system at finite d (final).
 
         Args:
-            method: one of the system's `methods`; None: the first of them, with its defaults.
-            horizon: what `self.horizon` said of the times.
+            method: an instance of one of the classes in `methods`; None: the default method.
+            horizon: the value of `self.horizon` for the times of the experiment.
 
         Raises:
-            TypeError: a method of another kind.
-            ValueError, TypeError: what the method cannot run.
+            TypeError: a method of another class.
+            ValueError, TypeError: the method cannot run this system.
 
         Example:
             >>> simulator = system.simulator()
@@ -164,10 +183,10 @@ class System(eqx.Module):
         return self.simulator_of(self.checked(method), horizon)
 
     def checked(self, method: Any) -> Method:
-        """The method, or the default one (final).
+        """The method that is given, or the default one for None (final).
 
         Raises:
-            TypeError: a method that is none of the system's.
+            TypeError: a method whose class is not in `methods`.
         """
         chosen = self.methods[0]() if method is None else method
         if not isinstance(chosen, self.methods):
@@ -179,24 +198,29 @@ class System(eqx.Module):
 
     @abc.abstractmethod
     def simulator_of(self, method: Method, horizon: Any) -> Simulator:
-        """The simulator that `method`, one of the system's, makes of it."""
+        """The simulator by `method`, whose class is one of `methods`."""
 
     @abc.abstractmethod
     def horizon(self, ts: Float[np.ndarray, " times"], method: Any = None) -> Any:
-        """What the compiled program must know of the duration.
+        """What a compiled program must know of the times `ts`, as a static value.
+
+        Args:
+            ts: (times,) the times of the records, on the host.
+            method: the method of simulation, as for `simulator`.
 
         Returns:
             A hashable value, such as a number of steps that fixes shapes; None where one program
-            serves any duration.  `simulator`, `limit`, `fluctuations` and `about` are handed it.
+            serves all times.  The engine passes it to `simulator`, `limit`, `fluctuations` and
+            `about`.
         """
 
     @abc.abstractmethod
     def start(self) -> Summary:
-        """The summary of the start as d grows."""
+        """The summary of the start in the limit d -> infinity, under the law of the start."""
 
     @abc.abstractmethod
     def statistics(self, summary: Summary) -> dict[str, Array]:
-        """The family's own statistics of a summary."""
+        """The statistics of the family, by name, from one summary of a run or of the limit."""
 
     @abc.abstractmethod
     def limit(
@@ -208,10 +232,17 @@ class System(eqx.Module):
     ) -> Limit:
         """The deterministic equivalent: `save(summary)` at `ts`, stacked along a leading axis.
 
-        Times that a solver did not reach hold NaN, and the result's code says why.
+        Args:
+            ts: (times,) increasing times.
+            start: the summary from which the limit starts; None: the law of the start.
+            horizon: the value of `self.horizon` for these times.
+            save: maps a summary to the arrays that are recorded.
+
+        Returns:
+            The values, which are NaN at times that the solver did not reach, and a result code.
 
         Raises:
-            NoLimitError: the system has none.
+            NoLimitError: the system has no limit.
         """
 
     @abc.abstractmethod
@@ -222,49 +253,71 @@ class System(eqx.Module):
         start: Summary | None = None,
         horizon: Any = None,
     ) -> dict[str, Array]:
-        """Predicted standard deviations at this d of `statistics(summary)` at `ts`.
+        """Predicted standard deviations of `statistics(summary)` at finite d, at `ts`.
 
-        A given `start` is a fixed one (no variance of its own); otherwise the law's variance
-        enters.
+        Args:
+            ts: (times,) increasing times.
+            statistics: maps a summary to real statistics by name.
+            start: the summary of a fixed start, which has no variance; None: a random start, whose
+                variance contributes.
+            horizon: the value of `self.horizon` for these times.
+
+        Returns:
+            For each statistic an array (times, ...); NaN where the theory has no value.
 
         Raises:
-            NoFluctuationsError: theory does not give it for this system.
+            NoFluctuationsError: the theory does not cover this system.
         """
 
     @abc.abstractmethod
     def alive(self, summary: Summary) -> Bool[Array, ""]:
-        """Whether a realisation (or the limit) is still a result: False from divergence on."""
+        """Whether a run or the limit has not ended: False from its divergence on."""
 
     @abc.abstractmethod
     def validate(self, *, compared: bool = False, realised: bool = False) -> None:
-        """Check concrete leaves again where the engine takes the system.
+        """Check the concrete leaves of the system, before the engine uses it.
 
-        `eqx.tree_at` goes round every constructor, so this repeats their checks, and warns of
-        what is legal but useless (`compared` with a limit that never leaves its start, say).
+        `eqx.tree_at` changes leaves without a constructor, so that this method repeats the checks
+        of the constructors.  It also warns of experiments that are legal but useless, such as a
+        comparison with a limit that never leaves its start.
+
+        Args:
+            compared: whether a limit is computed.
+            realised: whether the limit starts from the realised starts of the runs.
+
+        Raises:
+            ValueError, TypeError: naming the argument, its value and what is allowed.
         """
 
     @abc.abstractmethod
     def review(self, ts: Float[np.ndarray, " times"]) -> None:
-        """Warn of what is doubtful about the limit at times `ts`, where a limit is asked for."""
+        """Warn if the limit may be inaccurate at times `ts`; called where a limit is computed."""
 
     @abc.abstractmethod
     def about(self, horizon: Any) -> Mapping[str, str]:
-        """What a reader of a result should know of how its parts were computed.
+        """Notes for readers of a result about how its limit and its predicted spread were computed.
+
+        Args:
+            horizon: the value of `self.horizon` for the times of the experiment.
 
         Returns:
-            Sentences by part: "limit", "fluctuations".
+            A sentence for each of "limit" and "fluctuations", or for neither.
         """
 
 
 class PlainSystem(System):
-    """A system of any duration that is alive while it is finite, with nothing to add about it."""
+    """A system with the usual answers to the questions that most families answer alike (abstract).
+
+    The method makes the simulator, one program serves all times, a run is alive while its summary
+    is finite, and there are no warnings and no notes.
+    """
 
     def simulator_of(self, method: Method, horizon: Any) -> Simulator:
-        """The method's own."""
+        """The simulator of `method`."""
         return method.simulator(self, horizon)
 
     def horizon(self, ts: Float[np.ndarray, " times"], method: Any = None) -> None:
-        """One program serves any duration."""
+        """None: one program serves all times."""
         return None
 
     def alive(self, summary: Summary) -> Bool[Array, ""]:
@@ -272,18 +325,18 @@ class PlainSystem(System):
         return all_finite(summary)
 
     def review(self, ts: Float[np.ndarray, " times"]) -> None:
-        """Nothing is doubtful."""
+        """No warning."""
 
     def about(self, horizon: Any) -> Mapping[str, str]:
-        """Nothing has to be known."""
+        """No notes."""
         return {}
 
 
 class WithoutLimit(System):
-    """A system that has no deterministic equivalent, for the reason that it gives.
+    """A system without a deterministic equivalent (abstract).
 
     Attributes:
-        no_limit: the reason.
+        no_limit: the reason, which ends the message.
     """
 
     no_limit: ClassVar[str]
@@ -295,7 +348,7 @@ class WithoutLimit(System):
         horizon: Any = None,
         save: Callable[[Summary], PyTree[Array]] = lambda summary: summary,
     ) -> Limit:
-        """There is none.
+        """Refuse: the system has no limit.
 
         Raises:
             NoLimitError: always, with the reason.
@@ -304,10 +357,10 @@ class WithoutLimit(System):
 
 
 class WithoutFluctuations(System):
-    """A system whose spread at finite d no theory here predicts, for the reason that it gives.
+    """A system whose spread at finite d no theory of this package predicts (abstract).
 
     Attributes:
-        no_fluctuations: the reason.
+        no_fluctuations: the reason, which ends the message.
     """
 
     no_fluctuations: ClassVar[str]
@@ -319,7 +372,7 @@ class WithoutFluctuations(System):
         start: Summary | None = None,
         horizon: Any = None,
     ) -> dict[str, Array]:
-        """None are predicted.
+        """Refuse: the spread of the system is not predicted.
 
         Raises:
             NoFluctuationsError: always, with the reason.

@@ -1,9 +1,10 @@
-"""Times as the user wrote them: their rounding, the decimals that were meant, and their records.
+"""Times as a user writes them: their rounding, their nominal values, and the records at them.
 
-An algorithm's clock is an integer, and a time that came in float32 is off by up to 1e-7 of itself:
-0.6 is 0.60000002, and 400 times a number just below 0.6 is not 240.  Times therefore keep the dtype
-in which they came until the clock is made (`hdjax.clocks`).  Results are labelled by the
-*nominal* times, and whoever asks for a time finds the record of that nominal time here.
+The clock of an algorithm counts integer steps, and a time in float32 has a relative error of up to
+1e-7: 0.6 is 0.60000002, and 400 times a number just below 0.6 is less than 240.  Times therefore
+keep the dtype in which they came until a clock turns them into ticks (`hdjax.clocks`).  Results are
+labelled by the *nominal* times, the decimals that the user meant, and `record_at` finds the record
+of a nominal time.
 """
 
 from collections.abc import Sequence
@@ -15,28 +16,29 @@ from jaxtyping import Array, Bool, Float
 
 Numbers = Float[Array | np.ndarray, "*times"]
 
-# Units in the last place that a step of a grid, a sum or a product may be off by.
+# The error, in units in the last place, of a time that comes from a grid, a sum or a product.
 _ULPS = 8
-# Relative: the time asked for, or those of the records, may have come in float32.
+# The relative error within which two times are equal: either of them may have come in float32.
 _SAME = _ULPS * float(np.finfo(np.float32).eps)
 
 
 def as_times(ts: Any) -> np.ndarray:
-    """Increasing times on the host, in the dtype in which they came.
+    """Check increasing times, and return them as an array in the precision in which they came.
 
-    Python numbers and integers are float64.  A list with entries of a lower precision has the
-    lowest of them, and fractions in float64 that float32 holds were converted from it, as those of
-    `jnp.linspace(0, 10, 51).tolist()` were.
+    Python numbers and integers are float64.  A list with entries of lower precision has the lowest
+    precision among them.  Times in float64 that include fractions, and that float32 holds exactly,
+    count as float32: they were converted from it, as those of `jnp.linspace(0, 10, 51).tolist()`.
 
     Args:
         ts: (times,) a list, a NumPy array or a JAX array.
 
     Returns:
-        (times,) in float64, or in the lower precision in which they came.
+        (times,) a NumPy array in float64, or in the lower precision in which the times came.
 
     Raises:
-        ValueError: times that are not finite, are negative or do not increase (by more than their
-            rounding); a list whose lowest precision does not hold its other entries.
+        ValueError: times that are not finite, are negative, or do not increase by more than their
+            rounding; a list of mixed precision whose finer entries the lowest precision cannot
+            hold.
 
     Example:
         >>> as_times(np.array([0.0, 0.5], np.float32)).dtype
@@ -53,7 +55,7 @@ def as_times(ts: Any) -> np.ndarray:
     each = [_precision(t) for t in ts] if isinstance(ts, list | tuple) else [_precision(ts)]
     lowest = max(each, key=_eps)
     if lowest == np.float64 and np.any(wide % 1) and np.all(wide == wide.astype(np.float32)):
-        # Chance does not leave the last 29 bits of fractions zero: they came through float32.
+        # The last 29 bits of fractions are not all zero by chance: the times came through float32.
         lowest, each = np.dtype(np.float32), [np.dtype(np.float32)]
     own = wide.astype(lowest)
     meant = nominal(own)
@@ -66,9 +68,9 @@ def as_times(ts: Any) -> np.ndarray:
 
 
 def rounding(ts: np.ndarray) -> Float[np.ndarray, "*shape"]:
-    """The relative error that each time may have, by the dtype in which it came.
+    """The relative error of each time, from the dtype in which the times came.
 
-    Numbers of a lower precision that were meant as they are (k/1024, say) err as in float64.
+    A time of lower precision that was meant exactly (k/1024, say) has the error of float64.
 
     Example:
         >>> third, half = rounding(np.array([1 / 3, 1 / 2], np.float32))
@@ -80,11 +82,11 @@ def rounding(ts: np.ndarray) -> Float[np.ndarray, "*shape"]:
 
 
 def nominal(ts: np.ndarray) -> Float[np.ndarray, "*shape"]:
-    """The times that were meant, in float64.
+    """The nominal times, those that were meant, in float64.
 
-    Numbers in float64 are themselves, and so are those of a lower precision that need half its
-    bits, such as k/1024.  Others are the shortest decimals that round to them, or that lie a few
-    units in the last place away and are much shorter.
+    Times in float64 stay as they are, and so do times of lower precision that need only half of its
+    bits, such as k/1024.  Any other time is replaced by the shortest decimal that rounds to it, or
+    by a much shorter decimal that is a few units in the last place away.
 
     Example:
         >>> nominal(np.array([0.2, 0.6000001], np.float32)).tolist()
@@ -97,7 +99,7 @@ def nominal(ts: np.ndarray) -> Float[np.ndarray, "*shape"]:
 
 
 def is_at(times: Numbers, t: Any) -> Bool[Array | np.ndarray, "*times"]:
-    """Which nominal times are `t`, but for rounding (NumPy or JAX arrays).
+    """Whether each nominal time equals `t` up to the rounding of float32 (NumPy or JAX arrays).
 
     Example:
         >>> is_at(np.array([0.1, 0.3]), 0.1 + 0.2).tolist()
@@ -107,14 +109,14 @@ def is_at(times: Numbers, t: Any) -> Bool[Array | np.ndarray, "*times"]:
 
 
 def as_time(t: Any, name: str = "t") -> float:
-    """One nominal time.
+    """The nominal value of a single time, in float64.
 
     Args:
         t: a number, in any precision.
-        name: what the message calls it.
+        name: what the message calls the time.
 
     Raises:
-        ValueError: no number.
+        ValueError: `t` is no number.
 
     Example:
         >>> as_time(np.float32(0.1))
@@ -127,15 +129,15 @@ def as_time(t: Any, name: str = "t") -> float:
 
 
 def record_at(times: Sequence[float] | Float[np.ndarray, " times"], t: Any, name: str = "t") -> int:
-    """The record of nominal time `t`.
+    """The position of the record with nominal time `t`.
 
     Args:
         times: (times,) nominal times of the records.
-        t: the time asked for; rounding of float32 is allowed for.
-        name: what the message calls it.
+        t: the time of a record, up to the rounding of float32.
+        name: what the message calls the time.
 
     Raises:
-        ValueError: no record has that time; the message has the nearest ones.
+        ValueError: no record has that time; the message gives the times of the nearest records.
 
     Example:
         >>> record_at(np.array([0.0, 0.1, 0.3]), 0.1 + 0.2)
@@ -153,7 +155,7 @@ def record_at(times: Sequence[float] | Float[np.ndarray, " times"], t: Any, name
 
 
 def _precision(value: Any) -> np.dtype:
-    """The dtype of floating-point numbers of less than 64 bits, float64 for all others."""
+    """The dtype of `value` if it is a floating-point type of less than 64 bits; else float64."""
     dtype = getattr(value, "dtype", None)
     low = dtype is not None and jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 8
     return np.dtype(dtype) if low else np.dtype(np.float64)
@@ -165,11 +167,12 @@ def _eps(dtype: np.dtype) -> float:
 
 def _decimal(value: Any) -> float:
     exact, eps = float(value), _eps(value.dtype)
-    # Few decimals need half the bits only: such a number is a multiple of 1/1024, say.
+    # A number that needs half of the bits only, such as a multiple of 1/1024, was meant exactly:
+    # few decimals have that property.
     half = 2.0 ** (int(-np.log2(eps)) // 2)
     if not np.isfinite(exact) or (half * np.frexp(exact)[0]).is_integer():
         return exact
-    # By chance a number is that near to a decimal of so few digits once in 16 times at most.
+    # A random number is that near to a decimal of so few digits with probability 1/16 at most.
     few = int(-np.log10(64 * eps))
     for digits in range(1, 18):
         decimal = float(f"{exact:.{digits - 1}e}")

@@ -322,8 +322,8 @@ def test_arrays_come_from_files_beside_the_config(write, tmp_path):
         config.load(path, [entry]).system().columns.given[:, 0], 2 * start
     )
     for wrong, message in (
-        ("both.npz", "key None for 'both.npz'; allowed: a, b"),
-        ('{ file = "both.npz", key = "c" }', "key 'c' for 'both.npz'; allowed: a, b"),
+        ("both.npz", "key: None for 'both.npz'; allowed: a, b"),
+        ('{ file = "both.npz", key = "c" }', "key: 'c' for 'both.npz'; allowed: a, b"),
         ('{ file = "start.npy", key = "a" }', "allowed: none with .npy files"),
         ('{ file = "start.npy", kye = "a" }', "with key for .npz files"),
     ):

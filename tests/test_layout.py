@@ -156,7 +156,7 @@ def test_reductions_step_over_gaps():
 
 def test_a_group_that_is_not_there_is_told():
     result = hd.Result(made({"mean": {"risk": [1.0, 2.0]}, "count": {"risk": [3, 3]}}))
-    with pytest.raises(AttributeError, match="limit: the result has none; it has mean, count"):
+    with pytest.raises(AttributeError, match="limit: the result has none; allowed: mean, count"):
         _ = result.limit
     assert {"mean", "count", "times"} <= set(dir(result))
     assert "limit" not in dir(result)

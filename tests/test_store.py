@@ -118,7 +118,7 @@ def test_results_are_replaced_only_when_told_and_by_no_less(tree, tmp_path):
     store.save_result(changed(tree, {}, runs=1), folder, force=True)  # complete, and asked for
     assert store.load_result(folder).attrs["runs"] == 1
     (folder / "result.nc").write_text("something else")
-    with pytest.raises(FileExistsError, match="nobody knows what it holds"):
+    with pytest.raises(FileExistsError, match="a result that cannot be read"):
         store.save_result(fewer, folder, force=True)
 
 

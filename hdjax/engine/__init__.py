@@ -1,7 +1,8 @@
-"""The engine: many runs, their limit and the comparison, for any `System`.
+"""The engine: runs of any `System`, its limit, and their comparison.
 
-`ensemble.py` is the pure jitted program, `drive.py` the host loop round it, `compare.py`,
-`scaling.py` and `sweep.py` what a user calls, `result.py` what they return.
+`compare.py`, `scaling.py` and `sweep.py` have the functions that a user calls, and `result.py` the
+`Result` that they return.  `ensemble.py` is the pure jitted program on which they stand, and
+`drive.py` the loop on the host that runs the program chunk by chunk.
 """
 
 from hdjax.engine import paths

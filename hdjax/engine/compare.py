@@ -1,6 +1,7 @@
-"""`simulate`, `limit` and `compare`: what a user calls.
+"""The functions `simulate`, `limit` and `compare`, which a user calls with a system and times.
 
-All three stand on one jitted program (`hdjax.engine.ensemble`) and return a `Result`.
+All three use the same jitted program (`hdjax.engine.ensemble`) and return a `Result`.  `prepare`
+makes the plan of that program, also for `hdjax.sweep`.
 """
 
 import warnings
@@ -40,22 +41,28 @@ def simulate(
     chunk: int | None = None,
     progress: bool = True,
 ) -> Result:
-    """Run `runs` realisations of `system` at finite d.
+    """Simulate `runs` realisations of `system` at finite d.
 
     Args:
-        system: what to run.
-        ts: (times,) increasing times of the records, at least 0, by which the result is labelled;
-            one-pass SGD records step k = floor(t d), up to the rounding of the dtype of `ts`.
+        system: the system.
+        ts: (times,) increasing times of the records, at least 0; the result is labelled by them.
+            One-pass SGD records step k = floor(t d), up to the rounding of the dtype of `ts`.
         key: key of the experiment; run r draws from `fold_in(key, r)`.
-        runs: how many realisations.
-        method: how to simulate, e.g. `hd.streaming.Direct(dtype="float64")`; None is the default.
-        statistics: names of the system's own statistics, or a mapping from names to functions of
-            (system, summary) (None: the system's own of that name); default: all of its own.
-        probes: {name: function of (simulator, state, key)} for what no summary holds.
+        runs: number of realisations.
+        method: how to simulate, e.g. `hd.streaming.Direct(dtype="float64")`; None: the default
+            method of the system.
+        statistics: names of statistics of the system, or a mapping from names to functions of
+            (system, summary), where None stands for the system's own statistic of that name; by
+            default all statistics of the system.
+        probes: {name: function of (simulator, state, key)}, for quantities that no summary holds.
         paths: {name: function of (times, values)}, scalars of a whole path; see `hdjax.paths`.
-        keep: "runs" keeps every curve, "summary" streams moments and keeps 1024 runs' curves.
-        chunk: runs side by side; None: what the device's memory allows.
-        progress: a progress bar per chunk, when standard error is a terminal.
+        keep: "runs" keeps the curves of all runs; "summary" streams moments over all runs and keeps
+            the curves of 1024 runs.
+        chunk: number of runs that are computed side by side; None: as many as memory allows.
+        progress: whether to show a progress bar over chunks, if standard error is a terminal.
+
+    Returns:
+        A `Result` with the groups of runs (see `Result`).
 
     Raises:
         ValueError, TypeError: naming the argument, its value and what is allowed.
@@ -78,13 +85,23 @@ def simulate(
 def limit(
     system: System, ts: Any, *, statistics: Statistics = None, paths: Paths | None = None
 ) -> Result:
-    """The deterministic equivalent of `system` at `ts`, from the law of its start.
+    """Compute the deterministic equivalent of `system` at `ts`, from the law of its start.
 
-    A statistic that is not finite at some records is NaN there, with a warning.
+    A statistic that is not finite at some records is NaN there, and a warning says so.
+
+    Args:
+        system: the system.
+        ts: (times,) increasing times, at least 0.
+        statistics: as for `simulate`.
+        paths: as for `simulate`, evaluated on the limit.
+
+    Returns:
+        A `Result` with the groups `limit`, `paths_limit` and `codes`.
 
     Raises:
+        ValueError, TypeError: naming the argument, its value and what is allowed.
         NoLimitError: the system has no limit.
-        FloatingPointError: the limit diverges, or its solver gave up, before the last time.
+        FloatingPointError: the limit diverges, or its solver gives up, before the last time.
 
     Example:
         >>> limit(system, [0.0, 1.0]).limit["risk"].shape
@@ -114,28 +131,33 @@ def compare(
     chunk: int | None = None,
     progress: bool = True,
 ) -> Result:
-    """Simulate, integrate the limit, and compare, in one jitted program.
+    """Simulate realisations, integrate the limit, and compare, in one jitted program.
 
     Args:
-        system: what to run.
+        system: the system.
         ts: (times,) increasing times of the records; the limit is evaluated at the times that
             the simulator really records (k/d, `recorded_time` in the result).
-        key: key of the experiment.
-        runs: how many realisations.
+        key: key of the experiment; run r draws from `fold_in(key, r)`.
+        runs: number of realisations.
         start: "law": one limit, from the law of the start as d grows; "realised": one limit for
-            each run, from its own start (needed where overlaps of order d^-1/2 decide).
-        method: how to simulate.
+            each run, from the realised start of that run (needed where overlaps of order d^{-1/2}
+            matter).
+        method: as for `simulate`.
         statistics: as for `simulate`.
         probes: as for `simulate`.
-        paths: as for `simulate`; evaluated on the limit too.
-        fluctuations: also predict standard deviations; None: where the theory gives them.
+        paths: as for `simulate`, evaluated on the limit too.
+        fluctuations: whether to predict standard deviations; None: if the theory covers the system.
         keep: as for `simulate`.
         chunk: as for `simulate`.
         progress: as for `simulate`.
 
+    Returns:
+        A `Result` with the groups of runs, of the limit and of their distance (see `Result`).
+
     Raises:
         ValueError, TypeError: naming the argument, its value and what is allowed.
-        NoLimitError, NoFluctuationsError: the system does not have what was asked for.
+        NoLimitError: the system has no limit.
+        NoFluctuationsError: `fluctuations` is True, and the theory does not cover the system.
 
     Example:
         >>> result = compare(system, [0.0, 1.0], key=jax.random.key(0), runs=8)
@@ -162,17 +184,19 @@ def compare(
 
 
 def make_plan(system: System, ts: Any, **options: Any) -> Plan:
-    """The plan of an experiment, with its clock made on the host in 64 bits.
+    """The plan of an experiment, which `hdjax.ensemble` takes.
+
+    The ticks and times of the records are computed on the host in 64 bits.
 
     Args:
-        system: what to run.
+        system: the system.
         ts: (times,) increasing times of the records.
         **options: `method`, `statistics`, `probes`, `paths` and `fluctuations` as for `compare`;
-            `start` as there, or None for no limit; `runs=False` for the limit alone.
+            `start` as for `compare`, or None for no limit; `runs=False` for the limit alone.
 
     Raises:
-        ValueError: times that do not increase, are negative or not finite, or that a path asks for
-            and no record reaches; unknown statistics; names that cannot be told apart; ticks
+        ValueError: times that do not increase, are negative or not finite; a path at a time that no
+            record reaches; unknown statistics; names that are given twice or are no text; ticks
             beyond 2^31 without 64-bit integers.
 
     Example:
@@ -194,7 +218,7 @@ def prepare(
     runs: bool = True,
     fluctuations: bool | None = False,
 ) -> tuple[Plan, Records]:
-    """The plan of `make_plan`, and its records in 64 bits."""
+    """The plan of an experiment as in `make_plan`, and its ticks and times in 64 bits."""
     ts = as_times(ts)
     horizon = system.horizon(ts, method)
     asked = nominal(ts)
@@ -205,8 +229,8 @@ def prepare(
         records = Records(ticks, asked, simulator.clock.times(ticks))
         if ticks[-1] >= 2**31 and not jax.config.read("jax_enable_x64"):
             raise ValueError(
-                f"ts: the last one is tick {ticks[-1]}, beyond 2^31; allowed: that many steps "
-                "with jax.config.update('jax_enable_x64', True)"
+                f"ts: the last time is tick {ticks[-1]}; allowed: less than 2^31 ticks, or more "
+                "after jax.config.update('jax_enable_x64', True)"
             )
     chosen = _statistics(system, statistics)
     paths, probes = paths or {}, probes or {}
@@ -234,7 +258,11 @@ def prepare(
 
 
 def check_run(runs: int, keep: str, chunk: int | None, key: Any) -> None:
-    """Raise ValueError or TypeError on a bad number of runs, keep, chunk or key."""
+    """Check the arguments `runs`, `keep`, `chunk` and `key` of an experiment.
+
+    Raises:
+        ValueError, TypeError: naming the argument, its value and what is allowed.
+    """
     if not isinstance(runs, int | np.integer) or runs < 1:
         raise ValueError(f"runs: {runs!r}; allowed: an integer of at least 1")
     if keep not in ("runs", "summary"):
@@ -246,7 +274,7 @@ def check_run(runs: int, keep: str, chunk: int | None, key: Any) -> None:
 
 
 def _judge(measured: Contents) -> None:
-    """Say what is wrong with a limit: that it ended, and why, or which statistics have gaps."""
+    """Raise FloatingPointError if a limit ended early, and warn of statistics with gaps."""
     codes = measured.groups["codes"]
     code = Code(int(codes["limit_code"]))
     if code not in (Code.FINE, Code.NOT_FINITE):

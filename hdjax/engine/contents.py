@@ -1,4 +1,7 @@
-"""What the engine collected, as the contents of a result (see `hdjax.layout`)."""
+"""The contents of a result (`hdjax.layout.Contents`), from the arrays that `drive` collected.
+
+`compare`, `sweep` and `scaling` make the tree of their result from these contents.
+"""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -15,11 +18,11 @@ from hdjax.system import System
 
 
 class Records(NamedTuple):
-    """The clock of an experiment on the host, in 64 bits.
+    """The ticks and times of the records of an experiment, on the host in 64 bits.
 
     Attributes:
-        ticks: (times,) the simulator's clock at the records.
-        nominal: (times,) the times that were asked for, which label the result.
+        ticks: (times,) the ticks of the simulator's clock.
+        nominal: (times,) the times that the user gave, by which the result is labelled.
         recorded: (times,) the times of the ticks, at which the limit is evaluated.
     """
 
@@ -39,17 +42,17 @@ def contents(
     keep: str,
     point: int = 0,
 ) -> Contents:
-    """What one point of `collected` measured.
+    """The contents of the result at one point of a sweep, or of the only point.
 
     Args:
-        system: what was run.
-        plan: its plan.
-        records: the plan's clock.
-        collected: what all points measured.
+        system: the system at this point.
+        plan: the plan at this point.
+        records: the ticks and times of the plan.
+        collected: the arrays that `hdjax.engine.drive.drive` collected at all points.
         kind: "simulate", "limit", "compare" or "sweep".
-        key: the experiment's key, if there are runs.
+        key: the key of the experiment, if there are runs.
         keep: as for `compare`.
-        point: which of the points.
+        point: the position of the point.
     """
     kept = jax.tree.map(lambda x: x[point], collected.kept)
     groups: dict[str, Arrays] = {}
@@ -80,7 +83,7 @@ def contents(
     if kind == "limit":
         seconds = {"compile": seconds["compile"], "simulate": None, "limit": seconds["simulate"]}
     else:
-        # Simulation and limit are one program: their time is measured together.
+        # Simulation and limit are one program, whose time cannot be divided between them.
         seconds["limit"] = None
     attributes = {
         "kind": kind,
@@ -107,7 +110,7 @@ def contents(
 def _notes(
     system: System, plan: Plan, records: Records, kept: Any, keep: str, runs: int
 ) -> Iterator[str]:
-    """What a reader of the numbers should know, a line each."""
+    """Notes for readers of the result, one line each."""
     if kept.runs is not None and keep == "summary" and runs > KEPT_RUNS:
         yield f"quantiles and single curves from the first {KEPT_RUNS} runs"
     if kept.limit is None:
@@ -117,7 +120,7 @@ def _notes(
     if kept.predicted_std:
         yield about.get("fluctuations", "")
     for name, spread in (kept.predicted_std or {}).items():
-        # Where the limit has a value and its spread has none.
+        # Times at which the limit has a value and the predicted spread has none.
         finite = np.isfinite(kept.limit.values[name])
         finite = finite.all(axis=0) if kept.limit.code.ndim else finite
         missing = (finite & ~np.isfinite(spread)).reshape(len(spread), -1).any(axis=1)
@@ -125,13 +128,13 @@ def _notes(
             first = records.nominal[np.argmax(missing)]
             yield (
                 f"no predicted spread of {name} at {missing.sum()} of {len(missing)} times, first "
-                f"at t = {first:.4g}: theory has none, or its solver gave up (a larger rtol or "
-                "max_steps?)"
+                f"at t = {first:.4g}: the theory has none there, or its solver gave up (a larger "
+                "rtol or max_steps may help)"
             )
 
 
 def _runs(kept: Ensemble, values: dict[str, Moments]) -> dict[str, Arrays]:
-    """The groups that are made of runs."""
+    """The groups of a result that are computed from runs."""
     runs: Any = kept.runs
     groups: dict[str, Arrays] = {"runs": runs.values, "paths": runs.paths, "probes": kept.probes}
     groups["count"] = {
@@ -157,14 +160,14 @@ def _std(moments: Moments) -> np.ndarray:
 
 
 def _compared(kept: Any, name: str) -> np.ndarray:
-    """At how many times a run and the limit have both an entry that is a number."""
+    """(run,) the number of times at which a run and the limit have a finite entry in common."""
     values, limit = kept.runs.values[name], kept.limit.values[name]
     found = np.isfinite(values) & np.isfinite(limit if limit.ndim == values.ndim else limit[None])
     return found.reshape(*found.shape[:2], -1).any(axis=2).sum(axis=1)
 
 
 def _since(curves: Curves, records: Records) -> np.ndarray:
-    """The nominal times, in 64 bits, from which on codes hold; NaN where all is fine."""
+    """The nominal times, in 64 bits, from which on the codes hold; NaN for `Code.FINE`."""
     since = np.asarray(curves.since)[..., None]
     nearest = np.argmin(np.abs(records.nominal - np.where(np.isnan(since), 0, since)), axis=-1)
     return np.where(np.isnan(since[..., 0]), np.nan, records.nominal[nearest])

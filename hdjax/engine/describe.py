@@ -1,4 +1,4 @@
-"""A result as text: what `print(result)` and the command line show."""
+"""A result as text: the tables that `print(result)` and the command line show."""
 
 import itertools
 import shutil
@@ -11,15 +11,16 @@ import xarray as xr
 
 from hdjax import layout
 
-# Entries of a vector or matrix that are shown.
+# The number of entries of a vector or matrix that are shown.
 _FEW = 9
 
 
 def describe(result: xr.DataTree) -> str:
-    """A readable table: a row for each statistic, dimension of a scaling or point of a sweep.
+    """The text of a result: a headline, warnings, a table, and notes.
 
-    Vectors and matrices have a row (in a sweep, a column) for each of their first entries.  No line
-    is wider than the terminal: a table that is goes on below.
+    The table has a row for each statistic, for each dimension of a scaling, or for each point of a
+    sweep.  A vector or matrix has a row (in a sweep, a column) for each of its first entries.  No
+    line is wider than the terminal: columns that do not fit form a further table below.
 
     Example:
         >>> print(describe(result.tree))  # doctest: +SKIP
@@ -48,7 +49,7 @@ def _wrap(line: str, width: int) -> list[str]:
 
 
 def _table(rows: list[list[str]], fixed: int, width: int) -> Iterator[str]:
-    """The lines of a table, whose first `fixed` columns are repeated where others do not fit."""
+    """The lines of a table; columns that do not fit follow below, after the first `fixed` ones."""
 
     def widths(cells: list[list[str]]) -> list[int]:
         return [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
@@ -72,7 +73,7 @@ def _table(rows: list[list[str]], fixed: int, width: int) -> Iterator[str]:
 
 
 def _gaps(result: xr.DataTree) -> Iterator[str]:
-    """Statistics that are not finite in runs which have not ended, or in the limit."""
+    """A line for each statistic that is not finite in a run that has not ended, or in the limit."""
     for name in result.attrs["statistics"]:
         if layout.has(result, "count", name):
             alive = layout.variable(result, "codes", "alive")
@@ -91,7 +92,7 @@ def _gaps(result: xr.DataTree) -> Iterator[str]:
 
 
 def _where(result: xr.DataTree) -> str:
-    """The rest of the first line: where the numbers below are taken."""
+    """The end of the headline: at which times or points the numbers of the table are taken."""
     kind, times = result.attrs["kind"], layout.times(result)
     if kind == "scaling":
         return " at each d; medians of the sup error"
@@ -102,7 +103,7 @@ def _where(result: xr.DataTree) -> str:
 
 
 def _at_end(result: xr.DataTree, group: str, name: str) -> xr.DataArray | None:
-    """What a group holds of a statistic at the last time, one number for all runs."""
+    """A statistic of a group at the last time, reduced over the runs; None if there is none."""
     if not layout.has(result, group, name):
         return None
     value = layout.variable(result, group, name)

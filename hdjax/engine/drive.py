@@ -1,9 +1,9 @@
-"""The host loop: the pure program of `ensemble`, chunk by chunk.
+"""The loop on the host that runs the pure program of `ensemble` chunk by chunk.
 
-A chunk is some points of a sweep times some runs.  Its size follows from the memory of the device;
-results do not depend on it beyond the rounding of merged moments, and the numbers drawn not at
-all.  With several devices the runs of a chunk are spread over them.  An interrupt (Ctrl-C) keeps
-the chunks that are finished and does not wait for the one that is being computed.
+A chunk is a set of runs at some points of a sweep.  Its size follows from the memory of the device.
+The numbers that are drawn do not depend on the size, and the results only by the rounding of merged
+moments.  With several devices the runs of a chunk are spread over them.  An interrupt (Ctrl-C)
+keeps the chunks that are finished, and does not wait for the chunk that is being computed.
 """
 
 import concurrent.futures
@@ -30,7 +30,7 @@ from hdjax.system import System
 
 # Runs whose curves are kept with keep="summary": enough for quantiles and faint lines.
 KEPT_RUNS = 1024
-# Runs side by side at most: beyond, nothing is gained and progress is not seen.
+# The largest number of runs side by side: more would gain nothing and hide the progress.
 _MOST_RUNS = {"cpu": 1024, "other": 16384}
 # The share of the device's memory that a chunk may take.
 _SHARE = 0.25
@@ -41,7 +41,13 @@ T = TypeVar("T")
 
 
 class Moments(eqx.Module):
-    """Count, mean and sum of squared deviations over the runs that are finite, for each entry."""
+    """Moments over the finite runs, for each entry of an array.
+
+    Attributes:
+        count: number of finite runs.
+        mean: mean over these runs.
+        squares: sum over these runs of the squared distance from the mean.
+    """
 
     count: Numbers
     mean: Numbers
@@ -49,12 +55,12 @@ class Moments(eqx.Module):
 
 
 class Streamed(eqx.Module):
-    """Moments over all runs.
+    """Moments over all runs, which are merged from chunk to chunk.
 
     Attributes:
-        values: of each statistic, over time.
-        sup_error: of each statistic's sup error, a curve of a single time.
-        alive: over time; its count is that of the runs that have not ended.
+        values: the moments of each statistic, over time.
+        sup_error: the moments of the sup error of each statistic, as a curve with a single time.
+        alive: over time; its count is the number of runs that have not ended.
     """
 
     values: dict[str, Moments]
@@ -63,16 +69,16 @@ class Streamed(eqx.Module):
 
 
 class Collected:
-    """Everything the chunks gave, on the host, with a leading axis of points.
+    """The arrays that the chunks returned, on the host, with a leading axis of points.
 
     Attributes:
-        kept: an `Ensemble` of NumPy arrays (points, kept runs, ...); its `limit` is (points, ...)
-            from the law.  Interrupted, it holds the first `points` points only.
+        kept: an `Ensemble` of NumPy arrays (points, kept runs, ...); from the law of the start its
+            `limit` is (points, ...).  After an interrupt it holds the first `points` points only.
         streamed: a `Streamed`, or None without runs.
-        points: how many points were finished.
-        runs: how many runs of each.
-        interrupted: whether either is fewer than asked for.
-        seconds: {"compile", "simulate"}.
+        points: number of finished points.
+        runs: number of runs at each of these points.
+        interrupted: whether an interrupt left fewer points or runs than were asked for.
+        seconds: {"compile", "simulate"}, the time of compilation and of execution.
     """
 
     def __init__(self) -> None:
@@ -94,11 +100,22 @@ def drive(
     shared_keys: bool = True,
     progress: bool = True,
 ) -> Collected:
-    """Run systems of equal structure (the points of a sweep, or one) and collect the results.
+    """Run systems of equal structure, chunk by chunk, and collect the results.
+
+    Args:
+        systems: the systems at the points of a sweep, or a single one.
+        plans: the plan of each system.
+        key: the key of the experiment.
+        runs: number of runs at each point; 0 for the limit alone.
+        keep: as for `compare`.
+        chunk: as for `compare`.
+        shared_keys: whether all points use the same keys, as for `sweep`.
+        progress: as for `compare`.
 
     Raises:
-        ValueError: a single run does not fit in the device's memory, or the curves that are kept
-            do not fit in the host's.
+        ValueError: a single run does not fit into the memory of the device, or the kept curves do
+            not fit into the memory of the host.
+        KeyboardInterrupt: an interrupt came before the first chunk was finished.
     """
     points = len(systems)
     width, height = _chunk_shape(systems[0], plans[0], runs, points, chunk, keep)
@@ -126,13 +143,13 @@ def drive(
                 mesh,
             )
             results, streamed = _execute(arguments, collected.seconds)
-            # A chunk is added by one assignment: an interrupt leaves it out, or keeps all of it.
+            # One assignment adds a chunk, so that an interrupt keeps it as a whole or not at all.
             row = rows.get(point, _Row(min(height, points - point), keep))
             rows[point] = row.add(results, streamed, min(width, runs - run))
             bar.update()
         kept = list(rows.values())
     except KeyboardInterrupt:
-        # Finished points; of a first one that is not, the runs that it has.
+        # Finished points are kept; if there are none, the finished runs of the first points.
         every = list(rows.values())
         kept = [row for row in every if row.runs == runs] or [row for row in every[:1] if row.runs]
         if not kept:
@@ -156,7 +173,7 @@ def _program(
     def point(system: System, plan: Plan, key: Key[Array, ""]) -> Any:
         run = partial(ensemble, system, plan, key)
         if mesh.size > 1:
-            # Every device advances its own runs, as it would by itself.
+            # Every device advances its share of the runs, by the program of a single device.
             own: Any = PartitionSpec("runs")
             alike: Any = PartitionSpec()
             limit = own if plan.start == "realised" else alike
@@ -187,9 +204,10 @@ def _stream(runs: Curves, sup_error: Values, mask: Bool[Array, " runs"]) -> Stre
 
 
 def _execute(arguments: tuple[Any, ...], seconds: dict[str, float]) -> Any:
-    """Run the program, timing compilation (cached by jit) and execution apart."""
+    """Run the program, and add the times of compilation (cached by jit) and of execution."""
     begin = time.perf_counter()
-    # Traced here: a thread does not know the settings of this one, `jax.enable_x64` say.
+    # Tracing happens in this thread, because another one would not have its settings, such as those
+    # of `jax.enable_x64`.
     program = _wait_for(_program.lower(*arguments).compile)
     compiled = time.perf_counter()
     results = _wait_for(lambda: jax.block_until_ready(program(*arguments)))
@@ -199,21 +217,31 @@ def _execute(arguments: tuple[Any, ...], seconds: dict[str, float]) -> Any:
 
 
 def _wait_for(work: Callable[[], T]) -> T:
-    """What `work` returns, computed in a thread of its own.
+    """The value of `work()`, computed in another thread.
 
-    A wait inside XLA holds an interrupt back until it is over; a wait for a thread does not.
+    An interrupt during a call of XLA is delayed until the call ends.  A wait for a thread can be
+    interrupted.
     """
     pool = concurrent.futures.ThreadPoolExecutor(1)
     future = pool.submit(work)
     pool.shutdown(wait=False)
-    # In looks: a signal that reaches another thread does not wake this one.
+    # The wait is repeated, because a signal that reaches another thread does not end it.
     while not concurrent.futures.wait([future], _LOOK).done:
         pass
     return future.result()
 
 
 class _Row(NamedTuple):
-    """The run chunks of some points, reduced as they come."""
+    """The chunks of some points of a sweep, reduced one after the other.
+
+    Attributes:
+        points: number of points.
+        keep: as for `compare`.
+        runs: number of runs so far.
+        kept_runs: number of runs whose curves are kept so far.
+        pieces: the kept curves of each chunk.
+        streamed: the moments so far, a `Streamed` or None.
+    """
 
     points: int
     keep: str
@@ -270,12 +298,12 @@ class _Row(NamedTuple):
 
 
 def _merge(a: Streamed, b: Streamed) -> Streamed:
-    """Moments of the union of two samples."""
+    """The moments over the runs of two chunks together."""
     return jax.tree.map(_union, a, b, is_leaf=lambda part: isinstance(part, Moments))
 
 
 def _union(a: Moments, b: Moments) -> Moments:
-    """Chan, Golub and LeVeque (1979)."""
+    """The moments of the union of two samples, by the formula of Chan, Golub and LeVeque (1979)."""
     count = a.count + b.count
     share = b.count / np.maximum(count, 1)
     delta = b.mean - a.mean
@@ -284,7 +312,7 @@ def _union(a: Moments, b: Moments) -> Moments:
 
 
 def _assemble(collected: Collected, rows: list[_Row]) -> None:
-    """Rows have equally many runs: all of them, or there is a single row."""
+    """Join the rows, which have equally many runs: all of them, unless there is a single row."""
     collected.points, collected.runs = sum(row.points for row in rows), rows[0].runs
     concatenate = lambda *xs: np.concatenate(xs, axis=0)  # noqa: E731
     collected.kept = jax.tree.map(concatenate, *[row.join() for row in rows])
@@ -293,10 +321,13 @@ def _assemble(collected: Collected, rows: list[_Row]) -> None:
 
 
 def _stack(trees: Sequence[Any]) -> Any:
-    """The trees along a leading axis; a single one without (twice faster than a batch of one)."""
+    """The trees stacked along a leading axis.
+
+    A single tree gets no such axis: without it the program is twice as fast as a batch of one.
+    """
 
     def stack(*leaves: Any) -> Any:
-        # A Python integer (a solver's number of steps, say) belongs to the program.
+        # A Python integer (the number of steps of a solver, say) is static, a part of the program.
         if not isinstance(leaves[0], jax.Array | np.ndarray | np.generic | float):
             return leaves[0]
         arrays = [jnp.asarray(leaf) for leaf in leaves]
@@ -320,7 +351,11 @@ def _place(values: np.ndarray, mesh: Mesh) -> Array:
 def _chunk_shape(
     system: System, plan: Plan, runs: int, points: int, chunk: int | None, keep: str
 ) -> tuple[int, int]:
-    """Runs and points side by side."""
+    """The number of runs and the number of points of a chunk.
+
+    Raises:
+        ValueError: as for `drive`.
+    """
     if not runs or not plan.runs:
         return 1, points
     device = jax.devices()[0]
@@ -344,13 +379,13 @@ def _chunk_shape(
     if chunk is not None:
         lanes = chunk
     else:
-        # Realised limits hold some copies of the summary for each run.
+        # The integration of a limit for each run holds some copies of the summary.
         held = 0
         if plan.start == "realised":
             held = 16 * sum(x.nbytes for x in jax.tree.leaves(system.start()))
         need += 3 * len(plan.ticks) * record + held
         lanes = max(1, min(most, int(_SHARE * memory / need)))
-    # Chunks of equal size: the last one must not compile a program of its own.
+    # Chunks have equal sizes, so that the last one does not need another compilation.
     pieces = -(-runs // min(runs, lanes))
     width = -(-runs // pieces)
     return width, max(1, min(points, lanes // width if chunk is None else points))

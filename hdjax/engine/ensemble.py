@@ -1,8 +1,8 @@
 """The pure core of the engine: many runs of a system, its limit, and their comparison.
 
-`ensemble` is a function of arrays: it jits, it vmaps over stacked systems, and its `limit` part
-differentiates.  One program holds simulation and limit together.  Everything that looks at values
-on the host, loops over chunks or draws a progress bar is in `hdjax.engine.drive`.
+`ensemble` is a pure function of arrays: it can be jitted and vmapped over stacked systems, and its
+limit can be differentiated.  One program holds simulation and limit together.  The code that reads
+values on the host, loops over chunks and shows progress is in `hdjax.engine.drive`.
 """
 
 from collections.abc import Callable
@@ -20,33 +20,32 @@ from hdjax.random import Stream
 from hdjax.system import NoFluctuationsError, Simulator, System
 
 Named = tuple[tuple[str, Any], ...]
-# On the device while the program runs, NumPy once collected.
+# Arrays are on the device while the program runs, and NumPy arrays after they were collected.
 Numbers = Array | np.ndarray
 Values = dict[str, Any]
 
 
 class Plan(eqx.Module):
-    """What to run and what to look at.
+    """The plan of an experiment: what is run and what is recorded (made by `hdjax.make_plan`).
 
-    Array leaves may differ from point to point of a sweep; everything static belongs to the
-    program.
+    The array leaves may differ between the points of a sweep; the static fields belong to the
+    compiled program.
 
     Attributes:
-        ticks: (times,) the clock at the records.
-        times: (times,) the recorded times, which belong to these ticks; the limit is evaluated
-            there.
-        nominal: (times,) the times that were asked for; paths and codes are told in them.
-        method: how to simulate (a pytree, None for the family's default).
-        statistics: pairs (name, function of (system, summary)), None for the system's own of that
-            name.
+        ticks: (times,) the ticks of the records.
+        times: (times,) the recorded times, those of the ticks, at which the limit is evaluated.
+        nominal: (times,) the times that the user gave; path statistics and codes use them.
+        method: the method of simulation, a pytree; None for the default method of the system.
+        statistics: pairs (name, function of (system, summary)), with None in place of the function
+            for the system's own statistic of that name.
         probes: pairs (name, function of (simulator, state, key)); the key depends on the run, on
-            the probe's position and on the tick, and no draw of the simulator has it.
+            the position of the probe and on the tick, and the simulator never draws from it.
         paths: pairs (name, function of (times, values)).
-        start: where the limit starts: the "law" of the start or each run's "realised" one; None
-            for no limit.
-        runs: whether to simulate at all.
-        fluctuations: whether to predict standard deviations; None: where the theory gives them.
-        horizon: what the system asks to know of the duration (`System.horizon`).
+        start: where the limit starts: from the "law" of the start or from the "realised" start of
+            each run; None for no limit.
+        runs: whether runs are simulated.
+        fluctuations: whether to predict standard deviations; None: if the theory covers the system.
+        horizon: the value of `System.horizon` for the times of the records.
     """
 
     ticks: Int[Array, " times"]
@@ -62,7 +61,7 @@ class Plan(eqx.Module):
     horizon: Any = eqx.field(static=True, default=None)
 
     def evaluate(self, system: System, summary: Any) -> dict[str, Array]:
-        """The chosen statistics of one summary."""
+        """The statistics of the plan, evaluated on one summary of a run or of the limit."""
         own = system.statistics(summary)
         values = {
             name: own[name]
@@ -74,15 +73,16 @@ class Plan(eqx.Module):
 
 
 class Curves(eqx.Module):
-    """Statistics along time.
+    """The statistics of a run, or of a limit, along time.
 
     Attributes:
-        values: by name, (times, ...); NaN from the end of the run on, and where the statistic
-            itself is not finite.
-        paths: path statistics by name.
+        values: the curve (times, ...) of each statistic; NaN from the end of the run on, and where
+            the statistic is not finite.
+        paths: the path statistics by name.
         alive: (times,) whether the run had not ended.
-        code: how it ended, a `hdjax.codes.Code`; a statistic that is not finite does not end it.
-        since: the nominal time from which on the code holds; NaN where all is fine.
+        code: how the run ended, a `hdjax.codes.Code`; a statistic that is not finite does not end
+            a run.
+        since: the nominal time from which on the code holds; NaN for `Code.FINE`.
     """
 
     values: Values
@@ -93,10 +93,14 @@ class Curves(eqx.Module):
 
 
 class Ensemble(eqx.Module):
-    """What `ensemble` returns: arrays with leading axes runs, times.
+    """The return value of `ensemble`; parts that were not asked for are None or empty.
 
-    `limit` has a leading axis of runs for realised starts; `predicted_std` is in the layout of
-    one limit curve.  Parts that were not asked for are None or empty.
+    Attributes:
+        runs: the curves of the runs, with leading axes (runs, times).
+        limit: the curves of the limit (times, ...); with realised starts (runs, times, ...).
+        sup_error: for each statistic (runs,) the sup over times and entries of |run - limit|.
+        predicted_std: for each statistic (times, ...) its predicted standard deviation.
+        probes: the probes, with leading axes (runs, times).
     """
 
     runs: Curves | None
@@ -117,15 +121,16 @@ def ensemble(
     """Simulate the runs `run_ids` of `system`, evaluate its limit, and compare.
 
     Args:
-        system: the system (traced leaves are fine).
-        plan: what to run and record.
-        key: the experiment's key; run r uses `fold_in(key, r)`, whoever shares its batch.
-        run_ids: (runs,) which runs.
-        batch_size: how many runs to advance side by side, the others in their turn (None: what
-            the simulator likes best); the numbers drawn do not depend on it.
+        system: the system; its leaves may be traced.
+        plan: what is run and recorded (`hdjax.make_plan`).
+        key: the key of the experiment; run r uses `fold_in(key, r)`, in whatever batch it is.
+        run_ids: (runs,) the numbers of the runs.
+        batch_size: number of runs that are advanced side by side, one batch after the other; None:
+            what the simulator prefers (`Simulator.side_by_side`).  The draws do not depend on it.
 
     Returns:
-        Curves of all runs and of the limit, and sup over time of their distance.
+        The curves of the runs and of the limit, the sup over time of their distance, the predicted
+        standard deviations, and the probes.
 
     Example:
         >>> plan = make_plan(system, ts=[0.0, 1.0])
@@ -153,19 +158,22 @@ def ensemble(
 
 
 def _map(function: Callable[[Array], Any], run_ids: Array, batch_size: int | None) -> Any:
-    """`vmap` over the runs, in groups of equal size (a smaller last one would compile twice)."""
+    """`vmap` over the runs, in batches of equal size.
+
+    A smaller last batch would need another compilation.
+    """
     runs = run_ids.shape[0]
     if batch_size is None or runs <= batch_size > 1:
         return jax.vmap(function)(run_ids)
     batch_size = max(size for size in range(1, batch_size + 1) if runs % size == 0)
-    # A batch of one would be compiled as a batch, twice slower on a CPU.
+    # With an axis of length one the program would be twice as slow on a CPU.
     return jax.lax.map(function, run_ids, batch_size=batch_size if batch_size > 1 else None)
 
 
 def trajectory(
     system: System, simulator: Simulator, plan: Plan, run_key: Key[Array, ""]
 ) -> tuple[Curves, dict[str, Array]]:
-    """One run: its statistics and probes at the plan's ticks."""
+    """The statistics and the probes of one run at the ticks of the plan."""
 
     def record(carry: tuple[Any, Array], tick: Array) -> tuple[Any, Any]:
         state, last = carry
@@ -188,7 +196,13 @@ def trajectory(
 
 
 def limit_curves(system: System, plan: Plan, start: Any) -> Curves:
-    """The limit's statistics at the plan's times, from `start` (None: the law's)."""
+    """The statistics of the limit at the times of the plan.
+
+    Args:
+        system: the system.
+        plan: the plan.
+        start: the summary from which the limit starts; None: the law of the start.
+    """
 
     def save(summary: Any) -> tuple[dict[str, Array], Array]:
         return plan.evaluate(system, summary), jnp.where(system.alive(summary), 1.0, 0.0)
@@ -199,7 +213,14 @@ def limit_curves(system: System, plan: Plan, start: Any) -> Curves:
 
 
 def predicted_std(system: System, plan: Plan) -> dict[str, Array] | None:
-    """Standard deviations that the theory predicts for the plan's real statistics, if wanted."""
+    """The standard deviations that the theory predicts for the real statistics of the plan.
+
+    None if the plan does not ask for them, or if it leaves the choice to the theory, which does not
+    cover the system.
+
+    Raises:
+        NoFluctuationsError: the plan asks for them, and the theory does not cover the system.
+    """
     if plan.fluctuations is False:
         return None
 
@@ -217,9 +238,14 @@ def predicted_std(system: System, plan: Plan) -> dict[str, Array] | None:
 
 
 def _curves(plan: Plan, values: dict[str, Array], alive: Array, code: Array) -> Curves:
-    """Blank everything from the end of the run on, and what is not finite before it.
+    """The curves of a run or limit, with NaN from its end on and where a value is not finite.
 
-    `code` is that of a solver which stopped before; otherwise, what is not alive has diverged.
+    Args:
+        plan: the plan.
+        values: the curve of each statistic.
+        alive: (times,) whether the summary at each time was alive.
+        code: the code of the solver of a limit; if it is `Code.FINE`, a run or limit that is not
+            alive at the end has diverged.
     """
     alive = jnp.cumprod(alive.astype(jnp.int32)).astype(bool)
     finite = alive
@@ -241,7 +267,10 @@ def _curves(plan: Plan, values: dict[str, Array], alive: Array, code: Array) -> 
 
 
 def _sup_error(run: Curves, limit: Curves) -> dict[str, Array]:
-    """Sup over the times and entries at which both are finite; NaN where either side ended."""
+    """Sup of |run - limit| over the times and entries at which both are finite.
+
+    The value is NaN if the run or the limit ended early.
+    """
     whole = run.alive.all() & limit.alive.all()
 
     def sup(name: str) -> Array:
@@ -257,7 +286,7 @@ def _inexact(dtype: Any) -> Any:
 
 
 def _as_array(kind: str, name: str, value: Any) -> Array:
-    """What a function of the user's returned; anything but numbers fails before the run."""
+    """The return value of a function of the user as an array; refused if it holds no numbers."""
     try:
         array = jnp.asarray(value)
     except (TypeError, ValueError):

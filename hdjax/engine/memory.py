@@ -1,8 +1,8 @@
-"""The memory that a device offers, from which the size of a chunk follows.
+"""The memory that a device offers, from which `hdjax.engine.drive` derives the size of a chunk.
 
-A CPU offers the least of what the machine has available, what the limits of the process's control
-groups leave (containers, systemd, Slurm), what Slurm granted the job, and the limit of the
-process's address space.
+On a CPU it is the least of four numbers: the memory that the machine has available, the memory that
+the limits of the process's control groups leave (containers, systemd, Slurm), the memory that Slurm
+granted to the job, and the limit of the address space of the process.
 """
 
 import os
@@ -12,14 +12,16 @@ from typing import Any
 
 import psutil
 
-# Where each version of control groups mounts its memory controller, and its files: limits, the
-# usage, and the part of the usage that the kernel gives back when it is needed (cached files).
+# For each version of control groups: the mount points of the memory controller, the files with the
+# limits, and the file with the usage.
 _VERSIONS = (
     (("sys/fs/cgroup", "sys/fs/cgroup/unified"), ("memory.max", "memory.high"), "memory.current"),
     (("sys/fs/cgroup/memory",), ("memory.limit_in_bytes",), "memory.usage_in_bytes"),
 )
+# The part of the usage that the kernel gives back when it is needed (cached files).
 _CACHED = ("total_inactive_file", "inactive_file")
-# What Slurm grants on a node, in MiB: a number, times a count where there is one.
+# The variables that say what Slurm grants on a node: memory in MiB, and the count by which it is
+# multiplied, if any.
 _SLURM = (
     ("SLURM_MEM_PER_NODE", None),
     ("SLURM_MEM_PER_CPU", "SLURM_CPUS_ON_NODE"),
@@ -28,7 +30,7 @@ _SLURM = (
 
 
 def device_memory(device: Any) -> int:
-    """Bytes that `device` offers: its own limit, or `host_memory` for a CPU.
+    """The number of bytes that a device offers: its own limit, or `host_memory` for a CPU.
 
     Example:
         >>> device_memory(jax.devices()[0]) > 0
@@ -41,10 +43,10 @@ def device_memory(device: Any) -> int:
 
 
 def host_memory(root: str | Path = "/", environment: Mapping[str, str] | None = None) -> int:
-    """Bytes that this process can still take on the host, at least 0.
+    """The number of bytes that this process can still allocate on the host, at least 0.
 
     Args:
-        root: the folder that stands for the root of the file system.
+        root: the folder in place of the root of the file system, for tests.
         environment: the environment variables; None: those of the process.
 
     Example:
@@ -64,13 +66,14 @@ def host_memory(root: str | Path = "/", environment: Mapping[str, str] | None = 
 
 
 def _groups(root: Path) -> Iterator[int]:
-    """What the limit of each control group of this process, and of those above it, leaves."""
+    """The bytes that the limits of this process's control groups, and of their parents, leave."""
     lines = _text(root / "proc/self/cgroup").splitlines()
     groups = [line.split(":", 2) for line in lines if line.count(":") >= 2]
     for version, (mounts, limits, usage) in zip(("", "memory"), _VERSIONS, strict=True):
         for path in (path for _, controllers, path in groups if version in controllers.split(",")):
             for mount in mounts:
-                # A container may see the host's path and its own mount: what is missing is skipped.
+                # A container may see the path of the host but its own mount, so that some of these
+                # folders do not exist and are skipped.
                 own = root / mount / path.strip("/")
                 for folder in (own, *own.parents[: len(Path(path.strip("/")).parts)]):
                     yield from _left(folder, limits, usage)
@@ -81,7 +84,8 @@ def _left(folder: Path, limits: tuple[str, ...], usage: str) -> Iterator[int]:
     cached = next((int(stat[name]) for name in _CACHED if name in stat), 0)
     used = _text(folder / usage).strip()
     for limit in (_text(folder / name).strip() for name in limits):
-        if limit.isdigit() and used.isdigit():  # without a limit: "max", or no file
+        # The file says "max", or does not exist, where there is no limit.
+        if limit.isdigit() and used.isdigit():
             yield int(limit) - int(used) + cached
 
 
@@ -89,12 +93,13 @@ def _slurm(environment: Mapping[str, str]) -> Iterator[int]:
     for memory, count in _SLURM:
         size = environment.get(memory, "")
         times = "1" if count is None else environment.get(count, "")
-        if size.isdigit() and times.isdigit() and int(size):  # 0 is all that the node has
+        # The size 0 stands for all the memory of the node.
+        if size.isdigit() and times.isdigit() and int(size):
             yield int(size) * int(times) * 2**20
 
 
 def _text(path: Path) -> str:
-    """The content of a small file; none where it cannot be read."""
+    """The content of a small file; empty if the file cannot be read."""
     try:
         return path.read_text()
     except (OSError, UnicodeDecodeError):

@@ -1,10 +1,11 @@
-"""Scalars of a whole path, such as hitting times: functions of (times, values).
+"""Path statistics: scalars of a whole path, such as hitting times, as functions of (times, values).
 
-`times` are the nominal times of the records, which label the result.  `values` maps the names of
-statistics to their curves (times, ...); they hold NaN after a divergence, and where the statistic
-is not finite.  Any function with this signature serves; those here are frozen, so that using one
-twice does not compile twice.  The engine evaluates them on every run and on the limit.  If a path
-has a method `check(times)`, the engine calls it before anything is run.
+The engine evaluates path statistics on every run and on the limit.  `times` are the nominal times
+of the records, which label the result.  `values` maps the names of statistics to their curves
+(times, ...), which hold NaN after a divergence and where the statistic is not finite.  Any function
+with this signature is a path statistic.  Those here are frozen dataclasses, so that two equal ones
+share a compiled program.  If a path statistic has a method `check(times)`, the engine calls it
+before anything is run.
 """
 
 import dataclasses
@@ -23,14 +24,14 @@ from hdjax.times import as_time, is_at, record_at
 class hitting_time:
     """The first time at which a scalar statistic reaches `level`, from either side; inf if never.
 
-    Between finite records the curve is taken as linear.
+    The curve is linear between neighbouring records with finite values.
 
     Args:
-        statistic: its name.
+        statistic: the name of the statistic.
         level: the level.
 
     Raises:
-        ValueError: when it is evaluated: no such statistic, or one that is no real scalar.
+        ValueError: on evaluation: there is no such statistic, or it is no real scalar.
 
     Example:
         >>> half = hitting_time("risk", 0.5)
@@ -61,15 +62,15 @@ class hitting_time:
 class value_at:
     """The value of a scalar statistic at time `t`: that of the record of this nominal time.
 
-    Between records the curve is linear; outside of them the value is NaN.
+    Between records the curve is linear, and outside of all records the value is NaN.
 
     Args:
-        statistic: its name.
-        t: the time, a number; experiments refuse one before their first or after their last record.
+        statistic: the name of the statistic.
+        t: the time; an experiment refuses a time before its first or after its last record.
 
     Raises:
-        ValueError: `t` is no number; when it is evaluated: no such statistic, or one that is no
-            real scalar.
+        ValueError: `t` is no number; on evaluation: there is no such statistic, or it is no real
+            scalar.
 
     Example:
         >>> final = value_at("risk", 10.0)
@@ -79,11 +80,11 @@ class value_at:
     t: Real
 
     def __post_init__(self) -> None:
-        # A number of the program, whatever it came in.
+        # A Python number is static in the program, whatever the type of `t` was.
         object.__setattr__(self, "t", as_time(self.t))
 
     def check(self, times: Float[np.ndarray, " times"]) -> None:
-        """Raise ValueError unless `t` is a record's time or between those of two records."""
+        """Raise ValueError unless `t` is the time of a record or between the times of two."""
         if not times[0] < self.t < times[-1]:
             record_at(times, self.t)
 
@@ -99,13 +100,13 @@ class value_at:
 @register("path", "first_bad_time")
 @dataclasses.dataclass(frozen=True)
 class first_bad_time:
-    """The first nominal time at which a statistic is not finite; inf if it always is.
+    """The first nominal time at which a statistic is not finite; inf if it is finite at all times.
 
     Args:
-        statistic: its name.
+        statistic: the name of the statistic, which may be a vector or matrix.
 
     Raises:
-        ValueError: when it is evaluated: no such statistic.
+        ValueError: on evaluation: there is no such statistic.
 
     Example:
         >>> blow_up = first_bad_time("risk")

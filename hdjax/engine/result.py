@@ -1,10 +1,10 @@
-"""Results: one tree of groups (see `hdjax.layout`), with what people do with it.
+"""The class `Result`: the tree of a result (see `hdjax.layout`), and the functions of its users.
 
-`result.mean["risk"]` is an `xarray.DataArray`: the group `mean`, and in it the statistic under its
-own name.  The coordinate `time` holds the nominal times, which were asked for, and
-`recorded_time` those of the algorithm's clock.  Runs that diverged hold NaN from the time in
-`result.codes["since"]` on and are left out of moments.  A statistic that is not finite
-at a record is NaN there, and `result.count` says how many runs its moments are over.
+`result.mean["risk"]` is an `xarray.DataArray`: the statistic `risk` in the group `mean`.  The
+coordinate `time` holds the nominal times, which the user gave, and `recorded_time` the times of the
+algorithm's clock.  A run that diverged holds NaN from the time `result.codes["since"]` on, and is
+left out of moments from that time on.  A statistic that is not finite at a record is NaN there, and
+`result.count` is the number of runs over which its moments are.
 """
 
 import importlib.metadata
@@ -27,28 +27,36 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 class Result:
-    """A finished experiment.
+    """The result of an experiment, as groups of statistics.
+
+    Each group is an attribute, an `xarray.Dataset` with the statistics under their own names.  The
+    dimensions are given below; a sweep has its axes before them.  `hdjax.layout` has the schema.
 
     Attributes:
-        tree: the `xarray.DataTree`; everything else is read from it.
-        runs: (run, time) curves of the kept runs, as an `xarray.Dataset` of the statistics; so are
-            all groups below, and with the axes of a sweep in front.
+        tree: the `xarray.DataTree` from which all groups are read.
+        runs: (run, time) curves of the kept runs.
         mean: (time) mean over the finite runs.
         std: (time) standard deviation over the finite runs (ddof 1).
-        count: (time) how many runs those are.
+        count: (time) number of finite runs.
         quantile: (quantile, time) quantiles of the kept runs.
-        limit: (time) the deterministic equivalent; (run, time) from realised starts.
+        limit: (time) the deterministic equivalent; (run, time) with realised starts.
         predicted_std: (time) the standard deviation that theory predicts.
-        sup_error: (run) sup over time of |run - limit|; `sup_error_count`: over how many times;
-            `sup_error_mean` and `sup_error_std`: moments over all runs, where not all are kept.
-        sup_error_median: (dimension) of a scaling, with its `exponent` and `exponent_interval`.
-        paths: (run) path statistics; `paths_limit`: those of the limit.
+        sup_error: (run) sup over time of |run - limit|.
+        sup_error_count: (run) number of times in that supremum.
+        sup_error_mean: mean of `sup_error` over all runs, if not all runs are kept.
+        sup_error_std: standard deviation of `sup_error` over all runs, likewise.
+        sup_error_median: (dimension) median of `sup_error` in a scaling.
+        exponent: the power of d that a scaling fits to these medians.
+        exponent_interval: (bound) the bootstrap interval of the exponent.
+        paths: (run) path statistics of the runs.
+        paths_limit: path statistics of the limit; (run) with realised starts.
         probes: (run, time) probes.
-        codes: `alive` (time), how many runs have not ended; `code` (run), a `hdjax.codes.Code`, and
-            `since` (run), the nominal time from which on it holds; `limit_code`, `limit_since`.
+        codes: `alive` (time), the number of runs that have not ended; `code` (run), a
+            `hdjax.codes.Code`; `since` (run), the nominal time from which on the code holds;
+            `limit_code` and `limit_since`, the same for the limit.
 
     Raises:
-        AttributeError: a group that the result does not have.
+        AttributeError: on access to a group that the result does not have.
 
     Example:
         >>> result.mean["risk"]  # doctest: +SKIP
@@ -58,10 +66,10 @@ class Result:
         self.tree = tree
 
     def __getattr__(self, name: str) -> xr.Dataset:
-        # Copies ask for attributes before there is a tree.
+        # The module `copy` asks for attributes before the tree is set.
         groups = list(vars(self)["tree"].children) if "tree" in vars(self) else []
         if name not in groups:
-            raise AttributeError(f"{name}: the result has none; it has {', '.join(groups)}")
+            raise AttributeError(f"{name}: the result has none; allowed: {', '.join(groups)}")
         return layout.dataset(self.tree, name)
 
     def __dir__(self) -> Iterable[str]:
@@ -69,22 +77,22 @@ class Result:
 
     @property
     def statistics(self) -> list[str]:
-        """Names of the statistics."""
+        """The names of the statistics."""
         return self.tree.attrs["statistics"]
 
     @property
     def times(self) -> np.ndarray:
-        """Nominal times of the records, those that were asked for."""
+        """(times,) the nominal times of the records."""
         return layout.times(self.tree)
 
     def at(self, t: Any) -> xr.DataTree:
-        """The record of nominal time `t`: the tree without its axis of times.
+        """The tree at the record of nominal time `t`, without the dimension `time`.
 
         Args:
-            t: a time that was asked for, up to rounding of float32.
+            t: the nominal time of a record, up to the rounding of float32.
 
         Raises:
-            ValueError: no record has that time; the message has the nearest ones.
+            ValueError: no record has that time; the message gives the times of the nearest records.
 
         Example:
             >>> result.at(1.0)["mean/risk"]  # doctest: +SKIP
@@ -92,30 +100,42 @@ class Result:
         return self.tree.isel(time=record_at(self.times, t))
 
     def zscore(self, statistic: str) -> xr.DataArray:
-        """(run - limit) / predicted standard deviation.
+        """(run, time) the z-scores (run - limit) / predicted_std of a statistic.
 
         Raises:
-            AttributeError: the theory predicts no fluctuations here.
+            AttributeError: the result has no predicted standard deviations, runs or limit.
         """
         gap = self.runs[statistic] - self.limit[statistic]
         return gap / self.predicted_std[statistic]
 
     def to_xarray(self) -> xr.DataTree:
-        """The tree."""
+        """The tree of the result, as `xarray.DataTree`."""
         return self.tree
 
     def plot(self, statistic: str | None = None, **options: Any) -> Axes | Figure:
-        """Draw one statistic (returns its `Axes`) or all (returns the `Figure`)."""
+        """Draw the result; `**options` are those of `hdjax.plots.plot`.
+
+        Args:
+            statistic: the name of a statistic; None draws a panel for each scalar statistic.
+            **options: as for `hdjax.plots.plot`.
+
+        Returns:
+            The `Axes` of one statistic, or the `Figure` of all.
+        """
         if statistic is None:
             return plots.plot_all(self.tree, **options)
         return plots.plot(self.tree, statistic, **options)
 
     def save(self, directory: str | Path, force: bool = False) -> Path:
-        """Write `result.nc` and `summary.json` into `directory`; returns it.
+        """Write `result.nc` and `summary.json` into `directory`, and return the directory.
+
+        Args:
+            directory: the directory, which is made if necessary.
+            force: whether a result in the directory may be replaced.
 
         Raises:
-            FileExistsError: there is a result, which only `force` replaces, and an interrupted one
-                only if it holds as many runs; see `hdjax.store.save_result`.
+            FileExistsError: the directory holds a result, and `force` is False, or this result was
+                interrupted and has fewer runs than that one.
         """
         return store.save_result(self.tree, directory, force)
 
@@ -124,7 +144,14 @@ class Result:
 
 
 def load(path: str | Path) -> Result:
-    """A saved result: a NetCDF file, or the directory that holds `result.nc`.
+    """Read a saved result.
+
+    Args:
+        path: a NetCDF file, or the directory that holds `result.nc`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no NetCDF file, or holds no result of this package.
 
     Example:
         >>> result = load("results/phase_retrieval")  # doctest: +SKIP
@@ -133,7 +160,7 @@ def load(path: str | Path) -> Result:
 
 
 def total_seconds(parts: Iterable[dict[str, float | None]]) -> dict[str, float | None]:
-    """The seconds of several programs together; None stays what was not measured."""
+    """The sum of the seconds of several programs, by part; None for a part that is not measured."""
     first, *others = parts
     return {
         name: None if each is None else round(sum((part[name] or 0 for part in others), each), 4)
@@ -142,7 +169,7 @@ def total_seconds(parts: Iterable[dict[str, float | None]]) -> dict[str, float |
 
 
 def provenance() -> dict[str, Any]:
-    """Versions, device and precision, as attributes of a result."""
+    """Versions of packages, device and precision, which become attributes of a result."""
     packages = ("hdjax", "jax", "jaxlib", "equinox", "diffrax", "numpy", "xarray")
     versions = {"python": platform.python_version()}
     for package in packages:

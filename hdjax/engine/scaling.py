@@ -1,4 +1,7 @@
-"""How the distance to the limit shrinks with d: sup over time of |run - limit|, fitted by d^p."""
+"""The function `scaling`: how the distance between runs and limit shrinks with the dimension d.
+
+The median over runs of sup_t |run - limit| at several d is fitted by a power d^p.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,25 +30,32 @@ def scaling(
     statistics: Any = None,
     **options: Any,
 ) -> Result:
-    """Error against d, with the fitted exponent and a bootstrap interval.
+    """Measure the distance between runs and limit at several d, and fit it by a power of d.
 
-    At each d the median over runs of sup_t |run - limit|; its logarithm is fitted by a straight
-    line in log d.  The interval (2.5 % to 97.5 %) resamples runs within each d.  Runs that
-    diverged are left out of the medians; how many is in `codes`.  Records at which a
-    statistic is not finite are left out of its sup; how many are left is in `sup_error_count`.
+    At each d the error is the median over runs of sup_t |run - limit|, and its logarithm is fitted
+    by a straight line in log d.  The interval of the exponent (2.5 % to 97.5 %) is a bootstrap over
+    the runs at each d.  Runs that diverged are left out of the medians and counted in `codes`.
+    Records at which a statistic is not finite are left out of its supremum, and `sup_error_count`
+    is the number of records that remain.
 
     Args:
-        make_system: the system at dimension d.
-        dims: (dimension,) at least two different dimensions; one given twice is run twice.
+        make_system: maps a dimension d to the system.
+        dims: (dimension,) at least two different dimensions; a dimension that is given twice is run
+            twice.
         ts: times of the records, as for `compare`.
-        key: key of the experiment; every d has its own.
-        runs: runs at each d.
+        key: key of the experiment; each dimension has a key of its own.
+        runs: number of runs at each dimension.
         start: as for `compare`.
         statistics: as for `compare`.
         **options: further options of `compare`.
 
+    Returns:
+        A `Result` with the groups `sup_error`, `sup_error_count`, `sup_error_median`, `exponent`,
+        `exponent_interval` and `codes`.  After an interrupt it has the finished dimensions.
+
     Raises:
-        ValueError: fewer than two different dimensions, or one that is no positive integer.
+        ValueError: fewer than two different dimensions, or a dimension that is no positive integer.
+        KeyboardInterrupt: an interrupt came before two dimensions were finished.
 
     Example:
         >>> result = scaling(make_system, [32, 128], [0.0, 1.0], key=jax.random.key(0), runs=16)
@@ -76,7 +86,7 @@ def scaling(
         if part.tree.attrs["interrupted"]:
             break
         parts.append(part)
-    # What an interrupt leaves: the dimensions that were finished, if a slope goes through them.
+    # After an interrupt the finished dimensions are kept, if there are two of them for a slope.
     if len(parts) < 2:
         raise KeyboardInterrupt
     return _combine(parts, sizes[: len(parts)], interrupted=len(parts) < len(sizes))
@@ -85,12 +95,15 @@ def scaling(
 def fit_exponent(
     dims: Sequence[int], errors: Float[np.ndarray, "dimension runs"], seed: int = 0
 ) -> tuple[float, tuple[float, float]]:
-    """The slope of log median error against log d, and its bootstrap interval over runs.
+    """The slope of the logarithm of the median error against log d, with a bootstrap interval.
 
     Args:
-        dims: dimensions.
-        errors: one row of errors for each dimension; NaN are left out.
+        dims: (dimension,) the dimensions.
+        errors: (dimension, runs) the error of each run; NaN are left out.
         seed: seed of the resampling.
+
+    Returns:
+        The slope, and the quantiles 2.5 % and 97.5 % of the slopes of resampled runs.
 
     Example:
         >>> slope, _ = fit_exponent([10, 1000], np.array([[1.0, 1.0], [0.1, 0.1]]))

@@ -1,4 +1,7 @@
-"""A cartesian grid of systems: vmapped where shapes allow, a loop only over what changes them."""
+"""The function `sweep`: a comparison at every point of a Cartesian grid of parameters.
+
+Points whose systems have equal structure are stacked and run by one vmapped program.
+"""
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -37,34 +40,37 @@ def sweep(
     shared_keys: bool = True,
     progress: bool = True,
 ) -> Result:
-    """Compare on every point of a grid.
+    """Compare runs and limit at every point of a grid of parameters.
 
-    Points whose systems differ in numbers only are stacked and run as one vmapped program; a
-    field that is not an array (another loss, another d, a Python callable as schedule) makes a
-    program of its own, and `reasons` in the result's attributes says which.
+    Points whose systems differ in numbers only are stacked and run as one vmapped program.  A
+    difference in a field that is not an array (another loss, another d, a Python callable as
+    schedule) needs another program, and the attribute `reasons` of the result names these fields.
+    An interrupt (Ctrl-C) keeps the finished points; the numbers of the other points are NaN.
 
     Args:
-        make_system: called with one value for each axis, by name.
+        make_system: called with one value for each axis as keyword arguments; returns a system.
         grid: {axis: values}; a value that is given twice is run twice.
         ts: times, as for `compare`.
         key: key of the experiment.
-        runs: runs at each point.
+        runs: number of runs at each point.
         start: as for `compare`; None: simulate without a limit.
-        method: as for `compare`, or a function of a point's values (as `make_system`) that
-            returns one.
+        method: as for `compare`, or a function with the arguments of `make_system` that returns a
+            method.
         statistics: as for `compare`.
         probes: as for `compare`.
         paths: as for `compare`.
         keep: as for `compare`.
         chunk: as for `compare`.
-        shared_keys: the same random numbers at every point (differences between points are then
-            sharper than either value); False: independent ones.
+        shared_keys: whether all points use the same random numbers, so that differences between
+            points have less noise than the values themselves; False: independent numbers.
         progress: as for `compare`.
 
-    An interrupt (Ctrl-C) keeps the points that were finished; the others are NaN.
+    Returns:
+        A `Result` whose groups have the axes of the grid as leading dimensions.
 
     Raises:
         ValueError: an empty grid or axis; an axis whose name is no text.
+        KeyboardInterrupt: an interrupt came before anything was finished.
 
     Example:
         >>> result = sweep(make_swept, {"learning_rate": [0.5, 1.0]}, [0.0, 1.0],
@@ -135,7 +141,7 @@ def _collect(
     keep: str,
     **options: Any,
 ) -> dict[int, Contents]:
-    """The contents of the points that were finished, group by group."""
+    """The contents of the finished points by position, from one program after the other."""
     found: dict[int, Contents] = {}
     for members in groups.values():
         chosen = [systems[i] for i in members], [plans[i] for i in members]
@@ -178,7 +184,7 @@ def _groups(systems: list[System], plans: list[Plan]) -> dict[Any, list[int]]:
 
 
 def _reasons(systems: list[System], groups: dict[Any, list[int]]) -> str:
-    """The fields on which the programs of a sweep differ."""
+    """The names of the fields in which the programs of a sweep differ."""
     firsts = [systems[members[0]] for members in groups.values()]
     fields = {
         name
@@ -190,7 +196,7 @@ def _reasons(systems: list[System], groups: dict[Any, list[int]]) -> str:
 
 
 def _labels(values: list[Any]) -> list[Any]:
-    """The coordinate of an axis: numbers and text as they are, other values by name or number."""
+    """The labels of an axis: numbers and text are themselves; other values have name or number."""
     labels = [_plain(value) for value in values]
     if None not in labels:
         return labels
@@ -202,7 +208,7 @@ def _labels(values: list[Any]) -> list[Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A number or a text, also of arrays without axes; None for everything else."""
+    """The value as a Python number or text, also from arrays without axes; None for all others."""
     if isinstance(value, int | float | str):
         return value
     dtype = getattr(value, "dtype", None)
