@@ -1,4 +1,8 @@
-"""An experiment: a config that was read and validated, and how it is run."""
+"""The class `Experiment`: a config that was read and validated, and that can be run.
+
+`load` reads a TOML file.  The experiment builds the system and the method of each point, and runs
+the comparison, sweep or scaling that the config describes.
+"""
 
 import copy
 import dataclasses
@@ -21,27 +25,28 @@ from hdjax.schema import ConfigError, brief, built, read
 from hdjax.system import System
 from hdjax.times import as_times, nominal
 
-# The one axis of a sweep that is not of the system.
+# The only axis of a sweep that is no key of the system.
 _METHOD = "run.method"
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> "Experiment":
-    """Read and validate a config, with every point of its sweep.
+    """Read a config, and validate it with every point of its sweep or scaling.
 
     Args:
         path: the TOML file.
-        overrides: "dotted.key=value" with values as in TOML (a bare word is text).
+        overrides: texts "dotted.key=value" that replace values of the config; the value is TOML,
+            and a bare word is text.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ConfigError: what is wrong in it, one line for each mistake.
+        ConfigError: the config has mistakes; the message has a line for each of them.
 
     Example:
         >>> load("configs/least_squares.toml", ["run.runs=8"]).run()  # doctest: +SKIP
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"config: no file {str(path)!r}")
+        raise FileNotFoundError(f"config: no file {str(path)!r}; allowed: a TOML file")
     raw = parse(path.read_bytes(), str(path))
     for override in overrides:
         key, value = parse_override(override)
@@ -55,10 +60,10 @@ class Experiment:
 
     Attributes:
         config: the validated tables.
-        raw: what was written, overrides included.
-        directory: where its array files are.
-        grid: the axes of its sweep by dotted key, each with its values by label: a value is its
-            own label unless it is a table with a `name`.
+        raw: the tables as they were written, with overrides.
+        directory: the directory to which the names of array files are relative.
+        grid: the axes of the sweep by dotted key, each with its values by label; the label of a
+            value is the value itself, or the `name` of a table.
     """
 
     config: Any
@@ -68,10 +73,14 @@ class Experiment:
 
     @classmethod
     def of(cls, raw: dict[str, Any], directory: Path | str = ".") -> "Experiment":
-        """Validate tables.
+        """Validate the tables of a config, with every point of its sweep or scaling.
+
+        Args:
+            raw: the tables, as nested dictionaries.
+            directory: the directory to which the names of array files are relative.
 
         Raises:
-            ConfigError: one line for each mistake.
+            ConfigError: the tables have mistakes; the message has a line for each of them.
         """
         check_depth(raw)
         if "family" not in raw:
@@ -99,14 +108,14 @@ class Experiment:
         return experiment
 
     def choose(self, kind: str | None = None) -> str:
-        """What is run: "scaling" or "sweep" where there is such a table, otherwise "compare".
+        """The kind of experiment: "scaling" or "sweep" if there is such a table, else "compare".
 
         Args:
-            kind: what is asked for, if anything.
+            kind: the kind that a user asks for; None: the kind that the tables determine.
 
         Raises:
-            ConfigError: there are both tables, or not the one that is asked for, or options of
-                [run] that it would ignore.
+            ConfigError: the config has both tables and `kind` is None; it lacks the table that is
+                asked for; or [run] has options that this kind of experiment does not use.
         """
         tables = {"sweep": self.config.sweep, "scaling": self.config.scaling}
         found = [name for name, table in tables.items() if table is not None]
@@ -121,18 +130,20 @@ class Experiment:
         if kind == "scaling":
             ignored |= {"paths": bool(run.paths), "limit": not run.limit}
         for name in (name for name, given in ignored.items() if given):
-            raise ConfigError(f"run.{name}: a {kind} does not use it; allowed: none")
+            raise ConfigError(
+                f"run.{name}: {brief(self.raw['run'][name])}; allowed in a {kind}: its default"
+            )
         return kind
 
     @property
     def times(self) -> np.ndarray:
-        """The times of the records, in float64 or in the lower precision of their array file."""
+        """(times,) the times of the records, in float64 or the lower precision of an array file."""
         times = self.config.run.times
         return as_times(times.values if isinstance(times, Range) else times)
 
     @property
     def axes(self) -> dict[str, str]:
-        """Short names of the sweep's axes, each with its dotted key."""
+        """The dotted key of each axis of the sweep, by the short name of the axis in results."""
         keys = [key.split(".") for key in self.grid]
         names = {}
         for own in keys:
@@ -143,18 +154,21 @@ class Experiment:
         return names
 
     def system(self, changes: Mapping[str, Any] | None = None) -> System:
-        """The system, with dotted keys changed.
+        """The system of the config, with changes.
+
+        Args:
+            changes: new values by dotted key, such as {"system.ridge": 0.1}.
 
         Raises:
-            ConfigError: a value that the schema or a constructor refuses.
+            ConfigError: the schema or a constructor refuses a value.
         """
         return built(self._system_config(changes or {}), "system")
 
     def statistics(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """The statistics that are recorded, with their shapes.
+        """The statistics that are recorded, by name, with their shapes.
 
         Raises:
-            ConfigError: the system does not have one that is asked for.
+            ConfigError: the config asks for a statistic that the system does not have.
         """
         run = self.config.run
         system = self.system(self._first_point())
@@ -172,13 +186,15 @@ class Experiment:
         return found
 
     def empty(self, kind: str | None = None) -> xr.DataTree:
-        """A result without its numbers, of the shape that `run` gives (see `hdjax.layout.empty`).
+        """The result that `run` will return, with NaN in place of all numbers.
+
+        The rules of `[expect]` are checked on this result (see `hdjax.layout.empty`).
 
         Args:
             kind: as for `run`.
 
         Raises:
-            ConfigError: as for `statistics`.
+            ConfigError: as for `statistics` and `choose`.
         """
         kind, run, axes = self.choose(kind), self.config.run, {}
         if kind == "sweep":
@@ -201,15 +217,15 @@ class Experiment:
         )
 
     def run(self, kind: str | None = None, progress: bool = True) -> Result:
-        """Run the experiment; the config goes into the result.
+        """Run the experiment; the config becomes an attribute of the result.
 
         Args:
-            kind: "compare", "sweep" or "scaling"; None: what `choose` says.
+            kind: "compare", "sweep" or "scaling"; None: the kind that `choose` returns.
             progress: as for `hdjax.compare`.
 
         Raises:
-            ConfigError: the config has no table for that kind.
-            ValueError, TypeError: what the family or the engine refuses.
+            ConfigError: as for `choose`, or a constructor refuses a value.
+            ValueError, TypeError: the family or the engine refuses the experiment.
         """
         kind = self.choose(kind)
         run, key = self.config.run, jax.random.key(self.config.run.seed)
@@ -276,7 +292,7 @@ class Experiment:
         }
 
     def _functions(self) -> list[tuple[str, Any]]:
-        """The statistics that the config asks for; None where they are the system's own."""
+        """Pairs of the name of a statistic and its function, None for the system's own."""
         return [
             (s, None) if isinstance(s, str) else (s.name, built(s, f"run.statistics.{i}"))
             for i, s in enumerate(self.config.run.statistics)
@@ -293,7 +309,7 @@ class Experiment:
         return read(schema, raw["system"], self.directory, prefix="system")
 
     def _method(self, changes: Mapping[str, Any]) -> Any:
-        """How the point with these changes is simulated."""
+        """The method of simulation at the point with these changes; None for the default."""
         method = self.config.run.method
         if _METHOD in changes:
             schema, raw = slot(self.config.family, "method"), changes[_METHOD]
@@ -308,32 +324,36 @@ class Experiment:
 
 
 def _shape(function: Any, system: System) -> jax.ShapeDtypeStruct:
-    """The shape of what a statistic's function returns."""
+    """The shape and dtype of the return value of a statistic's function."""
     return jax.eval_shape(lambda: jnp.asarray(function(system, system.start())))
 
 
 def _grid(table: dict[str, Any], prefix: str = "") -> dict[str, dict[Any, Any]]:
-    """The axes of a sweep by dotted key; TOML makes nested tables of bare dotted keys."""
+    """The axes of a sweep by dotted key, each with its values by label.
+
+    A dotted key without quotes is a nested table in TOML, which is followed here.
+    """
     grid: dict[str, dict[Any, Any]] = {}
     for name, value in table.items():
         key = prefix + name
         if isinstance(value, dict) and not {"stop", "num"} & set(value):
             grid |= _grid(value, f"{key}.")
             continue
-        # Points of "system" are tables of several keys.
+        # The values of the axis "system" are tables of several keys.
         whole = key == "system" and isinstance(value, list)
         if whole and not all(isinstance(entry, dict) and "name" in entry for entry in value):
-            raise ConfigError("sweep.system: allowed: tables with a name and keys of the system")
+            rule = "tables with a name and keys of the system"
+            raise ConfigError(f"sweep.system: {brief(value)}; allowed: {rule}")
         if not (whole or key.startswith("system.") or key == _METHOD):
             allowed = f"keys of the system, such as system.ridge, and {_METHOD}"
-            raise ConfigError(f"sweep.{key}: allowed: {allowed}")
+            raise ConfigError(f"sweep.{key}: no key of the system; allowed: {allowed}")
         if isinstance(value, dict):
             value = read(Range, value, prefix=f"sweep.{key}").values.tolist()
         if not isinstance(value, list) or not value:
             rule = "a list, or { start, stop, num }"
             raise ConfigError(f"sweep.{key}: {brief(value)}; allowed: {rule}")
         pairs = [_labelled(i, entry) for i, entry in enumerate(value)]
-        # A coordinate is of one type.
+        # All labels of an axis have one type: numbers become text beside text.
         words = any(isinstance(label, str) for label, _ in pairs)
         grid[key] = {str(label) if words else label: entry for label, entry in pairs}
         if len(grid[key]) < len(pairs):
@@ -342,7 +362,7 @@ def _grid(table: dict[str, Any], prefix: str = "") -> dict[str, dict[Any, Any]]:
 
 
 def _labelled(i: int, value: Any) -> tuple[Any, Any]:
-    """How a value is called in results and rules, and the value itself."""
+    """The label of a value in results and rules, and the value itself."""
     if isinstance(value, dict) and "name" in value:
         if not isinstance(value["name"], str):
             raise ConfigError(f"sweep: name {brief(value['name'])}; allowed: text")

@@ -1,11 +1,11 @@
-"""Tables of documentation, from the constructors that configs may name.
+"""The tables of keys in docs/configs.md, derived from the constructors that configs may name.
 
-`markdown` describes a family, `updated` puts that between the marks of a document:
+`markdown` returns the tables of a family; `updated` writes them between the marks of a document:
 
     <!-- tables: streaming -->
     <!-- end -->
 
-    python -m hdjax.config.reference docs/configs.md      # writes them anew
+    python -m hdjax.config.reference docs/configs.md      # updates the tables of this page
 """
 
 import re
@@ -20,13 +20,16 @@ from hdjax.config.tables import Run, load_family, path_slot
 from hdjax.registry import Bounds, Each, Entry, FromFile, In, OneOf
 from hdjax.schema import Parameter, arguments, parameters, slots_in, summary
 
-# What several families share is described once.
+# Slots that several families share, whose tables are written once.
 SHARED = ("path", "rate", "schedule", "spectrum")
 _MARKS = re.compile(r"(<!-- tables: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def updated(text: str) -> str:
-    r"""A document with the tables between its marks as they are now.
+    r"""The text of a document, with the current tables between its marks.
+
+    Args:
+        text: the text of the document.
 
     Example:
         >>> len(updated("<!-- tables: shared -->\n<!-- end -->").splitlines()) > 10
@@ -36,7 +39,11 @@ def updated(text: str) -> str:
 
 
 def markdown(family: str) -> str:
-    """The tables of a family, of what is "shared" by families, or of "run".
+    """The tables of a family as Markdown.
+
+    Args:
+        family: the name of a family; "shared" for the slots that several families share; "run" for
+            the table `[run]`.
 
     Raises:
         ConfigError: there is no such family.
@@ -48,21 +55,21 @@ def markdown(family: str) -> str:
     if family == "run":
         return "\n".join(["| key | default | |", "|---|---|---|", *_run(), ""])
     if family == "shared":
-        # A path statistic of a family is told with the family.
+        # Path statistics that belong to one family are described with this family.
         load_family("streaming")
         return "\n".join(_slot(name) for name in SHARED)
     load_family(family)
     names = [f"{family}.{part}" for part in ("system", "method", "statistic")]
     names += [name for name in [path_slot(family)] if name not in SHARED]
     for name in names:
-        # Those of other families are told there.
+        # Slots of other families are described with those families.
         within = [other for other in _within(name) if other.startswith(f"{family}.")]
         names += [other for other in within if other not in names]
     return "\n".join(_slot(name) for name in names if registry.entries(name))
 
 
 def _run() -> Iterator[str]:
-    """The keys of [run], one a line."""
+    """The rows of the table of [run], one for each key."""
     texts = arguments(Run)
     for name, field in Run.model_fields.items():
         default = "required" if field.is_required() else _told(field.default)
@@ -70,7 +77,7 @@ def _run() -> Iterator[str]:
 
 
 def _within(slot: str) -> Iterator[str]:
-    """The slots whose tables those of a slot hold."""
+    """The slots whose tables may stand inside the tables of a slot."""
     found: dict[str, None] = dict.fromkeys(registry.slot(slot).includes)
     for entry in registry.entries(slot).values():
         for parameter in parameters(entry):
@@ -79,7 +86,7 @@ def _within(slot: str) -> Iterator[str]:
 
 
 def _slot(name: str) -> str:
-    """A slot's heading, how it is written, and its kinds or keys."""
+    """The section of a slot: its heading, its short forms, and its kinds or keys."""
     slot, own = registry.slot(name), registry.entries(name)
     lines = [f"#### `{name}`", ""]
     ways = []
@@ -105,7 +112,7 @@ def _slot(name: str) -> str:
 
 
 def _keys(entry: Entry) -> list[str]:
-    """A table of the keys of an entry, one a line."""
+    """The summary of an entry, and a table with a row for each key."""
     head = f"`{entry.kind}`: {_escaped(summary(entry))}" if entry.kind else _escaped(summary(entry))
     rows = [
         f"| `{own.name}` | {_words(own.annotation)} | {_default(own)} | {_escaped(own.text)} |"
@@ -120,7 +127,7 @@ def _kind(entry: Entry) -> str:
 
 
 def _key(parameter: Parameter) -> str:
-    """A key with its default, the other words that it takes, and the table that it holds."""
+    """A key with its default, the other words that are allowed, and a link to the slot it holds."""
     slots, words = list(slots_in(parameter.annotation)), _choice(parameter.annotation)
     name = f"[`{parameter.name}`](#{_anchor(slots[0])})" if slots else f"`{parameter.name}`"
     if parameter.required:
@@ -130,7 +137,7 @@ def _key(parameter: Parameter) -> str:
 
 
 def _choice(annotation: Any) -> list[str]:
-    """The words that a parameter takes."""
+    """The words that are allowed for a parameter, in backticks."""
     inner = get_args(annotation)
     if get_origin(annotation) is Literal:
         return [f"`{word}`" for word in inner]
@@ -144,7 +151,7 @@ def _default(parameter: Parameter) -> str:
 
 
 def _told(value: Any) -> str:
-    """A default, as in TOML."""
+    """A default value in the form of TOML."""
     if value is None or value == {}:
         return "none"
     if isinstance(value, bool):
@@ -155,7 +162,7 @@ def _told(value: Any) -> str:
 
 
 def _words(annotation: Any) -> str:
-    """What a key holds."""
+    """The type of a key in words: "number > 0", "text", a link to a slot, and so on."""
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         for mark in inner[1:]:
@@ -199,14 +206,14 @@ def _anchor(slot: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Text in a cell of a table; what is in backticks stays as it is."""
+    """The text with Markdown's special characters escaped, except within backticks."""
     parts = text.split("`")
     parts[::2] = [re.sub(r"([\\*_<>\[\]])", r"\\\1", part) for part in parts[::2]]
     return "`".join(parts).replace("|", r"\|")
 
 
 def main(paths: list[str]) -> None:
-    """Write the tables of documents anew."""
+    """Update the tables between the marks of documents."""
     for path in map(Path, paths):
         path.write_text(updated(path.read_text()))
 

@@ -1,4 +1,8 @@
-"""The tables of a config other than `[system]`, and the families whose `[system]` it may hold."""
+"""The schema of a config: its tables other than `[system]`, and the families that it may name.
+
+`model_of` combines both into the pydantic model of the configs of a family, with which
+`hdjax.config.experiment` validates a config.
+"""
 
 import functools
 import importlib
@@ -18,15 +22,16 @@ from hdjax.schema import (
     slot_type,
 )
 
-# The module of each family that comes with this package; importing it fills the family's slots.
-# Other packages name theirs in the entry points of the group "hdjax.families".
+# The module of each family of this package, whose import registers the constructors of the family.
+# Other packages name their families in entry points of the group "hdjax.families".
 FAMILIES = {
     name: f"hdjax.{name}.config"
     for name in ("curvature", "landscapes", "multiindex", "multipass", "networks", "streaming")
 }
 
 
-# Numbers in a range, and points of a sweep: more would fill the memory before anything is run.
+# The largest number of numbers in a range, and of points of a sweep: more would fill the memory
+# before anything is run.
 MOST = 10**6
 
 
@@ -46,7 +51,7 @@ class Range(Strict):
 
     @property
     def values(self) -> np.ndarray:
-        """The numbers."""
+        """(num,) the numbers of the range."""
         space = np.linspace if self.spacing == "linear" else np.geomspace
         return space(self.start, self.stop, self.num)
 
@@ -62,22 +67,23 @@ Times = Annotated[
 
 
 class Run(Strict):
-    """What is run and recorded; the options of `hdjax.compare`.
+    """The table `[run]`: what is run and recorded, with the options of `hdjax.compare`.
 
     Args:
-        times: a list, or `{ start = 0, stop, num, spacing = "linear" or "log" }`, in the family's
-            time.
-        runs: realisations; 0 is the limit alone.
-        seed: that of the random numbers.
-        start: where the limit starts: from the law of the start ("law"), or from each run's own
-            ("realised").
-        limit: false is the simulation alone.
-        fluctuations: whether to predict standard deviations; none: where they are known.
+        times: the times of the records, in the family's unit of time: a list, or
+            `{ start = 0, stop, num, spacing = "linear" or "log" }`.
+        runs: number of realisations; 0: the limit alone.
+        seed: seed of the random numbers.
+        start: where the limit starts: from the law of the start ("law"), or from the realised start
+            of each run ("realised").
+        limit: whether the limit is computed; false: the simulation alone.
+        fluctuations: whether to predict standard deviations; none: if the theory covers the system.
         method: how runs are simulated, a table of the family's slot `method`; none: its default.
-        keep: "summary" streams moments and keeps the curves of 1024 runs.
-        chunk: runs side by side; none: by memory.
-        statistics: names, or tables of the family's slot `statistic`; none: all names.
-        paths: named tables of [path](#path), such as `{ kind = "hitting_time", statistic, level }`.
+        keep: "runs" keeps all curves; "summary" streams moments and keeps the curves of 1024 runs.
+        chunk: number of runs side by side; none: as many as memory allows.
+        statistics: names, or tables of the family's slot `statistic`; none: all of the system.
+        paths: path statistics by name, tables of [path](#path) such as
+            `{ kind = "hitting_time", statistic, level }`.
     """
 
     times: Times
@@ -102,19 +108,19 @@ class Run(Strict):
 
 
 class Scaling(Strict):
-    """The dimensions at which the error is measured."""
+    """The table `[scaling]`: the dimensions at which the distance to the limit is measured."""
 
     dims: Annotated[list[PositiveInteger], Field(min_length=2)]
 
 
 class Expect(Strict):
-    """Rules that the result has to obey."""
+    """The table `[expect]`: rules that the result has to obey (`hdjax.expect`)."""
 
     rules: list[str] = Field(default=[])
 
 
 class Config(Strict):
-    """A whole config; `model_of` gives the one of a family."""
+    """A whole config; `model_of` derives from it the model of each family."""
 
     family: str
     system: Any
@@ -125,7 +131,7 @@ class Config(Strict):
 
 
 def families() -> list[str]:
-    """The names of all families, those of other packages last.
+    """The names of all families, with those of other packages at the end.
 
     Example:
         >>> families()[:2]
@@ -135,7 +141,11 @@ def families() -> list[str]:
 
 
 def slot(family: Any, part: str) -> Any:
-    """The type of a family's tables: "system", "method", "statistic" or "path".
+    """The type of the tables in a slot of a family.
+
+    Args:
+        family: the name of the family.
+        part: "system", "method", "statistic" or "path".
 
     Raises:
         ConfigError: there is no such family.
@@ -145,16 +155,16 @@ def slot(family: Any, part: str) -> Any:
 
 
 def path_slot(family: str) -> str:
-    """The slot of a family's path statistics: its own, if it has one."""
+    """The slot of a family's path statistics: a slot of the family, or else the shared one."""
     own = f"{family}.path"
     return own if entries(own) else "path"
 
 
 def load_family(family: Any) -> None:
-    """Import what a family consists of.
+    """Import a family, so that its constructors are registered.
 
     Raises:
-        ConfigError: there is no such family.
+        ConfigError: there is no such family, or it registers no system.
     """
     names = families()
     if not isinstance(family, str) or family not in names:
@@ -170,7 +180,7 @@ def load_family(family: Any) -> None:
 
 
 def model_of(family: str) -> type[Config]:
-    """The schema of configs of a family.
+    """The pydantic model of the configs of a family.
 
     Raises:
         ConfigError: there is no such family.
@@ -185,7 +195,7 @@ def model_of(family: str) -> type[Config]:
 
 @functools.cache
 def _model_of(family: str, version: int) -> type[Config]:
-    # Types that are known at run time alone: a type checker is told nothing of them.
+    # These types are known at run time only, and `Any` hides them from the type checker.
     known: Any = Annotated
     literal: Any = Literal
     kind = Discriminator(lambda value: "name" if isinstance(value, str) else "table")
@@ -207,7 +217,7 @@ def _model_of(family: str, version: int) -> type[Config]:
 
 
 def json_schema(family: str | None = None) -> dict[str, Any]:
-    """The JSON schema of configs, of one family or of all.
+    """The JSON schema of the configs of one family, or for None of all families.
 
     Example:
         >>> json_schema("streaming")["properties"]["family"]["const"]

@@ -1,7 +1,7 @@
-"""Reading TOML, with values that are set from the shell, so that no input is a surprise.
+"""TOML for configs: parsing a file, and setting single keys from the command line.
 
-Tables within tables are followed to a fixed depth: Python's parser takes minutes for a key of
-thousands of parts, and what works on nested tables ends in a RecursionError.
+Tables may be nested up to a fixed depth.  Without that limit Python's parser takes minutes for a
+dotted key of thousands of parts, and functions on nested tables end in a RecursionError.
 """
 
 import re
@@ -11,20 +11,20 @@ from typing import Any
 from hdjax.schema import ConfigError, brief
 
 DEEPEST = 32
-# A dotted key of too many parts.  A part ends where the next begins: the search is linear.
+# A dotted key of too many parts.  Possessive quantifiers make the search linear in the text.
 _PART = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')"""
 _LONG_KEY = re.compile(rf"(?<![\w-]){_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{DEEPEST}}}")
 
 
 def parse(content: bytes | str, name: str) -> dict[str, Any]:
-    """The tables in TOML.
+    """Parse TOML into nested tables.
 
     Args:
         content: the text, or its UTF-8 bytes.
-        name: what it is called in messages.
+        name: the name of the text in messages.
 
     Raises:
-        ConfigError: it is not TOML, or nested too deeply.
+        ConfigError: the text is not TOML, or its tables are nested too deeply.
 
     Example:
         >>> parse("a.b = 1", "example")
@@ -36,7 +36,8 @@ def parse(content: bytes | str, name: str) -> dict[str, Any]:
             raise ValueError(f"a key of more than {DEEPEST} parts")
         return check_depth(tomllib.loads(text))
     except RecursionError:
-        raise ConfigError(f"{name}: nested too deeply") from None
+        rule = f"at most {DEEPEST} tables or lists within each other"
+        raise ConfigError(f"{name}: nested too deeply; allowed: {rule}") from None
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from None
     except ValueError as error:
@@ -44,10 +45,10 @@ def parse(content: bytes | str, name: str) -> dict[str, Any]:
 
 
 def check_depth(raw: dict[str, Any]) -> dict[str, Any]:
-    """Refuse tables and lists that are nested deeper than `DEEPEST`; returns them.
+    """Check that tables and lists are not nested deeper than `DEEPEST`, and return them.
 
     Raises:
-        ConfigError: they are.
+        ConfigError: the nesting is deeper.
 
     Example:
         >>> check_depth({"a": [{"b": 1}]})
@@ -63,10 +64,13 @@ def check_depth(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """The key and the value of "key=value".
+    """The key and the value of an override "key=value".
+
+    Args:
+        text: the override; its value is TOML, or a bare word, which is text.
 
     Raises:
-        ConfigError: no "=", or a value that is neither TOML nor a bare word.
+        ConfigError: the text has no "=", or its value is neither TOML nor a bare word.
 
     Example:
         >>> parse_override("run.times=[0, 1.5]"), parse_override("system.loss=logistic")
@@ -75,7 +79,8 @@ def parse_override(text: str) -> tuple[str, Any]:
     key, separator, value = (part.strip() for part in text.partition("="))
     told = f"--set {_shortened(text)}"
     if not separator or not key:
-        raise ConfigError(f"{told}: allowed: key=value, such as system.learning_rate=0.1")
+        rule = "key=value, such as system.learning_rate=0.1"
+        raise ConfigError(f"{told}: no key or no value; allowed: {rule}")
     try:
         ((_, parsed),) = parse(f"value = {value}", told).items()
         return key, parsed
@@ -86,10 +91,19 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def set_key(raw: dict[str, Any], key: str, value: Any) -> None:
-    """Set a dotted key in nested tables; text on the way becomes the table that it stands for.
+    """Set the value of a dotted key in nested tables, in place.
+
+    A text in place of an inner table is replaced by the table that it stands for, and missing
+    inner tables are made.
+
+    Args:
+        raw: the tables.
+        key: the dotted key.
+        value: the new value.
 
     Raises:
-        ConfigError: something else than a table is on the way.
+        ConfigError: an inner part of the key is neither a table nor text, or there are too many
+            parts.
 
     Example:
         >>> raw = {"system": {"loss": "least_squares"}}
@@ -113,5 +127,5 @@ def set_key(raw: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _shortened(text: str) -> str:
-    """The text, if it is a short line, and otherwise the beginning of it."""
+    """The text if it is one short line, and otherwise its beginning."""
     return text if len(text) <= 120 and text.isprintable() else brief(text)

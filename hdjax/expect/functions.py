@@ -1,4 +1,7 @@
-"""The functions that rules are made of: numbers of a result."""
+"""The functions of the language of rules, each of which reads one number from a result.
+
+`hdjax.expect` lists the functions for users, and `hdjax.expect.rules` calls them.
+"""
 
 import ast
 import dataclasses
@@ -20,11 +23,12 @@ class _Function:
     """A function of the language.
 
     Attributes:
-        measure: the number, from a `Call`.
-        group: what the result must have for it.
-        subject: what its first argument names, if anything.
-        arguments: names of its further arguments.
-        whole: whether it may be over all points of a sweep.
+        measure: computes the number from a `Call`.
+        group: the group of the result that the function needs.
+        subject: what the first argument names, "statistic" or "path"; None without such an
+            argument.
+        arguments: the names of further arguments.
+        whole: whether a call without axes is over all points of a sweep.
     """
 
     measure: Callable[["Call"], Any]
@@ -35,12 +39,12 @@ class _Function:
 
 
 def _of(group: str, reduction: Callable[..., Any] = np.nanmedian, **options: Any) -> _Function:
-    """What a group holds, one number for all runs."""
+    """The function that returns the value of a group, reduced over the runs."""
     return _Function(lambda call: call.variable(group, reduction), group, **options)
 
 
 def _quantile(call: "Call") -> Any:
-    """The stored quantile, or that of the kept runs at another level."""
+    """The stored quantile if there is one of this level, else the quantile of the kept runs."""
     q = call.options.get("q")
     if isinstance(q, bool) or not isinstance(q, int | float) or not 0 <= q <= 1:
         raise ValueError(f"q: {q!r}; allowed: the level of the quantile, from 0 to 1")
@@ -102,28 +106,29 @@ class Call:
     """One call of a function of the language, on a result.
 
     Attributes:
-        options: the values of its arguments and axes by name.
+        options: the values of the arguments and axes by name.
     """
 
     def __init__(self, node: Any, result: xr.DataTree):
         self._result, self._name = result, node.func.id
         if self._name not in FUNCTIONS:
-            raise ValueError(f"function {self._name!r}; {suggest(self._name, list(FUNCTIONS))}")
+            raise ValueError(f"function: {self._name!r}; {suggest(self._name, list(FUNCTIONS))}")
         self._function = FUNCTIONS[self._name]
         self._subject, self._entry, positional = self._named(list(node.args))
         self.options = self._given(positional, node.keywords)
 
     def measure(self) -> float:
-        """The number that is asked for.
+        """The number that the call returns.
 
         Raises:
-            ValueError: what the result does not have, or what is not one real number.
+            ValueError: the result does not have what the call needs, or the value is not a single
+                real number.
         """
         call = f"{self._name}({self._subject})"
         if self._function.group not in self._result.children:
             kind, has = self._result.attrs["kind"], ", ".join(self._result.children)
             raise ValueError(
-                f"{call}: this {kind} has no {self._function.group}; allowed: what it has, {has}"
+                f"{call}: this {kind} has no {self._function.group}; allowed: functions of {has}"
             )
         found = self._function.measure(self)
         if found.size != 1:
@@ -135,16 +140,21 @@ class Call:
     def variable(
         self, group: str, reduction: Callable[..., Any] | None = np.nanmedian, **options: Any
     ) -> xr.DataArray:
-        """What a group holds of the subject, at the call's point, time and entry.
+        """The variable of a group that the call is about, at the call's point, time and entry.
 
         Args:
-            group: which group.
-            reduction: over the runs, as for `hdjax.layout.over_runs`; None: none.
-            **options: of the reduction.
+            group: the group.
+            reduction: the reduction over the runs, as for `hdjax.layout.over_runs`; None: no
+                reduction.
+            **options: further arguments of the reduction.
+
+        Raises:
+            ValueError: the result has no such variable, point, time or entry.
         """
         name = self._subject or "code"
         if not layout.has(self._result, group, name):
-            raise ValueError(f"{self._name}: the result has none of {name!r}")
+            has = list(layout.dataset(self._result, group).data_vars)
+            raise ValueError(f"{self._name}: {name!r}; allowed: {', '.join(map(str, has))}")
         data = layout.variable(self._result, group, name)
         for axis, dim in layout.axes(self._result).items():
             values = layout.labels(self._result, axis).tolist()
@@ -162,12 +172,13 @@ class Call:
         if self._entry:
             fits = len(self._entry) == len(shape)
             if not (fits and all(-n <= i < n for i, n in zip(self._entry, shape, strict=True))):
-                raise ValueError(f"{self._subject}{list(self._entry)}: allowed: {shape} entries")
+                rule = f"an entry of shape {shape}"
+                raise ValueError(f"{self._subject}: {list(self._entry)}; allowed: {rule}")
             data = data.isel(dict(zip(dims, self._entry, strict=True)))
         return data if reduction is None else layout.over_runs(data, reduction, **options)
 
     def _named(self, arguments: list[Any]) -> tuple[str, tuple[int, ...], list[Any]]:
-        """The subject, its entry, and the other positional arguments."""
+        """The name of the statistic or path, its entry, and the other positional arguments."""
         kind = self._function.subject
         if kind is None:
             return "", (), arguments
@@ -179,18 +190,20 @@ class Call:
             value = _literal(node.slice)
             entry = value if isinstance(value, tuple) else (value,)
             if not all(isinstance(i, int) for i in entry):
-                raise ValueError(f"{ast.unparse(node)!r}: allowed: entries such as overlaps[0, 1]")
+                rule = "integers, such as overlaps[0, 1]"
+                raise ValueError(f"entry: {ast.unparse(node)!r}; allowed: {rule}")
             node = node.value
         subject = node.id if isinstance(node, ast.Name) else _literal(node)
         if subject not in known:
-            raise ValueError(f"{kind} {subject!r}; {suggest(subject, known)}")
+            raise ValueError(f"{kind}: {subject!r}; {suggest(subject, known)}")
         return subject, entry, arguments[1:]
 
     def _given(self, positional: list[Any], keywords: list[Any]) -> dict[str, Any]:
         own, axes = self._function.arguments, list(layout.axes(self._result))
         if len(positional) > len(own):
             raise ValueError(
-                f"{self._name}: too many arguments; allowed: {', '.join(own) or 'none'}"
+                f"{self._name}: too many arguments; allowed: "
+                f"{', '.join(own) or 'none'}"
             )
         for axis in set(own) & set(axes):
             raise ValueError(
@@ -210,7 +223,7 @@ def _literal(node: Any) -> Any:
     try:
         return ast.literal_eval(node)
     except ValueError:
-        raise ValueError(f"{ast.unparse(node)!r}: allowed: a number or a name") from None
+        raise ValueError(f"argument: {ast.unparse(node)!r}; allowed: a number or a name") from None
 
 
 def _position(axis: str, values: Sequence[Any], wanted: Any) -> int:

@@ -1,4 +1,8 @@
-"""Rules: parsed with `ast`, evaluated with a whitelist, on no numbers before the run."""
+"""The evaluation of rules on a result.
+
+A rule is parsed by Python's `ast` and evaluated by a list of allowed operations; no code is run.
+`check` evaluates rules on a result without numbers, to find their mistakes before the run.
+"""
 
 import ast
 import math
@@ -30,7 +34,7 @@ _COMPARISONS: dict[type, Callable[..., Any]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
 }
-# NumPy's give NaN where there is no value, and a rule with NaN fails.
+# The functions of NumPy return NaN outside of their domain, and a rule with NaN fails.
 _MATHS: dict[str, Callable[..., Any]] = {
     "abs": np.abs,
     "sqrt": np.sqrt,
@@ -43,15 +47,16 @@ _NAMES = ("runs", "dimension", "pi")
 
 
 def check(rules: Sequence[str], empty: xr.DataTree) -> None:
-    """Find every mistake that can be found before the run: evaluate the rules on no numbers.
+    """Find the mistakes of rules before the run, by evaluating them on a result without numbers.
 
     Args:
         rules: the rules.
-        empty: a result of the shape that will be, as of `hdjax.layout.empty`.
+        empty: a result with the structure of the future one, from `hdjax.layout.empty`.
 
     Raises:
-        ValueError: one line for each rule that is wrong: syntax, unknown functions, statistics,
-            paths or axes, times, points or entries that there will not be.
+        ValueError: a rule has a mistake: wrong syntax, an unknown function, statistic, path or
+            axis, or a time, point or entry that the result will not have.  The message has a line
+            for each such rule.
 
     Example:
         >>> empty = hd.layout.empty("compare", {"risk": ()}, [0.0, 1.0])
@@ -72,14 +77,14 @@ def evaluate(rules: Sequence[str], result: xr.DataTree) -> list[dict[str, Any]]:
 
     Args:
         rules: the rules.
-        result: a result's tree.
+        result: the tree of a result.
 
     Returns:
         For each rule {"rule", "value", "passed"}; the value is that of the first operand that is
-        not a constant, None where it is not finite.
+        not a constant, and None if it is not finite.
 
     Raises:
-        ValueError: a rule that is wrong, as for `check`, or asks for what the result does not hold.
+        ValueError: a rule has a mistake, as for `check`.
 
     Example:
         >>> evaluate(["sup_error(risk) < 0.1"], result.tree)  # doctest: +SKIP
@@ -89,20 +94,21 @@ def evaluate(rules: Sequence[str], result: xr.DataTree) -> list[dict[str, Any]]:
 
 
 def _outcome(text: str, result: xr.DataTree) -> dict[str, Any]:
-    """{"rule", "value", "passed"} of one rule."""
+    """The outcome {"rule", "value", "passed"} of one rule."""
     try:
         tree = ast.parse(text.strip(), mode="eval").body
         if not isinstance(tree, ast.Compare):
             raise ValueError("it compares nothing; allowed: e.g. sup_error(risk) < 0.1")
         if any(type(op) not in _COMPARISONS for op in tree.ops):
-            raise ValueError("a comparison that is none of <, <=, >, >=, ==, !=")
+            raise ValueError("its comparison is none of <, <=, >, >=, ==, !=; allowed: these")
         operands = [tree.left, *tree.comparators]
         with np.errstate(all="ignore"):
             values = [float(_value(operand, result)) for operand in operands]
     except SyntaxError as error:
-        raise ValueError(f"rule {text!r}: {error.msg} at character {error.offset}") from None
+        told = f"{error.msg} at character {error.offset}"
+        raise ValueError(f"rule {text!r}: {told}; allowed: e.g. sup_error(risk) < 0.1") from None
     except (RecursionError, MemoryError):
-        raise ValueError(f"rule {text[:60]!r}...: nested too deeply") from None
+        raise ValueError(f"rule {text[:60]!r}...: nested too deeply; allowed: less deep") from None
     except (ValueError, OverflowError) as error:
         raise ValueError(f"rule {text!r}: {error}") from None
     pairs = zip(tree.ops, values[:-1], values[1:], strict=True)
@@ -128,7 +134,8 @@ def _value(node: ast.AST, result: xr.DataTree) -> Any:
         case ast.Call(func=ast.Name(id=name)) if name in _MATHS:
             least, most = (1, 99) if name in ("min", "max") else (1, 1)
             if node.keywords or not least <= len(node.args) <= most:
-                raise ValueError(f"{ast.unparse(node)!r}: {name} takes one number")
+                several = "numbers" if most > 1 else "one number"
+                raise ValueError(f"{name}: {ast.unparse(node)!r}; allowed: {several}")
             return _MATHS[name](*[_value(part, result) for part in node.args])
         case ast.Call(func=ast.Name()):
             return np.float64(Call(node, result).measure())
@@ -138,14 +145,14 @@ def _value(node: ast.AST, result: xr.DataTree) -> Any:
 
 
 def _number(name: str, result: xr.DataTree) -> float:
-    """What a name that stands alone means."""
+    """The number that a name without parentheses stands for."""
     if name not in _NAMES:
         raise ValueError(f"{name!r}; {suggest(name, _NAMES)}, functions of statistics")
     if name != "dimension":
         return {"runs": result.attrs["runs"], "pi": np.pi}[name]
     dimension = (result.attrs["config"] or {}).get("system", {}).get("dimension")
     if dimension is None or "dimension" in layout.axes(result):
-        raise ValueError("dimension: the config gives none for all of the result")
+        raise ValueError("dimension: none; allowed where the whole result has one dimension")
     return dimension
 
 

@@ -1,7 +1,8 @@
-"""Figures of results, from the tree alone; functions return `Axes` and show or save nothing.
+"""Figures of results, drawn from the tree of a result (`hdjax.layout`).
 
-Colours are Okabe and Ito's, safe for colour-blind readers; blue is what was simulated, black and
-dashed what the theory says.  Runs that diverged are counted in the title, and drawn where no run
+The functions return Matplotlib's `Axes` or `Figure`, and neither show nor save it.  The colours are
+those of Okabe and Ito (2008), which colour-blind readers can tell apart: simulations are blue, the
+theory is black and dashed.  Runs that diverged are counted in the title, and drawn only if no run
 stayed finite.
 """
 
@@ -23,20 +24,23 @@ __all__ = ["plot", "plot_all"]
 def plot(result: xr.DataTree, statistic: str, ax: Axes | None = None, **options: Any) -> Axes:
     """Draw one statistic of a result.
 
-    Simulations and comparisons: the band of 5 to 95 % of the runs, some single runs, their mean,
-    the limit (or the limits from each run's realised start, with their mean) and, where theory
-    predicts the spread, the predicted 5 to 95 %.  Scalings: the error against d with the fitted
-    power.  Sweeps: lines over one axis, a heat map over two.
+    A simulation or comparison is drawn as curves: the band of 5 to 95 % of the runs, some single
+    runs, their mean, the limit (or the limits from the realised starts, with their mean) and, where
+    theory predicts the spread, the predicted 5 to 95 %.  A scaling is drawn as the error against d
+    with the fitted power.  A sweep is drawn as lines over one axis, or as a heat map over two.
 
     Args:
-        result: a result's tree.
-        statistic: its name.
-        ax: where to draw; None makes a figure (`ax.figure`).
-        **options: for curves `index` (an entry of a vector or matrix; default: the first few),
-            `runs` (how many single runs, 12), `band` ("quantile" or "std"), `xscale` and `yscale`
-            ("linear" or "log"; default: what suits the data).  For sweeps `value` ("mean",
-            "limit", "std" or "sup_error"), `time` (that of a record; default: the last),
-            `select` ({axis: value}; with all axes selected, curves are drawn) and `index`.
+        result: the tree of a result.
+        statistic: the name of the statistic.
+        ax: the axes into which to draw; None makes a new figure (`ax.figure`).
+        **options: for curves `index` (an entry of a vector or matrix; default: the first entries),
+            `runs` (the number of single runs; default: 12), `band` ("quantile" or "std"), `xscale`
+            and `yscale` ("linear" or "log"; default: chosen from the data).  For sweeps `value`
+            ("mean", "limit", "std" or "sup_error"), `time` (the time of a record; default: the
+            last), `select` ({axis: value}; with all axes selected, curves are drawn) and `index`.
+
+    Returns:
+        The axes.
 
     Raises:
         ValueError: an unknown statistic, index, axis or value, or a time without a record.
@@ -58,12 +62,12 @@ def plot(result: xr.DataTree, statistic: str, ax: Axes | None = None, **options:
 
 
 def plot_all(result: xr.DataTree, **options: Any) -> Figure:
-    """A figure with a panel for each scalar statistic (for each statistic, if none is scalar).
+    """Draw a figure with a panel for each scalar statistic, or for each one if none is scalar.
 
-    A sweep over one axis of names "group: point" has a column of panels for each group.
+    A sweep over one axis with labels "group: point" has a column of panels for each group.
 
     Args:
-        result: a result's tree.
+        result: the tree of a result.
         **options: as for `plot`.
 
     Example:
@@ -104,7 +108,7 @@ def _grouped(groups: list[xr.DataTree], names: list[str], options: dict[str, Any
 
 
 def _share_legend(panels: list[Axes]) -> None:
-    """One legend, in the first panel, where all say the same."""
+    """Keep only the legend of the first panel, if the legends of all panels are equal."""
     legends = [ax.get_legend() for ax in panels]
     said = [
         [text.get_text() for text in legend.get_texts()] if legend else [] for legend in legends

@@ -1,4 +1,4 @@
-"""Statistics against time: runs, their mean and band, the limit and the predicted band."""
+"""Figures of a statistic against time: runs, their mean and band, limit and predicted band."""
 
 import dataclasses
 from typing import Any
@@ -20,7 +20,7 @@ from hdjax.plots._style import (
     legend,
 )
 
-# The standard normal quantile of 95 %: predicted bands hold as much as the runs' band.
+# The standard normal quantile of 95 %: the predicted band has the same levels as that of the runs.
 _Z95 = 1.6449
 _FEW = 6
 
@@ -29,11 +29,23 @@ Index = int | tuple[int, ...] | None
 
 @dataclasses.dataclass
 class _Curves:
-    """What is drawn of one entry of a statistic: arrays over time, None where there is nothing."""
+    """The curves of one entry of a statistic: arrays over time, or None if there is none.
+
+    Attributes:
+        label: the index of the entry; empty for a scalar.
+        count: number of runs in the mean and the band.
+        runs: (run, time) the runs that stayed finite; all runs if none did.
+        mean: mean over the runs.
+        low: lower edge of the band.
+        high: upper edge of the band.
+        limits: (run, time) the limits from realised starts.
+        limit: the limit, or the mean of `limits`.
+        predicted: the predicted standard deviation.
+    """
 
     label: str
     count: int = 0
-    runs: Any = None  # those that stayed finite; all, if none did
+    runs: Any = None
     mean: Any = None
     low: Any = None
     high: Any = None
@@ -42,7 +54,7 @@ class _Curves:
     predicted: Any = None
 
     def values(self) -> list[np.ndarray]:
-        """The curves that decide about the scale."""
+        """The curves that determine the scale of the axis."""
         runs = self.runs if self.mean is None else None
         parts = (runs, self.mean, self.low, self.high, self.limit)
         return [part for part in parts if part is not None]
@@ -77,7 +89,8 @@ def draw(
     extent = Extent([value for part in curves for value in part.values()])
 
     xscale = xscale or ("log" if is_log_spaced(time) else "linear")
-    # Before there are values that a search for the best limits would overflow with.
+    # The scale is set before curves are drawn, because Matplotlib's search for the limits of the
+    # axis could overflow.
     extent.fit(ax, yscale or extent.scale())
     for position, part in enumerate(curves):
         alone = len(curves) == 1
@@ -98,12 +111,12 @@ def draw(
 
 
 def real(values: xr.DataArray) -> xr.DataArray:
-    """What is drawn: of complex numbers the real part."""
+    """The numbers that are drawn: the real part of complex values, other values unchanged."""
     return values.real if np.iscomplexobj(values) else values
 
 
 def label_of(values: xr.DataArray, statistic: str) -> str:
-    """What is drawn, for readers."""
+    """The label of the axis of a statistic, for readers."""
     name = values.attrs.get("long_name", statistic)
     return f"real part of {name}" if np.iscomplexobj(values) else name
 
@@ -111,7 +124,7 @@ def label_of(values: xr.DataArray, statistic: str) -> str:
 def _entries(
     base: xr.DataArray, dims: list[str], index: Index
 ) -> tuple[list[tuple[int, ...]], int]:
-    """Which entries of the statistic to draw, and how many there are."""
+    """The entries of a statistic that are drawn, and the number of different entries."""
     shape = tuple(base.sizes[dim] for dim in dims)
     if index is not None:
         chosen = (index,) if isinstance(index, int) else tuple(index)
@@ -130,7 +143,7 @@ def _entries(
 
 
 def _divergence(result: xr.DataTree) -> tuple[np.ndarray | None, list[str]]:
-    """Which kept runs stayed finite, and what to say of the others."""
+    """Which kept runs stayed finite (None without runs), and notes about the runs and the limit."""
     notes = []
     if layout.has(result, "codes", "limit_code"):
         codes = np.atleast_1d(layout.variable(result, "codes", "limit_code").values)
@@ -165,7 +178,7 @@ def _collect(
 
     curves = _Curves(str(list(entry.values())) if entry else "")
     if alive is not None and alive.any():
-        # Stored moments are over all runs, of which curves may be a part.
+        # The stored moments are over all runs, of which only some may have kept curves.
         curves.count = result.attrs["runs"] if alive.all() else int(alive.sum())
         _collect_runs(curves, get, alive, band)
     elif alive is not None:
@@ -189,7 +202,8 @@ def _collect_runs(curves: _Curves, get: Any, alive: np.ndarray, band: str) -> No
         quantiles = get("quantile")
         curves.low, curves.high = quantiles[0], quantiles[-1]
     else:
-        # Stored moments hold what diverging runs did before they stopped: leave that out.
+        # The stored moments contain the values of diverging runs before their end.  They are
+        # computed again without these runs.
         curves.mean = layout.skip_nan(np.nanmean, curves.runs)
         spread = layout.skip_nan(np.nanstd, curves.runs)
         curves.low, curves.high = layout.skip_nan(np.nanquantile, curves.runs, q=[0.05, 0.95])
@@ -205,7 +219,11 @@ def _draw_entry(
     colour: str | None,
     band: str,
 ) -> None:
-    """One entry; with a `colour` of its own it is one of several, and the legend names it."""
+    """Draw the curves of one entry.
+
+    Several entries have a `colour` each, and the legend names the entries; a single entry has the
+    colour None, and the legend names its curves.
+    """
     alone = colour is None
     main, theory = (BLUE, BLACK) if colour is None else (colour, colour)
 

@@ -1,4 +1,4 @@
-"""The error against the dimension, with the fitted power of d."""
+"""Figures of a scaling: the distance between runs and limit against d, with the fitted power."""
 
 import numpy as np
 import xarray as xr
@@ -9,7 +9,7 @@ from hdjax.plots._style import BLACK, BLUE, dress, label_few_ticks, legend
 
 
 def draw(result: xr.DataTree, statistic: str, ax: Axes) -> None:
-    """Median of sup |run - limit| with its quartiles, log-log, and the fit."""
+    """Draw the median of sup |run - limit| with its quartiles and the fit, on logarithmic axes."""
     dims = layout.labels(result, "dimension").astype(float)
     median = layout.variable(result, "sup_error_median", statistic).values
     error = layout.variable(result, "sup_error", statistic)

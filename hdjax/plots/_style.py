@@ -1,4 +1,4 @@
-"""Colours, scales and the dress of axes."""
+"""Colours, scales, labels and legends that all figures share."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-# Okabe and Ito's palette (2008), without its yellow, which is faint on white.
+# The palette of Okabe and Ito (2008) without yellow, which is faint on white.
 BLACK = "#000000"
 BLUE = "#0072B2"
 VERMILLION = "#D55E00"
@@ -17,13 +17,14 @@ ORANGE = "#E69F00"
 SKY = "#56B4E9"
 CYCLE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 
-# Inches of one panel of a figure with several.
+# Width and height in inches of a panel.
 PANEL = (4.4, 3.3)
 # A quantity that spans more decades than this is drawn on a logarithmic axis.
 _DECADES = 1.5
-# What has grown by more than this since its start has diverged: it is not followed any further.
+# A curve that has grown by more than this factor has diverged and is cut off there.
 _GROWTH = 1e12
-# What has grown by so much with either sign is drawn on an axis that is linear near its start only.
+# Curves that grow by more than this factor, and are not all positive, get a symmetric logarithmic
+# axis.
 _STEEP = 1e6
 _FONT = {"label": 10, "tick": 9, "legend": 8}
 
@@ -38,17 +39,17 @@ def spans_decades(*values: Any) -> bool:
 
 
 class Extent:
-    """How far curves are followed that may diverge.
+    """The range of values in which curves that may diverge are drawn.
 
     Attributes:
-        start: their magnitude at the first time at which they are not all 0.
-        ceiling: the largest magnitude to show.
-        curves: the curves, cut off there.
-        notes: what to say of that.
+        start: the largest magnitude of the curves at the first time at which they are not all 0.
+        ceiling: the largest magnitude that is shown.
+        curves: (curve, time) the curves, cut off at the ceiling.
+        notes: a note for the title if curves were cut off.
     """
 
     def __init__(self, curves: list[np.ndarray]):
-        """Of `curves` with time along the last axis, one of them at least."""
+        """Compute the range from one or more `curves` with time along the last axis."""
         rows = np.concatenate([curve.reshape(-1, curve.shape[-1]) for curve in curves])
         self._sizes = np.abs(np.where(np.isfinite(rows), rows, 0.0)).max(axis=0, initial=0.0)
         self.start = float(self._sizes[self._sizes > 0][0]) if self._sizes.any() else 1.0
@@ -58,19 +59,22 @@ class Extent:
         self.notes = [f"values beyond {self.ceiling:.0e} are not shown"] if cut else []
 
     def last(self) -> int:
-        """The record by which all of them have ended or left; the last one, if none is seen."""
+        """The position of the first record at which all curves have ended or left the range.
+
+        It is the last record if there is no such record, or if no curve is in the range.
+        """
         shown = np.isfinite(self.curves).any(axis=0) & (self._sizes <= self.ceiling)
         end = shown.size - 1
         return min(int(np.flatnonzero(shown)[-1]) + 1, end) if shown.any() else end
 
     def scale(self) -> str:
-        """The axis that suits them."""
+        """The scale of the axis that suits the curves: "log", "symlog" or "linear"."""
         if spans_decades(self.curves):
             return "log"
         return "symlog" if self._sizes.max() > _STEEP * self.start else "linear"
 
     def fit(self, ax: Axes, scale: str) -> None:
-        """Set this scale, and on a logarithmic one the limits of the axis."""
+        """Set the scale of the vertical axis, and its limits on a logarithmic scale."""
         options = {"linthresh": self.start} if scale == "symlog" else {}
         ax.set_yscale(scale, **options)
         values = self.curves[np.isfinite(self.curves)]
@@ -82,7 +86,7 @@ class Extent:
 
 
 def is_log_spaced(values: np.ndarray) -> bool:
-    """Whether a grid (of times, after those at 0, or of parameters) grows geometrically."""
+    """Whether the positive values of a grid of times or parameters grow geometrically."""
     numbers = np.asarray(values, float)
     positive = np.unique(numbers[numbers > 0])
     if numbers.min(initial=0) < 0 or positive.size < 3 or not spans_decades(positive):
@@ -92,14 +96,14 @@ def is_log_spaced(values: np.ndarray) -> bool:
 
 
 def pretty(label: str) -> str:
-    """A plain-text label in the letters of print."""
+    """A plain-text label with typographic characters in place of "^2", "^T" and " - "."""
     for plain, printed in (("^2", "²"), ("^T", "ᵀ"), (" - ", " − ")):
         label = label.replace(plain, printed)
     return label
 
 
 def dress(ax: Axes, xlabel: str, ylabel: str) -> None:
-    """Labels, ticks, a faint grid, and no box."""
+    """Set the labels, the ticks and a faint grid of axes, and hide the upper and right border."""
     ax.set_xlabel(pretty(xlabel), fontsize=_FONT["label"])
     ax.set_ylabel(pretty(ylabel), fontsize=_FONT["label"])
     ax.tick_params(labelsize=_FONT["tick"])
@@ -109,7 +113,7 @@ def dress(ax: Axes, xlabel: str, ylabel: str) -> None:
 
 
 def label_few_ticks(axis: Any, values: np.ndarray, logarithmic: bool) -> None:
-    """Ticks at the values themselves, where these are few and not crowded."""
+    """Set ticks at the values, if there are few of them and they are not crowded."""
     places = np.sort(np.log(values) if logarithmic else values)
     room = np.diff(places) / max(np.ptp(places), 1e-300)
     if len(values) <= 8 and room.min(initial=1.0) > 0.07:
@@ -118,7 +122,7 @@ def label_few_ticks(axis: Any, values: np.ndarray, logarithmic: bool) -> None:
 
 
 def legend(ax: Axes, notes: list[str], styles: dict[str, Any] | None = None) -> None:
-    """The legend of what is drawn and of line styles (in grey), and `notes` above the axes."""
+    """Draw the legend of the curves and of line styles (in grey), and `notes` above the axes."""
     handles, labels = ax.get_legend_handles_labels()
     for label, style in (styles or {}).items():
         handles.append(Line2D([], [], color="0.4", linestyle=style, linewidth=1.3))

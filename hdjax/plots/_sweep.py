@@ -1,4 +1,4 @@
-"""Sweeps: lines over one axis, a heat map over two."""
+"""Figures of a sweep at one time: lines over one axis, or a heat map over two."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,7 +24,8 @@ from hdjax.plots._style import (
 from hdjax.times import record_at
 
 _VALUES = ("mean", "limit", "std", "sup_error")
-_MOST_LETTERS = 36  # of all names on an axis side by side
+# Labels on an axis are rotated if they have more letters together than this.
+_MOST_LETTERS = 36
 
 
 def draw(
@@ -45,22 +46,28 @@ def draw(
         _curves.draw(result, statistic, ax, index=index, **options)
         return
     if options:
-        raise ValueError(f"{', '.join(options)}: allowed for curves, with every axis selected")
+        rule = "curves only, with every axis selected"
+        raise ValueError(f"options: {', '.join(options)}; allowed for {rule}")
     if len(axes) > 2:
         raise ValueError(
-            f"select: axes {', '.join(axes)} are left; allowed: at most two, select the others"
+            f"select: the axes {', '.join(axes)} are left; allowed: at most two (select the others)"
         )
     value = value or ("mean" if layout.has(result, "mean", statistic) else "limit")
     if value not in _VALUES:
         raise ValueError(f"value: {value!r}; allowed: {', '.join(_VALUES)}")
     if not layout.has(result, value, statistic):
-        raise ValueError(f"value: {value!r}; the result has no {value} of {statistic}")
+        has = [name for name in _VALUES if layout.has(result, name, statistic)]
+        raise ValueError(f"value: {value!r}; allowed for {statistic}: {', '.join(has)}")
     point = _Point(result, statistic, index, time)
     (_lines if len(axes) == 1 else _heat_map)(point, axes, value, ax)
 
 
 def groups(result: xr.DataTree) -> list[xr.DataTree]:
-    """The parts of a sweep over one axis of names "group: point", each with its group as axis."""
+    """The parts of a sweep over one axis with labels "group: point", one for each group.
+
+    The axis of a part has the name of the group, and its labels are the points.  The list is empty
+    for any other result.
+    """
     axes = layout.axes(result) if result.attrs["kind"] == "sweep" else {}
     if len(axes) != 1 or layout.labels(result, next(iter(axes))).dtype.kind in "iuf":
         return []
@@ -92,32 +99,32 @@ def _selected(result: xr.DataTree, select: Mapping[str, Any]) -> xr.DataTree:
 
 
 class _Point:
-    """One entry of a statistic at one time, over the axes of a sweep.
+    """One entry of a statistic at one time, as a function of the axes of a sweep.
 
     Attributes:
-        result: the sweep.
-        record: its position.
-        time: its nominal time.
+        result: the tree of the sweep.
+        record: the position of the record.
+        time: the nominal time of the record.
     """
 
     def __init__(
         self, result: xr.DataTree, statistic: str, index: _curves.Index, time: float | None
     ):
-        """At the record of nominal time `time`, or the last one."""
+        """Choose the record of nominal time `time`; None: the last record."""
         times = layout.times(result)
         self.record = -1 if time is None else record_at(times, time, "time")
         self.result, self.time = result, float(times[self.record])
         self._statistic, self._index = statistic, index
         curves = [self._entry(group) for group in ("mean", "limit") if self.has(group)]
-        # What has diverged without being counted as such is not shown.
+        # Values beyond the ceiling have diverged, although no code says so, and are not shown.
         self._ceiling = Extent([c.transpose(..., "time").values for c in curves]).ceiling
 
     def has(self, group: str) -> bool:
-        """Whether the result has it."""
+        """Whether the result has this group of the statistic."""
         return layout.has(self.result, group, self._statistic)
 
     def get(self, group: str) -> xr.DataArray:
-        """The numbers of a group: one for all runs, NaN where none stayed finite."""
+        """The values of a group, reduced over the runs; NaN where no run stayed finite."""
         data = self._entry(group)
         if group != "count":
             data = data.where(np.abs(data) <= self._ceiling)
@@ -125,7 +132,7 @@ class _Point:
         return layout.over_runs(data, np.nanmedian if group == "sup_error" else np.nanmean)
 
     def label(self, group: str) -> str:
-        """What the numbers are, for readers."""
+        """The label of the values of a group, for readers."""
         name = _curves.label_of(
             layout.variable(self.result, group, self._statistic), self._statistic
         )
@@ -149,7 +156,7 @@ class _Point:
 
 
 def _positions(values: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Where the grid points stand on an axis, and whether it is one of numbers."""
+    """The positions of grid points on an axis, and whether their labels are numbers."""
     if values.dtype.kind in "iuf":
         return values.astype(float), True
     return np.arange(len(values), dtype=float), False
@@ -235,7 +242,7 @@ def _heat_map(point: _Point, axes: list[str], value: str, ax: Axes) -> None:
 
 
 def _gaps(point: _Point, dims: list[str]) -> np.ndarray:
-    """The points at which runs have not diverged, but none has a finite statistic."""
+    """The points at which some runs have not ended, but none has a finite statistic."""
     if not point.has("count"):
         return np.array(False)
     alive = layout.variable(point.result, "codes", "alive").isel(time=point.record)
@@ -243,7 +250,7 @@ def _gaps(point: _Point, dims: list[str]) -> np.ndarray:
 
 
 def _edges(centres: np.ndarray, logarithmic: bool) -> np.ndarray:
-    """Borders of the cells round increasing or decreasing centres."""
+    """The borders of cells whose centres increase or decrease."""
     if len(centres) == 1:
         return np.array([centres[0] - 0.5, centres[0] + 0.5])
     points = np.log(centres) if logarithmic else centres

@@ -1,4 +1,8 @@
-"""Tables of configs: derived from constructors, strict, and with a line for each mistake."""
+"""The schema of configs: strict pydantic models, derived from the registered constructors.
+
+`slot_type` gives the type of the tables of a slot, `read` validates tables with a line for each
+mistake, and `built` calls the constructors.  `hdjax.config` uses these functions for whole configs.
+"""
 
 from hdjax.schema.arrays import ArrayField
 from hdjax.schema.derived import Parameter, Table, built, parameters, slot_type, slots_in

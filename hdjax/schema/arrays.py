@@ -1,4 +1,4 @@
-"""Arrays in a config: nested lists, or `.npy` and `.npz` files named relative to the config."""
+"""Fields of a config that hold arrays: nested lists, or the names of `.npy` and `.npz` files."""
 
 from typing import Annotated, Any
 
@@ -24,11 +24,15 @@ ARRAY_SCHEMA: dict[str, Any] = {
 
 
 def load_array(value: Any, info: Any) -> np.ndarray:
-    """The array that `value` holds or names; its file is looked for in the context's directory.
+    """The array that a field of a config holds or names.
+
+    Args:
+        value: nested lists, the name of a file, or a table with `file` and `key`.
+        info: pydantic's context, whose `directory` is that of the config.
 
     Raises:
-        ValueError: no such file or key, entries that are no finite real numbers, rows of
-            unequal length.
+        ValueError: there is no such file or key, entries are no finite real numbers, or rows have
+            unequal lengths.
     """
     if isinstance(value, str):
         value = {"file": value}
@@ -50,7 +54,7 @@ def _from_file(table: dict[str, Any], info: Any) -> np.ndarray:
         raise ValueError(f'{table}; allowed: {{ file = "name.npy" }}, with key for .npz files')
     key = table.get("key")
     if not isinstance(key, str | None):
-        raise ValueError(f"key {key!r}; allowed: the name of an array")
+        raise ValueError(f"key: {key!r}; allowed: the name of an array")
     array = datasets.load_array(existing_file(table["file"], info), key)
     return _numbers(array, f"{table['file']!r} ")
 
@@ -63,5 +67,5 @@ def _numbers(array: np.ndarray, where: str) -> np.ndarray:
     return array
 
 
-# Nested lists, "file.npy" or { file = "file.npz", key = "a" }.
+# The type of a field: nested lists, "file.npy" or { file = "file.npz", key = "a" }.
 ArrayField = Annotated[np.ndarray, PlainValidator(load_array), WithJsonSchema(ARRAY_SCHEMA)]

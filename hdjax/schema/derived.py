@@ -1,8 +1,9 @@
-"""Tables of a config, derived from the constructors that `hdjax.registry` holds.
+"""The models of tables of a config, derived from the constructors in `hdjax.registry`.
 
-A table is a pydantic model made from a signature: names and defaults are those of the parameters,
-types those of their annotations, descriptions those of the docstring.  A built table is what the
-constructor returns; what it refuses is told with the key at which it was written.
+The model of a table has a field for each parameter of a constructor: its default is the default of
+the parameter, its type follows from the annotation, and its description is the text of the
+docstring.  `Table.build` calls the constructor, and names the key in the message if the constructor
+refuses a value.
 """
 
 import functools
@@ -27,19 +28,28 @@ _TYPES = (
 
 
 class Table(Strict):
-    """A table that stands for a call of a registered constructor."""
+    """A table that stands for a call of a registered constructor.
+
+    Attributes:
+        entry: the constructor.
+        keys: the fields that are parameters, without `kind` and `name`.
+        slots: for each key that holds tables of slots, the parameters that these slots are given by
+            the surrounding table (`hdjax.registry.Slot.given`).
+    """
 
     entry: ClassVar[Entry]
-    # Those that are parameters: neither `kind`, nor the name of what is recorded.
     keys: ClassVar[frozenset[str]]
-    # Of each key that holds tables of a slot, what those are given.
     slots: ClassVar[Mapping[str, tuple[str, ...]]]
 
     def build(self, **given: Any) -> Any:
-        """What the constructor makes of the table and of what surrounding tables give.
+        """Call the constructor with the keys of the table.
+
+        Args:
+            **given: values from surrounding tables, for parameters that are not in TOML.
 
         Raises:
-            ConfigError: what it refuses, with the key.
+            ConfigError: the constructor refuses a value; the message names the key.
+            NotGivenError: the constructor needs a value that is not given.
         """
         cls = type(self)
         fields = {name: self._built(name, given) for name in cls.model_fields if self._says(name)}
@@ -53,7 +63,7 @@ class Table(Strict):
             raise _refusal(error, list(cls.model_fields)) from error
 
     def _says(self, name: str) -> bool:
-        """Whether a key is handed on: it was written, or its default is a table."""
+        """Whether a key is passed to the constructor: it was written, or its default is a table."""
         if name not in type(self).keys:
             return False
         return name in self.model_fields_set or isinstance(getattr(self, name), Table)
@@ -63,7 +73,7 @@ class Table(Strict):
         if name not in type(self).slots or not _holds_tables(value):
             return value
         build = functools.partial(built, value, name)
-        # Tables that wait for more than is known here are functions of the rest.
+        # A table whose given values are not known yet becomes a function of the missing values.
         waits = set(type(self).slots[name]) - set(given)
         return functools.partial(build, **given) if waits else build(**given)
 
@@ -76,7 +86,16 @@ def _holds_tables(value: Any) -> bool:
 
 
 def built(value: Any, where: str, **given: Any) -> Any:
-    """What the tables of a key stand for; a mistake is told with the key in front."""
+    """The objects that the tables under a key stand for.
+
+    Args:
+        value: a table, or a list or dictionary of tables.
+        where: the key, which is put in front of the message of a mistake.
+        **given: values from surrounding tables, as for `Table.build`.
+
+    Raises:
+        ConfigError: a constructor refuses a value.
+    """
     if isinstance(value, list):
         return [built(entry, f"{where}.{i}", **given) for i, entry in enumerate(value)]
     if isinstance(value, dict):
@@ -88,7 +107,7 @@ def built(value: Any, where: str, **given: Any) -> Any:
 
 
 def _refusal(error: Exception, keys: Sequence[str]) -> ConfigError:
-    """The mistake that a constructor found, at the key that it names if the table has it."""
+    """The error of a constructor as a `ConfigError`, at the key that the message names, if any."""
     told = " ".join(str(error).split())
     name, colon, rest = told.partition(": ")
     found = colon and name.split(".")[0] in keys
@@ -107,9 +126,9 @@ class Parameter:
 
     Attributes:
         name: the key.
-        annotation: the parameter's.
-        default: the parameter's; `inspect.Parameter.empty` if there is none.
-        text: what the docstring says of it.
+        annotation: the annotation of the parameter.
+        default: the default of the parameter; `inspect.Parameter.empty` if there is none.
+        text: the description of the parameter in the docstring.
     """
 
     def __init__(self, name: str, annotation: Any, default: Any, text: str):
@@ -117,22 +136,24 @@ class Parameter:
 
     @property
     def required(self) -> bool:
-        """Whether a table has to have the key."""
+        """Whether the key is required in a table."""
         return self.default is inspect.Parameter.empty
 
 
 def given_to(entry: Entry) -> list[str]:
-    """The parameters of an entry that the surrounding table gives."""
+    """The parameters of a constructor whose values come from the surrounding table."""
     given, own = registry.slot(entry.slot).given, inspect.signature(entry.make).parameters
     takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in own.values())
     return [name for name in given if takes_all or name in own]
 
 
 def parameters(entry: Entry) -> Iterator[Parameter]:
-    """The keys of an entry's table.
+    """The keys of the table of a constructor.
+
+    A parameter whose annotation is no type of TOML is left out if it has a default.
 
     Raises:
-        TypeError: a parameter whose annotation is no type of TOML, and which has no default.
+        TypeError: a parameter without a default has an annotation that is no type of TOML.
     """
     own = inspect.signature(entry.make).parameters
     found = dict(own)
@@ -166,7 +187,7 @@ def _is_toml(annotation: Any) -> bool:
 
 
 def slots_in(annotation: Any) -> Iterator[str]:
-    """The slots whose tables a parameter holds.
+    """The slots whose tables a parameter may hold, from its annotation.
 
     Example:
         >>> list(slots_in(list[Annotated[Any, In("streaming.loss")]] | None))
@@ -179,7 +200,13 @@ def slots_in(annotation: Any) -> Iterator[str]:
 
 
 class _Deriver:
-    """Makes the models of slots, of which some hold tables of their own slot."""
+    """Derives the types of slots, some of which contain tables of the same slot.
+
+    Attributes:
+        types: the finished type of each slot.
+        open: the slots that are being derived; inside them their own name is a forward reference.
+        waiting: the models whose forward references are resolved when no slot is open.
+    """
 
     def __init__(self) -> None:
         self.types: dict[str, Any] = {}
@@ -204,7 +231,7 @@ class _Deriver:
         if not found:
             return _OwnName
         models = tuple(self.model(entry) for entry in found.values())
-        # Types that are known at run time alone: a type checker is told nothing of them.
+        # These types are known at run time only, and `_any` hides them from the type checker.
         known, union = _any(Annotated), _any(Union)
         kind = Kind(slot.default, slot.array, slot.number)
         if len(models) == 1:
@@ -280,7 +307,7 @@ def _within(bounds: Bounds, whole: bool) -> Any:
 
 
 def _default(value: Any, tables: bool) -> dict[str, Any]:
-    """How a field has a default: as it is in JSON, unless JSON has no word for it."""
+    """The default of a field, as a factory where JSON, and so the JSON schema, cannot hold it."""
     if tables and isinstance(value, str | dict | list):
         return {"default": value, "validate_default": True}
     if value is None or isinstance(value, bool | str | int):
@@ -293,17 +320,20 @@ def _default(value: Any, tables: bool) -> dict[str, Any]:
 
 
 class _Named(Strict):
-    """A statistic of the system's own, which has no options."""
+    """A statistic of the system, which has no options."""
 
     name: str
 
 
-# Of a slot that is empty: a table with a name is that name.
+# The type of the tables of an empty slot: a table with a name stands for that name.
 _OwnName = Annotated[_Named, AfterValidator(lambda table: table.name)]
 
 
 def slot_type(name: str) -> Any:
     """The type of the tables of a slot, for `hdjax.schema.read` and for fields of models.
+
+    Args:
+        name: the name of the slot.
 
     Example:
         >>> from hdjax.schema import read

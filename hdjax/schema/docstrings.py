@@ -1,4 +1,7 @@
-"""What docstrings in Google's style say of a constructor and of its parameters."""
+"""Descriptions of a constructor and of its parameters, read from docstrings in Google's style.
+
+`hdjax.schema.derived` puts them into the JSON schema, `hdjax.config.reference` into the pages.
+"""
 
 import inspect
 import re
@@ -9,16 +12,13 @@ from hdjax.registry import Entry
 
 
 def summary(entry: Entry) -> str:
-    """The first paragraph of what is said of an entry.
-
-    The words of a function that is called instead of the constructor go first.
-    """
+    """The first paragraph of the docstring of `entry.make`, or else of the constructor."""
     text = entry.make.__doc__ or entry.constructor.__doc__ or ""
     return " ".join(inspect.cleandoc(text).split("\n\n")[0].split())
 
 
 def arguments(function: Callable[..., Any]) -> dict[str, str]:
-    """What "Args:" says of each parameter, in one line each.
+    """The description of each parameter in the section "Args:" of a docstring, as one line.
 
     Example:
         >>> arguments(arguments)

@@ -1,4 +1,4 @@
-"""Files in a config, named relative to it."""
+"""Fields of a config that hold the name of a file, relative to the directory of the config."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,10 +7,14 @@ from pydantic import PlainValidator, WithJsonSchema
 
 
 def existing_file(value: Any, info: Any) -> Path:
-    """The path of a file, which is looked for in the context's directory.
+    """The path of the file that a field of a config names.
+
+    Args:
+        value: the name of the file.
+        info: pydantic's context, whose `directory` is that of the config.
 
     Raises:
-        ValueError: no name, or no such file.
+        ValueError: the value is no text, or there is no such file.
     """
     if not isinstance(value, str):
         raise ValueError(f"{value!r}; allowed: the name of a file, relative to the config")

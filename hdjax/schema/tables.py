@@ -1,7 +1,8 @@
-"""Strict tables of a config, tables chosen by `kind`, and mistakes told one line each.
+"""Validation of the tables of a config, with a message of one line for each mistake.
 
-Every table of a config is a `Strict` pydantic model: its unknown keys are refused, with the nearest
-valid name in the message.  `read` validates and says what is wrong in the user's terms.
+Every table is a `Strict` pydantic model, which refuses unknown keys.  `Kind` marks unions of tables
+that are chosen by the key `kind`.  `read` validates a table and translates the errors of pydantic
+into lines `key: value; allowed: rule`.
 """
 
 import itertools
@@ -16,7 +17,7 @@ from pydantic_core import PydanticCustomError
 from hdjax.registry import suggest
 from hdjax.schema.arrays import ARRAY_SCHEMA
 
-# Characters of a value, and lines, in a message.
+# The largest number of characters of a value, and of lines, in a message.
 _LONGEST, _MOST_LINES = 60, 20
 
 
@@ -24,8 +25,8 @@ class ConfigError(ValueError):
     """Mistakes in a config; each line of the message names the key, its value and the remedy.
 
     Args:
-        told: the value and the remedy, or several lines.
-        where: the key in front of it; nothing, if the lines say that.
+        told: the value and the remedy, or several lines of complete messages.
+        where: the key, which is put in front; empty if `told` names the keys.
     """
 
     def __init__(self, told: str, where: str = ""):
@@ -33,12 +34,12 @@ class ConfigError(ValueError):
         self.told, self.where = told, where
 
     def within(self, table: str) -> "ConfigError":
-        """The same mistake, as the table that holds the key's table tells it."""
+        """The same mistake, with the name of the table that holds the key in front of the key."""
         return ConfigError(self.told, f"{table}.{self.where}" if self.where else table)
 
 
 class Strict(BaseModel):
-    """A table of a config: keys that it does not know and values of other types are refused."""
+    """A table of a config, which refuses unknown keys and values of wrong types."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False, arbitrary_types_allowed=True
@@ -56,13 +57,15 @@ class Strict(BaseModel):
 
 
 class Kind:
-    """Marks a union of tables that is chosen by `kind`: a bare string stands for `{ kind = ... }`.
+    """An annotation of a union of tables that are chosen by `kind`, which adds short forms.
+
+    A bare string stands for `{ kind = ... }`.
 
     Args:
-        default: the kind of a table that does not say.
-        array: the kind that holds an array in its field `values`: taken for a list, the name of an
-            array file, or a table with `file`.
-        number: the kind that holds a number in its field `value`: taken for a bare number.
+        default: the kind of a table without the key `kind`.
+        array: a kind with the field `values`: a list, the name of an array file or a table with
+            `file` stands for a table of this kind.
+        number: a kind with the field `value`: a bare number stands for a table of this kind.
     """
 
     def __init__(
@@ -71,7 +74,7 @@ class Kind:
         self.default, self.array, self.number = default, array, number
 
     def expand(self, value: Any) -> Any:
-        """The value as a table with a `kind`."""
+        """The table with a `kind` for which a short form stands; other values are unchanged."""
         is_file = isinstance(value, str) and value.endswith((".npy", ".npz"))
         is_file |= isinstance(value, dict) and "file" in value and "kind" not in value
         if self.array and (is_file or isinstance(value, list)):
@@ -99,7 +102,7 @@ class Kind:
 
 
 def _integral(value: Any) -> Any:
-    """1e6 is an integer."""
+    """The integer that a floating-point number such as 1e6 stands for; other values unchanged."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -113,16 +116,19 @@ NonNegative = Annotated[float, Field(ge=0)]
 
 
 def read(model: Any, data: Mapping[str, Any], directory: Path | str = ".", prefix: str = "") -> Any:
-    """Validate `data`; array files are named relative to `directory`.
+    """Validate a table.
 
     Args:
-        model: the table's schema, or a union of such.
+        model: the model of the table, or a union of models.
         data: the table.
-        directory: where array files are looked for.
-        prefix: where the table stands in the config, for the messages.
+        directory: the directory to which the names of files are relative.
+        prefix: the dotted key of the table in the config, for messages.
+
+    Returns:
+        An instance of the model.
 
     Raises:
-        ConfigError: one line for each mistake.
+        ConfigError: the table has mistakes; the message has a line for each of them, 20 at most.
 
     Example:
         >>> class Point(Strict):
@@ -134,7 +140,7 @@ def read(model: Any, data: Mapping[str, Any], directory: Path | str = ".", prefi
         return pydantic.TypeAdapter(model).validate_python(data, context={"directory": directory})
     except pydantic.ValidationError as error:
         found = (line for each in error.errors() for line in _lines(each, data, prefix))
-        # The first are enough to begin with, and a suggestion for each of thousands takes minutes.
+        # The first mistakes are enough, and suggestions for thousands of them would take minutes.
         lines = list(dict.fromkeys(itertools.islice(found, _MOST_LINES)))
         raise ConfigError("\n".join(lines)) from None
 
@@ -154,7 +160,7 @@ def _mistake(kind: str, context: Any, error: Any) -> str:
     value = brief(error["input"])
     match kind:
         case "missing":
-            return "missing"
+            return "missing; allowed: a value, since the key has no default"
         case "union_tag_not_found":
             return f"{value}; allowed: a table with `kind`"
         case "union_tag_invalid":
@@ -172,7 +178,7 @@ def _mistake(kind: str, context: Any, error: Any) -> str:
 
 
 def brief(value: Any) -> str:
-    """A value in a message: one line of at most 60 characters.
+    """A value as text in a message: one line of at most 60 characters.
 
     Example:
         >>> brief([0.5, "a"]), len(brief("x" * 1000))
@@ -183,12 +189,12 @@ def brief(value: Any) -> str:
 
 
 def _bare(key: str) -> str:
-    """A key in a message: as it is, if it is a word, and otherwise in quotes."""
+    """A key as text in a message, in quotes if it is not a short printable word."""
     return key if key and len(key) <= _LONGEST and key.isprintable() else brief(key)
 
 
 def _path(error: Any, data: Any) -> list[str]:
-    """Where the mistake is, in the user's terms: pydantic's path without the tags of unions."""
+    """The keys that lead to a mistake: the path of pydantic without the tags of unions."""
     path: list[str] = []
     for part in error["loc"]:
         keys = (
