@@ -22,6 +22,7 @@ import jax
 import typer
 
 from hdjax import config, doctor, expect, programs, store
+from hdjax.config import reference
 from hdjax.engine import Result, load
 from hdjax.signals import INTERRUPTED, STOPPED, Signals
 
@@ -163,9 +164,16 @@ def doctor_() -> int:
 
 
 @app.command()
-def schema(family: Annotated[str | None, typer.Argument(metavar="[FAMILY]")] = None) -> int:
-    """Print the JSON schema of configs."""
-    typer.echo(json.dumps(config.json_schema(family), indent=1))
+def schema(
+    family: Annotated[str | None, typer.Argument(metavar="[FAMILY]")] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Tables of its keys.")] = False,
+) -> int:
+    """Print the JSON schema of configs, or the tables of a family's keys."""
+    if markdown:
+        names = config.families() if family is None else [family]
+        typer.echo("\n".join(reference.markdown(name) for name in names))
+    else:
+        typer.echo(json.dumps(config.json_schema(family), indent=1))
     return 0
 
 

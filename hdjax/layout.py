@@ -13,8 +13,9 @@
     exponent_interval   bound            the ends of its interval
     paths, paths_limit  run; none        path statistics of the runs, and of the limit
     probes              run, time        probes
-    divergence                           alive (time): how many runs have not diverged;
-                                         diverged_at (run), limit_diverged_at, limit_gave_up_at
+    codes                                alive (time): how many runs have not ended; code (run),
+                                         since (run): how a run ended and from when on
+                                         (`hdjax.codes`); limit_code, limit_since
 
 The axes of a sweep (of a scaling, its dimension) are in front, the entries of a vector or matrix
 behind.  With realised starts the limit's groups have the dimension `run` too.  Coordinates are
@@ -35,6 +36,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
+
+from hdjax.codes import Code
 
 # A dimension that realised starts alone have.
 _OWN = "run of realised starts"
@@ -57,24 +60,26 @@ _DIMS: dict[str, tuple[str, ...]] = {
     "paths_limit": (_OWN,),
     "probes": ("run", "time"),
 }
-_DIVERGENCE: dict[str, tuple[str, ...]] = {
+_CODES: dict[str, tuple[str, ...]] = {
     "alive": ("time",),
-    "diverged_at": ("run",),
-    "limit_diverged_at": (_OWN,),
-    "limit_gave_up_at": (_OWN,),
+    "code": ("run",),
+    "since": ("run",),
+    "limit_code": (_OWN,),
+    "limit_since": (_OWN,),
 }
-GROUPS = (*_DIMS, "divergence")
-_OF_RUNS = ("runs", "mean", "std", "count", "quantile", "paths", "divergence")
+_HOW = ("code", "limit_code")
+GROUPS = (*_DIMS, "codes")
+_OF_RUNS = ("runs", "mean", "std", "count", "quantile", "paths", "codes")
 _OF_BOTH = ("limit", "sup_error", "sup_error_count", "paths_limit")
 # The groups of each kind of result, where theory predicts all that it can.
 KINDS: dict[str, tuple[str, ...]] = {
     "simulate": _OF_RUNS,
-    "limit": ("limit", "paths_limit", "divergence"),
+    "limit": ("limit", "paths_limit", "codes"),
     "compare": (*_OF_RUNS, *_OF_BOTH, "predicted_std"),
     "sweep": (*_OF_RUNS, *_OF_BOTH),
     "scaling": (
         *("sup_error", "sup_error_count", "sup_error_median", "exponent", "exponent_interval"),
-        "divergence",
+        "codes",
     ),
 }
 # What is one number for all axes, and for all entries.
@@ -184,7 +189,7 @@ def tree(
     """
     axes, attributes = dict(axes or {}), contents.attributes
     names = {name for variables in contents.groups.values() for name in variables}
-    taken = {encode(name) for name in names}.union(_COORDINATES, _DIVERGENCE)
+    taken = {encode(name) for name in names}.union(_COORDINATES, _CODES)
     dims: dict[str, str] = {}
     for axis in axes:
         dims[axis] = free(encode(axis), taken)
@@ -202,7 +207,7 @@ def tree(
             values = np.asarray(values)
             entries = [f"{encode(name)}_{i}" for i in range(values.ndim - len(lead))]
             entries = [free(dim, taken) for dim in entries]
-            text = {} if group == "divergence" else {"long_name": label(name, name)}
+            text = {} if group == "codes" else {"long_name": label(name, name)}
             data[encode(name)] = ([*lead, *entries], values, text)
         node = xr.Dataset(data)
         own = {dim: coordinates[str(dim)] for dim in node.dims if dim in coordinates}
@@ -217,7 +222,7 @@ def tree(
 
 def _dims(group: str, name: str, realised: bool) -> list[str]:
     """The dimensions of a variable between the axes and the entries."""
-    own = _DIVERGENCE[name] if group == "divergence" else _DIMS[group]
+    own = _CODES[name] if group == "codes" else _DIMS[group]
     return ["run" if dim == _OWN else dim for dim in own if dim != _OWN or realised]
 
 
@@ -248,12 +253,12 @@ def empty(
     sizes = {"run": 1, "time": times.size, "quantile": len(levels), "bound": 2}
     lead = [len(values) for values in axes.values()]
     with_runs, with_limit = "runs" in KINDS[kind], start is not None and "limit" in KINDS[kind]
-    ends = {"alive": with_runs, "diverged_at": kind != "limit"}
-    ends |= dict.fromkeys(("limit_diverged_at", "limit_gave_up_at"), with_limit)
+    ends = {"alive": with_runs} | dict.fromkeys(("code", "since"), kind != "limit")
+    ends |= dict.fromkeys(("limit_code", "limit_since"), with_limit)
     names = {
         "paths": dict.fromkeys(paths, np.zeros(())),
         "paths_limit": dict.fromkeys(paths, np.zeros(())),
-        "divergence": {name: np.zeros(()) for name, there in ends.items() if there},
+        "codes": {name: np.zeros(()) for name, there in ends.items() if there},
     }
 
     def blank(group: str, name: str, value: Any) -> np.ndarray:
@@ -282,14 +287,14 @@ def stack(parts: Mapping[int, Contents], shape: tuple[int, ...]) -> Contents:
 
     Args:
         parts: contents by the position of their point; of points that are missing, numbers are
-            NaN and counts 0.
+            NaN, counts 0 and codes `Code.NOT_RUN`.
         shape: of the grid of points.
     """
     first = next(iter(parts.values()))
 
-    def stacked(get: Callable[[Contents], np.ndarray]) -> np.ndarray:
+    def stacked(get: Callable[[Contents], np.ndarray], count: int = 0) -> np.ndarray:
         one = np.asarray(get(first))
-        blank = 0 if np.issubdtype(one.dtype, np.integer) else np.nan
+        blank = count if np.issubdtype(one.dtype, np.integer) else np.nan
         values = np.full((int(np.prod(shape)), *one.shape), blank, one.dtype)
         for position, part in parts.items():
             values[position] = get(part)
@@ -297,7 +302,10 @@ def stack(parts: Mapping[int, Contents], shape: tuple[int, ...]) -> Contents:
 
     groups = {
         group: {
-            name: stacked(lambda part, group=group, name=name: part.groups[group][name])
+            name: stacked(
+                lambda part, group=group, name=name: part.groups[group][name],
+                Code.NOT_RUN if name in _HOW and group == "codes" else 0,
+            )
             for name in variables
         }
         for group, variables in first.groups.items()
@@ -346,6 +354,18 @@ def variable(result: xr.DataTree, group: str, name: str) -> xr.DataArray:
     if not has(result, group, name):
         raise KeyError(f"{name!r}: the result has no {group} of it")
     return result[group].to_dataset()[encode(name)]
+
+
+def ended(result: xr.DataTree) -> np.ndarray:
+    """(..., run) the nominal times from which on runs have ended; NaN where they have not.
+
+    Empty, if the result has no runs.
+    """
+    if not has(result, "codes", "code"):
+        return np.zeros(0)
+    code = variable(result, "codes", "code").values
+    since = variable(result, "codes", "since").values
+    return np.where(np.isin(code, (Code.NOT_RUN, Code.FINE, Code.NOT_FINITE)), np.nan, since)
 
 
 def dataset(result: xr.DataTree, group: str) -> xr.Dataset:

@@ -255,10 +255,23 @@ def entries(name: str) -> Mapping[str, Entry]:
 def _load(name: str) -> None:
     """Take in what other packages have for a slot."""
     for point in entry_points(name):
-        constructor = point.load()
+        constructor = load(point)
         known = _ENTRIES.get(name, {}).get(point.name)
         if known is None or known.constructor is not constructor:
             register(name, point.name)(constructor)
+
+
+def load(point: importlib.metadata.EntryPoint) -> Any:
+    """What an entry point names.
+
+    Raises:
+        ImportError: it cannot be imported; the message says whose it is.
+    """
+    try:
+        return point.load()
+    except Exception as error:
+        told = f"{type(error).__name__}: {error}"
+        raise ImportError(f"entry point {point.name!r} of {point.group}: {told}") from error
 
 
 def entry_points(name: str) -> list[importlib.metadata.EntryPoint]:

@@ -27,6 +27,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from hdjax.clocks import Clock
+from hdjax.limits import Limit
 from hdjax.registry import Bounds, OneOf
 
 State = PyTree[Array]
@@ -207,11 +208,10 @@ class System(eqx.Module):
         start: Summary | None = None,
         horizon: Any = None,
         save: Callable[[Summary], PyTree[Array]] = lambda summary: summary,
-    ) -> PyTree[Array]:
+    ) -> Limit:
         """The deterministic equivalent: `save(summary)` at `ts`, stacked along a leading axis.
 
-        Times that were not reached hold infinity after a divergence, and NaN where a solver gave
-        up.
+        Times that a solver did not reach hold NaN, and the result's code says why.
 
         Raises:
             NoLimitError: the system has none.
@@ -297,7 +297,7 @@ class WithoutLimit(System):
         start: Summary | None = None,
         horizon: Any = None,
         save: Callable[[Summary], PyTree[Array]] = lambda summary: summary,
-    ) -> PyTree[Array]:
+    ) -> Limit:
         """There is none.
 
         Raises:

@@ -20,14 +20,14 @@ LAYERS = (
     ("networks",),  # their trajectories, their curvature, theory of landscapes against them
     ("curvature",),  # looks at the families' trajectories
     ("landscapes", "multiindex", "multipass", "streaming"),  # families, side by side
-    ("gaussian", "spectra", "random", "schedules", "datasets"),
+    ("gaussian", "spectra", "random", "schedules", "datasets", "integrate"),
     ("system", "plots", "store", "signals"),
-    ("clocks", "layout"),
-    ("registry", "times"),
+    ("clocks", "layout", "limits"),
+    ("codes", "products", "registry", "times"),
 )
 # The engine is written against the contract alone, and derives the keys of runs and probes; figures
 # and files know datasets alone.
-DATASETS = {"layout", "times"}
+DATASETS = {"codes", "layout", "times"}
 ONLY = {
     "engine": {"system", "random", "registry", "plots", "store"} | DATASETS,
     "plots": DATASETS,

@@ -9,7 +9,8 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
 from hdjax import plots
-from tests.trees import changed, made, moments
+from hdjax.codes import Code
+from tests.trees import changed, codes, made, moments
 
 RUNS = 20
 LINEAR = np.linspace(0, 10, 21)
@@ -24,7 +25,7 @@ def comparison(time=LINEAR, decay=0.1, **attrs):
     groups = moments({"risk": runs}) | {
         "limit": {"risk": limit},
         "predicted_std": {"risk": 0.1 * limit},
-        "divergence": {"diverged_at": NONE, "limit_diverged_at": np.nan},
+        "codes": codes(NONE, np.nan),
     }
     return made(groups, time, **{"runs": RUNS, **attrs})
 
@@ -35,7 +36,7 @@ def matrices():
     runs = np.broadcast_to(values.reshape(-1, *shape), (RUNS, len(time), *shape))
     groups = moments({"overlaps": runs}) | {
         "limit": {"overlaps": runs[0]},
-        "divergence": {"diverged_at": NONE},
+        "codes": codes(NONE),
     }
     return made(groups, time, runs=RUNS, statistics=["overlaps"])
 
@@ -52,7 +53,7 @@ def swept(names=None, **axes):
     groups = moments({"risk": runs}, axis=len(shape)) | {
         "limit": {"risk": np.broadcast_to(level[..., None], (*shape, 2))},
         "sup_error": {"risk": 0.5 * runs[..., 0]},
-        "divergence": {"diverged_at": np.full((*shape, RUNS), np.nan)},
+        "codes": codes(np.full((*shape, RUNS), np.nan)),
     }
     recorded = np.broadcast_to([0.0, 1.0], (*shape, 2))
     return made(groups, [0.0, 1.0], axes | (names or {}), recorded, kind="sweep", runs=RUNS)
@@ -66,7 +67,7 @@ def scaled():
         "sup_error_median": {"risk": np.median(errors, axis=1)},
         "exponent": {"risk": -0.5},
         "exponent_interval": {"risk": [-0.55, -0.45]},
-        "divergence": {"diverged_at": np.full(errors.shape, np.nan)},
+        "codes": codes(np.full(errors.shape, np.nan)),
     }
     return made(groups, [], {"dimension": dims.tolist()}, kind="scaling", runs=RUNS)
 
@@ -149,7 +150,7 @@ def test_diverged_runs_are_counted_and_not_drawn():
     runs = ds["runs/risk"].values.copy()
     runs[3, 5:15], runs[3, 15:] = 1e3, np.nan
     at = np.where(np.arange(RUNS) == 3, LINEAR[15], np.nan)
-    ds = changed(ds, moments({"risk": runs}) | {"divergence": {"diverged_at": at}})
+    ds = changed(ds, moments({"risk": runs}) | {"codes": codes(at)})
     ax = rendered(plots.plot(ds, "risk"))
     assert ax.get_title(loc="left") == "1 of 20 runs diverged from t = 7.5 on (not drawn)"
     drawn = np.concatenate([one.get_ydata() for one in ax.get_lines()])
@@ -162,7 +163,7 @@ def test_diverged_runs_are_counted_and_not_drawn():
 def test_nothing_but_the_limit_is_drawn_when_all_runs_diverged():
     ds = comparison()
     none = {"risk": ds["runs/risk"].values * np.nan}
-    ds = changed(ds, {"runs": none, "divergence": {"diverged_at": np.full(RUNS, 0.5)}})
+    ds = changed(ds, {"runs": none, "codes": codes(np.full(RUNS, 0.5))})
     ax = rendered(plots.plot(ds, "risk"))
     assert legend(ax) == ["limit", "predicted 5–95 %"]
     assert ax.get_title(loc="left").startswith("20 of 20 runs diverged from t = 0.5")
@@ -175,8 +176,8 @@ def diverging(base, sign=1.0, until=15):
     """Limit and runs grow by `base` from record to record; runs are seen `until` some record."""
     growth = sign * base ** np.arange(len(LINEAR))
     runs = np.tile(np.where(np.arange(len(LINEAR)) < until, growth, np.nan), (RUNS, 1))
-    ends = {"limit_diverged_at": LINEAR[20], "diverged_at": np.full(RUNS, LINEAR[until])}
-    groups = {"runs": {"risk": runs}, "limit": {"risk": growth}, "divergence": ends}
+    ends = codes(np.full(RUNS, LINEAR[until]), LINEAR[20])
+    groups = {"runs": {"risk": runs}, "limit": {"risk": growth}, "codes": ends}
     return changed(comparison(), groups | {"predicted_std": None})
 
 
@@ -189,7 +190,7 @@ def test_divergence_is_followed_for_twelve_decades(base):
     assert 0 < ax.get_ylim()[0] < 1 < ax.get_ylim()[1] < 2e12
     assert ax.get_xlim() == (0, LINEAR[left])
     assert ax.get_title(loc="left").splitlines() == [
-        "limit diverged at t = 10",
+        "limit: diverged from t = 10 on",
         "20 of 20 runs diverged from t = 7.5 on",
         "values beyond 1e+12 are not shown",
     ]
@@ -218,8 +219,8 @@ def test_growth_alone_is_no_divergence():
 def test_realised_starts_show_each_limit_and_their_mean():
     runs = comparison()["runs/risk"].values
     limits = 1.1 * runs
-    ends = {"limit_diverged_at": NONE, "diverged_at": NONE}
-    groups = moments({"risk": runs}) | {"limit": {"risk": limits}, "divergence": ends}
+    ends = codes(NONE, NONE)
+    groups = moments({"risk": runs}) | {"limit": {"risk": limits}, "codes": ends}
     groups["predicted_std"] = {"risk": runs[0]}
     ds = made(groups, LINEAR, runs=RUNS, start="realised")
     ax = rendered(plots.plot(ds, "risk"))
@@ -249,8 +250,8 @@ def test_matrices_have_a_line_for_each_entry():
 
 def test_parts_may_be_missing():
     ds = comparison()
-    ends = {"limit_diverged_at": np.nan}
-    groups = {"limit": {"risk": ds["limit/risk"]}, "divergence": ends}
+    ends = codes(limit=np.nan)
+    groups = {"limit": {"risk": ds["limit/risk"]}, "codes": ends}
     only_limit = made(groups, LINEAR, kind="limit", runs=0)
     assert legend(rendered(plots.plot(only_limit, "risk"))) == ["limit"]
     only_runs = changed(ds, {"limit": None, "predicted_std": None}, kind="simulate")
@@ -268,7 +269,7 @@ def test_unknown_statistic_names_the_nearest():
 def test_all_has_a_panel_for_each_scalar_statistic():
     risk, overlaps = (tree["runs"].to_dataset() for tree in (comparison(), matrices()))
     runs = {"risk": risk["risk"], "overlaps": overlaps["overlaps"], "loss": risk["risk"]}
-    groups = moments(runs) | {"divergence": {"diverged_at": NONE}}
+    groups = moments(runs) | {"codes": codes(NONE)}
     ds = made(groups, LINEAR, runs=RUNS, statistics=list(runs))
     figure = plots.plot_all(ds)
     figure.savefig(io.BytesIO())
@@ -290,7 +291,7 @@ def test_scaling_has_the_fitted_power():
 def test_scaling_without_a_finite_error_still_draws():
     ds = scaled()
     ds["sup_error/risk"][0], ds["sup_error_median/risk"][0] = np.nan, np.nan
-    ds["divergence/diverged_at"][0] = 1.0
+    ds["codes/code"][0], ds["codes/since"][0] = Code.DIVERGED, 1.0
     ax = rendered(plots.plot(ds, "risk"))
     assert ax.get_title(loc="left") == "20 of 60 runs diverged (left out)"
 

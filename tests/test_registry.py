@@ -2,13 +2,23 @@
 
 import importlib
 import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Annotated, get_args, get_origin
 
 import pytest
 
 from hdjax import registry
+from hdjax.config import reference
 from hdjax.config.tables import families, load_family
 from hdjax.registry import Bounds, Each, In, OneOf
+from hdjax.schema import parameters
+
+ROOT = Path(__file__).parents[1]
 
 for family in families():
     load_family(family)
@@ -79,3 +89,135 @@ def cases():
 def test_constructors_refuse_what_their_tables_refuse(constructor, name, arguments):
     with pytest.raises(ValueError, match=name):
         constructor(**arguments)
+
+
+PACKAGE = """
+import hdjax as hd
+from hdjax.registry import Positive, Size, register
+
+
+class Quartic(hd.streaming.FunctionLoss):
+    "f = scale (x - x*)^4."
+
+    def __init__(self, scale: Positive = 1.0):
+        super().__init__(lambda x, y, component, noise, theta: scale * (x[0] - y[0]) ** 4)
+
+
+@register("toy.system", "")
+def system(dimension: Size, rate: Positive = 0.1):
+    "Least squares."
+    start = hd.streaming.GaussianStart()
+    spectrum = hd.spectra.identity(dimension)
+    return hd.streaming.OnePassSGD(hd.streaming.least_squares, spectrum, rate, start, start)
+"""
+POINTS = """
+[hdjax.families]
+toy = outside
+
+[hdjax.streaming.loss]
+quartic = outside:Quartic
+"""
+RUN = """
+[run]
+times = [0.0, 0.5]
+runs = 0
+statistics = ["risk"]
+"""
+QUARTIC = """
+family = "streaming"
+
+[system]
+dimension = 4
+loss = { kind = "quartic", scale = 0.5 }
+learning_rate = 0.01
+target = {}
+"""
+
+
+@pytest.fixture
+def command(tmp_path):
+    """The command with another package installed beside this one."""
+    (tmp_path / "outside.py").write_text(PACKAGE)
+    info = tmp_path / "outside-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: outside\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(POINTS)
+    path = os.pathsep.join([str(tmp_path), str(ROOT), os.environ.get("PYTHONPATH", "")])
+
+    def run(*arguments, text=None):
+        if text is not None:
+            (tmp_path / "config.toml").write_text(text)
+        return subprocess.run(
+            [sys.executable, "-m", "hdjax", *arguments],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": path, "JAX_PLATFORMS": "cpu"},
+        )
+
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "wrong", "message"),
+    [
+        (QUARTIC, "system.loss.scale=-1", "system.loss.scale: -1; allowed: greater than 0"),
+        (
+            'family = "toy"\n[system]\ndimension = 4\n',
+            "system.rat=1",
+            "system.rat: unknown key; did you mean 'rate'?",
+        ),
+    ],
+)
+def test_other_packages_add_losses_and_families(command, tmp_path, text, wrong, message):
+    done = command("run", "config.toml", "--out", "out", text=text + RUN)
+    assert done.returncode == 0, done.stderr
+    risk = json.loads((tmp_path / "out" / "summary.json").read_text())["statistics"]["risk"]
+    assert risk["limit"][1] < risk["limit"][0]
+    refused = command("run", "config.toml", "--out", "other", "--set", wrong)
+    assert refused.returncode == 2
+    (line,) = refused.stderr.splitlines()
+    assert message in line
+
+
+@pytest.mark.slow
+def test_what_other_packages_add_is_described(command):
+    schema = json.loads(command("schema", "toy").stdout)
+    assert schema["properties"]["family"]["const"] == "toy"
+    assert "| `rate` | number > 0 | 0.1 |" in command("schema", "toy", "--markdown").stdout
+    assert "`quartic`" in command("schema", "streaming", "--markdown").stdout
+    assert "quartic" in command("schema", "streaming").stdout
+
+
+def test_the_tables_of_the_documentation_are_current():
+    """`python -m hdjax.config.reference docs/configs.md` writes them."""
+    text = (ROOT / "docs" / "configs.md").read_text()
+    assert set(re.findall(r"<!-- tables: (\w+) -->", text)) == {*families(), "run", "shared"}
+    assert reference.updated(text) == text
+
+
+def test_every_key_is_described():
+    """By the docstring of its constructor: it is what a reader of the tables sees."""
+    missing = [
+        f"{entry.slot}.{entry.kind}.{parameter.name}"
+        for entry in ENTRIES
+        for parameter in parameters(entry)
+        if not parameter.text
+    ]
+    assert missing == []
+
+
+def test_two_constructors_of_one_name_are_refused():
+    registry.register("test.shape", "ball")(dict)
+    registry.register("test.shape", "ball")(dict)
+    with pytest.raises(ValueError, match=r"kind: 'ball' of builtins.list; allowed in test.shape"):
+        registry.register("test.shape", "ball")(list)
+
+
+def test_a_parameter_without_a_type_of_toml_is_told():
+    def made(shape, rule: object = None): ...
+
+    entry = registry.Entry("test.shape", "made", made, made)
+    with pytest.raises(TypeError, match=r"made.shape: .*; allowed in a table: bool"):
+        list(parameters(entry))

@@ -4,6 +4,7 @@ import numpy as np
 import xarray as xr
 
 from hdjax import layout
+from hdjax.codes import Code
 
 LEVELS = [0.05, 0.25, 0.5, 0.75, 0.95]
 ATTRIBUTES = {
@@ -64,3 +65,13 @@ def changed(tree, groups, **attributes):
         other[group] = xr.DataTree(node.assign(parts))
     other.attrs = {**tree.attrs, **attributes}
     return other
+
+
+def codes(at=None, limit=None):
+    """The group of codes of runs, and of limits, that diverged at these times; NaN for never."""
+    found = {}
+    for prefix, ends in (("", at), ("limit_", limit)):
+        if ends is not None:
+            code = np.where(np.isnan(ends), Code.FINE, Code.DIVERGED)
+            found |= {f"{prefix}code": code, f"{prefix}since": np.asarray(ends)}
+    return found

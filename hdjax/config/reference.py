@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from hdjax import registry
-from hdjax.config.tables import load_family, path_slot
+from hdjax.config.tables import Run, load_family, path_slot
 from hdjax.registry import Bounds, Each, Entry, FromFile, In, OneOf
-from hdjax.schema import Parameter, parameters, slots_in, summary
+from hdjax.schema import Parameter, arguments, parameters, slots_in, summary
 
 # What several families share is described once.
 SHARED = ("path", "rate", "schedule", "spectrum")
@@ -36,7 +36,7 @@ def updated(text: str) -> str:
 
 
 def markdown(family: str) -> str:
-    """The tables of a family, or of what is "shared" by families.
+    """The tables of a family, of what is "shared" by families, or of "run".
 
     Raises:
         ConfigError: there is no such family.
@@ -45,6 +45,8 @@ def markdown(family: str) -> str:
         >>> print(markdown("streaming").splitlines()[0])
         #### `streaming.system`
     """
+    if family == "run":
+        return "\n".join(["| key | default | |", "|---|---|---|", *_run(), ""])
     if family == "shared":
         # A path statistic of a family is told with the family.
         load_family("streaming")
@@ -57,6 +59,14 @@ def markdown(family: str) -> str:
         within = [other for other in _within(name) if other.startswith(f"{family}.")]
         names += [other for other in within if other not in names]
     return "\n".join(_slot(name) for name in names if registry.entries(name))
+
+
+def _run() -> Iterator[str]:
+    """The keys of [run], one a line."""
+    texts = arguments(Run)
+    for name, field in Run.model_fields.items():
+        default = "required" if field.is_required() else _told(field.default)
+        yield f"| `{name}` | {default} | {texts[name].replace('|', chr(92) + '|')} |"
 
 
 def _within(slot: str) -> Iterator[str]:
@@ -130,10 +140,12 @@ def _choice(annotation: Any) -> list[str]:
 
 
 def _default(parameter: Parameter) -> str:
-    value = parameter.default
-    if parameter.required:
-        return "required"
-    if value is None:
+    return "required" if parameter.required else _told(parameter.default)
+
+
+def _told(value: Any) -> str:
+    """A default, as in TOML."""
+    if value is None or value == {}:
         return "none"
     if isinstance(value, bool):
         return str(value).lower()

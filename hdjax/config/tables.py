@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Union
 import numpy as np
 from pydantic import Discriminator, Field, Tag, TypeAdapter, create_model, model_validator
 
-from hdjax.registry import entries, entry_points, suggest, version
+from hdjax.registry import entries, entry_points, load, suggest, version
 from hdjax.schema import (
     ArrayField,
     ConfigError,
@@ -64,7 +64,20 @@ Times = Annotated[
 class Run(Strict):
     """What is run and recorded; the options of `hdjax.compare`.
 
-    `runs = 0` is the limit alone; `limit = false` is the simulation alone.
+    Args:
+        times: a list, or `{ start = 0, stop, num, spacing = "linear" or "log" }`, in the family's
+            time.
+        runs: realisations; 0 is the limit alone.
+        seed: that of the random numbers.
+        start: where the limit starts: from the law of the start ("law"), or from each run's own
+            ("realised").
+        limit: false is the simulation alone.
+        fluctuations: whether to predict standard deviations; none: where they are known.
+        method: how runs are simulated, a table of the family's slot `method`; none: its default.
+        keep: "summary" streams moments and keeps the curves of 1024 runs.
+        chunk: runs side by side; none: by memory.
+        statistics: names, or tables of the family's slot `statistic`; none: all names.
+        paths: named tables of [path](#path), such as `{ kind = "hitting_time", statistic, level }`.
     """
 
     times: Times
@@ -148,10 +161,12 @@ def load_family(family: Any) -> None:
         raise ConfigError(f"family: {brief(family)}; {suggest(family, names)}")
     if family in FAMILIES:
         importlib.import_module(FAMILIES[family])
-        return
     for point in entry_points("families"):
         if point.name == family:
-            point.load()
+            load(point)
+    if not entries(f"{family}.system"):
+        rule = f"a family that registers a constructor in {family}.system"
+        raise ConfigError(f"family: {brief(family)}; allowed: {rule}")
 
 
 def model_of(family: str) -> type[Config]:
@@ -178,7 +193,7 @@ def _model_of(family: str, version: int) -> type[Config]:
     statistic = known[known[str, Tag("name")] | table, kind]
     fields: dict[str, Any] = {
         "paths": (dict[str, slot(family, "path")], Field(default={})),
-        "method": (slot(family, "method") | None, None),
+        "method": (slot(family, "method") | None if entries(f"{family}.method") else None, None),
         "statistics": (known[list[statistic], Field(min_length=1)] | None, None),
     }
     run = create_model("Run", __base__=Run, __doc__=Run.__doc__, **fields)

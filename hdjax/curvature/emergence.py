@@ -98,7 +98,7 @@ def emergence_map(
         own = eqx.tree_at(
             lambda s: (s.eigenvalues, s.spectrum.eigenvalues), system, (noise, noise[0])
         )
-        summaries = own.limit(ts)
+        summaries = own.limit(ts).values
 
         def at_time(summary: Any) -> Any:
             theory = block_theory(own, summary, index, kind, alphas[0], rule)

@@ -25,6 +25,7 @@ from hdjax.curvature.law import Quadrature, check_system, quadrature, warn_of_ki
 from hdjax.curvature.projected import ProjectedSGD
 from hdjax.curvature.train import check_training, training_samples
 from hdjax.gaussian import QMC, Rule
+from hdjax.limits import Limit, masked
 from hdjax.random import Stream
 from hdjax.registry import NonNegative, Positive
 from hdjax.schedules import Constant
@@ -36,7 +37,6 @@ from hdjax.system import (
     Watching,
     WithoutFluctuations,
     is_concrete,
-    reached_only,
 )
 
 # A column with less than this share in the means' span counts as outside.
@@ -217,10 +217,10 @@ class Alignment(WithoutFluctuations):
         start: AlignmentSummary | None = None,
         horizon: int | None = None,
         save: Callable[[AlignmentSummary], PyTree[Array]] = lambda summary: summary,
-    ) -> PyTree[Array]:
+    ) -> Limit:
         """The training's limit; the number of samples of a matrix (`horizon`) is not in it."""
         first = None if start is None else start.gram
-        gram = self.training.limit(ts, first)
+        path = self.training.limit(ts, first)
 
         def at(t: Array, gram: GramSummary) -> PyTree[Array]:
             if not (self.train and self.blocks):
@@ -241,9 +241,8 @@ class Alignment(WithoutFluctuations):
             return save(AlignmentSummary(gram, found))
 
         # After the integration, not within the solver's loop.
-        saved = jax.lax.map(lambda parts: at(*parts), (ts, gram))
-        unreached = jnp.isnan(gram.blocks).any(axis=(1, 2, 3))
-        return reached_only(jnp.where(unreached, jnp.inf, ts), saved)
+        saved = jax.lax.map(lambda parts: at(*parts), (ts, path.values))
+        return Limit(masked(saved, path.reached), path.reached, path.code)
 
     def review(self, ts: Float[np.ndarray, " times"]) -> None:
         """Warn of what is doubtful about the limit of the training."""

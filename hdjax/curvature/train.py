@@ -82,7 +82,7 @@ def training_samples(
     c, dtype = system.probabilities.shape[0], system.eigenvalues.dtype
     window = horizon if window is None else window
     ts = horizon - window * jnp.linspace(1.0, 0.0, grid, dtype=dtype)
-    path = system.limit(ts, system.start() if start is None else start)
+    path = system.limit(ts, system.start() if start is None else start).values
     phi, cross = _two_times(system, ts, path)
     frame, features, weights = _coordinates(system, ts, path, phi, cross, rule or QMC(9))
     simpson = np.full(grid, 2.0)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
+from hdjax.codes import Code
 from hdjax.engine.contents import Records, contents
 from hdjax.engine.drive import drive
 from hdjax.engine.ensemble import Named, Plan
@@ -246,17 +247,11 @@ def check_run(runs: int, keep: str, chunk: int | None, key: Any) -> None:
 
 def _judge(measured: Contents) -> None:
     """Say what is wrong with a limit: that it ended, and why, or which statistics have gaps."""
-    causes = {
-        "limit_diverged_at": "it diverges (a learning rate above stability?)",
-        "limit_gave_up_at": (
-            "its solver gave up (try a larger max_steps, ExponentialMidpoint() or, if it grows, a "
-            "smaller learning rate)"
-        ),
-    }
-    for name, cause in causes.items():
-        end = float(measured.groups["divergence"][name])
-        if np.isfinite(end):
-            raise FloatingPointError(f"limit: not finite from t = {end:.4g} on: {cause}")
+    codes = measured.groups["codes"]
+    code = Code(int(codes["limit_code"]))
+    if code not in (Code.FINE, Code.NOT_FINITE):
+        since = float(codes["limit_since"])
+        raise FloatingPointError(f"limit: not finite from t = {since:.4g} on: {code.advice}")
     for name in measured.attributes["statistics"]:
         gaps = np.isnan(measured.groups["limit"][name])
         gaps = gaps.reshape(len(gaps), -1).any(axis=1)

@@ -56,9 +56,10 @@ def contents(
     if kept.runs is not None:
         streamed = jax.tree.map(lambda x: x[point], collected.streamed)
         groups |= _runs(kept, streamed.values)
-        groups["divergence"] = {
+        groups["codes"] = {
             "alive": np.asarray(streamed.alive.count, np.int64),
-            "diverged_at": _end(kept.runs, records),
+            "code": kept.runs.code,
+            "since": _since(kept.runs, records),
         }
         if kept.sup_error and keep == "summary":
             errors = streamed.sup_error.items()
@@ -66,11 +67,10 @@ def contents(
             groups["sup_error_std"] = {name: _std(moments)[0] for name, moments in errors}
     if kept.limit is not None:
         groups |= {"limit": kept.limit.values, "paths_limit": kept.limit.paths}
-        end, gave_up = _end(kept.limit, records), kept.limit.gave_up
-        groups["divergence"] = {
-            **groups.get("divergence", {}),
-            "limit_diverged_at": np.where(gave_up, np.nan, end),
-            "limit_gave_up_at": np.where(gave_up, end, np.nan),
+        groups["codes"] = {
+            **groups.get("codes", {}),
+            "limit_code": kept.limit.code,
+            "limit_since": _since(kept.limit, records),
         }
     groups["predicted_std"] = kept.predicted_std or {}
 
@@ -119,7 +119,7 @@ def _notes(
     for name, spread in (kept.predicted_std or {}).items():
         # Where the limit has a value and its spread has none.
         finite = np.isfinite(kept.limit.values[name])
-        finite = finite.all(axis=0) if kept.limit.diverged_at.ndim else finite
+        finite = finite.all(axis=0) if kept.limit.code.ndim else finite
         missing = (finite & ~np.isfinite(spread)).reshape(len(spread), -1).any(axis=1)
         if missing.any():
             first = records.nominal[np.argmax(missing)]
@@ -163,7 +163,8 @@ def _compared(kept: Any, name: str) -> np.ndarray:
     return found.reshape(*found.shape[:2], -1).any(axis=2).sum(axis=1)
 
 
-def _end(curves: Curves, records: Records) -> np.ndarray:
-    """The nominal time from which on a run or a limit has ended; NaN where it has not."""
-    alive = np.asarray(curves.alive)
-    return np.where(alive.all(axis=-1), np.nan, records.nominal[alive.argmin(axis=-1)])
+def _since(curves: Curves, records: Records) -> np.ndarray:
+    """The nominal times, in 64 bits, from which on codes hold; NaN where all is fine."""
+    since = np.asarray(curves.since)[..., None]
+    nearest = np.argmin(np.abs(records.nominal - np.where(np.isnan(since), 0, since)), axis=-1)
+    return np.where(np.isnan(since[..., 0]), np.nan, records.nominal[nearest])

@@ -30,11 +30,10 @@ def describe(result: xr.DataTree) -> str:
     attrs = result.attrs
     width = shutil.get_terminal_size().columns
     lines = [f"{attrs['kind']} of {attrs['family']}: {attrs['runs']} runs{_where(result)}"]
-    if layout.has(result, "divergence", "diverged_at"):
-        ends = layout.variable(result, "divergence", "diverged_at").values
-        if (bad := int(np.isfinite(ends).sum())) > 0:
-            first = layout.skip_nan(np.nanmin, ends, axis=None)
-            lines.append(f"{bad} of {ends.size} kept runs diverged, the first at t = {first:.4g}")
+    ends = layout.ended(result)
+    if (bad := int(np.isfinite(ends).sum())) > 0:
+        first = layout.skip_nan(np.nanmin, ends, axis=None)
+        lines.append(f"{bad} of {ends.size} kept runs diverged, the first at t = {first:.4g}")
     lines += _gaps(result)
     rows, fixed = {"scaling": _scaling_rows, "sweep": _sweep_rows}.get(attrs["kind"], _curve_rows)(
         result
@@ -76,7 +75,7 @@ def _gaps(result: xr.DataTree) -> Iterator[str]:
     """Statistics that are not finite in runs which have not ended, or in the limit."""
     for name in result.attrs["statistics"]:
         if layout.has(result, "count", name):
-            alive = layout.variable(result, "divergence", "alive")
+            alive = layout.variable(result, "codes", "alive")
             bad = layout.variable(result, "count", name) < alive
         elif layout.has(result, "limit", name):
             bad = layout.variable(result, "limit", name).isnull()

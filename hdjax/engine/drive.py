@@ -243,7 +243,7 @@ class _Row(NamedTuple):
         def once(tree: PyTree) -> PyTree:
             return jax.tree.map(lambda x: np.asarray(x[: self.points]), tree)
 
-        own = results.limit is not None and results.limit.diverged_at.ndim == 2
+        own = results.limit is not None and results.limit.code.ndim == 2
         return Ensemble(
             per_run(results.runs),
             per_run(results.limit) if own else once(results.limit),
@@ -254,7 +254,7 @@ class _Row(NamedTuple):
 
     def join(self) -> Ensemble:
         first = self.pieces[0]
-        own = first.limit is not None and first.limit.diverged_at.ndim == 2
+        own = first.limit is not None and first.limit.code.ndim == 2
 
         def runs(get: Any) -> PyTree:
             parts = [get(piece) for piece in self.pieces]

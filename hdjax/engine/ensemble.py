@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from hdjax import random
+from hdjax.codes import Code
 from hdjax.random import Stream
 from hdjax.system import NoFluctuationsError, Simulator, System
 
@@ -34,7 +35,7 @@ class Plan(eqx.Module):
         ticks: (times,) the clock at the records.
         times: (times,) the recorded times, which belong to these ticks; the limit is evaluated
             there.
-        nominal: (times,) the times that were asked for; paths and divergences are told in them.
+        nominal: (times,) the times that were asked for; paths and codes are told in them.
         method: how to simulate (a pytree, None for the family's default).
         statistics: pairs (name, function of (system, summary)), None for the system's own of that
             name.
@@ -80,15 +81,15 @@ class Curves(eqx.Module):
             itself is not finite.
         paths: path statistics by name.
         alive: (times,) whether the run had not ended.
-        diverged_at: the nominal time from which on it has; NaN where it did not.
-        gave_up: whether it ended since a solver gave up.
+        code: how it ended, a `hdjax.codes.Code`; a statistic that is not finite does not end it.
+        since: the nominal time from which on the code holds; NaN where all is fine.
     """
 
     values: Values
     paths: Values
     alive: Numbers
-    diverged_at: Numbers
-    gave_up: Numbers
+    code: Numbers
+    since: Numbers
 
 
 class Ensemble(eqx.Module):
@@ -183,20 +184,18 @@ def trajectory(
     probes_key = random.stream(run_key, Stream.PROBES)
     start = (simulator.init(run_key), jnp.zeros((), plan.ticks.dtype))
     _, (values, alive, probes) = jax.lax.scan(record, start, plan.ticks)
-    return _curves(plan, values, alive, jnp.zeros((), bool)), probes
+    return _curves(plan, values, alive, jnp.asarray(Code.FINE, jnp.int32)), probes
 
 
 def limit_curves(system: System, plan: Plan, start: Any) -> Curves:
     """The limit's statistics at the plan's times, from `start` (None: the law's)."""
 
     def save(summary: Any) -> tuple[dict[str, Array], Array]:
-        alive = system.alive(summary)
-        return plan.evaluate(system, summary), jnp.where(alive, 0.0, jnp.inf)
+        return plan.evaluate(system, summary), jnp.where(system.alive(summary), 1.0, 0.0)
 
-    values, marks = system.limit(plan.times, start=start, horizon=plan.horizon, save=save)
-    # NaN marks a record that the solver did not reach, infinity one after a divergence.
-    alive = jnp.isfinite(marks)
-    return _curves(plan, values, alive, jnp.isnan(marks[jnp.argmin(alive)]))
+    found = system.limit(plan.times, start=start, horizon=plan.horizon, save=save)
+    values, alive = found.values
+    return _curves(plan, values, found.reached & (alive > 0), found.code)
 
 
 def predicted_std(system: System, plan: Plan) -> dict[str, Array] | None:
@@ -217,18 +216,28 @@ def predicted_std(system: System, plan: Plan) -> dict[str, Array] | None:
         return None
 
 
-def _curves(plan: Plan, values: dict[str, Array], alive: Array, gave_up: Array) -> Curves:
-    """Blank everything from the end of the run on, and what is not finite before it."""
+def _curves(plan: Plan, values: dict[str, Array], alive: Array, code: Array) -> Curves:
+    """Blank everything from the end of the run on, and what is not finite before it.
+
+    `code` is that of a solver which stopped before; otherwise, what is not alive has diverged.
+    """
     alive = jnp.cumprod(alive.astype(jnp.int32)).astype(bool)
+    finite = alive
+    for value in values.values():
+        finite = finite & jnp.isfinite(value.reshape(value.shape[0], -1)).all(axis=1)
+    gaps = jnp.where(finite.all(), Code.FINE, Code.NOT_FINITE)
+    code = jnp.where(code == Code.FINE, Code.DIVERGED, code)
+    code = jnp.where(alive.all(), gaps, code).astype(jnp.int32)
+    first = jnp.where(alive.all(), jnp.argmin(finite), jnp.argmin(alive))
+    since = jnp.where(code == Code.FINE, jnp.nan, plan.nominal[first])
 
     def blank(value: Array) -> Array:
         mask = alive.reshape(alive.shape + (1,) * (value.ndim - 1))
         return jnp.where(mask & jnp.isfinite(value), value, jnp.nan)
 
     values = {name: blank(value) for name, value in values.items()}
-    diverged_at = jnp.where(alive.all(), jnp.nan, plan.nominal[jnp.argmin(alive)])
     paths = {name: function(plan.nominal, values) for name, function in plan.paths}
-    return Curves(values, paths, alive, diverged_at, gave_up & ~alive.all())
+    return Curves(values, paths, alive, code, since)
 
 
 def _sup_error(run: Curves, limit: Curves) -> dict[str, Array]:

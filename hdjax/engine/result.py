@@ -3,7 +3,7 @@
 `result.mean["risk"]` is an `xarray.DataArray`: the group `mean`, and in it the statistic under its
 own name.  The coordinate `time` holds the nominal times, which were asked for, and
 `recorded_time` those of the algorithm's clock.  Runs that diverged hold NaN from the time in
-`result.divergence["diverged_at"]` on and are left out of moments.  A statistic that is not finite
+`result.codes["since"]` on and are left out of moments.  A statistic that is not finite
 at a record is NaN there, and `result.count` says how many runs its moments are over.
 """
 
@@ -44,8 +44,8 @@ class Result:
         sup_error_median: (dimension) of a scaling, with its `exponent` and `exponent_interval`.
         paths: (run) path statistics; `paths_limit`: those of the limit.
         probes: (run, time) probes.
-        divergence: `alive` (time), how many runs have not diverged; `diverged_at` (run),
-            `limit_diverged_at` and `limit_gave_up_at`, the nominal times, NaN where there is none.
+        codes: `alive` (time), how many runs have not ended; `code` (run), a `hdjax.codes.Code`, and
+            `since` (run), the nominal time from which on it holds; `limit_code`, `limit_since`.
 
     Raises:
         AttributeError: a group that the result does not have.

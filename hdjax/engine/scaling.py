@@ -31,7 +31,7 @@ def scaling(
 
     At each d the median over runs of sup_t |run - limit|; its logarithm is fitted by a straight
     line in log d.  The interval (2.5 % to 97.5 %) resamples runs within each d.  Runs that
-    diverged are left out of the medians; how many is in `diverged_at`.  Records at which a
+    diverged are left out of the medians; how many is in `codes`.  Records at which a
     statistic is not finite are left out of its sup; how many are left is in `sup_error_count`.
 
     Args:
@@ -131,8 +131,9 @@ def _combine(parts: list[Result], dims: list[int], interrupted: bool) -> Result:
     fits = {name: fit_exponent(dims, rows) for name, rows in errors.items()}
     groups["exponent"] = {name: slope for name, (slope, _) in fits.items()}
     groups["exponent_interval"] = {name: interval for name, (_, interval) in fits.items()}
-    ends = [part.divergence["diverged_at"].values for part in parts]
-    groups["divergence"] = {"diverged_at": np.stack(ends)}
+    groups["codes"] = {
+        name: np.stack([part.codes[name].values for part in parts]) for name in ("code", "since")
+    }
     seconds = total_seconds(part.tree.attrs["seconds"] for part in parts)
     attributes = attributes | {
         "kind": "scaling",

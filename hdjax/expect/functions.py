@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from hdjax import layout
+from hdjax.codes import Code
 from hdjax.registry import suggest
 from hdjax.times import record_at
 
@@ -64,7 +65,9 @@ def _probability(call: "Call") -> Any:
 
 
 def _diverged(call: "Call") -> Any:
-    return np.isfinite(call.variable("divergence", None)).mean()
+    code = call.variable("codes", None)
+    ended = ~code.isin([Code.FINE, Code.NOT_FINITE])
+    return ended.where(code != Code.NOT_RUN).mean()
 
 
 def _bound(position: int) -> _Function:
@@ -86,7 +89,7 @@ FUNCTIONS = {
     "max_sup_error": _Function(
         lambda call: call.variable("sup_error", None).max(skipna=False), "sup_error", whole=True
     ),
-    "diverged": _Function(_diverged, "divergence", None, whole=True),
+    "diverged": _Function(_diverged, "codes", None, whole=True),
     "path": _of("paths", subject="path"),
     "path_mean": _of("paths", np.nanmean, subject="path"),
     "path_limit": _of("paths_limit", subject="path"),
@@ -141,7 +144,7 @@ class Call:
             reduction: over the runs, as for `hdjax.layout.over_runs`; None: none.
             **options: of the reduction.
         """
-        name = self._subject or "diverged_at"
+        name = self._subject or "code"
         if not layout.has(self._result, group, name):
             raise ValueError(f"{self._name}: the result has none of {name!r}")
         data = layout.variable(self._result, group, name)

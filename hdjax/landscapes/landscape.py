@@ -15,6 +15,7 @@ from hdjax.landscapes._arguments import check_numbers
 from hdjax.landscapes.kernels import Jet, Kernel
 from hdjax.landscapes.limit import Problem
 from hdjax.landscapes.order import OrderParameters
+from hdjax.limits import Limit
 from hdjax.spectra import Spectrum
 from hdjax.system import Method, Simulator, System, all_finite, is_concrete
 
@@ -122,7 +123,7 @@ class Landscape(System):
         start: OrderParameters | None = None,
         horizon: Horizon | None = None,
         save: Callable[[OrderParameters], PyTree[Array]] = lambda summary: summary,
-    ) -> PyTree[Array]:
+    ) -> Limit:
         """The limit at steps `ts`.
 
         Args:
@@ -132,7 +133,8 @@ class Landscape(System):
             save: what to keep of the order parameters.
         """
         evaluations = self.given_horizon(ts, horizon).evaluations
-        return _at_steps(self, jnp.asarray(ts), evaluations, save)
+        ts = jnp.asarray(ts)
+        return Limit.whole(_at_steps(self, ts, evaluations, save), ts)
 
     def alive(self, summary: OrderParameters) -> Bool[Array, ""]:
         """Finite, and |x|^2 below 10^8 (unbounded landscapes diverge in a few steps)."""

@@ -73,7 +73,7 @@ def optimise(
     last = np.array([float(steps)])
 
     def objective(parameters: PyTree) -> Array:
-        return make_system(parameters).limit(last, save=lambda order: order.value)[0]
+        return make_system(parameters).limit(last, save=lambda order: order.value).values[0]
 
     optimiser = optax.lbfgs()
     evaluate = optax.value_and_grad_from_state(objective)

@@ -20,6 +20,7 @@ from hdjax.landscapes.frame import conditional_law, jet_at, previsible_frame, ro
 from hdjax.landscapes.landscape import Horizon
 from hdjax.landscapes.model import GradientSpan
 from hdjax.landscapes.simulate import Previsible, PrevisibleSimulator
+from hdjax.limits import Limit
 from hdjax.system import Method, Watched, Watching, WithoutFluctuations, all_finite, cast
 
 
@@ -127,7 +128,7 @@ class NextObservation(WithoutFluctuations):
 
     def start(self) -> Observation:
         """The first observation as d grows."""
-        return jax.tree.map(lambda leaf: leaf[0], self.limit(np.zeros(1)))
+        return self.limit(np.zeros(1)).at(0)
 
     def limit(
         self,
@@ -135,7 +136,7 @@ class NextObservation(WithoutFluctuations):
         start: Observation | None = None,
         horizon: Horizon | None = None,
         save: Callable[[Observation], PyTree[Array]] = lambda summary: summary,
-    ) -> PyTree[Array]:
+    ) -> Limit:
         """The law along the noise-free run; arguments as for `GradientSpan.limit`."""
         evaluations = self.system.given_horizon(ts, horizon).evaluations
         endless = jnp.full_like(self.dimension, jnp.inf)
@@ -150,8 +151,9 @@ class NextObservation(WithoutFluctuations):
             return state, save(simulator.summary(state))
 
         saved = jax.lax.scan(step, simulator.init(key), jnp.arange(evaluations))[1]
-        recorded = jnp.round(jnp.asarray(ts)).astype(int)
-        return jax.tree.map(lambda leaf: leaf[recorded], saved)
+        ts = jnp.asarray(ts)
+        recorded = jnp.round(ts).astype(int)
+        return Limit.whole(jax.tree.map(lambda leaf: leaf[recorded], saved), ts)
 
     def statistics(self, summary: Observation) -> dict[str, Array]:
         """What is in `Observation`, and `surprise` = value - expected."""

@@ -30,7 +30,6 @@ from hdjax.multiindex.flows import Joint, Planted, Profiled, from_odds, to_odds
 from hdjax.multiindex.freezing import escape_times
 from hdjax.multiindex.generative import generative, generative_exponent, generative_spectrum
 from hdjax.multiindex.leaps import Leap, exponents, leaps
-from hdjax.multiindex.limit import Integrator
 from hdjax.multiindex.links import Link, from_coefficients, from_function, product, ridge, ridge_sum
 from hdjax.multiindex.model import GradientFlow
 from hdjax.multiindex.problem import Direct, Overlap, Problem
@@ -64,7 +63,6 @@ __all__ = [
     "GradientDescent",
     "GradientFlow",
     "HermiteRidge",
-    "Integrator",
     "Joint",
     "KernelRidge",
     "Leap",

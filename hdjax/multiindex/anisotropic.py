@@ -17,10 +17,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from hdjax.clocks import Fine
+from hdjax.integrate import Integrator
 from hdjax.multiindex.averaging import energy_gradient
 from hdjax.multiindex.finite_samples import cosines
 from hdjax.multiindex.flows import Profiled
-from hdjax.multiindex.limit import Integrator
+from hdjax.multiindex.limit import flow_path
 from hdjax.multiindex.links import Link
 from hdjax.multiindex.problem import Overlap
 from hdjax.multiindex.simulate import CLOCK, first_of, flow_time
@@ -56,7 +57,7 @@ class Anisotropic(Method):
         self,
         eigenvalues: Values,
         preconditioned: bool = True,
-        integrator: Annotated[Integrator, In("multiindex.integrator")] | None = None,
+        integrator: Annotated[Integrator, In("integrator")] | None = None,
     ):
         self.eigenvalues = jnp.asarray(eigenvalues, jnp.result_type(float))
         self.preconditioned, self.integrator = preconditioned, integrator
@@ -138,8 +139,10 @@ class AnisotropicSimulator(Simulator):
             return -slope / eigenvalues[:, None] if self.method.preconditioned else -slope
 
         t0, t1 = (flow_time(k, eigenvalues.dtype) for k in (k0, k1))
-        moved = self.integrator(rate, state, t0, t1[None], problem.dimension, lambda y: y)
-        return first_of(moved, state, k0 == k1)
+        moved = flow_path(
+            self.integrator, rate, state, t1[None], problem.dimension, lambda y: y, begin=t0
+        )
+        return first_of(moved.values, state, k0 == k1)
 
     def summary(self, state: Float[Array, "d q"]) -> Overlap:
         return Overlap.of(anisotropic_overlap(self.method.eigenvalues, state, self.target))

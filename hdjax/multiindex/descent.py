@@ -24,6 +24,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from hdjax.clocks import Steps
+from hdjax.limits import Limit
 from hdjax.multiindex.averaging import gradient_covariance
 from hdjax.multiindex.flows import Planted, Profiled, Student, full_summary
 from hdjax.multiindex.links import Link
@@ -236,11 +237,12 @@ class GradientDescent(Algorithm, PlainSystem, WithoutFluctuations):
         start: Overlap | None = None,
         horizon: None = None,
         save: Callable[[Overlap], PyTree[Array]] = lambda summary: summary,
-    ) -> PyTree[Array]:
+    ) -> Limit:
         """The recursion of overlaps, exact at every d."""
         matrix = self.problem.start() if start is None else start.matrix
         link = self.problem.link
-        return recursion(link, self.student, self.step, matrix, ts, save, self.retraction)
+        saved = recursion(link, self.student, self.step, matrix, ts, save, self.retraction)
+        return Limit.whole(saved, ts)
 
 
 class DescentSimulator(Simulator):

@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from hdjax import random
 from hdjax.clocks import Steps
+from hdjax.limits import Limit
 from hdjax.multiindex.descent import Adaptive, Constant, as_step, polar, recursion
 from hdjax.multiindex.flows import full_summary
 from hdjax.multiindex.links import Link
@@ -143,10 +144,11 @@ class FiniteSamples(Algorithm, PlainSystem, WithoutFluctuations):
         start: Overlap | None = None,
         horizon: None = None,
         save: Callable[[Overlap], PyTree[Array]] = lambda summary: summary,
-    ) -> PyTree[Array]:
+    ) -> Limit:
         """Unlimited samples: the recursion of overlaps."""
         matrix = self.problem.start() if start is None else start.matrix
-        return recursion(self.problem.link, self.readout.student, self.step, matrix, ts, save)
+        student = self.readout.student
+        return Limit.whole(recursion(self.problem.link, student, self.step, matrix, ts, save), ts)
 
     def directions(self) -> Float[Array, "d r"]:
         """W*."""

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar
 
 import equinox as eqx
-import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from hdjax.integrate import Integrator
+from hdjax.limits import Limit
 from hdjax.multiindex.anisotropic import Anisotropic
 from hdjax.multiindex.flows import (
     METRICS,
@@ -23,12 +24,14 @@ from hdjax.multiindex.flows import (
     reduced_velocity,
     to_odds,
 )
-from hdjax.multiindex.limit import Integrator
+from hdjax.multiindex.limit import flow_path
 from hdjax.multiindex.links import Link
 from hdjax.multiindex.problem import DETERMINISTIC, LABELS, Overlap, Problem
 from hdjax.multiindex.simulate import FullFlow, Reduced
 from hdjax.registry import In, OneOf, register
 from hdjax.system import Method, PlainSystem, WithoutFluctuations
+
+FORMS = ("overlap", "odds")
 
 
 @register("multiindex.algorithm", "gradient_flow")
@@ -42,7 +45,9 @@ class GradientFlow(PlainSystem, WithoutFluctuations):
         directions: q; None: r.
         metric: "embedded", "canonical" or "horizontal"; of no consequence for `Profiled`.
         start: M at the start (q, r); None: Haar.
-        integrator: how the reduced flow is integrated.
+        integrator: how the reduced flow is integrated; None: by `diffrax.Dopri8()` to rtol 1e-8.
+        form: "overlap" integrates M; "odds" (profiled flow alone) integrates R with R' = 2 R S,
+            which keeps the distance to recovery accurate, and M up to a rotation of W.
 
     Raises:
         ValueError, TypeError: naming the argument, its value and what is allowed.
@@ -64,6 +69,7 @@ class GradientFlow(PlainSystem, WithoutFluctuations):
     student: Student
     integrator: Integrator
     metric: str = eqx.field(static=True)
+    form: str = eqx.field(static=True)
 
     def __init__(
         self,
@@ -74,7 +80,8 @@ class GradientFlow(PlainSystem, WithoutFluctuations):
         directions: int | None = None,
         metric: Annotated[str, OneOf(*METRICS)] = "embedded",
         start: Any = None,
-        integrator: Annotated[Integrator, In("multiindex.integrator")] | None = None,
+        integrator: Annotated[Integrator, In("integrator")] | None = None,
+        form: Annotated[str, OneOf(*FORMS)] = "overlap",
     ):
         self.problem = Problem(link, dimension, directions, start)
         self.student = Profiled() if student is None else student
@@ -83,10 +90,12 @@ class GradientFlow(PlainSystem, WithoutFluctuations):
         if metric not in METRICS:
             raise ValueError(f"metric: {metric!r}; allowed: {', '.join(METRICS)}")
         self.student.check(link, self.problem.directions)
-        self.metric = metric
+        if form not in FORMS:
+            raise ValueError(f"form: {form!r}; allowed: {', '.join(FORMS)}")
+        if form == "odds" and not isinstance(self.student, Profiled):
+            raise ValueError("form: 'odds'; allowed with Profiled() alone")
+        self.metric, self.form = metric, form
         self.integrator = Integrator() if integrator is None else integrator
-        if self.integrator.form == "odds" and not isinstance(self.student, Profiled):
-            raise ValueError("integrator.form: 'odds'; allowed with Profiled() alone")
 
     def validate(self, *, compared: bool = False, realised: bool = False) -> None:
         self.problem.check()
@@ -110,22 +119,19 @@ class GradientFlow(PlainSystem, WithoutFluctuations):
         start: Overlap | None = None,
         horizon: None = None,
         save: Callable[[Overlap], PyTree[Array]] = lambda summary: summary,
-    ) -> PyTree[Array]:
+    ) -> Limit:
         """The reduced flow at `ts` (increasing, from 0 on), exact at every d."""
         start = self.start() if start is None else start
-        zero, dimension = jnp.zeros((), ts.dtype), self.problem.dimension
-        if self.integrator.form == "odds":
+        own, dimension = self.integrator, self.problem.dimension
+        if self.form == "odds":
             student: Any = self.student
             factor, link = to_odds(start.matrix), student.effective(self.problem.link)
-            return self.integrator(
-                lambda y: odds_velocity(link, y),
-                factor,
-                zero,
-                ts,
-                dimension,
-                lambda y: save(from_odds(y)),
-            )
+
+            def odds_rate(factor: Array) -> Array:
+                return odds_velocity(link, factor)
+
+            return flow_path(own, odds_rate, factor, ts, dimension, lambda y: save(from_odds(y)))
         state = (start.matrix, start.readout)
-        return self.integrator(
-            self.reduced_velocity, state, zero, ts, dimension, lambda y: save(Overlap.of(*y))
+        return flow_path(
+            own, self.reduced_velocity, state, ts, dimension, lambda y: save(Overlap.of(*y))
         )

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from hdjax.clocks import Fine
+from hdjax.integrate import Integrator
 from hdjax.multiindex.flows import State, full_summary, full_velocity
-from hdjax.multiindex.limit import Integrator
+from hdjax.multiindex.limit import flow_path
 from hdjax.multiindex.problem import Overlap
 from hdjax.multiindex.starts import lift
 from hdjax.registry import In, Precision, register
@@ -35,7 +36,7 @@ class FullFlow(Method):
         >>> method = FullFlow()
     """
 
-    integrator: Annotated[Integrator, In("multiindex.integrator")] | None = None
+    integrator: Annotated[Integrator, In("integrator")] | None = None
     dtype: Precision | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
@@ -61,7 +62,7 @@ class Reduced(Method):
         >>> method = Reduced(Integrator(rtol=1e-5), dtype="float32")
     """
 
-    integrator: Annotated[Integrator, In("multiindex.integrator")] | None = None
+    integrator: Annotated[Integrator, In("integrator")] | None = None
     dtype: Precision | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
@@ -106,8 +107,8 @@ class FullSimulator(Simulator):
         def rate(state: State) -> State:
             return full_velocity(link, system.student, system.metric, self.target, state)
 
-        moved = self.integrator(rate, state, t0, t1[None], dimension, lambda y: y)
-        return first_of(moved, state, k0 == k1)
+        moved = flow_path(self.integrator, rate, state, t1[None], dimension, lambda y: y, begin=t0)
+        return first_of(moved.values, state, k0 == k1)
 
     def summary(self, state: State) -> Overlap:
         return cast(full_summary(state[0], self.target, state[1]), self.limit_dtype)
@@ -139,8 +140,8 @@ class ReducedSimulator(Simulator):
         dimension = self.system.problem.dimension
         t0, t1 = (flow_time(k, dimension.dtype) for k in (k0, k1))
         rate = self.system.reduced_velocity
-        moved = self.integrator(rate, state, t0, t1[None], dimension, lambda y: y)
-        return first_of(moved, state, k0 == k1)
+        moved = flow_path(self.integrator, rate, state, t1[None], dimension, lambda y: y, begin=t0)
+        return first_of(moved.values, state, k0 == k1)
 
     def summary(self, state: State) -> Overlap:
         return cast(Overlap.of(*state), self.limit_dtype)

@@ -34,10 +34,12 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from hdjax import gaussian, random
 from hdjax.clocks import Steps
+from hdjax.integrate import Integrator
+from hdjax.limits import Limit
 from hdjax.multiindex.descent import check_positive, polar
 from hdjax.multiindex.flows import Planted, Profiled, Student, full_summary
 from hdjax.multiindex.fluctuations import fluctuations
-from hdjax.multiindex.limit import Integrator
+from hdjax.multiindex.limit import flow_path
 from hdjax.multiindex.links import Link
 from hdjax.multiindex.problem import LABELS, Algorithm, Direct, Overlap, Problem
 from hdjax.multiindex.starts import lift
@@ -65,7 +67,8 @@ class StiefelSGD(StiefelSteps, Algorithm, PlainSystem):
         directions: q; None: r.
         start: M at the start (q, r); None: Haar.
         rule: of the expectation V, in r + q variables; None: Gauss-Hermite, exact for polynomials.
-        integrator: how the limit is integrated.
+        integrator: how the limit and its spread are integrated; None: by `diffrax.Dopri8()` to
+            rtol 1e-6 and `diffrax.Tsit5()` to rtol 1e-4.
 
     Raises:
         ValueError, TypeError: naming the argument, its value and what is allowed.
@@ -104,7 +107,7 @@ class StiefelSGD(StiefelSteps, Algorithm, PlainSystem):
         directions: int | None = None,
         start: Any = None,
         rule: gaussian.Rule | None = None,
-        integrator: Annotated[Integrator, In("multiindex.integrator")] | None = None,
+        integrator: Annotated[Integrator, In("integrator")] | None = None,
     ):
         dtype = jnp.result_type(float)
         self.problem = Problem(link, dimension, directions, start)
@@ -125,9 +128,7 @@ class StiefelSGD(StiefelSteps, Algorithm, PlainSystem):
         self.projection = projection
         self.reuse = None if reuse is None else jnp.asarray(reuse, dtype)
         self.rule = self._default_rule() if rule is None else rule
-        self.integrator = Integrator(rtol=1e-6) if integrator is None else integrator
-        if self.integrator.form == "odds":
-            raise ValueError("integrator.form: 'odds'; allowed with SGD: 'overlap'")
+        self.integrator = Integrator() if integrator is None else integrator
         self._check()
 
     def validate(self, *, compared: bool = False, realised: bool = False) -> None:
@@ -153,18 +154,15 @@ class StiefelSGD(StiefelSteps, Algorithm, PlainSystem):
         start: Overlap | None = None,
         horizon: None = None,
         save: Callable[[Overlap], PyTree[Array]] = lambda summary: summary,
-    ) -> PyTree[Array]:
+    ) -> Limit:
         """The ODE of M at `ts`, in units of d steps."""
         matrix = self.problem.start() if start is None else start.matrix
-        zero = jnp.zeros((), ts.dtype)
-        return self.integrator(
-            self.velocity,
-            matrix,
-            zero,
-            ts,
-            self.problem.dimension,
-            lambda y: save(Overlap.of(y)),
-        )
+        own, dimension = self.integrator, self.problem.dimension
+
+        def record(matrix: Array) -> PyTree[Array]:
+            return save(Overlap.of(matrix))
+
+        return flow_path(own, self.velocity, matrix, ts, dimension, record, rtol=1e-6)
 
     def fluctuations(
         self,

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from hdjax import gaussian
+from hdjax.integrate import Integrator
 from hdjax.multiindex.averaging import average
 from hdjax.multiindex.flows import Planted, Profiled, Student, reduced_velocity
 from hdjax.multiindex.links import Link
@@ -37,6 +38,7 @@ class StiefelSteps(System):
     student: eqx.AbstractVar[Student]
     reuse: eqx.AbstractVar[Float[Array, ""] | None]
     projection: eqx.AbstractVar[str]
+    integrator: eqx.AbstractVar[Integrator]
     rule: eqx.AbstractVar[gaussian.Rule]
 
     def link_at(

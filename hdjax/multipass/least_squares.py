@@ -92,6 +92,8 @@ class MultiPass(LeastSquares):
     """
 
     sampling: eqx.AbstractVar[str]
+    # A `Solver` of `limit.py`, which is written in terms of this class.
+    solver: eqx.AbstractVar[Any]
 
 
 class Batched(LeastSquares):

@@ -14,7 +14,7 @@ Sources: arXiv 2102.04396, 2205.07069, 2206.01029.
 
 import abc
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import diffrax
 import equinox as eqx
@@ -24,9 +24,11 @@ import jax.scipy.linalg
 from jaxtyping import Array, Float, PyTree
 
 from hdjax import schedules
+from hdjax.integrate import Integrator
+from hdjax.limits import Limit
 from hdjax.multipass.least_squares import MultiPass
-from hdjax.registry import PositiveFloat, Size, register
-from hdjax.system import check_arguments, is_concrete, reached_only
+from hdjax.registry import In, register
+from hdjax.system import is_concrete
 
 Save = Callable[[dict[str, Array]], PyTree[Array]]
 
@@ -35,9 +37,15 @@ class Solver(eqx.Module):
     """How the limit is computed."""
 
     @abc.abstractmethod
-    def __call__(self, system: MultiPass, ts: Float[Array, " times"], save: Save) -> Any:
-        """`save(statistics)` at `ts`, stacked."""
+    def __call__(self, system: MultiPass, ts: Float[Array, " times"], save: Save) -> Limit:
+        """`save(statistics)` at `ts`."""
 
+    @property
+    @abc.abstractmethod
+    def integrator(self) -> Integrator:
+        """How equations beside the limit, such as that of its spread, are integrated."""
+
+    @abc.abstractmethod
     def check(self, system: MultiPass) -> None:
         """Raise ValueError for systems that it does not serve."""
 
@@ -47,37 +55,22 @@ class BlockODE(Solver):
     """The equations above by diffrax: any learning rate, ridge and measure; O(p) a step.
 
     Args:
-        solver: diffrax's; `diffrax.Kvaerno5()` is of no use here (the equations are coupled).
-        rtol: relative tolerance of a step.
-        atol: absolute tolerance of a step, in units of 2 L(0)/n.
-        max_steps: steps after which the solver gives up.
-        adjoint: diffrax's; the default serves reverse mode, `diffrax.ForwardMode()` forward mode.
+        integrator: None: `diffrax.Tsit5()` to rtol 1e-6; absolute tolerances are in units of
+            2 L(0)/n.  `diffrax.Kvaerno5()` is of no use here (the equations are coupled).
 
     Example:
-        >>> solver = BlockODE(rtol=1e-9, atol=1e-12)
+        >>> solver = BlockODE(hd.Integrator(rtol=1e-9))
     """
 
-    solver: diffrax.AbstractSolver
-    rtol: float = eqx.field(static=True)
-    atol: float = eqx.field(static=True)
-    max_steps: int = eqx.field(static=True)
-    adjoint: diffrax.AbstractAdjoint
+    integrator: Integrator
 
-    def __init__(
-        self,
-        solver: diffrax.AbstractSolver | None = None,
-        *,
-        rtol: PositiveFloat = 1e-6,
-        atol: PositiveFloat = 1e-9,
-        max_steps: Size = 16**4,
-        adjoint: diffrax.AbstractAdjoint | None = None,
-    ):
-        check_arguments(BlockODE, rtol=rtol, atol=atol, max_steps=max_steps)
-        self.solver = diffrax.Tsit5() if solver is None else solver
-        self.rtol, self.atol, self.max_steps = rtol, atol, max_steps
-        self.adjoint = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
+    def __init__(self, integrator: Annotated[Integrator, In("integrator")] | None = None):
+        self.integrator = Integrator() if integrator is None else integrator
 
-    def __call__(self, system: MultiPass, ts: Float[Array, " times"], save: Save) -> Any:
+    def check(self, system: MultiPass) -> None:
+        """It serves all systems."""
+
+    def __call__(self, system: MultiPass, ts: Float[Array, " times"], save: Save) -> Limit:
         flow, modes, schedule = system.flow, system.modes, system.learning_rate
         unit = 2 * modes.mean_loss(modes.residuals) / modes.samples
         unit = jnp.where(unit == 0, 1, unit)
@@ -89,27 +82,12 @@ class BlockODE(Solver):
             noise = 2 * gamma**2 * loss / (modes.samples * unit)
             return gamma, noise * modes.eigenvalues - 2 * gamma * flow.rates * variances
 
-        def record(t: Any, state: tuple[Array, Array], args: Any) -> Any:
+        def record(state: tuple[Array, Array]) -> Any:
             accumulated, variances = state
             return save(flow.values(flow.decay(accumulated), unit * variances))
 
-        end = ts[-1]
-        solution = diffrax.diffeqsolve(
-            diffrax.ODETerm(eqx.filter_jit(rate)),
-            self.solver,
-            t0=jnp.zeros_like(end),
-            t1=end,
-            dt0=None,
-            y0=(jnp.zeros_like(end), jnp.zeros_like(modes.eigenvalues)),
-            saveat=diffrax.SaveAt(ts=ts, fn=eqx.filter_jit(record)),
-            stepsize_controller=diffrax.PIDController(
-                rtol=self.rtol, atol=self.atol, dtmin=end * jnp.finfo(end.dtype).eps ** 0.6
-            ),
-            max_steps=self.max_steps,
-            adjoint=self.adjoint,
-            throw=False,
-        )
-        return reached_only(solution.ts, solution.ys)
+        start = jnp.zeros_like(ts[-1]), jnp.zeros_like(modes.eigenvalues)
+        return self.integrator(rate, start, ts, record, solver=diffrax.Tsit5(), rtol=1e-6)
 
 
 @register("multipass.solver", "spectral")
@@ -129,6 +107,11 @@ class Spectral(Solver):
         >>> solver = Spectral()
     """
 
+    @property
+    def integrator(self) -> Integrator:
+        """The equations' own choice."""
+        return Integrator()
+
     def check(self, system: MultiPass) -> None:
         if not isinstance(system.learning_rate, schedules.Constant) or system.ridge is not None:
             raise ValueError(
@@ -141,7 +124,7 @@ class Spectral(Solver):
                 "BlockODE() or None"
             )
 
-    def __call__(self, system: MultiPass, ts: Float[Array, " times"], save: Save) -> Any:
+    def __call__(self, system: MultiPass, ts: Float[Array, " times"], save: Save) -> Limit:
         modes, flow = system.modes, system.flow
         gamma = system.learning_rate(jnp.zeros_like(ts[-1]))
         coupling = gamma**2 / modes.samples
@@ -164,7 +147,7 @@ class Spectral(Solver):
             variances = jnp.where(zero, 0, variances)
             return save(flow.values(decay, variances))
 
-        return jax.vmap(at)(ts)
+        return Limit.whole(jax.vmap(at)(ts), ts)
 
 
 def volterra(

@@ -17,6 +17,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from hdjax.limits import Limit
 from hdjax.multipass.diagnostics import (
     linear_noise_error,
     warn_of_growth,
@@ -136,7 +137,7 @@ class MultiPassSGD(MultiPass):
         start: dict[str, Array] | None = None,
         horizon: None = None,
         save: Callable[[dict[str, Array]], PyTree[Array]] = lambda summary: summary,
-    ) -> PyTree[Array]:
+    ) -> Limit:
         """The statistics at `ts` (increasing, from 0 on, in epochs); X_0 is the problem's own."""
         self._refuse_other_samplings()
         return self.solver(self, ts, lambda values: save(self.named(values)))

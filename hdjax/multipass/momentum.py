@@ -18,6 +18,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from hdjax.limits import Limit
 from hdjax.multipass.diagnostics import warn_of_growth, warn_of_localisation
 from hdjax.multipass.least_squares import Batched, modes_of
 from hdjax.multipass.modes import Modes
@@ -142,7 +143,8 @@ class MomentumSGD(Batched, WithoutFluctuations):
         start: dict[str, Array] | None = None,
         horizon: None = None,
         save: Callable[[dict[str, Array]], PyTree[Array]] = lambda summary: summary,
-    ) -> PyTree[Array]:
+    ) -> Limit:
         """The statistics at the steps `ts` (increasing); derivatives by forward mode."""
         steps = jnp.round(ts).astype(int)
-        return self.solver(self, steps, lambda values: save(self.named(values)))
+        saved = self.solver(self, steps, lambda values: save(self.named(values)))
+        return Limit.whole(saved, ts)

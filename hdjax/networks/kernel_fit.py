@@ -76,7 +76,7 @@ def fit_kernel(
         ...     hd.landscapes.SquaredExponential(2.0, 1.5), algorithm, jnp.inf, mean=1.0)
         >>> seen = true.limit(
         ...     np.arange(8.0), save=lambda order: (order.value, order.gradient_norm))
-        >>> fit = fit_kernel(hd.landscapes.SquaredExponential(), algorithm, *seen)
+        >>> fit = fit_kernel(hd.landscapes.SquaredExponential(), algorithm, *seen.values)
         >>> round(float(fit.theory.kernel.scale), 4)
         1.5
     """
@@ -209,7 +209,7 @@ def _fit(
             jnp.arange(n, dtype=cost.dtype),
             save=lambda order: (order.value, order.gradient_norm),
             horizon=horizon,
-        )
+        ).values
         return value - cost, jnp.log(norm) - jnp.log(gradient_norm)
 
     def residuals(parameters: tuple[Stationary, Array], _: None) -> Array:

@@ -24,6 +24,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from hdjax.datasets import as_arrays
 from hdjax.landscapes import GradientSpan, OrderParameters
+from hdjax.limits import Limit
 from hdjax.networks.architectures import cross_entropy
 from hdjax.networks.kernel_fit import Fitted
 from hdjax.networks.simulate import Direct, Trainable, TrainingSummary, leniently
@@ -199,7 +200,7 @@ class Training(Trainable, WithoutFluctuations):
         start: TrainingSummary | None = None,
         horizon: Any = None,
         save: Callable[[TrainingSummary], PyTree[Array]] = lambda summary: summary,
-    ) -> PyTree[Array]:
+    ) -> Limit:
         """The limit of the Gaussian random function that stands for the network."""
         if self.theory is None:
             raise NoLimitError(

@@ -8,6 +8,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from hdjax import layout
+from hdjax.codes import Code
 from hdjax.plots._style import (
     BLACK,
     BLUE,
@@ -131,20 +132,14 @@ def _entries(
 def _divergence(result: xr.DataTree) -> tuple[np.ndarray | None, list[str]]:
     """Which kept runs stayed finite, and what to say of the others."""
     notes = []
-
-    def ends(name: str) -> np.ndarray:
-        if not layout.has(result, "divergence", name):
-            return np.zeros(0)
-        return np.atleast_1d(layout.variable(result, "divergence", name).values)
-
-    told = {"limit_diverged_at": "limit diverged", "limit_gave_up_at": "the limit's solver gave up"}
-    for name, what in told.items():
-        at = ends(name)
-        if np.isfinite(at).any():
-            notes.append(f"{what} at t = {layout.skip_nan(np.nanmin, at, axis=None):.4g}")
-    if not layout.has(result, "divergence", "diverged_at"):
+    if layout.has(result, "codes", "limit_code"):
+        codes = np.atleast_1d(layout.variable(result, "codes", "limit_code").values)
+        since = np.atleast_1d(layout.variable(result, "codes", "limit_since").values)
+        for code in sorted(set(codes) - {Code.NOT_RUN, Code.FINE, Code.NOT_FINITE}):
+            notes.append(f"limit: {Code(code).words} from t = {since[codes == code].min():.4g} on")
+    if not layout.has(result, "codes", "code"):
         return None, notes
-    at = ends("diverged_at")
+    at = layout.ended(result)
     alive = ~np.isfinite(at)
     if not alive.all():
         bad = at.size - alive.sum()

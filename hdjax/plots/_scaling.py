@@ -40,6 +40,6 @@ def draw(result: xr.DataTree, statistic: str, ax: Axes) -> None:
     label_few_ticks(ax.xaxis, dims, logarithmic=True)
     name = error.attrs.get("long_name", statistic)
     dress(ax, "dimension d", f"sup over t of |run − limit|,\n{name}")
-    bad = int(np.isfinite(layout.variable(result, "divergence", "diverged_at").values).sum())
+    bad = int(np.isfinite(layout.ended(result)).sum())
     notes = [f"{bad} of {errors.size} runs diverged (left out)"] if bad else []
     legend(ax, notes)

@@ -202,11 +202,9 @@ def _lines(point: _Point, axes: list[str], value: str, ax: Axes) -> None:
 
 
 def _divergence(result: xr.DataTree, values: np.ndarray) -> list[str]:
-    if not layout.has(result, "divergence", "diverged_at"):
-        return []
-    ends = layout.variable(result, "divergence", "diverged_at")
-    bad = ends.notnull().sum("run").values
-    points = [f"{n} of {ends.sizes['run']} at {v}" for v, n in zip(values, bad, strict=True) if n]
+    ends = layout.ended(result)
+    bad = np.isfinite(ends).sum(axis=-1) if ends.size else np.zeros(len(values), int)
+    points = [f"{n} of {ends.shape[-1]} at {v}" for v, n in zip(values, bad, strict=True) if n]
     return [f"runs that diverged: {', '.join(points)}"] if points else []
 
 
@@ -240,7 +238,7 @@ def _gaps(point: _Point, dims: list[str]) -> np.ndarray:
     """The points at which runs have not diverged, but none has a finite statistic."""
     if not point.has("count"):
         return np.array(False)
-    alive = layout.variable(point.result, "divergence", "alive").isel(time=point.record)
+    alive = layout.variable(point.result, "codes", "alive").isel(time=point.record)
     return ((point.get("count") == 0) & (alive > 0)).transpose(*dims).values
 
 

@@ -2,7 +2,7 @@
 
 from hdjax.schema.arrays import ArrayField
 from hdjax.schema.derived import Parameter, Table, built, parameters, slot_type, slots_in
-from hdjax.schema.docstrings import summary
+from hdjax.schema.docstrings import arguments, summary
 from hdjax.schema.files import FileField
 from hdjax.schema.tables import (
     ConfigError,
@@ -26,6 +26,7 @@ __all__ = [
     "PositiveInteger",
     "Strict",
     "Table",
+    "arguments",
     "brief",
     "built",
     "parameters",

@@ -23,7 +23,7 @@ from jaxtyping import Array, Float
 from hdjax.streaming.covariance import RTOL, step
 from hdjax.streaming.expansion import Expansion
 from hdjax.streaming.field import GramSummary
-from hdjax.streaming.stiff import StepDoubling, exponential_step, own_rate, propagators
+from hdjax.streaming.stiff import StepDoubling, exponential_step, own_rate, propagators, unused
 from hdjax.system import NoFluctuationsError, jacobians
 
 # Bytes for the adjoint states, of which a step holds so many, and for the limit along its steps.
@@ -76,13 +76,13 @@ def _limit(
     def speed(t: Float[Array, ""]) -> Float[Array, ""]:
         return jnp.abs(expansion.local(t, expansion.start)).sum(-1).max()
 
-    gaps = jnp.diff(ts, prepend=0.0)[:, None] * 0.5 ** np.arange(1, _HALVINGS + 1)
+    gaps = jnp.diff(ts, prepend=0.0)[:, None] * 0.5 ** np.arange(1.0, _HALVINGS + 1)[None]
     short = gaps * jax.lax.map(speed, ts)[:, None] < _SHORTEST
     stops = ts[:, None] - jnp.where(short, 0, gaps)
     own = expansion.integrator
     saveat = diffrax.SaveAt(subs=[diffrax.SubSaveAt(ts=ts), diffrax.SubSaveAt(t0=True, steps=True)])
     solution = own.solve(
-        eqx.filter_jit(lambda t, flat, args: expansion.force(t, flat)),
+        unused,
         StepDoubling(eqx.filter_jit(lambda t, flat, h: step(expansion, t, flat, h))),
         expansion.start,
         saveat,
@@ -92,6 +92,7 @@ def _limit(
         diffrax.ForwardMode(),
         stops=jnp.concatenate([ts, stops.ravel()]),
         most=most,
+        norm=lambda error: expansion.norm((error,)),
     )
     (reached, times), (records, states) = solution.ts, solution.ys
     return times, states, jnp.where(jnp.isfinite(reached)[:, None], records, jnp.nan)
@@ -124,12 +125,11 @@ def _backwards(
             start = jnp.where(goes_on, later, g)
             (t, y), (s, z) = (tuple(x[i] for x in points) for i in (begin, end))
             local = expansion.local(t, y).mT
-            parts = propagators(local, t - s)
 
-            def source(t: Array, y: Array, g: Array) -> Array:
-                return pull(t, y, g) - own_rate(local, g)
+            def source(end: Array, g: Array) -> Array:
+                return pull(jnp.where(end, s, t), jnp.where(end, z, y), g) - own_rate(local, g)
 
-            found = exponential_step(parts, start, source(t, y, start), lambda g: source(s, z, g))
+            found = exponential_step(propagators(local, t - s), start, source)
             return found, found
 
         # One after the other, they are compiled once: whole, second half, first half.

@@ -22,7 +22,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from hdjax.streaming.expansion import Expansion
-from hdjax.streaming.stiff import StepDoubling, doublings, exponential_step, own_rate, propagators
+from hdjax.streaming.stiff import (
+    StepDoubling,
+    doublings,
+    exponential_step,
+    own_rate,
+    propagators,
+    unused,
+)
 
 # Error bars need two digits, unless the system's integrator says otherwise.
 RTOL = 1e-3
@@ -30,7 +37,7 @@ RTOL = 1e-3
 # a hundred products of two of them.
 _MATRICES, _CACHE = 24, 2**24
 # A Cayley transform brings a mode of h lambda to rest in 2^k substeps if 4^k is far above that.
-_SHORT = 5
+_SHORT = 7
 
 
 def fits(expansion: Expansion) -> bool:
@@ -52,17 +59,6 @@ def integrate(
     state = expansion.start, expansion.start_covariance
     if push is not None:
         state = *state, jnp.zeros_like(state[0])
-
-    def rate(t: Any, state: Any, args: Any) -> Any:
-        """For the length of the first step alone."""
-        flat, covariance, *shift = state
-        jacobian, noise = expansion.linear(t, flat)
-        moved = jnp.dot(jacobian, covariance, precision="highest")
-        result = expansion.force(t, flat), moved + moved.T + noise
-        if push is None:
-            return result
-        changed = jnp.dot(jacobian, shift[0], precision="highest")
-        return *result, changed + push(t, flat, covariance)
 
     def advance(t: Any, state: Any, h: Any) -> Any:
         flat, covariance, *shift = state
@@ -90,9 +86,9 @@ def integrate(
 
     own = expansion.integrator
     rtol, atol = own.tolerances(RTOL)
-    # Jitted, each is traced once instead of at each of diffrax's looks at its loop.
     return own.integrate(
-        eqx.filter_jit(rate),
+        unused,
+        # Jitted, it is traced once instead of at each of diffrax's looks at its loop.
         StepDoubling(eqx.filter_jit(advance)),
         state,
         ts,
@@ -103,6 +99,7 @@ def integrate(
         # What reverse mode needs would double the time to compile.
         diffrax.ForwardMode(),
         stops=ts,
+        norm=expansion.norm,
     )
 
 
@@ -111,12 +108,11 @@ def step(
 ) -> Float[Array, " n"]:
     """The limit after a time `h`."""
     local = expansion.local(t, flat)
-    own = propagators(local, h)
 
-    def source(t: Any, z: Array) -> Array:
-        return expansion.force(t, z) - own_rate(local, z)
+    def source(end: Array, z: Array) -> Array:
+        return expansion.force(jnp.where(end, t + h, t), z) - own_rate(local, z)
 
-    return exponential_step(own, flat, source(t, flat), lambda z: source(t + h, z))
+    return exponential_step(propagators(local, h), flat, source)
 
 
 def _propagated(
@@ -135,7 +131,7 @@ def _propagated(
     """
     size = jnp.abs(jacobian).sum(-1).max() * h
     count = jnp.maximum(doublings(size, _SHORT, 0.5), 1)
-    short = h / 2.0**count
+    short = h * jnp.exp2(-count.astype(h.dtype))
     eye = jnp.eye(len(jacobian), dtype=jacobian.dtype)
     inverse = jnp.linalg.inv(eye - short / 2 * jacobian)
     # A - 1 rather than A: doubling would amplify the latter's rounding.

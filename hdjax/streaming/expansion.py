@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 from hdjax.streaming.columns import Columns, LinearColumns
 from hdjax.streaming.field import BlockField, GramSummary
 from hdjax.streaming.increment import increment, second_order
-from hdjax.streaming.limit import BlockState, Integrator, velocity
+from hdjax.streaming.limit import BlockState, Integrator, ScaledField, velocity
 from hdjax.streaming.projections import Layout
 
 # A limit that diverges has no error bars: stop rather than follow it.
@@ -67,7 +67,7 @@ class Expansion(eqx.Module):
     @property
     def scale(self) -> Float[Array, "g 1"]:
         """What blocks are divided by."""
-        return jnp.where(self.field.weights > 0, self.field.weights, 1)[:, None]
+        return ScaledField(self.field).scale[..., 0]
 
     @property
     def start(self) -> Float[Array, " n"]:
@@ -184,6 +184,20 @@ class Expansion(eqx.Module):
         blocks, side = self.unpack(flat)
         return statistics(GramSummary(blocks, side, self.field.eigenvalues, self.layout))
 
+    def norm(self, errors: tuple[Array, ...]) -> Array:
+        """Root mean square of errors of vectors and matrices, with groups by their shares."""
+        groups, entries = self.shape
+        beside = self.size - groups * entries
+        shares = jnp.repeat(ScaledField(self.field).shares / entries, entries)
+        shares = jnp.concatenate([shares, jnp.full(beside, 1 / max(beside, 1), shares.dtype)])
+        total = jnp.zeros(())
+        for error in errors:
+            square = jnp.square(error)
+            for _ in range(error.ndim):
+                square = jnp.tensordot(square, shares, 1)
+            total = total + square
+        return jnp.sqrt(total)
+
     def alive(self, flat: Float[Array, " n"]) -> Array:
         """Whether the limit has not diverged."""
         return jnp.trace(self.unpack(flat)[0].sum(0)) < _DIVERGED
@@ -211,7 +225,7 @@ def start_covariance(
     random = columns.layout.to_frame(columns.mix_random) @ extension
     s = random.T @ random
     # Wick: rows of the columns are independent Gaussian vectors round the given ones.
-    half = (weights / 2)[:, None, None] * s
+    half = (weights / 2)[:, None, None] * s[None]
     if given is not None:
         mix = columns.layout.to_frame(columns.mix_given) @ extension
         half = half + jnp.einsum("fa,gfh,hb->gab", mix, given, mix, precision="highest")

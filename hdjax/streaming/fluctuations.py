@@ -12,7 +12,7 @@ variance of a statistic is a sum over the spectrum as the limit is one.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -69,6 +69,7 @@ def fluctuations(
     return jax.tree.map(lambda x: gaussian.safe_sqrt(x / expansion.dimension), found)
 
 
+@runtime_checkable
 class Expandable(Protocol):
     """A system with an expansion round its limit."""
 

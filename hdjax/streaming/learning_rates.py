@@ -181,7 +181,8 @@ def optimal_schedule(
     def objective(parameters: Float[Array, " n"]) -> Float[Array, ""]:
         scheduled = eqx.tree_at(lambda s: s.learning_rate, system, make(parameters))
         final = scheduled.limit(ts, save=lambda summary: scheduled.statistics(summary)[statistic])
-        return jnp.where(jnp.isfinite(final[1]), final[1], jnp.inf)
+        end = final.values[1]
+        return jnp.where(jnp.isfinite(end), end, jnp.inf)
 
     if statistic not in system.statistics(system.start()):
         names = ", ".join(system.statistics(system.start()))

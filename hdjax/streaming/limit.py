@@ -22,6 +22,7 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import optimistix
 from jaxtyping import Array, Float, PyTree
 
 from hdjax.registry import OneOf, PositiveFloat, Size, register
@@ -30,6 +31,8 @@ from hdjax.system import check_arguments, reached_only
 
 # Halvings of a step of a drift that is not symmetric: its series is then right to (h A)^2 2^-40.
 _DOUBLINGS = 20
+# A first step that is short enough to grow from, as a share of the whole time.
+_FIRST = 1e-6
 
 
 class Side(eqx.Module):
@@ -159,6 +162,48 @@ def advance_side(coefficients: Coefficients, side: Side, h: Float[Array, ""]) ->
     return jax.tree.map(lambda value, rate: value + h * rate, side, coefficients.side)
 
 
+class ScaledField(eqx.Module):
+    """The limit of blocks that are divided by their groups' weights.
+
+    Tolerances would not see a group of tiny weight, whose eigenvalue may be so large that much of
+    the risk depends on it.  `field` is a `BlockField`.
+    """
+
+    field: Any
+
+    @property
+    def scale(self) -> Float[Array, "g 1 1"]:
+        """What blocks are divided by."""
+        weights = self.field.weights
+        return jnp.where(weights > 0, weights, 1)[:, None, None]
+
+    def divided(self, state: BlockState) -> BlockState:
+        """(blocks over weights, side)."""
+        return state[0] / self.scale, state[1]
+
+    def whole(self, state: BlockState) -> BlockState:
+        """(blocks, side)."""
+        return state[0] * self.scale, state[1]
+
+    def coefficients(self, t: Float[Array, ""], state: BlockState) -> Coefficients:
+        """Those of the divided blocks: the noise is that of one eigendirection times d."""
+        found = self.field.coefficients(t, self.whole(state))
+        return eqx.tree_at(lambda c: c.noise, found, found.noise / self.scale)
+
+    def norm(self, error: BlockState) -> Float[Array, ""]:
+        """Root mean square of errors, with groups by their shares."""
+        blocks, side = error
+        square = jnp.sum(self.shares * jnp.square(blocks).mean((1, 2)))
+        return jnp.sqrt(square + jnp.square(optimistix.rms_norm(side)))
+
+    @property
+    def shares(self) -> Float[Array, " g"]:
+        """What groups have of sums of 1, lambda and lambda^2 over the spectrum, on average."""
+        eigenvalues, weights = self.field.eigenvalues.mean(0), self.field.weights
+        sums = [weights * eigenvalues**k for k in range(3)]
+        return sum(x / jnp.maximum(x.sum(), jnp.finfo(x.dtype).tiny) for x in sums) / 3
+
+
 class FlowInterpolation(diffrax.AbstractLocalInterpolation):
     """Within a step: the flow at the mean of coefficients that move from first to middle linearly.
 
@@ -250,8 +295,8 @@ class Integrator(eqx.Module):
             (mild spectra, high accuracy), `diffrax.Kvaerno5()` (stiff, few groups).
         rtol: relative tolerance of a step; None: 1e-5 for the limit, 1e-3 for predicted spread and
             bias.
-        atol: absolute tolerance of a step for the sum of the blocks (squared norms of columns);
-            None: 1e-3 times rtol.
+        atol: absolute tolerance of a step for blocks over their groups' weights (squared norms of
+            columns, if all eigendirections had as much as the group's); None: 1e-3 times rtol.
         steps: a fixed number of equal steps instead of tolerances.
         max_steps: steps after which the solver gives up.
         adjoint: diffrax's; the default serves reverse mode, `diffrax.ForwardMode()` forward mode.
@@ -296,13 +341,22 @@ class Integrator(eqx.Module):
         Infinity from the time that `alive` fails, NaN where the solver gave up.  `field` is a
         `BlockField`.
         """
+        scaled = ScaledField(field)
         # Jitted, both are traced once instead of at each of diffrax's looks at its loop.
         rate = eqx.filter_jit(lambda t, y, args: velocity(args.coefficients(t, y), y))
         rtol, atol = self.tolerances(1e-5)
-        # Blocks sum to order 1: with many groups each of them is small.
-        atol = atol / state[0].shape[0]
         return self.integrate(
-            rate, self.solver, state, ts, save, alive, rtol, atol, self.adjoint, field
+            rate,
+            self.solver,
+            scaled.divided(state),
+            ts,
+            lambda state: save(scaled.whole(state)),
+            lambda state: alive(scaled.whole(state)),
+            rtol,
+            atol,
+            self.adjoint,
+            scaled,
+            norm=scaled.norm,
         )
 
     def tolerances(self, rtol: float) -> tuple[float, float]:
@@ -324,6 +378,7 @@ class Integrator(eqx.Module):
         args: Any = None,
         *,
         stops: Float[Array, " stops"] | None = None,
+        norm: Callable[[Any], Array] = optimistix.rms_norm,
     ) -> PyTree[Array]:
         """The same of any equation dy/dt = rate(t, y, args), at these tolerances.
 
@@ -332,8 +387,9 @@ class Integrator(eqx.Module):
         record = eqx.filter_jit(save)
         saveat = diffrax.SaveAt(ts=ts, fn=lambda t, y, args: record(y))
         solution = self.solve(
-            rate, solver, state, saveat, ts[-1], alive, rtol, atol, adjoint, args, stops=stops
-        )
+            rate, solver, state, saveat, ts[-1], alive, rtol, atol, adjoint, args,
+            stops=stops, norm=norm,
+        )  # fmt: skip
         return reached_only(solution.ts, solution.ys, diffrax.is_event(solution.result))
 
     def solve(
@@ -351,16 +407,25 @@ class Integrator(eqx.Module):
         *,
         stops: Float[Array, " stops"] | None = None,
         most: int | None = None,
+        norm: Callable[[Any], Array] = optimistix.rms_norm,
     ) -> diffrax.Solution:
-        """The same up to the time `end`, with what diffrax saves, in `most` steps."""
-        controller: Any = diffrax.ConstantStepSize()
-        dt0 = None if self.steps is None else end / self.steps
-        if self.steps is None:
-            # A lane that cannot go on must stop: others wait for it under vmap.
-            smallest = end * jnp.finfo(end.dtype).eps ** 0.6
-            controller = diffrax.PIDController(rtol=rtol, atol=atol, dtmin=smallest)
+        """The same up to the time `end`, with what diffrax saves, in `most` steps at most."""
+        # To find a first step costs evaluations, which a solver that ends at `stops` does not need.
+        dt0 = None if stops is None else _FIRST * end
+        longest = None
+        if self.steps is not None:
+            # Steps that end at `stops` are of the fixed length at most.
+            dt0 = longest = end / self.steps
+            rtol = atol = 1e9
+        # A lane that cannot go on must stop: others wait for it under vmap.
+        smallest = end * jnp.finfo(end.dtype).eps ** 0.6
+        controller: Any = diffrax.PIDController(
+            rtol, atol, dtmin=smallest, dtmax=longest, norm=norm
+        )
         if stops is not None:
             controller = diffrax.ClipStepSizeController(controller, step_ts=stops)
+        elif self.steps is not None:
+            controller = diffrax.ConstantStepSize()
         return diffrax.diffeqsolve(
             diffrax.ODETerm(rate),
             solver,

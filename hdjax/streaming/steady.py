@@ -88,7 +88,7 @@ def steady_state(
     t = jnp.asarray(horizon, origin.blocks.dtype)
     if not is_concrete(t) or t > 0:
         near = system.limit(jnp.stack([t]), start, save=lambda summary: summary.state)
-        blocks, side = jax.tree.map(lambda x: x[0], near)
+        blocks, side = near.at(0)
         origin = eqx.tree_at(lambda s: (s.blocks, s.side), origin, (blocks, side))
     state = _solve(system, origin, t)
     if is_concrete(state.found) and not bool(state.found):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import hdjax as hd
+from hdjax.codes import Code
 from hdjax.engine import drive
 from hdjax.engine.ensemble import ensemble
 
@@ -56,8 +57,9 @@ def test_comparison_holds_everything(key):
     np.testing.assert_allclose(result.paths["end"], runs[:, -1])
     assert np.isfinite(result.paths_limit["half"])
     assert result.probes["norm"].shape == (12, 5)
-    assert set(result.divergence["alive"].values) == {12}
-    assert np.isnan(result.divergence["diverged_at"]).all()
+    assert set(result.codes["alive"].values) == {12}
+    assert np.isnan(result.codes["since"]).all()
+    assert (result.codes["code"] == Code.FINE).all()
     assert "12 runs" in repr(result)
 
 
@@ -142,15 +144,17 @@ def test_divergence_is_marked_and_left_out(key):
     ts, statistics = np.linspace(0, 4, 17), ["risk"]
     options = {"runs": 4, "statistics": statistics, "fluctuations": False}
     result = compare(least_squares(rate=8.0), ts, key=key, **options)
-    at = result.divergence["diverged_at"].values
+    at = result.codes["since"].values
     assert np.isfinite(at).all()
     assert np.all((at > 0) & (at < 4))
-    assert np.isfinite(result.divergence["limit_diverged_at"])
+    assert (result.codes["code"] == Code.DIVERGED).all()
+    assert result.codes["limit_code"] == Code.DIVERGED
+    assert np.isfinite(result.codes["limit_since"])
     risk = result.runs["risk"].values
     times = result.times
     for run in range(4):
         np.testing.assert_array_equal(np.isnan(risk[run]), times >= at[run])
-    assert result.divergence["alive"][-1] == 0
+    assert result.codes["alive"][-1] == 0
     assert np.isnan(result.mean["risk"][-1])
     assert "diverged" in repr(result)
     with pytest.raises(FloatingPointError, match="not finite from t"):
@@ -173,11 +177,11 @@ def test_mixed_divergence_keeps_the_good_runs_in_the_moments(key):
         hd.streaming.GaussianStart(),
     )
     result = hd.simulate(system, [0.0], key=key, runs=40)
-    bad = np.isfinite(result.divergence["diverged_at"].values)
+    bad = np.isfinite(result.codes["since"].values)
     whole = hd.simulate(least_squares(sigma=0.0), [0.0], key=key, runs=40)
     np.testing.assert_array_equal(bad, whole.runs["overlaps"].values[:, 0, 0, 0] > 1)
     assert 0 < bad.sum() < 40
-    assert int(result.divergence["alive"][0]) == int(result.count["risk"][0]) == 40 - bad.sum()
+    assert int(result.codes["alive"][0]) == int(result.count["risk"][0]) == 40 - bad.sum()
     np.testing.assert_allclose(result.mean["risk"][0], whole.runs["risk"].values[~bad, 0].mean())
 
 
@@ -318,7 +322,8 @@ def test_an_interrupted_sweep_keeps_its_finished_points(key, monkeypatch):
     assert result.tree.attrs["points"] == 2
     assert np.isfinite(result.runs["risk"].sel(d=8)).all()
     assert np.isnan(result.runs["risk"].sel(d=16)).all()
-    assert (result.divergence["alive"].sel(d=16) == 0).all()
+    assert (result.codes["alive"].sel(d=16) == 0).all()
+    assert (result.codes["code"].sel(d=16) == Code.NOT_RUN).all()
     assert "d   rate" in repr(result)
     interrupt(monkeypatch, call=1)
     with pytest.raises(KeyboardInterrupt):
@@ -349,7 +354,7 @@ def test_an_interrupt_while_a_chunk_is_added_leaves_it_out(key, monkeypatch):
     options = {"key": key, "runs": 6, "chunk": 2, "statistics": ["risk"]}
     result = hd.simulate(least_squares(), [0.0, 1.0], **options)
     assert (result.tree.attrs["runs"], result.tree.attrs["interrupted"]) == (4, 1)
-    np.testing.assert_array_equal(result.divergence["alive"], 4)
+    np.testing.assert_array_equal(result.codes["alive"], 4)
     np.testing.assert_allclose(result.mean["risk"], result.runs["risk"].mean("run"))
     assert result.runs.sizes["run"] == 4
 

@@ -9,6 +9,7 @@ import pytest
 
 import hdjax as hd
 from hdjax import store
+from hdjax.codes import Code
 
 TIMES = [0.0, 1.0, 2.0]
 st = hd.streaming
@@ -69,11 +70,13 @@ def test_other_statistics_are_untouched(results):
         one, other = (getattr(result, group)["risk"] for result in results)
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(both.predicted_std["risk"], alone.predicted_std["risk"], rtol=1e-5)
-    assert (both.divergence["alive"] == 8).all()
+    assert (both.codes["alive"] == 8).all()
     assert (both.count["risk"] == 8).all()
-    assert np.isnan(both.divergence["diverged_at"]).all()
-    assert np.isnan(both.divergence["limit_diverged_at"])
-    assert np.isnan(both.divergence["limit_gave_up_at"])
+    assert (both.codes["code"] == Code.NOT_FINITE).all()
+    assert both.codes["limit_code"] == Code.NOT_FINITE
+    assert (both.codes["since"] == 0).all()
+    assert (alone.codes["code"] == Code.FINE).all()
+    assert np.isnan(alone.codes["since"]).all()
 
 
 @pytest.mark.slow
@@ -146,7 +149,9 @@ def test_a_limit_that_diverges_and_a_solver_that_gives_up_are_told_apart():
     with pytest.raises(FloatingPointError, match="not finite from t = 4 on: it diverges"):
         hd.limit(from_zero(8.0), [0.0, 0.01, 4.0], statistics=["risk"])
     lazy = from_zero(0.5, integrator=st.Integrator(max_steps=2))
-    with pytest.raises(FloatingPointError, match="not finite from t = 2 on: its solver gave up"):
+    with pytest.raises(
+        FloatingPointError, match="not finite from t = 2 on: its solver took max_steps"
+    ):
         hd.limit(lazy, [0.0, 0.01, 2.0], statistics=["risk"])
 
 
@@ -156,13 +161,13 @@ def test_true_divergence_still_ends_a_run():
     matrix = np.random.default_rng(0).standard_normal((30, 5))
     system = hd.multipass.MultiPassSGD(hd.multipass.Problem(matrix, np.ones(30)), 50.0)
     result = hd.simulate(system, [0.0, 1.0, 50.0], key=jax.random.key(0), runs=2)
-    assert (result.divergence["diverged_at"] <= 50).all()
-    assert result.divergence["alive"].values[-1] == 0
+    assert (result.codes["since"] <= 50).all()
+    assert result.codes["alive"].values[-1] == 0
     landscape = hd.landscapes.GradientSpan(
         hd.landscapes.SquaredExponential(), hd.landscapes.GradientDescent(1e6), 50
     )
     result = hd.simulate(landscape, [0, 1, 2], key=jax.random.key(0), runs=2)
-    assert (result.divergence["diverged_at"] == 1).all()
+    assert (result.codes["since"] == 1).all()
 
 
 @pytest.mark.parametrize("value", [None, {"a": 1.0}, np.zeros(0)])

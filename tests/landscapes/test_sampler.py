@@ -193,10 +193,10 @@ def test_runs_may_be_longer_than_there_are_dimensions():
 def test_unbounded_landscapes_diverge_and_say_when():
     system = GradientSpan(SpinGlass([0, 0, 0, 1]), GradientDescent(0.5), 1000)
     result = hd.compare(system, np.arange(12.0), key=jax.random.key(0), runs=4, fluctuations=False)
-    ends = result.divergence["diverged_at"].values
+    ends = result.codes["since"].values
     assert np.all((ends > 1) & (ends < 11))
     assert np.isfinite(result.runs["value"].values[:, :2]).all()
-    assert np.isfinite(float(result.divergence["limit_diverged_at"]))
+    assert np.isfinite(float(result.codes["limit_since"]))
 
 
 SE = SquaredExponential()
