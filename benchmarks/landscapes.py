@@ -43,7 +43,7 @@ def limit_seconds(steps):
     @jax.jit
     def program(system):
         times = jnp.arange(steps + 1.0)
-        return system.limit(times, save=lambda order: order.value, horizon=horizon)
+        return system.limit(times, save=lambda order: order.value, horizon=horizon).values
 
     return seconds(program, system)
 

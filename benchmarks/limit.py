@@ -23,8 +23,8 @@ import hdjax as hd
 
 LAW = hd.streaming.GaussianStart
 INTEGRATORS = {
-    "uniform": hd.streaming.Integrator(),
-    "power law": hd.streaming.Integrator(hd.streaming.ExponentialMidpoint(), rtol=1e-4, atol=1e-7),
+    "uniform": hd.hd.Integrator(),
+    "power law": hd.hd.Integrator(hd.streaming.ExponentialMidpoint(), rtol=1e-4, atol=1e-7),
 }
 
 
@@ -48,7 +48,7 @@ def logistic(kind, d, compression):
         def risk(summary):
             return system.statistics(summary)["risk"]
 
-        return system.limit(ts, save=risk)
+        return system.limit(ts, save=risk).values
 
     return program, system
 

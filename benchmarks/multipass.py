@@ -78,7 +78,9 @@ def limit_program(n, name):
     """The loss at 1000 times, n = d."""
     system = hd.multipass.MultiPassSGD(make_problem(n, n), RATE, solver=SOLVERS[name])
     ts = jnp.linspace(0.0, 20.0, 1000)
-    program = eqx.filter_jit(lambda system: system.limit(ts, save=lambda values: values["loss"]))
+    program = eqx.filter_jit(
+        lambda system: system.limit(ts, save=lambda values: values["loss"]).values
+    )
     return lambda: program(system)
 
 

@@ -72,7 +72,7 @@ def line(n, d, kind, seeds, runs):
                     progress=False, statistics=["loss"],
                 )  # fmt: skip
                 right = np.asarray(run.std["loss"])
-            most = 0.5 * np.asarray(system.limit(jnp.asarray(EPOCHS))["loss"])
+            most = 0.5 * np.asarray(system.limit(jnp.asarray(EPOCHS)).values["loss"])
             predicted, found["seconds closed"] = timed(closed, own, gamma, steps)
             ratios["closed"].append((predicted / right)[predicted <= most])
             predicted, found["seconds linear"] = timed(linear, system, jnp.asarray(EPOCHS))

@@ -12,6 +12,7 @@ from . import (
     spectra,
     streaming,
 )
+from .codes import Code
 from .engine import (
     Plan,
     Result,
@@ -25,6 +26,8 @@ from .engine import (
     simulate,
     sweep,
 )
+from .integrate import Integrator
+from .limits import Limit
 from .system import (
     Method,
     NoFluctuationsError,
@@ -37,6 +40,9 @@ from .system import (
 )
 
 __all__ = [
+    "Code",
+    "Integrator",
+    "Limit",
     "Method",
     "NoFluctuationsError",
     "NoLimitError",

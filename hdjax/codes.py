@@ -1,8 +1,8 @@
 """Result codes: how a run or a limit ended, as data that a program carries.
 
 Inside a jitted program nothing can be raised: a run, a limit and a point of a sweep carry a code,
-and the nominal time from which on it holds (the group `codes` of a result).  Where a single limit is asked for, the engine turns
-its code into an exception with the advice below.
+and the nominal time from which on it holds (the group `codes` of a result).  Where a single limit
+is asked for, the engine turns its code into an exception with the advice below.
 """
 
 import enum

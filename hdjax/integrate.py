@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import diffrax
 import equinox as eqx
 import jax.numpy as jnp
+import optimistix
 from jaxtyping import Array, Float, PyTree
 
 from hdjax.limits import Limit
@@ -31,6 +32,11 @@ _ABSOLUTE = 1e-3
 # Steps below the duration times eps^_LEAST are lost in the rounding of t; a lane that cannot go on
 # must stop there, because others wait for it under vmap.
 _LEAST = 0.8
+# A first step that is short enough to grow from, as a share of the whole time.
+_FIRST = 1e-6
+# Tolerances of steps whose length is fixed.
+_LOOSE = 1e9
+_TSIT5 = diffrax.Tsit5()
 
 
 @register("integrator", "")
@@ -108,15 +114,17 @@ class Integrator(eqx.Module):
         saveat: diffrax.SaveAt,
         end: Float[Array, ""],
         *,
-        solver: diffrax.AbstractSolver,
         rtol: float,
+        solver: diffrax.AbstractSolver = _TSIT5,
         size: Any = 1.0,
+        norm: Callable[[Any], Array] = optimistix.rms_norm,
         begin: Any = 0.0,
         alive: Callable[[Any], Array] = all_finite,
         args: Any = None,
         stops: Float[Array, " stops"] | None = None,
         most: int | None = None,
-        adjoint: diffrax.AbstractAdjoint | None = None,
+        only_solver: diffrax.AbstractSolver | None = None,
+        only_adjoint: diffrax.AbstractAdjoint | None = None,
     ) -> diffrax.Solution:
         """The same up to the time `end`, as diffrax's solution.
 
@@ -125,34 +133,44 @@ class Integrator(eqx.Module):
             state: where it starts.
             saveat: what diffrax saves.
             end: the last time.
-            solver: the equation's own choice.
             rtol: the equation's own choice.
+            solver: the equation's own choice.
             size: of the state, by which an absolute tolerance that is not given is measured.
+            norm: of a step's error.
             begin: the first time.
             alive: whether a state is still a result; where it fails the solution has diverged.
             args: handed to `rate` and to the solver.
             stops: times at which steps end, such as the records of a solver without an
                 interpolation of its own.
             most: steps at most, beside `max_steps`.
-            adjoint: the only one that the equation takes; None: any.
+            only_solver: the one solver that the equation takes, whatever is set.
+            only_adjoint: the one adjoint that the equation takes.
         """
         begin = jnp.asarray(begin, end.dtype)
         span = end - begin
-        controller: Any = diffrax.ConstantStepSize()
-        dt0 = None if self.steps is None else span / self.steps
-        if self.steps is None:
-            rtol = rtol if self.rtol is None else self.rtol
-            controller = diffrax.PIDController(
-                rtol=rtol,
-                atol=_ABSOLUTE * rtol * size if self.atol is None else self.atol,
-                dtmin=span * jnp.finfo(end.dtype).eps ** _LEAST,
-            )
+        rtol = rtol if self.rtol is None else self.rtol
+        atol = _ABSOLUTE * rtol * size if self.atol is None else self.atol
+        # To find a first step costs evaluations, which a solver that ends at `stops` does not need.
+        dt0 = None if stops is None else _FIRST * span
+        longest = None
+        if self.steps is not None:
+            # Steps that end at `stops` are of the fixed length at most.
+            dt0 = longest = span / self.steps
+            rtol = atol = _LOOSE
+        smallest = span * jnp.finfo(end.dtype).eps ** _LEAST
+        controller: Any = diffrax.PIDController(
+            rtol, atol, dtmin=smallest, dtmax=longest, norm=norm
+        )
         if stops is not None:
             controller = diffrax.ClipStepSizeController(controller, step_ts=stops)
-        own = diffrax.RecursiveCheckpointAdjoint() if self.adjoint is None else self.adjoint
+        elif self.steps is not None:
+            controller = diffrax.ConstantStepSize()
+        own = solver if self.solver is None else self.solver
+        adjoint = diffrax.RecursiveCheckpointAdjoint() if self.adjoint is None else self.adjoint
         return diffrax.diffeqsolve(
+            # Jitted, it is traced once instead of at each of diffrax's looks at its loop.
             diffrax.ODETerm(eqx.filter_jit(rate)),
-            solver if self.solver is None else self.solver,
+            own if only_solver is None else only_solver,
             t0=begin,
             t1=end,
             dt0=dt0,
@@ -161,7 +179,7 @@ class Integrator(eqx.Module):
             saveat=saveat,
             stepsize_controller=controller,
             max_steps=self.max_steps if most is None else min(most, self.max_steps),
-            adjoint=own if adjoint is None else adjoint,
+            adjoint=adjoint if only_adjoint is None else only_adjoint,
             event=diffrax.Event(lambda t, y, args, **_: ~alive(y)),
             throw=False,
         )

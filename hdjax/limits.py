@@ -1,4 +1,4 @@
-"""What a limit returns: values at the times that were reached, and a code that says how it ended."""
+"""What a limit returns: values at the times that it reached, and a code that says how it ended."""
 
 from typing import Any
 

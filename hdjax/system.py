@@ -438,28 +438,3 @@ def jacobians(statistics: Callable[[Any], dict[str, Array]], state: Any) -> dict
     return {
         name: jax.jacrev(lambda state, name=name: statistics(state)[name])(state) for name in names
     }
-
-
-def reached_only(ts: Any, values: Any, diverged: Any = False) -> Any:
-    """Values that a solver saved at `ts`; where its own times say that it did not get there, none.
-
-    Args:
-        ts: (times,) the solver's own times, infinite where it did not get.
-        values: a pytree of arrays with a leading axis of times.
-        diverged: whether it stopped since the solution diverged.
-
-    Returns:
-        The values; where there is none, infinity after a divergence and NaN if the solver gave up.
-
-    Example:
-        >>> reached_only(jnp.array([0.0, jnp.inf]), jnp.ones(2)).tolist()
-        [1.0, nan]
-    """
-    reached = jnp.isfinite(jnp.asarray(ts))
-    none = jnp.where(jnp.asarray(diverged), jnp.inf, jnp.nan)
-
-    def mask(values: Array) -> Array:
-        blank = none.astype(values.dtype) if eqx.is_inexact_array(values) else none
-        return jnp.where(reached.reshape(-1, *[1] * (values.ndim - 1)), values, blank)
-
-    return jax.tree.map(mask, values)

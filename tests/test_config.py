@@ -545,7 +545,7 @@ S, SP = hd.streaming, hd.spectra
         ),
         (
             {"integrator": {"solver": "dopri8", "rtol": 1e-8}},
-            {"integrator": S.Integrator(diffrax.Dopri8(), rtol=1e-8)},
+            {"integrator": hd.Integrator(diffrax.Dopri8(), rtol=1e-8)},
         ),
     ],
 )

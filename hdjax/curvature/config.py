@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hdjax import curvature, gaussian, streaming
+from hdjax.integrate import Integrator
 from hdjax.registry import (
     Bounds,
     Count,
@@ -296,7 +297,7 @@ def _system(  # noqa: D417 (the others are the constructor's)
         "optimiser": optimiser,
     }
     if steps is not None:
-        training["integrator"] = streaming.Integrator(diffrax.Tsit5(), steps=steps)
+        training["integrator"] = Integrator(diffrax.Tsit5(), steps=steps)
     if threshold == "half":
         threshold = curvature.fixed_point_output(ridge) / 2
     trained = model(d=dimension, start=start, options=training)

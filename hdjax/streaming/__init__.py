@@ -16,7 +16,7 @@ from hdjax.streaming.learning_rates import (
     stability_threshold,
     strongly_convex_rate,
 )
-from hdjax.streaming.limit import ExponentialMidpoint, Integrator, Side
+from hdjax.streaming.limit import ExponentialMidpoint, Side
 from hdjax.streaming.losses import (
     ACTIVATIONS,
     AbsoluteError,
@@ -113,7 +113,6 @@ __all__ = [
     "Hinge",
     "Homogenised",
     "Huber",
-    "Integrator",
     "Layout",
     "LeastSquares",
     "LinearMemory",

@@ -11,6 +11,7 @@ halves, as the limit is (`stiff.py`).
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import diffrax
 import equinox as eqx
@@ -83,18 +84,19 @@ def _limit(
     saveat = diffrax.SaveAt(subs=[diffrax.SubSaveAt(ts=ts), diffrax.SubSaveAt(t0=True, steps=True)])
     solution = own.solve(
         unused,
-        StepDoubling(eqx.filter_jit(lambda t, flat, h: step(expansion, t, flat, h))),
         expansion.start,
         saveat,
         ts[-1],
-        expansion.alive,
-        *own.tolerances(RTOL),
-        diffrax.ForwardMode(),
+        only_solver=StepDoubling(eqx.filter_jit(lambda t, flat, h: step(expansion, t, flat, h))),
+        rtol=RTOL,
+        alive=expansion.alive,
+        only_adjoint=diffrax.ForwardMode(),
         stops=jnp.concatenate([ts, stops.ravel()]),
         most=most,
         norm=lambda error: expansion.norm((error,)),
     )
-    (reached, times), (records, states) = solution.ts, solution.ys
+    saved: Any = solution.ts, solution.ys
+    (reached, times), (records, states) = saved
     return times, states, jnp.where(jnp.isfinite(reached)[:, None], records, jnp.nan)
 
 

@@ -188,7 +188,7 @@ def _power_law_features(
     draw: Count = 0,
     batch_size: Size = 1,
     optimiser: Annotated[Any, In("streaming.optimiser")] = None,
-    integrator: Annotated[Any, In("streaming.integrator")] = None,
+    integrator: Annotated[Any, In("integrator")] = None,
     **options: Any,
 ) -> streaming.OnePassSGD:
     """Least squares on random features of power-law inputs; `dimension` is the number of them.

@@ -74,33 +74,29 @@ def integrate(
         moved = jnp.dot(half, covariance, precision="highest")
         turned = noises[1] - noises[0] + 2 * (moved + moved.T)
         later, moves = _propagated(mean, covariance, noises.mean(0) + turned / 2, turned, h)
-        result = end, (later + later.T) / 2
-        if push is None:
+        result, driven = (end, (later + later.T) / 2), push
+        if driven is None:
             return result
-        sources = jax.lax.map(
-            lambda part: push(*part),
-            (times, jnp.stack([flat, end]), jnp.stack([covariance, later])),
-        )
+        states = jnp.stack([flat, end]), jnp.stack([covariance, later])
+        sources = jax.lax.map(lambda part: driven(*part), (times, *states))
         bent = sources[1] - sources[0] + 2 * jnp.dot(half, shift[0], precision="highest")
         return *result, moves(shift[0], sources.mean(0) + bent / 2, bent)
 
-    own = expansion.integrator
-    rtol, atol = own.tolerances(RTOL)
-    return own.integrate(
+    found = expansion.integrator(
         unused,
-        # Jitted, it is traced once instead of at each of diffrax's looks at its loop.
-        StepDoubling(eqx.filter_jit(advance)),
         state,
         ts,
         save,
-        lambda state: expansion.alive(state[0]),
-        rtol,
-        atol,
+        # Jitted, it is traced once instead of at each of diffrax's looks at its loop.
+        only_solver=StepDoubling(eqx.filter_jit(advance)),
+        rtol=RTOL,
+        alive=lambda state: expansion.alive(state[0]),
         # What reverse mode needs would double the time to compile.
-        diffrax.ForwardMode(),
+        only_adjoint=diffrax.ForwardMode(),
         stops=ts,
         norm=expansion.norm,
     )
+    return found.values
 
 
 def step(

@@ -17,10 +17,11 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
+from hdjax.integrate import Integrator
 from hdjax.streaming.columns import Columns, LinearColumns
 from hdjax.streaming.field import BlockField, GramSummary
 from hdjax.streaming.increment import increment, second_order
-from hdjax.streaming.limit import BlockState, Integrator, ScaledField, velocity
+from hdjax.streaming.limit import BlockState, ScaledField, velocity
 from hdjax.streaming.projections import Layout
 
 # A limit that diverges has no error bars: stop rather than follow it.

@@ -16,7 +16,7 @@ selects the column of component c's mean.
 """
 
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import diffrax
 import equinox as eqx
@@ -25,14 +25,13 @@ import jax.numpy as jnp
 import optimistix
 from jaxtyping import Array, Float, PyTree
 
-from hdjax.registry import OneOf, PositiveFloat, Size, register
+from hdjax.integrate import Integrator
+from hdjax.limits import Limit
+from hdjax.registry import register
 from hdjax.streaming.projections import Layout
-from hdjax.system import check_arguments, reached_only
 
 # Halvings of a step of a drift that is not symmetric: its series is then right to (h A)^2 2^-40.
 _DOUBLINGS = 20
-# A first step that is short enough to grow from, as a share of the whole time.
-_FIRST = 1e-6
 
 
 class Side(eqx.Module):
@@ -200,8 +199,9 @@ class ScaledField(eqx.Module):
     def shares(self) -> Float[Array, " g"]:
         """What groups have of sums of 1, lambda and lambda^2 over the spectrum, on average."""
         eigenvalues, weights = self.field.eigenvalues.mean(0), self.field.weights
-        sums = [weights * eigenvalues**k for k in range(3)]
-        return sum(x / jnp.maximum(x.sum(), jnp.finfo(x.dtype).tiny) for x in sums) / 3
+        sums = jnp.stack([weights * eigenvalues**k for k in range(3)])
+        total = jnp.maximum(sums.sum(1, keepdims=True), jnp.finfo(sums.dtype).tiny)
+        return (sums / total).mean(0)
 
 
 class FlowInterpolation(diffrax.AbstractLocalInterpolation):
@@ -225,6 +225,7 @@ class FlowInterpolation(diffrax.AbstractLocalInterpolation):
         return flow(mean, self.y0, t0 - self.t0)
 
 
+@register("solver", "exponential_midpoint")
 class ExponentialMidpoint(diffrax.AbstractAdaptiveSolver):
     """The exponential midpoint rule for the block ODE, as a diffrax solver.
 
@@ -247,6 +248,10 @@ class ExponentialMidpoint(diffrax.AbstractAdaptiveSolver):
         return 3
 
     def init(self, terms: Any, t0: Any, t1: Any, y0: BlockState, args: Any) -> Coefficients:
+        if not isinstance(args, ScaledField):
+            raise TypeError(
+                "solver: ExponentialMidpoint(); allowed: for the limit of one-pass SGD alone"
+            )
         return args.coefficients(t0, y0)
 
     def step(
@@ -273,174 +278,37 @@ class ExponentialMidpoint(diffrax.AbstractAdaptiveSolver):
         return velocity(args.coefficients(t0, y0), y0)
 
 
-# The solvers that a config knows by name.
-_SOLVERS = {
-    "tsit5": diffrax.Tsit5,
-    "dopri8": diffrax.Dopri8,
-    "kvaerno5": diffrax.Kvaerno5,
-    "exponential_midpoint": ExponentialMidpoint,
-}
+def block_path(
+    integrator: Integrator,
+    field: Any,
+    state: BlockState,
+    ts: Float[Array, " times"],
+    save: Callable[[BlockState], PyTree[Array]],
+    alive: Callable[[BlockState], Array],
+) -> Limit:
+    """`save(state)` at `ts` along the limit, from `state` at t = 0.
 
-
-def _integrator(solver: Annotated[str, OneOf(*_SOLVERS)] = "tsit5", **options: Any) -> "Integrator":
-    return Integrator(_SOLVERS[solver](), **options)
-
-
-@register("streaming.integrator", "", _integrator)
-class Integrator(eqx.Module):
-    """How limits are integrated.
+    By `diffrax.Tsit5()` and to rtol 1e-5 unless the integrator says otherwise.
 
     Args:
-        solver: `ExponentialMidpoint()` (any spectrum), `diffrax.Tsit5()` or `diffrax.Dopri8()`
-            (mild spectra, high accuracy), `diffrax.Kvaerno5()` (stiff, few groups).
-        rtol: relative tolerance of a step; None: 1e-5 for the limit, 1e-3 for predicted spread and
-            bias.
-        atol: absolute tolerance of a step for blocks over their groups' weights (squared norms of
-            columns, if all eigendirections had as much as the group's); None: 1e-3 times rtol.
-        steps: a fixed number of equal steps instead of tolerances.
-        max_steps: steps after which the solver gives up.
-        adjoint: diffrax's; the default serves reverse mode, `diffrax.ForwardMode()` forward mode.
-
-    Example:
-        >>> integrator = Integrator(diffrax.Dopri8(), rtol=1e-9, atol=1e-12)
+        integrator: how it is integrated.
+        field: a `BlockField`.
+        state: (blocks, side).
+        ts: (times,) increasing, from 0 on.
+        save: what to keep of a state.
+        alive: whether a state is still a result.
     """
-
-    solver: diffrax.AbstractSolver
-    rtol: float | None = eqx.field(static=True)
-    atol: float | None = eqx.field(static=True)
-    steps: Float[Array, ""] | None
-    max_steps: int = eqx.field(static=True)
-    adjoint: diffrax.AbstractAdjoint
-
-    def __init__(
-        self,
-        solver: diffrax.AbstractSolver | None = None,
-        *,
-        rtol: PositiveFloat | None = None,
-        atol: PositiveFloat | None = None,
-        steps: Size | None = None,
-        max_steps: Size = 16**4,
-        adjoint: diffrax.AbstractAdjoint | None = None,
-    ):
-        check_arguments(Integrator, rtol=rtol, atol=atol, steps=steps, max_steps=max_steps)
-        self.solver = diffrax.Tsit5() if solver is None else solver
-        self.rtol, self.atol, self.max_steps = rtol, atol, max_steps
-        self.steps = None if steps is None else jnp.asarray(steps, jnp.result_type(float))
-        self.adjoint = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
-
-    def __call__(
-        self,
-        field: Any,
-        state: BlockState,
-        ts: Float[Array, " times"],
-        save: Callable[[BlockState], PyTree[Array]],
-        alive: Callable[[BlockState], Array],
-    ) -> PyTree[Array]:
-        """`save(state)` at `ts`, from `state` at t = 0.
-
-        Infinity from the time that `alive` fails, NaN where the solver gave up.  `field` is a
-        `BlockField`.
-        """
-        scaled = ScaledField(field)
-        # Jitted, both are traced once instead of at each of diffrax's looks at its loop.
-        rate = eqx.filter_jit(lambda t, y, args: velocity(args.coefficients(t, y), y))
-        rtol, atol = self.tolerances(1e-5)
-        return self.integrate(
-            rate,
-            self.solver,
-            scaled.divided(state),
-            ts,
-            lambda state: save(scaled.whole(state)),
-            lambda state: alive(scaled.whole(state)),
-            rtol,
-            atol,
-            self.adjoint,
-            scaled,
-            norm=scaled.norm,
-        )
-
-    def tolerances(self, rtol: float) -> tuple[float, float]:
-        """rtol and atol, where `rtol` stands for one that is not given."""
-        rtol = rtol if self.rtol is None else self.rtol
-        return rtol, 1e-3 * rtol if self.atol is None else self.atol
-
-    def integrate(
-        self,
-        rate: Callable[[Any, Any, Any], Any],
-        solver: diffrax.AbstractSolver,
-        state: Any,
-        ts: Float[Array, " times"],
-        save: Callable[[Any], PyTree[Array]],
-        alive: Callable[[Any], Array],
-        rtol: float,
-        atol: float,
-        adjoint: diffrax.AbstractAdjoint,
-        args: Any = None,
-        *,
-        stops: Float[Array, " stops"] | None = None,
-        norm: Callable[[Any], Array] = optimistix.rms_norm,
-    ) -> PyTree[Array]:
-        """The same of any equation dy/dt = rate(t, y, args), at these tolerances.
-
-        Steps end at `stops`, such as the records of a solver without an interpolation of its own.
-        """
-        record = eqx.filter_jit(save)
-        saveat = diffrax.SaveAt(ts=ts, fn=lambda t, y, args: record(y))
-        solution = self.solve(
-            rate, solver, state, saveat, ts[-1], alive, rtol, atol, adjoint, args,
-            stops=stops, norm=norm,
-        )  # fmt: skip
-        return reached_only(solution.ts, solution.ys, diffrax.is_event(solution.result))
-
-    def solve(
-        self,
-        rate: Callable[[Any, Any, Any], Any],
-        solver: diffrax.AbstractSolver,
-        state: Any,
-        saveat: diffrax.SaveAt,
-        end: Float[Array, ""],
-        alive: Callable[[Any], Array],
-        rtol: float,
-        atol: float,
-        adjoint: diffrax.AbstractAdjoint,
-        args: Any = None,
-        *,
-        stops: Float[Array, " stops"] | None = None,
-        most: int | None = None,
-        norm: Callable[[Any], Array] = optimistix.rms_norm,
-    ) -> diffrax.Solution:
-        """The same up to the time `end`, with what diffrax saves, in `most` steps at most."""
-        # To find a first step costs evaluations, which a solver that ends at `stops` does not need.
-        dt0 = None if stops is None else _FIRST * end
-        longest = None
-        if self.steps is not None:
-            # Steps that end at `stops` are of the fixed length at most.
-            dt0 = longest = end / self.steps
-            rtol = atol = 1e9
-        # A lane that cannot go on must stop: others wait for it under vmap.
-        smallest = end * jnp.finfo(end.dtype).eps ** 0.6
-        controller: Any = diffrax.PIDController(
-            rtol, atol, dtmin=smallest, dtmax=longest, norm=norm
-        )
-        if stops is not None:
-            controller = diffrax.ClipStepSizeController(controller, step_ts=stops)
-        elif self.steps is not None:
-            controller = diffrax.ConstantStepSize()
-        return diffrax.diffeqsolve(
-            diffrax.ODETerm(rate),
-            solver,
-            t0=jnp.zeros_like(end),
-            t1=end,
-            dt0=dt0,
-            y0=state,
-            args=args,
-            saveat=saveat,
-            stepsize_controller=controller,
-            max_steps=self.max_steps if most is None else min(most, self.max_steps),
-            adjoint=adjoint,
-            event=diffrax.Event(lambda t, y, args, **_: ~alive(y)),
-            throw=False,
-        )
+    scaled = ScaledField(field)
+    return integrator(
+        lambda t, y, args: velocity(args.coefficients(t, y), y),
+        scaled.divided(state),
+        ts,
+        lambda state: save(scaled.whole(state)),
+        rtol=1e-5,
+        alive=lambda state: alive(scaled.whole(state)),
+        args=scaled,
+        norm=scaled.norm,
+    )
 
 
 def _product(a: Float[Array, "g i j"], b: Float[Array, "g j k"]) -> Float[Array, "g i k"]:

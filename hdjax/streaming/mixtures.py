@@ -18,10 +18,11 @@ import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
 from hdjax import spectra
+from hdjax.integrate import Integrator
 from hdjax.spectra import Spectrum
 from hdjax.streaming.columns import GaussianStart
 from hdjax.streaming.field import GramSummary
-from hdjax.streaming.limit import Integrator
+from hdjax.streaming.limit import block_path
 from hdjax.streaming.losses import MixtureLogistic, MixtureSoftmax, Perceptron
 from hdjax.streaming.model import Mixture, OnePassSGD
 
@@ -294,10 +295,11 @@ def gradient_flow(
     start = system.start() if start is None else start
     field = system.field()
     quiet = eqx.tree_at(lambda field: field.weights, field, jnp.zeros_like(field.weights))
-    return system.integrator(
+    return block_path(
+        system.integrator,
         quiet,
         start.state,
         ts,
         save=lambda state: save(dataclasses.replace(start, blocks=state[0], side=state[1])),
         alive=lambda state: jnp.isfinite(state[0]).all(),
-    )
+    ).values

@@ -23,6 +23,8 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from hdjax import spectra
+from hdjax.integrate import Integrator
+from hdjax.limits import Limit
 from hdjax.registry import Bounds, FromFile, In, NonNegative, Positives, Size, Values
 from hdjax.schedules import Schedule, as_schedule
 from hdjax.spectra import Reduction, Spectrum
@@ -40,7 +42,7 @@ from hdjax.streaming.diffusions import CorrectedDiffusion, Homogenised
 from hdjax.streaming.expansion import Expansion, start_covariance
 from hdjax.streaming.field import GramSummary
 from hdjax.streaming.fluctuations import TOLERANCE, fluctuations, many_groups
-from hdjax.streaming.limit import BlockState, Integrator
+from hdjax.streaming.limit import BlockState, block_path
 from hdjax.streaming.losses import FunctionLoss, Loss
 from hdjax.streaming.onepass import OnePass, bounded
 from hdjax.streaming.optimisers import LinearMemory, Optimiser
@@ -164,7 +166,7 @@ class OnePassSGD(OnePass):
         theta: Annotated[PyTree, FromFile(array=True)] = None,
         optimiser: Annotated[Any, In("streaming.optimiser")] = None,
         compression: Annotated[float | int, Bounds(above=0)] | None = None,
-        integrator: Annotated[Integrator, In("streaming.integrator")] | None = None,
+        integrator: Annotated[Integrator, In("integrator")] | None = None,
     ):
         if not isinstance(spectrum, Spectrum):
             raise TypeError(f"spectrum: {spectrum!r}; allowed: a Spectrum of hdjax.spectra")
@@ -273,7 +275,7 @@ class OnePassSGD(OnePass):
         start: GramSummary | None = None,
         horizon: None = None,
         save: Callable[[GramSummary], PyTree[Array]] = lambda summary: summary,
-    ) -> PyTree[Array]:
+    ) -> Limit:
         """The deterministic equivalent at `ts` (increasing, from 0 on), in units of d steps."""
         if start is None:
             start, field = self.start(), self.field()
@@ -288,7 +290,8 @@ class OnePassSGD(OnePass):
         def summary(state: BlockState) -> GramSummary:
             return GramSummary(state[0], state[1], start.eigenvalues, self.layout)
 
-        return self.integrator(
+        return block_path(
+            self.integrator,
             field,
             initial,
             ts,

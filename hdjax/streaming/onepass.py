@@ -18,11 +18,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
+from hdjax.integrate import Integrator
 from hdjax.schedules import Schedule
 from hdjax.spectra import Reduction, Spectrum
 from hdjax.streaming.columns import Columns
 from hdjax.streaming.field import BlockField, GramSummary
-from hdjax.streaming.limit import BlockState, Integrator, Side, velocity
+from hdjax.streaming.limit import BlockState, Side, velocity
 from hdjax.streaming.losses import Loss
 from hdjax.streaming.optimisers import Optimiser
 from hdjax.streaming.projections import Layout

@@ -134,7 +134,7 @@ def test_limits_and_runs_agree_on_what_is_learned():
             learning_rate=2.0,
             ridge=0.02,
             rule=hd.gaussian.QMC(6),
-            integrator=streaming.Integrator(diffrax.Tsit5(), steps=40),
+            integrator=hd.Integrator(diffrax.Tsit5(), steps=40),
         ),
         theta_scale=1.0,
         threshold=curvature.fixed_point_output(0.02) / 2,

@@ -12,7 +12,7 @@ import hdjax as hd
 from hdjax import curvature, gaussian, streaming
 from hdjax.streaming.simulate import Direct
 
-FINE = streaming.Integrator(diffrax.Dopri8(), rtol=1e-9, atol=1e-11)
+FINE = hd.Integrator(diffrax.Dopri8(), rtol=1e-9, atol=1e-11)
 S = np.array([[0.8, -0.3, 0.1], [-0.4, 0.9, -0.2], [-0.1, -0.2, 0.5]])
 Q = np.array([[1.2, 0.1, -0.2], [0.1, 1.0, -0.3], [-0.2, -0.3, 0.9]])
 G = np.array([[1.0, 0.0, 0.5], [0.0, 1.44, 0.0], [0.5, 0.0, 1.25]])
@@ -69,7 +69,7 @@ def test_softmax_reference():
         [0.0631613635, -0.3960747622, -0.0383084727, 0.0556088677, 0.1043296937, -0.1486631489],
         atol=1e-9,
     )
-    path = system.limit(jnp.array([0.0, 2.0]), start=start, save=lambda s: s.blocks)
+    path = system.limit(jnp.array([0.0, 2.0]), start=start, save=lambda s: s.blocks).values
     overlaps, students = parts(path[-1, 0], 3)
     expected = [
         [0.8259163, -0.3154691, 0.1449610],
@@ -94,12 +94,12 @@ def test_heavy_ball_reference():
         ridge=0.1,
         probabilities=[0.5, 0.3, 0.2],
         optimiser=streaming.HeavyBall(2.0),
-        integrator=streaming.Integrator(diffrax.Dopri8(), rtol=1e-8, atol=1e-10),
+        integrator=hd.Integrator(diffrax.Dopri8(), rtol=1e-8, atol=1e-10),
     )
     gram = np.zeros((9, 9))
     gram[3:, 3:] = np.block([[Q, S], [S.T, G]])
     start = dataclasses.replace(system.start(), blocks=jnp.asarray(gram)[None])
-    end = system.limit(jnp.array([0.0, 2.0]), start=start, save=lambda s: s.overlaps)[-1]
+    end = system.limit(jnp.array([0.0, 2.0]), start=start, save=lambda s: s.overlaps).values[-1]
     overlaps, students = parts(end, 3)
     np.testing.assert_allclose(
         [overlaps[0, 0], overlaps[2, 2], students[0, 0], students[0, 1]],
@@ -153,7 +153,7 @@ def test_xor_reference(activation):
         learning_rate=2.0,
         ridge=0.05,
         activation=activation,
-        integrator=streaming.Integrator(diffrax.Dopri8(), rtol=1e-8, atol=1e-10),
+        integrator=hd.Integrator(diffrax.Dopri8(), rtol=1e-8, atol=1e-10),
     )
     overlaps = np.array([[0.9, -0.9, 0.2, -0.2], [-0.1, 0.1, 0.7, -0.7]])
     students = np.array([[1.3, 0.1], [0.1, 0.9]])
@@ -167,7 +167,7 @@ def test_xor_reference(activation):
     np.testing.assert_allclose(found.noise.mean(0)[three], expected["noise"], atol=1e-7)
     np.testing.assert_allclose(found.theta_gradient.mean(0), expected["slope"], atol=1e-7)
     assert float(found.risk.mean()) == pytest.approx(expected["risk"], abs=1e-7)
-    end = system.limit(jnp.array([0.0, 2.0]), start=start)
+    end = system.limit(jnp.array([0.0, 2.0]), start=start).values
     left, square = parts(end.blocks[-1, 0], 2)
     np.testing.assert_allclose(end.theta[-1], expected["theta"], atol=1e-6)
     np.testing.assert_allclose(
@@ -199,7 +199,7 @@ def test_commuting_covariances_reference():
         for v, w, g in zip(students, overlaps, means, strict=True)
     ]
     start = dataclasses.replace(system.start(), blocks=jnp.asarray(np.stack(blocks)))
-    end = system.limit(jnp.array([0.0, 2.0]), start=start, save=lambda s: s.overlaps)[-1]
+    end = system.limit(jnp.array([0.0, 2.0]), start=start, save=lambda s: s.overlaps).values[-1]
     left, square = parts(end, 2)
     np.testing.assert_allclose(
         square[np.triu_indices(2)], [0.8123756, -0.3642783, 0.7942796], atol=1e-7
@@ -214,7 +214,7 @@ def test_without_noise_softmax_ends_at_its_fixed_point():
     system = streaming.mixture_softmax(
         60, k, snr=float("inf"), learning_rate=4.0, ridge=beta, start=0.1 * np.eye(60)[:, :k]
     )
-    end = system.limit(jnp.array([0.0, 80.0]), save=lambda s: s.overlaps)[-1]
+    end = system.limit(jnp.array([0.0, 80.0]), save=lambda s: s.overlaps).values[-1]
     s = curvature.softmax_fixed_point(k, beta)
     np.testing.assert_allclose(end[:k, k:], s * (np.eye(k) - 1 / k), atol=2e-4)
     assert curvature.softmax_fixed_point(5, 0.01) == pytest.approx(3.2775458976, abs=1e-9)
@@ -225,7 +225,7 @@ def test_gradient_flow_lacks_the_noise_alone():
     system = streaming.mixture_softmax(100, 3, snr=2.0, learning_rate=1.5)
     ts = jnp.array([0.0, 0.01])
     flow = streaming.gradient_flow(system, ts, save=lambda s: s.overlaps)
-    own = system.limit(ts, save=lambda s: s.overlaps)
+    own = system.limit(ts, save=lambda s: s.overlaps).values
     field = system.field()
     noise = field.noise(field.component_moments(system.start().state))[0]
     gap = (own - flow)[-1]
@@ -233,7 +233,7 @@ def test_gradient_flow_lacks_the_noise_alone():
     assert np.abs(gap[:3, 3:]).max() < 1e-3 * np.abs(gap).max()
 
 
-LOOSE = streaming.Integrator(rtol=1e-3, atol=1e-5)
+LOOSE = hd.Integrator(rtol=1e-3, atol=1e-5)
 
 
 # The bounds hold with a rule of few nodes too, which is fast.
@@ -267,7 +267,9 @@ def test_sgd_follows_the_limit_closer_like_root_d(model):
     ts = jnp.array([0.0, 1.0, 2.5])
     first = make(150)
     # The limit knows a start's Gram matrix alone: one program for both dimensions.
-    limits = jax.jit(jax.vmap(lambda start: first.limit(ts, start, save=lambda s: s.overlaps)[1:]))
+    limits = jax.jit(
+        jax.vmap(lambda start: first.limit(ts, start, save=lambda s: s.overlaps).values[1:])
+    )
     errors = []
     for d in (150, 600):
         simulator = make(d).simulator()

@@ -243,7 +243,7 @@ def test_emergence_map_counts_what_the_spectrum_has():
     assert counts[0, 0, 0] == 0
     assert counts[1, 1, 2] == 3
     own = streaming.mixture_softmax(100, 3, snr=6.0, learning_rate=1.0, ridge=0.01)
-    summary = jax.tree.map(lambda x: x[-1], own.limit(jnp.array([0.0, 2.0])))
+    summary = jax.tree.map(lambda x: x[-1], own.limit(jnp.array([0.0, 2.0])).values)
     theory = curvature.block_theory(own, summary, 0, "hessian", 3.0, gaussian.GaussHermite(16))
     np.testing.assert_allclose(theory.emergence()[1], margins[1, 1, 1], atol=1e-7)
 

@@ -148,7 +148,7 @@ def test_a_limit_with_a_gap_is_no_failure_and_names_it():
 def test_a_limit_that_diverges_and_a_solver_that_gives_up_are_told_apart():
     with pytest.raises(FloatingPointError, match="not finite from t = 4 on: it diverges"):
         hd.limit(from_zero(8.0), [0.0, 0.01, 4.0], statistics=["risk"])
-    lazy = from_zero(0.5, integrator=st.Integrator(max_steps=2))
+    lazy = from_zero(0.5, integrator=hd.Integrator(max_steps=2))
     with pytest.raises(
         FloatingPointError, match="not finite from t = 2 on: its solver took max_steps"
     ):
@@ -214,7 +214,7 @@ def test_missing_error_bars_are_told():
     options = {"key": jax.random.key(0), "runs": 2, "statistics": ["risk"]}
 
     def result(steps):
-        integrator = st.Integrator(rtol=1e-3, atol=1e-6, max_steps=steps)
+        integrator = hd.Integrator(rtol=1e-3, atol=1e-6, max_steps=steps)
         return hd.compare(from_zero(integrator=integrator), [0.0, 0.01, 30.0], **options)
 
     few, enough = result(24), result(4096)

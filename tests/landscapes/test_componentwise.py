@@ -42,8 +42,8 @@ def test_linear_updates_have_the_limit_of_gradient_span_algorithms():
     """Without sampling error, however few the sites: every order parameter, noise included."""
     kernel = Amplitude([1, 0.3]) * Matern52() + SpinGlass([0, 0.1, 0.1])
     options = {"mean": [0.5, 0.1], "noise": SpinGlass([0, 0.2])}
-    own = ComponentWise(kernel, Linear(), jnp.inf, sites=50, **options).limit(TIMES)
-    other = GradientSpan(kernel, HeavyBall(0.3, 0.4), jnp.inf, **options).limit(TIMES)
+    own = ComponentWise(kernel, Linear(), jnp.inf, sites=50, **options).limit(TIMES).values
+    other = GradientSpan(kernel, HeavyBall(0.3, 0.4), jnp.inf, **options).limit(TIMES).values
     for one, two in zip(jax.tree.leaves(own), jax.tree.leaves(other), strict=True):
         np.testing.assert_allclose(one, two, atol=1e-12)
 
@@ -55,7 +55,7 @@ def test_first_steps_in_closed_form():
     exact = -eta * np.sqrt(2 / np.pi) * np.exp(-(eta**2) / 2)
     for optimiser in (Adam(eta), SignDescent(eta), RMSProp(eta * np.sqrt(0.1), decay=0.9)):
         system = ComponentWise(SE, optimiser, jnp.inf, sites=sites)
-        value = system.limit(TIMES[:2], save=lambda order: order.value)
+        value = system.limit(TIMES[:2], save=lambda order: order.value).values
         np.testing.assert_allclose(value[1], exact, atol=2 / np.sqrt(sites))
 
 

@@ -134,7 +134,7 @@ def without_noise(kernels, algorithms, rows):
 
     def both(row):
         system = landscape(kernels, algorithms, row, jnp.asarray(jnp.inf))
-        limit = system.limit(jnp.arange(float(N)), save=tracked, horizon=Horizon(N))
+        limit = system.limit(jnp.arange(float(N)), save=tracked, horizon=Horizon(N)).values
         return limit, run(system, jax.random.key(0))
 
     return jax.lax.map(both, rows)

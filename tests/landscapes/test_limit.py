@@ -27,7 +27,7 @@ def curve(order):
 
 def test_reference_values(reference):
     system, values, gradients = reference
-    found = system.limit(np.arange(float(len(values))), save=curve)
+    found = system.limit(np.arange(float(len(values))), save=curve).values
     np.testing.assert_allclose(found[0], values, atol=1e-9)
     np.testing.assert_allclose(found[1], gradients, atol=1e-9)
 
@@ -38,7 +38,9 @@ def test_reference_inner_products(references):
         "RFD on SE": (0.0887192067, 4.2049118448, None),
         "sphere GD on a mixed spin glass": (3.4998837410, 1.0, 0.7137462422),
     }.items():
-        last = jax.tree.map(lambda leaf: leaf[-1], references[name][0]().limit(np.arange(7.0)))
+        last = jax.tree.map(
+            lambda leaf: leaf[-1], references[name][0]().limit(np.arange(7.0)).values
+        )
         np.testing.assert_allclose(last.gradients[0], expected[0], atol=1e-9)
         np.testing.assert_allclose(last.norm, expected[1], atol=1e-9)
         if expected[2] is not None:
@@ -47,7 +49,7 @@ def test_reference_inner_products(references):
 
 def test_first_steps_in_closed_form(problem):
     gamma = 0.7
-    value, square = problem(SE(), GradientDescent(gamma)).limit(np.arange(2.0), save=curve)
+    value, square = problem(SE(), GradientDescent(gamma)).limit(np.arange(2.0), save=curve).values
     np.testing.assert_allclose(value[1], -gamma * np.exp(-(gamma**2) / 2), rtol=1e-13)
     expected = 1 + np.exp(-(gamma**2)) * ((1 - gamma**2) ** 2 - 1)
     np.testing.assert_allclose(square[1], expected, rtol=1e-13)
@@ -56,7 +58,7 @@ def test_first_steps_in_closed_form(problem):
 def test_quadratics_follow_the_semicircle_law(references):
     """f_k = |x_0|^2/2 int h (1 - gamma h)^2k over a semicircle of radius 2 (2c)^1/2 round m."""
     m, c, gamma, n = 2.0, 0.2, 0.3, 20
-    found, _ = references["GD on a quadratic"][0]().limit(np.arange(float(n)), save=curve)
+    found, _ = references["GD on a quadratic"][0]().limit(np.arange(float(n)), save=curve).values
     angle = (np.arange(400) + 0.5) * np.pi / 400
     h = m + 2 * np.sqrt(2 * c) * np.cos(angle)
     density = 2 / np.pi * np.sin(angle) ** 2 * np.pi / 400
@@ -66,14 +68,14 @@ def test_quadratics_follow_the_semicircle_law(references):
 
 def test_pure_spin_glasses_are_homogeneous(problem):
     """<x_k, g_k> = p f_k, at every step."""
-    orders = problem(SpinGlass([0, 0, 0, 1]), SphereDescent(0.1)).limit(np.arange(10.0))
+    orders = problem(SpinGlass([0, 0, 0, 1]), SphereDescent(0.1)).limit(np.arange(10.0)).values
     own = jnp.diagonal(orders.point_gradients)
     np.testing.assert_allclose(own, 3 * orders.value, atol=1e-13)
 
 
 def test_stationary_limits_do_not_see_the_start(problem):
     near, far = (
-        problem(SE(), GradientDescent(0.5), radius=r).limit(np.arange(6.0), save=curve)
+        problem(SE(), GradientDescent(0.5), radius=r).limit(np.arange(6.0), save=curve).values
         for r in (0.0, 3.0)
     )
     np.testing.assert_allclose(near[0], far[0], atol=1e-13)
@@ -90,8 +92,10 @@ def test_panels_do_not_change_the_numbers(monkeypatch, references):
 
 def test_spin_glass_descends_towards_the_threshold(problem):
     """3-spin on the sphere: -1.562 at 125 steps of size 0.1, above -2 (2/3)^1/2."""
-    value, _ = problem(SpinGlass([0, 0, 0, 1]), SphereDescent(0.1)).limit(
-        np.arange(126.0), save=curve
+    value, _ = (
+        problem(SpinGlass([0, 0, 0, 1]), SphereDescent(0.1))
+        .limit(np.arange(126.0), save=curve)
+        .values
     )
     np.testing.assert_allclose(value[125], -1.562, atol=1e-3)
     assert np.all(np.diff(value) < 0)
@@ -104,7 +108,7 @@ def test_derivatives_agree_with_differences(problem):
         gamma, scale, radius = parameters
         kernel = SE(scale=scale) + SpinGlass([0.0, 0.0, 0.1])
         system = problem(kernel, GradientDescent(gamma), [0.0, 0.5], radius)
-        return system.limit(np.arange(5.0), save=lambda order: order.value)[-1]
+        return system.limit(np.arange(5.0), save=lambda order: order.value).values[-1]
 
     at = jnp.array([0.4, 0.9, 1.1])
     gradient = jax.jit(jax.grad(last))(at)
@@ -117,7 +121,7 @@ def test_schedules_and_matrices_are_the_same_method(problem):
     steps = [0.7, 0.5, 0.9]
     matrix = np.tril(np.tile(steps, (3, 1)))
     one, other = (
-        problem(SE(), algorithm).limit(np.arange(4.0), save=curve)
+        problem(SE(), algorithm).limit(np.arange(4.0), save=curve).values
         for algorithm in (GradientDescent(Steps(steps)), LowerTriangular(matrix))
     )
     np.testing.assert_allclose(one[0], other[0], atol=1e-14)
@@ -128,7 +132,7 @@ def test_a_kernel_of_ones_own_is_differentiated(references):
     own = FunctionKernel(lambda a, b, t: (1 + 0.3 * a) * (1 + 0.3 * b) * jnp.exp(t - a - b))
     for kernel in (own, SE() * Amplitude(lambda r: 1 + 0.3 * r)):
         system = eqx.tree_at(lambda s: s.kernel, make(), kernel)
-        found = system.limit(np.arange(6.0), save=curve)[0]
+        found = system.limit(np.arange(6.0), save=curve).values[0]
         np.testing.assert_allclose(found, expected, atol=1e-9)
 
 
@@ -151,7 +155,7 @@ def test_mini_batch_noise(problem):
         [0, 2],
         noise=SpinGlass([0, 0.4, 0.5]),
     )
-    value, square = system.limit(np.arange(7.0), save=curve)
+    value, square = system.limit(np.arange(7.0), save=curve).values
     expected = [1, 0.4108, 0.214215327, 0.148570698, 0.110379634, 0.086045055, 0.070095169]
     np.testing.assert_allclose(value, expected, atol=1e-9)
     expected = [7.2, 2.4807768, 1.355411627, 1.068762758, 0.897696753, 0.791538891, 0.724980888]
@@ -160,7 +164,9 @@ def test_mini_batch_noise(problem):
 
 def test_repeated_points_are_harmless(problem):
     """Without motion every observation is the first one, Matern 3/2 at h = 0 included."""
-    value, square = problem(Matern32(), GradientDescent(0.0)).limit(np.arange(4.0), save=curve)
+    value, square = (
+        problem(Matern32(), GradientDescent(0.0)).limit(np.arange(4.0), save=curve).values
+    )
     np.testing.assert_allclose(value, 0.0, atol=1e-14)
     np.testing.assert_allclose(square, 3.0, atol=1e-13)
 
@@ -168,9 +174,11 @@ def test_repeated_points_are_harmless(problem):
 def test_traced_times_need_a_horizon(problem, references):
     system = problem(SE(), GradientDescent(0.5))
     with pytest.raises(ValueError, match="ts: traced"):
-        jax.jit(lambda ts: system.limit(ts, save=curve))(jnp.arange(3.0))
+        jax.jit(lambda ts: system.limit(ts, save=curve).values)(jnp.arange(3.0))
     horizon = system.horizon(np.arange(3.0))
-    found = jax.jit(lambda ts: system.limit(ts, save=curve, horizon=horizon))(jnp.arange(3.0))
+    found = jax.jit(lambda ts: system.limit(ts, save=curve, horizon=horizon).values)(
+        jnp.arange(3.0)
+    )
     np.testing.assert_allclose(found[0], references["GD on SE"][1][:3], atol=1e-9)
 
 
@@ -181,7 +189,7 @@ def test_anisotropic_reference_values(problem):
     system = problem(
         SE(), GradientDescent(0.5), dimension=300, spectrum=SPLIT, shares=[0.2, 0.3, 0.5]
     )
-    value, square = system.limit(np.arange(5.0), save=curve)
+    value, square = system.limit(np.arange(5.0), save=curve).values
     expected = [0, -0.432150871, -0.707528171, -0.891282388, -1.022969168]
     np.testing.assert_allclose(value, expected, atol=1e-9)
     expected = [1, 0.634272682, 0.410576384, 0.287918502, 0.214313001]
@@ -202,7 +210,7 @@ def test_anisotropic_runs_follow_their_own_limit(problem):
         method=hd.landscapes.Explicit(), statistics=["value", "gradient_norm"],
     )  # fmt: skip
     isotropic = problem(SpinGlass([0, 0.3, 0.2]), system.algorithm, [0, 2])
-    other = isotropic.limit(np.arange(5.0), save=curve)
+    other = isotropic.limit(np.arange(5.0), save=curve).values
     for name, wrong in zip(result.statistics, other, strict=True):
         error = 4 * result.std[name].values / np.sqrt(runs) + 1 / 300
         mean = result.mean[name].values

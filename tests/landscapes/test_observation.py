@@ -38,7 +38,7 @@ def test_what_is_drawn_has_the_conditional_law():
     for k in range(1, len(times)):
         assert abs(np.corrcoef(surprise[:, k], expected[:, k])[0, 1]) < error
     # The conditional mean tends to the limit of the value.
-    value = SYSTEM.limit(times, save=lambda order: order.value)
+    value = SYSTEM.limit(times, save=lambda order: order.value).values
     np.testing.assert_allclose(result.limit["expected"], value, atol=1e-8)
 
 

@@ -139,7 +139,7 @@ def test_dimension_is_a_number_in_the_program():
         return GradientSpan(SquaredExponential(), GD, d)
 
     horizon = make(2).horizon(np.arange(4.0))
-    limit = make(2).limit(np.arange(4.0), save=lambda order: order.value)[-1]
+    limit = make(2).limit(np.arange(4.0), save=lambda order: order.value).values[-1]
 
     @eqx.filter_jit
     def value(system, key):

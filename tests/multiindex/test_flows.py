@@ -8,7 +8,7 @@ import pytest
 
 import hdjax as hd
 from hdjax import multiindex
-from hdjax.multiindex import GradientFlow, Integrator, Joint, Planted, Profiled, flows
+from hdjax.multiindex import GradientFlow, Joint, Planted, Profiled, flows
 from hdjax.multiindex.problem import Overlap
 
 A = multiindex.from_coefficients({(1, 0): 0.8, (1, 1): 0.6, (0, 2): 0.5})
@@ -61,15 +61,15 @@ def test_gradient_in_r_d_is_that_of_the_loss():
 @pytest.mark.parametrize("form", ["overlap", "odds"])
 def test_reference_profiled_flow(form):
     ts = jnp.array(list(PROFILED))
-    flow = GradientFlow(A, 100, start=M, integrator=Integrator(form=form, rtol=1e-9))
-    found = gram(flow.limit(ts).matrix)
+    flow = GradientFlow(A, 100, start=M, form=form, integrator=hd.Integrator(rtol=1e-9))
+    found = gram(flow.limit(ts).values.matrix)
     expected = np.array([[[a, b], [b, c]] for a, b, c in PROFILED.values()])
     np.testing.assert_allclose(found, expected, atol=2e-8)
 
 
 @pytest.mark.slow
 def test_reference_planted_and_joint_flows():
-    planted = GradientFlow(A, 100, Planted(), start=M).limit(jnp.array([1.0])).matrix[0]
+    planted = GradientFlow(A, 100, Planted(), start=M).limit(jnp.array([1.0])).values.matrix[0]
     expected = [[0.927178105, 0.106731079], [0.047101141, 0.850712136]]
     np.testing.assert_allclose(planted, expected, atol=1e-8)
 
@@ -78,22 +78,24 @@ def test_reference_planted_and_joint_flows():
         import equinox as eqx
 
         flow = eqx.tree_at(lambda f: f.student.ratio, joint, ratio)
-        last = jax.tree.map(lambda x: x[0], flow.limit(jnp.array([1.5])))
+        last = jax.tree.map(lambda x: x[0], flow.limit(jnp.array([1.5])).values)
         return flow.statistics(last)["loss"]
 
     joint = GradientFlow(A, 100, Joint(1.0), start=M)
     found = [float(loss(jnp.asarray(ratio))) for ratio in (1.0, 0.1, 0.01)]
     np.testing.assert_allclose(found, [0.862649, 0.715808, 0.691925], atol=1e-6)
     # A link that hardly moves from f* is planted.
-    frozen = GradientFlow(A, 100, Joint(1e9, start=A), start=M).limit(jnp.array([1.0])).matrix[0]
+    frozen = (
+        GradientFlow(A, 100, Joint(1e9, start=A), start=M).limit(jnp.array([1.0])).values.matrix[0]
+    )
     np.testing.assert_allclose(frozen, planted, atol=1e-7)
 
 
 @pytest.mark.slow
 def test_stiff_joint_flow_by_an_implicit_solver():
-    integrator = Integrator(diffrax.Kvaerno5(), rtol=1e-7)
+    integrator = hd.Integrator(diffrax.Kvaerno5(), rtol=1e-7)
     flow = GradientFlow(A, 100, Joint(1e-4), start=M, integrator=integrator)
-    found = gram(flow.limit(jnp.array([1.0])).matrix)[0]
+    found = gram(flow.limit(jnp.array([1.0])).values.matrix)[0]
     assert found[0, 0] == pytest.approx(PROFILED[1.0][0], abs=1e-4)
 
 
@@ -105,7 +107,7 @@ def test_stiff_joint_flow_by_an_implicit_solver():
 )
 def test_full_flow_in_r_d_is_the_reduced_one(student, directions, metric):
     flow = GradientFlow(
-        A, 40, student, directions=directions, metric=metric, integrator=Integrator(rtol=1e-10)
+        A, 40, student, directions=directions, metric=metric, integrator=hd.Integrator(rtol=1e-10)
     )
     result = hd.compare(
         flow,
@@ -129,7 +131,7 @@ def test_principal_angles_are_monotone_and_log_det_grows_by_the_trace():
     )
     start = multiindex.haar_overlap(jax.random.key(5), jnp.asarray(30.0), 4, 3)
     flow = GradientFlow(link, 30, directions=4, start=start)
-    path = flow.limit(jnp.linspace(0, 8, 81))
+    path = flow.limit(jnp.linspace(0, 8, 81)).values
     cosines = np.linalg.eigvalsh(gram(path.matrix))
     assert np.diff(cosines, axis=0).min() > -1e-8
     assert cosines[-1].min() > 0.9
@@ -168,7 +170,7 @@ def test_single_index_times_against_the_exact_integral():
     g0, g1 = 1e-4, 0.5
     exact = (1 / g0 - 1 / g1 + np.log(g1 / (1 - g1)) - np.log(g0 / (1 - g0))) / 8
     flow = GradientFlow(multiindex.hermite_polynomial(2), 10**4, start=[[np.sqrt(g0)]])
-    matrix = flow.limit(jnp.array([exact])).matrix
+    matrix = flow.limit(jnp.array([exact])).values.matrix
     assert float(matrix[0, 0, 0]) ** 2 == pytest.approx(g1, abs=1e-5)
 
 
@@ -220,14 +222,14 @@ def test_odds_are_the_inverse_of_overlaps():
 def test_single_precision_beside_double():
     """A method casts: the run is in 32 bits, its summary in those of the limit."""
     flow = GradientFlow(A, 10**4, Joint(0.5))
-    method = multiindex.Reduced(Integrator(rtol=1e-5), dtype="float32")
+    method = multiindex.Reduced(hd.Integrator(rtol=1e-5), dtype="float32")
     simulator = flow.simulator(method)
     key = jax.random.key(0)
     state = simulator.init(key)
     assert {x.dtype for x in jax.tree.leaves(state)} == {jnp.dtype("float32")}
     start, end = simulator.summary(state), jnp.asarray(simulator.clock.ticks(np.array([3.0]))[0])
     final = jax.jit(lambda s: simulator.summary(simulator.advance(s, 0 * end, end, key)))(state)
-    limit = flow.limit(jnp.array([3.0]), start)
+    limit = flow.limit(jnp.array([3.0]), start).values
     assert final.matrix.dtype == limit.matrix.dtype == jnp.float64
     np.testing.assert_allclose(final.matrix, limit.matrix[0], rtol=1e-3, atol=1e-5)
     assert abs(final.matrix - limit.matrix[0]).max() > 1e-9
@@ -241,7 +243,7 @@ def test_gradient_of_the_limit():
 
     def final(x):
         flow = GradientFlow(A, 100, start=M)
-        return flow.limit(jnp.array([0.5]), Overlap.of(M.at[0, 0].set(x))).matrix[0, 0, 0]
+        return flow.limit(jnp.array([0.5]), Overlap.of(M.at[0, 0].set(x))).values.matrix[0, 0, 0]
 
     slope = jax.grad(final)(0.2)
     h = 1e-4
@@ -262,14 +264,14 @@ def test_gradient_of_the_limit():
         (lambda: GradientFlow(A, 10, Planted(), directions=3), "student"),
         (lambda: GradientFlow(A, 10, Joint(1.0, multiindex.sine())), "student"),
         (lambda: GradientFlow(A, 10, Profiled(ridge=jnp.ones(2))), "ridge"),
-        (lambda: GradientFlow(A, 10, Planted(), integrator=Integrator(form="odds")), "form"),
+        (lambda: GradientFlow(A, 10, Planted(), form="odds"), "form"),
         (lambda: GradientFlow(multiindex.from_coefficients({(0,): 1.0}), 10), "constant"),
         (lambda: GradientFlow(multiindex.from_coefficients({(2,): 0.0}), 10), "constant"),
         (lambda: Joint(0.0), "ratio"),
         (lambda: Profiled(-1.0), "ridge"),
         (lambda: multiindex.Reduced(dtype="float16"), "dtype"),
-        (lambda: Integrator(form="angle"), "form"),
-        (lambda: Integrator(rtol=0.0), "rtol"),
+        (lambda: GradientFlow(A, 10, form="angle"), "form"),
+        (lambda: hd.Integrator(rtol=0.0), "rtol"),
         (lambda: GradientFlow(A, jnp.asarray(50.0)).simulator(), "dimension"),
         (
             lambda: GradientFlow(A, 10).simulator(multiindex.Anisotropic(np.ones(9))),
@@ -306,7 +308,9 @@ def test_too_few_directions_have_bad_local_minima():
 
     @jax.jit
     def end(matrix):
-        last = jax.tree.map(lambda x: x[0], flow.limit(jnp.array([20.0]), Overlap.of(matrix)))
+        last = jax.tree.map(
+            lambda x: x[0], flow.limit(jnp.array([20.0]), Overlap.of(matrix)).values
+        )
         return flow.statistics(last)["loss"]
 
     for start, loss in (([[0.6, 0.3]], 0.64), ([[-0.3, 0.7]], 1.0)):
@@ -317,7 +321,7 @@ def test_irrelevant_directions_and_truncation_floor():
     """L reaches 0 while a squared cosine does not; a truncated link keeps its residual as floor."""
     link = multiindex.from_coefficients({(1, 0): 1.0})
     flow = GradientFlow(link, 10, start=[[0.3, 0.0], [0.0, 0.2]])
-    last = jax.tree.map(lambda x: x[0], flow.limit(jnp.array([12.0])))
+    last = jax.tree.map(lambda x: x[0], flow.limit(jnp.array([12.0])).values)
     values = flow.statistics(last)
     assert float(values["loss"]) < 1e-8
     assert float(values["cosines"][-1]) < 0.05
@@ -331,7 +335,7 @@ def test_irrelevant_directions_and_truncation_floor():
 def test_anisotropic_flow():
     """Preconditioned it is the isotropic reduced flow; the plain one is not, and keeps W^T W."""
     eigenvalues = np.linspace(0.5, 2.0, 24)
-    flow = GradientFlow(A, 24, start=M, integrator=Integrator(rtol=1e-10))
+    flow = GradientFlow(A, 24, start=M, integrator=hd.Integrator(rtol=1e-10))
     link = flow.problem.link
     method = multiindex.Anisotropic(eigenvalues)
     simulator = flow.simulator(method)
@@ -340,7 +344,7 @@ def test_anisotropic_flow():
     start = simulator.init(key)
     np.testing.assert_allclose(simulator.summary(start).matrix, M, atol=1e-12)
     final = jax.jit(lambda s: simulator.summary(simulator.advance(s, zero, end, key)))(start)
-    limit = flow.limit(jnp.array([2.0]))
+    limit = flow.limit(jnp.array([2.0])).values
     np.testing.assert_allclose(gram(final.matrix), gram(limit.matrix)[0], atol=1e-9)
 
     plain = flow.simulator(multiindex.Anisotropic(eigenvalues, preconditioned=False))

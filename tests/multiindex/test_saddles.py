@@ -97,9 +97,9 @@ def test_turning_direction_against_the_integrated_flow():
     key, d = jax.random.key(1), jnp.asarray(1e8)
     times = follow(multiindex.haar_odds(key, d, 2, 2))
     start = multiindex.haar_overlap(key, d, 2, 2)
-    integrator = multiindex.Integrator(rtol=1e-10, atol=1e-20)
+    integrator = hd.Integrator(rtol=1e-10, atol=1e-20)
     flow = multiindex.GradientFlow(link, d, start=start, integrator=integrator)
-    matrices = flow.limit(times).matrix
+    matrices = flow.limit(times).values.matrix
     cosines = [np.linalg.svd(m)[1][j] ** 2 for j, m in enumerate(matrices)]
     np.testing.assert_allclose(cosines, 0.5, atol=1e-5)
 
@@ -166,8 +166,10 @@ def test_saddle_system_records_what_the_flow_does():
         return jax.tree.map(lambda *x: np.stack(x), *summaries)
 
     found, fewer = run(ticks), run(ticks[[0, 3, 5]])
-    path = multiindex.GradientFlow(link, 1000, start=start).limit(
-        jnp.asarray(10 ** simulator.clock.times(ticks))
+    path = (
+        multiindex.GradientFlow(link, 1000, start=start)
+        .limit(jnp.asarray(10 ** simulator.clock.times(ticks)))
+        .values
     )
     exact = np.linalg.eigvalsh(np.einsum("tqr,tqs->trs", path.matrix, path.matrix))[:, ::-1]
     np.testing.assert_allclose(found.cosines, exact, atol=1e-5)
@@ -205,4 +207,4 @@ def test_wrong_saddles():
     with jax.enable_x64(False), pytest.raises(ValueError, match="single precision"):
         SaddleToSaddle(multiindex.sine(), 1e12)
     with pytest.raises(hd.NoLimitError):
-        SaddleToSaddle(link, 100).limit(jnp.array([1.0]))
+        SaddleToSaddle(link, 100).limit(jnp.array([1.0])).values

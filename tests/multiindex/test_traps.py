@@ -9,10 +9,10 @@ import hdjax as hd
 from hdjax import multiindex
 from hdjax.config import Experiment
 from hdjax.config.tables import slot
-from hdjax.multiindex import GradientFlow, Integrator, Planted, Reduced, from_coefficients
+from hdjax.multiindex import GradientFlow, Planted, Reduced, from_coefficients
 from hdjax.schema import ConfigError, read
 
-QUICK = Integrator(rtol=1e-6)
+QUICK = hd.Integrator(rtol=1e-6)
 
 
 def trapped(link, d, t, runs, student=None):

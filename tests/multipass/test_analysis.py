@@ -49,7 +49,7 @@ def test_stability_of_the_reference(modes):
     np.testing.assert_allclose(malthusian_exponent(modes, 0.5), 0.1446853843, atol=1e-10)
     assert malthusian_exponent(modes, 2.5) < 0
     assert limit_loss(modes, 2.5) == np.inf
-    curve = MultiPassSGD(reference(), 0.5, solver=Spectral()).limit(jnp.array([0.0, 200.0]))
+    curve = MultiPassSGD(reference(), 0.5, solver=Spectral()).limit(jnp.array([0.0, 200.0])).values
     np.testing.assert_allclose(curve["loss"][1], limit_loss(modes, 0.5), rtol=1e-12)
 
 
@@ -57,7 +57,7 @@ def test_the_exponent_is_the_rate_of_the_curve(modes):
     """The slope of log(L - L_inf) over [20, 30] at two learning rates, one of them unstable."""
     for gamma, end in ((1.5, limit_loss(modes, 1.5)), (2.5, 0.0)):
         system = MultiPassSGD(reference(), gamma, solver=Spectral())
-        loss = np.asarray(system.limit(jnp.array([0.0, 20.0, 30.0]))["loss"]) - end
+        loss = np.asarray(system.limit(jnp.array([0.0, 20.0, 30.0])).values["loss"]) - end
         rate = np.log(loss[1] / loss[2]) / 10
         np.testing.assert_allclose(rate, 2 * gamma * malthusian_exponent(modes, gamma), rtol=1e-3)
 
@@ -142,7 +142,7 @@ def test_power_exponents_round_the_critical_rate(factor, expected):
     modes = law_modes(HALF, 1000, points=500)
     system = MultiPassSGD(None, gamma, modes=modes, solver=Spectral())
     ts = np.array([150.0, 300.0])
-    loss = np.asarray(system.limit(jnp.asarray(ts))["loss"])
+    loss = np.asarray(system.limit(jnp.asarray(ts)).values["loss"])
     rate = 2 * gamma * malthusian_exponent(HALF, gamma)
     local = (np.log(loss[1] / loss[0]) + rate * 150) / np.log(2)
     np.testing.assert_allclose(local, expected, atol=0.06)
@@ -167,7 +167,7 @@ def test_the_kernel_norm_gives_the_limit_loss_of_momentum(modes):
     """Its sum with the exact factor n/(n - 1): L_inf = floor/(1 - |K|)."""
     system = MomentumSGD(reference(), 0.6, batch_fraction=1 / 3, momentum=0.35)
     norm = kernel_norm(modes, 0.6, 1 / 3, 0.35) * 12 / 11
-    end = float(system.limit(jnp.array([600.0]))["loss"][0])
+    end = float(system.limit(jnp.array([600.0])).values["loss"][0])
     np.testing.assert_allclose(12 * end, float(modes.floor) / (1 - norm), rtol=1e-12)
 
 
@@ -181,7 +181,7 @@ def test_the_rate_is_that_of_the_recursion(zeta):
         problem, tuned.learning_rate, batch_fraction=zeta, momentum=tuned.momentum, modes=modes
     )
     last = {0.05: 1500, 0.2: 300, 0.9: 60, 1.0: 60}[zeta]
-    first, end = np.asarray(system.limit(jnp.array([last / 2, last]))["loss"])
+    first, end = np.asarray(system.limit(jnp.array([last / 2, last])).values["loss"])
     observed = (end / first) ** (2 / last)
     # At zeta = 1 all roots are on one circle, two of them double: a factor k^2.
     assert abs(observed - tuned.rate) < (2e-4 if zeta < 0.5 else 0.02)

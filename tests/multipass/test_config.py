@@ -30,8 +30,11 @@ def assert_same(system, other):
 def test_a_system_is_the_call_that_it_stands_for():
     problem = multipass.gaussian_problem(40, 20, key=jax.random.key(3), noise=0.5)
     assert_same(built(), multipass.MultiPassSGD(problem, 0.5))
-    own = built(algorithm={"kind": "sgd", "ridge": 0.1}, solver={"kind": "block_ode", "rtol": 1e-4})
-    solver = multipass.BlockODE(rtol=1e-4)
+    own = built(
+        algorithm={"kind": "sgd", "ridge": 0.1},
+        solver={"kind": "block_ode", "integrator": {"rtol": 1e-4}},
+    )
+    solver = multipass.BlockODE(hd.Integrator(rtol=1e-4))
     assert_same(own, multipass.MultiPassSGD(problem, 0.5, ridge=0.1, solver=solver))
     momentum = {"kind": "momentum", "batch_fraction": 0.25, "momentum": 0.3}
     assert_same(

@@ -161,7 +161,7 @@ def test_known_predictions_for_digits_are_those_of_one_draw():
         modes = svd_modes(problem)[0]
         for gamma in (0.3, 1.0):
             system = MultiPassSGD(problem, gamma, modes=modes)
-            curves = system.limit(jnp.array([0.0, 1.0, 2.0, 5.0, 10.0]))
+            curves = system.limit(jnp.array([0.0, 1.0, 2.0, 5.0, 10.0])).values
             for key in known:
                 if key[0] == gamma:
                     found[key].append(curves[key[1]][1:])

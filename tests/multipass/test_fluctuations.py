@@ -164,7 +164,7 @@ def test_nothing_is_said_of_a_spread_as_large_as_the_loss():
     ts = np.array([0.25, 8.0])
     steps = jnp.array([10, 320])
     variances = closed(moments.chain(problem), jnp.array(1.0), steps)
-    assert np.sqrt(variances[1]) > 0.5 * system.limit(jnp.asarray(ts))["loss"][1]
+    assert np.sqrt(variances[1]) > 0.5 * system.limit(jnp.asarray(ts)).values["loss"][1]
     predicted = loss_std(system, ts)
     np.testing.assert_allclose(predicted[0], np.sqrt(variances[0]), rtol=1e-6)
     assert np.isnan(predicted[1])
@@ -279,7 +279,7 @@ def test_functions_of_the_loss_have_a_spread_to_first_order():
     both = eqx.filter_jit(
         lambda own: own.fluctuations(ts, lambda s: {"loss": s["loss"], "log": jnp.log(s["loss"])})
     )
-    predicted, loss = both(system), system.limit(ts)["loss"]
+    predicted, loss = both(system), system.limit(ts).values["loss"]
     np.testing.assert_allclose(predicted["log"], predicted["loss"] / loss, rtol=1e-10)
 
 

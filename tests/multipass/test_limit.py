@@ -48,10 +48,10 @@ LOSS = [3.4159944812, 1.7684350519, 1.0128554974, 0.3124969023, 0.1754062904]
 Q = [0.7483315281, 1.0353506069, 1.2294861785, 1.5202951015, 1.5946374133]
 
 
-@pytest.mark.parametrize("solver", [Spectral(), BlockODE(rtol=1e-11, atol=1e-13)])
+@pytest.mark.parametrize("solver", [Spectral(), BlockODE(hd.Integrator(rtol=1e-11, atol=1e-13))])
 def test_reference_values(solver):
     """Section 9 of the derivation, to its ten digits; the loss as a quadratic form of its own."""
-    out = MultiPassSGD(reference(), 0.5, solver=solver).limit(TIMES)
+    out = MultiPassSGD(reference(), 0.5, solver=solver).limit(TIMES).values
     np.testing.assert_allclose(N * out["loss"], LOSS, rtol=2e-9)
     np.testing.assert_allclose(out["q"], Q, rtol=2e-9)
     np.testing.assert_allclose(out["own"], N * out["loss"], rtol=1e-12)
@@ -124,7 +124,7 @@ def test_momentum_reference_values():
     steps = jnp.array([0, 1, 2, 5, 15, 30.0])
     expected = [3.4159944812, 1.9670871018, 1.2540763928, 0.5421031033, 0.2233985335, 0.2006863569]
     system = MomentumSGD(reference(), 0.6, batch_fraction=1 / 3, momentum=0.35)
-    out = system.limit(steps)
+    out = system.limit(steps).values
     np.testing.assert_allclose(N * out["loss"], expected, rtol=2e-9)
     np.testing.assert_allclose(out["own"], N * out["loss"], rtol=1e-12)
 
@@ -152,7 +152,7 @@ def discrete_volterra(system, last):
 @pytest.mark.parametrize("zeta", [0.25, 1.0])
 def test_momentum_recursion_is_the_discrete_volterra_equation(zeta):
     system = MomentumSGD(reference(), 0.6, batch_fraction=zeta, momentum=0.35)
-    loss = system.limit(jnp.arange(26.0))["loss"]
+    loss = system.limit(jnp.arange(26.0)).values["loss"]
     np.testing.assert_allclose(loss, discrete_volterra(system, 25), rtol=1e-12)
 
 
@@ -161,9 +161,9 @@ def test_powers_of_the_matrix_are_the_recursion(zeta, delta):
     """All statistics, at times from 0 to 10^5 in one call."""
     steps = jnp.array([0, 1, 2, 3, 10, 77, 1000, 10**5])
     out = [
-        MomentumSGD(reference(), 0.6, batch_fraction=zeta, momentum=delta, solver=solver()).limit(
-            steps.astype(float)
-        )
+        MomentumSGD(reference(), 0.6, batch_fraction=zeta, momentum=delta, solver=solver())
+        .limit(steps.astype(float))
+        .values
         for solver in (Recursion, Squaring)
     ]
     for name in ("loss", "q", "rows"):
@@ -179,7 +179,7 @@ def test_powers_of_the_matrix_go_beyond_2_to_the_32_steps():
     first = vectors.T @ (matrix @ np.asarray(problem.start) - np.asarray(problem.labels))
     decay = np.exp(np.array(steps)[:, None] * np.log1p(-gamma * values)[None])
     expected = ((decay * first) ** 2).sum(1) / (2 * N)
-    losses = system.limit(jnp.asarray(steps, float))["loss"]
+    losses = system.limit(jnp.asarray(steps, float)).values["loss"]
     np.testing.assert_allclose(losses, expected, rtol=1e-6)
     assert expected[2] < 0.9 * expected[1] < 0.81 * expected[0]
 
@@ -200,7 +200,7 @@ def test_momentum_of_full_batches_with_ridge_and_schedule_is_heavy_ball():
         sizes.append((x**2).sum() / 2)
         gradient = matrix.T @ residuals + 0.2 * x
         x, before = x - (0.3 if k < 4 else 0.1) * gradient + 0.4 * (x - before), x
-    out = system.limit(jnp.arange(13.0))
+    out = system.limit(jnp.arange(13.0)).values
     np.testing.assert_allclose(out["loss"], losses, rtol=1e-12)
     np.testing.assert_allclose(out["size"], sizes, rtol=1e-12)
 
@@ -214,11 +214,11 @@ def test_the_law_gives_the_curve_of_a_large_matrix(ratio, expected):
     modes = law_modes(MarchenkoPastur(ratio), 1000, noise=0.5, risk=True)
     system = MultiPassSGD(None, 1.0, modes=modes, solver=Spectral())
     ts = jnp.array([0, 1, 3, 10.0])
-    law = system.limit(ts)
+    law = system.limit(ts).values
     np.testing.assert_allclose(law["loss"], expected, atol=6e-6)
     d = int(600 * ratio)
     problem = hd.multipass.gaussian_problem(600, d, key=jax.random.key(1), noise=0.5)
-    own = MultiPassSGD(problem, 1.0, solver=Spectral()).limit(ts)
+    own = MultiPassSGD(problem, 1.0, solver=Spectral()).limit(ts).values
     np.testing.assert_allclose(own["loss"], law["loss"], atol=0.02)
     np.testing.assert_allclose(own["risk"], law["risk"], atol=0.02)
 
@@ -229,8 +229,8 @@ def test_lanczos_measures_give_the_curve_of_the_decomposition():
     plain = Problem(problem.matrix, problem.labels)
     rule = hd.multipass.lanczos_modes(plain, 20, jax.random.key(3), probes=8)
     ts = jnp.array([0, 0.5, 2, 8.0])
-    exact = MultiPassSGD(plain, 0.8, solver=Spectral()).limit(ts)["loss"]
-    found = MultiPassSGD(plain, 0.8, modes=rule).limit(ts)["loss"]
+    exact = MultiPassSGD(plain, 0.8, solver=Spectral()).limit(ts).values["loss"]
+    found = MultiPassSGD(plain, 0.8, modes=rule).limit(ts).values["loss"]
     np.testing.assert_allclose(found[0], exact[0], rtol=1e-10)
     np.testing.assert_allclose(found, exact, rtol=0.02)
 
@@ -252,7 +252,7 @@ def test_a_ridge_without_noise_ends_at_its_solution():
     problem, delta = reference(), 0.7
     matrix, labels = np.asarray(problem.matrix), np.asarray(problem.labels)
     system = MultiPassSGD(problem, 1e-3, ridge=delta)
-    out = system.limit(jnp.array([0.0, 3e4]))
+    out = system.limit(jnp.array([0.0, 3e4])).values
     solution = np.linalg.solve(matrix.T @ matrix + delta * np.eye(D), matrix.T @ labels)
     expected = problem.values(jnp.asarray(solution))
     for name in ("loss", "q"):
@@ -264,11 +264,11 @@ def test_a_schedule_is_integrated():
     """A rate that halves at t = 1 goes on as the constant rate does from the same state."""
     problem = reference()
     schedule = hd.schedules.PiecewiseConstant(boundaries=[1.0], values=[0.5, 0.25])
-    solver = BlockODE(rtol=1e-9, atol=1e-12)
+    solver = BlockODE(hd.Integrator(rtol=1e-9, atol=1e-12))
     ts = jnp.array([0, 0.5, 1, 3.0])
-    loss = N * MultiPassSGD(problem, schedule, solver=solver).limit(ts)["loss"]
+    loss = N * MultiPassSGD(problem, schedule, solver=solver).limit(ts).values["loss"]
     np.testing.assert_allclose(loss[:3], LOSS[:3], rtol=1e-6)
-    slow = N * MultiPassSGD(problem, 0.25, solver=solver).limit(ts)["loss"]
+    slow = N * MultiPassSGD(problem, 0.25, solver=solver).limit(ts).values["loss"]
     fast = LOSS[3]
     assert fast < loss[3] < slow[3]
 
@@ -279,9 +279,9 @@ def test_derivatives_of_both_modes_and_of_the_recursion():
     plain = Problem(problem.matrix, problem.labels, problem.start)
 
     def final(rate, adjoint):
-        system = MultiPassSGD(plain, 0.5, solver=BlockODE(adjoint=adjoint))
+        system = MultiPassSGD(plain, 0.5, solver=BlockODE(hd.Integrator(adjoint=adjoint)))
         system = eqx.tree_at(lambda s: s.learning_rate.value, system, rate)
-        return system.limit(jnp.array([0.0, 1.0]))["loss"][1]
+        return system.limit(jnp.array([0.0, 1.0])).values["loss"][1]
 
     rate = jnp.asarray(0.5)
     backward = jax.grad(final)(rate, diffrax.RecursiveCheckpointAdjoint())
@@ -293,7 +293,7 @@ def test_derivatives_of_both_modes_and_of_the_recursion():
     def loss(delta):
         system = MomentumSGD(plain, 0.6, batch_fraction=1 / 3, momentum=0.35)
         system = eqx.tree_at(lambda s: s.momentum, system, delta)
-        return system.limit(jnp.array([15.0]))["loss"][0]
+        return system.limit(jnp.array([15.0])).values["loss"][0]
 
     delta, h = jnp.asarray(0.35), 1e-5
     slope = jax.jvp(loss, (delta,), (jnp.ones(()),))[1]
@@ -309,8 +309,8 @@ def test_singular_matrices():
     target = rng.standard_normal(9)
     problem = Problem(matrix, rng.standard_normal(6), target, {"size": Quadratic(np.eye(9))})
     curves = [
-        MultiPassSGD(problem, 0.3, solver=solver).limit(TIMES)
-        for solver in (Spectral(), BlockODE(rtol=1e-10, atol=1e-12))
+        MultiPassSGD(problem, 0.3, solver=solver).limit(TIMES).values
+        for solver in (Spectral(), BlockODE(hd.Integrator(rtol=1e-10, atol=1e-12)))
     ]
     for name in ("loss", "size"):
         assert np.isfinite(curves[0][name]).all()

@@ -25,7 +25,7 @@ Y = jax.random.randint(jax.random.key(1), (20,), 0, 3)
 def curves(system, steps):
     return system.limit(
         np.arange(steps + 1.0), save=lambda order: (order.value, order.gradient_norm)
-    )
+    ).values
 
 
 @pytest.mark.slow
@@ -77,7 +77,7 @@ def test_a_fitted_kernel_is_the_limit_of_a_training(fitted):
     own = GradientSpan(
         fit.theory.kernel, HeavyBall(0.02, 0.5), jnp.inf, mean=fit.theory.mean, radius=3.0
     )
-    orders = own.limit(np.arange(3.0))
+    orders = own.limit(np.arange(3.0)).values
     np.testing.assert_allclose(result.limit["cost"], orders.value, rtol=1e-6)
     np.testing.assert_allclose(result.limit["batch_cost"], orders.value, rtol=1e-6)
     gradients = jnp.diagonal(orders.gradients[:, :3])

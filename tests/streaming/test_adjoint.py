@@ -9,7 +9,6 @@ import pytest
 import hdjax as hd
 from hdjax.streaming import (
     GaussianStart,
-    Integrator,
     Mixture,
     OnePassSGD,
     adjoint,
@@ -17,7 +16,7 @@ from hdjax.streaming import (
 )
 
 TIMES = jnp.array([0.0, 0.1, 1.5])
-FINE = Integrator(rtol=1e-6, atol=1e-9)
+FINE = hd.Integrator(rtol=1e-6, atol=1e-9)
 
 
 def gain(x, teacher, component, noise, theta):
@@ -88,3 +87,13 @@ def test_adjoint_equations_have_the_variance_of_the_covariance(name):
     for key, expected in by_covariance.items():
         assert np.all(np.abs(expected).max(axis=0) > 0)
         np.testing.assert_allclose(by_adjoint[key], expected, rtol=3e-4, atol=1e-7)
+
+
+def test_what_fits_into_no_memory_is_refused(monkeypatch):
+    model = linear()
+    monkeypatch.setattr(covariance, "_CACHE", 0)
+    monkeypatch.setattr(adjoint, "_BUDGET", 2**16)
+    with pytest.raises(hd.NoFluctuationsError, match="a state of 6 numbers"):
+        model.fluctuations(jnp.linspace(0, 1, 99), model.statistics)
+    with pytest.raises(hd.NoFluctuationsError, match="6 numbers in the limit's state"):
+        hd.streaming.bias(model, TIMES, model.statistics)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import hdjax as hd
-from hdjax.streaming import GaussianStart, GramSampler, GramStart, Greedy, Integrator, Polyak
+from hdjax.streaming import GaussianStart, GramSampler, GramStart, Greedy, Polyak
 
-FINE = Integrator(rtol=1e-10, atol=1e-13)
+FINE = hd.Integrator(rtol=1e-10, atol=1e-13)
 TS = jnp.array([0.0, 0.5, 1.0, 3.0])
 
 
@@ -22,7 +22,7 @@ def reference(loss, rate, **options):
 
 
 def risks(system, ts=TS):
-    return system.limit(ts, save=lambda summary: system.statistics(summary)["risk"])
+    return system.limit(ts, save=lambda summary: system.statistics(summary)["risk"]).values
 
 
 @pytest.mark.slow

@@ -230,7 +230,7 @@ def mixture_field(
 
 
 def integrate(field, state, t):
-    integrator = hd.streaming.Integrator(diffrax.Dopri8(), rtol=1e-9, atol=1e-11)
+    integrator = hd.hd.Integrator(diffrax.Dopri8(), rtol=1e-9, atol=1e-11)
     alive = lambda y: jnp.isfinite(y[0]).all()  # noqa: E731
     blocks, side = integrator(field, state, jnp.array([0.0, t]), lambda y: y, alive)
     return np.asarray(blocks[-1].sum(0)), jax.tree.map(lambda x: np.asarray(x[-1]), side.theta)
@@ -293,7 +293,7 @@ def test_adam_reference():
         optimiser=optimiser,
     )
     side = hd.streaming.Side(None, None, optimiser.accumulator(1, 3))
-    integrator = hd.streaming.Integrator(rtol=1e-8, atol=1e-10)
+    integrator = hd.hd.Integrator(rtol=1e-8, atol=1e-10)
     alive = lambda y: jnp.isfinite(y[0]).all()  # noqa: E731
     blocks, side = integrator(field, (blocks, side), jnp.array([0.0, 2.0]), lambda y: y, alive)
     found = [blocks[-1, 0, 0, 3], blocks[-1, 0, 0, 0], *side.accumulated[-1, 0]]

@@ -11,7 +11,6 @@ from hdjax.streaming import (
     ErfCommittee,
     GaussianStart,
     GramStart,
-    Integrator,
     LeastSquares,
     Logistic,
     OnePassSGD,
@@ -84,7 +83,7 @@ def test_floor_of_logistic_is_where_the_limit_ends():
         compression=1e-3,
     )
     found = steady_state(system, horizon=20.0)
-    end = system.limit(jnp.array([300.0]), save=system.statistics)
+    end = system.limit(jnp.array([300.0]), save=system.statistics).values
     floor = system.statistics(found.summary)
     np.testing.assert_allclose(floor["risk"], end["risk"][0], rtol=1e-5)
     np.testing.assert_allclose(floor["distance"], end["distance"][0], rtol=1e-4)
@@ -102,7 +101,7 @@ def committee(gram, gamma=0.5):
         hd.spectra.identity(100),
         gamma,
         GramStart(gram[None], students=2),
-        integrator=Integrator(rtol=1e-9, atol=1e-12),
+        integrator=hd.Integrator(rtol=1e-9, atol=1e-12),
     )
 
 
@@ -121,6 +120,6 @@ def test_plateau_of_a_committee_is_left_at_its_growth_rate():
     start[1, 3] = start[3, 1] = start[1, 3] + 1e-6
     ts = jnp.array([0.0, 30.0, 50.0])
     system = committee(start)
-    gap = system.limit(ts, save=lambda s: s.overlaps[0, 2] - s.overlaps[0, 3])
+    gap = system.limit(ts, save=lambda s: s.overlaps[0, 2] - s.overlaps[0, 3]).values
     rate = np.log(gap[2] / gap[1]) / 20
     np.testing.assert_allclose(rate, plateau.growth, rtol=0.01)

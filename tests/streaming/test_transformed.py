@@ -14,7 +14,6 @@ from hdjax.streaming import (
     GaussianStart,
     GramSampler,
     GramStart,
-    Integrator,
     LeastSquares,
     Logistic,
     OnePassSGD,
@@ -24,7 +23,7 @@ from hdjax.streaming import (
 )
 from hdjax.streaming.losses.altered import Altered, signed
 
-FINE = Integrator(rtol=1e-9, atol=1e-12)
+FINE = hd.Integrator(rtol=1e-9, atol=1e-12)
 
 
 def quadratic(d, optimiser, gamma, loss=None, **options):
@@ -38,7 +37,7 @@ def quadratic(d, optimiser, gamma, loss=None, **options):
 
 
 def risks(system, ts):
-    return system.limit(jnp.array(ts), save=lambda s: system.statistics(s)["risk"])
+    return system.limit(jnp.array(ts), save=lambda s: system.statistics(s)["risk"]).values
 
 
 @pytest.mark.parametrize(
