@@ -253,12 +253,12 @@ def empty(
     sizes = {"run": 1, "time": times.size, "quantile": len(levels), "bound": 2}
     lead = [len(values) for values in axes.values()]
     with_runs, with_limit = "runs" in KINDS[kind], start is not None and "limit" in KINDS[kind]
-    ends = {"alive": with_runs} | dict.fromkeys(("code", "since"), kind != "limit")
-    ends |= dict.fromkeys(("limit_code", "limit_since"), with_limit)
+    codes = {"alive": with_runs, "code": kind != "limit", "since": kind != "limit"}
+    codes |= dict.fromkeys(("limit_code", "limit_since"), with_limit)
     names = {
         "paths": dict.fromkeys(paths, np.zeros(())),
         "paths_limit": dict.fromkeys(paths, np.zeros(())),
-        "codes": {name: np.zeros(()) for name, there in ends.items() if there},
+        "codes": {name: np.zeros(()) for name, there in codes.items() if there},
     }
 
     def blank(group: str, name: str, value: Any) -> np.ndarray:

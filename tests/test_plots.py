@@ -25,7 +25,7 @@ def comparison(time=LINEAR, decay=0.1, **attrs):
     groups = moments({"risk": runs}) | {
         "limit": {"risk": limit},
         "predicted_std": {"risk": 0.1 * limit},
-        "codes": codes(NONE, np.nan),
+        "codes": codes(NONE, limit=np.nan),
     }
     return made(groups, time, **{"runs": RUNS, **attrs})
 
@@ -176,7 +176,7 @@ def diverging(base, sign=1.0, until=15):
     """Limit and runs grow by `base` from record to record; runs are seen `until` some record."""
     growth = sign * base ** np.arange(len(LINEAR))
     runs = np.tile(np.where(np.arange(len(LINEAR)) < until, growth, np.nan), (RUNS, 1))
-    ends = codes(np.full(RUNS, LINEAR[until]), LINEAR[20])
+    ends = codes(np.full(RUNS, LINEAR[until]), limit=LINEAR[20])
     groups = {"runs": {"risk": runs}, "limit": {"risk": growth}, "codes": ends}
     return changed(comparison(), groups | {"predicted_std": None})
 
@@ -219,7 +219,7 @@ def test_growth_alone_is_no_divergence():
 def test_realised_starts_show_each_limit_and_their_mean():
     runs = comparison()["runs/risk"].values
     limits = 1.1 * runs
-    ends = codes(NONE, NONE)
+    ends = codes(NONE, limit=NONE)
     groups = moments({"risk": runs}) | {"limit": {"risk": limits}, "codes": ends}
     groups["predicted_std"] = {"risk": runs[0]}
     ds = made(groups, LINEAR, runs=RUNS, start="realised")
@@ -291,7 +291,7 @@ def test_scaling_has_the_fitted_power():
 def test_scaling_without_a_finite_error_still_draws():
     ds = scaled()
     ds["sup_error/risk"][0], ds["sup_error_median/risk"][0] = np.nan, np.nan
-    ds["codes/code"][0], ds["codes/since"][0] = Code.DIVERGED, 1.0
+    ds["codes/since"][0], ds["codes/code"][0] = 1.0, Code.DIVERGED
     ax = rendered(plots.plot(ds, "risk"))
     assert ax.get_title(loc="left") == "20 of 60 runs diverged (left out)"
 

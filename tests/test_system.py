@@ -93,7 +93,7 @@ def test_a_method_is_one_of_the_systems_or_refused():
 def test_a_system_without_theory_says_why():
     ts = jnp.arange(2.0)
     with pytest.raises(hd.NoLimitError, match="Counter has no limit: it only counts"):
-        Counter().limit(ts).values
+        Counter().limit(ts)
     with pytest.raises(hd.NoFluctuationsError, match="no fluctuations: nothing is random"):
         Counter().fluctuations(ts, lambda summary: {"counted": summary})
     with pytest.raises(hd.NoLimitError, match="it only counts"):

@@ -67,11 +67,12 @@ def changed(tree, groups, **attributes):
     return other
 
 
-def codes(at=None, limit=None):
-    """The group of codes of runs, and of limits, that diverged at these times; NaN for never."""
+def codes(runs=None, limit=None):
+    """The group `codes` of runs and a limit that diverged at these times; NaN: they did not."""
     found = {}
-    for prefix, ends in (("", at), ("limit_", limit)):
-        if ends is not None:
-            code = np.where(np.isnan(ends), Code.FINE, Code.DIVERGED)
-            found |= {f"{prefix}code": code, f"{prefix}since": np.asarray(ends)}
+    for prefix, since in (("", runs), ("limit_", limit)):
+        if since is not None:
+            ended = np.isfinite(since)
+            found[f"{prefix}code"] = np.where(ended, int(Code.DIVERGED), int(Code.FINE))
+            found[f"{prefix}since"] = np.asarray(since)
     return found

@@ -65,9 +65,7 @@ def _probability(call: "Call") -> Any:
 
 
 def _diverged(call: "Call") -> Any:
-    code = call.variable("codes", None)
-    ended = ~code.isin([Code.FINE, Code.NOT_FINITE])
-    return ended.where(code != Code.NOT_RUN).mean()
+    return (call.variable("codes", None) == Code.DIVERGED).mean()
 
 
 def _bound(position: int) -> _Function:

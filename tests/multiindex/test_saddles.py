@@ -207,4 +207,4 @@ def test_wrong_saddles():
     with jax.enable_x64(False), pytest.raises(ValueError, match="single precision"):
         SaddleToSaddle(multiindex.sine(), 1e12)
     with pytest.raises(hd.NoLimitError):
-        SaddleToSaddle(link, 100).limit(jnp.array([1.0])).values
+        SaddleToSaddle(link, 100).limit(jnp.array([1.0]))
