@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from hdjax import expect
-from tests.trees import codes, made
+from hdjax import expect, layout
+from hdjax.codes import Code
+from tests.trees import LEVELS, codes, made
 
 TIMES, RECORDED = [0.0, 0.5, 1.0], np.array([0.0, 0.496, 1.0])
 OPTIONS = {
@@ -219,7 +220,6 @@ def test_what_the_result_does_not_hold_is_an_error(result):
 @pytest.fixture
 def swept():
     def stacked(group, name):
-        factor = 0 if group == "codes" else 1
         own = [[groups(a * b)[group][name] for a in (1, 2)] for b in (1, 10)]
         return np.array(own)
 
