@@ -65,7 +65,8 @@ def _probability(call: "Call") -> Any:
 
 
 def _diverged(call: "Call") -> Any:
-    return (call.variable("codes", None) == Code.DIVERGED).mean()
+    code = call.variable("codes", None)
+    return (code == Code.DIVERGED).where(code != Code.NOT_RUN).mean()
 
 
 def _bound(position: int) -> _Function:

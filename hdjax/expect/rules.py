@@ -142,11 +142,11 @@ def _number(name: str, result: xr.DataTree) -> float:
     if name not in _NAMES:
         raise ValueError(f"{name!r}; {suggest(name, _NAMES)}, functions of statistics")
     if name != "dimension":
-        return {"runs": result.attrs["runs"], "pi": np.pi}[name]
+        return float({"runs": result.attrs["runs"], "pi": np.pi}[name])
     dimension = (result.attrs["config"] or {}).get("system", {}).get("dimension")
     if dimension is None or "dimension" in layout.axes(result):
         raise ValueError("dimension: the config gives none for all of the result")
-    return dimension
+    return float(dimension)
 
 
 def _is_constant(node: ast.AST) -> bool:
