@@ -76,14 +76,27 @@ def simulate(
 
 
 def limit(
-    system: System, ts: Any, *, statistics: Statistics = None, paths: Paths | None = None
+    system: System,
+    ts: Any,
+    *,
+    statistics: Statistics = None,
+    paths: Paths | None = None,
+    fluctuations: bool = False,
 ) -> Result:
     """The deterministic equivalent of `system` at `ts`, from the law of its start.
 
     A statistic that is not finite at some records is NaN there, with a warning.
 
+    Args:
+        system: of what.
+        ts: (times,) increasing times.
+        statistics: as for `simulate`.
+        paths: as for `simulate`.
+        fluctuations: also predict the standard deviations of runs, without simulating any.
+
     Raises:
         NoLimitError: the system has no limit.
+        NoFluctuationsError: theory does not give the standard deviations that are asked for.
         FloatingPointError: the limit diverges, or its solver gave up, before the last time.
 
     Example:
@@ -91,7 +104,9 @@ def limit(
         (2,)
     """
     system.validate(compared=True)
-    plan, records = prepare(system, ts, statistics=statistics, paths=paths, runs=False)
+    plan, records = prepare(
+        system, ts, statistics=statistics, paths=paths, runs=False, fluctuations=fluctuations
+    )
     collected = drive([system], [plan], jax.random.key(0), runs=0, progress=False)
     measured = contents(system, plan, records, collected, kind="limit", key=None, keep="runs")
     _judge(measured)

@@ -32,6 +32,7 @@ def sweep(
     statistics: Any = None,
     probes: Any = None,
     paths: Any = None,
+    fluctuations: bool | None = False,
     keep: str = "runs",
     chunk: int | None = None,
     shared_keys: bool = True,
@@ -55,6 +56,7 @@ def sweep(
         statistics: as for `compare`.
         probes: as for `compare`.
         paths: as for `compare`.
+        fluctuations: as for `compare`; where theory gives none at a point, they are NaN there.
         keep: as for `compare`.
         chunk: as for `compare`.
         shared_keys: the same random numbers at every point (differences between points are then
@@ -95,6 +97,7 @@ def sweep(
             probes=probes,
             paths=paths,
             start=start,
+            fluctuations=fluctuations,
         )
         for system, own in zip(systems, methods, strict=True)
     ]
