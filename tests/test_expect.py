@@ -174,6 +174,7 @@ EMPTY = layout.empty("compare", SHAPES, TIMES, paths=["half"], levels=LEVELS)
         ("probability(half, k=1.5) < 1", "k: 1.5; allowed: an integer"),
         ("probability(half) < 1", "k: None; allowed: an integer"),
         ("exponent(risk) < 1", "this compare has no exponent; allowed: what it has, runs, mean"),
+        ("rise(overlaps) < 1", "rise(overlaps): shape (2, 2); allowed: one entry of it"),
         ("value(overlaps) < 1", "value(overlaps): shape (2, 2); allowed: one entry of it"),
         ("value(overlaps[0, 2]) < 1", "overlaps[0, 2]: allowed: (2, 2) entries"),
         ("sup_error(overlaps[0, 0]) < 1", "overlaps[0, 0]: allowed: () entries"),
@@ -198,6 +199,18 @@ def test_wrong_rules_are_found_before_the_run(rule, message):
     with pytest.raises(ValueError, match="rule") as caught:
         expect.check([rule], EMPTY)
     assert message in str(caught.value)
+
+
+def test_a_right_rule_of_every_function_passes_the_check():
+    rules = ["rise(risk) < 0", "diverged() == 0", "final(overlaps[0, 1]) > quantile(risk, 0.3)"]
+    rules += ["probability(half, 3) < path(half) < path_limit(half) < path_mean(half)"]
+    rules += ["smallest(risk) < largest(risk)", "std(risk) < predicted_std(risk)"]
+    expect.check(rules, EMPTY)
+
+
+def test_a_rise_steps_over_gaps():
+    result = made({"limit": {"risk": [1.0, np.nan, 3.0]}}, TIMES)
+    assert expect.evaluate(["rise(risk) == 2"], result)[0]["passed"]
 
 
 def test_every_wrong_rule_has_a_line():

@@ -52,7 +52,9 @@ def _quantile(call: "Call") -> Any:
 
 
 def _rise(call: "Call") -> Any:
-    return call.variable("limit", np.nanmean).dropna("time").diff("time").max()
+    limit = call.variable("limit", np.nanmean)
+    steps = limit.dropna("time", how="all").diff("time")
+    return steps.max("time", skipna=False) if steps.sizes["time"] else limit.isel(time=0) * np.nan
 
 
 def _probability(call: "Call") -> Any:
