@@ -82,9 +82,9 @@ _OF_BOTH = ("limit", "sup_error", "sup_error_count", "paths_limit")
 # The groups that each kind of result can have; `predicted_std` is there if theory predicts it.
 KINDS: dict[str, tuple[str, ...]] = {
     "simulate": _OF_RUNS,
-    "limit": ("limit", "paths_limit", "codes"),
+    "limit": ("limit", "paths_limit", "predicted_std", "codes"),
     "compare": (*_OF_RUNS, *_OF_BOTH, "predicted_std"),
-    "sweep": (*_OF_RUNS, *_OF_BOTH),
+    "sweep": (*_OF_RUNS, *_OF_BOTH, "predicted_std"),
     "scaling": (
         *("sup_error", "sup_error_count", "sup_error_median", "exponent", "exponent_interval"),
         "codes",
@@ -305,26 +305,33 @@ def stack(parts: Mapping[int, Contents], shape: tuple[int, ...]) -> Contents:
     """
     first = next(iter(parts.values()))
 
-    def stacked(get: Callable[[Contents], np.ndarray], count: int = 0) -> np.ndarray:
-        one = np.asarray(get(first))
+    def stacked(arrays: Mapping[int, np.ndarray], count: int = 0) -> np.ndarray:
+        one = np.asarray(next(iter(arrays.values())))
         blank = count if np.issubdtype(one.dtype, np.integer) else np.nan
         values = np.full((int(np.prod(shape)), *one.shape), blank, one.dtype)
-        for position, part in parts.items():
-            values[position] = get(part)
+        for position, array in arrays.items():
+            values[position] = array
         return values.reshape(shape + one.shape)
 
-    groups = {
-        group: {
-            name: stacked(
-                lambda part, group=group, name=name: part.groups[group][name],
-                Code.NOT_RUN if name in _HOW and group == "codes" else 0,
-            )
-            for name in variables
+    # The theory may cover the systems at some points only, so that other points have fewer names.
+    names = dict.fromkeys(
+        (group, name)
+        for part in parts.values()
+        for group, variables in part.groups.items()
+        for name in variables
+    )
+    groups: dict[str, Arrays] = {}
+    for group, name in names:
+        arrays = {
+            position: part.groups[group][name]
+            for position, part in parts.items()
+            if name in part.groups.get(group, {})
         }
-        for group, variables in first.groups.items()
-    }
+        code = Code.NOT_RUN if name in _HOW and group == "codes" else 0
+        groups.setdefault(group, {})[name] = stacked(arrays, code)
     # Recorded times k/d differ between dimensions; the nominal ones are those of all points.
-    return first._replace(groups=groups, recorded=stacked(lambda part: part.recorded))
+    recorded = stacked({position: part.recorded for position, part in parts.items()})
+    return first._replace(groups=groups, recorded=recorded)
 
 
 def axes(result: xr.DataTree) -> dict[str, str]:

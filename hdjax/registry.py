@@ -278,6 +278,9 @@ def entries(name: str) -> Mapping[str, Entry]:
         ImportError: an entry point that cannot be imported.
 
     Example:
+        >>> @register("toy.shape", "ball")
+        ... class Ball:
+        ...     def __init__(self, radius: Positive = 1.0): ...
         >>> list(entries("toy.shape"))
         ['ball']
     """

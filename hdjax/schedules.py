@@ -199,6 +199,70 @@ class Table(Schedule):
         return jnp.interp(jnp.asarray(t, self.times.dtype), self.times, self.values)
 
 
+@register("schedule", "warmup")
+class Warmup(Schedule):
+    """gamma(t) = schedule(t) min(t/duration, 1): a schedule with a linear warm-up from 0.
+
+    Args:
+        schedule: the rate after the warm-up, a number or a schedule.
+        duration: positive length of the warm-up.
+
+    Raises:
+        ValueError: a duration that is not positive.
+
+    Example:
+        >>> schedule = Warmup(0.5, duration=2.0)
+        >>> float(schedule(1.0)), float(schedule(3.0))
+        (0.25, 0.5)
+    """
+
+    schedule: Schedule
+    duration: Float[Array, ""]
+
+    def __init__(self, schedule: ScheduleLike, duration: Positive):
+        self.schedule = as_schedule(schedule)
+        self.duration = _positive("duration", duration)
+
+    def __call__(self, t: ArrayLike) -> Float[Array, ""]:
+        """The rate at time `t`."""
+        return self.schedule(t) * jnp.clip(
+            jnp.asarray(t, self.duration.dtype) / self.duration, 0, 1
+        )
+
+
+@register("schedule", "joined")
+class Joined(Schedule):
+    """gamma(t) = first(t) for t < at, and then(t - at) for t >= at.
+
+    Args:
+        first: the rate before the change, a number or a schedule.
+        at: positive time of the change.
+        then: the rate after the change, a number or a schedule, whose time begins at the change.
+
+    Raises:
+        ValueError: a time that is not positive.
+
+    Example:
+        >>> schedule = Joined(Warmup(0.5, duration=1.0), 1.0, Cosine(0.5, horizon=4.0))
+        >>> float(schedule(0.5)), float(schedule(1.0)), float(schedule(5.0))
+        (0.25, 0.5, 0.0)
+    """
+
+    first: Schedule
+    at: Float[Array, ""]
+    then: Schedule
+
+    def __init__(self, first: ScheduleLike, at: Positive, then: ScheduleLike):
+        self.first, self.then = as_schedule(first), as_schedule(then)
+        self.at = _positive("at", at)
+
+    def __call__(self, t: ArrayLike) -> Float[Array, ""]:
+        """The rate at time `t`, from the part that contains `t`."""
+        t = jnp.asarray(t, self.at.dtype)
+        later = jnp.maximum(t - self.at, 0)
+        return jnp.where(t < self.at, self.first(t), self.then(later))
+
+
 @register("rate", "critical")
 class Critical(eqx.Module):
     """`factor` times the critical learning rate of the start, which a family computes.

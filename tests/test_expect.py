@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from hdjax import expect
-from tests.trees import codes, made
+from hdjax import expect, layout
+from hdjax.codes import Code
+from tests.trees import LEVELS, codes, made
 
 TIMES, RECORDED = [0.0, 0.5, 1.0], np.array([0.0, 0.496, 1.0])
 OPTIONS = {
@@ -20,7 +21,7 @@ ENDS = np.array([np.nan, np.nan, np.nan, 0.7])
 
 def groups(scale=1.0):
     return {
-        "runs": {"risk": scale * np.ones((4, 3))},
+        "runs": {"risk": scale * np.array([[1, 1, 1], [1, 1, 2], [1, 1, 3], [1, np.nan, 4]])},
         "mean": {
             "risk": scale * np.array([2.0, 1.0, 0.5]),
             "overlaps": scale * np.arange(12.0).reshape(3, 2, 2),
@@ -56,12 +57,18 @@ def result():
         ("1.2 <= limit(risk, t=0.5) <= 1.5", 1.1, False),
         ("std(risk, t=0.5) / predicted_std(risk, t=0.5) > 0.7", 0.8, True),
         ("quantile(risk, q=0.25, t=1) >= 5", 5.0, True),
+        ("quantile(risk, q=0.5, t=0.5) == 7", 7.0, True),
+        ("smallest(risk, t=0.5) == 1", 1.0, True),
+        ("largest(risk) == 4", 4.0, True),
+        ("quantile(risk, q=0.9) > 3.6", 3.7, True),
         ("rise(risk) < 0", 0.2, False),
         ("sup_error(risk) < 0.3", 0.2, True),
         ("sup_error(overlaps) < 0.3", 0.25, True),
         ("max_sup_error(overlaps) < 0.3", 0.4, False),
         ("diverged() <= 0.25", 0.25, True),
         ("path(half) < 0.36", 0.35, True),
+        ("probability(half, k=1) == 0.75", 0.75, True),
+        ("probability(half, 0) == 0", 0.0, True),
         ("abs(path(half) - path_limit(half)) < 0.2", 0.1, True),
         ("value(overlaps[1, 0], t=1) == 10", 10.0, True),
         ("value(overlaps[-1, 1], t=0) == 3", 3.0, True),
@@ -85,6 +92,7 @@ def test_rules_mean_what_they_say(result, rule, value, passed):
         "std(risk, t=1) < 1",
         "std(risk, t=1) != 1",
         "max_sup_error(risk) < 10",
+        "path_mean(half) > 0",
         "value(risk, t=0) / 0 > 1",
         "sqrt(-1) < 1",
         "1 < 2 < log(0) + 5",
@@ -98,6 +106,39 @@ def test_what_is_not_finite_never_passes(result, rule):
     json.dumps(outcome, allow_nan=False)
 
 
+def test_times_are_rounded_up_to_integers():
+    """A run without a number is left out, one that never gets there is not."""
+    result = made({"paths": {"half": [2.0, 2.5, 3.0, np.inf, np.nan]}}, TIMES, paths=["half"])
+    rules = [f"probability(half, k={k}) == {share}" for k, share in ((2, 0.25), (3, 0.5), (4, 0))]
+    assert all(outcome["passed"] for outcome in expect.evaluate(rules, result))
+    result = made({"paths": {"half": [2.0, 2.5, np.nan]}}, TIMES, paths=["half"])
+    assert expect.evaluate(["path_mean(half) == 2.25"], result)[0]["passed"]
+
+
+def test_points_that_were_not_run_have_not_diverged_and_not_stayed():
+    group = {"code": [[0, 1], [Code.NOT_RUN] * 2], "since": [[np.nan, 0.5], [np.nan] * 2]}
+    recorded = np.zeros((2, 3))
+    result = made({"codes": group}, TIMES, {"rate": [1, 2]}, recorded, kind="sweep")
+    rules = ["diverged() == 0.5", "diverged(rate=1) == 0.5", "diverged(rate=2) == 0"]
+    assert [line["passed"] for line in expect.evaluate(rules, result)] == [True, True, False]
+
+
+@pytest.mark.parametrize("kind", layout.KINDS)
+@pytest.mark.parametrize("start", ["law", "realised", None])
+def test_an_empty_result_has_the_groups_of_its_kind(kind, start):
+    axes = {"sweep": {"rate": [0.1, 0.2]}, "scaling": {"dimension": [8, 16]}}.get(kind)
+    times = [] if kind == "scaling" else TIMES
+    empty = layout.empty(kind, SHAPES, times, paths=["half"], axes=axes, levels=LEVELS, start=start)
+    if start is None and kind == "sweep":
+        assert not {"limit", "sup_error", "paths_limit"} & set(empty.children)
+        with pytest.raises(ValueError, match="this sweep has no limit"):
+            expect.check(["limit(risk, rate=0.1) < 1"], empty)
+    for group in empty.children:
+        assert all(np.isnan(value).all() for value in empty[group].data_vars.values())
+    assert ("mean" in empty.children) == (kind not in ("limit", "scaling"))
+    assert ("predicted_std" in empty.children) == (kind == "compare" and start is not None)
+
+
 def test_realised_limits_are_averaged_over_the_finite_ones():
     limits = np.array([[1.0, 2, 3], [3.0, 4, 5], [2.0, 3, np.nan], [np.nan] * 3])
     result = made({"limit": {"risk": limits}}, TIMES, start="realised")
@@ -105,7 +146,8 @@ def test_realised_limits_are_averaged_over_the_finite_ones():
     assert [line["passed"] for line in outcome] == [True, True]
 
 
-NAMES = expect.Names("compare", ["risk", "overlaps"], ["half"], [0.0, 0.5, 1.0])
+SHAPES = {"risk": np.zeros(()), "overlaps": np.zeros((2, 2)), "turned": np.zeros((), complex)}
+EMPTY = layout.empty("compare", SHAPES, TIMES, paths=["half"], levels=LEVELS)
 
 
 @pytest.mark.parametrize(
@@ -127,19 +169,27 @@ NAMES = expect.Names("compare", ["risk", "overlaps"], ["half"], [0.0, 0.5, 1.0])
         ("value(risk, at=1) < 1", "argument 'at'"),
         ("value(risk, 1, 2) < 1", "too many arguments"),
         ("value() < 1", "no statistic"),
-        ("quantile(risk, t=1) < 1", "q is missing"),
-        ("exponent(risk) < 1", "allowed: scaling"),
+        ("quantile(risk, t=1) < 1", "q: None; allowed: the level of the quantile, from 0 to 1"),
+        ("quantile(risk, q=1.5) < 1", "q: 1.5; allowed"),
+        ("probability(half, k=1.5) < 1", "k: 1.5; allowed: an integer"),
+        ("probability(half) < 1", "k: None; allowed: an integer"),
+        ("exponent(risk) < 1", "this compare has no exponent; allowed: functions of runs, mean"),
+        ("rise(overlaps) < 1", "rise(overlaps): shape (2, 2); allowed: one entry of it"),
+        ("value(overlaps) < 1", "value(overlaps): shape (2, 2); allowed: one entry of it"),
+        ("value(overlaps[0, 2]) < 1", "overlaps: [0, 2]; allowed: an entry of shape (2, 2)"),
+        ("sup_error(overlaps[0, 0]) < 1", "overlaps: [0, 0]; allowed: an entry of shape ()"),
+        ("value(turned) < 1", "value(turned): complex; allowed: real statistics"),
         ("dimension < 1", "dimension"),
         ("abs() < 1", "abs"),
         ("sqrt(1, 2) < 1", "sqrt"),
         ("True < 2", "'True'"),
         ("'a' < 'b'", "allowed: numbers"),
-        ("__import__('os') < 1", "function '__import__'"),
+        ("__import__('os') < 1", "function: '__import__'"),
         ("risk.__class__ < 1", "allowed: numbers"),
         ("(lambda: 1)() < 2", "allowed: numbers"),
         ("[1][0] < 2", "allowed: numbers"),
         ("value(risk[x]) < 2", "allowed: a number or a name"),
-        ("value(risk['a']) < 2", "entries such as"),
+        ("value(risk['a']) < 2", "integers, such as"),
         ("value(**risk) < 2", "no statistic"),
         ("1 if 1 else 2 < 3", "compares nothing"),
         ("(" * 500 + "1" + ")" * 500 + " < 2", "nested"),
@@ -147,13 +197,25 @@ NAMES = expect.Names("compare", ["risk", "overlaps"], ["half"], [0.0, 0.5, 1.0])
 )
 def test_wrong_rules_are_found_before_the_run(rule, message):
     with pytest.raises(ValueError, match="rule") as caught:
-        expect.check([rule], NAMES)
+        expect.check([rule], EMPTY)
     assert message in str(caught.value)
+
+
+def test_a_right_rule_of_every_function_passes_the_check():
+    rules = ["rise(risk) < 0", "diverged() == 0", "final(overlaps[0, 1]) > quantile(risk, 0.3)"]
+    rules += ["probability(half, 3) < path(half) < path_limit(half) < path_mean(half)"]
+    rules += ["smallest(risk) < largest(risk)", "std(risk) < predicted_std(risk)"]
+    expect.check(rules, EMPTY)
+
+
+def test_a_rise_steps_over_gaps():
+    result = made({"limit": {"risk": [1.0, np.nan, 3.0]}}, TIMES)
+    assert expect.evaluate(["rise(risk) == 2"], result)[0]["passed"]
 
 
 def test_every_wrong_rule_has_a_line():
     with pytest.raises(ValueError, match="rule") as caught:
-        expect.check(["rsik < 1", "sup_error(risk) < 1", "value(risk, t=3) < 1"], NAMES)
+        expect.check(["rsik < 1", "sup_error(risk) < 1", "value(risk, t=3) < 1"], EMPTY)
     assert len(str(caught.value).splitlines()) == 2
 
 
@@ -164,16 +226,15 @@ def test_what_the_result_does_not_hold_is_an_error(result):
         expect.evaluate(["value(overlaps) < 1"], result)
     with pytest.raises(ValueError, match=r"overlaps\[0, 2\]: allowed: \(2, 2\)"):
         expect.evaluate(["value(overlaps[0, 2]) < 1"], result)
-    with pytest.raises(ValueError, match=r"q: 0\.3"):
-        expect.evaluate(["quantile(risk, q=0.3) < 1"], result)
+    with pytest.raises(ValueError, match="this limit has no mean; allowed: what it has, limit"):
+        expect.evaluate(["value(risk) < 1"], layout.empty("limit", SHAPES, TIMES))
 
 
 @pytest.fixture
 def swept():
     def stacked(group, name):
-        factor = 0 if group == "codes" else 1
         own = [[groups(a * b)[group][name] for a in (1, 2)] for b in (1, 10)]
-        return np.array(own) if factor else np.broadcast_to(ENDS, (2, 2, 4))
+        return np.array(own)
 
     points = {
         group: {name: stacked(group, name) for name in variables}
@@ -229,5 +290,5 @@ def test_scalings_have_exponents():
     assert all(outcome["passed"] for outcome in expect.evaluate(rules, result))
     with pytest.raises(ValueError, match="dimension: 32; allowed: 16, 64"):
         expect.evaluate(["sup_error(risk, dimension=32) < 1"], result)
-    with pytest.raises(ValueError, match="allowed: compare"):
+    with pytest.raises(ValueError, match="this scaling has no mean; allowed"):
         expect.evaluate(["value(risk) < 1"], result)

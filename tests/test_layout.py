@@ -10,12 +10,13 @@ import xarray as xr
 import hdjax as hd
 from hdjax import layout, store
 from hdjax.clocks import Steps
+from hdjax.limits import Limit
 from tests.trees import made
 
 # What is a dimension, a coordinate, a group or an entry elsewhere, or no name in NetCDF.
 NAMES = [
     *("run", "time", "recorded_time", "quantile", "risk", "risk_0", "risk_", "mean", "limit"),
-    *("diverged_at", "complex", "a/b", "/", ".", "..", " a ", "-x", "%", "é", "a\0b", "a\nb"),
+    *("code", "complex", "a/b", "/", ".", "..", " a ", "-x", "%", "é", "a\0b", "a\nb"),
     *("_x002F_", "_x002F/", "__x0041_", "a_x", "\ud800", "risk_imag", "risk_mean"),
 ]
 
@@ -37,7 +38,7 @@ def test_no_two_names_are_written_alike():
 
 def test_statistics_and_axes_may_have_any_name(tmp_path):
     """Many of them at once; a statistic cannot be called like a coordinate."""
-    names = ["risk", "risk_0", "risk_", "mean", "diverged_at", "complex", "a/b", " a ", "a\0b"]
+    names = ["risk", "risk_0", "risk_", "mean", "code", "complex", "a/b", " a ", "a\0b"]
     several = ("time", "risk", "/")
     given = ["run", "time", "quantile", *names, "/", "\ud800"]
     axes = {name: [0.5, 1.5] if name in several else [i] for i, name in enumerate(given)}
@@ -207,7 +208,7 @@ class Still(hd.PlainSystem, hd.WithoutFluctuations):
         pass
 
     def limit(self, ts, start=None, horizon=None, save=lambda summary: summary):
-        return jax.vmap(lambda t: save(self.level))(ts)
+        return Limit.whole(jax.vmap(lambda t: save(self.level))(ts), ts)
 
     def statistics(self, summary):
         return {"level": summary}

@@ -375,5 +375,5 @@ def test_sweep_axes_are_selected():
         plots.plot(ds, "risk", select={"scale": 7.5})
     with pytest.raises(ValueError, match="select: 'sclae'"):
         plots.plot(ds, "risk", select={"sclae": 7.0})
-    with pytest.raises(ValueError, match="runs: allowed for curves"):
+    with pytest.raises(ValueError, match="options: runs; allowed for curves"):
         plots.plot(ds, "risk", select={"scale": 7.0}, runs=2)

@@ -12,10 +12,12 @@ from hdjax.schedules import (
     Constant,
     Cosine,
     FunctionOfTime,
+    Joined,
     PiecewiseConstant,
     PowerDecay,
     Schedule,
     Table,
+    Warmup,
     as_schedule,
     from_optax,
 )
@@ -50,6 +52,19 @@ def test_values(schedule, expected):
         assert value.shape == ()
         assert value == pytest.approx(float(expected(1.0)), rel=1e-14)
     assert all(eqx.is_inexact_array(leaf) for leaf in jax.tree.leaves(schedule))
+
+
+def test_schedules_compose():
+    cosine = Cosine(initial=0.8, horizon=4.0)
+    warmed, joined = Warmup(cosine, 2.0), Joined(Warmup(0.8, 1.0), 1.0, cosine)
+    times = jnp.linspace(0, 8, 33)
+    rise = np.minimum(np.asarray(times) / 2, 1)
+    np.testing.assert_allclose(jax.vmap(warmed)(times), rise * jax.vmap(cosine)(times))
+    expected = np.where(times < 1, 0.8 * times, jax.vmap(cosine)(jnp.maximum(times - 1, 0)))
+    np.testing.assert_allclose(jax.vmap(joined)(times), expected)
+    for wrong in (lambda: Warmup(0.5, 0.0), lambda: Joined(0.5, -1.0, 0.5)):
+        with pytest.raises(ValueError, match="allowed"):
+            wrong()
 
 
 def test_stacked_schedules_trace_once():

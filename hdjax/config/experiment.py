@@ -126,9 +126,12 @@ class Experiment:
             example = {"sweep": '"system.ridge" = [0.0, 0.1]', "scaling": "dims = [64, 256]"}
             raise ConfigError(f"{kind}: missing; allowed: [{kind}] with e.g. {example[kind]}")
         run = self.config.run
-        ignored = {"fluctuations": bool(run.fluctuations) and kind != "compare"}
+        ignored: dict[str, bool] = {}
         if kind == "scaling":
-            ignored |= {"paths": bool(run.paths), "limit": not run.limit}
+            given = {"fluctuations": run.fluctuations, "paths": run.paths, "limit": not run.limit}
+            ignored = {name: bool(value) for name, value in given.items()}
+        elif not run.limit:
+            ignored = {"fluctuations": bool(run.fluctuations)}
         for name in (name for name, given in ignored.items() if given):
             raise ConfigError(
                 f"run.{name}: {brief(self.raw['run'][name])}; allowed in a {kind}: its default"
@@ -236,8 +239,13 @@ class Experiment:
         elif kind == "sweep":
             result = self._sweep(key, options | {"paths": named})
         elif run.runs == 0:
-            statistics = options["statistics"]
-            result = limit(self.system(), self.times, statistics=statistics, paths=named)
+            result = limit(
+                self.system(),
+                self.times,
+                statistics=options["statistics"],
+                paths=named,
+                fluctuations=bool(run.fluctuations),
+            )
         elif not run.limit:
             result = simulate(self.system(), self.times, key=key, paths=named, **options)
         else:
@@ -276,6 +284,7 @@ class Experiment:
             self.times,
             key=key,
             start=run.start if run.limit else None,
+            fluctuations=bool(run.fluctuations),
             **options,
         )
 

@@ -83,7 +83,12 @@ def simulate(
 
 
 def limit(
-    system: System, ts: Any, *, statistics: Statistics = None, paths: Paths | None = None
+    system: System,
+    ts: Any,
+    *,
+    statistics: Statistics = None,
+    paths: Paths | None = None,
+    fluctuations: bool = False,
 ) -> Result:
     """Compute the deterministic equivalent of `system` at `ts`, from the law of its start.
 
@@ -94,13 +99,16 @@ def limit(
         ts: (times,) increasing times, at least 0.
         statistics: as for `simulate`.
         paths: as for `simulate`, evaluated on the limit.
+        fluctuations: whether to predict the standard deviations of runs, without simulating any.
 
     Returns:
-        A `Result` with the groups `limit`, `paths_limit` and `codes`.
+        A `Result` with the groups `limit`, `paths_limit`, `codes` and, if they are asked for,
+        `predicted_std`.
 
     Raises:
         ValueError, TypeError: naming the argument, its value and what is allowed.
         NoLimitError: the system has no limit.
+        NoFluctuationsError: `fluctuations` is True, and the theory does not cover the system.
         FloatingPointError: the limit diverges, or its solver gives up, before the last time.
 
     Example:
@@ -108,7 +116,9 @@ def limit(
         (2,)
     """
     system.validate(compared=True)
-    plan, records = prepare(system, ts, statistics=statistics, paths=paths, runs=False)
+    plan, records = prepare(
+        system, ts, statistics=statistics, paths=paths, runs=False, fluctuations=fluctuations
+    )
     collected = drive([system], [plan], jax.random.key(0), runs=0, progress=False)
     measured = contents(system, plan, records, collected, kind="limit", key=None, keep="runs")
     _judge(measured)

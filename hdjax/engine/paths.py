@@ -97,6 +97,48 @@ class value_at:
         return jnp.where(is_at(times, self.t)[nearest], curve[nearest], between)
 
 
+@register("path", "plateau")
+@dataclasses.dataclass(frozen=True)
+class plateau:
+    """The time that a scalar statistic spends between two levels: the length of a plateau.
+
+    The curve is linear between neighbouring records.  An interval between two records does not
+    count if the statistic is not finite at one of them.
+
+    Args:
+        statistic: the name of the statistic.
+        low: the lower level.
+        high: the upper level, above `low`.
+
+    Raises:
+        ValueError: `low` is not below `high`; on evaluation: there is no such statistic, or it is
+            no real scalar.
+
+    Example:
+        >>> stuck = plateau("risk", low=0.2, high=0.3)
+    """
+
+    statistic: str
+    low: Real
+    high: Real
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise ValueError(f"low, high: {self.low}, {self.high}; allowed: low < high")
+
+    def __call__(
+        self, times: Float[Array, " times"], values: Mapping[str, Array]
+    ) -> Float[Array, ""]:
+        curve = _scalar(values, self.statistic)
+        inside = jnp.clip(curve, self.low, self.high)
+        moved, within = jnp.abs(jnp.diff(curve)), jnp.abs(jnp.diff(inside))
+        level = (curve[:-1] == inside[:-1]).astype(curve.dtype)
+        share = jnp.where(moved > 0, within / jnp.where(moved > 0, moved, 1), level)
+        finite = jnp.isfinite(curve)
+        counted = finite[:-1] & finite[1:]
+        return jnp.sum(jnp.where(counted, share * jnp.diff(times), 0)).astype(times.dtype)
+
+
 @register("path", "first_bad_time")
 @dataclasses.dataclass(frozen=True)
 class first_bad_time:

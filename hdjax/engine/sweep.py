@@ -35,6 +35,7 @@ def sweep(
     statistics: Any = None,
     probes: Any = None,
     paths: Any = None,
+    fluctuations: bool | None = False,
     keep: str = "runs",
     chunk: int | None = None,
     shared_keys: bool = True,
@@ -59,6 +60,8 @@ def sweep(
         statistics: as for `compare`.
         probes: as for `compare`.
         paths: as for `compare`.
+        fluctuations: as for `compare`; the predictions are NaN at points that the theory does not
+            cover.
         keep: as for `compare`.
         chunk: as for `compare`.
         shared_keys: whether all points use the same random numbers, so that differences between
@@ -101,6 +104,7 @@ def sweep(
             probes=probes,
             paths=paths,
             start=start,
+            fluctuations=fluctuations,
         )
         for system, own in zip(systems, methods, strict=True)
     ]

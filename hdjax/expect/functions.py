@@ -56,7 +56,9 @@ def _quantile(call: "Call") -> Any:
 
 
 def _rise(call: "Call") -> Any:
-    return call.variable("limit", np.nanmean).dropna("time").diff("time").max()
+    limit = call.variable("limit", np.nanmean)
+    steps = limit.dropna("time", how="all").diff("time")
+    return steps.max("time", skipna=False) if steps.sizes["time"] else limit.isel(time=0) * np.nan
 
 
 def _probability(call: "Call") -> Any:
@@ -69,7 +71,8 @@ def _probability(call: "Call") -> Any:
 
 
 def _diverged(call: "Call") -> Any:
-    return (call.variable("codes", None) == Code.DIVERGED).mean()
+    code = call.variable("codes", None)
+    return (code == Code.DIVERGED).where(code != Code.NOT_RUN).mean()
 
 
 def _bound(position: int) -> _Function:

@@ -149,11 +149,11 @@ def _number(name: str, result: xr.DataTree) -> float:
     if name not in _NAMES:
         raise ValueError(f"{name!r}; {suggest(name, _NAMES)}, functions of statistics")
     if name != "dimension":
-        return {"runs": result.attrs["runs"], "pi": np.pi}[name]
+        return float({"runs": result.attrs["runs"], "pi": np.pi}[name])
     dimension = (result.attrs["config"] or {}).get("system", {}).get("dimension")
     if dimension is None or "dimension" in layout.axes(result):
         raise ValueError("dimension: none; allowed where the whole result has one dimension")
-    return dimension
+    return float(dimension)
 
 
 def _is_constant(node: ast.AST) -> bool:

@@ -24,6 +24,10 @@ from hdjax.registry import Real, Size, register
 def sine(omega: Real = 1.0, degree: Size = 11) -> Link:
     """sin(omega z): alpha_k = (-1)^((k-1)/2) omega^k e^(-omega^2/2) / sqrt(k!), k odd.
 
+    Args:
+        omega: the frequency.
+        degree: D, up to which its Hermite coefficients are kept.
+
     Example:
         >>> bool(sine(1.0, degree=9).residual < 1e-7)
         True
@@ -37,6 +41,10 @@ def sine(omega: Real = 1.0, degree: Size = 11) -> Link:
 @register("multiindex.link", "cosine")
 def cosine(omega: Real = 1.0, degree: Size = 10) -> Link:
     """cos(omega z): alpha_k = (-1)^(k/2) omega^k e^(-omega^2/2) / sqrt(k!), k even.
+
+    Args:
+        omega: the frequency.
+        degree: D, up to which its Hermite coefficients are kept.
 
     Example:
         >>> round(float(cosine(1.0).coefficient((0,))), 6)
@@ -52,6 +60,10 @@ def cosine(omega: Real = 1.0, degree: Size = 10) -> Link:
 def exponential(omega: Real = 0.5, degree: Size = 10) -> Link:
     """e^(omega z): alpha_k = omega^k e^(omega^2/2) / sqrt(k!).
 
+    Args:
+        omega: the exponent's factor.
+        degree: D, up to which its Hermite coefficients are kept.
+
     Example:
         >>> link = exponential(0.5)
     """
@@ -66,6 +78,9 @@ def exponential(omega: Real = 0.5, degree: Size = 10) -> Link:
 @register("multiindex.link", "relu")
 def relu(degree: Size = 10) -> Link:
     """max(0, z): 1/sqrt(2 pi), 1/2, and (-1)^(k/2+1) (k-3)!! / sqrt(2 pi k!) for even k >= 2.
+
+    Args:
+        degree: D, up to which its Hermite coefficients are kept.
 
     Example:
         >>> float(relu().coefficient((1,)))
@@ -87,6 +102,9 @@ def relu(degree: Size = 10) -> Link:
 def sign(degree: Size = 11) -> Link:
     """The sign of z: 2/sqrt(2 pi) (-1)^((k-1)/2) (k-2)!! / sqrt(k!), k odd.
 
+    Args:
+        degree: D, up to which its Hermite coefficients are kept.
+
     Example:
         >>> round(float(sign().coefficient((1,))), 6)
         0.797885
@@ -105,6 +123,9 @@ def sign(degree: Size = 11) -> Link:
 def erf(degree: Size = 11) -> Link:
     """The error function of z/sqrt 2: (-1/2)^((k-1)/2) (k-2)!! / sqrt(pi k!), k odd.
 
+    Args:
+        degree: D, up to which its Hermite coefficients are kept.
+
     Example:
         >>> round(float(erf().norm2), 6)
         0.333333
@@ -122,6 +143,9 @@ def erf(degree: Size = 11) -> Link:
 @register("multiindex.link", "hermite")
 def hermite_polynomial(degree: Size) -> Link:
     """The normalised Hermite polynomial h_k.
+
+    Args:
+        degree: k.
 
     Example:
         >>> float(hermite_polynomial(3).norm2)

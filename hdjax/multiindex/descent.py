@@ -95,7 +95,10 @@ class Constant(eqx.Module):
 
 def as_step(step: Any) -> Adaptive | Constant:
     """A step rule, from a number if need be."""
-    return step if isinstance(step, Adaptive | Constant) else Constant(step)
+    if isinstance(step, Adaptive | Constant):
+        return step
+    check_positive("step", jnp.asarray(step, jnp.result_type(float)))
+    return Constant(step)
 
 
 def descend(

@@ -173,9 +173,10 @@ class _Fit:
 
     def theory(self, parts: tuple[Any, Any, Any, Any], optimiser: Any) -> networks.Fitted:
         if not isinstance(optimiser, _GradientDescent):
+            function = getattr(optimiser, "func", type(optimiser))
             raise ValueError(
-                "fit: with an optimiser that is no gradient span algorithm; allowed with "
-                "gradient_descent"
+                f"fit: with {function.__name__!r}, which is no gradient span algorithm; allowed "
+                "with gradient_descent"
             )
         rate = optimiser.learning_rate if self.learning_rate is None else self.learning_rate
         observed = _GradientDescent(rate)

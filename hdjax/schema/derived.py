@@ -12,7 +12,7 @@ import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, Field, create_model
+from pydantic import AfterValidator, Field, create_model
 
 from hdjax import registry
 from hdjax.registry import Bounds, Each, Entry, FromFile, In, NotGivenError, OneOf
@@ -204,26 +204,31 @@ class _Deriver:
 
     Attributes:
         types: the finished type of each slot.
+        models: the model of each constructor, by slot and kind.
         open: the slots that are being derived; inside them their own name is a forward reference.
         waiting: the models whose forward references are resolved when no slot is open.
     """
 
     def __init__(self) -> None:
         self.types: dict[str, Any] = {}
+        self.models: dict[tuple[str, str], type[Table]] = {}
         self.open: set[str] = set()
-        self.waiting: list[type[BaseModel]] = []
+        self.waiting: list[type[Table]] = []
 
     def slot(self, name: str) -> Any:
         if name in self.open:
             return _reference(name)
         if name not in self.types:
             self.open.add(name)
-            self.types[name] = self._union(name)
-            self.open.remove(name)
+            try:
+                self.types[name] = self._union(name)
+            finally:
+                self.open.remove(name)
             if not self.open:
                 space = {_reference(slot): own for slot, own in self.types.items()}
                 for model in self.waiting:
                     model.model_rebuild(_types_namespace=space)
+                self.waiting.clear()
         return self.types[name]
 
     def _union(self, name: str) -> Any:
@@ -239,6 +244,12 @@ class _Deriver:
         return known[union[models], Field(discriminator="kind"), kind]
 
     def model(self, entry: Entry) -> type[Table]:
+        key = entry.slot, entry.kind
+        if key not in self.models:
+            self.models[key] = self._made(entry)
+        return self.models[key]
+
+    def _made(self, entry: Entry) -> type[Table]:
         fields: dict[str, Any] = {}
         if entry.kind:
             fields["kind"] = (_any(Literal)[entry.kind], entry.kind)
@@ -254,7 +265,8 @@ class _Deriver:
             if not own.required:
                 options |= _default(own.default, tables=bool(inner))
             kind = self.type(own.annotation)
-            fields[own.name] = (kind | None if own.default is None else kind, Field(**options))
+            kind = _any(Union)[kind, None] if own.default is None else kind
+            fields[own.name] = (kind, Field(**options))
         name = f"{entry.slot}.{entry.kind}".rstrip(".")
         model = create_model(name, __base__=Table, __doc__=summary(entry), **fields)
         model.entry, model.slots = entry, slots

@@ -17,6 +17,7 @@ from hdjax.streaming import (
 
 TIMES = jnp.array([0.0, 0.1, 1.5])
 FINE = hd.Integrator(rtol=1e-6, atol=1e-9)
+COARSE = hd.Integrator(rtol=1e-4, atol=1e-7)
 
 
 def gain(x, teacher, component, noise, theta):
@@ -34,7 +35,7 @@ def parameters():
     """Side parameters, and a mixture whose components have eigenvalues of their own."""
     means = np.stack([np.cos(np.arange(100)), np.sin(np.arange(100) + 1.0)], 1) / 7
     return OnePassSGD(
-        hd.streaming.FunctionLoss(gain, smooth=True),
+        hd.streaming.FunctionLoss(gain, smooth=True, rule=hd.gaussian.GaussHermite(6)),
         hd.spectra.explicit([0.5, 2.0], [60, 40]),
         0.4,
         GaussianStart(scale=0.7),
@@ -42,14 +43,14 @@ def parameters():
         mixture=Mixture([0.3, 0.7], means, [[0.1, 0.9], [1.2, 0.3]]),
         theta={"gain": 1.0},
         batch_size=2,
-        integrator=FINE,
+        integrator=COARSE,
     )
 
 
 def stiff():
     loss, spectrum = hd.streaming.LeastSquares(sigma=0.2), hd.spectra.power_law(2000, 1.5)
     law = GaussianStart()
-    return OnePassSGD(loss, spectrum, 0.4, law, law, compression=5e-3, integrator=FINE)
+    return OnePassSGD(loss, spectrum, 0.4, law, law, compression=5e-3, integrator=COARSE)
 
 
 MODELS = {
@@ -86,7 +87,7 @@ def test_adjoint_equations_have_the_variance_of_the_covariance(name):
     by_covariance, by_adjoint = both(model, chosen)
     for key, expected in by_covariance.items():
         assert np.all(np.abs(expected).max(axis=0) > 0)
-        np.testing.assert_allclose(by_adjoint[key], expected, rtol=3e-4, atol=1e-7)
+        np.testing.assert_allclose(by_adjoint[key], expected, rtol=5e-4, atol=1e-7)
 
 
 def test_what_fits_into_no_memory_is_refused(monkeypatch):

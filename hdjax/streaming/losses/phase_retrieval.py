@@ -38,6 +38,9 @@ from hdjax.streaming.projections import Moments, Projections
 class PhaseRetrieval(ClosedFormLoss):
     """Smooth phase retrieval, f = scale (x^2 - x*^2)^2.
 
+    Args:
+        scale: the factor of the loss, positive.
+
     Example:
         >>> loss = PhaseRetrieval(scale=0.25)
     """
@@ -93,6 +96,9 @@ class PhaseRetrieval(ClosedFormLoss):
 @register("streaming.loss", "lipschitz_phase_retrieval")
 class LipschitzPhaseRetrieval(ClosedFormLoss):
     """Lipschitz phase retrieval, f = scale (|x| - |x*|)^2.
+
+    Args:
+        scale: the factor of the loss, positive.
 
     Example:
         >>> loss = LipschitzPhaseRetrieval()
