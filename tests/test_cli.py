@@ -379,4 +379,4 @@ def test_python_m_hdjax(tmp_path):
     words = [sys.executable, "-m", "hdjax", "run", "none.toml"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr == "error: config: no file 'none.toml'\n"
+    assert done.stderr == "error: config: no file 'none.toml'; allowed: a TOML file\n"

@@ -220,11 +220,11 @@ def test_every_wrong_rule_has_a_line():
 
 
 def test_what_the_result_does_not_hold_is_an_error(result):
-    with pytest.raises(ValueError, match="has none of 'overlaps'"):
+    with pytest.raises(ValueError, match="limit: 'overlaps'; allowed: risk"):
         expect.evaluate(["limit(overlaps[0, 0]) < 1"], result)
     with pytest.raises(ValueError, match="one entry of it"):
         expect.evaluate(["value(overlaps) < 1"], result)
-    with pytest.raises(ValueError, match=r"overlaps\[0, 2\]: allowed: \(2, 2\)"):
+    with pytest.raises(ValueError, match=r"overlaps: \[0, 2\]; allowed: an entry of shape \(2, 2\)"):
         expect.evaluate(["value(overlaps[0, 2]) < 1"], result)
     with pytest.raises(ValueError, match="this limit has no mean; allowed: what it has, limit"):
         expect.evaluate(["value(risk) < 1"], layout.empty("limit", SHAPES, TIMES))
