@@ -173,7 +173,7 @@ EMPTY = layout.empty("compare", SHAPES, TIMES, paths=["half"], levels=LEVELS)
         ("quantile(risk, q=1.5) < 1", "q: 1.5; allowed"),
         ("probability(half, k=1.5) < 1", "k: 1.5; allowed: an integer"),
         ("probability(half) < 1", "k: None; allowed: an integer"),
-        ("exponent(risk) < 1", "this compare has no exponent; allowed: functions of runs, mean"),
+        ("exponent(risk) < 1", "this compare has no exponent; allowed: what it has, runs, mean"),
         ("rise(overlaps) < 1", "rise(overlaps): shape (2, 2); allowed: one entry of it"),
         ("value(overlaps) < 1", "value(overlaps): shape (2, 2); allowed: one entry of it"),
         ("value(overlaps[0, 2]) < 1", "overlaps: [0, 2]; allowed: an entry of shape (2, 2)"),

@@ -131,7 +131,7 @@ class Call:
         if self._function.group not in self._result.children:
             kind, has = self._result.attrs["kind"], ", ".join(self._result.children)
             raise ValueError(
-                f"{call}: this {kind} has no {self._function.group}; allowed: functions of {has}"
+                f"{call}: this {kind} has no {self._function.group}; allowed: what it has, {has}"
             )
         found = self._function.measure(self)
         if found.size != 1:
