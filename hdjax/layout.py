@@ -305,7 +305,7 @@ def stack(parts: Mapping[int, Contents], shape: tuple[int, ...]) -> Contents:
     """
     first = next(iter(parts.values()))
 
-    def stacked(arrays: Mapping[int, np.ndarray], count: int = 0) -> np.ndarray:
+    def stacked(arrays: Mapping[int, Any], count: int = 0) -> np.ndarray:
         one = np.asarray(next(iter(arrays.values())))
         blank = count if np.issubdtype(one.dtype, np.integer) else np.nan
         values = np.full((int(np.prod(shape)), *one.shape), blank, one.dtype)
