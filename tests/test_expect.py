@@ -224,7 +224,7 @@ def test_what_the_result_does_not_hold_is_an_error(result):
         expect.evaluate(["limit(overlaps[0, 0]) < 1"], result)
     with pytest.raises(ValueError, match="one entry of it"):
         expect.evaluate(["value(overlaps) < 1"], result)
-    with pytest.raises(ValueError, match=r"overlaps: \[0, 2\]; allowed: an entry of shape \(2, 2\)"):
+    with pytest.raises(ValueError, match=r"overlaps: \[0, 2\]; allowed: an entry of shape"):
         expect.evaluate(["value(overlaps[0, 2]) < 1"], result)
     with pytest.raises(ValueError, match="this limit has no mean; allowed: what it has, limit"):
         expect.evaluate(["value(risk) < 1"], layout.empty("limit", SHAPES, TIMES))

@@ -205,8 +205,7 @@ class Call:
         own, axes = self._function.arguments, list(layout.axes(self._result))
         if len(positional) > len(own):
             raise ValueError(
-                f"{self._name}: too many arguments; allowed: "
-                f"{', '.join(own) or 'none'}"
+                f"{self._name}: too many arguments; allowed: {', '.join(own) or 'none'}"
             )
         for axis in set(own) & set(axes):
             raise ValueError(
