@@ -311,7 +311,10 @@ def load(point: importlib.metadata.EntryPoint) -> Any:
         return point.load()
     except Exception as error:
         told = f"{type(error).__name__}: {error}"
-        raise ImportError(f"entry point {point.name!r} of {point.group}: {told}") from error
+        raise ImportError(
+            f"entry point: {point.name!r} of {point.group} raises {told}; allowed: a module or an "
+            "object that can be imported"
+        ) from error
 
 
 def entry_points(name: str) -> list[importlib.metadata.EntryPoint]:

@@ -33,7 +33,7 @@ def parse(content: bytes | str, name: str) -> dict[str, Any]:
     try:
         text = content.decode() if isinstance(content, bytes) else content
         if _LONG_KEY.search(text):
-            raise ValueError(f"a key of more than {DEEPEST} parts")
+            raise ConfigError(f"a key of more than {DEEPEST} parts; allowed: fewer")
         return check_depth(tomllib.loads(text))
     except RecursionError:
         rule = f"at most {DEEPEST} tables or lists within each other"
@@ -41,7 +41,8 @@ def parse(content: bytes | str, name: str) -> dict[str, Any]:
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from None
     except ValueError as error:
-        raise ConfigError(f"{name}: not TOML: {_shortened(str(error))}") from None
+        told = f"not TOML: {_shortened(str(error))}"
+        raise ConfigError(f"{name}: {told}; allowed: TOML in UTF-8") from None
 
 
 def check_depth(raw: dict[str, Any]) -> dict[str, Any]:
