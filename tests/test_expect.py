@@ -136,7 +136,8 @@ def test_an_empty_result_has_the_groups_of_its_kind(kind, start):
     for group in empty.children:
         assert all(np.isnan(value).all() for value in empty[group].data_vars.values())
     assert ("mean" in empty.children) == (kind not in ("limit", "scaling"))
-    assert ("predicted_std" in empty.children) == (kind == "compare" and start is not None)
+    predicts = kind in ("compare", "limit", "sweep") and start is not None
+    assert ("predicted_std" in empty.children) == predicts
 
 
 def test_realised_limits_are_averaged_over_the_finite_ones():

@@ -59,7 +59,8 @@ def check(rules: Sequence[str], empty: xr.DataTree) -> None:
             for each such rule.
 
     Example:
-        >>> empty = hd.layout.empty("compare", {"risk": ()}, [0.0, 1.0])
+        >>> from hdjax import layout
+        >>> empty = layout.empty("compare", {"risk": np.zeros(())}, [0.0, 1.0])
         >>> check(["sup_error(risk) < 0.1"], empty)
     """
     mistakes = []

@@ -348,9 +348,11 @@ def slot_type(name: str) -> Any:
         name: the name of the slot.
 
     Example:
+        >>> from hdjax import schedules
         >>> from hdjax.schema import read
-        >>> read(slot_type("schedule"), 0.5).build()
-        Constant(value=f64[])
+        >>> table = read(slot_type("schedule"), {"kind": "constant", "value": 0.5})
+        >>> float(table.build()(0.0))
+        0.5
     """
     return _slot_type(name, registry.version())
 
