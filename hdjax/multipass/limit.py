@@ -35,16 +35,17 @@ Save = Callable[[dict[str, Array]], PyTree[Array]]
 
 
 class Solver(eqx.Module):
-    """How the limit is computed."""
+    """How the limit is computed.
+
+    Attributes:
+        integrator: how equations beside the limit, such as that of its spread, are integrated.
+    """
+
+    integrator: eqx.AbstractVar[Integrator]
 
     @abc.abstractmethod
     def __call__(self, system: MultiPass, ts: Float[Array, " times"], save: Save) -> Limit:
         """`save(statistics)` at `ts`."""
-
-    @property
-    @abc.abstractmethod
-    def integrator(self) -> Integrator:
-        """How equations beside the limit, such as that of its spread, are integrated."""
 
     @abc.abstractmethod
     def check(self, system: MultiPass) -> None:
