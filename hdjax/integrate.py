@@ -25,7 +25,8 @@ for _kind, _solver in (
     ("dopri8", diffrax.Dopri8),
     ("kvaerno5", diffrax.Kvaerno5),
 ):
-    register("solver", _kind)(_solver)
+    # The other parameters of the solvers belong to the internals of diffrax.
+    register("solver", _kind, without=("scan_kind", "root_find_max_steps"))(_solver)
 
 # The default atol is this times rtol times the size of the state: entries that matter are rarely
 # smaller than a thousandth of that size.
