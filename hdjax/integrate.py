@@ -30,9 +30,9 @@ for _kind, _solver in (
 # The absolute tolerance over the relative one, in units of the state's size: entries that matter
 # are rarely below a thousandth of it.
 _ABSOLUTE = 1e-3
-# Steps below the duration times eps^_LEAST are lost in the rounding of t; a lane that cannot go on
-# must stop there, because others wait for it under vmap.
-_LEAST = 0.8
+# A lane that cannot go on, since its rate is not finite, say, must stop: others wait for it under
+# vmap. Its steps may shrink to the duration times eps^_LEAST, below any first step that is needed.
+_LEAST = 1.5
 # A first step that is short enough to grow from, as a share of the whole time.
 _FIRST = 1e-6
 # Tolerances of steps whose length is fixed.
@@ -160,7 +160,7 @@ class Integrator(eqx.Module):
             rtol = atol = _LOOSE
         smallest = span * jnp.finfo(end.dtype).eps ** _LEAST
         controller: Any = diffrax.PIDController(
-            rtol, atol, dtmin=smallest, dtmax=longest, norm=norm
+            rtol, atol, dtmin=smallest, dtmax=longest, force_dtmin=False, norm=norm
         )
         if stops is not None:
             controller = diffrax.ClipStepSizeController(controller, step_ts=stops)
