@@ -63,7 +63,7 @@ class SpectralLaw(abc.ABC):
     def companion(self, z: float) -> float:
         """The real w that belongs to a real z outside of the continuous part.
 
-        For a z inside the continuous part the result is that of the nearer edge.
+        A z that rounding has moved past an edge gets the w of the edge.
         """
 
     @abc.abstractmethod

@@ -112,7 +112,10 @@ class MultiPassSGD(MultiPass):
         most = float(2 * modes.samples / jnp.sum(modes.multiplicities * modes.eigenvalues))
         plain = isinstance(self.learning_rate, Constant) and self.ridge is None
         if plain and gamma >= most:
-            warn_of_growth(f"learning_rate: {gamma:.4g} is not below 2 n/tr A^T A = {most:.4g}")
+            warn_of_growth(
+                f"learning_rate: {gamma:.4g}; allowed for a bounded loss: below 2 n/tr A^T A = "
+                f"{most:.4g}"
+            )
         else:
             warn_of_localisation(modes, self.problem, gamma)
         if self._theory() == "linear noise":

@@ -126,8 +126,9 @@ class MomentumSGD(Batched, WithoutFluctuations):
         plain = isinstance(self.learning_rate, Constant) and self.ridge is None
         if plain and not is_stable(self.modes, gamma, zeta, delta):
             warn_of_growth(
-                f"learning_rate: {gamma:.4g} with momentum {delta:.4g} and batch_fraction "
-                f"{zeta:.4g} is not stable"
+                f"learning_rate: {gamma:.4g}, which is not stable with momentum {delta:.4g} and "
+                f"batch_fraction {zeta:.4g}; allowed for a bounded loss: see "
+                "hd.multipass.is_stable"
             )
         else:
             warn_of_localisation(self.modes, self.problem, gamma)
