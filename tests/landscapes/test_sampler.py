@@ -235,7 +235,7 @@ SPLIT = hd.spectra.explicit([0.5, 1.5], [2, 2])
         ),
         (lambda: GradientSpan(SE, GD, 5, spectrum=SPLIT), ValueError, "allowed: that of the spect"),
         (lambda: GradientSpan(SE, GD, 5, shares=[1.0]), ValueError, "shares: given"),
-        (lambda: GradientSpan(SE, GD, 4, spectrum=SPLIT, shares=[1.0]), ValueError, "shares: 1;"),
+        (lambda: GradientSpan(SE, GD, 4, spectrum=SPLIT, shares=[1.0]), ValueError, "shares: shap"),
         (lambda: GradientSpan(SE, GD, 4, spectrum=SPLIT, shares=[0.5, 1]), ValueError, "sum 1.5"),
         (lambda: Previsible(nugget=-1.0), ValueError, r"nugget: -1\.0"),
         (lambda: Explicit(couplings="cauchy"), ValueError, "couplings: 'cauchy'"),
