@@ -256,7 +256,7 @@ def test_wrong_arguments(make, error, message):
     [
         (GradientSpan(SE, GD, 5), {"method": Explicit()}, ValueError, "features: None"),
         (GradientSpan(SpinGlass([0, 1]), GD, 5), {"method": Explicit(features=9)}, ValueError,
-         "features: 9; allowed without one"),
+         "features: 9; allowed without a"),
         (GradientSpan(SE, GD, np.inf), {"method": Explicit(features=9)}, ValueError,
          "dimension: infinite"),
         (GradientSpan(SE * SE, GD, 5), {"method": Explicit(features=9)}, TypeError, "Product"),
