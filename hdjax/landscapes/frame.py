@@ -52,8 +52,8 @@ def jet_covariance(
     jet: Jet, x: Float[Array, " d"], y: Float[Array, " d"]
 ) -> Float[Array, "d+1 d+1"]:
     """The covariance of `block_covariance`, from the value and derivatives of the kernel."""
-    # Component 0 is the value; the derivatives of (a, b, t, h) along it are (1, 0, 0, 0) instead of
-    # points.  Sums are written out, as for many pairs they are faster than small matrix products.
+    # Component 0 is the value.  The covariance is a bilinear form in `first` (the value), x, y and
+    # x - y.  Sums are written out, as for many pairs they are faster than small matrix products.
     x, y = jnp.pad(x, (1, 0)), jnp.pad(y, (1, 0))
     first = jnp.zeros_like(x).at[0].set(1.0)
     at_x, at_y = (first, x, y, x - y), (first, y, x, y - x)

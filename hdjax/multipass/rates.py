@@ -333,8 +333,9 @@ def _rate(spectrum: Any, gamma: float, zeta: float, delta: float) -> float:
         strength = (1 - zeta) / zeta * (x + delta) / (x - delta)
         return strength * parts / (2 * reach) - 1
 
-    # The left side falls from infinity at Lambda to 0, but near critical damping rounding hides its
-    # values close to Lambda: the step from Lambda shrinks until the left side is above one.
+    # The left side of the equation of 1/Xi falls from infinity at Lambda to 0, but near critical
+    # damping rounding hides its values close to Lambda: the step from Lambda shrinks until the left
+    # side is above one.
     step = 1e-2
     while step > 1e-15:
         value = excess(least * (1 + step))
