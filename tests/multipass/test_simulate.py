@@ -344,7 +344,7 @@ def test_reshuffling_has_no_limit_and_a_single_pass_ends():
             key=jax.random.key(0),
             runs=1,
         )
-    with pytest.raises(ValueError, match="single pass: 1"):
+    with pytest.raises(ValueError, match="up to 1, when a single pass"):
         hd.simulate(
             MultiPassSGD(reference(), 0.5, sampling="single_pass"),
             [0.0, 2.0],
