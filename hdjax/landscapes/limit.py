@@ -178,7 +178,7 @@ def _step(
 
 
 def _grown(state: _State, n: int) -> _State:
-    """The same state with room for n steps."""
+    """The state with its arrays padded to n steps."""
     more = n - state.halves.shape[0]
 
     def vector(leaf: Array) -> Array:
