@@ -21,8 +21,8 @@ class Forces(NamedTuple):
     """The forces on the iterate at one state, without the learning rate and the memories.
 
     Attributes:
-        direction: (g, q, m) coefficients Y_i of the mean step, -W' Y_i in eigenspace i.
-        noise: (g, m, m) covariance of the step in each group.
+        direction: (g, q, m) coefficients Y_i of the mean gradient of a step, P_i W' Y_i.
+        noise: (g, m, m) noise of the gradients in each group, w_i sum_c p_c lambda_i^c C_c / b.
         slope: the mean gradient in the side parameters theta.
         accumulated: the velocity of the sums that the optimiser accumulates; None without any.
     """
