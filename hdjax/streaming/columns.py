@@ -39,8 +39,7 @@ class GaussianStart(eqx.Module):
         scale: norm of the columns, a number or (columns,) numbers, at least 0.
         overlap: overlap of the j-th student column with the j-th teacher column, a number or
             (columns,) numbers; 0 for columns that are not students.
-        columns: number of columns; None: the length of `scale` or `overlap`, or 1 if both are
-            numbers.
+        columns: number of columns; None: that of `scale` or `overlap`, or 1 if both are numbers.
 
     Raises:
         ValueError: a negative scale, or an overlap larger in size than the scale.
@@ -216,10 +215,7 @@ class LinearColumns(Columns):
 
 
 class GramColumns(Columns):
-    """The law of columns W with given Gram blocks.
-
-    In each eigenspace W is a uniformly random orthonormal frame times a factor of the block.
-    """
+    """The law of W with given Gram blocks: a random orthonormal frame times a factor in each."""
 
     gram: Float[Array, "g q q"]
     layout: Layout = eqx.field(static=True)
@@ -251,10 +247,7 @@ class GramColumns(Columns):
 
 
 def _leading(gram: Float[Array, "g k k"], counts: Float[Array, " g"]) -> Float[Array, "g k k"]:
-    """The factor R with R^T R = gram, its rows in decreasing order of their norms.
-
-    Rows beyond the dimension d_i of a group's eigenspace are zero.
-    """
+    """The R with R^T R = gram, rows in decreasing order of norm; those beyond row d_i are zero."""
     values, vectors = jnp.linalg.eigh(gram)
     root = jnp.sqrt(jnp.maximum(values, 0))[:, ::-1]
     exists = jnp.arange(gram.shape[-1], dtype=counts.dtype)[None] < jnp.round(counts)[:, None]
