@@ -225,7 +225,8 @@ def marchenko_pastur(
 ) -> Spectrum:
     """The Marchenko-Pastur law: the spectrum of A^T A / n as n and d grow.
 
-    The entries of A (n, d) are independent, of mean 0 and variance 1. The support of the law is [(1 - sqrt r)^2, (1 + sqrt r)^2] with r = d/n, and for r > 1 it has the mass
+    The entries of A (n, d) are independent, of mean 0 and variance 1. The support of the law is
+    [(1 - sqrt r)^2, (1 + sqrt r)^2] with r = d/n, and for r > 1 the law also has the mass
     1 - 1/r at 0. Its moments are 1, 1 + r, 1 + 3r + r^2, ...
 
     Args:
