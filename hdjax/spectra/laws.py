@@ -46,7 +46,7 @@ def _explicit(d: int | None = None, weights: Entries | None = None, **options: A
     """
     if weights is not None:
         if options.get("multiplicities") is not None:
-            raise ValueError("weights: given with multiplicities; allowed: one of the two")
+            raise ValueError("weights: given beside multiplicities; allowed: one of the two")
         if d is None:
             raise ValueError("weights: given without a dimension; allowed with a dimension")
         options["multiplicities"] = _shared_out(np.asarray(weights), d)

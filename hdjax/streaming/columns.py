@@ -293,7 +293,7 @@ def coordinates(spectrum: Spectrum) -> int:
     """
     if spectrum.size is None:
         raise ValueError(
-            "spectrum: one without coordinates (a quadrature rule, or d given as an array); "
+            "spectrum: one with no coordinates (a quadrature rule, or d given as an array); "
             "allowed for direct simulation: a spectrum made with d as an int"
         )
     return spectrum.size

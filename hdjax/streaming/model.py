@@ -256,8 +256,9 @@ class OnePassSGD(OnePass):
             warnings.warn(doubt, stacklevel=3)
         if compared and not realised and is_concrete(self) and symmetry.never_leaves(self):
             warnings.warn(
-                "start: its overlap with the target is zero in law and the limit never leaves that "
-                "symmetry, while SGD does; compare with start='realised', or give an overlap",
+                "start: an overlap with the target of zero in law, a symmetry that the limit never "
+                "leaves, while SGD does; allowed: start='realised' in the comparison, or a start "
+                "with an overlap",
                 stacklevel=3,
             )
 
