@@ -36,9 +36,10 @@ from hdjax.random import Stream
 from hdjax.streaming.limit import Side
 from hdjax.streaming.optimisers import moved
 
-_DRAWN = 2**17  # normals drawn at a time: half a megabyte in float32, which a core's cache holds
-_ROWS = (((1,), (1,)), ((), ()))  # A B^T
-_COLUMNS = (((0,), (0,)), ((), ()))  # A^T B
+# The number of normals drawn at a time: half a megabyte in float32, which fits a core's cache.
+_DRAWN = 2**17
+_ROWS = (((1,), (1,)), ((), ()))  # dimension numbers of A B^T
+_COLUMNS = (((0,), (0,)), ((), ()))  # dimension numbers of A^T B
 
 _dot = partial(lax.dot_general, precision=lax.Precision.HIGHEST)
 

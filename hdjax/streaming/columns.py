@@ -228,7 +228,7 @@ class GramColumns(Columns):
     def sample(self, key: Key[Array, ""], spectrum: Spectrum) -> Float[Array, "d q"]:
         groups, q = spectrum.groups, self.layout.width
         z = jax.random.normal(key, (coordinates(spectrum), q), self.gram.dtype)
-        # Orthonormalise the first min(q, d_i) columns within group i.
+        # The first min(q, d_i) columns are made orthonormal within group i.
         rank = jnp.round(spectrum.multiplicities).astype(jnp.int32)
         full = jnp.arange(q, dtype=jnp.int32)[None] < rank[:, None]
         keep = full[:, :, None] & full[:, None, :]

@@ -3,7 +3,7 @@
     [system]
     dimension = 1000
     loss = "phase_retrieval"                            # { kind = "least_squares", sigma = 0.5 }
-    spectrum = { kind = "power_law", exponent = 0.5 }   # "identity" if nothing is said
+    spectrum = { kind = "power_law", exponent = 0.5 }   # "identity" by default
     learning_rate = 0.03                                # { kind = "critical", factor = 0.5 }
     start = { overlap = 0.2 }                           # "start.npy", [[...], ...]
     target = {}

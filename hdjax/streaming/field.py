@@ -52,7 +52,7 @@ class GramSummary(eqx.Module):
 
     @property
     def theta(self) -> PyTree:
-        """The side parameters."""
+        """The side parameters theta of the state."""
         return self.side.theta
 
     @property

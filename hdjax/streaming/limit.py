@@ -89,7 +89,7 @@ class Coefficients(eqx.Module):
 def velocity(coefficients: Coefficients, state: BlockState) -> BlockState:
     """The time derivative of (blocks, side) at frozen coefficients."""
     parts = state[0], coefficients.drift, coefficients.noise
-    # Groups last: loops over the small axes would not vectorise.
+    # Groups are on the last axis: loops over the small axes would not vectorise.
     blocks, drift, noise = (jnp.moveaxis(part, 0, -1) for part in parts)
     inclusion = jnp.eye(blocks.shape[0], noise.shape[0], dtype=blocks.dtype)[:, :, None]
 
@@ -139,7 +139,7 @@ def _doubled(
     short = h / 2**_DOUBLINGS
     eye = jnp.eye(own.shape[-1], dtype=own.dtype)[None]
     x = short * own
-    # e^{-x} - 1 rather than e^{-x}: doubling would amplify the latter's rounding.
+    # The doublings act on e^{-x} - 1, because they would amplify the rounding of e^{-x}.
     loss = -x + _product(x, x) / 2
     sheared = _product(x.mT, noise)
     state = (loss, short * (eye - x / 2), short * (noise - (sheared + sheared.mT) / 2))

@@ -164,7 +164,7 @@ class Projections(eqx.Module):
 
     @property
     def gram(self) -> Float[Array, "n n"]:
-        """B, the covariance of (x, x*)."""
+        """The covariance B of (x, x*)."""
         return self.frame.T @ self.covariance @ self.frame
 
     @property
@@ -178,13 +178,13 @@ class Projections(eqx.Module):
 
     @property
     def determinant(self) -> Float[Array, ""]:
-        """Q P - M^2 of a pair (n = 2), clipped at zero; the frame is unimodular."""
+        """The determinant Q P - M^2 of B for n = 2, clipped at zero (the frame is unimodular)."""
         b = self.covariance
         return jnp.maximum(b[0, 0] * b[1, 1] - b[0, 1] * b[1, 0], 0)
 
     @property
     def factor(self) -> Float[Array, "n n"]:
-        """Lower triangular L with L L^T = `covariance`, singular or not."""
+        """The lower-triangular L with L L^T = `covariance`, which may be singular."""
         return gaussian.factor(self.covariance)
 
     def at(self, z: Float[Array, " n"]) -> tuple[Float[Array, " m"], Float[Array, " s"]]:
