@@ -254,7 +254,7 @@ def error(loss: Loss, case: Case, theta: PyTree, rule: Rule | None = None) -> fl
 
 
 def _rule(loss: Loss, law: Projections) -> Rule:
-    """The rule that `mean_over_samples` takes for a loss without another rule."""
+    """The rule that `mean_over_samples` takes: the rule of the loss, or the default rule."""
     return loss.rule or default_rule(law.dim + loss.noise.branches()[0][1].dim)
 
 
