@@ -6,6 +6,7 @@ equation's own choice: a solver, a relative tolerance, and the size of the state
 absolute tolerance is measured.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -25,7 +26,7 @@ for _kind, _solver in (
     ("dopri8", diffrax.Dopri8),
     ("kvaerno5", diffrax.Kvaerno5),
 ):
-    register("solver", _kind)(_solver)
+    register("solver", _kind, without=tuple(inspect.signature(_solver).parameters))(_solver)
 
 # The absolute tolerance over the relative one, in units of the state's size: entries that matter
 # are rarely below a thousandth of it.
