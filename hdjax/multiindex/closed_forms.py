@@ -1,7 +1,7 @@
 """Links in one variable whose Hermite coefficients are known in closed form.
 
-Quadrature converges slowly for kinks and jumps; these series are exact at every degree, and carry
-the energy beyond their degree as residual.
+Quadrature converges slowly for kinks and jumps; these coefficients are exact at every degree.  The
+residual of each link is the exact energy beyond its degree D.
 """
 
 import math
@@ -22,7 +22,14 @@ from hdjax.registry import Real, Size, register
 
 @register("multiindex.link", "sine")
 def sine(omega: Real = 1.0, degree: Size = 11) -> Link:
-    """sin(omega z): alpha_k = (-1)^((k-1)/2) omega^k e^(-omega^2/2) / sqrt(k!), k odd.
+    """The link sin(omega z): alpha_k = (-1)^((k-1)/2) omega^k e^(-omega^2/2) / sqrt(k!) for odd k.
+
+    Args:
+        omega: the frequency.
+        degree: D, the highest degree that is kept.
+
+    Raises:
+        ValueError: the frequency is not a finite number, or the degree is below 1.
 
     Example:
         >>> bool(sine(1.0, degree=9).residual < 1e-7)
@@ -36,7 +43,14 @@ def sine(omega: Real = 1.0, degree: Size = 11) -> Link:
 
 @register("multiindex.link", "cosine")
 def cosine(omega: Real = 1.0, degree: Size = 10) -> Link:
-    """cos(omega z): alpha_k = (-1)^(k/2) omega^k e^(-omega^2/2) / sqrt(k!), k even.
+    """The link cos(omega z): alpha_k = (-1)^(k/2) omega^k e^(-omega^2/2) / sqrt(k!) for even k.
+
+    Args:
+        omega: the frequency.
+        degree: D, the highest degree that is kept.
+
+    Raises:
+        ValueError: the frequency is not a finite number, or the degree is below 1.
 
     Example:
         >>> round(float(cosine(1.0).coefficient((0,))), 6)
@@ -50,7 +64,14 @@ def cosine(omega: Real = 1.0, degree: Size = 10) -> Link:
 
 @register("multiindex.link", "exponential")
 def exponential(omega: Real = 0.5, degree: Size = 10) -> Link:
-    """e^(omega z): alpha_k = omega^k e^(omega^2/2) / sqrt(k!).
+    """The link e^(omega z): alpha_k = omega^k e^(omega^2/2) / sqrt(k!).
+
+    Args:
+        omega: the rate.
+        degree: D, the highest degree that is kept.
+
+    Raises:
+        ValueError: the rate is not a finite number, or the degree is below 1.
 
     Example:
         >>> link = exponential(0.5)
@@ -65,7 +86,15 @@ def exponential(omega: Real = 0.5, degree: Size = 10) -> Link:
 
 @register("multiindex.link", "relu")
 def relu(degree: Size = 10) -> Link:
-    """max(0, z): 1/sqrt(2 pi), 1/2, and (-1)^(k/2+1) (k-3)!! / sqrt(2 pi k!) for even k >= 2.
+    """The link max(0, z): alpha_k = (-1)^(k/2+1) (k-3)!! / sqrt(2 pi k!) for even k >= 2.
+
+    The first coefficients are alpha_0 = 1/sqrt(2 pi) and alpha_1 = 1/2.
+
+    Args:
+        degree: D, the highest degree that is kept.
+
+    Raises:
+        ValueError: the degree is below 1.
 
     Example:
         >>> float(relu().coefficient((1,)))
@@ -85,7 +114,13 @@ def relu(degree: Size = 10) -> Link:
 
 @register("multiindex.link", "sign")
 def sign(degree: Size = 11) -> Link:
-    """The sign of z: 2/sqrt(2 pi) (-1)^((k-1)/2) (k-2)!! / sqrt(k!), k odd.
+    """The sign of z, as a link: alpha_k = 2/sqrt(2 pi) (-1)^((k-1)/2) (k-2)!! / sqrt(k!) for odd k.
+
+    Args:
+        degree: D, the highest degree that is kept.
+
+    Raises:
+        ValueError: the degree is below 1.
 
     Example:
         >>> round(float(sign().coefficient((1,))), 6)
@@ -103,7 +138,15 @@ def sign(degree: Size = 11) -> Link:
 
 @register("multiindex.link", "erf")
 def erf(degree: Size = 11) -> Link:
-    """The error function of z/sqrt 2: (-1/2)^((k-1)/2) (k-2)!! / sqrt(pi k!), k odd.
+    """The error function of z/sqrt 2, as a link.
+
+    For odd k, alpha_k = (-1/2)^((k-1)/2) (k-2)!! / sqrt(pi k!).
+
+    Args:
+        degree: D, the highest degree that is kept.
+
+    Raises:
+        ValueError: the degree is below 1.
 
     Example:
         >>> round(float(erf().norm2), 6)
@@ -121,7 +164,13 @@ def erf(degree: Size = 11) -> Link:
 
 @register("multiindex.link", "hermite")
 def hermite_polynomial(degree: Size) -> Link:
-    """The normalised Hermite polynomial h_k.
+    """The link h_k, the normalised Hermite polynomial of one degree.
+
+    Args:
+        degree: k.
+
+    Raises:
+        ValueError: the degree is below 1.
 
     Example:
         >>> float(hermite_polynomial(3).norm2)
