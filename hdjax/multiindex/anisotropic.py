@@ -68,7 +68,10 @@ class Anisotropic(Method):
         if self.eigenvalues.ndim != 1 or (
             is_concrete(self.eigenvalues) and not float(np.min(self.eigenvalues)) > 0
         ):
-            raise ValueError(f"eigenvalues: {self.eigenvalues}; allowed: (d,) positive numbers")
+            raise ValueError(
+                f"eigenvalues: of shape {self.eigenvalues.shape}, or some not positive; allowed: "
+                "(d,) positive numbers"
+            )
 
     def simulator(self, system: Any, horizon: None = None) -> "AnisotropicSimulator":
         """The simulator of a `GradientFlow` whose student is `Profiled` without a ridge.
