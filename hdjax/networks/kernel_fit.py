@@ -196,7 +196,7 @@ def _observed(training: Any, steps: int, runs: int, key: Key[Array, ""]) -> Trai
 def _check_kernel(kernel: Any) -> None:
     """Raise TypeError unless the kernel is stationary."""
     if not isinstance(kernel, Stationary):
-        raise TypeError(f"kernel: {kernel!r}; allowed: a stationary kernel of hdjax.landscapes")
+        raise TypeError(f"kernel: {kernel!r}; allowed: a stationary one of hdjax.landscapes")
 
 
 @eqx.filter_jit

@@ -217,7 +217,7 @@ class Training(Trainable, WithoutFluctuations):
         return theory.limit(ts, save=lambda order: save(_of_theory(theory, order)), horizon=horizon)
 
     def statistics(self, summary: TrainingSummary) -> dict[str, Array]:
-        """The costs, and the squared norms of the gradient and of the displacement from the start."""
+        """The costs, and the squared norms of the gradient and of theta_k - theta_0."""
         return {
             "cost": summary.cost,
             "batch_cost": summary.batch_cost,

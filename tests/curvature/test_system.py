@@ -151,7 +151,7 @@ def test_random_side_parameters():
     [
         (lambda: fixed(30, 0.0), "alpha: 0"),
         (lambda: fixed(30, 1.0, blocks=[Block(3)]), "column 3; allowed: 0 to 2"),
-        (lambda: fixed(30, 1.0, blocks=[Block("theta")]), "without side parameters; allowed: columns"),
+        (lambda: fixed(30, 1.0, blocks=[Block("theta")]), "without side parameters; allowed"),
         (lambda: fixed(30, 1.0, blocks=[Block(0), Block(0)]), "each block once"),
         (lambda: fixed(30, 1.0, theta_scale=1.0), "theta_scale"),
         (lambda: fixed(30, 1.0, threshold=-1.0), "threshold"),
