@@ -89,7 +89,7 @@ class Constant(eqx.Module):
 
     def __init__(self, value: Positive):
         self.value = jnp.asarray(value, jnp.result_type(float))
-        check_positive("value", self.value)
+        check_positive("value of the step", self.value)
 
     def __call__(self, covariance: Float[Array, "q q"]) -> Float[Array, ""]:
         """The step eta, whatever the second moment of the student's gradient."""
