@@ -216,7 +216,11 @@ def warn_of_kinks(rule: Rule | None, smooth: bool) -> None:
 
 
 def positive_alpha(alpha: Any, dtype: DTypeLike) -> Float[Array, ""]:
-    """The number alpha as an array; ValueError unless it is positive and finite."""
+    """The ratio alpha = n/d as an array.
+
+    Raises:
+        ValueError: a concrete alpha is not positive and finite.
+    """
     if is_concrete(alpha) and not np.all((np.asarray(alpha) > 0) & np.isfinite(alpha)):
         raise ValueError(
             f"alpha: {alpha}; allowed: positive and finite (`BlockTheory.population` is for large "

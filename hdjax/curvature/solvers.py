@@ -21,7 +21,14 @@ Product = Callable[[Float[Array, "n k"]], Float[Array, "n k"]]
 
 
 class TopSpace(NamedTuple):
-    """The largest eigenvalues (descending), eigenvectors, residuals |A v - theta v| and cycles."""
+    """The result of `top_space`.
+
+    Attributes:
+        values: the largest eigenvalues, descending.
+        vectors: (n, r) their eigenvectors.
+        residuals: |A v - theta v| of each pair.
+        cycles: the number of cycles that were needed.
+    """
 
     values: Float[Array, " r"]
     vectors: Float[Array, "n r"]

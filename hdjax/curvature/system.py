@@ -335,7 +335,7 @@ class AlignmentSimulator(Watching):
         """The clock of the training; with `train` it begins at step n, with the n-th sample."""
         if not (self.system.train and self.system.blocks):
             return self.inner.clock
-        why = f"when there are the {self.samples} training samples of a matrix (t = alpha)"
+        why = f"when training has used the {self.samples} samples of a matrix (t = alpha)"
         return Within(self.inner.clock, first=self.samples, why=why)
 
     def summary(self, state: Watched) -> AlignmentSummary:

@@ -213,7 +213,11 @@ def training_loss(system: OnePassSGD, samples: TrainingSamples) -> Float[Array, 
 
 
 def check_training(system: OnePassSGD) -> Schedule:
-    """The learning rate; ValueError unless the law of training samples covers the system."""
+    """The learning rate of a training that the law of training samples covers.
+
+    Raises:
+        ValueError: the law does not cover the system.
+    """
     check_system(system)
     rate = system.learning_rate
     if not (isinstance(rate, Schedule) and isinstance(system.optimiser, SGD)):

@@ -247,6 +247,6 @@ def _check_student(readout: Tensors, matrix: Float[Array, "q r"]) -> None:
 def _partials(
     tensors: Tensors, matrix: Float[Array, "q r"]
 ) -> list[tuple[int, Float[Array, "r n"] | Rows]]:
-    """Pairs (k, T_k) for the degrees k >= 1 that are there, unrolled at trace time."""
+    """Pairs (k, T_k) for the degrees k >= 1 that the link has, unrolled at trace time."""
     there = [(k, tensor) for k, tensor in enumerate(tensors) if k and tensor is not None]
     return [(k, rows(tensor, matrix)) for k, tensor in there]

@@ -243,7 +243,7 @@ class SampleSimulator(Simulator):
     def bytes_per_run(self) -> int:
         system = self.system
         n, d = system.samples, system.problem.coordinates()
-        # Kernels are matrices of the samples.
+        # The data, and the matrices of a readout, which have one row for each sample.
         return int(8 * (3 * n * d + 4 * n * min(n, 64)))
 
 

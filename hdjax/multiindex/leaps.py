@@ -73,7 +73,7 @@ def _stages(link: Link, small: float) -> list[Leap]:
             values, vectors = np.linalg.eigh(_strength(tensors, s, learnt, link.variables))
             n = int((values > small).sum())
             if n:
-                # Largest first.
+                # The largest eigenvalue comes first.
                 vectors, values = vectors[:, ::-1], values[::-1]
                 found.append(Leap(s, frame[:, learnt:] @ vectors[:, :n], values[:n]))
                 frame = np.concatenate([frame[:, :learnt], frame[:, learnt:] @ vectors], axis=1)

@@ -159,7 +159,7 @@ def test_random_side_parameters():
             lambda: hd.simulate(
                 fixed(30, 2.0, train=True), [0.0, 2.0], key=jax.random.key(0), runs=1
             ),
-            "from t = alpha = 2 on",
+            r"allowed: from 2 on, when training has used the 60 samples of a matrix \(t = alpha\)",
         ),
         (
             lambda: fixed(30, 2.0).simulator(streaming.Direct(data=streaming.Rademacher())),
