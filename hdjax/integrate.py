@@ -6,6 +6,7 @@ defaults for the options that the user does not set: a solver, a relative tolera
 the state, by which the absolute tolerance is scaled.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -25,15 +26,16 @@ for _kind, _solver in (
     ("dopri8", diffrax.Dopri8),
     ("kvaerno5", diffrax.Kvaerno5),
 ):
-    # The other parameters of the solvers belong to the internals of diffrax.
-    register("solver", _kind, without=("scan_kind", "root_find_max_steps"))(_solver)
+    # The parameters of the solvers belong to the internals of diffrax, and are no keys of a config.
+    register("solver", _kind, without=tuple(inspect.signature(_solver).parameters))(_solver)
 
 # The default atol is this times rtol times the size of the state: entries that matter are rarely
 # smaller than a thousandth of that size.
 _ABSOLUTE = 1e-3
-# A step shorter than the duration times eps^_LEAST is lost in the rounding of t.  A solution that
-# needs such steps must stop, because under vmap the other solutions wait for it.
-_LEAST = 0.8
+# A solution that cannot go on, because its rate is not finite, say, must stop: under vmap the other
+# solutions wait for it.  Its steps may shrink to the duration times eps^_LEAST, which is below any
+# first step that is needed.
+_LEAST = 1.5
 # The first step as a share of the duration: so short that any equation accepts it, and it grows.
 _FIRST = 1e-6
 # Tolerances that accept every step, for steps of a fixed length.
@@ -172,7 +174,7 @@ class Integrator(eqx.Module):
             rtol = atol = _LOOSE
         smallest = span * jnp.finfo(end.dtype).eps ** _LEAST
         controller: Any = diffrax.PIDController(
-            rtol, atol, dtmin=smallest, dtmax=longest, norm=norm
+            rtol, atol, dtmin=smallest, dtmax=longest, force_dtmin=False, norm=norm
         )
         if stops is not None:
             controller = diffrax.ClipStepSizeController(controller, step_ts=stops)

@@ -1,8 +1,9 @@
-"""How far two subspaces, or a vector and a subspace, are aligned; what random ones would be.
+"""Measures of alignment: of two subspaces, of a vector and a subspace, and of random ones.
 
-Every measure goes with the dimensions of both spaces: a share or an overlap says nothing without
-its baseline.  Outliers may be degenerate or cross along training, so that spaces are compared, not
-single eigenvectors.  "Spectral alignment of SGD" (arXiv 2310.03010).
+A share or an overlap says nothing without its baseline, so report every measure with the dimensions
+of both spaces.  Outliers may be degenerate or cross along training: compare eigenspaces, and not
+single eigenvectors.  `blocks.py` and `hdjax.networks` use these measures for runs and for theory.
+Source: "Spectral alignment of SGD" (arXiv 2310.03010; alignment is defined in section 2).
 """
 
 import jax.numpy as jnp
@@ -12,12 +13,11 @@ from hdjax import gaussian, precise
 
 
 def orthonormal(columns: Float[Array, "d k"], cut: float = 1e-6) -> Float[Array, "d k"]:
-    """An orthonormal basis of the columns' span; zero columns where they depend on each other.
+    """An orthonormal basis of the columns' span, with zero columns where they are dependent.
 
     Args:
-        columns: (d, k).
-        cut: singular values of the columns' directions below `cut` times the largest count as
-            zero; the columns' lengths do not matter.
+        columns: (d, k) columns, whose lengths do not matter.
+        cut: singular values of the normalised columns below `cut` times the largest count as zero.
 
     Example:
         >>> basis = orthonormal(jnp.array([[1.0, -1.0], [0.0, 0.0]]))
@@ -35,7 +35,12 @@ def principal_cosines(
 ) -> Float[Array, " r"]:
     """Cosines of the principal angles between two spans, descending, r = min(k, l).
 
-    The singular values of Q_1^T Q_2; zeros where one of the spans has fewer dimensions.
+    They are the singular values of Q_1^T Q_2, with orthonormal bases Q_i; zeros follow where a span
+    has fewer dimensions than columns.
+
+    Args:
+        first: (d, k) columns of one span.
+        second: (d, l) columns of the other span.
 
     Example:
         >>> principal_cosines(jnp.eye(3)[:, :2], jnp.eye(3)[:, 1:]).round(6).tolist()
@@ -46,9 +51,14 @@ def principal_cosines(
 
 
 def principal_sines(first: Float[Array, "d k"], second: Float[Array, "d l"]) -> Float[Array, " l"]:
-    """Sines of the angles that `second` makes with `first`, ascending: exact for small angles.
+    """Sines of the principal angles of `second` with `first`, ascending, exact for small angles.
 
-    The singular values of (I - Q_1 Q_1^T) Q_2; a cosine carries no information below 1e-4.
+    They are the singular values of (I - Q_1 Q_1^T) Q_2.  A cosine does not resolve angles below
+    1e-4.
+
+    Args:
+        first: (d, k) columns of one span.
+        second: (d, l) columns of the other span.
 
     Example:
         >>> tilted = jnp.array([[1.0], [1e-5]])
@@ -60,7 +70,11 @@ def principal_sines(first: Float[Array, "d k"], second: Float[Array, "d l"]) -> 
 
 
 def share(vector: Float[Array, " d"], space: Float[Array, "d k"]) -> Float[Array, ""]:
-    """|P v|/|v| with P the projection on the span.
+    """The share |P v|/|v| of a vector in a span, with P the projection on the span.
+
+    Args:
+        vector: v (d,).
+        space: (d, k) columns of the span.
 
     Example:
         >>> round(float(share(jnp.ones(2), jnp.eye(2)[:, :1])), 4)
@@ -73,7 +87,11 @@ def share(vector: Float[Array, " d"], space: Float[Array, "d k"]) -> Float[Array
 
 
 def overlap(first: Float[Array, "d k"], second: Float[Array, "d l"]) -> Float[Array, ""]:
-    """|Q_1^T Q_2|^2 over the smaller number of columns: 1 for equal spaces.
+    """The overlap |Q_1^T Q_2|^2/min(k, l) of two spans, which is 1 if one contains the other.
+
+    Args:
+        first: (d, k) columns of one span.
+        second: (d, l) columns of the other span.
 
     Example:
         >>> float(overlap(jnp.eye(4)[:, :2], jnp.eye(4)[:, 1:3]))
@@ -84,10 +102,14 @@ def overlap(first: Float[Array, "d k"], second: Float[Array, "d l"]) -> Float[Ar
 
 
 def random_overlap(rank: int, dimension: int) -> float:
-    """The mean of |P v|^2/|v|^2 for a random space of `rank` dimensions: rank/d, the baseline.
+    """The mean of |P v|^2/|v|^2 for a random space of `rank` dimensions: the baseline rank/d.
+
+    Args:
+        rank: dimensions of the space.
+        dimension: d.
 
     Raises:
-        ValueError: a rank outside 1 to d.
+        ValueError: the rank is outside 1 to d.
 
     Example:
         >>> random_overlap(4, 100)
@@ -99,10 +121,10 @@ def random_overlap(rank: int, dimension: int) -> float:
 
 
 def share_in_means(overlaps: Float[Array, "k k"], students: int) -> Float[Array, " m"]:
-    """|P_means x_c|/|x_c| of every column from the Gram matrix alone, (S_c G^+ S_c/Q_cc)^(1/2).
+    """The share (S_c G^+ S_c/Q_cc)^(1/2) of every column X_c in the means' span.
 
     Args:
-        overlaps: (m + c, m + c) Gram matrix of [X | means].
+        overlaps: (m + c, m + c) Gram matrix of [X | means], with blocks Q, S and G.
         students: m.
 
     Example:
@@ -112,7 +134,7 @@ def share_in_means(overlaps: Float[Array, "k k"], students: int) -> Float[Array,
     m = students
     lengths = gaussian.safe_sqrt(jnp.diagonal(overlaps)[m:])[None]
     lengths = jnp.where(lengths > 0, lengths, 1)
-    # Of the means' directions: their lengths do not matter.
+    # The means are normalised, so that their lengths do not matter to the cut.
     inner, gram = overlaps[:m, m:] / lengths, overlaps[m:, m:] / (lengths.T * lengths)
     values, vectors = jnp.linalg.eigh(gram)
     keep = values > 8 * gram.shape[0] * jnp.finfo(gram.dtype).eps * values[-1]

@@ -1,22 +1,24 @@
-"""A block of the Hessian or gradient covariance: what a run measures, and what theory predicts.
+"""Statistics of a block of the Hessian or gradient covariance: measured in a run, and predicted.
 
-Both sides have the same names.  Of the block of a column c (a class, a neuron), with E the space of
-its `rank` largest eigenvalues:
+`Alignment` has these statistics, with the same names on both sides.  For the block of a column c (a
+class, a neuron), with E the space of its `rank` largest eigenvalues:
 
     outliers   the `rank` largest eigenvalues       (theory: the edge, where there are fewer)
-    edge       the next one                         (theory: the edge, where there are no more)
-    largest    the same, measured                   (theory: its mean at this d instead of the edge)
-    student    |P_E x_c|/|x_c|
+    edge       the next eigenvalue                  (theory: the edge, where there are no more)
+    largest    the next eigenvalue                  (theory: its mean at this d instead of the edge)
+    student    the share |P_E x_c|/|x_c| of the column in E
     cosines    principal cosines of E and span(means)
     gap        (smallest outlier - edge)/edge
-    spread     (edge - b)/(smallest outlier - b), b the block's mean eigenvalue: how far the bulk is
-               from being the point that it is for n >> d
-    no_separation, unconcentrated     1 where gap < 0.1, where spread > 1/2
+    spread     (edge - b)/(smallest outlier - b), b the block's mean eigenvalue: the width of the
+               bulk, which is a point for n >> d
+    no_separation, unconcentrated     1 where gap < 0.1, and where spread > 1/2
 
-Of the block of side parameters: its eigenvalues, how many of them are not small against the
-largest (`rank`, above a third), the share of theta in the space of the first `rank` of the block's
-own (`student`), and in that of those that are not small (`aligned`).  "Spectral alignment of
-SGD" (arXiv 2310.03010) warns of both failures, and of parameters outside the means' span
+For the block of side parameters: its eigenvalues (`eigenvalues`), the number of those above a third
+of the largest (`rank`), the share of theta in the space of the `Block.rank` largest (`student`),
+and its share in the space of those above a third (`aligned`).
+
+Source: "Spectral alignment of SGD" (arXiv 2310.03010), whose results fail without separation of the
+outliers, without concentration of the matrices, and for parameters outside the means' span
 (`outside_means`).
 """
 
@@ -37,7 +39,7 @@ from hdjax.curvature.weights import Kind, check_kind
 from hdjax.registry import Count, OneOf, Size, register
 from hdjax.streaming import GramSummary, OnePassSGD, Samples
 
-# Below this gap, and above this spread, a block's outliers do not stand for a space of their own.
+# Below this gap, or above this spread, the space of a block's outliers is not separated.
 SEPARATION, CONCENTRATION = 0.1, 0.5
 # Eigenvalues of the finite block above this part of its largest count towards its rank.
 _LARGE = 1 / 3
@@ -45,15 +47,15 @@ _LARGE = 1 / 3
 
 @register("curvature.block", "")
 class Block(eqx.Module):
-    """Which block, and of which matrix.
+    """A block of the Hessian or gradient covariance that `Alignment` measures and predicts.
 
     Args:
         index: the column (class, neuron), or "theta" for the side parameters.
-        kind: "hessian" or "gradient".
-        rank: dimensions of the space of its largest eigenvalues.
+        kind: the matrix, "hessian" or "gradient".
+        rank: dimensions of the space of the largest eigenvalues.
 
     Raises:
-        ValueError: another kind, a negative index, a rank below 1.
+        ValueError: the kind is another one, the index is negative, or the rank is below 1.
 
     Example:
         >>> Block(0, "gradient").name
@@ -73,7 +75,7 @@ class Block(eqx.Module):
 
     @property
     def name(self) -> str:
-        """In the names of statistics."""
+        """The beginning of the names of the block's statistics."""
         return f"{self.kind}_{self.index}"
 
 
@@ -86,7 +88,17 @@ def measured(
     theta: PyTree,
     key: Key[Array, ""],
 ) -> dict[str, Array]:
-    """The block's numbers at the parameters of a run, on `samples`."""
+    """Statistics of a block at the parameters of a run, on given samples.
+
+    Args:
+        block: the block.
+        system: the training.
+        samples: the samples of the empirical matrix.
+        moving: (d, m) columns X.
+        frozen: (d, c) columns of the means.
+        theta: side parameters.
+        key: the key of the eigensolver's random columns.
+    """
     matrix = empirical(system, samples, moving, frozen, theta, block.kind)
     m = moving.shape[1]
     if isinstance(block.index, str):
@@ -113,7 +125,15 @@ def measured(
 def predicted(
     block: Block, system: OnePassSGD, summary: GramSummary, alpha: Any, nodes: Quadrature
 ) -> dict[str, Array]:
-    """The same in the limit, at n = alpha d samples of the law `nodes`: fresh ones or training's.
+    """Statistics of a block in the limit, at n = alpha d samples of the law `nodes`.
+
+    Args:
+        block: the block.
+        system: the training.
+        summary: a state of the limit (or of a run).
+        alpha: n/d.
+        nodes: the law of the samples: fresh ones (`quadrature`) or training ones
+            (`training_samples`).
 
     Example:
         >>> mixture = hd.streaming.mixture_softmax(64, 3, snr=4.0, learning_rate=1.0)
@@ -129,7 +149,7 @@ def predicted(
     spectrum = theory.spectrum()
 
     def first(bulk: Array) -> Float[Array, " r"]:
-        """The first values, with `bulk` where there are no more outliers."""
+        """The first rank + 1 values, with `bulk` in the places of missing outliers."""
         values = jnp.where(spectrum.exists, spectrum.values, bulk)
         return jnp.concatenate([values, jnp.full((block.rank + 1,), bulk)])[: block.rank + 1]
 
@@ -146,6 +166,7 @@ def predicted(
 
 
 def _scalars(values: Float[Array, " r"], bulk: Float[Array, ""]) -> dict[str, Array]:
+    """The statistics of the rank + 1 largest eigenvalues and of the mean eigenvalue `bulk`."""
     smallest, edge = values[-2], values[-1]
     rise = smallest - edge
     # Without noise the bulk is the point zero.
@@ -163,6 +184,7 @@ def _scalars(values: Float[Array, " r"], bulk: Float[Array, ""]) -> dict[str, Ar
 
 
 def _finite(block: Block, matrix: Float[Array, "p p"], theta: PyTree) -> dict[str, Array]:
+    """The statistics of the block of side parameters."""
     values, vectors = jnp.linalg.eigh(matrix)
     values, vectors = values[::-1], vectors[:, ::-1]
     flat = ravel_pytree(theta)[0]
@@ -176,4 +198,5 @@ def _finite(block: Block, matrix: Float[Array, "p p"], theta: PyTree) -> dict[st
 
 
 def _named(block: Block, values: dict[str, Array]) -> dict[str, Array]:
+    """The statistics under their full names."""
     return {f"{block.name}_{name}": value for name, value in values.items()}

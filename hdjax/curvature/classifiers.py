@@ -1,15 +1,18 @@
-"""Which classifier XOR's two layers reach: fixed points, learned means, and how likely success is.
+"""The classifiers that a two-layer network reaches on XOR: fixed points, learned means, success.
 
-At snr = infinity with ReLU and 0 < beta < 1/8 every unit ends on +mu or -mu (v_i > 0) or on +nu or
--nu (v_i < 0), W_i = |v_i| times that mean, and the units of every mean that has any satisfy
+At snr = infinity with ReLU and 0 < beta < 1/8, every unit ends at +mu or -mu (v_i > 0), or at +nu
+or -nu (v_i < 0), with W_i = |v_i| times that mean.  The units at a mean satisfy
 
-    sum v_i^2 = L = log((1 - 4 beta)/(4 beta)),    output +L or -L there, 0 at a mean without units.
+    sum v_i^2 = L = log((1 - 4 beta)/(4 beta)),
 
-The second layer's Hessian then has one eigenvalue beta (1 - 4 beta) L for each mean with units: its
-rank counts what was learned.  Units choose their means by the signs of their start, four choices
-equally likely, so that all four are taken with probability sum_j (-1)^j C(4, j) (1 - j/4)^K.
-"Spectral alignment of SGD" (arXiv 2310.03010) and "High-dimensional limit theorems for SGD" (arXiv
-2206.04030).
+and the output there is +L or -L; it is 0 at a mean without units.  The second layer's Hessian then
+has one eigenvalue beta (1 - 4 beta) L for each mean with units, so that its rank counts the learned
+means.  The signs of the start send every unit to one of four means, equally likely: all four are
+taken with probability sum_j (-1)^j C(4, j) (1 - j/4)^K.
+
+`Alignment` reports learned means and success.  Sources: "Spectral alignment of SGD" (arXiv
+2310.03010, section 4 for two layers) and "High-dimensional limit theorems for SGD" (arXiv
+2206.04030); the closed forms are for the ridge beta of this library's loss.
 """
 
 import math
@@ -23,10 +26,13 @@ from hdjax.streaming import GramSummary, MixtureLogistic, OnePassSGD
 
 
 def fixed_point_output(ridge: float) -> float:
-    """L = log((1 - 4 beta)/(4 beta)), the classifier's output at learned means; 0 for beta >= 1/8.
+    """The output L = log((1 - 4 beta)/(4 beta)) at learned means of XOR; 0 for beta >= 1/8.
+
+    Args:
+        ridge: beta.
 
     Raises:
-        ValueError: a ridge that is not positive.
+        ValueError: the ridge is not positive.
 
     Example:
         >>> round(fixed_point_output(0.02), 6)
@@ -38,17 +44,23 @@ def fixed_point_output(ridge: float) -> float:
 
 
 def softmax_fixed_point(classes: int, ridge: float) -> float:
-    """The s > 0 of beta s (e^s + k - 1) = 1: S = s (I - 1 1^T/k) for orthonormal means, snr = inf.
+    """The number s > 0 with beta s (e^s + k - 1) = 1, the fixed point of softmax regression.
+
+    The overlaps there are S = s (I - 1 1^T/k), for orthonormal means and snr = infinity.
+
+    Args:
+        classes: k.
+        ridge: beta.
 
     Raises:
-        ValueError: fewer than 2 classes, a ridge that is not positive.
+        ValueError: there are fewer than 2 classes, or the ridge is not positive.
 
     Example:
         >>> round(softmax_fixed_point(3, 0.05), 10)
         2.049057639
     """
     if classes < 2 or not ridge > 0:
-        raise ValueError(f"classes, ridge: {classes}, {ridge}; allowed: 2 or more, positive")
+        raise ValueError(f"classes, ridge: {classes}, {ridge}; allowed: 2 or more, and positive")
     low, high = 0.0, max(1.0, math.log(1 + 1 / ridge) + 1)
     for _ in range(100):
         middle = (low + high) / 2
@@ -58,10 +70,14 @@ def softmax_fixed_point(classes: int, ridge: float) -> float:
 
 
 def success_probability(width: int, means: int = 4) -> float:
-    """That `width` units with independent uniform choices take all `means`.
+    """The probability that `width` units with independent uniform choices take all `means`.
+
+    Args:
+        width: the number of units K.
+        means: the number of means.
 
     Raises:
-        ValueError: numbers below 1.
+        ValueError: a number is below 1.
 
     Example:
         >>> success_probability(4)
@@ -76,15 +92,15 @@ def success_probability(width: int, means: int = 4) -> float:
 def learned_means(
     system: OnePassSGD, summary: GramSummary, threshold: Float[Array, ""]
 ) -> Bool[Array, " c"]:
-    """At which means the classifier's output is beyond the threshold, on the right side.
+    """Whether each mean is learned: the output there is beyond the threshold, on the right side.
 
     Args:
-        system: with a `MixtureLogistic` loss.
-        summary: a state.
-        threshold: tau >= 0; half of `fixed_point_output` tells a learned mean from the others.
+        system: a training with a `MixtureLogistic` loss.
+        summary: a state of a run or of the limit.
+        threshold: tau >= 0; half of `fixed_point_output` tells learned means from others.
 
     Raises:
-        TypeError: another loss.
+        TypeError: the loss is another one.
     """
     m, loss = system.layout.students, system.loss
     if not isinstance(loss, MixtureLogistic):
@@ -102,6 +118,9 @@ def taken_means(
     Args:
         overlaps: (K, 4) inner products of the first layer with [mu, -mu, nu, -nu].
         theta: (K,) second layer.
+
+    Returns:
+        (K,) indices into [mu, -mu, nu, -nu].
 
     Example:
         >>> taken_means(np.array([[0.1, -0.1, 0.3, -0.3]]), np.array([-1.0])).tolist()

@@ -1,14 +1,16 @@
-"""Deterministic equivalent of a block where the components' covariances differ and commute.
+"""Deterministic equivalent of a block for components whose covariances differ and commute.
 
-With e_cg the eigenvalue of component c on group g of coordinates, weight w_g,
+With e_cg the eigenvalue of component c on group g of coordinates, and w_g the weight of the group,
 
     sigma_c = sum_g w_g e_cg/Delta_g,   Delta_g = -z + sum_c p_c e_cg E_c[W_c],
-    W_c = D/(1 + D sigma_c/alpha),      s = sum_g w_g/Delta_g   (the bulk),
+    W_c = D/(1 + D sigma_c/alpha),      s = sum_g w_g/Delta_g   (the bulk's Stieltjes transform),
 
-and outliers are where det(z - F(z)) = 0, F(z) = sum_c p_c E_c[W_c u u^T], u a sample's coordinates
-in the span of the parts of [X, means] on each group.  Given the projections r that D depends on, u
-is Gaussian: its mean is linear in r and its covariance constant.  Goes beyond "Spectral alignment
-of SGD" (arXiv 2310.03010).
+and the outliers are the z with det(z - F(z)) = 0, F(z) = sum_c p_c E_c[W_c u u^T], where u is a
+sample's coordinates in the span of the parts of [X, means] on each group.  Given the projections r
+that D depends on, u is Gaussian with a mean linear in r and a constant covariance.
+
+Users call `commuting_theory` where `block_theory` refuses a system.  The theory goes beyond
+"Spectral alignment of SGD" (arXiv 2310.03010), whose noise is isotropic.
 """
 
 from typing import Any
@@ -27,13 +29,13 @@ from hdjax.streaming import GramSummary, OnePassSGD
 
 
 class CommutingTheory(OutlierTheory):
-    """The law of a block at alpha.
+    """The limit law of a block at alpha, for commuting covariances.
 
     Attributes:
-        weights: (c, N) D at the nodes.
+        weights: (c, N) the weight D at the nodes.
         expected: (c, N, k) E[u | r] at the nodes, k = g q coordinates.
         rest: (c, k, k) covariance of u given r.
-        probabilities: (c, N) weights of the nodes.
+        probabilities: (c, N) probabilities of the nodes.
         eigenvalues: (c, g) e_cg.
         shares: (g,) w_g.
         frame: (k, m + c) coordinates of [X | means].
@@ -50,8 +52,8 @@ class CommutingTheory(OutlierTheory):
     alpha: Float[Array, ""]
 
     def stieltjes(self, z: Float[Array, ""]) -> tuple[Float[Array, ""], Float[Array, " c"]]:
-        """s(z) = 1/d tr (A - z)^{-1} and sigma(z), outside the spectrum."""
-        # To the left of the bulk it is approached from above.
+        """The transforms s(z) = 1/d tr (A - z)^{-1} and sigma(z), for z outside the spectrum."""
+        # To the left of the bulk, Newton's method starts above the solution.
         first = precise.dot(self.eigenvalues, self.shares) / -z
         sigma, _, _ = self._solve(z, jnp.where(z < 0, first, 0))
         return jnp.sum(self.shares / self._delta(z, sigma)), sigma
@@ -103,20 +105,19 @@ def commuting_theory(
     alpha: Any,
     rule: Rule | None = None,
 ) -> CommutingTheory:
-    """The law of a column's block, for components with commuting covariances.
+    """The law of the block of a column, for components with commuting covariances.
 
     Args:
-        system: a mixture with means and without teachers; its components' eigenvalues may differ,
-            group by group.
-        summary: the state.
-        index: the column.
+        system: a mixture with means and without teachers; the eigenvalues of its components may
+            differ, group by group.
+        summary: a state of a run or of the limit.
+        index: the column, 0 to m - 1.
         kind: "hessian" or "gradient".
         alpha: n/d, positive.
-        rule: for the m projections.
+        rule: quadrature rule of the m projections; None: the loss's, or the default for m.
 
     Raises:
-        ValueError: another kind of system, a column that it does not have, an alpha that is not
-            positive.
+        ValueError: the system is of another kind, it has no such column, or alpha is not positive.
 
     Example:
         >>> mixture = hd.streaming.mixture_softmax(200, 2, snr=4.0, learning_rate=1.0)
@@ -128,7 +129,7 @@ def commuting_theory(
     if layout.teachers or not layout.means or not 0 <= index < m:
         raise ValueError(
             f"system, index: {layout.teachers} teachers, {layout.means} means, column {index}; "
-            f"allowed: none, some, and 0 to {m - 1}"
+            f"allowed: no teachers, at least one mean, columns 0 to {m - 1}"
         )
     nothing, components = jnp.zeros(0, dtype), system.probabilities.shape[0]
     z, w = (rule or system.loss.rule or gaussian.default_rule(m)).nodes(m, dtype)

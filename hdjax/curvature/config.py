@@ -8,8 +8,8 @@ ridge = 0.01
 alpha = 4.0                                             # samples of a matrix: n = alpha d
 blocks = [{ index = 0, kind = "hessian", rank = 3 }]    # index = "theta": side parameters
 
-What is here is what TOML says differently from the constructors; the rest of each table is its
-constructor's signature, registered beside it.
+This module holds the tables that differ from the signatures of their constructors.  Every other
+table is derived from the signature of a constructor that is registered where it is defined.
 """
 
 import dataclasses
@@ -54,10 +54,10 @@ Activation = Annotated[str, OneOf("relu", "tanh", "softplus")]
 @register("curvature.start", "gaussian")
 @dataclasses.dataclass(frozen=True)
 class _GaussianColumns:
-    """Independent columns N(0, I/d) times `scale`; as many as the model has.
+    """Independent columns N(0, I/d) times `scale`, as many as the model has.
 
     Args:
-        scale: norm of each column.
+        scale: norm of each column, as d grows.
     """
 
     scale: NonNegative = 1.0
@@ -66,11 +66,11 @@ class _GaussianColumns:
 @register("curvature.start", "gram")
 @dataclasses.dataclass(frozen=True)
 class _FixedGram:
-    """Columns [X | means] of a given Gram matrix, the same at every dimension.
+    """Columns [X | means] with a given Gram matrix, the same at every dimension.
 
     Args:
-        gram: (q, q) the Gram matrix.
-        students: how many columns are X.
+        gram: (q, q) the Gram matrix of [X | means].
+        students: m, the number of columns X.
     """
 
     gram: Values
@@ -83,11 +83,11 @@ class _Leaning:
     """XOR units that lean, in turn, towards the first `classes` of +mu, +nu, -mu, -nu.
 
     Args:
-        units: how many.
-        classes: how many means they lean to, up to 4.
-        overlap: of each unit with its mean.
+        units: the number of units.
+        classes: the number of means that they lean to, up to 4.
+        overlap: overlap of each unit with its mean.
         theta_size: size of the entries of the second layer.
-        seed: that of the rest of each unit.
+        seed: seed of the random part of each unit.
     """
 
     units: Size
@@ -98,7 +98,7 @@ class _Leaning:
 
 
 def _columns(start: Any, d: int, means: Any, count: int) -> tuple[Any, Any, Any]:
-    """Start, means and second layer that a start's table stands for."""
+    """The start, the means and the second layer that a table `start` stands for."""
     if isinstance(start, _FixedGram):
         columns = streaming.columns_with_gram(d, np.asarray(start.gram))
         m = start.students
@@ -113,7 +113,7 @@ def _columns(start: Any, d: int, means: Any, count: int) -> tuple[Any, Any, Any]
 
 
 def _xor_means(d: int, angle: float) -> Any:
-    """[mu, -mu, nu, -nu] with an angle in degrees between mu and nu."""
+    """The means [mu, -mu, nu, -nu] with an angle in degrees between mu and nu."""
     means, turn = streaming.xor_means(d), np.deg2rad(angle)
     if angle == 90:
         return means
@@ -122,11 +122,11 @@ def _xor_means(d: int, angle: float) -> Any:
 
 
 def _axes(d: int, count: int) -> Any:
-    """Means on the first coordinate axes, seen by one coordinate each."""
+    """Means on the first coordinate axes, so that each is seen by one coordinate."""
     return jnp.eye(d, count, dtype=jnp.result_type(float))
 
 
-# The means that a model's `means` names.
+# The means that a name in a model's `means` stands for.
 _MEANS = {
     "orthonormal": streaming.orthonormal_means,
     "simplex": streaming.simplex_means,
@@ -146,20 +146,20 @@ def _softmax(
     probabilities: Positives | None = None,
     labels: list[int] | None = None,
 ) -> streaming.OnePassSGD:
-    """Softmax regression of a mixture's class; `labels` where several components share one.
+    """Softmax regression of a mixture's classes; with `labels`, components may share a class.
 
     Args:
         d: the dimension.
-        start: that of X.
-        options: of `hdjax.streaming.OnePassSGD`.
-        classes: columns of X.
+        start: the start of X.
+        options: options of `hdjax.streaming.OnePassSGD`.
+        classes: the number of classes, which are the columns of X.
         snr: lambda, or "infinite" for no noise.
-        means: of the components, (d, components) or a name.
-        probabilities: of the components; None: equal.
-        labels: the class of each component; None: one component a class.
+        means: means of the components, (d, components) or a name.
+        probabilities: probabilities of the components; None: equal ones.
+        labels: the class of each component; None: one component for each class.
     """
     if isinstance(start, _Leaning):
-        raise ValueError("start: leaning; allowed with softmax: gaussian, gram")
+        raise ValueError("start: leaning with softmax; allowed: gaussian, gram")
     if isinstance(means, str):
         means = _MEANS[means](d, classes if labels is None else len(labels))
     given, means, _ = _columns(start, d, jnp.asarray(means, jnp.result_type(float)), classes)
@@ -187,20 +187,23 @@ def _xor(
     theta: Values | None = None,
     log2_nodes: Size | None = None,
 ) -> streaming.OnePassSGD:
-    """XOR by two layers, `theta` the second, with `angle` degrees between mu and nu.
+    """XOR learnt by two layers; `theta` is the second, and `angle` lies between mu and nu.
 
     Args:
         d: the dimension.
-        start: that of the first layer.
-        options: of `hdjax.streaming.OnePassSGD`.
+        start: the start of the first layer.
+        options: options of `hdjax.streaming.OnePassSGD`.
         snr: lambda, or "infinite" for no noise.
         angle: degrees between mu and nu.
-        activation: of the units.
+        activation: activation of the units.
         theta: (K,) start of the second layer; None with a leaning start, which has its own.
         log2_nodes: the limit's expectations have 2^`log2_nodes` points; None: the default rule.
     """
     if (theta is None) != isinstance(start, _Leaning):
-        raise ValueError("theta, start: allowed: theta, or a leaning start (which has its own)")
+        found = "neither theta nor" if theta is None else "both theta and"
+        raise ValueError(
+            f"theta, start: {found} a leaning start (which has its own theta); allowed: one of them"
+        )
     head = None if theta is None else jnp.asarray(theta, jnp.result_type(float))
     return _network(d, start, options, head, snr, angle, activation, log2_nodes)
 
@@ -218,21 +221,23 @@ def _three_layers(
     log2_nodes: Size | None = None,
     second: Values,
 ) -> streaming.OnePassSGD:
-    """XOR by three layers: `second` (K_2, K) and `theta` (K_2,) are the upper two.
+    """XOR learnt by three layers: `second` (K_2, K) and `theta` (K_2,) are the upper two.
 
     Args:
         d: the dimension.
-        start: that of the first layer.
-        options: of `hdjax.streaming.OnePassSGD`.
+        start: the start of the first layer.
+        options: options of `hdjax.streaming.OnePassSGD`.
         snr: lambda, or "infinite" for no noise.
         angle: degrees between mu and nu.
-        activation: of the units.
+        activation: activation of the units.
         theta: (K_2,) start of the last layer.
         log2_nodes: the limit's expectations have 2^`log2_nodes` points; None: the default rule.
         second: (K_2, K) start of the second layer.
     """
     if isinstance(start, _Leaning) or theta is None:
-        raise ValueError("theta, start: allowed with three_layers: theta, a gaussian start")
+        raise ValueError(
+            "theta, start: no theta, or a leaning start; allowed: theta and a gaussian start"
+        )
     dtype = jnp.result_type(float)
     head = jnp.asarray(second, dtype), jnp.asarray(theta, dtype)
     return _network(d, start, options, head, snr, angle, activation, log2_nodes)
@@ -248,8 +253,9 @@ def _network(
     activation: str,
     log2_nodes: int | None,
 ) -> streaming.OnePassSGD:
+    """The training of a network on XOR, with `head` the start of its upper layers."""
     if isinstance(start, _FixedGram):
-        raise ValueError("start: gram; allowed with xor: gaussian, leaning")
+        raise ValueError("start: gram with a network on XOR; allowed: gaussian, leaning")
     if log2_nodes is not None:
         options = options | {"rule": gaussian.QMC(log2_nodes)}
     count = 0 if head is None else (head[0] if isinstance(head, tuple) else head).shape[-1]
@@ -278,18 +284,18 @@ def _system(  # noqa: D417 (the others are the constructor's)
     steps: Size | None = None,
     **options: Any,
 ) -> curvature.Alignment:
-    """A training of a model, and blocks of its curvature.
+    """A training of a model, and the blocks of its curvature that are measured.
 
     Args:
         dimension: d.
-        model: what is trained.
+        model: the model that is trained.
         learning_rate: gamma, a number or a schedule.
-        ridge: of the penalty ridge/2 (|X|^2 + |theta|^2).
-        start: that of X.
+        ridge: the ridge of the penalty ridge/2 (|X|^2 + |theta|^2).
+        start: the start of X.
         optimiser: as for streaming.
-        blocks: which blocks of which matrices are looked at.
+        blocks: the blocks, and the matrices that they are of.
         threshold: the output at which a mean counts as learned; "half" of the fixed point's.
-        steps: the limit is integrated in so many equal steps; None: adaptive ones.
+        steps: the limit is integrated in so many equal steps; None: in adaptive steps.
     """
     training: dict[str, Any] = {
         "learning_rate": learning_rate,

@@ -1,7 +1,9 @@
-"""Where outliers emerge: their number and how far they are from the bulk, from the limit alone.
+"""Where outliers emerge: their number and their distance from the bulk, from the limit alone.
 
 A branch of F gives an outlier to the right of the bulk if and only if it exceeds the edge there
-(`theory.py`), so that a map over (n/d, snr, t) needs no root and no simulation.
+(`theory.py`), so that a map over (n/d, snr, t) needs no root and no simulation.  `OutlierCount` is
+a statistic of an `Alignment`; `emergence_map` serves users who want the whole map.  It goes beyond
+"Spectral alignment of SGD" (arXiv 2310.03010), which is for n >> d and large snr.
 """
 
 from typing import Annotated, Any
@@ -25,13 +27,14 @@ from hdjax.streaming import OnePassSGD
 class OutlierCount(eqx.Module):
     """The statistic "number of outliers of a block", of an `Alignment` and its summary.
 
-    Args:
-        name: not used here: that of the statistic in a config.
-        index: the column; "theta": how many eigenvalues of the population's block of side
-            parameters are not small (`blocks.py`), its rank.
-        matrix: "hessian" or "gradient".
+    For side parameters the number is that of eigenvalues of the population's block above a third of
+    the largest, its rank (`blocks.py`).  Both numbers are functions of the Gram blocks: they exist
+    for any method and for thousands of runs.
 
-    Both are functions of the Gram blocks, and so exist for any method and for thousands of runs.
+    Args:
+        name: the name of the statistic in a config, not used here.
+        index: the column, or "theta" for the side parameters.
+        matrix: "hessian" or "gradient".
 
     Example:
         >>> mixture = hd.streaming.mixture_softmax(64, 3, snr=4.0, learning_rate=1.0)
@@ -71,19 +74,20 @@ def emergence_map(
     ts: Float[Array, " t"],
     rule: Rule | None = None,
 ) -> tuple[Int[Array, "l t a"], Float[Array, "l t a q"]]:
-    """How many outliers a block has over (snr, time, n/d), in one program.
+    """The number of outliers of a block over (snr, time, n/d), in one program.
 
     Args:
         system: a mixture; its own snr is replaced by each of `snrs`.
         index: the column.
         kind: "hessian" or "gradient".
-        alphas: n/d, positive.
-        snrs: positive.
+        alphas: values of n/d, positive.
+        snrs: values of snr, positive.
         ts: increasing times.
-        rule: for expectations.
+        rule: quadrature rule of expectations; None: the default of their dimension.
 
     Returns:
-        The counts, and by how much each branch exceeds the edge (positive: an outlier).
+        The numbers of outliers, and by how much each branch exceeds the edge (positive for an
+        outlier).
 
     Example:
         >>> mixture = hd.streaming.mixture_softmax(64, 3, snr=4.0, learning_rate=1.0)

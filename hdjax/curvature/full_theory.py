@@ -1,12 +1,13 @@
-"""Deterministic equivalent of the matrix of all parameters at once.
+"""Deterministic equivalent of the Hessian or gradient covariance of all parameters at once.
 
-With small matrices D (h x h) whose first m indices multiply samples,
-T = blockdiag(S, 0) and W = (1 + D T/(alpha snr))^{-1} D:
+With small matrices D (h x h), whose first m indices multiply samples, T = blockdiag(S, 0) and
+W = (1 + D T/(alpha snr))^{-1} D,
 
     S(z) = (-z + E[W]_{mm}/snr)^{-1},    outliers: det(z - E[L W L^T]) = 0,  L = (1_m x u, 1),
 
-a matrix F(z) = E[L W L^T] of m q + h - m rows (`outliers.py`), on m copies of span[X, means] and
-theta.  Goes beyond "Spectral alignment of SGD" (arXiv 2310.03010).
+where F(z) = E[L W L^T] has m q + h - m rows (`outliers.py`): m copies of span[X, means], and theta.
+Users call `full_theory` for the spectrum of a whole network.  The theory goes beyond "Spectral
+alignment of SGD" (arXiv 2310.03010), which is for n >> d.
 """
 
 from typing import Any
@@ -26,11 +27,11 @@ from hdjax.streaming import GramSummary, OnePassSGD
 
 
 class FullTheory(OutlierTheory):
-    """The law of the matrix of all parameters [m columns of d | theta] at alpha.
+    """The limit law at alpha of the matrix of all parameters [m columns of d | theta].
 
     Attributes:
-        nodes: law of the samples' coordinates.
-        weights: (c, N, h, h) small matrices at the nodes.
+        nodes: the law of the samples' coordinates.
+        weights: (c, N, h, h) the small matrices D at the nodes.
         alpha: n/d.
     """
 
@@ -39,17 +40,20 @@ class FullTheory(OutlierTheory):
     alpha: Float[Array, ""]
 
     def stieltjes(self, z: Float[Array, ""]) -> tuple[Float[Array, "m m"], Float[Array, ""]]:
-        """s(z) for z above the bulk, and the residual of its equation (not small inside)."""
+        """The transform S(z) for z above the bulk, and the residual of its equation.
+
+        Inside the bulk there is no solution, and the residual is not small.
+        """
         s, _, residual = self._solve(z, self._bounds()[1])
         return s, residual
 
     def spectrum(self, count: int) -> "FullSpectrum":
-        """The largest outliers, `count` at most, and where their eigenvectors are."""
+        """The largest outliers, at most `count`, and the directions of their eigenvectors."""
         values, shares, vectors = self.eigenvectors(count)
         return FullSpectrum(values, shares, vectors, self.nodes.frame, self.nodes.students)
 
     def _tilted(self, s: Float[Array, "m m"]) -> Float[Array, "c nodes h h"]:
-        """W = (1 + D T/(alpha snr))^{-1} D at the nodes."""
+        """The matrices W = (1 + D T/(alpha snr))^{-1} D at the nodes."""
         h, m = self.weights.shape[-1], s.shape[0]
         t = jnp.zeros((h, h), s.dtype).at[:m, :m].set(s) * (self.nodes.noise / self.alpha)
         product = precise.einsum("cnij,jk->cnik", self.weights, t)
@@ -64,7 +68,7 @@ class FullTheory(OutlierTheory):
         mean = precise.einsum("cn,cnij->ij", p, tilted)
         image = jnp.linalg.inv(noise * mean - z * jnp.eye(m, dtype=x.dtype))
         image = (image + image.T) / 2
-        # Of S: image noise^2/alpha E[W dS W] image.
+        # The derivative of S along dS is image noise^2/alpha E[W dS W] image.
         factor = precise.einsum("ij,cnjk->cnik", image, tilted).reshape(-1, m * m)
         weighted = factor * p.reshape(-1, 1) * noise**2 / self.alpha
         matrix = precise.dot(weighted.T, factor).reshape(m, m, m, m)
@@ -73,7 +77,7 @@ class FullTheory(OutlierTheory):
 
     def _regular(self, z: Float[Array, ""], x: Float[Array, "m m"]) -> Bool[Array, ""]:
         m, unit = x.shape[0], self.nodes.noise / self.alpha
-        # -S is positive, and less than where a sample's 1 + D T/(alpha snr) is singular first.
+        # -S is positive, and smaller than where 1 + D T/(alpha snr) of a sample becomes singular.
         before = jnp.linalg.inv(-x)[None, None] - unit * self.weights[:, :, :m, :m]
         positive = jnp.linalg.eigvalsh(-x)[0] > 0
         return positive & jnp.isfinite(jnp.linalg.cholesky(before)).all()
@@ -85,7 +89,7 @@ class FullTheory(OutlierTheory):
         return jnp.where(largest > 0, top, jnp.nan), jnp.zeros((m, m), top.dtype)
 
     def coupled(self, z: Float[Array, ""]) -> Float[Array, "k k"]:
-        """F(z) = E[L W L^T], m q + h - m rows."""
+        """The matrix F(z) = E[L W L^T] of m q + h - m rows."""
         s, _ = self.stieltjes(z)
         m, tilted = s.shape[0], self._tilted(s)
         entries = jnp.moveaxis(tilted, (2, 3), (0, 1))
@@ -102,13 +106,14 @@ class FullTheory(OutlierTheory):
 
 
 class FullSpectrum(eqx.Module):
-    """Outliers of the matrix of all parameters, and where their eigenvectors are.
+    """The predicted outliers of the matrix of all parameters, and their eigenvectors.
 
     Attributes:
         values: (k,) outliers, descending; NaN where there are fewer.
-        shares: (k,) eta, the part of an eigenvector in m copies of span[X, means] and theta.
-        vectors: (k, m q + p) rows w, the direction of that part: m blocks of q, then theta.
+        shares: (k,) eta, the share of an eigenvector in m copies of span[X, means] and theta.
+        vectors: (k, m q + p) rows w, the unit directions of these parts: m blocks of q, then theta.
         frame: (q, m + c) coordinates of [X | means].
+        students: m.
     """
 
     values: Float[Array, " k"]
@@ -140,17 +145,17 @@ class FullSpectrum(eqx.Module):
 def full_theory(
     system: OnePassSGD, summary: GramSummary, kind: Kind, alpha: Any, rule: Rule | None = None
 ) -> FullTheory:
-    """The law of the matrix of all parameters at a state of the limit.
+    """The law of the matrix of all parameters at a state of a run or of the limit.
 
     Args:
         system: a mixture with means, without teachers, of isotropic noise.
         summary: the state.
         kind: "hessian" or "gradient".
-        alpha: n/d, positive.
-        rule: for expectations.
+        alpha: n/d, positive and finite.
+        rule: quadrature rule of expectations; None: the default of their dimension.
 
     Raises:
-        ValueError: another kind of matrix or system, an alpha that is not positive.
+        ValueError: the matrix or the system is of another kind, or alpha is not allowed.
 
     Example:
         >>> mixture = hd.streaming.mixture_softmax(200, 2, snr=4.0, learning_rate=1.0)

@@ -1,9 +1,12 @@
-"""The joint law of a block's weight D and of the few coordinates of a sample that it depends on.
+"""The joint law of a block's weight D and of the few coordinates of a sample that D depends on.
 
-In an orthonormal basis of span[X, means], of Gram matrix R^T R, a sample of component a has
-coordinates u = R e_mean + xi/sqrt(snr).  A triangular R puts the coordinates that D depends on
-first (the m projections, or the loss's contrasts); expectations run over those alone, and along the
-others u is independent of D.  R may be singular: its zero rows are directions outside the span.
+In an orthonormal basis of span[X, means], with Gram matrix R^T R, a sample of component a has the
+coordinates u = R e_mean + xi/sqrt(snr), xi standard normal.  A triangular R puts the coordinates
+that D depends on first (the m projections, or the loss's contrasts).  Expectations run over these
+coordinates alone, because u along the others is independent of D.  R may be singular: its zero rows
+are directions outside the span.
+
+`theory.py`, `full_theory.py` and `blocks.py` take their expectations from here.
 """
 
 import warnings
@@ -28,18 +31,18 @@ from hdjax.streaming import (
     Perceptron,
 )
 
-# Nodes of a smaller weight neither move a mean nor may they bound the largest weight D.
+# Nodes of smaller probability are left out: they do not move a mean, and must not bound D.
 _NEGLIGIBLE = 1e-14
 
 
 class Quadrature(eqx.Module):
-    """Nodes for a sample's feature coordinates, component by component, and the geometry.
+    """Nodes for the coordinates of a sample in each component, and the geometry of the span.
 
     Attributes:
-        features: (c, N, f) coordinates u on which the weights depend.
+        features: (c, N, f) coordinates u on which the weights D depend.
         rest: (c, q - f) means of the other coordinates.
-        probabilities: (c, N) weights of the nodes, summing to one over all of them.
-        seen: (c, N, m) the projections x that the features stand for.
+        probabilities: (c, N) probabilities of the nodes, summing to one over all of them.
+        seen: (c, N, m) the projections x = X^T a of the nodes.
         frame: R (q, m + c), coordinates of [X | means].
         noise: 1/snr.
         students: m.
@@ -55,21 +58,21 @@ class Quadrature(eqx.Module):
 
     @property
     def means(self) -> Float[Array, "q c"]:
-        """Coordinates of the means."""
+        """Coordinates of the means, in columns."""
         return self.frame[:, self.students :]
 
     def expect(self, values: Float[Array, "c nodes"]) -> Float[Array, ""]:
-        """The mean of a function of the nodes."""
+        """The expectation of a function that is given by its values at the nodes."""
         return jnp.sum(self.probabilities * values)
 
     def first(self, values: Float[Array, "c nodes"]) -> Float[Array, " q"]:
-        """E[values u]."""
+        """The expectation E[values u]."""
         w = self.probabilities * values
         own = precise.einsum("cn,cnf->f", w, self.features)
         return jnp.concatenate([own, precise.dot(w.sum(1), self.rest)])
 
     def moment(self, values: Float[Array, "c nodes"]) -> Float[Array, "q q"]:
-        """E[values u u^T]."""
+        """The expectation E[values u u^T]."""
         w = self.probabilities * values
         total = w.sum(1)
         first = precise.einsum("cn,cnf->cf", w, self.features)
@@ -83,15 +86,17 @@ class Quadrature(eqx.Module):
 def quadrature(
     system: OnePassSGD, gram: Float[Array, "k k"], rule: Rule | None = None
 ) -> Quadrature:
-    """The nodes at a state of the limit.
+    """The nodes of fresh samples at a state of a run or of the limit.
 
     Args:
         system: a mixture with means, without teachers, of isotropic noise.
         gram: Gram matrix of [X | means], `summary.overlaps`.
-        rule: for the feature coordinates; None: the default for their number.
+        rule: quadrature rule of the coordinates that D depends on; None: the default for their
+            number.
 
     Raises:
-        ValueError: another kind of system; a concrete `gram` that is not positive semidefinite.
+        ValueError: the system is of another kind, or a concrete `gram` is not positive
+            semidefinite.
 
     Example:
         >>> mixture = hd.streaming.mixture_softmax(200, 3, snr=4.0, learning_rate=1.0)
@@ -119,7 +124,7 @@ def quadrature(
     means = frame[:, m:].T
     normals = jnp.sqrt(noise) * jnp.asarray(z)
     features = means[:, None, :f] + normals[None]
-    # The means' projections themselves: one that is zero is on the kink of a ReLU.
+    # The means' projections enter as they are: one that is zero must stay on the kink of a ReLU.
     deviation = precise.multi_dot([normals, upper[:f, :f], turn[:f, :m]])
     seen = gram[m:, None, :m] + deviation[None]
     return Quadrature(
@@ -136,14 +141,14 @@ def quadrature(
 def block_weights(
     system: OnePassSGD, nodes: Quadrature, theta: PyTree, index: int, kind: Kind
 ) -> Float[Array, "c nodes"]:
-    """D of a block of one small index (a class, a neuron) at the nodes."""
+    """The weight D of the block of one small index (a class, a neuron) at the nodes."""
     return small_weights(system, nodes, theta, kind)[:, :, index, index]
 
 
 def small_weights(
     system: OnePassSGD, nodes: Quadrature, theta: PyTree, kind: Kind
 ) -> Float[Array, "c nodes h h"]:
-    """The small matrices D of all parameters at the nodes."""
+    """The small matrices D of all parameters at the nodes (`weights.py`)."""
     nothing = jnp.zeros(0, nodes.seen.dtype)
 
     def one(x: Float[Array, " m"], component: Array) -> Float[Array, "h h"]:
@@ -160,11 +165,12 @@ def weight_range(
     index: int,
     kind: Kind,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Infimum of the positive values of a block's D, and its supremum.
+    """The infimum of the positive values of a block's weight D, and the supremum of D.
 
-    Those of the nodes, unless they are known to lie in the tails of the projections, where no rule
-    has nodes: D of softmax and of networks comes near zero there, squared gradients near 1 or
-    theta_i^2 (slopes of ReLU and softplus have the supremum 1).  Both may end the bulk.
+    They end the bulk.  They are taken from the nodes unless they are known to lie in the tails of
+    the projections, where no rule has nodes: there the D of softmax and of networks comes near
+    zero, and squared gradients come near 1 or theta_i^2 (the slopes of ReLU and softplus have the
+    supremum 1).
     """
     loss = system.loss
     low, high = jnp.min(weights, where=weights > 0, initial=jnp.inf), weights.max()
@@ -188,6 +194,7 @@ def weight_range(
 
 
 def _check_gram(gram: Float[Array, "k k"]) -> None:
+    """Raise ValueError if a concrete Gram matrix is not positive semidefinite."""
     if not is_concrete(gram):
         return
     values = np.linalg.eigvalsh(np.asarray(gram))
@@ -199,26 +206,31 @@ def _check_gram(gram: Float[Array, "k k"]) -> None:
 
 
 def warn_of_kinks(rule: Rule | None, smooth: bool) -> None:
-    """Warn of a rule for polynomials with a loss whose derivative jumps."""
+    """Warn of a rule for smooth functions with a loss whose derivative jumps."""
     if isinstance(rule, GaussHermite) and not smooth:
         warnings.warn(
-            f"rule: {rule} is off by some 5e-3 where the loss's derivative jumps; allowed and "
-            "right to 1e-4: None, or QMC(...)",
+            f"rule: {rule} is off by some 5e-3 where the loss's derivative jumps; advised: None or "
+            "QMC(...), which are right to 1e-4",
             stacklevel=4,
         )
 
 
 def positive_alpha(alpha: Any, dtype: DTypeLike) -> Float[Array, ""]:
-    """alpha as an array; ValueError unless it is positive and finite."""
+    """The ratio alpha = n/d as an array.
+
+    Raises:
+        ValueError: a concrete alpha is not positive and finite.
+    """
     if is_concrete(alpha) and not np.all((np.asarray(alpha) > 0) & np.isfinite(alpha)):
         raise ValueError(
-            f"alpha: {alpha}; allowed: positive, finite (`BlockTheory.population`: large ones)"
+            f"alpha: {alpha}; allowed: positive and finite (`BlockTheory.population` is for large "
+            "alpha)"
         )
     return jnp.asarray(alpha, dtype)
 
 
 def _default_rule(dim: int, smooth: bool) -> Rule:
-    """Enough for edges and outliers to 1e-4, at a tenth of the nodes of the general default."""
+    """A rule that gives edges and outliers to 1e-4, with a tenth of the general default's nodes."""
     points = {1: 80, 2: 40, 3: 16}
     return GaussHermite(points[dim]) if smooth and dim in points else QMC(12)
 

@@ -2,10 +2,12 @@
 
     A = 1/n sum_l L_l D_l L_l^T + shift I,     L_l (dx, dtheta) = (a_l dx^T, dtheta)
 
-A product with k vectors is two matrix products with the samples and a small one between them; the
-matrix itself is never formed.  Blocks (a class, a neuron, a layer) keep some of the h indices.
-`StreamedMatrix` draws its samples again in every product instead of storing them.
-"Spectral alignment of SGD" (arXiv 2310.03010): the empirical matrices on training and test data.
+for samples a_l with small matrices D_l (`weights.py`).  A product with k vectors is two matrix
+products with the samples and a small product between them; the matrix itself is never formed.  A
+block (of a class, a neuron or a layer) keeps some of the h indices of D.  `SampleMatrix` stores its
+samples, and `StreamedMatrix` draws them again in every product.  The solvers (`solvers.py`) need
+no more than products.  Source: "Spectral alignment of SGD" (arXiv 2310.03010, section 6 for
+matrices on test data and section 8 for matrices on training data).
 """
 
 import abc
@@ -23,9 +25,12 @@ from hdjax.streaming import OnePassSGD, Samples, draw_samples
 
 
 class CurvatureMatrix(eqx.Module):
-    """A symmetric matrix on [columns x d | rest], known by its products.
+    """A symmetric matrix on [columns x d | rest] that is known by its products.
 
-    `columns` of the block's small indices multiply samples, `rest` are side parameters.
+    Attributes:
+        columns: the number of small indices of the block that multiply samples.
+        rest: the number of side parameters in the block.
+        dimension: d.
     """
 
     columns: eqx.AbstractVar[int]
@@ -34,26 +39,26 @@ class CurvatureMatrix(eqx.Module):
 
     @property
     def size(self) -> int:
-        """Rows of the matrix."""
+        """The number of rows, columns d + rest."""
         return self.columns * self.dimension + self.rest
 
     @abc.abstractmethod
     def product(self, vectors: Float[Array, "size k"]) -> Float[Array, "size k"]:
-        """A V."""
+        """The product A V."""
 
     def dense(self) -> Float[Array, "size size"]:
-        """The matrix itself (small sizes only)."""
+        """The matrix as an array, for small sizes."""
         return self.product(jnp.eye(self.size, dtype=self.dtype))
 
     @property
     @abc.abstractmethod
     def dtype(self) -> Any:
-        """Of the products."""
+        """The dtype of the products."""
 
     def lift(self, columns: Float[Array, "d k"]) -> Float[Array, "size l"]:
-        """Directions in R^d, one copy in each column block: (size, columns k) starts for a solver.
+        """Directions in R^d copied into each column block: starts (size, columns k) for a solver.
 
-        Without column blocks (a block of side parameters) there are none.
+        A block of side parameters alone has no column blocks, and no such starts.
         """
         if not self.columns:
             return jnp.zeros((self.size, 0), columns.dtype)
@@ -68,10 +73,10 @@ class SampleMatrix(CurvatureMatrix):
         rows: (n, d) samples.
         weights: (n, h, h) symmetric small matrices D, restricted to the block's indices.
         columns: how many of the h indices multiply samples (the first ones).
-        shift: multiple of the identity that is added (a ridge).
+        shift: the multiple of the identity that is added (a ridge).
 
     Raises:
-        ValueError: no samples, shapes that disagree.
+        ValueError: there is no sample, or shapes do not fit together.
 
     Example:
         >>> matrix = SampleMatrix(jnp.eye(2), jnp.ones((2, 1, 1)), columns=1)
@@ -90,7 +95,7 @@ class SampleMatrix(CurvatureMatrix):
         n, h = weights.shape[:2]
         if rows.shape[0] != n or n < 1:
             raise ValueError(
-                f"rows, weights: {rows.shape[0]} and {n} samples; allowed: as many, 1 or more"
+                f"rows, weights: {rows.shape[0]} and {n} samples; allowed: equal numbers, 1 or more"
             )
         if not 0 <= columns <= h:
             raise ValueError(f"columns: {columns}; allowed: 0 to {h}, the size of the weights")
@@ -112,10 +117,13 @@ class SampleMatrix(CurvatureMatrix):
         return total / self.rows.shape[0] + self.shift * vectors
 
     def restrict(self, indices: Sequence[int]) -> "SampleMatrix":
-        """The block of some small indices: those of columns (below m) first, then side parameters.
+        """The block of some small indices, in their order.
+
+        Args:
+            indices: columns (below m) first, then side parameters.
 
         Raises:
-            ValueError: indices out of range, or side parameters before columns.
+            ValueError: an index is out of range, or a side parameter comes before a column.
         """
         columns = _block_columns(indices, self.columns, self.weights.shape[1])
         index = jnp.asarray(indices)
@@ -127,18 +135,18 @@ class StreamedMatrix(CurvatureMatrix):
     """The matrix of samples that are drawn again, chunk by chunk, in every product.
 
     Args:
-        system: the system that the samples are those of.
-        key: their key; that of a run gives its training samples.
+        system: the system whose samples they are.
+        key: the key of the samples; the key of a run gives its training samples.
         moving: (d, m) columns X.
         frozen: (d, s + c) columns [X* | means].
         theta: side parameters.
-        indices: the block.
+        indices: the small indices of the block; None: all.
         kind: "hessian" or "gradient".
-        chunk: samples drawn at a time.
-        chunks: how many chunks: n = chunk chunks.
+        chunk: the number of samples that are drawn at a time.
+        chunks: the number of chunks: n = chunk chunks.
 
     Raises:
-        ValueError: numbers below 1, a block that does not exist.
+        ValueError: a number is below 1, or the block does not exist.
 
     Example:
         >>> simulator = system.simulator()
@@ -203,7 +211,7 @@ class StreamedMatrix(CurvatureMatrix):
             samples = draw_samples(
                 self.system, self.key, i * self.chunk, self.chunk, means, self.dtype
             )
-            # Written down once: XLA would draw them again for each of the two products.
+            # The barrier keeps the samples: XLA would draw them again for each of two products.
             samples = jax.lax.optimization_barrier(samples)
             weights = sample_weights(
                 self.system, samples, self.moving, self.frozen, self.theta, self.kind
@@ -223,7 +231,7 @@ def sample_weights(
     theta: PyTree,
     kind: Kind,
 ) -> Float[Array, "n h h"]:
-    """D of every sample at the parameters (X, theta); `frozen` are [X* | means]."""
+    """The small matrix D of every sample at the parameters (X, theta); `frozen` is [X* | means]."""
     dtype, s = moving.dtype, system.layout.teachers
     columns = jnp.concatenate([moving, frozen[:, :s]], axis=1)
     sizes = (jnp.linalg.norm(part, axis=axis) for part, axis in ((samples.rows, 1), (columns, 0)))
@@ -252,17 +260,18 @@ def empirical(
     """The empirical Hessian or gradient covariance of all parameters [m blocks of d | theta].
 
     Args:
-        system: whose loss it is.
-        samples: fresh ones for the matrix on test data, a run's own for that on training data; see
-            `hdjax.streaming.draw_samples`.
+        system: the system whose loss it is.
+        samples: fresh samples for the matrix on test data, a run's own samples for the matrix on
+            training data (`hdjax.streaming.draw_samples`).
         moving: (d, m) columns X in the eigenbasis.
         frozen: (d, s + c) columns [X* | means].
         theta: side parameters.
         kind: "hessian", or "gradient" for the second moment of the gradient (the G-matrix).
-        include_ridge: add the ridge's own Hessian (a shift of the Hessian alone).
+        include_ridge: whether the Hessian of the ridge, a multiple of the identity, is added.
 
     Raises:
-        ValueError: another kind, a ridge asked for with the gradient's matrix, no samples.
+        ValueError: the kind is another one, the ridge is asked for with the gradient covariance, or
+            there is no sample.
 
     Example:
         >>> state = system.simulator().init(jax.random.key(0))
@@ -273,7 +282,7 @@ def empirical(
     """
     check_kind(kind)
     if include_ridge and kind != "hessian":
-        raise ValueError("include_ridge: True; allowed with the gradient's covariance: False")
+        raise ValueError("include_ridge: True with kind 'gradient'; allowed: False")
     weights = sample_weights(system, samples, moving, frozen, theta, kind)
     shift = system.ridge if include_ridge else 0.0
     return SampleMatrix(samples.rows, weights, moving.shape[1], shift)
@@ -282,16 +291,17 @@ def empirical(
 def dual_gram(
     rows: Float[Array, "n d"], gradients: Float[Array, "n h"], columns: int
 ) -> Float[Array, "n n"]:
-    """1/n J J^T of the per-sample gradients J: the non-zero spectrum of 1/n J^T J, for n < d.
+    """The matrix 1/n J J^T of the per-sample gradients J, with the non-zero spectrum of 1/n J^T J.
 
         entry (l, k) = 1/n ((g_l . g_k)(a_l . a_k) + slope_l . slope_k)
 
-    For a class block with weights D >= 0 take `gradients` = sqrt(D) with one column.
+    It is the smaller of the two matrices where n < d.  For a class block with weights D >= 0 take
+    `gradients` = sqrt(D) with one column.
 
     Args:
         rows: (n, d) samples.
-        gradients: (n, h) derivatives in x (`columns` of them) and in theta.
-        columns: how many multiply samples.
+        gradients: (n, h) derivatives of the loss in x (`columns` of them) and in theta.
+        columns: how many of the h derivatives multiply samples.
 
     Example:
         >>> dual_gram(jnp.eye(2), jnp.ones((2, 1)), columns=1).tolist()
@@ -311,18 +321,18 @@ def _weighted_sum(
     columns: int,
     vectors: Float[Array, "size k"],
 ) -> Float[Array, "size k"]:
-    """sum_l L_l D_l L_l^T V."""
+    """The sum over samples of L_l D_l L_l^T V."""
     (n, d), k = rows.shape, vectors.shape[1]
     if not columns:
         return precise.einsum("nij,jk->ik", weights, vectors)
-    # One matrix product for all columns and vectors: (n, d) by (d, columns k).
+    # A single matrix product serves all columns and vectors: (n, d) by (d, columns k).
     first = vectors[: columns * d].reshape(columns, d, k)
     wide = first.transpose(1, 0, 2).reshape(d, columns * k)
     seen = precise.dot(rows, wide).reshape(n, columns, k)
     rest = vectors[columns * d :]
     if rest.shape[0]:
         seen = jnp.concatenate([seen, jnp.broadcast_to(rest[None], (n, *rest.shape))], axis=1)
-    # Few and small: written as sums, they fuse, where a batched product would not.
+    # Products of small matrices, written as sums, fuse; a batched product would not.
     seen = (weights[:, :, :, None] * seen[:, None]).sum(2)
     pushed = precise.dot(rows.T, seen[:, :columns].reshape(n, columns * k))
     pushed = pushed.reshape(d, columns, k).transpose(1, 0, 2).reshape(columns * d, k)
@@ -330,7 +340,7 @@ def _weighted_sum(
 
 
 def _block_columns(indices: Sequence[int], columns: int, size: int) -> int:
-    """How many of a block's indices are columns."""
+    """The number of columns among a block's indices, after their checks."""
     indices = list(indices)
     inside = [index < columns for index in indices]
     if (

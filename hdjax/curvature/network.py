@@ -2,9 +2,10 @@
 
     H = 1/n sum_l D^2 f_l,      G = 1/n sum_l (D f_l)(D f_l)^T
 
-for the per-sample losses f_l(parameters).  H V is a forward derivative of the gradient; G V takes
+for the per-sample losses f_l(parameters).  H V is a forward derivative of the gradient.  G V takes
 the n directional derivatives of the losses and pulls them back.  `top_space` and `spectral_measure`
-need no more.  "Spectral alignment of SGD" (arXiv 2310.03010), for networks of one's own.
+need no more than these products.  With them users ask the questions of "Spectral alignment of SGD"
+(arXiv 2310.03010) of their own networks, as `hdjax.networks.LayerAlignment` does.
 """
 
 from collections.abc import Callable
@@ -21,20 +22,21 @@ from hdjax.datasets import as_arrays
 
 
 class NetworkMatrix(eqx.Module):
-    """The matrix of a network's mean loss, on all its parameters or on a part of them.
+    """The Hessian or gradient covariance of a network's loss, in all parameters or a part of them.
 
     Args:
         loss: `loss(network, x, y) -> scalar`, of one sample.
         network: any pytree, such as an Equinox module; its floating arrays are parameters.
         inputs: (n, ...) samples: an array, nested lists of numbers, or a pytree of these.
-        targets: (n, ...) what belongs to them.
+        targets: (n, ...) the samples' targets, in the same forms.
         kind: "hessian" or "gradient".
         where: the block, as a function from the network to one part of it or a tuple of parts
-            (`lambda network: network.layers[0]`); None: everything.
-        chunk: samples at a time, a divisor of n; None: all.
+            (`lambda network: network.layers[0]`); None: all parameters.
+        chunk: the number of samples at a time, a divisor of n; None: n.
 
     Raises:
-        ValueError: another kind, other numbers of inputs and targets, a chunk that does not divide.
+        ValueError: the kind is another one, the numbers of inputs and targets differ, or the chunk
+            does not divide n.
 
     Example:
         >>> network = eqx.nn.Linear(3, "scalar", key=jax.random.key(0))
@@ -73,22 +75,22 @@ class NetworkMatrix(eqx.Module):
         (n,) = counts
         size: int = n if chunk is None else chunk
         if size < 1 or n % size:
-            raise ValueError(f"chunk: {chunk} with {n} samples; allowed: a divisor, or None")
+            raise ValueError(f"chunk: {chunk} with {n} samples; allowed: a divisor of {n}, or None")
         self.loss, self.network, self.inputs, self.targets = loss, network, inputs, targets
         self.kind, self.where, self.chunk = kind, where, size
 
     @property
     def parameters(self) -> Float[Array, " size"]:
-        """The block's parameters, in the order of the matrix."""
+        """The parameters of the block, in the order of the matrix's rows."""
         return self._ravel()[0]
 
     @property
     def size(self) -> int:
-        """Rows of the matrix."""
+        """The number of rows."""
         return self.parameters.shape[0]
 
     def product(self, vectors: Float[Array, "size k"]) -> Float[Array, "size k"]:
-        """A V."""
+        """The product A V."""
         n = jax.tree.leaves(self.targets)[0].shape[0]
         chunks = jax.tree.map(
             lambda leaf: leaf.reshape(-1, self.chunk, *leaf.shape[1:]),
@@ -113,16 +115,18 @@ class NetworkMatrix(eqx.Module):
         return total / n
 
     def dense(self) -> Float[Array, "size size"]:
-        """The matrix itself (small networks only)."""
+        """The matrix as an array, for small networks."""
         return self.product(jnp.eye(self.size, dtype=self.parameters.dtype))
 
     def _ravel(self) -> tuple[Array, Callable, PyTree]:
+        """The block's parameters as a vector, its inverse, and the rest of the block."""
         part = self.network if self.where is None else self.where(self.network)
         arrays, rest = eqx.partition(part, eqx.is_inexact_array)
         flat, unravel = ravel_pytree(arrays)
         return flat, unravel, rest
 
     def _losses(self, flat: Array, inputs: PyTree[Array], targets: PyTree[Array]) -> Array:
+        """The losses of samples at given parameters of the block."""
         _, unravel, rest = self._ravel()
         part = eqx.combine(unravel(flat), rest)
         network = part if self.where is None else eqx.tree_at(self.where, self.network, part)

@@ -1,20 +1,24 @@
 """Outliers and edge of a deterministic equivalent that is known as the fixed point of a map.
 
-The Stieltjes transform is one of x = phi(z, x).  To the right of the bulk, phi is increasing and
-convex in -x and Newton's method goes from x = 0 to its solution, where the slope
+The Stieltjes transform x(z) solves x = phi(z, x).  To the right of the bulk, phi is increasing and
+convex in -x, so that Newton's method converges from x = 0 to the solution, where the slope
 
     dx/dz = (1 - phi_x)^{-1} phi_z
 
-is positive.  It is infinite at the edge: phi_x has the eigenvalue 1 there, and below there is no
-solution.
+is positive.  The slope is infinite at the edge, where phi_x has the eigenvalue 1; below the edge
+there is no solution.
 
-On a span of finite dimension, P the projection on it, P (z - A)^{-1} P tends to (z - F(z))^{-1}.
-So outliers are where det(z - F(z)) = 0, and a simple one's eigenvector has the share
+On a span of finite dimension with projection P, P (z - A)^{-1} P tends to (z - F(z))^{-1}.  So the
+outliers of A are the z with det(z - F(z)) = 0, and the eigenvector of a simple outlier has the
+share
 
     eta = 1/(1 - w^T F'(z) w),     w the null vector of z - F(z),
 
-of its squared norm on the span, in the direction w.  Outliers that coincide have a space: their w
-are those of one decomposition, taken beside the crossing, where F' is diagonal in them.
+of its squared norm on the span, in the direction w.  Outliers that coincide have an eigenspace:
+their w come from one eigendecomposition of F beside the crossing, in which F' is diagonal.
+
+`full_theory.py` and `commuting.py` are such equivalents.  They go beyond "Spectral alignment of
+SGD" (arXiv 2310.03010), which is for n >> d.
 """
 
 import abc
@@ -28,7 +32,10 @@ from hdjax import precise
 
 
 def joined(points: Float[Array, " k"], close: float) -> Float[Array, " k"]:
-    """Points in order, those that coincide up to `close` replaced by one beside the first."""
+    """Points in order, where a point within `close` of its predecessor becomes that predecessor.
+
+    All points are then moved by the relative distance `close`, beside the crossings.
+    """
 
     def join(first: Array, point: Array) -> tuple[Array, Array]:
         first = jnp.where(jnp.abs(point - first) < close * jnp.abs(point), first, point)
@@ -38,39 +45,39 @@ def joined(points: Float[Array, " k"], close: float) -> Float[Array, " k"]:
 
 
 def positive(margins: Float[Array, " q"]) -> Bool[Array, " q"]:
-    """Which are positive, and not by the rounding of eigenvalues alone."""
+    """Which margins are positive by more than the rounding of eigenvalues."""
     rounding = margins.shape[0] * jnp.finfo(margins.dtype).eps
     return margins > rounding * jnp.abs(margins).max()
 
 
 def above(end: Float[Array, ""]) -> Float[Array, ""]:
-    """A point above the end of a bulk of weight one, which is zero where data have no noise."""
+    """A point above the end of a bulk of weight one; the end is zero where data have no noise."""
     return jnp.maximum(1.01 * end, jnp.finfo(end.dtype).eps)
 
 
 class OutlierTheory(eqx.Module):
-    """A law that has x(z) and F(z) to the right of its bulk."""
+    """A deterministic equivalent with x(z) and F(z) to the right of its bulk."""
 
     @abc.abstractmethod
     def _linearised(
         self, z: Float[Array, ""], x: Float[Array, "..."]
     ) -> tuple[Float[Array, "..."], Float[Array, "n n"], Float[Array, "..."]]:
-        """phi, its derivative in x (of n entries) and in z."""
+        """The map phi, its derivative in x (n entries, as a matrix) and its derivative in z."""
 
     @abc.abstractmethod
     def _regular(self, z: Float[Array, ""], x: Float[Array, "..."]) -> Bool[Array, ""]:
-        """Whether there is no pole of phi between 0 and x."""
+        """Whether phi has no pole between 0 and x."""
 
     @abc.abstractmethod
     def _bounds(self) -> tuple[Float[Array, ""], Float[Array, "..."]]:
-        """A point above the bulk, NaN where no weight is positive; x = 0."""
+        """A point above the bulk (NaN where no weight is positive), and x = 0 in its shape."""
 
     @abc.abstractmethod
     def coupled(self, z: Float[Array, ""]) -> Float[Array, "k k"]:
-        """F(z)."""
+        """The matrix F(z) on the span."""
 
     def _newton(self, z: Array, x: Array) -> tuple[Array, Array, Array]:
-        """The next x, whether dx/dz is positive, and the relative residual of x."""
+        """The next Newton iterate, whether dx/dz is positive, and the relative residual of x."""
         value, matrix, rate = self._linearised(z, x)
         right = jnp.stack([(value - x).ravel(), rate.ravel()], axis=1)
         step, slope = jnp.linalg.solve(jnp.eye(x.size, dtype=x.dtype) - matrix, right).T
@@ -81,7 +88,10 @@ class OutlierTheory(eqx.Module):
         return x + step.reshape(x.shape), lowest > 0, residual
 
     def _solve(self, z: Array, start: Array) -> tuple[Array, Array, Array]:
-        """x(z), whether dx/dz is positive, and the residual: not small where there is none."""
+        """The solution x(z), whether dx/dz is positive, and the relative residual.
+
+        Where there is no solution, the residual is large or the slope is not positive.
+        """
         tolerance = 8 * jnp.finfo(start.dtype).eps
 
         def unfinished(state: tuple[Array, Array, Array, Array]) -> Array:
@@ -95,11 +105,11 @@ class OutlierTheory(eqx.Module):
         one, yes = jnp.ones((), start.dtype), jnp.ones((), bool)
         first = start, yes, one, jnp.zeros((), jnp.int32)
         x, *_ = jax.lax.stop_gradient(jax.lax.while_loop(unfinished, again, first))
-        # The last step has the solution's derivative in z.
+        # One more step, outside the loop, carries the derivative of the solution in z.
         return self._newton(z, x)
 
     def edge(self) -> Float[Array, ""]:
-        """The right end of the bulk of the law's nodes; NaN where no weight is positive."""
+        """The right edge of the bulk of the law's nodes; NaN where no weight is positive."""
         top, zero = self._bounds()
         accuracy = 1e3 * jnp.finfo(top.dtype).eps
 
@@ -118,16 +128,16 @@ class OutlierTheory(eqx.Module):
         return jax.lax.fori_loop(0, halvings, halve, (0 * top, top, zero))[1]
 
     def outliers(self, count: int, halvings: int = 24) -> Float[Array, " count"]:
-        """The outliers to the right of the bulk, descending; NaN where there are fewer.
+        """The outliers to the right of the bulk, descending; NaN in the places of missing ones.
 
         Args:
-            count: how many at most.
-            halvings: of each bisection.
+            count: the largest number of outliers.
+            halvings: the number of steps of each bisection.
         """
         edge = self.edge()
         branches = jnp.linalg.eigvalsh(self.coupled(edge))[::-1]
         exists = positive(branches - edge)
-        # Branches fall as z grows.
+        # The eigenvalues of F decrease in z.
         top = jnp.maximum(branches[0], edge) * 1.001
 
         def root(j: Array) -> Float[Array, ""]:
@@ -151,7 +161,11 @@ class OutlierTheory(eqx.Module):
     def eigenvectors(
         self, count: int
     ) -> tuple[Float[Array, " count"], Float[Array, " count"], Float[Array, "count k"]]:
-        """Outliers as `outliers` has them, their shares eta and directions w (0 where none is)."""
+        """The outliers, and the shares eta and directions w of their eigenvectors.
+
+        Args:
+            count: the largest number of outliers; shares and directions of missing ones are 0.
+        """
         values = self.outliers(count)
         exists = jnp.isfinite(values)
 
@@ -161,7 +175,7 @@ class OutlierTheory(eqx.Module):
             w = jnp.linalg.eigh(f)[1][:, ::-1][:, j]
             return w, 1 / (1 - precise.multi_dot([w, slope, w]))
 
-        # Beside the outlier, ten times as far as the bisection can tell.
+        # F is taken beside the outlier, at ten times the error of the bisection.
         top, _ = self._bounds()
         points = joined(jnp.where(exists, values, top), 1e-6)
         vectors, shares = jax.lax.map(vector, (jnp.arange(count), points))

@@ -2,10 +2,11 @@
 
     X_c <- X_c - gamma/d P_c (a g_c + beta X_c)
 
-with P_c the projection on the span of the `rank` largest eigenvalues of column c's empirical block,
-or on its complement; the space is found anew every `refresh` steps on fresh samples.  If training
-happens in the outliers' space ("Spectral alignment of SGD", arXiv 2310.03010), the first keeps its
-progress and the second does not.  It has no limit: it is compared with that of plain SGD.
+P_c is the projection on the space of the `rank` largest eigenvalues of column c's empirical block,
+or on its complement.  The space is computed anew every `refresh` steps, on fresh samples.  If
+training happens in the outliers' space ("Spectral alignment of SGD", arXiv 2310.03010), SGD in the
+top space keeps its progress, and SGD in the complement does not.  `ProjectedSGD` is a method of
+`Alignment`: it has no limit of its own, and is compared with the limit of plain SGD.
 """
 
 from typing import Annotated, Any
@@ -31,7 +32,7 @@ def _projected(matrix: Kind = "hessian", **options: Any) -> "ProjectedSGD":
     """SGD with gradients projected on the top spaces of the columns' blocks, or off them.
 
     Args:
-        matrix: whose blocks, "hessian" or "gradient".
+        matrix: the matrix whose blocks are meant, "hessian" or "gradient".
         **options: of `ProjectedSGD`.
     """
     return ProjectedSGD(kind=matrix, **options)
@@ -39,17 +40,17 @@ def _projected(matrix: Kind = "hessian", **options: Any) -> "ProjectedSGD":
 
 @register("curvature.method", "projected", _projected, without=("kind",))
 class ProjectedSGD(Method):
-    """A method for mixtures by plain SGD.
+    """A method for mixtures: plain SGD with its gradient projected on top spaces, or off them.
 
     Args:
-        space: "top" or "complement".
+        space: the space that the gradient is projected on, "top" or "complement".
         rank: dimensions of each column's top space.
-        kind: of the blocks, "hessian" or "gradient".
-        refresh: steps after which the spaces are found again.
-        samples: fresh ones for each block.
+        kind: the matrix of the blocks, "hessian" or "gradient".
+        refresh: the number of steps after which the spaces are computed anew.
+        samples: the number of fresh samples for each computation.
 
     Raises:
-        ValueError: another space or kind, numbers below 1.
+        ValueError: the space or the kind is another one, or a number is below 1.
 
     Example:
         >>> method = ProjectedSGD("top", rank=3, refresh=50, samples=800)
@@ -73,7 +74,7 @@ class ProjectedSGD(Method):
         """The simulator of `system`.
 
         Raises:
-            ValueError: another optimiser than plain SGD, a rate that follows the state.
+            ValueError: the optimiser is not plain SGD, or the rate follows the state.
         """
         rate = system.learning_rate
         if not isinstance(system.optimiser, SGD) or isinstance(rate, StateRate):
@@ -85,7 +86,7 @@ class ProjectedSGD(Method):
 
 
 class ProjectedState(eqx.Module):
-    """A direct run's state, and an orthonormal basis of each column's space."""
+    """The state of a direct run, and an orthonormal basis of each column's top space."""
 
     run: Any
     bases: Float[Array, "m d r"]
@@ -102,12 +103,12 @@ class ProjectedState(eqx.Module):
 
     @property
     def side(self) -> Any:
-        """Side parameters."""
+        """The side state of the run, with the side parameters."""
         return self.run.side
 
 
 class ProjectedSimulator(Simulator):
-    """One realisation; the clock is the step k, t = k/d."""
+    """One realisation of projected SGD, at steps k = t d."""
 
     system: OnePassSGD
     method: ProjectedSGD
@@ -116,7 +117,7 @@ class ProjectedSimulator(Simulator):
 
     @property
     def clock(self) -> Clock:
-        """That of SGD."""
+        """The clock of SGD."""
         return self.inner.clock
 
     def init(self, key: Key[Array, ""]) -> ProjectedState:
@@ -128,7 +129,7 @@ class ProjectedSimulator(Simulator):
         self, state: ProjectedState, k0: Int[Array, ""], k1: Int[Array, ""], key: Key[Array, ""]
     ) -> ProjectedState:
         def step(tick: Int[Array, ""], state: ProjectedState) -> ProjectedState:
-            # At fixed ticks, whatever the interval that is asked for.
+            # Spaces are computed at fixed ticks, whatever interval is asked for.
             bases = jax.lax.cond(
                 tick % self.method.refresh == 0,
                 lambda: self._spaces(state, tick, key),
@@ -146,12 +147,13 @@ class ProjectedSimulator(Simulator):
         return int(self.inner.bytes_per_run() + 8 * self.method.samples * d)
 
     def side_by_side(self) -> int | None:
-        # Side by side, every run would find its spaces at every step.
+        # Runs side by side would compute their spaces at every step (vmap of a conditional).
         return 1
 
     def _spaces(
         self, state: ProjectedState, tick: Int[Array, ""], key: Key[Array, ""]
     ) -> Float[Array, "m d r"]:
+        """Orthonormal bases of the columns' top spaces at the state."""
         own = random.at(random.stream(key, Stream.SPACES), tick)
         solver = random.stream(own, Stream.SOLVER)
         moving, frozen = state.moving, state.frozen
@@ -174,6 +176,7 @@ class ProjectedSimulator(Simulator):
     def _step(
         self, state: ProjectedState, tick: Int[Array, ""], key: Key[Array, ""]
     ) -> ProjectedState:
+        """The state after one step of projected SGD."""
         system, run = self.system, state.run
         dtype, d = run.moving.dtype, system.spectrum.dimension
         samples = draw_samples(system, key, tick, 1, run.frozen, dtype)

@@ -3,7 +3,7 @@
 `top_space` is block Lanczos with full reorthogonalisation, restarted from its best Ritz vectors
 until every residual |A v - theta v| is small (G. Golub, R. Underwood, "The block Lanczos method for
 computing eigenvalues", 1977).  `spectral_measure` is stochastic Lanczos quadrature (matfree) on the
-complement of the eigenvectors that are known.
+complement of the known eigenvectors.  They serve every matrix of `matrices.py` and `network.py`.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,14 @@ Product = Callable[[Float[Array, "n k"]], Float[Array, "n k"]]
 
 
 class TopSpace(NamedTuple):
-    """The largest eigenvalues (descending), their vectors, residuals |A v - theta v| and cycles."""
+    """The result of `top_space`.
+
+    Attributes:
+        values: the largest eigenvalues, descending.
+        vectors: (n, r) their eigenvectors.
+        residuals: |A v - theta v| of each pair.
+        cycles: the number of cycles that were needed.
+    """
 
     values: Float[Array, " r"]
     vectors: Float[Array, "n r"]
@@ -42,17 +49,19 @@ def top_space(
     """The `rank` largest eigenvalues of A and their eigenvectors.
 
     Args:
-        product: V (n, k) to A V.
-        start: (n, b) a first guess, zero columns allowed: span[X, means] nearly holds the outliers.
-            Random columns are added, up to a block of at least rank + 2.
-        rank: how many.
-        key: of the random columns.
-        steps: blocks of a cycle; with fewer rows than rank + 2 blocks it is cut.
+        product: from V (n, k) to A V.
+        start: (n, b) a first guess, in which columns may be zero: span[X, means] nearly contains
+            the outliers' eigenvectors.  Random columns are added, up to a block of at least rank +
+            2.
+        rank: the number of eigenvalues.
+        key: the key of the random columns.
+        steps: the number of blocks in a cycle; it is cut where n has no room for so many.
         tolerance: of the residuals, relative to the largest |eigenvalue|.
-        cycles: restarts after which the result is returned as it is, with its residuals.
+        cycles: the number of restarts after which the result is returned as it is, with its
+            residuals.
 
     Raises:
-        ValueError: a rank below 1, or rank + 2 beyond the matrix's size.
+        ValueError: the rank is below 1, or rank + 2 beyond n.
 
     Example:
         >>> found = top_space(
@@ -69,7 +78,7 @@ def top_space(
     steps = max(1, min(steps, n // width))
     drawn = jax.random.normal(key, (n, width), start.dtype)
     first = drawn.at[:, : min(given, width)].set(start[:, :width])
-    # Columns that are zero or depend on each other would leave the block singular.
+    # A small random part keeps the block regular where columns are zero or dependent.
     scale = jnp.linalg.norm(first, axis=0, keepdims=True)
     first = first / jnp.where(scale > 0, scale, 1) + 1e-3 * drawn / jnp.sqrt(
         jnp.asarray(n, first.dtype)
@@ -114,17 +123,17 @@ def top_space(
 
 
 class SpectralMeasure(eqx.Module):
-    """Atoms and weights (summing to one) of a spectrum, by quadrature."""
+    """A spectrum as a measure: atoms and weights that sum to one."""
 
     atoms: Float[Array, " k"]
     weights: Float[Array, " k"]
 
     def mean(self, function: Callable[[Array], Array]) -> Float[Array, ""]:
-        """1/n tr f(A)."""
+        """The mean 1/n tr f(A)."""
         return jnp.sum(self.weights * function(self.atoms))
 
     def density(self, grid: Float[Array, " x"], width: float) -> Float[Array, " x"]:
-        """The density at `grid`, atoms widened to Gaussians of standard deviation `width`."""
+        """The density at `grid`, with atoms widened to Gaussians of standard deviation `width`."""
         scaled = (grid[:, None] - self.atoms[None]) / width
         heights = jnp.exp(-(scaled**2) / 2) / (width * jnp.sqrt(2 * jnp.pi))
         return precise.dot(heights, self.weights)
@@ -140,19 +149,19 @@ def spectral_measure(
     steps: int = 60,
     dtype: jax.typing.DTypeLike = jnp.float32,
 ) -> SpectralMeasure:
-    """The spectrum as a measure, outliers exactly and the bulk by stochastic Lanczos quadrature.
+    """The spectrum as a measure: known outliers exactly, the bulk by stochastic Lanczos quadrature.
 
     Args:
-        product: V (n, k) to A V.
+        product: from V (n, k) to A V.
         size: n.
-        key: of the probes.
+        key: the key of the probes.
         known: eigenpairs that are deflated, and enter as atoms of weight 1/n.
-        probes: random vectors that the quadrature is averaged over.
-        steps: Lanczos steps of each.
+        probes: the number of random vectors over which the quadrature is averaged.
+        steps: the number of Lanczos steps of each probe.
         dtype: of the products.
 
     Raises:
-        ValueError: numbers below 1, more steps than rows.
+        ValueError: a number is below 1, or there are more steps than rows.
 
     Example:
         >>> measure = spectral_measure(lambda v: 2 * v, 10, jax.random.key(0), steps=1)
@@ -169,7 +178,7 @@ def spectral_measure(
     def outside(v: Float[Array, " n"]) -> Float[Array, " n"]:
         return v - precise.dot(vectors, precise.dot(vectors.T, v))
 
-    # What is left must not be sought beyond its own dimension.
+    # The complement of the known vectors has size - removed dimensions for the Lanczos basis.
     lanczos = decomp.tridiag_sym(min(steps, size - removed), custom_vjp=False)
 
     def one(key: Key[Array, ""]) -> tuple[Array, Array]:

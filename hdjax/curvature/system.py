@@ -1,9 +1,10 @@
-"""Spectral alignment along training: a streaming system whose curvature is looked at as it runs.
+"""Spectral alignment along training: a streaming system whose curvature is measured as it runs.
 
-The run measures blocks of its empirical Hessian and gradient covariance on n = alpha d samples; the
-limit predicts the same numbers from its Gram blocks alone (`theory.py`).  Both have the streaming
-system's own statistics too, so that the engine compares, sweeps and scales them like any others.
-"Spectral alignment of SGD" (arXiv 2310.03010).
+A run measures blocks of its empirical Hessian and gradient covariance on n = alpha d samples; the
+limit predicts the same numbers from its Gram blocks alone (`theory.py`).  Both also have the
+statistics of the streaming system, so that the engine compares, sweeps and scales `Alignment` like
+any other system.  Source: "Spectral alignment of SGD" (arXiv 2310.03010; its main results, section
+2, are on such blocks along training).
 """
 
 import warnings
@@ -33,16 +34,20 @@ from hdjax.schedules import Constant
 from hdjax.streaming import Direct, GramSummary, MixtureLogistic, OnePassSGD, draw_samples
 from hdjax.system import Method, Simulator, Watched, Watching, WithoutFluctuations
 
-# A column with less than this share in the means' span counts as outside.
+# A column whose share in the means' span is smaller counts as outside of it.
 _INSIDE = 0.5
-# Times of use, and nodes for each, of the law of training samples: right to some 1e-3.
+# The law of training samples is computed for so many times of use, with such a rule for each: it is
+# then right to about 1e-3.
 _TIMES, _RULE = 17, QMC(8)
 
 
 class AlignmentSummary(eqx.Module):
-    """A streaming summary, and the blocks' numbers where the summary does not hold them.
+    """A summary of the training, and the blocks' statistics where they do not follow from it.
 
-    They are what a run measured, or the limit on training samples; None: the limit on fresh ones.
+    Attributes:
+        gram: the summary of the streaming system.
+        measured: statistics of the blocks that a run measured, or that the limit predicts on
+            training samples; None: the limit on fresh samples, which follows from `gram`.
     """
 
     gram: GramSummary
@@ -50,23 +55,24 @@ class AlignmentSummary(eqx.Module):
 
 
 class Alignment(WithoutFluctuations):
-    """A mixture's training by one-pass SGD, with blocks of its curvature.
+    """One-pass SGD on a Gaussian mixture, with statistics of blocks of its curvature.
 
     Args:
         training: a mixture with means, such as `hdjax.streaming.mixture_softmax` or `xor`.
-        blocks: what is looked at at every record; none: the training alone.
-        alpha: samples of an empirical matrix per dimension, n/d.
-        train: measure on the last n samples that training saw rather than on fresh ones; the limit
-            is that of such samples (`train.py`), NaN before there are n of them.
-        theta_scale: side parameters start at `training.theta` plus normals of this size, drawn in
-            each run (compare from realised starts).
-        threshold: a mean counts as learned where the classifier's output there is beyond it, on the
-            right side.
-        rule: for theory's expectations.
+        blocks: the blocks that are measured at every record; none: the training alone.
+        alpha: n/d, the number of samples of an empirical matrix per dimension.
+        train: whether blocks are measured on the last n samples that training used instead of fresh
+            ones.  The limit is then that of training samples (`train.py`), and is NaN before there
+            are n of them.
+        theta_scale: side parameters start at `training.theta` plus normals of this size, which each
+            run draws (compare from realised starts).
+        threshold: a mean counts as learned where the classifier's output is beyond this value, on
+            the right side.
+        rule: quadrature rule of the theory's expectations; None: the default of their dimension.
 
     Raises:
-        ValueError: a system without means or with teachers, a block that it does not have, numbers
-            that are not allowed.
+        ValueError: the system has no means or has teachers, it does not have a block, or a number
+            is not allowed.
 
     Example:
         >>> mixture = hd.streaming.mixture_softmax(64, 3, snr=4.0, learning_rate=1.0)
@@ -84,7 +90,7 @@ class Alignment(WithoutFluctuations):
     }
 
     methods: ClassVar[tuple[type[Method], ...]] = (*OnePassSGD.methods, ProjectedSGD)
-    no_fluctuations: ClassVar[str] = "the spread of a run's empirical matrices is not known"
+    no_fluctuations: ClassVar[str] = "no theory here gives the spread of empirical matrices"
 
     training: OnePassSGD
     alpha: Float[Array, ""]
@@ -123,7 +129,9 @@ class Alignment(WithoutFluctuations):
             if isinstance(block.index, int) and block.index >= m:
                 raise ValueError(f"blocks: column {block.index}; allowed: 0 to {m - 1}")
             if block.index == "theta" and theta is None:
-                raise ValueError("blocks: 'theta'; allowed without side parameters: columns")
+                raise ValueError(
+                    f"blocks: 'theta' without side parameters; allowed: columns, 0 to {m - 1}"
+                )
         names = [block.name for block in self.blocks]
         if len(set(names)) < len(names):
             raise ValueError(f"blocks: {names}; allowed: each block once")
@@ -139,15 +147,15 @@ class Alignment(WithoutFluctuations):
         if compared and not realised:
             self._warn_of_zero_projections()
         if self.random_theta and theta is None:
-            raise ValueError("theta_scale: given; allowed without side parameters: 0")
+            raise ValueError(f"theta_scale: {self.theta_scale} without side parameters; allowed: 0")
         if compared and not realised and self.random_theta:
             raise ValueError(
-                "theta_scale: side parameters are random; allowed with the limit of the start's "
-                "law: 0 (compare with start='realised')"
+                f"theta_scale: {self.theta_scale} with the limit of the start's law; allowed: 0, "
+                "or a comparison with start='realised', as side parameters are random"
             )
 
     def _check_training(self) -> None:
-        """What the streaming system allows and a mixture's theory does not."""
+        """Raise ValueError on a training that the theory of mixtures does not allow."""
         system = self.training
         layout, d = system.layout, float(system.spectrum.dimension)
         if layout.students + layout.means >= d:
@@ -166,6 +174,7 @@ class Alignment(WithoutFluctuations):
             )
 
     def _warn_of_zero_projections(self) -> None:
+        """Warn of a start without noise and with zero projections in law: its limit never moves."""
         system, m = self.training, self.training.layout.students
         if not (isinstance(system.loss, MixtureLogistic) and is_concrete(system)):
             return
@@ -173,29 +182,34 @@ class Alignment(WithoutFluctuations):
             return
         if not np.any(np.asarray(system.start().overlaps)[:m, m:]):
             warnings.warn(
-                "start: without noise its projections are zero in law, where kinks have no "
-                "derivative and symmetric means no force: the limit never leaves; compare with "
-                "start='realised', or give columns",
+                "start: projections that are zero in law, without noise; advised: a comparison "
+                "with start='realised', or given columns, because kinks have no derivative and "
+                "symmetric means no force there, and the limit never leaves its start",
                 stacklevel=4,
             )
 
     def horizon(self, ts: Float[np.ndarray, " times"], method: Any = None) -> int:
-        """How many samples a matrix has."""
+        """The number n of samples of an empirical matrix; 0 without blocks."""
         d = float(self.training.spectrum.dimension)
         return max(1, round(float(self.alpha) * d)) if self.blocks else 0
 
     def simulator_of(self, method: Method, horizon: int | None) -> Simulator:
-        """The training's own, watched; blocks need columns, as `Direct` and `ProjectedSGD` have."""
+        """The training's simulator, watched at every record.
+
+        Raises:
+            TypeError: blocks with a method that has no columns (`Direct` and `ProjectedSGD` have).
+            ValueError: an option of the method that the blocks do not allow.
+        """
         if self.random_theta and isinstance(method, ProjectedSGD):
-            raise ValueError("theta_scale: given; allowed with ProjectedSGD: 0")
+            raise ValueError(f"theta_scale: {self.theta_scale} with ProjectedSGD; allowed: 0")
         if self.blocks and not isinstance(method, Direct | ProjectedSGD):
             raise TypeError(
-                f"method: {method!r}; allowed with blocks: Direct(...), ProjectedSGD(...) or None"
+                f"method: {method!r} with blocks; allowed: Direct(...), ProjectedSGD(...) or None"
             )
         if self.blocks and isinstance(method, Direct) and method.data is not None:
             raise ValueError(
-                f"method: data {method.data!r}; allowed with blocks, whose samples are Gaussian "
-                "and drawn again: None"
+                f"method: data {method.data!r} with blocks; allowed: None, because the blocks' "
+                "samples are Gaussian and drawn again"
             )
         inner = method.simulator(self.training, None)
         if self.random_theta:
@@ -212,7 +226,10 @@ class Alignment(WithoutFluctuations):
         horizon: int | None = None,
         save: Callable[[AlignmentSummary], PyTree[Array]] = lambda summary: summary,
     ) -> Limit:
-        """The training's limit; the number of samples of a matrix (`horizon`) is not in it."""
+        """The limit of the training, with the predicted statistics of the blocks at every time.
+
+        The number of samples (`horizon`) does not enter: n/d is `alpha`.
+        """
         first = None if start is None else start.gram
         path = self.training.limit(ts, first)
 
@@ -228,30 +245,30 @@ class Alignment(WithoutFluctuations):
                 grid=_TIMES,
                 rule=self.rule or _RULE,
             )
-            # Recorded times k/d are up to 1/d below nominal ones.
+            # A recorded time k/d may be 1/d below the time that was asked for.
             early = t < self.alpha - 1 / self.training.spectrum.dimension
             found = self._predicted(gram, law.nodes)
             found = {name: jnp.where(early, jnp.nan, x) for name, x in found.items()}
             return save(AlignmentSummary(gram, found))
 
-        # After the integration, not within the solver's loop.
+        # Predictions are computed after the integration, and not within the solver's loop.
         saved = jax.lax.map(lambda parts: at(*parts), (ts, path.values))
         return Limit(masked(saved, path.reached), path.reached, path.code)
 
     def review(self, ts: Float[np.ndarray, " times"]) -> None:
-        """Warn of what is doubtful about the limit of the training."""
+        """Warn of what is doubtful about the limit of the training at the times `ts`."""
         self.training.review(ts)
 
     def about(self, horizon: int) -> Mapping[str, str]:
-        """What has to be known of the training's."""
+        """What a reader should know of the computation of the training's limit."""
         return self.training.about(None)
 
     def alive(self, summary: AlignmentSummary) -> Bool[Array, ""]:
-        """As of the training."""
+        """Whether the training is alive."""
         return self.training.alive(summary.gram)
 
     def statistics(self, summary: AlignmentSummary) -> dict[str, Array]:
-        """The training's own, of its classifier, and of each block (`blocks.py`)."""
+        """The statistics of the training, of its classifier and of each block (`blocks.py`)."""
         gram, m = summary.gram, self.training.layout.students
         own = self.training.statistics(gram)
         shares = share_in_means(gram.overlaps, m)
@@ -268,6 +285,7 @@ class Alignment(WithoutFluctuations):
         return own | self._predicted(gram, quadrature(self.training, gram.overlaps, self.rule))
 
     def _predicted(self, gram: GramSummary, nodes: Quadrature) -> dict[str, Array]:
+        """The predicted statistics of the blocks, at samples of the law `nodes`."""
         found: dict[str, Array] = {}
         for block in self.blocks:
             found |= predicted(block, self.training, gram, self.alpha, nodes)
@@ -275,14 +293,14 @@ class Alignment(WithoutFluctuations):
 
 
 class RandomTheta(Simulator):
-    """A streaming simulator whose side parameters start at theirs plus `scale` times normals."""
+    """A streaming simulator whose side parameters start with `scale` times normals added."""
 
     inner: Simulator
     scale: Float[Array, ""]
 
     @property
     def clock(self) -> Clock:
-        """The other one's."""
+        """The clock of the inner simulator."""
         return self.inner.clock
 
     def init(self, key: Key[Array, ""]) -> Any:
@@ -306,7 +324,7 @@ class RandomTheta(Simulator):
 
 
 class AlignmentSimulator(Watching):
-    """The training's simulator; its summary holds what its curvature is on n samples."""
+    """The training's simulator, whose summary also holds the blocks measured on n samples."""
 
     system: Alignment
     inner: Simulator
@@ -314,10 +332,10 @@ class AlignmentSimulator(Watching):
 
     @property
     def clock(self) -> Clock:
-        """The training's; matrices of n training samples exist from step n on."""
+        """The clock of the training; with `train` it begins at step n, with the n-th sample."""
         if not (self.system.train and self.system.blocks):
             return self.inner.clock
-        why = f"when there are the {self.samples} training samples of a matrix (t = alpha)"
+        why = f"when training has used the {self.samples} samples of a matrix (t = alpha)"
         return Within(self.inner.clock, first=self.samples, why=why)
 
     def summary(self, state: Watched) -> AlignmentSummary:
@@ -325,7 +343,7 @@ class AlignmentSimulator(Watching):
         found: dict[str, Array] = {}
         if self.system.blocks:
             training, run = self.system.training, state.run
-            # Memories of an optimiser come first.
+            # The columns X come last, after the memories of an optimiser.
             moving = run.moving[:, -training.layout.students :]
             key, first = self._stream(state)
             samples = draw_samples(training, key, first, self.samples, run.frozen, moving.dtype)
@@ -337,7 +355,7 @@ class AlignmentSimulator(Watching):
         return AlignmentSummary(gram, {name: x.astype(dtype) for name, x in found.items()})
 
     def _stream(self, state: Watched) -> tuple[Key[Array, ""], Int[Array, ""]]:
-        """Key and first tick of the samples of a matrix."""
+        """The key and the first tick of the samples of a matrix."""
         if self.system.train:
             return state.key, jnp.maximum(state.tick - self.samples, 0)
         key = random.stream(state.key, Stream.SAMPLES)
@@ -346,17 +364,18 @@ class AlignmentSimulator(Watching):
     def bytes_per_run(self) -> int:
         d = float(self.system.training.spectrum.dimension)
         h = self.system.training.layout.students
-        # Samples, a copy of them in flight, their small matrices, and a Lanczos basis.
+        # The samples, a copy of them in a product, their small matrices, and a Lanczos basis.
         return int(self.inner.bytes_per_run() + 4 * (2 * self.samples * (d + h**2) + 100 * d))
 
     def side_by_side(self) -> int | None:
-        # One run's matrices fill a CPU, and its memory is the larger part.
+        # The matrices of one run occupy a CPU, and most of the memory is theirs.
         if self.system.blocks and jax.default_backend() == "cpu":
             return 1
         return self.inner.side_by_side()
 
 
 def _perturbed(key: Key[Array, ""], theta: PyTree, scale: Float[Array, ""]) -> PyTree:
+    """The side parameters plus `scale` times normals."""
     leaves, tree = jax.tree.flatten(theta)
     moved = [
         leaf

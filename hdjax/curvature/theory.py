@@ -1,25 +1,28 @@
 """Deterministic equivalent of a block of the Hessian or gradient covariance at n = alpha d samples.
 
-With D the block's weight, u a sample's coordinates in span[X, means], and
+With D the weight of a sample in the block, u the sample's coordinates in span[X, means], and
 
     w(sigma) = D / (1 + D sigma/alpha),     F(sigma) = E[w(sigma) u u^T],
 
 the Stieltjes transform s = snr sigma of the bulk solves snr z = -1/sigma + E[w(sigma)].  On the
-real axis outside the bulk z is an explicit, increasing function of sigma; edges are where
-z'(sigma) = 0; z is an outlier where det(z - F(sigma(z))) = 0, and each eigenvalue branch of F gives
-at most one to the right of the bulk (to its left): if and only if it lies above (below) the edge
-there.  An outlier's eigenvector has the share
+real axis outside the bulk z is an explicit, increasing function of sigma.  The edges of the bulk
+are where z'(sigma) = 0.  Outliers are the z with det(z - F(sigma(z))) = 0: each eigenvalue branch
+of F gives at most one to the right (left) of the bulk, and gives it if and only if the branch lies
+above (below) the edge at the edge.  An outlier's eigenvector has the share
 
     eta = 1/(1 - v^T F' v),     F' = dF/dz = -sigma'(z)/alpha E[w(sigma)^2 u u^T],
 
 of its squared norm on the span, in the direction of the null vector v of z - F.  Without noise the
-bulk is the point zero, outliers have sigma = 0 and eta = 1.
+bulk is the point zero, outliers have sigma = 0, and eta = 1.
 
-Where samples of D > 0 are fewer than d, a part 1 - alpha P(D > 0) of the eigenvalues is zero; what
-else there is begins at z(sigma) with sigma < -alpha/D for all D > 0, or at zero.
+If there are fewer samples with D > 0 than dimensions, the part 1 - alpha P(D > 0) of the
+eigenvalues is zero.  The rest of the bulk begins at z(sigma) with sigma < -alpha/D for all D > 0,
+or at zero.
 
-This goes beyond "Spectral alignment of SGD" (arXiv 2310.03010), whose statement is the limit of
-large alpha and snr.
+`Alignment` predicts its blocks by `block_theory`, which users call for spectra too.  The theory
+goes beyond "Spectral alignment of SGD" (arXiv 2310.03010, sections 3, 4 and 6), whose statements
+are for large alpha and snr; formulas for the same limit of n and d in proportion are the subject of
+"Local geometry of high-dimensional mixture models" (arXiv 2502.15655).
 """
 
 from collections.abc import Callable
@@ -45,20 +48,21 @@ from hdjax.curvature.weights import Kind
 from hdjax.gaussian import Rule
 from hdjax.streaming import GramSummary, OnePassSGD
 
-# Of the law of Tracy and Widom for real symmetric matrices (F. Bornemann, arXiv 0904.1581).
+# Mean and variance of the Tracy-Widom law of real symmetric matrices (F. Bornemann, arXiv
+# 0904.1581).
 _TW_MEAN, _TW_VARIANCE = -1.2065335746, 1.6077810346
-# To the right or to the left of the bulk.
+# The side of the bulk on which outliers are.
 Side = Literal["right", "left"]
 
 
 class BlockTheory(eqx.Module):
-    """A block's limit law at alpha: everything else is a function of it.
+    """The limit law of a block at alpha, from which edges, outliers and densities are computed.
 
     Attributes:
-        nodes: law of the samples' coordinates.
-        weights: (c, N) D at the nodes.
-        smallest, largest: infimum of the positive values of D, and its supremum; the nodes need not
-            reach them.
+        nodes: the law of the samples' coordinates.
+        weights: (c, N) the weight D at the nodes.
+        smallest, largest: the infimum of the positive values of D, and the supremum of D; the nodes
+            need not reach them.
         alpha: n/d.
     """
 
@@ -69,20 +73,20 @@ class BlockTheory(eqx.Module):
     alpha: Float[Array, ""]
 
     def tilted(self, sigma: Inexact[Array, ""]) -> Inexact[Array, "c nodes"]:
-        """w(sigma) = D/(1 + D sigma/alpha) at the nodes, for real or complex sigma."""
+        """The weights w(sigma) = D/(1 + D sigma/alpha) at the nodes, for real or complex sigma."""
         weights = self.weights.astype(sigma.dtype)
         return weights / (1 + weights * sigma / self.alpha.astype(sigma.dtype))
 
     def z(self, sigma: Float[Array, ""]) -> Float[Array, ""]:
-        """z = (-1/sigma + E[w(sigma)])/snr."""
+        """The point z = (-1/sigma + E[w(sigma)])/snr outside the bulk that sigma stands for."""
         return self.nodes.noise * (self.nodes.expect(self.tilted(sigma)) - 1 / sigma)
 
     def slope(self, sigma: Float[Array, ""]) -> Float[Array, ""]:
-        """snr sigma^2 z'(sigma) = 1 - sigma^2/alpha E[w(sigma)^2], which falls with |sigma|."""
+        """The slope snr sigma^2 z'(sigma) = 1 - sigma^2/alpha E[w(sigma)^2], falling in |sigma|."""
         return 1 - sigma**2 * self.nodes.expect(self.tilted(sigma) ** 2) / self.alpha
 
     def population_bulk(self) -> Float[Array, ""]:
-        """E[D]/snr, the point that the bulk shrinks to as alpha grows."""
+        """The point E[D]/snr to which the bulk shrinks as alpha grows."""
         return self.nodes.noise * self.nodes.expect(self.weights)
 
     def population(self) -> Float[Array, " q"]:
@@ -90,14 +94,14 @@ class BlockTheory(eqx.Module):
         return jnp.linalg.eigvalsh(self.nodes.moment(self.weights))[::-1]
 
     def right_end(self) -> Float[Array, ""]:
-        """The sigma < 0 at the right edge; NaN where D never exceeds zero."""
+        """The value sigma < 0 at the right edge; NaN where D is nowhere positive."""
         positive = self.largest > 0
         scale = self.alpha / jnp.where(positive, self.largest, 1)
         x = _bisect(lambda x: self.slope(-scale * x), scale)
         return jnp.where(positive, -scale * x, jnp.nan)
 
     def left_end(self) -> Float[Array, ""]:
-        """The sigma at the left edge; minus infinity where the bulk begins at zero."""
+        """The value of sigma at the left edge; minus infinity where the bulk begins at zero."""
         lowest = self.weights.min()
         mean = self.nodes.expect(jnp.abs(self.weights))
         signed, regular = lowest < 0, self._active > 1
@@ -114,16 +118,16 @@ class BlockTheory(eqx.Module):
 
     @property
     def _active(self) -> Float[Array, ""]:
-        """How many samples of D other than zero there are for each dimension."""
+        """The number of samples with D != 0 per dimension."""
         active = (jnp.abs(self.weights) > 0).astype(self.weights.dtype)
         return self.alpha * self.nodes.expect(active)
 
     def zeros(self) -> Float[Array, ""]:
-        """The part of the eigenvalues that is zero: 1 - alpha P(D > 0), where that is positive."""
+        """The part of the eigenvalues that is zero: 1 - alpha P(D != 0), or 0 if negative."""
         return jnp.maximum(1 - self._active, 0)
 
     def edges(self) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """Left and right end of the bulk, without the eigenvalue zero; NaN where D vanishes."""
+        """The left and right edge of the bulk without eigenvalues at zero; NaN where D vanishes."""
         end, start = self.right_end(), self.left_end()
         inside = jnp.isfinite(start)
         left = jnp.where(inside, self.z(jnp.where(inside, start, 1)), 0)
@@ -131,13 +135,17 @@ class BlockTheory(eqx.Module):
         return jnp.where(empty, jnp.nan, left), self.z(end)
 
     def seen_by(self, samples: Any) -> "BlockTheory":
-        """The law with D cut at its quantile 1 - 1/n: nearer to the edge of a matrix of n samples.
+        """The law with D cut at its quantile 1 - 1/n, as a matrix of n samples sees it.
 
-        Where D comes near its supremum in the tails alone, as squared gradients do, so few samples
-        are near it that the largest eigenvalue of the bulk tends to the edge slower than d^-2/3.
+        Some weights, such as squared gradients, come near their supremum in tails alone.  Then so
+        few samples are near it that the largest eigenvalue of the bulk tends to the edge more
+        slowly than d^-2/3, and the edge of the cut law is nearer to it.
+
+        Args:
+            samples: n.
 
         Raises:
-            ValueError: fewer than one sample.
+            ValueError: there is fewer than one sample.
         """
         if is_concrete(samples) and samples < 1:
             raise ValueError(f"samples: {samples}; allowed: at least 1")
@@ -152,13 +160,14 @@ class BlockTheory(eqx.Module):
         """Mean and standard deviation of the largest eigenvalue of the bulk at finite d.
 
         With the law that n = alpha d samples see (`seen_by`), and s = snr sigma at its right edge,
-        it is
+        the eigenvalue is
 
-            z(s) + d^{-2/3} (z''(s)/2)^{1/3} TW_1 + N(0, Var(w(s))/(n snr^2)):
+            z(s) + d^{-2/3} (z''(s)/2)^{1/3} TW_1 + N(0, Var(w(s))/(n snr^2)).
 
-        the law of Tracy and Widom for real matrices (of regular edges, J. O. Lee and K. Schnelli,
-        arXiv 1409.4979), of mean -1.2065, and what n weights move the edge by.  It does not hold
-        where single samples have outliers of their own (D of very heavy tails).
+        TW_1 is the Tracy-Widom law of real matrices, of mean -1.2065 (for regular edges: J. O. Lee
+        and K. Schnelli, arXiv 1409.4979), and the last term is the shift of the edge by the n
+        weights.  The formula does not hold where single samples have outliers of their own (D of
+        very heavy tails).
 
         Args:
             dimension: d, at least 1.
@@ -183,15 +192,15 @@ class BlockTheory(eqx.Module):
         return law.z(sigma) + _TW_MEAN * scale, spread
 
     def spectrum(self, side: Side = "right") -> "BlockSpectrum":
-        """Edges, outliers on one side of the bulk and their vectors' shares."""
+        """The edges, the outliers on one side of the bulk, and the shares of their eigenvectors."""
         left, edge = self.edges()
         end = self._end(side)
         margins = self._margins(side)
         exists = positive(margins)
 
         def root(j: Int[Array, ""]) -> Float[Array, ""]:
-            # |z - zeta_j| falls from infinity at sigma = 0; its sign changes where there is an
-            # outlier, and only there, or at zero without noise.
+            # z minus the branch zeta_j falls from infinity at sigma = 0 towards the edge.  It
+            # changes its sign at an outlier and only there (without noise at sigma = 0).
             return end * _bisect(lambda x: -self._margins(side, end * x)[j], end)
 
         q, close = margins.shape[0], float(jnp.finfo(end.dtype).eps) ** 0.5
@@ -202,7 +211,7 @@ class BlockTheory(eqx.Module):
         def vector(j: Array, sigma: Array, value: Array, beside: Array) -> tuple[Array, Array]:
             _, vectors = jnp.linalg.eigh(self.nodes.moment(self.tilted(beside)))
             v = (vectors[:, ::-1] if side == "right" else vectors)[:, j]
-            # sigma'(z)/alpha, with 1/snr by the equation of sigma.
+            # sigma'(z)/alpha, with 1/snr eliminated by the equation of sigma.
             excess = value - self.nodes.noise * self.nodes.expect(self.tilted(sigma))
             rate = -sigma / (self.alpha * self.slope(sigma) * excess)
             second = self.nodes.moment(self.tilted(sigma) ** 2)
@@ -222,12 +231,15 @@ class BlockTheory(eqx.Module):
         )
 
     def emergence(self, side: Side = "right") -> tuple[Int[Array, ""], Float[Array, " q"]]:
-        """How many outliers there are, and by how much each branch of F is beyond the edge."""
+        """The number of outliers, and by how much each branch of F is beyond the edge."""
         margins = self._margins(side)
         return positive(margins).sum(dtype=jnp.int32), margins
 
     def _end(self, side: Side) -> Float[Array, ""]:
-        """The edge's sigma; NaN on the left of a singular matrix, which has no outliers there."""
+        """The value of sigma at the edge; NaN on the left of a singular matrix.
+
+        A singular matrix has no outliers to the left of its bulk.
+        """
         if side == "right":
             return self.right_end()
         end = self.left_end()
@@ -239,17 +251,17 @@ class BlockTheory(eqx.Module):
         return branches[::-1] if side == "right" else branches
 
     def _margins(self, side: Side, sigma: Float[Array, ""] | None = None) -> Float[Array, " q"]:
-        """By how much the eigenvalues of F(sigma) are beyond z(sigma), the furthest first."""
+        """By how much each eigenvalue of F(sigma) is beyond z(sigma), the furthest first."""
         sigma = self._end(side) if sigma is None else sigma
         beyond = self._branches(side, sigma) - self.z(sigma)
         return beyond if side == "right" else -beyond
 
     def stieltjes(self, z: Complex[Array, " x"], iterations: int = 300) -> Complex[Array, " x"]:
-        """s(z) off the real axis, by damped iteration and Newton's method.
+        """The Stieltjes transform s(z) off the real axis, by damped iteration and Newton's method.
 
         Args:
-            z: points of positive imaginary part.
-            iterations: damped ones, after which Newton steps follow.
+            z: points with positive imaginary part.
+            iterations: the number of damped iterations, which 20 Newton steps follow.
         """
         noise, alpha = (x.astype(z.dtype) for x in (self.nodes.noise, self.alpha))
 
@@ -272,21 +284,28 @@ class BlockTheory(eqx.Module):
     def density(
         self, grid: Float[Array, " x"], height: float = 1e-6, iterations: int = 300
     ) -> Float[Array, " x"]:
-        """The bulk's density, Im s(x + i height)/pi (of mass one, outliers being 1/d)."""
+        """The density of the bulk, Im s(x + i height)/pi, of mass one (outliers have mass 1/d).
+
+        Args:
+            grid: points x of the real axis.
+            height: the distance from the real axis.
+            iterations: as for `stieltjes`.
+        """
         z = jax.lax.complex(grid, jnp.full_like(grid, height))
         return self.stieltjes(z, iterations).imag / jnp.pi
 
 
 class BlockSpectrum(eqx.Module):
-    """What theory says of one block; entries of outliers that do not exist are NaN or zero.
+    """The predicted spectrum of one block; entries of outliers that do not exist are NaN or zero.
 
     Attributes:
-        left, edge: ends of the bulk; NaN where D is zero throughout.
+        left, edge: the edges of the bulk; NaN where D is zero throughout.
         exists: (q,) which branches give an outlier, the furthest from the bulk first.
         values: (q,) outliers, NaN where there is none.
-        shares: (q,) eta, the part of an outlier's eigenvector in span[X, means].
-        vectors: (q, q) rows w, the direction of that part.
+        shares: (q,) eta, the share of an outlier's eigenvector in span[X, means].
+        vectors: (q, q) rows v, the unit directions of the eigenvectors' parts in the span.
         frame: (q, m + c) coordinates of [X | means].
+        students: m.
     """
 
     left: Float[Array, ""]
@@ -300,12 +319,12 @@ class BlockSpectrum(eqx.Module):
 
     @property
     def count(self) -> Int[Array, ""]:
-        """How many outliers there are."""
+        """The number of outliers."""
         return self.exists.sum(dtype=jnp.int32)
 
     @property
     def scaled(self) -> Float[Array, "q q"]:
-        """Rows sqrt(eta) w: the eigenvectors' projections on the span."""
+        """Rows sqrt(eta) v: the projections of the outliers' eigenvectors on the span."""
         return gaussian.safe_sqrt(self.shares)[:, None] * self.vectors
 
     def squared_cosines(self, column: int) -> Float[Array, " q"]:
@@ -315,13 +334,14 @@ class BlockSpectrum(eqx.Module):
         return inner / (direction**2).sum()
 
     def share_of(self, column: int, rank: int) -> Float[Array, ""]:
-        """The norm of a column's projection on the first `rank` outliers' space, over its own."""
+        """The share |P x|/|x| of a column x in the space of the first `rank` outliers."""
         return gaussian.safe_sqrt(self.squared_cosines(column)[:rank].sum())
 
     def principal_cosines(self, rank: int, cut: float = 1e-6) -> Float[Array, " r"]:
-        """Between the first `rank` outliers' space and the span of the means, descending.
+        """Principal cosines of the first `rank` outliers' space and the means' span, descending.
 
-        Zeros where there are fewer outliers; the means may depend on each other (rank `cut`).
+        A cosine is zero where there are fewer outliers.  The means may be linearly dependent: `cut`
+        is the relative singular value below which a direction of their span counts as none.
         """
         basis = orthonormal(self.frame[:, self.students :], cut)
         inner = precise.dot(self.scaled[:rank], basis)
@@ -337,19 +357,20 @@ def block_theory(
     rule: Rule | None = None,
     nodes: Quadrature | None = None,
 ) -> BlockTheory:
-    """The law of the block of small index `index` (class or neuron) at a state of the limit.
+    """The law of the block of a class or neuron `index`, at a state of a run or of the limit.
 
     Args:
         system: a mixture with means, without teachers, of isotropic noise.
-        summary: the state; of a run or of the limit.
-        index: which class or neuron, 0 to m - 1.
+        summary: the state.
+        index: the class or neuron, 0 to m - 1.
         kind: "hessian" or "gradient".
-        alpha: n/d, positive.
-        rule: for expectations over the m (softmax: m - 1) coordinates that D depends on.
-        nodes: the law of samples, that of `training_samples` for instance; None: fresh ones.
+        alpha: n/d, positive and finite.
+        rule: quadrature rule over the m (softmax: m - 1) coordinates that D depends on; None: the
+            default for their number.
+        nodes: the law of the samples, such as that of `training_samples`; None: fresh samples.
 
     Raises:
-        ValueError: an index or alpha that is not allowed, another kind of system.
+        ValueError: the index or alpha is not allowed, or the system is of another kind.
 
     Example:
         >>> mixture = hd.streaming.mixture_softmax(200, 3, snr=4.0, learning_rate=1.0)
@@ -367,7 +388,7 @@ def block_theory(
 
 
 def _bisect(function: Callable[[Array], Array], like: Array) -> Float[Array, ""]:
-    """The zero of a function of x in (0, 1) that is positive below it; 1 if there is none."""
+    """The zero of a function on (0, 1) that is positive below its zero; 1 if there is none."""
     zero = jnp.zeros((), like.dtype)
     halvings = 60 if like.dtype == jnp.float64 else 30
 

@@ -1,21 +1,23 @@
-"""What a run's parameters remember of the samples that they were trained on.
+"""The law of training samples: what a run's parameters remember of the samples that they used.
 
 A sample of component a that was used once, at time tau, has at time T the projections
 
     r = r_T - gamma/snr Phi(T, tau)^T g(r_tau),
     d/dt Phi(t, tau) = -gamma Phi B,    Phi(tau, tau) = I,
 
-with g the loss's gradient at the time of its use, B = E[A]/snr + beta I, and (r_tau, r_T, M^T x)
-jointly Gaussian of covariance 1/snr times the Gram matrix of [X_tau, X_T, M], M the means.  The
-two-time overlaps solve
+with g the loss's gradient at the time of its use, B = E[A]/snr + beta I with A the loss's second
+derivative, and (r_tau, r_T, M^T x) jointly Gaussian of covariance 1/snr times the Gram matrix of
+[X_tau, X_T, M], M the means.  The two-time overlaps Q(tau, t) = X_tau^T X_t solve
 
     d/dt Q(tau, t) = -gamma (S(tau) (g P)_t^T + Q(tau, t) B_t),     Q(tau, tau) = Q(tau),
 
-and tau is uniform on the time in which the samples were used.  So training loss and the bulk of
-matrices on training data follow from the limit alone, the kick -gamma/snr Phi^T g being of order
-one: training and test data differ at any d, and agree as gamma/snr -> 0.  Outliers on training data
-come from the coordinates of (r, M^T x) as if samples were independent of X_T, which is heuristic.
-Goes beyond "Spectral alignment of SGD" (arXiv 2310.03010).
+and tau is uniform on the time in which the samples were used.  So the training loss and the bulk of
+matrices on training data follow from the limit alone.  The kick -gamma/snr Phi^T g is of order one:
+training and test data differ at any d, and agree as gamma/snr -> 0.  Outliers on training data are
+computed from the coordinates of (r, M^T x) as if samples were independent of X_T, a heuristic.
+
+`Alignment(train=True)` uses this law.  It goes beyond "Spectral alignment of SGD" (arXiv
+2310.03010), whose section 8 extends the results to matrices on training data.
 """
 
 from typing import Any
@@ -37,7 +39,7 @@ class TrainingSamples(eqx.Module):
     """The law of training samples at time T.
 
     Attributes:
-        nodes: for (component, time of use, coordinates at the end); what `block_theory` takes.
+        nodes: nodes over (component, time of use, coordinates at T), which `block_theory` takes.
         summary: the limit at T.
     """
 
@@ -55,19 +57,20 @@ def training_samples(
     grid: int = 33,
     rule: Rule | None = None,
 ) -> TrainingSamples:
-    """The law of the samples that training used, at time `horizon`.
+    """The law at time `horizon` of the samples that training used.
 
     Args:
-        system: a mixture with means and plain SGD at a rate that does not follow the state.
+        system: a mixture with means, trained by plain SGD at a rate that does not follow the state.
         horizon: T.
-        start: a summary; None: the law of the start.
-        window: the samples are the last `window` d; None: all T d.
-        grid: odd; times of use (by Simpson's rule) and steps of the two-time equations (by the
-            trapezoid rule).
-        rule: for a sample's coordinates and its projections at its use (2 m + c variables).
+        start: the summary at time 0; None: the law of the start.
+        window: the samples are the last `window` d ones; None: all T d.
+        grid: the odd number of times of use (for Simpson's rule), which are also the steps of the
+            two-time equations (trapezoid rule).
+        rule: quadrature rule of a sample's coordinates and of its projections at its use (2 m + c
+            variables).
 
     Raises:
-        ValueError: another kind of system, an even grid.
+        ValueError: the system is of another kind, or the grid is even or below 3.
 
     Example:
         >>> mixture = hd.streaming.mixture_softmax(64, 2, snr=1.5, learning_rate=3.0)
@@ -78,7 +81,7 @@ def training_samples(
     """
     check_training(system)
     if grid < 3 or grid % 2 == 0:
-        raise ValueError(f"grid: {grid}; allowed: odd, from 3 on")
+        raise ValueError(f"grid: {grid}; allowed: an odd number from 3 on")
     c, dtype = system.probabilities.shape[0], system.eigenvalues.dtype
     window = horizon if window is None else window
     ts = horizon - window * jnp.linspace(1.0, 0.0, grid, dtype=dtype)
@@ -105,16 +108,16 @@ def training_samples(
 def _two_times(
     system: OnePassSGD, ts: Float[Array, " grid"], path: Any
 ) -> tuple[Float[Array, "grid m m"], Float[Array, "grid m m"]]:
-    """Phi(T, tau) and Q(tau, T) for each tau of `ts`, by the trapezoid rule.
+    """The matrices Phi(T, tau) and Q(tau, T) for each tau of `ts`.
 
-    The rule is implicit, and of second order.
+    Both come from the trapezoid rule, which is implicit and of second order.
     """
     m, grid, dtype = system.layout.students, ts.shape[0], ts.dtype
     rate, noise = check_training(system), system.eigenvalues[0, 0]
     half = (ts[1] - ts[0]) / 2
 
     def rates(gamma: Array, summary: Any) -> tuple[Array, Array]:
-        """gamma B (m, m), and gamma g P (m, c)."""
+        """The matrices gamma B (m, m) and gamma g P (m, c) at a time."""
         parts = system.field().component_moments(summary.state)
         p = system.probabilities
         b = noise * precise.einsum("c,cij->ij", p, parts.stein)
@@ -150,22 +153,22 @@ def _coordinates(
     cross: Float[Array, "grid m m"],
     rule: Rule,
 ) -> tuple[Float[Array, "q columns"], Float[Array, "c nodes q"], Float[Array, " w"]]:
-    """The frame at T, the samples' coordinates in it by time of use, and the rule's weights."""
+    """The frame at T, the coordinates of samples in it by time of use, and the rule's weights."""
     m, c = system.layout.students, system.probabilities.shape[0]
     rate, noise = check_training(system), system.eigenvalues[0, 0]
     overlaps = jax.vmap(lambda summary: summary.overlaps)(path)
     final = overlaps[-1]
     frame = gaussian.factor(final).T
-    # A kick changes the projections on X alone; in coordinates it is this times the kick.
+    # A kick changes the projections on X alone; `lift` maps it to coordinates in the frame.
     lift = jnp.linalg.pinv(frame.T, rtol=1e-6)[:, :m]
     q = frame.shape[0]
-    # One node of the rule in each time of use would tie them: every time has all nodes.
+    # Every time of use has all nodes: one node for each time would correlate the two.
     z, w = (jnp.asarray(x) for x in rule.nodes(q + m, ts.dtype))
 
     def at_time(
         gamma: Array, phi: Array, cross: Array, then: Array, theta: Any
     ) -> Float[Array, "c n q"]:
-        """Coordinates of the samples that were used at a time."""
+        """Coordinates at T of the samples that were used at one time."""
         inner = jnp.concatenate([cross, then[:m, m:]], axis=1)
         lower = gaussian.factor(jnp.block([[final, inner.T], [inner, then[:m, :m]]]))
         used = jnp.sqrt(noise) * precise.dot(z, lower[q:].T)
@@ -189,7 +192,11 @@ def _coordinates(
 
 
 def training_loss(system: OnePassSGD, samples: TrainingSamples) -> Float[Array, ""]:
-    """The mean loss on the training samples, without the ridge.
+    """The mean loss on the training samples at time T, without the ridge.
+
+    Args:
+        system: as for `training_samples`.
+        samples: the law of the training samples.
 
     Example:
         >>> mixture = hd.streaming.mixture_softmax(64, 2, snr=1.5, learning_rate=3.0)
@@ -206,12 +213,16 @@ def training_loss(system: OnePassSGD, samples: TrainingSamples) -> Float[Array, 
 
 
 def check_training(system: OnePassSGD) -> Schedule:
-    """The learning rate; ValueError unless the law of training samples covers the system."""
+    """The learning rate of a training that the law of training samples covers.
+
+    Raises:
+        ValueError: the law does not cover the system.
+    """
     check_system(system)
     rate = system.learning_rate
     if not (isinstance(rate, Schedule) and isinstance(system.optimiser, SGD)):
         raise ValueError(
-            f"system: {type(rate).__name__}, {type(system.optimiser).__name__}; allowed: plain "
-            "SGD at a rate that does not follow the state"
+            f"system: rate {type(rate).__name__}, optimiser {type(system.optimiser).__name__}; "
+            "allowed: plain SGD at a rate that does not follow the state"
         )
     return rate

@@ -1,4 +1,4 @@
-"""What a sample contributes to the Hessian and to the gradient's covariance: small matrices.
+"""The small matrices D that samples contribute to the Hessian and to the gradient covariance.
 
 The loss sees a sample a through x = X^T a (m projections) and theta (p numbers).  With L the map of
 (dx, dtheta) in R^h, h = m + p, to (a dx^T, dtheta), a sample's Hessian and squared gradient are
@@ -6,9 +6,10 @@ The loss sees a sample a through x = X^T a (m projections) and theta (p numbers)
     L D L^T,   D = second derivative of f in (x, theta)      (Hessian)
                D = g g^T, g its derivative in (x, theta)     (gradient covariance, the G-matrix)
 
-in the ordering [m blocks of length d | theta].  Derivatives in x are those almost everywhere: for
-ReLU the empirical Hessian has no delta functions, unlike the Hessian of the population's risk.
-"Spectral alignment of SGD" (arXiv 2310.03010), sections 2 and 3.
+in the ordering [m blocks of length d | theta].  Derivatives in x are those that exist almost
+everywhere: for ReLU the empirical Hessian has no delta functions, unlike the Hessian of the
+population's risk.  `matrices.py` takes D at samples, and `law.py` at the nodes of the theory.
+Source: "Spectral alignment of SGD" (arXiv 2310.03010), sections 3 (one layer) and 4 (two layers).
 """
 
 from typing import Annotated, Any
@@ -21,7 +22,7 @@ from jaxtyping import Array, Float, PyTree
 from hdjax.registry import OneOf
 from hdjax.streaming import Loss
 
-# One of these two.
+# The matrix that is meant: the Hessian, or the gradient covariance.
 Kind = Annotated[str, OneOf("hessian", "gradient")]
 KINDS = ("hessian", "gradient")
 
@@ -41,10 +42,19 @@ def small_matrix(
     noise: Float[Array, " k"],
     theta: PyTree,
 ) -> Float[Array, "h h"]:
-    """D of one sample, from the loss without its ridge.
+    """The small matrix D of one sample, from the loss without its ridge.
+
+    Args:
+        loss: the loss.
+        kind: "hessian" or "gradient".
+        x: (m,) projections X^T a.
+        teacher: (s,) projections on the teacher columns.
+        component: the component of the mixture that the sample is from.
+        noise: the label noise.
+        theta: side parameters.
 
     Raises:
-        ValueError: another kind.
+        ValueError: the kind is another one.
 
     Example:
         >>> loss = hd.streaming.MixtureSoftmax(2)
@@ -66,5 +76,5 @@ def small_matrix(
 
 
 def small_size(students: int, theta: PyTree) -> int:
-    """h, the size of D: student columns and side parameters."""
+    """The size h of D: the number of student columns plus the number of side parameters."""
     return students + sum(leaf.size for leaf in jax.tree.leaves(theta))

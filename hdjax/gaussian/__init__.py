@@ -1,8 +1,8 @@
-"""Expectations E[f(z)] over a few standard normals, and factors of their covariance.
+"""Expectations E[f(z)] over a few standard normals, and factors of covariance matrices.
 
-Losses see data only through a handful of Gaussian projections r = L z with L L^T = B. This package
-has the rules that integrate over z, the expectations themselves with an error estimate, the
-factor L for covariances that may be singular, and Owen's function.
+The losses of the systems depend on data through a few Gaussian projections r = L z with
+L L^T = B. This package has the quadrature rules for z, expectations with an error estimate, the
+factor L of a covariance that may be singular, and Owen's function.
 """
 
 from hdjax.gaussian.expectations import expectation, expectation_with_error

@@ -1,4 +1,4 @@
-"""E[f(z)] for z ~ N(0, I_n), of any pytree-valued function, and how far it may be off."""
+"""Expectations E[f(z)] for z ~ N(0, I_n) of pytree-valued functions, with an error estimate."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PyTree
 from hdjax import precise
 from hdjax.gaussian.rules import Rule, default_rule
 
-# More nodes than this are summed chunk by chunk, to bound memory.
+# The number of nodes in a chunk; sums over more nodes go chunk by chunk, to bound memory.
 _CHUNK = 2**16
 
 
@@ -21,16 +21,17 @@ def expectation(
     rule: Rule | None = None,
     dtype: DTypeLike | None = None,
 ) -> PyTree[Array]:
-    """E[fn(z)] over `dim` independent standard normals.
+    """The expectation E[fn(z)] over `dim` independent standard normals.
 
     Args:
-        fn: maps z (dim,) to a pytree of arrays; integers and booleans count as numbers.
-        dim: number of variables; 0 evaluates `fn` once.
-        rule: nodes and weights; None is `default_rule(dim)`.
-        dtype: of z; None is the default float.
+        fn: a function from z (dim,) to a pytree of arrays; integers and booleans are averaged as
+            numbers.
+        dim: number of variables; with 0, `fn` is evaluated once.
+        rule: the quadrature rule; None: `default_rule(dim)`.
+        dtype: dtype of z; None: the default float dtype.
 
     Returns:
-        The mean, in the structure of `fn`'s result.
+        The mean, a pytree with the structure of `fn`'s result.
 
     Example:
         >>> import jax.numpy as jnp
@@ -41,12 +42,12 @@ def expectation(
     """
     rule = default_rule(dim) if rule is None else rule
     z, w = rule.nodes(dim, jnp.result_type(float) if dtype is None else dtype)
-    # Nodes last: on a CPU up to twice as fast as nodes first.
+    # Nodes are on the last axis, which is up to twice as fast on a CPU as the first axis.
     z = np.ascontiguousarray(z.T)
     if len(w) <= _CHUNK:
         return _weighted_sum(fn, z, w)
     missing = -len(w) % _CHUNK
-    # Fill the last chunk with a node that fn can be evaluated at, of weight zero.
+    # Copies of a node, at which fn can be evaluated, fill the last chunk with weight zero.
     z = np.concatenate([z, np.repeat(z[:, -1:], missing, axis=1)], axis=1)
     w = np.concatenate([w, np.zeros(missing, w.dtype)]).reshape(-1, _CHUNK)
     z = np.moveaxis(z.reshape(dim, -1, _CHUNK), 1, 0)
@@ -60,11 +61,12 @@ def expectation_with_error(
     rule: Rule | None = None,
     dtype: DTypeLike | None = None,
 ) -> tuple[PyTree[Array], PyTree[Array]]:
-    """`expectation` and an estimate of its error, besides rounding.
+    """The expectation E[fn(z)] and an estimate of its quadrature error.
 
-    For `Trapezoid` it is the difference to the rule with half the nodes per variable, an
-    overestimate as soon as there is convergence; for `GaussHermite` the difference to a trapezoid
-    rule; for `QMC` the standard deviation over independent randomisations.
+    For `Trapezoid` the estimate is the difference to the rule with half the nodes per variable,
+    which overestimates the error of a rule that has converged; for `GaussHermite` it is the
+    difference to a trapezoid rule; for `QMC` it is the standard deviation over independent
+    randomisations. Rounding errors are not included.
 
     Args:
         fn: as in `expectation`.
@@ -89,7 +91,7 @@ def expectation_with_error(
 
 
 def _weighted_sum(fn: Callable, z: np.ndarray | Array, w: np.ndarray | Array) -> PyTree[Array]:
-    """Sum of w_i fn(z_i) over the last axis of z (dim, N) and w (N,)."""
+    """The sum of w_i fn(z_i) over the nodes, the last axis of z (dim, N) and w (N,)."""
 
     def mean(values: Array) -> Array:
         if not jnp.issubdtype(values.dtype, jnp.inexact):

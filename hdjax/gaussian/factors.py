@@ -2,9 +2,11 @@
 
     L L^T = B,   B positive semidefinite
 
-by Cholesky elimination in which a pivot of the size of rounding gives a zero column. `eigh` would
-do as well, but its gradients are infinite at repeated eigenvalues and its eigenvectors jump; this
-factor is differentiable wherever the pivots are positive and has finite gradients everywhere.
+The factor is computed by Cholesky elimination, in which a pivot of the size of rounding gives a
+zero column. Losses and samplers use it to write Gaussian projections as L z. An eigendecomposition
+would also give a factor, but its gradients are infinite at repeated eigenvalues and its
+eigenvectors jump; this factor is differentiable wherever the pivots are positive, and its gradients
+are finite everywhere.
 """
 
 import jax
@@ -15,10 +17,10 @@ from jaxtyping import Array, Float
 def factor(covariance: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """The lower-triangular L with L L^T = B, with zero columns where B is singular.
 
-    Pivot k counts as zero up to 4 n eps B_kk, about the rounding error that it carries. This does
-    not depend on the scales of the variables: a variance that decays to 1e-30 keeps its digits. An
-    entry larger than positive semidefiniteness allows (the error of an integrator, for small
-    variances) is cut down to what it allows. NaN stays NaN.
+    Pivot k counts as zero up to 4 n eps B_kk, about its rounding error. This criterion does not
+    depend on the scales of the variables: a variance that decays to 1e-30 keeps its digits. An
+    off-diagonal entry that is too large for a positive semidefinite B (by the error of an
+    integrator, for small variances) is reduced to the largest admissible value. NaN stays NaN.
 
     Args:
         covariance: B, symmetric positive semidefinite; the lower triangle is read.
@@ -41,7 +43,7 @@ def factor(covariance: Float[Array, "n n"]) -> Float[Array, "n n"]:
         singular = pivot <= 4 * rounding[k]
         root = jnp.sqrt(jnp.where(singular, 1, pivot))
         below = rest[:, k] / root
-        # |L_jk|^2 <= rest_jj for every positive semidefinite matrix.
+        # Every positive semidefinite matrix has |L_jk|^2 <= rest_jj.
         excess = below**2 > variance + rounding
         below = jnp.where(excess, jnp.copysign(safe_sqrt(variance), below), below)
         column = jnp.where(jnp.arange(n) > k, below, 0).at[k].set(root)
@@ -54,14 +56,14 @@ def factor(covariance: Float[Array, "n n"]) -> Float[Array, "n n"]:
 def solve_transpose(
     lower: Float[Array, "n n"], right: Float[Array, "n *rest"]
 ) -> Float[Array, "n *rest"]:
-    """The H with L^T H = G, where H_k = 0 for each zero column k of L.
+    """The solution H of L^T H = G, with H_k = 0 for each zero column k of L.
 
-    With G = E[z g^T] and r = L z this is Stein's H = E[grad_r g^T] on the support of r, in which
-    B^-1 never appears.
+    For G = E[z g^T] and r = L z, H is E[grad_r g^T] on the support of r (Stein's lemma). The
+    inverse of B is not needed.
 
     Args:
-        lower: L, as `factor` gives it.
-        right: G, of any further shape.
+        lower: L (n, n), the result of `factor`.
+        right: G (n, ...).
 
     Example:
         >>> import jax.numpy as jnp
@@ -80,7 +82,7 @@ def solve_transpose(
 
 
 def safe_sqrt(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Square root that is 0 with derivative 0 for x <= 0 (NaN stays NaN)."""
+    """The square root of x, which is 0 with derivative 0 for x <= 0 (NaN stays NaN)."""
     negative = x <= 0
     return jnp.where(negative, 0, jnp.sqrt(jnp.where(negative, 1, x)))
 
@@ -88,14 +90,14 @@ def safe_sqrt(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 def without_rounding(
     products: Float[Array, "*shape"], sizes: Float[Array, "*shape"]
 ) -> Float[Array, "*shape"]:
-    """Inner products of which those no larger than their rounding are zero.
+    """Inner products, in which values no larger than their rounding error are set to zero.
 
-    The sign of such a product would decide on which side of a kink a loss is where data have no
-    noise.  Derivatives are those of the products all the same.
+    For data without noise the sign of such a product would decide on which side of a kink a loss is
+    evaluated.  The derivatives are those of `products`.
 
     Args:
-        products: <a, b>, as computed.
-        sizes: |a| |b|.
+        products: computed inner products <a, b>.
+        sizes: products of norms |a| |b|, of the same shape.
 
     Example:
         >>> import jax.numpy as jnp

@@ -1,10 +1,13 @@
-"""Owen's function, the Gaussian probability of a wedge, which JAX does not have.
+"""Owen's function T, a Gaussian probability of a wedge, which JAX does not have.
 
     T(h, a) = 1/(2 pi) int_0^a exp(-h^2 (1 + x^2)/2) / (1 + x^2) dx
 
-(D. Owen, "Tables for computing bivariate normal probabilities", 1956). With x = tan(u) the
-integrand is exp(-h^2 / (2 cos^2 u)) on [0, arctan a], for which 16 Gauss-Legendre nodes reach
-1e-15 if a <= 1; larger a are reflected.
+The moments of the hinge loss need it. With x = tan(u) the integrand becomes exp(-h^2 / (2 cos^2 u))
+on [0, arctan a], for which 16 Gauss-Legendre nodes have an error of 1e-15 if a <= 1; for larger a a
+reflection formula is used.
+
+Source: D. Owen, "Tables for computing bivariate normal probabilities" (Ann. Math. Statist. 27,
+1956).
 """
 
 import math
@@ -18,7 +21,11 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 
 
 def owens_t(h: Float[Array, ""], a: Float[Array, ""]) -> Float[Array, ""]:
-    """T(h, a), even in h and odd in a; differentiable.
+    """Owen's function T(h, a), which is even in h, odd in a, and differentiable.
+
+    Args:
+        h: distance of the wedge from the origin.
+        a: slope of the wedge.
 
     Example:
         >>> import jax.numpy as jnp
@@ -27,7 +34,7 @@ def owens_t(h: Float[Array, ""], a: Float[Array, ""]) -> Float[Array, ""]:
     """
     h, size = jnp.abs(h), jnp.abs(a)
     steep = size > 1
-    # T(h, a) = (Phi(h) + Phi(ah))/2 - Phi(h) Phi(ah) - T(ah, 1/a), for a, h >= 0.
+    # For a, h >= 0, T(h, a) = (Phi(h) + Phi(ah))/2 - Phi(h) Phi(ah) - T(ah, 1/a).
     scaled = h * size
     slope = jnp.where(steep, 1 / jnp.where(steep, size, 1), size)
     value = _integral(jnp.where(steep, scaled, h), slope)

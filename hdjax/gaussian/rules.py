@@ -1,14 +1,15 @@
-"""Nodes and weights for E[f(z)] = int f(z) exp(-|z|^2/2) dz / (2 pi)^(n/2), z in R^n.
+"""Quadrature rules for E[f(z)] = int f(z) exp(-|z|^2/2) dz / (2 pi)^(n/2), z in R^n.
 
     E[f(z)] ~ sum_i w_i f(z_i),   sum_i w_i = 1.
 
-The trapezoid rule of spacing h has an error of order exp(-2 pi a / h) for f analytic in the strip
-|Im z| < a: for the logistic function of sqrt(Q) z this is exp(-2 pi^2 / (h sqrt Q)), where
-Gauss-Hermite has lost all digits by Q = 100 (L. N. Trefethen, J. A. C. Weideman, "The exponentially
-convergent trapezoidal rule", SIAM Review 56, 2014).
+Users choose a rule as the `rule` of a loss. The trapezoid rule of spacing h has an error of order
+exp(-2 pi a / h) for f analytic in the strip |Im z| < a (L. N. Trefethen, J. A. C. Weideman, "The
+exponentially convergent trapezoidal rule", SIAM Review 56, 2014). For the logistic function of
+sqrt(Q) z the error is exp(-2 pi^2 / (h sqrt Q)), while a Gauss-Hermite rule has no correct digit at
+Q = 100.
 
-A rule is a frozen, hashable record of its parameters: it can be a static field of a module, and
-its nodes are constants of the compiled program.
+A rule is a frozen, hashable record of its parameters. It can be a static field of a module, and its
+nodes are constants of the compiled program.
 """
 
 import abc
@@ -26,14 +27,14 @@ Nodes = tuple[Float[np.ndarray, "nodes dim"], Float[np.ndarray, " nodes"]]
 
 @dataclasses.dataclass(frozen=True)
 class Rule(abc.ABC):
-    """A way to choose nodes and weights, for any number of variables."""
+    """The base class of rules, which give nodes and weights for any number of variables."""
 
     def nodes(self, dim: int, dtype: DTypeLike = np.float64) -> Nodes:
-        """Nodes (N, dim) and positive weights (N,) that sum to one.
+        """The nodes (N, dim) and the positive weights (N,), whose sum is one.
 
         Args:
-            dim: number of variables; with none there is one node, of weight 1.
-            dtype: floating dtype of both.
+            dim: number of variables; for 0 variables there is one node of weight 1.
+            dtype: floating dtype of nodes and weights.
 
         Raises:
             ValueError: a negative `dim`.
@@ -44,27 +45,30 @@ class Rule(abc.ABC):
 
     @abc.abstractmethod
     def unnormalised(self, dim: int) -> Nodes:
-        """The nodes in float64, for `dim` > 0; the weights need not be normalised."""
+        """The nodes and weights in float64 for `dim` > 0; weights need not be normalised."""
 
     @abc.abstractmethod
     def references(self) -> tuple["Rule", ...]:
-        """Rules whose disagreement with this one measures its error."""
+        """The rules whose disagreement with this rule measures its error."""
 
     @abc.abstractmethod
     def disagreement(self, values: Array | np.ndarray) -> Array | np.ndarray:
-        """The error in this rule's value, `values[0]`, given those of its references (the rest)."""
+        """The error of the value of this rule, `values[0]`.
+
+        `values[1:]` are the values of its references.
+        """
 
 
 @dataclasses.dataclass(frozen=True)
 class Trapezoid(Rule):
-    """Tensor trapezoid rule in the ball of a radius: accurate for large logits, usable for kinks.
+    """The tensor trapezoid rule in a ball; it is accurate for large logits and usable for kinks.
 
-    For an even number of points no node has a coordinate 0, so a jump there is cut in the middle,
-    and what is singular there is not evaluated at its singularity.
+    For an even number of points no node has a coordinate 0: a jump at 0 is halfway between nodes,
+    and a function that is singular at 0 is not evaluated there.
 
     Args:
-        points: nodes per variable; the spacing is h = 2 radius / points.
-        radius: nodes beyond it are dropped. The weight of what is left out is of order
+        points: number of nodes per variable; the spacing is h = 2 radius / points.
+        radius: radius of the ball; nodes outside it are dropped. The weight outside is of order
             exp(-radius^2 / 2), 2e-16 for the default.
 
     Raises:
@@ -85,7 +89,7 @@ class Trapezoid(Rule):
             raise ValueError(f"radius: {self.radius}; allowed: positive and finite")
 
     def unnormalised(self, dim: int) -> Nodes:
-        """Midpoints of cells, as far as they are in the ball."""
+        """The midpoints of cells that are in the ball, with weights exp(-|z|^2 / 2)."""
         spacing = 2 * self.radius / self.points
         line = (np.arange(self.points) - (self.points - 1) / 2) * spacing
         z = _tensor(line, dim)
@@ -94,20 +98,23 @@ class Trapezoid(Rule):
         return z[inside], np.exp(-square[inside] / 2)
 
     def references(self) -> tuple[Rule, ...]:
-        """The rule with half the points."""
+        """The trapezoid rule with half the points."""
         return (Trapezoid(max(self.points // 2, 1), self.radius),)
 
     def disagreement(self, values: Array | np.ndarray) -> Array | np.ndarray:
-        """The difference of the two."""
+        """The difference of the values of the two rules."""
         return abs(values[1] - values[0])
 
 
 @dataclasses.dataclass(frozen=True)
 class GaussHermite(Rule):
-    """Tensor Gauss-Hermite rule: exact for polynomials of degree 2 points - 1, bad for kinks.
+    """The tensor Gauss-Hermite rule, which is exact for polynomials of degree 2 points - 1.
+
+    It is inaccurate for functions with kinks and for large logits.
 
     Args:
-        points: nodes per variable. Nodes of a weight below 1e-20 of the largest are dropped.
+        points: number of nodes per variable. Nodes with a weight below 1e-20 of the largest are
+            dropped.
 
     Raises:
         ValueError: `points` below 1 or above 256.
@@ -133,26 +140,27 @@ class GaussHermite(Rule):
         return z[keep], w[keep]
 
     def references(self) -> tuple[Rule, ...]:
-        """A trapezoid rule."""
-        # Another kind of rule: for kinks, Gauss-Hermite rules agree long before they are right.
+        """A trapezoid rule with twice the points."""
+        # The reference is of another kind, because for functions with kinks Gauss-Hermite rules
+        # agree with each other long before they are accurate.
         return (Trapezoid(max(2 * self.points, 16)),)
 
     def disagreement(self, values: Array | np.ndarray) -> Array | np.ndarray:
-        """The difference of the two."""
+        """The difference of the values of the two rules."""
         return abs(values[1] - values[0])
 
 
 @dataclasses.dataclass(frozen=True)
 class QMC(Rule):
-    """Scrambled Sobol points mapped to normals, together with their mirror images -z.
+    """Quasi-Monte Carlo: scrambled Sobol points mapped to normals z, with their mirror images -z.
 
-    The points are fixed by the seed, so that a differential equation whose right-hand side uses
-    them is deterministic. Odd moments vanish exactly; the others err by about 1e-3 to 1e-4.
+    The seed determines the points, so that a differential equation whose right-hand side uses them
+    is deterministic. Odd moments vanish exactly; other moments have errors of about 1e-4 to 1e-3.
 
     Args:
-        log2_points: 2^log2_points nodes, mirror images included.
-        seed: of the scrambling.
-        replicates: independent randomisations that the error estimate compares.
+        log2_points: logarithm of the number of nodes, 2^log2_points with the mirror images.
+        seed: seed of the scrambling.
+        replicates: number of independent randomisations that the error estimate compares.
 
     Raises:
         ValueError: `log2_points` outside 1 to 24, a negative `seed`, fewer than 2 `replicates`.
@@ -175,30 +183,30 @@ class QMC(Rule):
             raise ValueError(f"log2_points: {self.log2_points}; allowed: up to 24")
 
     def unnormalised(self, dim: int) -> Nodes:
-        """Sobol points and their mirror images."""
+        """The Sobol points and their mirror images, with equal weights."""
         sobol = scipy.stats.qmc.Sobol(dim, bits=30, rng=self.seed)
-        # Points are multiples of 2^-30: the middle of the cell keeps them off 0 and 1.
+        # Points are multiples of 2^-30, and a shift to the middle of the cell keeps them off 0, 1.
         uniform = sobol.random_base2(self.log2_points - 1) + 2.0**-31
         z = scipy.special.ndtri(uniform)
         return np.concatenate([z, -z]), np.ones(2 * len(z))
 
     def references(self) -> tuple[Rule, ...]:
-        """The same points with other scramblings."""
-        # Far from neighbouring seeds, which a user may have in use as other randomisations.
+        """The rules with other seeds of the scrambling."""
+        # These seeds differ from neighbouring seeds, which a user may use for randomisations.
         seeds = np.random.SeedSequence(self.seed).generate_state(self.replicates - 1)
         return tuple(dataclasses.replace(self, seed=int(seed)) for seed in seeds)
 
     def disagreement(self, values: Array | np.ndarray) -> Array | np.ndarray:
-        """The standard deviation."""
+        """The standard deviation of the values."""
         return values.std(axis=0, ddof=1)
 
 
 def default_rule(dim: int) -> Rule:
-    """The rule that `expectation` takes for so many variables.
+    """The rule that `expectation` takes for a number of variables.
 
-    Trapezoid rules for 1, 2 and 3 variables, with which the logistic function of logits of standard
-    deviation 30, 4 and 2 is integrated to about 1e-14, 1e-14 and 1e-10, and of 100, 10 and 5 to
-    3e-4, 2e-5 and 8e-4; scrambled Sobol points above.
+    For 1, 2 and 3 variables it is a trapezoid rule. Its error for the logistic function of logits
+    is about 1e-14, 1e-14 and 1e-10 at standard deviations of 30, 4 and 2, and 3e-4, 2e-5 and 8e-4
+    at standard deviations of 100, 10 and 5. For more variables it is quasi-Monte Carlo.
 
     Args:
         dim: number of variables.
@@ -211,7 +219,7 @@ def default_rule(dim: int) -> Rule:
 def _cached_nodes(rule: Rule, dim: int, dtype: np.dtype) -> Nodes:
     z, w = rule.unnormalised(dim) if dim else (np.zeros((1, 0)), np.ones(1))
     z, w = z.astype(dtype), (w / w.sum()).astype(dtype)
-    # The cache hands out the same arrays again.
+    # The cache returns the same arrays again, so they must not be written to.
     z.flags.writeable = w.flags.writeable = False
     return z, w
 

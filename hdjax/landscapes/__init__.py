@@ -1,9 +1,10 @@
 """Gradient span algorithms on Gaussian random functions, and their deterministic limit.
 
-Start with `GradientSpan`.  `kernels.py` and `stationary.py` are what is minimised, `algorithms.py`
-and `rates.py` how, `sampler.py` and `simulate.py` the exact law at any d, `limit.py` where it goes
-as d grows.
-`ComponentWise` is for optimisers that look at entries, such as Adam.
+Start with `GradientSpan`.  `kernels.py` and `stationary.py` define the law of the random function,
+`algorithms.py` and `rates.py` the algorithms that minimise it.  `sampler.py` and `simulate.py`
+sample the exact law of a run at any d, and `explicit.py` runs on vectors of R^d.  `limit.py`
+computes the limit as d grows, and `fluctuations.py` the corrections to it at finite d.
+`ComponentWise` serves optimisers that look at the entries of a gradient, such as Adam.
 """
 
 from hdjax.landscapes.algorithms import (

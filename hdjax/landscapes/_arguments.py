@@ -1,4 +1,7 @@
-"""Arguments of the family's constructors as array leaves, checked where they are concrete."""
+"""Arguments of the constructors of this family as array leaves, checked where they are concrete.
+
+A traced argument cannot be checked; the constructors call these functions on every number.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,9 +25,15 @@ _RULES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 def numbers(name: str, value: Any, rule: str, ndim: int = 0) -> Float[Array, "..."]:
     """`value` as a float array with `ndim` axes.
 
+    Args:
+        name: name of the argument, for messages.
+        value: a number or nested lists or arrays of numbers.
+        rule: the rule for entries: "finite", "positive", "at least 0" or "positive or infinite".
+        ndim: the number of axes.
+
     Raises:
-        TypeError: no numbers.
-        ValueError: another shape, or entries that break the rule.
+        TypeError: `value` is no array of numbers.
+        ValueError: another number of axes, or entries that break the rule.
     """
     allowed = ("a number", "a list of numbers", "a matrix")[ndim]
     try:
@@ -38,7 +47,7 @@ def numbers(name: str, value: Any, rule: str, ndim: int = 0) -> Float[Array, "..
 
 
 def check_numbers(name: str, array: Any, rule: str) -> None:
-    """Raise ValueError if concrete entries break the rule."""
+    """Raise ValueError if an entry of a concrete array breaks the rule (see `numbers`)."""
     if is_concrete(array):
         values = np.asarray(array)
         bad = ~_RULES[rule](values)
@@ -47,10 +56,14 @@ def check_numbers(name: str, array: Any, rule: str) -> None:
 
 
 def as_tree(name: str, fn: Any) -> Any:
-    """A function as a pytree, so that modules that hold it stack where they can.
+    """A function as a pytree, so that modules with the same function can be stacked.
+
+    Args:
+        name: name of the argument, for messages.
+        fn: a function, or a module that can be called.
 
     Raises:
-        TypeError: it cannot be called.
+        TypeError: `fn` cannot be called.
     """
     if not callable(fn):
         raise TypeError(f"{name}: {fn!r}; allowed: a function")

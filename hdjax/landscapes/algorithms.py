@@ -1,24 +1,27 @@
 """Gradient span algorithms, each written once against an abstract inner product.
 
-    x_{k+1} = h_k x_0 + sum_{j <= k} h_kj grad f(x_j),
+    x_{k+1} = h_k x_0 + sum_{j <= k} h_kj grad f(x_j).
 
-with prefactors that may depend on all values and inner products of what was seen (arXiv
-2410.09973).  An algorithm combines opaque vectors linearly and asks `dot` for their inner products;
-it never takes a norm or looks at an entry.  So one object runs in R^d, in the coordinates of the
-exact sampler, and in the limit, whose basis is not orthonormal.
+The prefactors h may depend on the values f(x_j) and the inner products of x_0 and of all gradients
+seen so far.  An algorithm combines opaque vectors linearly and asks `dot` for their inner products;
+it never takes a norm or looks at an entry.  The same object therefore runs in R^d (`explicit.py`),
+in the coordinates of the exact sampler (`sampler.py`), and in the limit (`limit.py`), whose basis
+is not orthonormal.
 
-An algorithm of one's own is a module with two methods:
+Source: arXiv 2410.09973, Definition 2.1 (general gradient span algorithm).
+
+An algorithm that you write yourself is a module with two methods:
 
     class Damped(Algorithm):
         rate: jax.Array
 
         def init(self, x):
-            return x                                    # whatever it remembers
+            return x                                    # the state of the algorithm
 
         def step(self, state, k, x, f, g, dot):
             return x - self.rate / (1 + dot(g, g)) * g, x
 
-What it remembers are scalars and vectors (or stacks of vectors along leading axes).
+The state consists of scalars and vectors, or of stacks of vectors along leading axes.
 """
 
 import abc
@@ -47,25 +50,25 @@ declare("landscapes.algorithm", Slot(given=("kernel", "mean", "radius", "noise")
 
 
 class Algorithm(eqx.Module):
-    """A gradient span algorithm."""
+    """A gradient span algorithm on opaque vectors."""
 
     @abc.abstractmethod
     def init(self, x: Vector) -> PyTree:
-        """What the algorithm remembers at the start x_0."""
+        """The state of the algorithm at the start x_0."""
 
     @abc.abstractmethod
     def step(
         self, state: PyTree, k: Int[Array, ""], x: Vector, f: Scalar, g: Vector, dot: Dot
     ) -> tuple[Vector, PyTree]:
-        """The next point x_{k+1}, and what is remembered then.
+        """The next point x_{k+1}, and the next state of the algorithm.
 
         Args:
-            state: what was remembered.
+            state: the state of the algorithm at step k.
             k: the step.
             x: the point x_k.
             f: the value f(x_k).
-            g: the gradient there.
-            dot: the inner product of two vectors.
+            g: the gradient at x_k.
+            dot: the function that computes the inner product of two vectors.
         """
 
     def check(self, radius: Float[Array, ""]) -> None:
@@ -74,14 +77,14 @@ class Algorithm(eqx.Module):
 
 @register("landscapes.algorithm", "gradient_descent")
 class GradientDescent(Algorithm):
-    """x_{k+1} = x_k - gamma_k g_k.
+    """Gradient descent, x_{k+1} = x_k - gamma_k g_k.
 
     Args:
         rate: gamma_k = O(1): a number, a schedule (of t = k), or a `Rate` such as `Normalised`,
             `Clipped`, `Polyak`, `RandomFunctionDescent`.
 
     Raises:
-        TypeError, ValueError: something else.
+        TypeError, ValueError: the rate is none of these.
 
     Example:
         >>> algorithm = GradientDescent(0.5)
@@ -103,14 +106,16 @@ class GradientDescent(Algorithm):
 
 @register("landscapes.algorithm", "heavy_ball")
 class HeavyBall(Algorithm):
-    """x_{k+1} = x_k - gamma_k g_k + beta_k (x_k - x_{k-1}), x_{-1} = x_0 (Polyak, 1964).
+    """Gradient descent with momentum, the heavy ball method of Polyak (1964).
+
+        x_{k+1} = x_k - gamma_k g_k + beta_k (x_k - x_{k-1}),    x_{-1} = x_0
 
     Args:
         rate: gamma_k, as for `GradientDescent`.
         momentum: beta_k, a number or a schedule (of t = k).
 
     Raises:
-        TypeError, ValueError: something else.
+        TypeError, ValueError: the rate or the momentum is none of these.
 
     Example:
         >>> algorithm = HeavyBall(0.3, momentum=0.5)
@@ -134,17 +139,19 @@ class HeavyBall(Algorithm):
 
 @register("landscapes.algorithm", "nesterov")
 class Nesterov(Algorithm):
-    """z_{k+1} = x_k - gamma_k g(x_k), x_{k+1} = z_{k+1} + beta_k (z_{k+1} - z_k), z_0 = x_0.
+    """Nesterov's accelerated gradient descent.
 
-    Points x_k are those at which the function is evaluated (Nesterov's y_k); values and gradients
-    that are recorded belong to them.
+        z_{k+1} = x_k - gamma_k g_k,    x_{k+1} = z_{k+1} + beta_k (z_{k+1} - z_k),    z_0 = x_0
+
+    The x_k are the points at which the function is evaluated (Nesterov's y_k), and the recorded
+    values and gradients are those at x_k.
 
     Args:
         rate: gamma_k, as for `GradientDescent`.
         momentum: beta_k, a number or a schedule (of t = k).
 
     Raises:
-        TypeError, ValueError: something else.
+        TypeError, ValueError: the rate or the momentum is none of these.
 
     Example:
         >>> algorithm = Nesterov(0.3, momentum=0.6)
@@ -172,18 +179,18 @@ _FORMULAS = ("FR", "PR", "PR+", "HS")
 
 @register("landscapes.algorithm", "conjugate_gradient")
 class ConjugateGradient(Algorithm):
-    """x_{k+1} = x_k + gamma_k p_k, p_k = -g_k + beta_k p_{k-1}.
+    """Conjugate gradients, x_{k+1} = x_k + gamma_k p_k with p_k = -g_k + beta_k p_{k-1}.
 
-    With y = g_k - g_{k-1}, beta_k = |g_k|^2/|g_{k-1}|^2 (Fletcher-Reeves, FR),
-    <g_k, y>/|g_{k-1}|^2 (Polak-Ribiere, PR), its positive part (PR+), or <g_k, y>/<p_{k-1}, y>
-    (Hestenes-Stiefel, HS).
+    With y = g_k - g_{k-1}, beta_k is |g_k|^2/|g_{k-1}|^2 (Fletcher-Reeves, FR),
+    <g_k, y>/|g_{k-1}|^2 (Polak-Ribiere, PR), the positive part of PR (PR+), or
+    <g_k, y>/<p_{k-1}, y> (Hestenes-Stiefel, HS).
 
     Args:
-        rate: gamma_k, as for `GradientDescent`; along p.
-        formula: "FR", "PR", "PR+" or "HS".
+        rate: gamma_k along p_k, as for `GradientDescent`.
+        formula: the formula of beta_k: "FR", "PR", "PR+" or "HS".
 
     Raises:
-        TypeError, ValueError: something else.
+        TypeError, ValueError: another rate or formula.
 
     Example:
         >>> algorithm = ConjugateGradient(0.3, formula="PR+")
@@ -224,19 +231,19 @@ class ConjugateGradient(Algorithm):
 
 @register("landscapes.algorithm", "barzilai_borwein")
 class BarzilaiBorwein(Algorithm):
-    """x_{k+1} = x_k - gamma_k g_k with one of the two rates of Barzilai and Borwein (1988).
+    """Gradient descent with one of the two rates of Barzilai and Borwein (1988).
 
-    With s = x_k - x_{k-1}, y = g_k - g_{k-1}: gamma_k = |s|^2/|<s, y>| (variant 1) or
-    |<s, y>|/|y|^2 (variant 2), within [low, high].
+    With s = x_k - x_{k-1} and y = g_k - g_{k-1}, gamma_k is |s|^2/|<s, y>| (variant 1) or
+    |<s, y>|/|y|^2 (variant 2), clipped to [low, high].
 
     Args:
-        initial: gamma_0.
+        initial: gamma_0, positive.
         variant: 1 or 2.
-        low: smallest rate.
-        high: largest rate.
+        low: the smallest rate, at least 0.
+        high: the largest rate, positive or infinite.
 
     Raises:
-        ValueError: rates that are not positive, another variant.
+        ValueError: a rate out of range, or another variant.
 
     Example:
         >>> algorithm = BarzilaiBorwein(0.1, variant=1, high=10.0)
@@ -279,13 +286,13 @@ class BarzilaiBorwein(Algorithm):
 class SphereDescent(Algorithm):
     """Gradient descent on the sphere of radius |x_0|, by projection.
 
-    x_{k+1} = |x_k| (x_k - gamma_k g~)/|x_k - gamma_k g~|, g~ = g - <x, g>/|x|^2 x.
+        x_{k+1} = |x_k| (x_k - gamma_k g~)/|x_k - gamma_k g~|,    g~ = g_k - <x_k, g_k>/|x_k|^2 x_k
 
     Args:
-        rate: gamma_k, as for `GradientDescent`; along -g~.
+        rate: gamma_k along -g~, as for `GradientDescent`.
 
     Raises:
-        TypeError, ValueError: something else.
+        TypeError, ValueError: another rate.
 
     Example:
         >>> algorithm = SphereDescent(0.1)
@@ -314,18 +321,18 @@ class SphereDescent(Algorithm):
 
 @register("landscapes.algorithm", "lower_triangular")
 class LowerTriangular(Algorithm):
-    """x_{k+1} = x_0 - sum_{j <= k} H_kj g_j: any method with fixed prefactors.
+    """Any algorithm with fixed prefactors, x_{k+1} = x_0 - sum_{j <= k} H_kj g_j.
 
     Args:
-        matrix: (n, n) H; what is above its diagonal is not used.  After n steps the point stays.
+        matrix: (n, n) H; entries above the diagonal are not used.  After n steps the point stays.
 
     Raises:
-        ValueError: not a square matrix.
+        ValueError: H is not a square matrix.
 
     Warns:
-        UserWarning: a zero on the diagonal.  The most recent gradient is then not used, and the
-            construction of arXiv 2410.09973 (which divides by its prefactor) does not apply; the
-            sampler and the limit here do.
+        UserWarning: a zero on the diagonal.  The most recent gradient is then not used in a step,
+            and the proof of arXiv 2410.09973 (which divides by its prefactor) does not apply; the
+            sampler and the limit of this package do.
 
     Example:
         >>> algorithm = LowerTriangular([[0.5, 0.0], [0.4, 0.6]])
@@ -340,8 +347,8 @@ class LowerTriangular(Algorithm):
             raise ValueError(f"matrix: shape {(n, m)}; allowed: (n, n)")
         if is_concrete(self.matrix) and not np.all(np.diagonal(np.asarray(self.matrix))):
             warnings.warn(
-                "matrix: a zero on the diagonal: the most recent gradient is not used in that "
-                "step, and the proof of arXiv 2410.09973 does not cover it",
+                "matrix: a zero on the diagonal; allowed by the proof of arXiv 2410.09973: other "
+                "numbers (with it, the most recent gradient is not used in that step)",
                 stacklevel=2,
             )
 
@@ -353,7 +360,7 @@ class LowerTriangular(Algorithm):
     ) -> tuple[Vector, PyTree]:
         origin, gradients = state
         n = self.matrix.shape[0]
-        # Out of range, the update is dropped and the last row used: the point stays.
+        # For k >= n the update is dropped and the last row is used, so that the point stays.
         gradients = gradients.at[k].set(g, mode="drop")
         row = self.matrix[jnp.minimum(k, n - 1)]
         row = jnp.where(jnp.arange(n) <= k, row, 0.0).astype(g.dtype)
@@ -362,5 +369,6 @@ class LowerTriangular(Algorithm):
 
 
 def _steepest(rate: Rate, k: Int[Array, ""], f: Scalar, g: Vector, dot: Dot) -> Scalar:
+    """The multiplier gamma_k of the direction -g."""
     square = dot(g, g)
     return rate(k, f, square, root(square))

@@ -1,7 +1,9 @@
-"""Component-wise optimisers on Gaussian random functions: progress is predictable here too.
+"""Component-wise optimisers on Gaussian random functions: the system `ComponentWise`.
 
-They lie outside of arXiv 2410.09973 (its open question 4).  The limit depends on how x_0 is spread
-over the axes, and is another one than that of any gradient span algorithm.
+Adam, RMSProp and sign descent look at the entries of a gradient, so that they are no gradient span
+algorithms, and the theorem of arXiv 2410.09973 does not cover them (open question 4 of the source).
+Their progress has a deterministic limit too (`effective.py`).  The limit depends on the law of the
+coordinates of x_0.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,22 +28,25 @@ from hdjax.system import Method, WithoutFluctuations
 class ComponentWise(Landscape, WithoutFluctuations):
     """Adam, RMSProp, sign descent or another component-wise optimiser on a random function.
 
-    Runs hold vectors of R^d (`Explicit`, `Function`, `Ambient`): the previsible frame is of no use
-    where entries matter.  x_0 has a uniform direction in each run.  Standard deviations are not
-    predicted.
+    Runs hold vectors of R^d (`Explicit`, `Function`, `Ambient`), as the previsible frame does not
+    serve optimisers that look at entries.  x_0 has a uniform direction in each run.  Standard
+    deviations are not predicted.
 
     Args:
         kernel: kappa, as for `GradientSpan`.
-        optimiser: see `hdjax.landscapes.optimisers`; its rates are in coordinates that are O(1).
+        optimiser: the optimiser (`hdjax.landscapes.optimisers`); its rates are in coordinates
+            scaled to be O(1).
         dimension: d, an integer of at least 1, or infinity (for the limit alone).
         mean: mu, as for `GradientSpan`.
         radius: |x_0|.
         noise: kernel of mini-batch noise, as for `GradientSpan`.
-        sites: coordinates that the limit's means are taken over, always the same ones; its values
-            have an error of about 1/sites^(1/2), none where the optimiser is linear.
+        sites: the number of copies of a coordinate over which the means of the limit are taken.
+            Their random numbers are always the same.  The limit has an error of about
+            1/sites^(1/2), or none for linear optimisers.
 
     Raises:
-        ValueError, TypeError: naming the argument, its value and what is allowed.
+        ValueError, TypeError: an argument is not allowed; the message names the argument, its
+            value and what is allowed.
 
     Example:
         >>> import hdjax as hd
@@ -93,11 +98,11 @@ class ComponentWise(Landscape, WithoutFluctuations):
 
     @property
     def spectrum(self) -> None:
-        """Isotropic."""
+        """None: functions are isotropic."""
 
     @property
     def algorithm(self) -> "_OnEntries":
-        """The optimiser as an algorithm in R^d."""
+        """The optimiser with the interface of an algorithm in R^d."""
         return _OnEntries(self.optimiser)
 
     def validate(self, *, compared: bool = False, realised: bool = False) -> None:
@@ -106,13 +111,18 @@ class ComponentWise(Landscape, WithoutFluctuations):
             jet_at_start(self.kernel, self.radius**2 / 2)
 
     def about(self, horizon: Horizon) -> Mapping[str, str]:
-        """Nothing has to be known."""
+        """No remarks: a result of this system needs no further explanation."""
         return {}
 
     def trajectory(
         self, evaluations: int, save: Callable[[OrderParameters], PyTree[Array]]
     ) -> PyTree[Array]:
-        """By the effective process of `hdjax.landscapes.effective`."""
+        """The limit after each step, stacked, by the process of `hdjax.landscapes.effective`.
+
+        Args:
+            evaluations: the number of observations; the steps are 0, ..., evaluations - 1.
+            save: a function of the order parameters, whose values are kept.
+        """
         parts = self.kernel, self.mean, self.noise, self.optimiser, self.radius
         return effective.trajectory(MeanField(*parts, self.sites), evaluations, save)
 
@@ -140,5 +150,5 @@ class _OnEntries(eqx.Module):
 
 
 def _unit(x: Float[Array, " d"]) -> Float[Array, ""]:
-    """The root of d, by which an entry of a vector of norm O(1) is multiplied to be O(1)."""
+    """The number d^(1/2), by which entries of a vector of norm O(1) are scaled to be O(1)."""
     return jnp.sqrt(jnp.asarray(x.shape[0], x.dtype))

@@ -1,4 +1,4 @@
-"""How a gradient span experiment is written in a config with `family = "landscapes"`.
+"""Config tables of the family: an algorithm on a random function with `family = "landscapes"`.
 
     [system]
     dimension = 1e6
@@ -7,8 +7,8 @@
     mean = [0.0, 0.2]                               # coefficients in |x|^2/2
     radius = 1.0
 
-What is here is what TOML says differently from the constructors; the rest of each table is its
-constructor's signature, registered beside it.
+This module registers only the tables that TOML writes differently from the constructors.  The keys
+of any other table are the signature of its constructor, which is registered beside the class.
 """
 
 from typing import Annotated, Any
@@ -29,13 +29,15 @@ def _optimised(
     steps: Size,
     **landscape: Any,
 ) -> landscapes.Algorithm:
-    """The local optimum of a family of algorithms after `steps` steps, found through the limit.
+    """The algorithm of a family with the lowest limit of the value after `steps` steps.
+
+    The optimum is local (`hdjax.landscapes.optimise`).
 
     Args:
-        family: what is free: one step size, one for each step, a rate and a momentum, or all
-            prefactors of gradients.
-        steps: after how many steps the value is as low as can be.
-        **landscape: of `hdjax.landscapes.GradientSpan`.
+        family: the free parameters: one step size, one step size for each step, a rate and a
+            momentum, or all prefactors of gradients.
+        steps: the number of steps after which the value is minimal.
+        **landscape: arguments of `hdjax.landscapes.GradientSpan`.
     """
     make, start = landscapes.algorithm_family(family, steps)
 
@@ -55,11 +57,12 @@ def _system(  # noqa: D417 (the others are the constructor's)
     kind: Annotated[str, OneOf("trajectory", "next_observation")] = "trajectory",
     **landscape: Any,
 ) -> System:
-    """A random function, an algorithm and a start.
+    """An algorithm on a random function, from a start.
 
     Args:
         dimension: d.
-        kind: whether the run is recorded, or what is known of each observation before it is made.
+        kind: the system: "trajectory" records the run, "next_observation" the conditional law of
+            each observation before it is made.
     """
     landscape["kernel"] = kernel
     built = algorithm(**landscape)

@@ -1,18 +1,24 @@
-"""The limit d -> infinity of component-wise optimisers: one coordinate, in its own mean field.
+"""The limit of component-wise optimisers as d grows: the effective process of one coordinate.
 
-With x~ = d^(1/2) x^a and g~ = d^(1/2) g^a, each coordinate follows the scalar process
+`ComponentWise` calls `trajectory`.  In the scaled coordinates x~ = d^(1/2) x^a and
+g~ = d^(1/2) g^a, which are O(1), each coordinate a follows the same scalar process
 
     g~_k = u~_k + sum_{l<k} R_kl kappa_33(k, l) x~_l
                 + [mu' + sum_{l<k} R_kl kappa_13(k, l)] x~_k,      u~ ~ N(0, A),
     x~_{k+1} = update(g~_0, ..., g~_k; x~_0, ..., x~_k),
 
-A_kl = kappa_3(k, l), and the order parameters are means over it: <x_k, x_l> = E x~_k x~_l, R_kl =
-E dx~_k/du~_l, f_k = mu + sum_{l<k} R_kl kappa_3(k, l).  Updates are not linear, so the means are
-taken over many sites.  The response needs no derivative (a sign has none): with u~ = L xi, A =
-L L^T, Gaussian integration by parts is E x~_k xi^T = R_k L.
+with A_kl = kappa_3(k, l), and kappa and its derivatives as in `limit.py`.  The order parameters are
+means over this process:
 
-The start is spread over the axes like a Gaussian vector, which the limit depends on.  For linear
-updates it is the recursion of `limit.py`.
+    <x_k, x_l> = E x~_k x~_l,    R_kl = E dx~_k/du~_l,    f_k = mu + sum_{l<k} R_kl kappa_3(k, l).
+
+As updates are not linear, the means are taken over many independent copies of the process, called
+sites.  The response R is found without derivatives, which a sign does not have: with u~ = L xi and
+A = L L^T, Gaussian integration by parts gives E x~_k xi^T = R_k L.
+
+The coordinates of x~_0 are independent and Gaussian; the limit depends on this law.  For linear
+updates the process has the limit of `limit.py`.  Component-wise optimisers are open question 4 of
+arXiv 2410.09973; this limit is derived here.
 """
 
 from collections.abc import Callable
@@ -33,7 +39,16 @@ _TINY = 1e-30
 
 
 class MeanField(eqx.Module):
-    """What the process needs to know; see `hdjax.landscapes.ComponentWise`."""
+    """The function, the optimiser and the start, for the effective process.
+
+    Attributes:
+        kernel: kappa.
+        mean: mu, a function of |x|^2/2.
+        noise: kernel of the mini-batch noise, or None.
+        optimiser: the component-wise optimiser.
+        radius: |x_0|.
+        sites: the number of copies of the process.
+    """
 
     kernel: Kernel
     mean: Callable
@@ -44,7 +59,16 @@ class MeanField(eqx.Module):
 
 
 class _State(eqx.Module):
-    """Rows k and later are 0, those of `factor` the identity's."""
+    """The run before step k; rows of step k and later are 0, or those of the identity in `factor`.
+
+    Attributes:
+        factor: L, the Cholesky factor of A.
+        halves: |x_k|^2/2.
+        points: x~_k at all sites.
+        gradients: g~_k at all sites.
+        x: x~ at which the next step observes.
+        memory: the state of the optimiser.
+    """
 
     factor: Float[Array, "n n"]
     halves: Float[Array, " n"]
@@ -57,7 +81,16 @@ class _State(eqx.Module):
 def trajectory(
     field: MeanField, evaluations: int, save: Callable[[OrderParameters], PyTree]
 ) -> PyTree:
-    """`save(order parameters)` after each of the steps 0, ..., evaluations - 1, stacked."""
+    """The limit along a run.
+
+    Args:
+        field: the function, the optimiser and the start.
+        evaluations: the number of observations; the steps are 0, ..., evaluations - 1.
+        save: a function of the order parameters, whose values are kept.
+
+    Returns:
+        The values of `save` after each step, stacked.
+    """
     n, dtype = evaluations, field.radius.dtype
     start, *normals = _normals(n + 1, field.sites, dtype)
     x = field.radius * start
@@ -73,9 +106,10 @@ def trajectory(
 
 
 def _normals(n: int, sites: int, dtype: Any) -> Float[Array, "n sites"]:
-    """Normals, always the same, whose second moments over the sites are exactly the identity.
+    """Normal numbers for the sites, always the same, whose second moments are the identity.
 
-    What is linear in them then has no sampling error.
+    The second moments over the sites are exact, so that means of products of linear functions of
+    these numbers have no sampling error.
     """
     drawn = jax.random.normal(jax.random.key(0), (n, sites), dtype)
     moments = precise.dot(drawn, drawn.T) / sites
@@ -85,7 +119,7 @@ def _normals(n: int, sites: int, dtype: Any) -> Float[Array, "n sites"]:
 def _step(
     field: MeanField, normals: Float[Array, "n sites"], state: _State, k: Int[Array, ""]
 ) -> tuple[_State, OrderParameters]:
-    """Observe at x_k and move to x_{k+1}."""
+    """The state after an observation at x_k and the move to x_{k+1}; and the order parameters."""
     n, sites = normals.shape
     earlier, present = jnp.arange(n) < k, jnp.arange(n) == k
     x = state.x
@@ -111,7 +145,7 @@ def _step(
     row = solve_triangular(state.factor, third, lower=True)
     width = jnp.sqrt(jnp.maximum(variance - jnp.dot(row, row), _TINY))
 
-    # x_k has not seen the fields of k and later.
+    # x_k does not depend on the fields of step k and later.
     moments = jnp.where(earlier, against(normals, x), 0.0)
     R = solve_triangular(state.factor, moments, lower=True, trans=1)
     value = field.mean(half) + jnp.dot(R, third)

@@ -1,9 +1,11 @@
-"""An algorithm run on the gradients of functions on R^d: drawn ones, a user's own, or none.
+"""Methods that run an algorithm on vectors of R^d: `Explicit`, `Function` and `Ambient`.
 
-`Explicit` draws a random function (`functions.py`), `Function` is given one, and `Ambient` draws
-each observation from its law given all earlier ones, in all d + 1 components.
+`Explicit` draws a random function of the landscape in each run (`functions.py`), `Function` takes a
+function of the user, and `Ambient` draws each observation from its law given all earlier ones, in
+all d + 1 components.  `VectorSimulator` is the simulator of all three.
 
-x_0 has a uniform direction (in each eigenspace, with a spectrum), drawn in each run.
+Each run draws an x_0 of uniform direction; with a spectrum, the direction is uniform in each
+eigenspace.
 """
 
 import abc
@@ -35,7 +37,17 @@ _COUPLINGS = ("gaussian", "rademacher")
 
 
 class Vectors(eqx.Module):
-    """A trajectory in R^d; rows that were not seen yet are 0."""
+    """The state of a run in R^d; rows of steps that were not made yet are 0.
+
+    Attributes:
+        points: x_k.
+        values: f(x_k).
+        gradients: g_k.
+        ahead: the point of the next observation.
+        memory: the state of the algorithm.
+        seen: the number of observations made so far.
+        function: the random function of the run, or None.
+    """
 
     points: Float[Array, "n d"]
     values: Float[Array, " n"]
@@ -47,13 +59,21 @@ class Vectors(eqx.Module):
 
 
 class OnVectors(LandscapeMethod):
-    """A method that holds vectors of R^d."""
+    """A method that holds vectors of R^d.
+
+    Attributes:
+        dtype: precision of the run, "float32" or "float64".
+    """
 
     in_space: ClassVar[bool] = True
     dtype: eqx.AbstractVar[str]
 
     def simulator(self, system: Landscape, horizon: Horizon) -> "VectorSimulator":
-        """The simulator of `system`."""
+        """The simulator of `system`.
+
+        Raises:
+            ValueError, TypeError: d is infinite, or the method cannot run the system.
+        """
         if horizon.dimension is None:
             raise ValueError("dimension: infinite; allowed with vectors in R^d: an integer")
         self.check(system)
@@ -65,7 +85,13 @@ class OnVectors(LandscapeMethod):
 
     @abc.abstractmethod
     def sample(self, system: Landscape, d: int, key: Key[Array, ""]) -> PyTree:
-        """The random function, or what is drawn of it beforehand, from the run's key."""
+        """The random function of a run, or None if it is not drawn beforehand.
+
+        Args:
+            system: the landscape.
+            d: the dimension.
+            key: key of the run.
+        """
 
     @abc.abstractmethod
     def observe(
@@ -75,11 +101,18 @@ class OnVectors(LandscapeMethod):
         k: Int[Array, ""],
         key: Key[Array, ""],
     ) -> tuple[Float[Array, ""], Float[Array, " d"]]:
-        """Value and gradient at `run.ahead`; `key` is the run's."""
+        """The value and the gradient at `run.ahead`.
+
+        Args:
+            system: the landscape.
+            run: the run up to the choice of this point.
+            k: the step.
+            key: key of the run.
+        """
 
     @abc.abstractmethod
     def numbers_held(self, system: Landscape, d: int) -> int:
-        """How many numbers a sampled function takes."""
+        """The number of floats that a function of the landscape takes."""
 
 
 def _floats(
@@ -90,19 +123,20 @@ def _floats(
 
 @register("landscapes.method", "explicit")
 class Explicit(OnVectors):
-    """The system's own random function, by tensors or cosine features.
+    """The random function of the landscape, drawn as tensors or cosine features.
 
     Args:
-        features: m, for stationary kernels (needed there, refused otherwise); m >> d for a function
-            that is nearly Gaussian.
-        couplings: law of a p-spin's couplings, "gaussian" or "rademacher" (random signs).
-        variances: the function of a run is multiplied with T, T^2 one of these, equally likely;
-            their mean is 1.  The covariance is kappa/d and the law no Gaussian one: given T, runs
-            go where the limit of T^2 kappa goes, and stay random as d grows.
-        dtype: "float32" or "float64" (which needs `jax_enable_x64`).
+        features: the number m of cosine features; needed with stationary kernels, and refused
+            otherwise.  The function is nearly Gaussian for m >> d.
+        couplings: the law of the couplings of p-spins, "gaussian" or "rademacher" (random signs).
+        variances: the values of T^2, equally likely and of mean 1, where the function of a run is
+            multiplied with a random T.  For several values the function has covariance kappa/d,
+            but is not Gaussian: given T, runs follow the limit of the kernel T^2 kappa, so that
+            they stay random as d grows.
+        dtype: precision of the run, "float32" or "float64" (which needs `jax_enable_x64`).
 
     Raises:
-        ValueError: other values.
+        ValueError: an argument is not allowed.
 
     Example:
         >>> method = Explicit(features=20_000)
@@ -131,7 +165,9 @@ class Explicit(OnVectors):
         if stationary and self.features is None:
             raise ValueError("features: None; allowed with a stationary kernel: at least 1")
         if not stationary and self.features is not None:
-            raise ValueError(f"features: {self.features}; allowed without one: None")
+            raise ValueError(
+                f"features: {self.features}; allowed without a stationary kernel: None"
+            )
 
     def sample(self, system: Landscape, d: int, key: Key[Array, ""]) -> Callable:
         function = self._sample(system.kernel, d, random.stream(key, Stream.FUNCTION))
@@ -184,18 +220,21 @@ class Explicit(OnVectors):
                 return Modulated(amplitude, self._sample(other, d, key))
             case Product(left=other, right=Amplitude() as amplitude):
                 return Modulated(amplitude, self._sample(other, d, key))
-        raise TypeError(f"kernel: {type(kernel).__name__}")
+        raise TypeError(
+            f"kernel: {type(kernel).__name__}; allowed with Explicit: a kernel that `check` accepts"
+        )
 
 
 class Function(OnVectors):
-    """A function of one's own on R^d; kernel and mean of the system then serve its limit alone.
+    """A function of the user on R^d; kernel and mean of the system then serve the limit alone.
 
     Args:
-        fn: differentiable function of x (d,).
-        dtype: "float32" or "float64" (which needs `jax_enable_x64`).
+        fn: a differentiable function of x (d,), with x = O(1) and values and gradients scaled as in
+            `model.py`.
+        dtype: precision of the run, "float32" or "float64" (which needs `jax_enable_x64`).
 
     Raises:
-        TypeError, ValueError: no function, another dtype.
+        TypeError, ValueError: `fn` cannot be called, or another dtype.
 
     Example:
         >>> method = Function(lambda x: (x**4).sum())
@@ -210,7 +249,7 @@ class Function(OnVectors):
 
     def check(self, system: Landscape) -> None:
         if system.noise is not None:
-            raise ValueError("noise: a kernel; allowed with a function of one's own: None")
+            raise ValueError("noise: a kernel; allowed with Function: None")
 
     def sample(self, system: Landscape, d: int, key: Key[Array, ""]) -> None:
         return None
@@ -226,15 +265,16 @@ class Function(OnVectors):
 
 @register("landscapes.method", "ambient")
 class Ambient(OnVectors):
-    """The exact law by conditioning all d + 1 components on everything seen: O((n d)^3) a step.
+    """The exact law of a run, by conditioning all d + 1 components on all earlier observations.
 
-    It knows nothing of the previsible frame, which makes it a check of `Previsible`.
+    A step costs O((n d)^3).  The method does not use the previsible frame, which makes it a check
+    of `Previsible` at small d and n.
 
     Args:
-        dtype: "float64".
+        dtype: precision of the run, "float64".
 
     Raises:
-        ValueError: another dtype, or float64 not enabled.
+        ValueError: another dtype, or float64 is not enabled.
 
     Example:
         >>> method = Ambient()
@@ -252,8 +292,8 @@ class Ambient(OnVectors):
             raise ValueError("noise: a kernel; allowed with Ambient: None")
         if system.spectrum is not None:
             raise ValueError(
-                "method: Ambient; allowed with a spectrum: Explicit(...), Function(...) (rotation "
-                "invariance is lost)"
+                "method: Ambient; allowed with a spectrum: Explicit(...), Function(...) (Ambient "
+                "needs rotation invariance)"
             )
 
     def sample(self, system: Landscape, d: int, key: Key[Array, ""]) -> None:
@@ -283,7 +323,16 @@ class Ambient(OnVectors):
 
 
 class VectorSimulator(Simulator):
-    """One realisation in R^d; the clock is the step k, and x_0 is seen at tick 0."""
+    """One realisation in R^d; the clock is the step k.
+
+    The observation at x_0 is made at tick 0.
+
+    Attributes:
+        system: the landscape and the algorithm.
+        method: the method, which makes observations.
+        evaluations: the number of observations.
+        dimension: d.
+    """
 
     system: Landscape
     method: OnVectors
@@ -292,11 +341,11 @@ class VectorSimulator(Simulator):
 
     @property
     def clock(self) -> Steps:
-        """Time is the step."""
+        """The clock whose time is the step k."""
         return CLOCK
 
     def init(self, key: Key[Array, ""]) -> Vectors:
-        """The start and the function; nothing is seen before the first `advance`."""
+        """The start and the function of a run; the first `advance` makes the first observation."""
         system: Any = cast(self.system, self.method.dtype)
         n, d = self.evaluations, self.dimension
         x = _uniform(system, d, random.stream(key, Stream.START))
@@ -344,7 +393,7 @@ class VectorSimulator(Simulator):
 
 
 def _uniform(system: Any, d: int, key: Key[Array, ""]) -> Float[Array, " d"]:
-    """A start with a uniform direction in each eigenspace."""
+    """A random x_0 of norm |x_0| with a uniform direction, in each eigenspace of a spectrum."""
     normals = jax.random.normal(key, (d,), system.radius.dtype)
     if system.spectrum is None:
         return system.radius / jnp.sqrt(precise.vdot(normals, normals)) * normals

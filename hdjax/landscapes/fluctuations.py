@@ -1,13 +1,17 @@
-"""What d < infinity adds to the limit: spread, bias, critical dimension, law of halting times.
+"""Corrections to the limit at finite d: spread, bias, critical dimension, law of halting times.
 
-A statistic q of a run is a smooth function of the sampler's noise, eps_i ~ N(0, 1/d) and zeta_k of
-mean 1 - (2k + 3)/(4d) and variance 1/(2d), so that sqrt(d)(q - q_limit) tends to a Gaussian with
+A statistic q of a run is a smooth function of the random numbers of the sampler (`sampler.py`):
+innovations eps_i ~ N(0, 1/d), and lengths zeta_k of mean 1 - (2k + 3)/(4d) and variance 1/(2d), to
+first order in 1/d.  Therefore sqrt(d) (q - q_limit) tends to a Gaussian, and
 
     d Cov(q)             -> F = sum_i (dq/deps_i)^2 + 1/2 sum_k (dq/dzeta_k)^2,
     d (E q - q_limit)    -> b = 1/2 sum_i d2q/deps_i2 + 1/4 sum_k d2q/dzeta_k2
                                - sum_k (2k + 3)/4 dq/dzeta_k,
 
-derivatives at eps = 0 and zeta = 1, by forward mode through the sampler.
+where squares of several statistics are outer products, and the derivatives at eps = 0 and zeta = 1
+are taken by forward mode through the sampler.  `GradientSpan` takes its error bars from here; the
+public functions are `expansion`, `critical_dimension` and `halting_law`.  The source, arXiv
+2410.09973, proves that the limit exists; this expansion is derived here.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,9 +36,9 @@ from hdjax.landscapes.simulate import draw
 from hdjax.random import Stream
 from hdjax.system import NoFluctuationsError
 
-# An expansion of n observations needs about n^2/2 derivatives of a sampler of 2 n^4 bytes; beyond
-# so many, the covariance is that of runs at a dimension where it is all that is left, up to the
-# length at which these take minutes.
+# An expansion of n observations needs about n^2/2 derivatives of a sampler of 2 n^4 bytes.  Beyond
+# MOST_EXACT observations, F is estimated from runs at a dimension where only the first order in 1/d
+# is left; beyond MOST_SAMPLED these runs would take minutes.
 MOST_EXACT, MOST_SAMPLED = 16, 32
 _RUNS, _LARGE = 500, 1e10
 _TOGETHER = 16
@@ -43,15 +47,15 @@ Statistics = Callable[[OrderParameters], dict[str, Array]]
 
 
 class Expansion(eqx.Module):
-    """The first terms in 1/d of statistics along time.
+    """The expansion of statistics at several steps to first order in 1/d.
 
     Attributes:
-        limit: name -> (times, ...) values as d grows.
-        covariance: F over all entries of `limit`, statistic after statistic in the order of
-            `names`, each with time first; d Cov(q) -> F.
-        bias: name -> (times, ...) b; d (E q - limit) -> b.  None where it is not known.
-        source: "derivatives" (exact), or "500 runs" (F to about 3 %).
-        names: the statistics in the order in which they were asked for.
+        limit: name -> (times, ...) the limits as d grows.
+        covariance: (q, q) F over all entries of `limit`, with d Cov(q) -> F.  The entries are
+            ordered by statistic, in the order of `names`, and within a statistic by time.
+        bias: name -> (times, ...) b, with d (E q - limit) -> b; None where it is not known.
+        source: "derivatives" (F and b are exact), or "500 runs" (F is right to about 3 %).
+        names: the names of the statistics, in the order in which they were asked for.
     """
 
     limit: dict[str, Array]
@@ -62,24 +66,27 @@ class Expansion(eqx.Module):
 
     @property
     def variance(self) -> dict[str, Array]:
-        """Name -> (times, ...) the diagonal of F."""
+        """The diagonal of F: name -> (times, ...) d times the variance of each statistic."""
         return self.unravel(jnp.diagonal(self.covariance))
 
     def unravel(self, entries: Float[Array, " q"]) -> dict[str, Array]:
-        """Entries in the order of `covariance`, by name."""
+        """Numbers in the order of the rows of `covariance`, as name -> (times, ...)."""
         return _ravelled(self.limit, self.names)[1](entries)
 
 
 def _ravelled(
     values: dict[str, Array], names: tuple[str, ...]
 ) -> tuple[Float[Array, " q"], Callable[[Array], dict[str, Array]]]:
-    """All entries in the order of the names, and the way back (a pytree orders its keys)."""
+    """All entries as a vector in the order of `names`, and the function that undoes this.
+
+    A dictionary as a pytree would be ordered by its keys instead.
+    """
     flat, unravel = ravel_pytree([values[name] for name in names])
     return flat, lambda entries: dict(zip(names, unravel(entries), strict=True))
 
 
 def source(evaluations: int) -> str:
-    """How spread is found for so many observations: by "derivatives", or from "500 runs"."""
+    """The way in which F is found for a number of observations: "derivatives" or "500 runs"."""
     return "derivatives" if evaluations <= MOST_EXACT else f"{_RUNS} runs"
 
 
@@ -88,17 +95,18 @@ def expansion(
 ) -> Expansion:
     """Spread and bias of statistics at steps `ts`, to first order in 1/d.
 
-    Up to 16 observations by derivatives of the sampler; beyond, F from 500 runs of the sampler at
-    d = 10^10, and no bias (`source` says which).
+    For up to 16 observations both come from derivatives of the sampler.  For more, F is estimated
+    from 500 runs of the sampler at d = 10^10, and there is no bias.  `Expansion.source` says which
+    of the two was done.
 
     Args:
         system: the system; its dimension does not matter.
         ts: (times,) increasing steps.
-        statistics: names of the system's own (None: value and gradient_norm), or a function of the
-            order parameters.
+        statistics: names of statistics of the system (None: value and gradient_norm), or a function
+            from the order parameters to statistics by name.
 
     Raises:
-        NoFluctuationsError: without 64-bit numbers, or more than 32 observations.
+        NoFluctuationsError: float64 is not enabled, or there are more than 32 observations.
         ValueError: an unknown statistic.
 
     Example:
@@ -121,7 +129,7 @@ def expansion(
 
 
 def _order(system: Spanning, statistics: Statistics) -> tuple[str, ...]:
-    """The names in the order in which a function gives them."""
+    """The names of statistics, in the order in which the function returns them."""
     names: list[str] = []
 
     def note() -> dict[str, Array]:
@@ -134,7 +142,7 @@ def _order(system: Spanning, statistics: Statistics) -> tuple[str, ...]:
 
 
 class _Chosen(eqx.Module):
-    """Some of the system's own statistics."""
+    """A function of the order parameters: some of the statistics of a system, by name."""
 
     system: Any
     names: tuple[str, ...] = eqx.field(static=True)
@@ -155,13 +163,14 @@ def _expansion(
 ) -> Expansion:
     if system.radius.dtype != jnp.float64:
         raise NoFluctuationsError(
-            "fluctuations: they are derivatives of the sampler, which needs float64: "
-            "jax.config.update('jax_enable_x64', True) before the system is made"
+            f"system: made in {system.radius.dtype}; allowed with fluctuations, which are "
+            "derivatives of the sampler: float64, with jax.config.update('jax_enable_x64', True) "
+            "before the system is made"
         )
     if evaluations > MOST_SAMPLED:
         raise NoFluctuationsError(
-            f"fluctuations: {evaluations} observations; allowed: up to {MOST_SAMPLED}, the cost "
-            "growing with the sixth power"
+            f"ts: {evaluations} observations; allowed with fluctuations: up to {MOST_SAMPLED} "
+            "(the cost grows with the sixth power)"
         )
     values = limit.trajectory(system.problem, evaluations, statistics)
     values = jax.tree.map(lambda leaf: leaf[ticks], values)
@@ -181,7 +190,7 @@ def _expansion(
 def _trajectory(
     problem: Problem, draws: Draws, dimension: Float[Array, ""], statistics: Statistics
 ) -> Any:
-    """Statistics along a run of the sampler with given noise."""
+    """The statistics after each step of a run of the sampler with given random numbers."""
     nugget = jnp.asarray(sampler.NUGGET)
 
     def step(run: sampler.Run, inputs: tuple[Array, Draws]) -> tuple[sampler.Run, Any]:
@@ -196,10 +205,16 @@ def _trajectory(
 def _derived(
     run: Callable[[Draws, Array], Array], n: int, second: bool
 ) -> tuple[Float[Array, "q q"], Float[Array, " q"] | None]:
-    """F and b by one (or two) derivatives for every number that a run draws."""
+    """F and b by a first derivative, and for b a second one, in every number that a run draws.
+
+    Args:
+        run: the vector of all entries of the statistics, as a function of random numbers and d.
+        n: the number of observations.
+        second: whether b is computed.
+    """
     infinite = jnp.asarray(jnp.inf)
     none = Draws(jnp.zeros((n, n + 1)), jnp.ones(n))
-    # Observation k has components 0, ..., k + 1; -1 stands for the length zeta.
+    # Observation k draws components 0, ..., k + 1; component -1 stands for the length zeta_k.
     step, component = np.nonzero(np.arange(-1, n + 1) <= np.arange(n)[:, None] + 1)
     step, component = jnp.asarray(step), jnp.asarray(component - 1)
 
@@ -228,7 +243,7 @@ def _derived(
 
 
 def _sampled(run: Callable[[Draws, Array], Array], n: int) -> Float[Array, "q q"]:
-    """F from runs at a dimension so large that only the first order is left."""
+    """F from 500 runs of n observations at a dimension where only the first order is left."""
     dimension = jnp.asarray(_LARGE)
     runs = random.stream(jax.random.key(0), Stream.THEORY)
 
@@ -248,7 +263,17 @@ def standard_deviations(
     statistics: Statistics,
     evaluations: int,
 ) -> dict[str, Array]:
-    """Standard deviations at the system's dimension; see `System.fluctuations`."""
+    """The standard deviations of statistics at the dimension of the system, by name.
+
+    Args:
+        system: the system.
+        ts: (times,) steps, which may be traced.
+        statistics: a function from the order parameters to statistics by name.
+        evaluations: the number of observations of a run.
+
+    Raises:
+        NoFluctuationsError: as for `expansion`.
+    """
     ticks = jnp.round(ts).astype(int)
     names = _order(system, statistics)
     found = _expansion(system, ticks, evaluations, statistics, names, False)
@@ -262,20 +287,22 @@ def critical_dimension(
     confidence: float = 0.95,
     statistics: Statistics | Sequence[str] | None = None,
 ) -> Float[Array, ""]:
-    """From which d on a run stays within `tolerance` of its limit, at each of `ts` separately.
+    """The dimension from which on statistics of a run are within `tolerance` of their limits.
 
-    The largest over times and entries of c^2 F/tolerance^2 and |b|/tolerance, with c the two-sided
-    normal quantile of `confidence`.
+    The result is the largest, over times and entries of the statistics, of c^2 F/tolerance^2 and
+    |b|/tolerance, with c the two-sided normal quantile of `confidence`.  The probability is that of
+    each entry at each time separately.
 
     Args:
         system: the system; its dimension does not matter.
         ts: (times,) increasing steps.
-        tolerance: positive distance.
-        confidence: the probability to be within it, in (0, 1).
+        tolerance: the allowed distance from the limit, positive.
+        confidence: the probability of being within the tolerance, in (0, 1).
         statistics: as for `expansion`.
 
     Raises:
-        ValueError: a tolerance or a confidence outside of its range.
+        NoFluctuationsError: as for `expansion`.
+        ValueError: a tolerance or a confidence out of range, or an unknown statistic.
 
     Example:
         >>> d = critical_dimension(landscape, [0, 1, 2], tolerance=0.1)
@@ -294,11 +321,12 @@ def critical_dimension(
 
 
 class HaltingLaw(eqx.Module):
-    """The law of the first step at which |g_k|^2 is at most a threshold.
+    """The law of the halting time: the first step at which |g_k|^2 is at most a threshold.
 
     Attributes:
-        probabilities: (steps + 1,) of halting at step 0, 1, ...; the last one of not halting yet.
-        limit: the step as d grows; `steps` if it is none of them.
+        probabilities: (steps + 1,) the probabilities of halting at step 0, 1, ..., steps - 1; the
+            last entry is that of not halting at any of them.
+        limit: the halting time as d grows; `steps` if it is none of them.
     """
 
     probabilities: Float[Array, " n"]
@@ -312,21 +340,23 @@ def halting_law(
     key: Key[Array, ""],
     draws: int = 100_000,
 ) -> HaltingLaw:
-    """The law of tau = min{k: |g_k|^2 <= threshold} at the system's d, in Gaussian approximation.
+    """The law of the halting time tau = min{k: |g_k|^2 <= threshold}, in Gaussian approximation.
 
-    (|g_k|^2)_k is taken as Gaussian with mean limit + b/d and covariance F/d; where b is not known
-    (more than 16 steps) it is left out.  As d grows, tau is deterministic unless the limit of some
-    |g_k|^2 is the threshold itself.
+    The vector (|g_k|^2)_k is approximated by a Gaussian one of mean limit + b/d and covariance F/d,
+    with d the dimension of the system; for more than 16 steps, where b is not known, the mean is
+    the limit.  As d grows, tau is deterministic unless the limit of some |g_k|^2 is the threshold
+    itself.  Source: arXiv 2410.09973 (halting times are asymptotically deterministic).
 
     Args:
         system: the system.
-        threshold: positive.
-        steps: how many steps to look at, k = 0, ..., steps - 1.
-        key: key of the draws.
-        draws: Gaussian vectors that are drawn.
+        threshold: the threshold of |g_k|^2, positive.
+        steps: the number of steps to look at, k = 0, ..., steps - 1.
+        key: key of the Gaussian vectors.
+        draws: the number of Gaussian vectors that are drawn.
 
     Raises:
-        ValueError: a threshold that is not positive, fewer than one step.
+        NoFluctuationsError: as for `expansion`.
+        ValueError: a threshold that is not positive, or fewer than one step.
 
     Example:
         >>> law = halting_law(landscape, 0.7, steps=2, key=jax.random.key(0))
@@ -348,10 +378,10 @@ def halting_law(
 
 
 def _roots(values: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Square roots, 0 of what rounding left negative."""
+    """Square roots of variances; 0 where rounding has left a variance negative."""
     return jnp.sqrt(jnp.maximum(values, 0.0))
 
 
 def _first(reached: Array) -> Array:
-    """The first True of each row; its length if there is none."""
+    """The index of the first True of each row; the length of the row if there is none."""
     return jnp.where(reached.any(axis=1), jnp.argmax(reached, axis=1), reached.shape[1])

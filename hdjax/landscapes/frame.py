@@ -1,9 +1,14 @@
-"""The previsible frame, and the law of the next observation in it.
+"""The previsible frame of a run, covariances in it, and the law of the next observation in R^d.
 
-e_0 = x_0/|x_0| and e_{k+1} is the normalised part of grad f(x_k) outside V_k = span(e_0, ..., e_k),
-which holds x_0, ..., x_k.  In a frame that extends e_0, ..., e_k the covariance of all values and
-derivatives seen at x_0, ..., x_k is one dense block (values and directions e_0, ..., e_k) and
-d - k - 1 identical blocks A/d, A_il = kappa_3(x_i, x_l) (arXiv 2410.09973, lemmas 5 and 6).
+The frame begins with e_0 = x_0/|x_0|, and e_{k+1} is the normalised part of grad f(x_k) outside
+V_k = span(e_0, ..., e_k), which contains x_0, ..., x_k.  In a frame that extends e_0, ..., e_k, the
+covariance of the values and derivatives at x_0, ..., x_k is block diagonal: one dense block (values
+and derivatives along e_0, ..., e_k), and d - k - 1 identical blocks A/d, A_il = kappa_3(x_i, x_l).
+
+The sampler (`sampler.py`) uses covariances in the frame.  `conditional_law`, which works in all d
+coordinates, is a check of the sampler and serves `NextObservation` and the method `Ambient`.
+
+Source: arXiv 2410.09973, sections 5.3 (previsible coordinate systems) and 5.4.3 (block structure).
 """
 
 from collections.abc import Callable
@@ -18,7 +23,7 @@ from hdjax.landscapes.kernels import Jet, Kernel
 
 
 def jet_at(kernel: Kernel, x: Float[Array, " d"], y: Float[Array, " d"]) -> Jet:
-    """The kernel's value and derivatives at the points x and y."""
+    """The value and the derivatives of a kernel at the pair of points x and y."""
     a, b, t = precise.dot(x, x) / 2, precise.dot(y, y) / 2, precise.dot(x, y)
     return kernel.jet(a, b, t, precise.dot(x - y, x - y) / 2)
 
@@ -28,10 +33,12 @@ def block_covariance(
 ) -> Float[Array, "d+1 d+1"]:
     """The covariance, times d, of (f, grad f)(x), in rows, with (f, grad f)(y), in columns.
 
+    Source: arXiv 2410.09973, Definition 2.3 (covariance of f), differentiated in both points.
+
     Args:
         kernel: kappa; kappa/d is the covariance of f.
         x: coordinates of a point in an orthonormal frame.
-        y: those of another.
+        y: coordinates of another point in the same frame.
 
     Example:
         >>> kernel = hd.landscapes.SquaredExponential()
@@ -44,9 +51,9 @@ def block_covariance(
 def jet_covariance(
     jet: Jet, x: Float[Array, " d"], y: Float[Array, " d"]
 ) -> Float[Array, "d+1 d+1"]:
-    """`block_covariance` from the kernel's derivatives."""
-    # The value is a component like others, where derivatives are 0; written out, as for many pairs
-    # one loop is faster than many small matrix products.
+    """The covariance of `block_covariance`, from the value and derivatives of the kernel."""
+    # Component 0 is the value.  The covariance is a bilinear form in `first` (the value), x, y and
+    # x - y.  Sums are written out, as for many pairs they are faster than small matrix products.
     x, y = jnp.pad(x, (1, 0)), jnp.pad(y, (1, 0))
     first = jnp.zeros_like(x).at[0].set(1.0)
     at_x, at_y = (first, x, y, x - y), (first, y, x, y - x)
@@ -63,12 +70,14 @@ def jet_covariance(
 def previsible_frame(
     start: Float[Array, " d"], gradients: Float[Array, "n d"]
 ) -> Float[Array, "d d"]:
-    """The frame e_0, e_1, ..., e_n of a trajectory, extended to an orthonormal basis (rows).
+    """The previsible frame e_0, e_1, ..., e_n of a trajectory, as rows of an orthonormal basis.
+
+    The rows after e_n complete the basis.  Source: arXiv 2410.09973, section 5.3.
 
     Args:
         start: x_0, not 0.
-        gradients: g_0, ..., g_{n-1}, n < d; one that adds no direction (or 0, not seen yet) is
-            followed by any.
+        gradients: g_0, ..., g_{n-1}, n < d.  The direction of a gradient that adds none, such as 0
+            for a step that was not made yet, is arbitrary.
 
     Example:
         >>> frame = previsible_frame(jnp.array([2.0, 0.0]), jnp.array([[1.0, -3.0]]))
@@ -78,7 +87,7 @@ def previsible_frame(
     d = start.shape[0]
     vectors = jnp.concatenate([start[None], gradients]).T
     basis, triangle = jnp.linalg.qr(vectors, mode="complete")
-    # Whatever completes the basis may keep its sign.
+    # The rows that complete the basis keep their signs.
     own = jnp.where(jnp.diagonal(triangle) < 0, -1.0, 1.0).astype(start.dtype)
     signs = jnp.ones(d, start.dtype).at[: vectors.shape[1]].set(own)
     return (basis * signs[None]).T
@@ -87,15 +96,17 @@ def previsible_frame(
 def rotated_covariance(
     kernel: Kernel, points: Float[Array, "n d"], frame: Float[Array, "d d"]
 ) -> Float[Array, "d+1 n d+1 n"]:
-    """The covariance, times d, of f and D_e f for e of the frame, component by component.
+    """The covariance, times d, of f and of its derivatives along a frame, at all points.
 
-    With the previsible frame of the points, entry [1 + i, :, 1 + j, :] is 0 for i or j >= n and
-    i != j, and A for i = j >= n.
+    Entry [b, i, c, j] is the covariance of component b at x_i with component c at x_j, where
+    component 0 is the value and component 1 + l the derivative along e_l.  With the previsible
+    frame of the points, block [1 + l, :, 1 + m, :] is A for l = m >= n, and 0 for l != m if one of
+    them is at least n.  Source: arXiv 2410.09973, section 5.4.3 (block structure).
 
     Args:
         kernel: kappa.
         points: x_0, ..., x_{n-1}.
-        frame: orthonormal rows.
+        frame: e_0, ..., e_{d-1} as orthonormal rows.
 
     Example:
         >>> points = jnp.array([[1.0, 0.0, 0.0], [1.0, 0.5, 0.0]])
@@ -108,10 +119,12 @@ def rotated_covariance(
 
 
 class ConditionalLaw(eqx.Module):
-    """The law of (f, D_{e_0} f, ..., D_{e_{d-1}} f) at a point, given what was seen before.
+    """The conditional law of value and gradient at a point, given earlier observations.
+
+    The components are (f, D_{e_0} f, ..., D_{e_{d-1}} f), c = d + 1.
 
     Attributes:
-        mean: (c,) conditional mean, c = d + 1.
+        mean: (c,) conditional mean.
         covariance: (c, c) conditional covariance, times d.
     """
 
@@ -130,17 +143,17 @@ def conditional_law(
 ) -> ConditionalLaw:
     """The law of f and grad f at `x`, given values and gradients at `points`, in all d coordinates.
 
-    By a direct solve with the (n (d + 1)) square covariance: for small d and n, and to check the
-    sampler, which never sees d.
+    The law is found by a direct solve with the square covariance of n (d + 1) numbers.  It serves
+    small d and n, and checks of the sampler, whose cost does not depend on d.
 
     Args:
         kernel: kappa.
         mean: mu, a function of |x|^2/2.
-        points: where f was seen, in any orthonormal coordinates.
-        values: of f there.
-        gradients: of f there.
-        x: where f is to be seen.
-        seen: which of the points count (None: all), for arrays that are filled step by step.
+        points: the points of earlier observations, in any orthonormal coordinates.
+        values: f at these points.
+        gradients: grad f at these points.
+        x: the point of the new observation.
+        seen: which of the points were observed, for arrays that are filled step by step; None: all.
 
     Example:
         >>> x = jnp.zeros((1, 2))

@@ -1,10 +1,11 @@
-"""Random functions as functions on R^d.
+"""Random functions that are drawn as explicit functions on R^d, for the method `Explicit`.
 
-* mixed p-spins, by tensors that are not symmetrised,
-  f = sum_p (c_p/d)^(1/2) sum J_{i_1..i_p} x_{i_1} ... x_{i_p},  J of variance 1: d^p numbers;
-* stationary kernels, by m random cosine features, f = (2 var/(d m))^(1/2) sum cos(<w_j, x> + b_j):
-  the covariance is exact for every m, the law is Gaussian for m >> d only;
-* sums of these, and amplitudes times them.
+* `Tensors`: mixed p-spins, by tensors that are not symmetrised.  With J of variance 1,
+  f = sum_p (c_p/d)^(1/2) sum J_{i_1..i_p} x_{i_1} ... x_{i_p}, which takes d^p numbers for each p.
+* `Cosines`: stationary kernels, by m random cosine features,
+  f = (2 var/(d m))^(1/2) sum_j cos(<w_j, x> + b_j).  The covariance is exact for every m; the law
+  is nearly Gaussian for m >> d only.
+* `Added`, `Modulated`, `Scaled`: sums of functions, amplitudes times functions, and multiples.
 """
 
 from collections.abc import Callable
@@ -21,7 +22,11 @@ from hdjax.landscapes.stationary import Stationary
 
 
 class Tensors(eqx.Module):
-    """A mixed p-spin: f(x) = sum_p J_p[x, ..., x] for scaled tensors J_p."""
+    """A mixed p-spin function f(x) = sum_p J_p[x, ..., x].
+
+    Attributes:
+        tensors: J_p of shape (d,) * p, scaled by (c_p/d)^(1/2), for p = 0, 1, ...
+    """
 
     tensors: list[Array]
 
@@ -43,7 +48,13 @@ class Tensors(eqx.Module):
 
 
 class Cosines(eqx.Module):
-    """f(x) = (2 var/(d m))^(1/2) sum_j cos(<w_j, x> + b_j)."""
+    """A function of cosine features, f(x) = (2 var/(d m))^(1/2) sum_j cos(<w_j, x> + b_j).
+
+    Attributes:
+        frequencies: w_j.
+        phases: b_j, uniform on [0, 2 pi).
+        scale: (2 var/(d m))^(1/2).
+    """
 
     frequencies: Float[Array, "m d"]
     phases: Float[Array, " m"]
@@ -73,7 +84,7 @@ class Added(eqx.Module):
 
 
 class Modulated(eqx.Module):
-    """A function times an amplitude of |x|^2/2."""
+    """The function s(|x|^2/2) f(x), with an amplitude s."""
 
     amplitude: Amplitude
     function: Callable
@@ -83,7 +94,7 @@ class Modulated(eqx.Module):
 
 
 class Scaled(eqx.Module):
-    """A function times a number."""
+    """A multiple of a function."""
 
     factor: Float[Array, ""]
     function: Callable
@@ -93,7 +104,11 @@ class Scaled(eqx.Module):
 
 
 def parts_of(kernel: Kernel) -> list[Kernel]:
-    """The kernels that a sampled function is made of."""
+    """The spin glass and stationary kernels of which a function with this kernel is made.
+
+    Raises:
+        TypeError: no explicit function is known for a kernel.
+    """
     match kernel:
         case SpinGlass() | Stationary():
             return [kernel]

@@ -1,20 +1,23 @@
 """Covariances of isotropic Gaussian random functions, and the derivatives that the theory needs.
 
-    Cov(f(x), f(y)) = kappa / d,    a = |x|^2/2,  b = |y|^2/2,  t = <x, y>,  h = |x - y|^2/2.
+    Cov(f(x), f(y)) = kappa/d,    a = |x|^2/2,  b = |y|^2/2,  t = <x, y>,  h = |x - y|^2/2.
 
-Points have norm O(1).  A kernel is a function of (a, b, t, h); that h = a + b - t is never used to
-eliminate one of them, so that neither stationary nor dot-product kernels suffer cancellation.  With
-delta = x - y, the derivatives of the four along a direction v at x and w at y are
+Points have norm O(1).  A kernel is a function of (a, b, t, h).  The relation h = a + b - t is never
+used to eliminate one of the four numbers, so that neither stationary kernels, which depend on h,
+nor dot-product kernels, which depend on t, suffer cancellation.  With delta = x - y, the
+derivatives along a direction v at x and w at y are
 
     D_v (a, b, t, h) = (<x, v>, 0, <y, v>, <delta, v>),
     D_w (a, b, t, h) = (0, <y, w>, <x, w>, -<delta, w>),
 
-and D_v D_w (t, h) = (<v, w>, -<v, w>), which gives every covariance of values and derivatives from
-the gradient and the Hessian of the kernel (`Jet`).
+and D_v D_w (t, h) = (<v, w>, -<v, w>).  Every covariance of values and derivatives follows from the
+gradient and the Hessian of the kernel in these numbers (`Jet`).
 
-Valid in every dimension: completely monotone functions of h, power series in t with coefficients
-c_p >= 0, amplitudes s(a) s(b), sums and products of these.
-Source: arXiv 2410.09973, section 2 (where d is N); Schoenberg (1938, 1942) for the validity.
+Kernels that are positive definite in every dimension are completely monotone functions of h, power
+series in t with coefficients c_p >= 0, amplitudes s(a) s(b), and sums and products of these.
+
+Source: arXiv 2410.09973, Definitions 2.3 (isotropic Gaussian function) and 2.8 (valid in all
+dimensions) and Lemma 2.7 (stationary kernels), where d is N; Schoenberg (1938, 1942) on validity.
 """
 
 import abc
@@ -36,7 +39,16 @@ Scalar = Float[Array, ""]
 
 
 class Jet(eqx.Module):
-    """A kernel at a pair of points: value, gradient and Hessian in (a, b, t, h)."""
+    """The value and the derivatives of a kernel at a pair of points (x, y).
+
+    A subscript of kappa in the properties is a partial derivative of kappa(a, b, t) with
+    h = a + b - t inserted: 1 for a, 2 for b, 3 for t.
+
+    Attributes:
+        value: kappa.
+        gradient: (4,) the gradient in (a, b, t, h).
+        hessian: (4, 4) the Hessian in (a, b, t, h).
+    """
 
     value: Scalar
     gradient: Float[Array, " 4"]
@@ -44,31 +56,31 @@ class Jet(eqx.Module):
 
     @property
     def derivative(self) -> Scalar:
-        """kappa_3, the covariance of derivatives along one direction orthogonal to x and y."""
+        """kappa_3, d times the covariance of D_e f(x) and D_e f(y) for e orthogonal to x and y."""
         return self.gradient[2] - self.gradient[3]
 
     @property
     def response(self) -> Scalar:
-        """kappa_33, the coefficient of y in the mean response of the gradient at x."""
+        """kappa_33, the coefficient of y in the response of the gradient at x (`limit.py`)."""
         h = self.hessian
         return h[2, 2] - h[2, 3] - h[3, 2] + h[3, 3]
 
     @property
     def own_response(self) -> Scalar:
-        """kappa_13, the coefficient of x in the mean response of the gradient at x."""
+        """kappa_13, the coefficient of x in the response of the gradient at x (`limit.py`)."""
         h = self.hessian
         return h[0, 2] - h[0, 3] + h[3, 2] - h[3, 3]
 
 
 class Kernel(eqx.Module):
-    """kappa(a, b, t, h); kernels add and multiply."""
+    """A covariance kappa(a, b, t, h), times d; kernels add and multiply with `+` and `*`."""
 
     @abc.abstractmethod
     def __call__(self, a: Scalar, b: Scalar, t: Scalar, h: Scalar) -> Scalar:
         """The covariance of f(x) and f(y), times d."""
 
     def jet(self, a: Scalar, b: Scalar, t: Scalar, h: Scalar) -> Jet:
-        """Value and derivatives; by autodiff unless a kernel knows better."""
+        """The value and the derivatives; by autodiff, unless a kernel has closed forms."""
         point = jnp.stack([a, b, t, h])
 
         def value(point: Array) -> Array:
@@ -85,14 +97,14 @@ class Kernel(eqx.Module):
 
 @register("landscapes.kernel", "spin_glass")
 class SpinGlass(Kernel):
-    """kappa = xi(t) = sum_p c_p t^p: mixed p-spin functions, random quadratics (p = 2) among them.
+    """The kernel kappa = xi(t) = sum_p c_p t^p of mixed p-spin functions and random quadratics.
 
     Args:
-        coefficients: c_0, c_1, c_2, ...; at least 0.  c_0 is a random constant, c_1 a random
-            linear term.
+        coefficients: c_0, c_1, c_2, ..., at least 0.  c_0 is the variance of a random constant, c_1
+            that of a random linear term, and c_2 that of a random quadratic.
 
     Raises:
-        ValueError: a negative coefficient.
+        ValueError: no coefficients, or a negative one.
 
     Example:
         >>> kernel = SpinGlass([0.0, 0.0, 0.0, 1.0])  # the pure 3-spin
@@ -119,13 +131,15 @@ class SpinGlass(Kernel):
 
 
 class Amplitude(Kernel):
-    """kappa = s(a) s(b): a random multiple of s(|x|^2/2); multiplied with a kernel it modulates it.
+    """The kernel kappa = s(a) s(b) of a random multiple of s(|x|^2/2).
+
+    The product with another kernel is the kernel of s(|x|^2/2) times the function of the other.
 
     Args:
         s: a differentiable function of lambda = |x|^2/2, or the coefficients of a polynomial.
 
     Raises:
-        TypeError: neither.
+        TypeError: `s` is neither.
 
     Example:
         >>> kernel = Amplitude([1.0, 0.3]) * hd.landscapes.SquaredExponential()
@@ -141,17 +155,17 @@ class Amplitude(Kernel):
 
 
 class FunctionKernel(Kernel):
-    """Any kernel kappa(a, b, t), differentiated by autodiff.
+    """Any kernel kappa(a, b, t) that the user defines, differentiated by autodiff.
 
-    Nothing checks that it is positive definite in dimension d; a landscape refuses it where it is
-    not symmetric, or the variances at its start are negative.  It must be twice differentiable at
-    x = y (a square root of |x - y|^2 is not, see `Matern32`).
+    The kernel must be positive definite in dimension d, which nothing checks, and twice
+    differentiable at x = y; a square root of |x - y|^2 is not (see `Matern32`).  A landscape
+    refuses a kernel that is not symmetric or has negative variances at x_0.
 
     Args:
-        kappa: differentiable function of a = |x|^2/2, b = |y|^2/2 and t = <x, y>.
+        kappa: a differentiable function of a = |x|^2/2, b = |y|^2/2 and t = <x, y>.
 
     Raises:
-        TypeError: it cannot be called.
+        TypeError: `kappa` cannot be called.
 
     Example:
         >>> kernel = FunctionKernel(lambda a, b, t: jnp.exp(t))
@@ -170,7 +184,7 @@ KernelLike = Annotated[Any, In("landscapes.kernel")]
 
 
 def _sum(terms: list[KernelLike]) -> "Kernel":
-    """A sum of kernels.
+    """The sum of kernels, the kernel of a sum of independent functions.
 
     Args:
         terms: at least one kernel.
@@ -182,18 +196,18 @@ def _sum(terms: list[KernelLike]) -> "Kernel":
 
 @register("landscapes.kernel", "modulated")
 def _modulated(amplitude: Reals, kernel: KernelLike) -> "Kernel":
-    """s(a) s(b) times a kernel, s a polynomial in |x|^2/2.
+    """The kernel s(a) s(b) kappa of s(|x|^2/2) f(x), for a polynomial s.
 
     Args:
         amplitude: the coefficients of s.
-        kernel: what it modulates.
+        kernel: kappa, the kernel of f.
     """
     return Amplitude(np.asarray(amplitude)) * kernel
 
 
 @register("landscapes.kernel", "sum", _sum)
 class Sum(Kernel):
-    """The covariance of a sum of independent functions; made by `+`."""
+    """The kernel of a sum of two independent functions, made by `+` on kernels."""
 
     left: Kernel
     right: Kernel
@@ -206,7 +220,7 @@ class Sum(Kernel):
 
 
 class Product(Kernel):
-    """The product of two kernels; made by `*`."""
+    """The product of two kernels, which is positive definite too; made by `*` on kernels."""
 
     left: Kernel
     right: Kernel
@@ -225,10 +239,10 @@ class Product(Kernel):
 
 
 class Polynomial(eqx.Module):
-    """sum_j c_j lambda^j, a function of lambda = |x|^2/2: constants, ridges (c_1), ...
+    """A polynomial sum_j c_j lambda^j in lambda = |x|^2/2; c_1 is the coefficient of a ridge.
 
     Args:
-        coefficients: c_0, c_1, ...
+        coefficients: c_0, c_1, ..., finite.
 
     Example:
         >>> float(Polynomial([1.0, 2.0])(jnp.asarray(3.0)))
@@ -241,15 +255,19 @@ class Polynomial(eqx.Module):
         self.coefficients = numbers("coefficients", coefficients, "finite", ndim=1)
 
     def __call__(self, x: Scalar) -> Scalar:
-        """The value at `x`."""
+        """The value of the polynomial at lambda = `x`."""
         return jnp.polyval(self.coefficients[::-1], x)
 
 
 def as_radial(name: str, value: Any) -> Callable:
-    """A function of lambda = |x|^2/2: a number, coefficients of a polynomial, or a callable.
+    """A function of lambda = |x|^2/2, from a number, coefficients of a polynomial, or a callable.
+
+    Args:
+        name: name of the argument, for messages.
+        value: a number, a list of coefficients, or a differentiable function.
 
     Raises:
-        TypeError, ValueError: none of these.
+        TypeError, ValueError: another value.
     """
     if callable(value):
         return as_tree(name, value)
@@ -261,7 +279,7 @@ def as_radial(name: str, value: Any) -> Callable:
 
 
 def _derivative(c: Array) -> Array:
-    """The derivative of a polynomial with the highest coefficient first."""
+    """The coefficients of the derivative of a polynomial; the highest one comes first."""
     n = c.shape[0]
     if n < 2:
         return jnp.zeros(1, c.dtype)

@@ -1,4 +1,10 @@
-"""What all algorithms on a random function share: its law, the clock, the order parameters."""
+"""The part of a system that all algorithms on a Gaussian random function share.
+
+`GradientSpan` (`model.py`) and `ComponentWise` (`componentwise.py`) are such systems.  They share
+the law of the function, the start x_0, the clock (time is the step k), and the order parameters
+(`order.py`) with their statistics.  For methods, this module defines `Horizon`, the numbers that a
+compiled program must know.
+"""
 
 import abc
 from collections.abc import Callable, Mapping
@@ -23,31 +29,46 @@ from hdjax.system import Method, Simulator, System
 
 # Times are step numbers, each at most once.
 CLOCK = Steps(1, distinct=True)
-# Points are O(1): a squared norm beyond this has left the region that the theory speaks of.
+# Points are O(1): a run whose squared norm exceeds this counts as diverged.
 _DIVERGED = 1e8
-# What a user's kernel may be off by, in float32 too.
+# The error up to which a kernel of the user may be asymmetric or negative, in float32 too.
 _ROUNDING = 1e-5
 
 
 class Horizon(NamedTuple):
-    """What a compiled program must know: how many observations, and d where arrays are in R^d."""
+    """The numbers that fix the shapes of a compiled program.
+
+    Attributes:
+        evaluations: the number of observations of value and gradient.
+        dimension: d, if the method holds vectors of R^d; None otherwise.
+    """
 
     evaluations: int
     dimension: int | None = None
 
 
 class LandscapeMethod(Method):
-    """A method of the family.
+    """A method that runs systems of this family.
 
     Attributes:
-        in_space: whether it holds vectors of R^d, so that a compiled program must know d.
+        in_space: whether the method holds vectors of R^d, so that a compiled program must know d.
     """
 
     in_space: ClassVar[bool]
 
 
 class Landscape(System):
-    """An algorithm on a Gaussian random function; subclasses know the algorithm and its limit."""
+    """An algorithm on a Gaussian random function; subclasses define the algorithm and its limit.
+
+    Attributes:
+        kernel: kappa, d times the covariance of f.
+        mean: mu, a function of |x|^2/2.
+        radius: |x_0|.
+        dimension: d, or infinity.
+        noise: kernel of mini-batch noise, or None.
+        spectrum: eigenvalues of a covariance K, for the function f(K^{1/2} x), or None.
+        algorithm: an `Algorithm`, or an object with its interface, which makes steps in R^d.
+    """
 
     family: ClassVar[str] = "landscapes"
     time_label: ClassVar[str] = "step k"
@@ -65,17 +86,16 @@ class Landscape(System):
     dimension: eqx.AbstractVar[Float[Array, ""]]
     noise: eqx.AbstractVar[Kernel | None]
     spectrum: eqx.AbstractVar[Spectrum | None]
-    # What makes steps in R^d, an `Algorithm` or one of its interface.
     algorithm: eqx.AbstractVar[Any]
 
     @abc.abstractmethod
     def trajectory(
         self, evaluations: int, save: Callable[[OrderParameters], PyTree[Array]]
     ) -> PyTree[Array]:
-        """`save` of the limit after each of the steps 0, ..., evaluations - 1, stacked."""
+        """The values of `save` on the limit after the steps 0, ..., evaluations - 1, stacked."""
 
     def check_numbers(self, realised: bool) -> None:
-        """Raise ValueError on a radius, a dimension or a start that is not allowed."""
+        """Raise ValueError if the radius, the dimension or a realised start is not allowed."""
         check_numbers("radius", self.radius, "at least 0")
         check_numbers("dimension", self.dimension, "positive or infinite")
         if is_concrete(self.dimension):
@@ -86,11 +106,11 @@ class Landscape(System):
             raise ValueError("start: 'realised'; allowed: 'law' (x_0 is given, and not random)")
 
     def simulator_of(self, method: Method, horizon: Horizon) -> Simulator:
-        """The method's own."""
+        """The simulator by which `method` runs this system."""
         return method.simulator(self, horizon)
 
     def horizon(self, ts: Float[np.ndarray, " times"], method: Any = None) -> Horizon:
-        """As many observations as there are steps, and one at x_0."""
+        """The horizon of a run up to the last of `ts`: an observation for each step and at x_0."""
         evaluations, chosen = int(CLOCK.ticks(ts)[-1]) + 1, self.checked(method)
         in_space = isinstance(chosen, LandscapeMethod) and chosen.in_space
         if not in_space or np.isinf(self.dimension):
@@ -98,25 +118,25 @@ class Landscape(System):
         return Horizon(evaluations, int(self.dimension))
 
     def review(self, ts: Float[np.ndarray, " times"]) -> None:
-        """Nothing is doubtful."""
+        """No times are doubtful in this family."""
 
     def given_horizon(self, ts: Any, horizon: Horizon | None) -> Horizon:
-        """`horizon`, or that of concrete times.
+        """The given horizon, or else that of the concrete times `ts`.
 
         Raises:
-            ValueError: traced times without a horizon.
+            ValueError: the times are traced and no horizon is given.
         """
         if horizon is not None:
             return horizon
         if not is_concrete(ts):
             raise ValueError(
-                "ts: traced, while the number of steps fixes shapes; allowed: a NumPy array (jnp "
-                "arrays are traced inside jit), or horizon=system.horizon(ts) from outside"
+                "ts: traced; allowed: a NumPy array, or horizon=system.horizon(ts) made outside of "
+                "jit (the number of steps fixes shapes, and jnp arrays are traced inside jit)"
             )
         return self.horizon(np.asarray(ts))
 
     def start(self) -> OrderParameters:
-        """The order parameters at x_0 as d grows."""
+        """The limit of the order parameters at x_0 as d grows."""
         return jax.tree.map(lambda leaf: leaf[0], self.trajectory(1, lambda order: order))
 
     def limit(
@@ -126,24 +146,27 @@ class Landscape(System):
         horizon: Horizon | None = None,
         save: Callable[[OrderParameters], PyTree[Array]] = lambda summary: summary,
     ) -> Limit:
-        """The limit at steps `ts`.
+        """The limit of the order parameters as d grows, at the steps `ts`.
 
         Args:
             ts: (times,) steps; concrete unless `horizon` is given.
-            start: None (x_0 is given).
-            horizon: how many observations to make.
-            save: what to keep of the order parameters.
+            start: not used: x_0 is given.
+            horizon: the number of observations to make.
+            save: a function of the order parameters, whose values are kept.
+
+        Raises:
+            ValueError: the times are traced and no horizon is given.
         """
         evaluations = self.given_horizon(ts, horizon).evaluations
         ts = jnp.asarray(ts)
         return Limit.whole(_at_steps(self, ts, evaluations, save), ts)
 
     def alive(self, summary: OrderParameters) -> Bool[Array, ""]:
-        """Finite, and |x|^2 below 10^8 (unbounded landscapes diverge in a few steps)."""
+        """Whether a run is finite with |x|^2 < 10^8 (runs on unbounded landscapes may diverge)."""
         return all_finite(summary) & (summary.norm < _DIVERGED)
 
     def statistics(self, summary: OrderParameters) -> dict[str, Array]:
-        """Value, squared norms of gradient and point, overlaps with the first of each."""
+        """The value, the squared norms of gradient and point, and their overlaps with the first."""
         return {
             "value": summary.value,
             "gradient_norm": summary.gradient_norm,
@@ -154,16 +177,16 @@ class Landscape(System):
 
 
 class Spanning(Landscape):
-    """A gradient span algorithm, as its sampler, its limit and its fluctuations see it."""
+    """A gradient span algorithm, as the sampler, the limit and the fluctuations take it."""
 
     @property
     @abc.abstractmethod
     def problem(self) -> Problem:
-        """What the recursions need to know."""
+        """The function, the algorithm and the start, as the sampler and the limit take them."""
 
 
 def check_kernels(kernel: Any, noise: Any) -> None:
-    """Raise TypeError on what is no kernel."""
+    """Raise TypeError if `kernel` is no kernel, or `noise` is neither a kernel nor None."""
     if not isinstance(kernel, Kernel):
         raise TypeError(f"kernel: {kernel!r}; allowed: one of hdjax.landscapes")
     if noise is not None and not isinstance(noise, Kernel):
@@ -171,10 +194,15 @@ def check_kernels(kernel: Any, noise: Any) -> None:
 
 
 def jet_at_start(kernel: Kernel, half: Float[Array, ""]) -> Jet:
-    """The kernel at x_0 with |x_0|^2/2 = `half` (concrete).
+    """The value and the derivatives of a kernel at x_0, after a check of the kernel there.
+
+    Args:
+        kernel: kappa.
+        half: |x_0|^2/2, concrete.
 
     Raises:
-        ValueError: it is no covariance there, of a function with derivatives.
+        ValueError: at x_0 the kernel is not symmetric, or is not the covariance of a function with
+            derivatives.
     """
     none, apart = jnp.zeros_like(half), jnp.full_like(half, 0.5)
     jet = kernel.jet(half, half, 2 * half, none)
@@ -191,8 +219,8 @@ def jet_at_start(kernel: Kernel, half: Float[Array, ""]) -> Jet:
     )
     if abs(there - back) > _ROUNDING * max(1.0, abs(there)):
         raise ValueError(
-            f"kernel: {there:g} for a pair of points and {back:g} for the same in the other order; "
-            "allowed: symmetric"
+            f"kernel: {there:g} for a pair of points and {back:g} for the same pair in the other "
+            "order; allowed: symmetric"
         )
     return jet
 
@@ -204,6 +232,7 @@ def _at_steps(
     evaluations: int,
     save: Callable[[OrderParameters], PyTree[Array]],
 ) -> PyTree[Array]:
+    """The values of `save` on the limit at the steps `ts`."""
     saved = landscape.trajectory(evaluations, save)
     recorded = jnp.round(ts).astype(int)
     return jax.tree.map(lambda leaf: leaf[recorded], saved)

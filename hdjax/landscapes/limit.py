@@ -1,20 +1,24 @@
-"""The limit d -> infinity, by a recursion without any matrix inverse.
+"""The limit of gradient span algorithms as d grows, by a recursion without any matrix inverse.
 
-Vectors are written over x_0 and Gaussian fields u_0, u_1, ... with <u_k, u_l> = A_kl =
-kappa_3(x_k, x_l).  With x_k = p_k x_0 + sum_{l<k} R_kl u_l,
+`GradientSpan` and `fluctuations.py` call `trajectory`.  Vectors are linear combinations of x_0 and
+Gaussian fields u_0, u_1, ... with <u_k, u_l> = A_kl = kappa_3(x_k, x_l), a subscript of kappa
+being a partial derivative in this argument.  With x_k = p_k x_0 + sum_{l<k} R_kl u_l,
 
     f_k = mu(|x_k|^2/2) + sum_{l<k} R_kl kappa_3(k, l),
     g_k = u_k + sum_{l<k} R_kl kappa_33(k, l) x_l
               + [mu'(|x_k|^2/2) + sum_{l<k} R_kl kappa_13(k, l)] x_k,
 
-kappa's taken at (|x_k|^2/2, |x_l|^2/2, <x_k, x_l>) in this order.  O(n^2) a step, accurate in
-float32, differentiable.  It is the noise-free sampler (arXiv 2410.09973, theorem 1) without the
-inversion, by averaging the generating functional of the trajectory over f.
+with kappa and its derivatives at (|x_k|^2/2, |x_l|^2/2, <x_k, x_l>), in this order.  A step costs
+O(n^2) operations; the recursion is accurate in float32, and differentiable.
 
-With an anisotropic covariance, f(x) = h(K^{1/2} x), the same holds in each eigenspace of K: vectors
-have coefficients for each of the eigenvalues lambda_e (weight w_e, share m_e of |x_0|^2), kernels
-see z = K^{1/2} x, and the response is averaged, R_kl = sum_e w_e lambda_e^{1/2} r_kl^e.  The
-isotropic case has one eigenvalue, 1.
+The recursion follows from averaging the generating functional of the trajectory over f.  It equals
+the sampler (`sampler.py`) at d = infinity, whose limit exists by arXiv 2410.09973, but needs no
+inverse, and so no strictly positive definite covariance (open question 1 of the source).
+
+An anisotropic function f(x) = h(K^{1/2} x) has the same recursion in each eigenspace of K.  Vectors
+then have coefficients for each eigenvalue lambda_e (of weight w_e, with the part m_e of |x_0|^2),
+kernels take z = K^{1/2} x, and the response is an average, R_kl = sum_e w_e lambda_e^{1/2} r_kl^e.
+The isotropic case is that of one eigenvalue, 1.
 """
 
 from collections.abc import Callable
@@ -29,21 +33,22 @@ from hdjax.landscapes.algorithms import Algorithm
 from hdjax.landscapes.kernels import Kernel
 from hdjax.landscapes.order import OrderParameters
 
-# Arrays grow in panels, so that early steps do not pay for late ones; short runs compile once.
+# Long runs are cut into panels of steps whose arrays grow, so that early steps do not pay for late
+# ones; short runs have one panel, which compiles faster.
 _PANELS, _SHORT = 5, 128
 
 
 class Problem(eqx.Module):
-    """What the recursion needs to know.
+    """The function, the algorithm and the start of a run, for the limit and the sampler.
 
     Attributes:
         kernel: kappa.
-        mean: mu, a function of |z|^2/2.
+        mean: mu, a function of |z|^2/2, z = K^{1/2} x.
         noise: kernel of the mini-batch noise of each observed gradient, or None.
         algorithm: the algorithm.
-        eigenvalues: (e,) of the covariance of directions; 1 if isotropic.
-        weights: (e,) their shares of the dimensions, summing to 1.
-        masses: (e,) their shares of |x_0|^2.
+        eigenvalues: (e,) the eigenvalues lambda_e of K; 1 if the function is isotropic.
+        weights: (e,) the shares w_e of the eigenspaces in the dimension, summing to 1.
+        masses: (e,) the parts m_e of |x_0|^2 in the eigenspaces, summing to |x_0|^2.
     """
 
     kernel: Kernel
@@ -56,7 +61,18 @@ class Problem(eqx.Module):
 
 
 class _State(eqx.Module):
-    """Coefficients over (x_0, u_0, u_1, ...) for each eigenvalue; rows k and later are 0."""
+    """The run before step k: vectors as coefficients over (x_0, u_0, u_1, ...) per eigenvalue.
+
+    Rows of step k and later are 0.
+
+    Attributes:
+        fields: A_kl.
+        halves: |z_k|^2/2.
+        points: x_k.
+        gradients: g_k.
+        x: the point at which the next step observes.
+        memory: the state of the algorithm.
+    """
 
     fields: Float[Array, "n n"]
     halves: Float[Array, " n"]
@@ -69,7 +85,16 @@ class _State(eqx.Module):
 def trajectory(
     problem: Problem, evaluations: int, save: Callable[[OrderParameters], PyTree]
 ) -> PyTree:
-    """`save(order parameters)` after each of the steps 0, ..., evaluations - 1, stacked."""
+    """The limit along a run.
+
+    Args:
+        problem: the function, the algorithm and the start.
+        evaluations: the number of observations; the steps are 0, ..., evaluations - 1.
+        save: a function of the order parameters, whose values are kept.
+
+    Returns:
+        The values of `save` after each step, stacked.
+    """
     dtype, groups = problem.masses.dtype, problem.masses.shape[0]
     panels = _PANELS if evaluations > _SHORT else 1
     edges = [round(evaluations * i / panels) for i in range(1, panels + 1)]
@@ -96,7 +121,7 @@ def trajectory(
 def _step(
     problem: Problem, state: _State, k: Int[Array, ""], length: int
 ) -> tuple[_State, OrderParameters]:
-    """Observe at x_k and move to x_{k+1}."""
+    """The state after an observation at x_k and the move to x_{k+1}; and the order parameters."""
     n = state.halves.shape[0]
     earlier = jnp.arange(n) < k
     present = jnp.arange(n) == k
@@ -105,7 +130,7 @@ def _step(
     points = state.points.at[k].set(x)
 
     def lowered(vector: Array, fields: Array) -> Array:
-        """The covector of a vector: its products with the basis, weighted by eigenspace."""
+        """The inner products of a vector with the basis (x_0, u_0, ...), per eigenspace."""
         inner = precise.dot(vector[:, 1:], fields)
         return jnp.concatenate(
             [problem.masses[:, None] * vector[:, :1], problem.weights[:, None] * inner], axis=1
@@ -114,7 +139,7 @@ def _step(
     def against(rows: Array, covector: Array) -> Array:
         return precise.einsum("lei,ei->l", rows, covector)
 
-    # x_k holds only u_l with l < k: what A is at k and later does not matter to it.
+    # x_k is a combination of u_l with l < k, so that rows k and later of A are not needed yet.
     overlaps = against(points, roots**2 * lowered(x, state.fields))
     half = overlaps[k] / 2
     halves = state.halves.at[k].set(half)
@@ -153,11 +178,11 @@ def _step(
 
 
 def _grown(state: _State, n: int) -> _State:
-    """The same state with room for n steps."""
+    """The state with its arrays padded to n steps."""
     more = n - state.halves.shape[0]
 
     def vector(leaf: Array) -> Array:
-        # What an algorithm remembers is scalars, and vectors along the last axis.
+        # An algorithm remembers scalars, and vectors whose coefficients are the last axis.
         return jnp.pad(leaf, [(0, 0)] * (leaf.ndim - 1) + [(0, more)]) if leaf.ndim else leaf
 
     def rows(leaf: Array) -> Array:

@@ -1,9 +1,10 @@
-"""The best algorithm of a kind: descent of the limit itself in the numbers of an algorithm.
+"""Meta-optimisation: the best parameters of an algorithm, found by descent on the limit itself.
 
     minimise  f_n(theta), the value of the limit after n steps,
 
-over step sizes, momentum or a whole matrix theta.  Local optimisation: that an optimum is global is
-not proven.
+over parameters theta of an algorithm: step sizes, momentum, or a whole matrix of prefactors.  The
+optimisation is local; nothing proves that an optimum is global.  The source, arXiv 2410.09973,
+names this as its open question 3.
 """
 
 from collections.abc import Callable
@@ -20,16 +21,18 @@ from hdjax.landscapes.algorithms import Algorithm, GradientDescent, HeavyBall, L
 from hdjax.landscapes.landscape import Landscape
 from hdjax.landscapes.rates import Steps
 
-_START = 0.7  # of every step size
+# The value of every step size from which the optimisation starts.
+_START = 0.7
 
 
 class Optimum(eqx.Module):
-    """What `optimise` found.
+    """The result of `optimise`.
 
     Attributes:
-        parameters: the best parameters.
-        value: f_n there.
-        gradient_norm: Euclidean norm of the gradient there; small at a local optimum.
+        parameters: the parameters that were found.
+        value: f_n at these parameters.
+        gradient_norm: Euclidean norm of the gradient of f_n at these parameters; it is small at a
+            local optimum.
     """
 
     parameters: PyTree
@@ -43,16 +46,16 @@ def optimise(
     steps: int,
     iterations: int = 200,
 ) -> Optimum:
-    """Minimise the limit's value after `steps` steps, by L-BFGS from `parameters`.
+    """The parameters that minimise the limit of f(x_n), by L-BFGS.
 
     Args:
-        make_system: the system with given parameters.
-        parameters: a pytree of numbers and arrays, where to start.
+        make_system: a function from parameters to a system.
+        parameters: a pytree of numbers and arrays, from which the optimisation starts.
         steps: n, at least 1.
-        iterations: of L-BFGS.
+        iterations: the number of iterations of L-BFGS, at least 1.
 
     Returns:
-        A local optimum; whether it is one is to be seen from `gradient_norm`.
+        The last parameters.  They are a local optimum if `gradient_norm` is small.
 
     Raises:
         ValueError: fewer than one step or iteration.
@@ -93,18 +96,21 @@ def optimise(
         value, gradient = jax.value_and_grad(objective)(found)
         return Optimum(found, value, optax.tree.norm(gradient))
 
-    # Optax mixes dtypes and ranks.
+    # The L-BFGS of Optax mixes dtypes and ranks, which strict settings of JAX refuse.
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         return descend(parameters)
 
 
 def algorithm_family(name: str, steps: int) -> tuple[Callable[[Any], Algorithm], PyTree]:
-    """A family of algorithms with free numbers, and where to start in it.
+    """A family of algorithms for `optimise`, and parameters from which to start.
 
     Args:
-        name: "constant" (one step size), "schedule" (one for each step), "heavy_ball" (rate and
-            momentum) or "lower_triangular" (all prefactors).
-        steps: how many steps are free.
+        name: "constant" (one step size), "schedule" (one step size for each step), "heavy_ball"
+            (rate and momentum) or "lower_triangular" (all prefactors of gradients).
+        steps: the number n of steps.
+
+    Returns:
+        A function from parameters to an algorithm, and the parameters from which to start.
 
     Raises:
         ValueError: another name.

@@ -1,14 +1,17 @@
-"""Gradient span algorithms on isotropic Gaussian random functions: the system of the family.
+"""Gradient span algorithms on isotropic Gaussian random functions: the system `GradientSpan`.
 
-    E f(x) = mu(|x|^2/2),      Cov(f(x), f(y)) = kappa(|x|^2/2, |y|^2/2, <x, y>)/d,
+    E f(x) = mu(|x|^2/2),      Cov(f(x), f(y)) = kappa(|x|^2/2, |y|^2/2, <x, y>)/d.
 
-and x_{k+1} a linear combination of x_0 and the gradients seen so far, whose prefactors may depend
-on all values and inner products.  For a fixed number of steps, f(x_k) and all inner products become
-deterministic as d grows (Benning and Döring, arXiv 2410.09973, where d is N and k is n).
+The algorithm takes as x_{k+1} a linear combination of x_0 and the gradients seen so far, whose
+prefactors may depend on all values and inner products seen so far.  For a fixed number of steps,
+f(x_k) and all inner products become deterministic as d grows.
 
-Scalings: points and step sizes are O(1), values vary by O(d^-1/2), each partial derivative is
-O(d^-1/2), so |grad f|^2 is O(1).  Time is the step k.  A spin glass H on the sphere of radius
-d^1/2 with Cov = d xi(overlap) is f(x) = H(d^1/2 x)/d.
+Scalings: points and step sizes are O(1).  Values vary by O(d^-1/2), and each partial derivative is
+O(d^-1/2), so that |grad f|^2 is O(1).  Time is the step k.  A spin glass H on the sphere of radius
+d^1/2 with covariance d xi(overlap) is the function f(x) = H(d^1/2 x)/d.
+
+Source: Benning and Döring, arXiv 2410.09973, Definitions 2.1 (algorithm) and 2.3 (function) and
+Remark 2.6 (scaling); the source writes N for d and n for k.
 """
 
 from collections.abc import Callable, Mapping
@@ -38,26 +41,28 @@ from hdjax.system import Method, NoFluctuationsError
 
 
 class GradientSpan(Spanning):
-    """A gradient span algorithm on a Gaussian random function.
+    """A gradient span algorithm on a Gaussian random function, and its limit as d grows.
 
     Args:
-        kernel: kappa, see `hdjax.landscapes.kernels`; kernels add and multiply.
-        algorithm: see `hdjax.landscapes.algorithms`.
-        dimension: d, an integer of at least 1, or infinity.  A leaf: the sampler compiles once for
-            all dimensions.
+        kernel: kappa, d times the covariance of f (`hdjax.landscapes.kernels`); kernels add and
+            multiply.
+        algorithm: the algorithm (`hdjax.landscapes.algorithms`).
+        dimension: d, an integer of at least 1, or infinity.  The dimension is an array, so that
+            the sampler compiles once for all dimensions.
         mean: mu, a function of lambda = |x|^2/2: a number, the coefficients of a polynomial, or
             any differentiable function.
         radius: |x_0|; the direction of x_0 is arbitrary.
         noise: kernel of mini-batch noise: step k sees f + epsilon_k with epsilon_k fresh,
-            independent, of mean 0 and covariance noise/d.  In the limit f(x_k) is that of f.
-        spectrum: eigenvalues of a covariance K (`hdjax.spectra`), in dimension d: the function is
-            f(K^{1/2} x).  Progress stays predictable, with another limit, and depends on x_0; the
-            previsible sampler does not apply (use `Explicit`), nor do error bars.
-        shares: (g,) of |x_0|^2 in the eigenspaces of K, summing to 1; None: as in a random
-            direction.
+            independent, of mean 0 and covariance noise/d.  In the limit the value is that of f.
+        spectrum: eigenvalues of a covariance K (`hdjax.spectra`) in dimension d; the function is
+            then f(K^{1/2} x).  Its limit is deterministic too, and depends on the direction of
+            x_0; the previsible sampler does not apply (use `Explicit`), nor do error bars.
+        shares: (g,) the shares of |x_0|^2 in the eigenspaces of K, summing to 1; None: those of a
+            random direction.
 
     Raises:
-        ValueError, TypeError: naming the argument, its value and what is allowed.
+        ValueError, TypeError: an argument is not allowed; the message names the argument, its
+            value and what is allowed.
 
     Example:
         >>> import hdjax as hd
@@ -103,7 +108,9 @@ class GradientSpan(Spanning):
         if spectrum is None and shares is not None:
             raise ValueError("shares: given; allowed without a spectrum: None")
         if spectrum is not None and spectrum.size != dimension:
-            raise ValueError(f"dimension: {dimension}; allowed: that of the spectrum")
+            raise ValueError(
+                f"dimension: {dimension}; allowed: that of the spectrum, {spectrum.size}"
+            )
         self.spectrum = spectrum
         if spectrum is not None:
             shares = spectrum.weights if shares is None else shares
@@ -112,7 +119,7 @@ class GradientSpan(Spanning):
 
     @property
     def problem(self) -> Problem:
-        """What the recursions need to know."""
+        """The function, the algorithm and the start, as the sampler and the limit take them."""
         eigenvalues = weights = shares = jnp.ones(1, self.radius.dtype)
         if self.spectrum is not None and self.shares is not None:
             eigenvalues, weights = self.spectrum.eigenvalues, self.spectrum.weights
@@ -127,7 +134,10 @@ class GradientSpan(Spanning):
             spectra.validate(self.spectrum)
             g = self.spectrum.eigenvalues.shape[-1]
             if self.shares.shape[-1] != g:
-                raise ValueError(f"shares: {self.shares.shape[-1]}; allowed: one for each of {g}")
+                raise ValueError(
+                    f"shares: shape {self.shares.shape[-1:]}; allowed: {(g,)}, one for each "
+                    "eigenvalue of the spectrum"
+                )
             check_numbers("shares", self.shares, "at least 0")
             if is_concrete(self.shares) and np.any(abs(np.asarray(self.shares.sum(-1)) - 1) > 1e-4):
                 raise ValueError(f"shares: sum {np.asarray(self.shares.sum(-1))}; allowed: 1")
@@ -139,8 +149,8 @@ class GradientSpan(Spanning):
                     part.check(self.kernel, self.mean)
         if single and self._rests():
             raise ValueError(
-                f"radius: {float(self.radius)}; with this kernel and mean the gradient at x_0 is 0 "
-                "and nothing moves; allowed: a start with a gradient"
+                f"radius: {float(self.radius)}; allowed with this kernel and mean: a radius at "
+                "which the gradient is not 0 (otherwise nothing moves)"
             )
 
     def _rests(self) -> bool:
@@ -154,7 +164,12 @@ class GradientSpan(Spanning):
     def trajectory(
         self, evaluations: int, save: Callable[[OrderParameters], PyTree[Array]]
     ) -> PyTree[Array]:
-        """By the recursion of `hdjax.landscapes.limit`."""
+        """The limit after each step, stacked, by the recursion of `hdjax.landscapes.limit`.
+
+        Args:
+            evaluations: the number of observations; the steps are 0, ..., evaluations - 1.
+            save: a function of the order parameters, whose values are kept.
+        """
         return limit.trajectory(self.problem, evaluations, save)
 
     def fluctuations(
@@ -164,14 +179,25 @@ class GradientSpan(Spanning):
         start: OrderParameters | None = None,
         horizon: Horizon | None = None,
     ) -> dict[str, Array]:
-        """Predicted standard deviations at this d (`fluctuations.py`); arguments as for `limit`."""
+        """Predicted standard deviations of statistics at this dimension (`fluctuations.py`).
+
+        Args:
+            ts: (times,) steps; concrete unless `horizon` is given.
+            statistics: the statistics by name, as a function of the order parameters.
+            start: not used: x_0 is given.
+            horizon: the number of observations to make.
+
+        Raises:
+            NoFluctuationsError: the system has a spectrum, float64 is not enabled, or there are
+                more than 32 observations.
+        """
         if self.spectrum is not None:
-            raise NoFluctuationsError("fluctuations: not known with a spectrum")
+            raise NoFluctuationsError("spectrum: given; allowed with fluctuations: None")
         horizon = self.given_horizon(ts, horizon)
         return standard_deviations(self, jnp.asarray(ts), statistics, horizon.evaluations)
 
     def about(self, horizon: Horizon) -> Mapping[str, str]:
-        """Whether the predicted spread comes from derivatives or from runs."""
+        """Whether the predicted spread comes from derivatives of the sampler or from runs."""
         found = source(horizon.evaluations)
         exact = "of the sampler, exact to first order in 1/d"
         sampled = "of the sampler at d = 1e10, to about 3 %"
@@ -180,4 +206,5 @@ class GradientSpan(Spanning):
 
 
 def _knows_landscape(part: Any) -> bool:
+    """Whether a part of an algorithm is made for one kernel and mean, which must be checked."""
     return isinstance(part, RandomFunctionDescent)

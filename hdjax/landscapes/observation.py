@@ -1,8 +1,11 @@
-"""The law of the next observation along a run, given all that was seen before.
+"""The conditional law of the next observation along a run: the system `NextObservation`.
 
-After steps 0, ..., k - 1 the point x_k is known, and f(x_k) and grad f(x_k) are Gaussian.  Along
-runs, the mean of this conditional law tends to the limit and its variance is of order 1/d (arXiv
-2410.09973, section 4); the covariance behind it has the blocks of `frame.py`.
+After steps 0, ..., k - 1 the point x_k is known, and f(x_k) and grad f(x_k) are Gaussian given all
+earlier observations.  Along runs, the mean of this conditional law tends to the limit, and its
+variance is of order 1/d.  The system records both, and checks that the covariance has the blocks of
+`frame.py`.
+
+Source: arXiv 2410.09973, sections 2.4.1 (previsible sampling) and 5.4.3 (conditional law).
 """
 
 from collections.abc import Callable, Mapping
@@ -27,7 +30,7 @@ from hdjax.system import Method, Watched, Watching, WithoutFluctuations
 
 
 class Observation(eqx.Module):
-    """An observation at x_k, and its law before it was made.
+    """An observation at x_k, and its conditional law given the observations at x_0, ..., x_{k-1}.
 
     Attributes:
         value: f(x_k).
@@ -36,10 +39,11 @@ class Observation(eqx.Module):
         variance: d Var(f(x_k) | past).
         expected_gradient: E[|grad f(x_k)|^2 | past].
         unseen_variance: s_k^2, d times the conditional variance of a derivative along a direction
-            that no earlier point or gradient has touched.
-        coupling: the largest covariance, times d, between a component of the frame that is not
-            spanned yet and another one; 0 but for rounding.
-        mismatch: the largest difference of the blocks of such components from A.
+            orthogonal to all earlier points and gradients.
+        coupling: the largest covariance, times d, between a derivative along such a direction and
+            another component; 0 up to rounding.
+        mismatch: the largest difference between A and the covariance of the derivatives along such
+            a direction at all points; 0 up to rounding.
     """
 
     value: Float[Array, ""]
@@ -53,15 +57,17 @@ class Observation(eqx.Module):
 
 
 class NextObservation(WithoutFluctuations):
-    """What is known of each observation of a run before it is made.
+    """The conditional law of each observation of a run, before the observation is made.
 
-    The limit is the noise-free sampler's (float64, up to some tens of steps).
+    The limit is that of the sampler at d = infinity; it needs float64 and serves up to some tens of
+    steps.
 
     Args:
-        system: the gradient span algorithm; isotropic and without mini-batch noise.
+        system: a gradient span algorithm, isotropic and without mini-batch noise.
 
     Raises:
-        ValueError: a spectrum, or noise; a method in R^d with no more dimensions than steps.
+        ValueError: the system has a spectrum or noise; or a method in R^d is used with d at most
+            the number of observations.
 
     Example:
         >>> watched = NextObservation(landscape)
@@ -96,18 +102,18 @@ class NextObservation(WithoutFluctuations):
 
     @property
     def dimension(self) -> Float[Array, ""]:
-        """That of the landscape."""
+        """The dimension d of the landscape."""
         return self.system.dimension
 
     def validate(self, *, compared: bool = False, realised: bool = False) -> None:
         self.system.validate(compared=compared, realised=realised)
 
     def horizon(self, ts: Float[np.ndarray, " times"], method: Any = None) -> Horizon:
-        """As of the landscape."""
+        """The horizon of the landscape."""
         return self.system.horizon(ts, method)
 
     def simulator_of(self, method: Method, horizon: Horizon) -> "ObservingSimulator":
-        """The landscape's own, watched."""
+        """The simulator of the landscape, with conditional laws as its summary."""
         if horizon.dimension is not None and horizon.dimension <= horizon.evaluations:
             raise ValueError(
                 f"dimension: {horizon.dimension}; allowed with {horizon.evaluations} observations "
@@ -118,18 +124,18 @@ class NextObservation(WithoutFluctuations):
         return ObservingSimulator(inner=inner, system=self.system)
 
     def alive(self, summary: Observation) -> Bool[Array, ""]:
-        """Whether all numbers are finite."""
+        """Whether all numbers of a run are finite."""
         return all_finite(summary)
 
     def review(self, ts: Float[np.ndarray, " times"]) -> None:
-        """Nothing is doubtful."""
+        """No times are doubtful in this family."""
 
     def about(self, horizon: Horizon) -> Mapping[str, str]:
-        """Nothing has to be known."""
+        """No remarks: a result of this system needs no further explanation."""
         return {}
 
     def start(self) -> Observation:
-        """The first observation as d grows."""
+        """The limit of the first observation as d grows."""
         return self.limit(np.zeros(1)).at(0)
 
     def limit(
@@ -139,14 +145,24 @@ class NextObservation(WithoutFluctuations):
         horizon: Horizon | None = None,
         save: Callable[[Observation], PyTree[Array]] = lambda summary: summary,
     ) -> Limit:
-        """The law along the noise-free run; arguments as for `GradientSpan.limit`."""
+        """The conditional laws along the sampler's run at d = infinity.
+
+        Args:
+            ts: (times,) steps; concrete unless `horizon` is given.
+            start: not used: x_0 is given.
+            horizon: the number of observations to make.
+            save: a function of the `Observation`, whose values are kept.
+
+        Raises:
+            ValueError: the times are traced and no horizon is given, or float64 is not enabled.
+        """
         evaluations = self.system.given_horizon(ts, horizon).evaluations
         endless = jnp.full_like(self.dimension, jnp.inf)
         infinite = eqx.tree_at(lambda s: s.dimension, self.system, endless)
         simulator = ObservingSimulator(
             inner=Previsible().simulator(infinite, Horizon(evaluations)), system=infinite
         )
-        key = jax.random.key(0)  # nothing is random
+        key = jax.random.key(0)  # at d = infinity nothing is random
 
         def step(state: PyTree, k: Int[Array, ""]) -> tuple[PyTree, PyTree]:
             state = simulator.advance(state, k, k, key)
@@ -158,20 +174,25 @@ class NextObservation(WithoutFluctuations):
         return Limit.whole(jax.tree.map(lambda leaf: leaf[recorded], saved), ts)
 
     def statistics(self, summary: Observation) -> dict[str, Array]:
-        """What is in `Observation`, and `surprise` = value - expected."""
+        """The numbers of an `Observation` by name, and `surprise` = value - expected."""
         fields = {name: getattr(summary, name) for name in self.labels if name != "surprise"}
         return fields | {"surprise": summary.value - summary.expected}
 
 
 class ObservingSimulator(Watching):
-    """A simulator of the landscape, whose summary is the law of its last observation."""
+    """A simulator of the landscape, whose summary is the conditional law of its last observation.
+
+    Attributes:
+        inner: the simulator of the landscape.
+        system: the landscape.
+    """
 
     inner: PrevisibleSimulator | VectorSimulator
     system: GradientSpan
 
     @property
     def clock(self) -> Clock:
-        """The landscape's."""
+        """The clock of the landscape."""
         return self.inner.clock
 
     def summary(self, state: Watched) -> Observation:
@@ -198,15 +219,15 @@ def observation(
     gradients: Float[Array, "n d"],
     k: Int[Array, ""],
 ) -> Observation:
-    """The observation at x_k, and its law given those at x_0, ..., x_{k-1}.
+    """The observation at x_k, and its law given the observations at x_0, ..., x_{k-1}.
 
     Args:
         system: the landscape.
         points: coordinates of x_0, x_1, ... in any orthonormal basis of more than n directions;
-            rows beyond k are not looked at.
-        values: f there.
-        gradients: grad f there.
-        k: which one.
+            rows beyond k are not used.
+        values: f at these points.
+        gradients: grad f at these points.
+        k: the step.
     """
     n = points.shape[0]
     earlier, known = jnp.arange(n) < k, jnp.arange(n) <= k
@@ -217,7 +238,8 @@ def observation(
     start = jnp.where(system.radius > 0, points[0], origin)
     frame = previsible_frame(start, gradients)
 
-    # e_0, ..., e_k are spanned; e_n is not, for k < n, and stands for all that are not.
+    # x_0 and the gradients before step k span e_0, ..., e_k.  As k < n, the direction e_n stands
+    # for all directions that they do not span.
     short = frame[: n + 1]
     x = short @ points[k]
     law = conditional_law(
@@ -239,7 +261,7 @@ def _blocks(
     frame: Float[Array, "d d"],
     k: Int[Array, ""],
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """The largest covariance across blocks, and the largest difference of the blocks from A."""
+    """The numbers `coupling` and `mismatch` of an `Observation`."""
     n, d = points.shape
     covariance = rotated_covariance(system.kernel, points, frame)
     known = jnp.arange(n) <= k

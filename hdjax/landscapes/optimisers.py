@@ -1,20 +1,21 @@
-"""Component-wise optimisers: each coordinate of x is moved by itself.
+"""Component-wise optimisers, for `ComponentWise`: each coordinate of x is moved by itself.
 
-They are no gradient span algorithms: they look at entries, so that rotations change what they do.
-An entry of a gradient is O(d^-1/2); optimisers here are written in coordinates
+These optimisers look at the entries of gradients, so that they are not invariant under rotations
+and no gradient span algorithms.  An entry of a gradient is O(d^-1/2); optimisers are therefore
+written in the coordinates
 
     x~ = d^(1/2) x^a,      g~ = d^(1/2) g^a,
 
-which are O(1).  In those of R^d a rate eta and an offset epsilon become eta/d^(1/2) and
-epsilon/d^(1/2): with a rate of order 1 there, Adam leaves the region |x| = O(1) at its first step.
+which are O(1).  In the coordinates of R^d a rate eta and an offset epsilon become eta/d^(1/2) and
+epsilon/d^(1/2).  With a rate of order 1 in R^d, Adam would leave the region |x| = O(1) at once.
 
-One of your own is a module with two methods:
+An optimiser that you write yourself is a module with two methods:
 
     class Cubic(Optimiser):
         rate: jax.Array
 
         def init(self, x):
-            return None                                 # arrays like x, or scalars
+            return None                                 # the state: arrays like x, or scalars
 
         def update(self, state, k, x, g):
             return x - self.rate * g**3, state
@@ -42,29 +43,37 @@ class Optimiser(eqx.Module):
 
     @abc.abstractmethod
     def init(self, x: Entries) -> PyTree:
-        """What it remembers at the start: scalars, and arrays of the shape of x."""
+        """The state of the optimiser at the start: scalars, and arrays of the shape of x."""
 
     @abc.abstractmethod
     def update(
         self, state: PyTree, k: Int[Array, ""], x: Entries, g: Entries
     ) -> tuple[Entries, PyTree]:
-        """Each entry of x_{k+1} from the same entry of x_k and g_k, and what is remembered."""
+        """The next point x_{k+1}, entry by entry, and the next state of the optimiser.
+
+        Args:
+            state: the state of the optimiser at step k.
+            k: the step.
+            x: entries of x_k, scaled to be O(1).
+            g: the same entries of g_k, scaled to be O(1).
+        """
 
 
 @register("landscapes.algorithm", "adam")
 class Adam(Optimiser):
     """Adam (Kingma and Ba, 2015): x' = x - eta_k m^/(v^^(1/2) + epsilon).
 
-    m and v are moving averages of g and g^2, m^ = m/(1 - beta1^(k+1)), v^ = v/(1 - beta2^(k+1)).
+    m and v are moving averages of g and g^2, with m^ = m/(1 - beta1^(k+1)) and
+    v^ = v/(1 - beta2^(k+1)).
 
     Args:
         rate: eta_k, a number or a schedule (of t = k); eta_k/d^(1/2) in the coordinates of R^d.
-        beta1: of the gradient, in [0, 1).
-        beta2: of its square, in [0, 1).
-        epsilon: at least 0; epsilon/d^(1/2) in the coordinates of R^d.
+        beta1: decay of the average of the gradient, in [0, 1).
+        beta2: decay of the average of the squared gradient, in [0, 1).
+        epsilon: offset, at least 0; epsilon/d^(1/2) in the coordinates of R^d.
 
     Raises:
-        TypeError, ValueError: something else.
+        TypeError, ValueError: an argument is not allowed.
 
     Example:
         >>> optimiser = Adam(0.2, beta2=0.99)
@@ -103,15 +112,15 @@ class Adam(Optimiser):
 class RMSProp(Optimiser):
     """RMSProp (Tieleman and Hinton, 2012): x' = x - eta_k g/(v^(1/2) + epsilon).
 
-    v is the moving average of g^2 from 0 on, this step's included.
+    v is the moving average of g^2, which starts at 0 and includes the current step.
 
     Args:
         rate: eta_k, as for `Adam`.
-        decay: of the average, in [0, 1).
-        epsilon: as for `Adam`.
+        decay: decay of the average, in [0, 1).
+        epsilon: offset, as for `Adam`.
 
     Raises:
-        TypeError, ValueError: something else.
+        TypeError, ValueError: an argument is not allowed.
 
     Example:
         >>> optimiser = RMSProp(0.1, decay=0.9)
@@ -137,13 +146,13 @@ class RMSProp(Optimiser):
 
 @register("landscapes.algorithm", "sign_descent")
 class SignDescent(Optimiser):
-    """x' = x - eta_k sign(g).
+    """Sign descent, x' = x - eta_k sign(g).
 
     Args:
         rate: eta_k, as for `Adam`: in R^d every coordinate moves by eta_k/d^(1/2).
 
     Raises:
-        TypeError, ValueError: something else.
+        TypeError, ValueError: another rate.
 
     Example:
         >>> optimiser = SignDescent(0.2)
@@ -164,17 +173,19 @@ class SignDescent(Optimiser):
 
 
 def _rate(schedule: Schedule, k: Int[Array, ""], x: Entries) -> Scalar:
+    """The rate eta_k in the dtype of x."""
     return schedule(k.astype(x.dtype)).astype(x.dtype)
 
 
 def _quotient(mean: Entries, square: Entries, epsilon: Scalar) -> Entries:
-    """mean/(square^(1/2) + epsilon), and 0 where there was no gradient."""
+    """The quotient mean/(square^(1/2) + epsilon); 0 where `square` is 0, without any gradient."""
     moved = square > 0
     root = jnp.sqrt(jnp.where(moved, square, 1.0)) + epsilon
     return jnp.where(moved, mean / root, 0.0)
 
 
 def _forgetting(name: str, value: Any) -> Scalar:
+    """The decay of a moving average as an array; raises ValueError outside of [0, 1)."""
     beta = numbers(name, value, "at least 0")
     if is_concrete(beta) and float(np.asarray(beta)) >= 1:
         raise ValueError(f"{name}: {float(np.asarray(beta))}; allowed: at least 0 and below 1")

@@ -1,4 +1,9 @@
-"""What simulation and limit both know of a run after step k: its order parameters."""
+"""Order parameters: the summary of a run after step k that simulation and limit share.
+
+They are f(x_k) and the inner products of x_k and g_k = grad f(x_k) with all points and gradients up
+to step k.  Every statistic of the family is a function of them.  Source: arXiv 2410.09973,
+Definition 2.1 (the information on which the prefactors of an algorithm may depend).
+"""
 
 import dataclasses
 from typing import Annotated, Any
@@ -12,15 +17,17 @@ from hdjax.registry import Count, OneOf, register
 
 
 class OrderParameters(eqx.Module):
-    """f(x_k) and the inner products of x_k and g_k with all earlier points and gradients.
+    """The value f(x_k) and the inner products of x_k and g_k with x_l and g_l, l = 0, 1, ..., k.
+
+    Inner products with l > k are 0.  All numbers are O(1).
 
     Attributes:
         step: k.
         value: f(x_k).
-        points: <x_k, x_l> for l = 0, 1, ...; 0 for l > k.
-        gradients: <g_k, g_l>.
-        point_gradients: <x_k, g_l>.
-        gradient_points: <g_k, x_l>.
+        points: (n,) <x_k, x_l>.
+        gradients: (n,) <g_k, g_l>.
+        point_gradients: (n,) <x_k, g_l>.
+        gradient_points: (n,) <g_k, x_l>.
     """
 
     step: Int[Array, ""]
@@ -32,12 +39,12 @@ class OrderParameters(eqx.Module):
 
     @property
     def norm(self) -> Float[Array, ""]:
-        """|x_k|^2."""
+        """The squared norm |x_k|^2 of the point."""
         return self.points[self.step]
 
     @property
     def gradient_norm(self) -> Float[Array, ""]:
-        """|g_k|^2."""
+        """The squared norm |g_k|^2 of the gradient."""
         return self.gradients[self.step]
 
 
@@ -47,7 +54,14 @@ def from_vectors(
     points: Float[Array, "n d"],
     gradients: Float[Array, "n d"],
 ) -> OrderParameters:
-    """Order parameters of vectors in an orthonormal basis; rows beyond k are 0."""
+    """The order parameters at step k, from vectors in an orthonormal basis.
+
+    Args:
+        k: the step.
+        value: f(x_k).
+        points: x_0, x_1, ...; rows beyond k are 0.
+        gradients: g_0, g_1, ...; rows beyond k are 0.
+    """
     x, g = points[k], gradients[k]
     products = [
         precise.dot(rows, vector)
@@ -59,14 +73,16 @@ def from_vectors(
 @register("landscapes.statistic", "overlap")
 @dataclasses.dataclass(frozen=True)
 class Overlap:
-    """A statistic: the inner product of x_k with x_step, or of g_k with g_step; 0 for k < step.
+    """A statistic: the overlap of x_k with the point of an earlier step, or of the gradients.
+
+    The overlap is <x_k, x_step> or <g_k, g_step>, and 0 for k < step.
 
     Args:
         step: the earlier step.
-        of: "points" or "gradients".
+        of: which vectors: "points" or "gradients".
 
     Raises:
-        ValueError: a negative step, another word.
+        ValueError: a negative step, or other vectors.
 
     Example:
         >>> statistics = {"value": None, "memory": Overlap(1, "gradients")}
@@ -83,5 +99,5 @@ class Overlap:
 
     def __call__(self, system: Any, summary: OrderParameters) -> Float[Array, ""]:
         rows = summary.points if self.of == "points" else summary.gradients
-        # A record shorter than that has not come to the step.
+        # A run of fewer observations has not come to the step.
         return rows[self.step] if self.step < rows.shape[0] else jnp.zeros_like(summary.value)

@@ -1,9 +1,13 @@
-"""An inverse Cholesky factor to which observations are added, in panels of several steps.
+"""An inverse Cholesky factor to which the sampler adds observations, in panels of several steps.
 
-With L a panel's own part of the factor and K its rows to the left, the rows L^-1 [-K, 1] are kept:
-they whiten covariances with a new observation, once those of earlier panels are whitened.  Panels
-of later steps are not touched.  A panel is an array (steps, components, columns), with as many
-components as its last step sees; rows that were not seen yet are 0.
+Let C be the covariance of all components of all steps, and C = F F^T its Cholesky factorisation.
+The rows of F that belong to a panel of steps are [K, L], with L the square block of the panel and K
+the columns of earlier panels.  The panel keeps L^-1 [-K, 1].  Applied to the whitened covariances
+of earlier panels and the covariances of its own steps with a new observation, these rows whiten the
+latter.  A step therefore needs the panels up to its own, and no panel of later steps.
+
+A panel is an array (steps, components, columns), with as many components as the last of its steps
+observes; rows of steps that were not made yet are 0.
 """
 
 import itertools
@@ -15,25 +19,33 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 Panels = list[Float[Array, "_ _ _"]]
-# Longer runs are cut where these fifths of their steps end: panels of about the same size.
+# Runs of at least _SHORT steps are cut where these fifths of their steps end, which makes panels of
+# about the same size.
 _SHORT, _FIFTHS = 12, (2, 3, 4, 5)
 
 
 def bounds(n: int) -> list[tuple[int, int]]:
-    """The steps that the panels of n steps begin with, and those before which they end."""
+    """The pairs (first, end) of the panels of a run of n steps: each has steps first <= k < end."""
     ends = [n] if n < _SHORT else [-(-n * fifths // 5) for fifths in _FIFTHS]
     return list(itertools.pairwise([0, *ends]))
 
 
 def empty(n: int, dtype: DTypeLike) -> Panels:
-    """Panels with room for n steps, the k-th of which has k + 2 components."""
+    """Panels of zeros with room for n steps, of which step k has k + 2 components."""
     shapes = [(end - first, end + 1) for first, end in bounds(n)]
     columns = itertools.accumulate(steps * b for steps, b in shapes)
     return [jnp.zeros((*shape, q), dtype) for shape, q in zip(shapes, columns, strict=True)]
 
 
 def own_factors(panels: Panels, n: int) -> Float[Array, "n c"]:
-    """The diagonal of the inverse factor of each step's covariance given the steps before."""
+    """The diagonals of the inverse Cholesky factors of conditional covariances, step by step.
+
+    The covariance of a step is conditional on all steps before it.
+
+    Args:
+        panels: the factor.
+        n: the number of steps.
+    """
     rows = []
     for (_, end), panel in zip(bounds(n), panels, strict=True):
         steps, b, q = panel.shape
@@ -49,17 +61,18 @@ def whiten(
     k: Int[Array, ""],
     covariance: Callable[[int, int], Float[Array, "_ _ c"]],
 ) -> tuple[list[Float[Array, "_ c"]], Float[Array, " c"], Float[Array, "c c"]]:
-    """What the steps before k say of an observation of c components.
+    """The conditioning of an observation of c components on the steps before k.
 
     Args:
         panels: the factor.
-        innovations: what was drawn, whitened.
-        k: the number of steps that were seen.
-        covariance: (first, end) -> (steps, components, c) covariances of a panel's steps with it.
+        innovations: the whitened numbers that the steps have drawn.
+        k: the number of steps that were made.
+        covariance: (first, end) -> (steps, components, c), the covariances of the steps of a panel
+            with the observation.
 
     Returns:
-        its covariances with their whitened numbers, panel by panel; the mean and the covariance
-        that these explain.
+        The covariances of the whitened numbers with the observation, panel by panel; and the mean
+        and the covariance of the observation that the earlier steps explain.
     """
     n, c = innovations.shape
     mean, square = jnp.zeros(c, innovations.dtype), jnp.zeros((c, c), innovations.dtype)
@@ -84,13 +97,14 @@ def with_rows(
     inverse: Float[Array, "c c"],
     whitened: list[Float[Array, "_ c"]],
 ) -> Panels:
-    """The factor with the rows of step k.
+    """The factor after the rows of step k are added.
 
     Args:
         panels: the factor.
         k: the step.
-        inverse: the inverse Cholesky factor of its covariance given all before.
-        whitened: its covariances with the whitened numbers of each panel.
+        inverse: the inverse Cholesky factor of the covariance of step k given all steps before it.
+        whitened: the covariances of the whitened numbers of each panel with the components of
+            step k, from `whiten`.
     """
     n = inverse.shape[0] - 1
     places = [k - first for first, _ in bounds(n)]
@@ -106,9 +120,10 @@ def _with_rows(
     inverse: Float[Array, "c c"],
     whitened: list[Float[Array, "_ c"]],
 ) -> Float[Array, "steps b q"]:
-    """With W of earlier panels and Y of its own, the inverse factor times ([-W^T, 1] - Y^T panel).
+    """A panel after the rows of a step are added at `place`, if the step belongs to the panel.
 
-    At `place`, if that is one of the panel's steps.
+    With W the whitened covariances of earlier panels and Y those of this panel, the rows are
+    `inverse` times ([-W^T, 1] - Y^T panel).
     """
     steps, b, q = panel.shape
     inside = (place >= 0) & (place < steps)
@@ -120,12 +135,12 @@ def _with_rows(
         rows = -left - part @ panel.reshape(-1, q)
         return jax.lax.dynamic_update_slice(rows, own, (0, q - part.shape[1] + place * b))
 
-    # Outside, nothing is written.
+    # For a step of another panel the index is out of range, and the update is dropped.
     return panel.at[jnp.where(inside, place, steps)].set(_if(inside, rows), mode="drop")
 
 
 def _if(condition: Bool[Array, ""], function: Callable[[], PyTree]) -> PyTree:
-    """The function's value, or zeros."""
+    """The value of `function` if the condition holds, and zeros of the same shapes otherwise."""
     shapes = jax.eval_shape(function)
     zeros = lambda: jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)  # noqa: E731
     return jax.lax.cond(condition, function, zeros)

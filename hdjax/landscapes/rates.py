@@ -1,7 +1,9 @@
-"""How far a step goes: the multiplier gamma_k of the direction -g, or of a conjugate direction p.
+"""Step sizes of gradient span algorithms: constants, schedules and adaptive rules.
 
-A rate knows the step k, the value f(x_k), the slope -<g, p> and the norm |p|; for the direction
-p = -g these are |g|^2 and |g|.  Steps are O(1): x_{k+1} = x_k + gamma_k p.
+A `Rate` gives the multiplier gamma_k of a direction p in x_{k+1} = x_k + gamma_k p; p is -g_k, or a
+conjugate direction.  It may depend on the step k, the value f(x_k), the slope -<g_k, p> and the
+norm |p|, which are |g_k|^2 and |g_k| for p = -g_k.  Multipliers are O(1), without a factor of d.
+The algorithms of `algorithms.py` take a rate as an option.
 """
 
 import abc
@@ -25,20 +27,33 @@ Scalar = Float[Array, ""]
 declare("landscapes.rate", Slot(number="constant", given=("kernel",), includes=("schedule",)))
 
 
-# What `as_rate` takes; in a config a number or a table.
+# The type of the values that `as_rate` accepts; in a config a number or a table.
 RateLike = Annotated[Any, In("landscapes.rate")]
 
 
 class Rate(eqx.Module):
-    """gamma_k, a function of what is known after step k."""
+    """A rule for the multiplier gamma_k of the direction of step k."""
 
     @abc.abstractmethod
     def __call__(self, k: Int[Array, ""], f: Scalar, slope: Scalar, norm: Scalar) -> Scalar:
-        """The multiplier of the direction p, with slope = -<g, p> and norm = |p|."""
+        """The multiplier gamma_k of the direction p.
+
+        Args:
+            k: the step.
+            f: the value f(x_k).
+            slope: -<g_k, p>.
+            norm: |p|.
+        """
 
 
 class Scheduled(Rate):
-    """gamma_k = schedule(k), a schedule of `hdjax.schedules` at t = k; made of a number too."""
+    """The rate gamma_k = schedule(k), with a schedule of `hdjax.schedules` at t = k.
+
+    `as_rate` makes one of a number too.
+
+    Attributes:
+        schedule: the schedule.
+    """
 
     schedule: Schedule
 
@@ -48,13 +63,13 @@ class Scheduled(Rate):
 
 @register("landscapes.rate", "steps")
 class Steps(Rate):
-    """gamma_k = values[k], the last one for ever after.
+    """The rate gamma_k = values[k]; after n steps it stays at the last value.
 
     Args:
-        values: (n,) finite numbers.
+        values: (n,) finite numbers, n >= 1.
 
     Raises:
-        ValueError: otherwise.
+        ValueError: no values, or values that are not finite.
 
     Example:
         >>> algorithm = hd.landscapes.GradientDescent(Steps([0.7, 0.6, 1.2]))
@@ -73,13 +88,13 @@ class Steps(Rate):
 
 @register("landscapes.rate", "normalised")
 class Normalised(Rate):
-    """gamma_k = length/|p|: steps of one length.
+    """The rate gamma_k = length/|p|, with which all steps have the same length.
 
     Args:
-        length: positive.
+        length: the length |x_{k+1} - x_k|, positive.
 
     Raises:
-        ValueError: otherwise.
+        ValueError: the length is not positive.
 
     Example:
         >>> algorithm = hd.landscapes.GradientDescent(Normalised(0.3))
@@ -96,14 +111,14 @@ class Normalised(Rate):
 
 @register("landscapes.rate", "clipped")
 class Clipped(Rate):
-    """gamma_k = rate min(1, threshold/|p|).
+    """The rate gamma_k = rate min(1, threshold/|p|): gradient clipping.
 
     Args:
-        rate: positive.
-        threshold: positive norm from which on it clips.
+        rate: the rate where |p| is below the threshold, positive.
+        threshold: the norm |p| from which on the direction is clipped, positive.
 
     Raises:
-        ValueError: otherwise.
+        ValueError: an argument is not positive.
 
     Example:
         >>> algorithm = hd.landscapes.GradientDescent(Clipped(0.5, threshold=0.6))
@@ -122,14 +137,14 @@ class Clipped(Rate):
 
 @register("landscapes.rate", "polyak")
 class Polyak(Rate):
-    """gamma_k = factor (f(x_k) - lowest)/slope; the slope is |g|^2 along -g.
+    """Polyak's rate gamma_k = factor (f(x_k) - lowest)/slope; the slope is |g_k|^2 along -g_k.
 
     Args:
-        lowest: the value to reach.
-        factor: positive.
+        lowest: the value f_* to reach.
+        factor: a positive factor.
 
     Raises:
-        ValueError: otherwise.
+        ValueError: `lowest` is not finite, or `factor` is not positive.
 
     Example:
         >>> algorithm = hd.landscapes.GradientDescent(Polyak(lowest=-1.5))
@@ -148,18 +163,18 @@ class Polyak(Rate):
 
 @register("landscapes.rate", "random_function_descent")
 class RandomFunctionDescent(Rate):
-    """The step that is best on average, given value and gradient (arXiv 2305.01377).
+    """The step of Random Function Descent: the best step on average, given value and gradient.
 
-    gamma_k |p| minimises E[f(x + r p/|p|) | f(x), grad f(x)] over r >= 0, for a stationary kernel
-    and a constant mean.  Where no finite r does (values far above the mean), the run ends as
-    diverged.
+    The length r = gamma_k |p| minimises E[f(x + r p/|p|) | f(x), grad f(x)] over r >= 0, for a
+    stationary kernel and a constant mean.  At values far above the mean there may be no finite
+    minimiser; the run then ends as diverged.  Source: arXiv 2305.01377.
 
     Args:
-        kernel: the landscape's stationary kernel; its variance does not matter.
-        mean: the landscape's mean; a number for the rate to go by where that is no constant.
+        kernel: the stationary kernel of the landscape; its variance does not matter.
+        mean: the mean of the landscape; if that is no constant, a number to use in its place.
 
     Raises:
-        TypeError: a kernel that is not stationary.
+        TypeError: the kernel is not stationary.
 
     Example:
         >>> rate = RandomFunctionDescent(hd.landscapes.SquaredExponential())
@@ -178,7 +193,7 @@ class RandomFunctionDescent(Rate):
         return divide(self.kernel.descent_length(self.mean - f, divide(slope, norm)), norm)
 
     def check(self, kernel: Kernel, mean: Callable) -> None:
-        """Raise ValueError on a landscape of another kernel or mean (concrete ones)."""
+        """Raise ValueError if the landscape has another kernel or mean; both must be concrete."""
         halves = jnp.asarray([0.1, 0.5, 2.0], self.mean.dtype)
         a, b = halves[:, None, None], halves[None, :, None]
         t = 2 * jnp.sqrt(a * b) * jnp.asarray([1.0, 0.3, -0.8], a.dtype)[None, None, :]
@@ -192,33 +207,33 @@ class RandomFunctionDescent(Rate):
         gap = jnp.abs(correlations(self.kernel) - correlations(kernel)).max()
         if not float(gap) <= tolerance:
             raise ValueError(
-                f"kernel: {self.kernel} of RandomFunctionDescent; allowed: that of the landscape "
-                f"up to its variance, {kernel}"
+                f"kernel: {self.kernel} of RandomFunctionDescent; allowed: the kernel of the "
+                f"landscape up to its variance, {kernel}"
             )
         means = jax.vmap(mean)(halves)
         constant = float(jnp.ptp(means)) <= tolerance
         if constant and abs(float(means[0] - self.mean)) > tolerance * (1 + abs(float(means[0]))):
             raise ValueError(
-                f"mean: {float(self.mean)} of RandomFunctionDescent; allowed: that of the "
+                f"mean: {float(self.mean)} of RandomFunctionDescent; allowed: the mean of the "
                 f"landscape, {float(means[0])}"
             )
 
 
 def as_rate(value: Any) -> Rate:
-    """A `Rate`, or what a learning rate may be given as (see `hdjax.schedules.as_schedule`).
+    """A `Rate` from a rate, a number or a schedule (see `hdjax.schedules.as_schedule`).
 
     Raises:
-        TypeError, ValueError: none of these.
+        TypeError, ValueError: another value.
     """
     return value if isinstance(value, Rate) else Scheduled(as_schedule(value))
 
 
 def divide(numerator: Scalar, denominator: Scalar) -> Scalar:
-    """numerator/denominator, and 0 where a gradient of norm 0 leaves no direction."""
+    """The quotient numerator/denominator; 0 where the denominator is 0, as for a zero gradient."""
     safe = jnp.where(denominator == 0, 1.0, denominator)
     return jnp.where(denominator == 0, jnp.zeros_like(numerator), numerator / safe)
 
 
 def root(square: Scalar) -> Scalar:
-    """Sqrt of a squared norm, 0 (with derivative 0) where rounding left it negative."""
+    """The square root of a squared norm; 0, with derivative 0, where the square is not positive."""
     return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)

@@ -1,20 +1,26 @@
-"""Exactly the law of a gradient span algorithm, at a cost that does not depend on d.
+"""A sampler of the exact law of a gradient span algorithm, at a cost that does not depend on d.
 
-In the previsible frame (`frame.py`) an observation at x_k is k + 2 jointly Gaussian numbers (the
-value, and the derivatives along e_0, ..., e_k) and one length: the rest of the gradient has norm
-s_k zeta_k with
+`Previsible` (`simulate.py`) and `fluctuations.py` call `observe` step by step.  In the previsible
+frame (`frame.py`) an observation at x_k consists of k + 2 jointly Gaussian numbers, the value and
+the derivatives along e_0, ..., e_k, and of one length: the part of the gradient outside of
+span(e_0, ..., e_k) has norm s_k zeta_k with
 
     s_k^2 = A_kk - A_k,<k (A_<k,<k)^-1 A_<k,k,      zeta_k^2 ~ chi^2(d - k - 1)/d,
 
-and its direction is called e_{k+1}.  All matrices are d times covariances; d enters through
-eps/sqrt(d) and zeta alone, and d = infinity is the same code without noise.
+and the direction of this part is called e_{k+1}.  All matrices are d times covariances.  The
+dimension enters only through the innovations eps/sqrt(d) and through zeta_k, and d = infinity is
+the same code with eps = 0 and zeta_k = 1.
 
-The past is kept as whitened numbers, which were drawn and are never solved for: the histories of
-directions (`histories.py`), and the k + 2 numbers of each step, whitened given the histories by an
-inverse Cholesky factor of C_kl - H_k^T H_l (`panels.py`).
+Past observations are kept as whitened innovations, as they were drawn, so that no system is ever
+solved against data.  They are the histories of directions (`histories.py`), and the k + 2 numbers
+of each step, whitened given the histories by an inverse Cholesky factor of C_kl - H_k^T H_l, where
+C_kl are the covariances of the observations at steps k and l (`panels.py`).
 
-A relative nugget tau = 1e-10 on every observation keeps the factors regular; it is the exact law
-of a function seen with that much isotropic noise.  Source: arXiv 2410.09973, sections 3 and 4.
+A relative nugget tau = 1e-10 on every observation keeps the factors regular.  The law is then the
+exact one of a function that is observed with isotropic white noise of relative variance tau.
+
+Source: arXiv 2410.09973, sections 2.4.1 (previsible sampling), 5.3 (previsible coordinates) and
+5.4.3 (induction over steps).
 """
 
 import equinox as eqx
@@ -33,27 +39,32 @@ _TINY = 1e-30
 
 
 class Draws(eqx.Module):
-    """The random numbers of an observation: eps/sqrt(d) of k + 2 numbers, and zeta_k."""
+    """The random numbers of observations.
+
+    Attributes:
+        innovations: eps/sqrt(d), with independent standard normal eps, for each component.
+        length: zeta_k.
+    """
 
     innovations: Float[Array, "*steps c"]
     length: Float[Array, "*steps"]
 
 
 class Run(eqx.Module):
-    """A trajectory in its own frame; rows that were not seen yet are 0.
+    """A trajectory in its previsible frame; rows of steps that were not made yet are 0.
 
     Attributes:
-        points: x_k.
+        points: x_k in the frame.
         values: f(x_k).
-        gradients: g_k.
+        gradients: g_k in the frame.
         fields: B, the inverse Cholesky factor of A.
         lengths: zeta_k, the whitened history of e_{k+1}.
-        aside: of the steps as `Observations`.
-        along: the same.
-        innovations: the other whitened numbers.
-        panels: the inverse Cholesky factor that whitened them.
-        ahead: the next point.
-        memory: what the algorithm remembers.
+        aside: `Observations.aside` of each step.
+        along: `Observations.along` of each step.
+        innovations: the whitened value and derivatives of each step.
+        panels: the inverse Cholesky factor that whitens values and derivatives.
+        ahead: the point of the next observation.
+        memory: the state of the algorithm.
     """
 
     points: Float[Array, "n m"]
@@ -70,7 +81,12 @@ class Run(eqx.Module):
 
 
 def start(problem: Problem, n: int) -> Run:
-    """Nothing seen yet, in a frame with room for n observations."""
+    """The start of a run, with arrays for n observations.
+
+    Args:
+        problem: the function, the algorithm and |x_0|.
+        n: the number of observations of the whole run.
+    """
     dtype, m = problem.masses.dtype, n + 1
     zeros = lambda *shape: jnp.zeros(shape, dtype)  # noqa: E731
     x = zeros(m).at[0].set(root(problem.masses.sum()))
@@ -88,11 +104,20 @@ def observe(
     dimension: Float[Array, ""],
     nugget: Float[Array, ""],
 ) -> Run:
-    """See value and gradient at the next point, x_k, and let the algorithm choose x_{k+1}."""
+    """The run after an observation at x_k and the algorithm's choice of x_{k+1}.
+
+    Args:
+        problem: the function and the algorithm.
+        run: the trajectory up to the choice of x_k.
+        k: the step.
+        draws: the random numbers of this observation.
+        dimension: d, or infinity.
+        nugget: relative variance tau of the regularising noise.
+    """
     n = run.values.shape[0]
     x, points = run.ahead[:n], run.points[:, :n]
     earlier = jnp.arange(n) < k
-    # Directions beyond d do not exist; those after e_k have no name yet.
+    # Directions e_j with j >= d do not exist; e_{k+1} and later are not defined yet.
     exists = jnp.arange(n + 1, dtype=x.dtype) < dimension
     active = jnp.append(True, exists[:n]) & (jnp.arange(n + 1) <= k + 1)
 
@@ -100,7 +125,10 @@ def observe(
     new = histories.observation(run.fields, jets, points, x, earlier)
 
     def covariance(first: int, end: int) -> Float[Array, "steps b c"]:
-        """Of the components at some steps with the new ones, given the histories."""
+        """The covariances of components at steps first <= l < end with the new observation.
+
+        They are conditional on the histories of directions.
+        """
         steps, b = slice(first, end), end + 1
         seen = Observations(points[steps], run.aside[steps, :b, :end], run.along[steps, :end])
         own = jax.tree.map(lambda leaf: leaf[steps], jets)
@@ -121,7 +149,7 @@ def observe(
     cholesky = jnp.linalg.cholesky(jnp.where(both, spread, identity))
     inverse = jax.scipy.linalg.solve_triangular(cholesky, identity, lower=True)
     inverse = jnp.where(both, inverse, 0.0)
-    # What is written below depends on all that was read, so that XLA writes it in place.
+    # The barrier makes all updates below depend on all reads above, so that XLA updates in place.
     new, point, inverse = jax.lax.optimization_barrier((new, run.ahead, inverse))
     innovations = jnp.where(active, draws.innovations, 0.0)
     seen = jnp.where(active, mean + cholesky @ innovations, 0.0)
@@ -151,7 +179,11 @@ def observe(
 def _own_covariance(
     problem: Problem, x: Float[Array, " m"], nugget: Float[Array, ""]
 ) -> tuple[Float[Array, "c c"], Float[Array, ""]]:
-    """Of the observation at x, with its noise; and of a derivative orthogonal to x."""
+    """The covariance of an observation at x, and the variance of an orthogonal derivative.
+
+    Both are times d, and include the nugget and the mini-batch noise.  The derivative is along a
+    direction that is orthogonal to x.
+    """
     jet = jet_at(problem.kernel, x, x)
     tau = nugget * jnp.concatenate([jet.value[None], jnp.broadcast_to(jet.derivative, x.shape)])
     covariance = jet_covariance(jet, x, x) + jnp.diag(tau + _TINY)

@@ -1,4 +1,10 @@
-"""The previsible sampler as a simulator: any dimension from 1 to 10^15, in one compilation."""
+"""The method `Previsible`: the exact sampler of `sampler.py` as a simulator of `GradientSpan`.
+
+One compiled program serves any dimension from 1 to 10^15, and infinity.  The random numbers of a
+run, Gaussian innovations and chi lengths, are drawn at its start by `draw`.
+
+Source: arXiv 2410.09973, sections 2.4.1 (previsible sampling) and 5.3 (previsible coordinates).
+"""
 
 from typing import Any, ClassVar
 
@@ -22,16 +28,22 @@ from hdjax.random import Stream
 from hdjax.registry import NonNegative, register
 from hdjax.system import Simulator
 
-# Normals of an observation from which its chi^2 variable is made: one, and 16 pairs.
+# The number of normals of which the chi^2 variable of an observation is made: one, and 16 pairs.
 _PROPOSED = 33
-# The least nugget where conditional variances may fall below its root, relative to variances.
+# The least nugget for kernels whose relative conditional variances fall below the root of it.
 _LEAST = 1e-11
-# Runs side by side on a CPU: their factors should share a cache.
+# The bytes of runs that are computed side by side on a CPU: their factors should share a cache.
 _CACHE = 2**24
 
 
 class State(eqx.Module):
-    """A run, its random numbers, and how many points it has seen."""
+    """The state of a run.
+
+    Attributes:
+        run: the trajectory in the previsible frame.
+        draws: the random numbers of all observations of the run.
+        seen: the number of observations made so far.
+    """
 
     run: Run
     draws: Draws
@@ -40,16 +52,17 @@ class State(eqx.Module):
 
 @register("landscapes.method", "previsible")
 class Previsible(LandscapeMethod):
-    """The exact law in previsible coordinates, whatever d is; n observations cost O(n^6).
+    """The exact law of a run in previsible coordinates, at a cost that does not depend on d.
 
-    The run ends with the last record: one of n steps keeps about 2.5 n^4 bytes.  Needs float64.
+    A run of n observations costs O(n^6) operations and keeps about 2.5 n^4 bytes; it ends with the
+    last record.  The method needs float64.
 
     Args:
-        nugget: relative variance of the white noise that regularises every observation; it moves
-            results by as much, and less than 1e-11 is too little for smooth kernels.
+        nugget: relative variance of the white noise that regularises every observation; results
+            change by about as much.  Values below 1e-11 are too small for smooth kernels.
 
     Raises:
-        ValueError: a nugget that is negative, or too small for the kernel; float64 not enabled.
+        ValueError: the nugget is negative or too small for the kernel, or float64 is not enabled.
 
     Example:
         >>> method = Previsible()
@@ -62,17 +75,21 @@ class Previsible(LandscapeMethod):
         self.nugget = numbers("nugget", nugget, "at least 0")
 
     def simulator(self, system: Spanning, horizon: Horizon) -> "PrevisibleSimulator":
-        """The simulator of `system`."""
+        """The simulator of `system`.
+
+        Raises:
+            ValueError: the system has a spectrum or is not in float64, or the nugget is too small.
+        """
         if system.spectrum is not None:
             raise ValueError(
                 "method: Previsible; allowed with a spectrum: Explicit(...), Function(...) "
-                "(rotation invariance is lost)"
+                "(the previsible frame needs rotation invariance)"
             )
         if system.radius.dtype != jnp.float64:
             raise ValueError(
-                f"method: Previsible in {system.radius.dtype}, whose rounding is above the "
-                "conditional variances that it draws from; allowed: float64, with "
-                "jax.config.update('jax_enable_x64', True) before the system is made"
+                f"method: Previsible in {system.radius.dtype}; allowed: float64, with "
+                "jax.config.update('jax_enable_x64', True) before the system is made (the rounding "
+                "of smaller dtypes exceeds conditional variances)"
             )
         single = is_concrete((system, self.nugget)) and system.radius.ndim == 0
         if single and np.all(np.asarray(self.nugget) < _LEAST):
@@ -80,12 +97,12 @@ class Previsible(LandscapeMethod):
         return PrevisibleSimulator(system, self.nugget, horizon.evaluations)
 
     def _check(self, system: Spanning, evaluations: int) -> None:
-        """Raise ValueError where an observation is almost determined by those before."""
+        """Raise ValueError if an observation is almost determined by those before it."""
         found = np.asarray(_conditional_variances(system.problem, evaluations))
         lost = found < _LEAST**0.5
         if lost.any():
             raise ValueError(
-                f"nugget: {np.asarray(self.nugget)}; conditional variances of observation "
+                f"nugget: {np.asarray(self.nugget)}, while conditional variances of observation "
                 f"{lost.argmax()} fall to {found[lost.argmax()]:.1g} of the variance, which "
                 f"rounding may make negative; allowed with this kernel and {evaluations} "
                 f"observations: at least {_LEAST:g}"
@@ -94,9 +111,10 @@ class Previsible(LandscapeMethod):
 
 @eqx.filter_jit
 def _conditional_variances(problem: Any, n: int) -> Float[Array, " n"]:
-    """The least one of each observation at d = infinity and the default nugget.
+    """The least conditional variance of each observation at d = infinity and the default nugget.
 
-    Relative to the variance of the value, or of a derivative orthogonal to the point.
+    Variances are relative to the variance of the value, or to that of a derivative orthogonal to
+    the point.
     """
     dtype = problem.masses.dtype
     draws = Draws(jnp.zeros(n + 1, dtype), jnp.ones((), dtype))
@@ -112,12 +130,20 @@ def _conditional_variances(problem: Any, n: int) -> Float[Array, " n"]:
         return jnp.concatenate([jet.value[None], jnp.broadcast_to(jet.derivative, (n,))])
 
     whole = jax.vmap(variances)(run.points[:, :n])
-    # Components that a step does not see have factor 0.
+    # Components that a step does not observe have factor 0.
     return 1 / (panels.own_factors(run.panels, n) ** 2 * whole).max(axis=1)
 
 
 class PrevisibleSimulator(Simulator):
-    """One realisation in its own frame; the clock is the step k, and x_0 is seen at tick 0."""
+    """One realisation in its previsible frame; the clock is the step k.
+
+    The observation at x_0 is made at tick 0.
+
+    Attributes:
+        system: the landscape and the algorithm.
+        nugget: relative variance of the regularising noise.
+        evaluations: the number of observations.
+    """
 
     system: Spanning
     nugget: Float[Array, ""]
@@ -125,11 +151,11 @@ class PrevisibleSimulator(Simulator):
 
     @property
     def clock(self) -> Steps:
-        """Time is the step."""
+        """The clock whose time is the step k."""
         return CLOCK
 
     def init(self, key: Key[Array, ""]) -> State:
-        """The start, and all random numbers of the run."""
+        """The start of a run, with the random numbers of all its observations."""
         n, own = self.evaluations, random.stream(key, Stream.FUNCTION)
         draws = jax.vmap(lambda k: draw(own, k, n + 1, self.system.dimension))(jnp.arange(n))
         return State(sampler.start(self.system.problem, n), draws, jnp.zeros((), int))
@@ -157,7 +183,7 @@ class PrevisibleSimulator(Simulator):
     def bytes_per_run(self) -> int:
         state = jax.eval_shape(lambda: sampler.start(self.system.problem, self.evaluations))
         n = self.evaluations
-        # Beside them, covariances with the past and an update.
+        # Besides the state, a step holds covariances with the past and an updated state.
         held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
         return 2 * held + 8 * 6 * n * (n + 1) ** 2
 
@@ -170,13 +196,20 @@ class PrevisibleSimulator(Simulator):
 def draw(
     key: Key[Array, ""], k: Int[Array, ""], components: int, dimension: Float[Array, ""]
 ) -> Draws:
-    """The numbers of observation k at dimension d; none are random at d = infinity.
+    """The random numbers of observation k at dimension d; at d = infinity nothing is random.
 
-    `key` is that of the stream from which all observations of a run are drawn.
+    Args:
+        key: key of the stream from which all observations of a run are drawn.
+        k: the observation.
+        components: the number of Gaussian innovations.
+        dimension: d.
+
+    Returns:
+        Innovations eps/sqrt(d), and the length zeta_k with zeta_k^2 ~ chi^2(d - k - 1)/d.
     """
     finite = jnp.isfinite(dimension)
     d = jnp.where(finite, dimension, 1.0)
-    # One call for all: a compiled cipher costs more than the numbers.
+    # One call draws all normals, as compiling the cipher costs more than the numbers.
     normals = jax.random.normal(random.at(key, k), (_PROPOSED + components,), d.dtype)
     freedom = jnp.maximum(d - k.astype(d.dtype) - 1, 1.0)
     chi = _chi_squared(normals[:_PROPOSED], freedom)
@@ -185,14 +218,14 @@ def draw(
 
 
 def _chi_squared(normals: Float[Array, " p"], freedom: Float[Array, ""]) -> Float[Array, ""]:
-    """A chi^2 variable with at least one degree of freedom, from standard normals.
+    """A chi^2 variable with at least one degree of freedom, made of standard normals.
 
-    Marsaglia and Tsang (2000): a proposal is accepted with probability above 0.95, so the first of
-    so many, without a loop, is their law but for 1e-20.
+    The method is that of Marsaglia and Tsang (2000).  A proposal is accepted with probability above
+    0.95, so that the first accepted one of 16 proposals has the exact law up to 1e-20.
     """
     z, w = normals[1:].reshape(2, -1)
     shape = freedom / 2
-    # Below shape 1, from the next one: Gamma(a) = Gamma(a + 1) U^(1/a).
+    # For shapes a below 1, Gamma(a) = Gamma(a + 1) U^(1/a).
     small = shape < 1
     a = jnp.where(small, shape + 1, shape) - 1 / 3
     v = (1 + z / jnp.sqrt(9 * a)) ** 3

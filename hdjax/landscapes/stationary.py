@@ -1,8 +1,11 @@
 """Stationary kernels: kappa = C(h), h = |x - y|^2/2, with C completely monotone.
 
-C(h) = C(0) E exp(-lambda h) for some law of lambda (Schoenberg, 1938), so that C is valid in every
-dimension, with random frequencies lambda^(1/2) N(0, I).  Beside C, C' and C'' each kernel knows the
-step that is best on average (arXiv 2305.01377).
+C(h) = C(0) E exp(-lambda h) for some law of lambda > 0 (Schoenberg, 1938), so that C is positive
+definite in every dimension.  A function of this covariance is a superposition of cosines with
+random frequencies lambda^(1/2) N(0, I), by which `Explicit` draws it.  Besides C, C' and C'', each
+kernel has the length of the step of Random Function Descent (arXiv 2305.01377).
+
+Source: arXiv 2410.09973, Lemma 2.7 (stationary isotropic functions are isotropic).
 """
 
 import abc
@@ -18,26 +21,31 @@ from hdjax.registry import Positive, register
 
 
 class Stationary(Kernel):
-    """kappa = C(h), completely monotone; invariant under translations."""
+    """A kernel kappa = C(h) that is invariant under translations, with C completely monotone."""
 
     @abc.abstractmethod
     def derivatives(self, h: Scalar) -> tuple[Scalar, Scalar, Scalar]:
-        """C, C' and C'' at h, finite at h = 0."""
+        """The numbers C(h), C'(h) and C''(h), which are finite also at h = 0."""
 
     @abc.abstractmethod
     def descent_length(self, gap: Scalar, slope: Scalar) -> Scalar:
-        """The step of Random Function Descent for `gap` = mu - f(x) and slope |g| along it.
+        """The length of the step of Random Function Descent.
 
-        The r >= 0 that minimises E[f(x - r g/|g|) | f(x), g], that is
-        -gap C(r^2/2)/C(0) - slope r C'(r^2/2)/C'(0); the variance cancels.
-        Source: arXiv 2305.01377.
+        The length r >= 0 minimises E[f(x - r g/|g|) | f(x), g], that is the function
+        -gap C(r^2/2)/C(0) - slope r C'(r^2/2)/C'(0) of r; the variance of f cancels.  It is
+        infinite where there is no minimiser.  Source: arXiv 2305.01377.
+
+        Args:
+            gap: mu - f(x), the mean less the value.
+            slope: |g|, positive.
         """
 
     @abc.abstractmethod
     def frequency_scales(self, key: Key[Array, ""], n: int) -> Float[Array, " n"]:
-        """n draws of lambda^(1/2), where C(h)/C(0) = E exp(-lambda h).
+        """Draws of lambda^(1/2), (n,), where C(h)/C(0) = E exp(-lambda h).
 
-        cos(<w, x> + b) with w = lambda^(1/2) N(0, I) and b uniform then has covariance C/2 C(0).
+        With w = lambda^(1/2) N(0, I) and b uniform on [0, 2 pi), cos(<w, x> + b) has the covariance
+        C(h)/(2 C(0)).
         """
 
     def __call__(self, a: Scalar, b: Scalar, t: Scalar, h: Scalar) -> Scalar:
@@ -50,7 +58,7 @@ class Stationary(Kernel):
 
 
 class _Scaled(Stationary):
-    """A function of h/scale^2, times the variance."""
+    """A stationary kernel that is a variance times a function of h/scale^2."""
 
     var: Scalar
     scale: Scalar
@@ -61,14 +69,14 @@ class _Scaled(Stationary):
 
 @register("landscapes.kernel", "squared_exponential")
 class SquaredExponential(_Scaled):
-    """C(h) = var exp(-h/scale^2).
+    """The squared exponential kernel, C(h) = var exp(-h/scale^2).
 
     Args:
-        var: positive variance of f times d.
-        scale: positive length.
+        var: the variance of f times d, positive.
+        scale: the length scale, positive.
 
     Raises:
-        ValueError: another value.
+        ValueError: an argument is not positive.
 
     Example:
         >>> kernel = SquaredExponential(var=1.0, scale=2.0)
@@ -84,7 +92,7 @@ class SquaredExponential(_Scaled):
     def descent_length(self, gap: Scalar, slope: Scalar) -> Scalar:
         half, reach = gap / 2, self.scale**2 * slope
         root = jnp.sqrt(half**2 + (self.scale * slope) ** 2)
-        # Two forms of one root, each without cancellation on its side.
+        # Two forms of the same root; each is free of cancellation for one sign of the gap.
         above = reach / jnp.where(gap >= 0, half + root, 1.0)
         return jnp.where(gap >= 0, above, (root - half) / slope)
 
@@ -94,15 +102,15 @@ class SquaredExponential(_Scaled):
 
 @register("landscapes.kernel", "rational_quadratic")
 class RationalQuadratic(_Scaled):
-    """C(h) = var q^(-beta/2), q = 1 + 2h/(beta scale^2).
+    """The rational quadratic kernel, C(h) = var q^(-beta/2) with q = 1 + 2h/(beta scale^2).
 
     Args:
-        var: positive variance of f times d.
-        scale: positive length.
-        beta: positive; the squared exponential as it grows.
+        var: the variance of f times d, positive.
+        scale: the length scale, positive.
+        beta: the exponent, positive; as it grows, the kernel tends to the squared exponential.
 
     Raises:
-        ValueError: another value.
+        ValueError: an argument is not positive.
 
     Example:
         >>> kernel = RationalQuadratic(scale=1.5, beta=2.0)
@@ -132,15 +140,15 @@ class RationalQuadratic(_Scaled):
             below = cubic(middle) < 0
             return (jnp.where(below, middle, low), jnp.where(below, high, middle)), None
 
-        # The cubic is negative at 0 and changes sign before 1 for b >= -1/(1 + beta).  Below, its
-        # smallest positive root, if there is one, comes before its largest stationary point.
+        # The cubic is negative at 0 and changes sign before 1 for b >= -1/(1 + beta).  For smaller
+        # b its smallest positive root, if there is one, lies before its largest stationary point.
         short = b >= -1 / (1 + beta)
         square = (1 + beta) ** 2 - 3 * b**2 * beta
         largest = (1 + beta + jnp.sqrt(jnp.maximum(square, 0.0))) / (-3 * jnp.where(short, -1.0, b))
         top = jnp.where(short, 1.0, largest)
         (low, _), _ = jax.lax.scan(halve, (jnp.zeros_like(b), top), None, length=60)
         low = jax.lax.stop_gradient(low)
-        # A last step of Newton, which also carries the derivative.
+        # A last Newton step, through which derivatives with respect to gap and slope pass.
         slope_at = (3 * b / beta * low + 2 * (1 + beta) / beta) * low + b
         root = low - cubic(low) / slope_at
         found = short | ((square > 0) & (cubic(top) >= 0))
@@ -153,14 +161,16 @@ class RationalQuadratic(_Scaled):
 
 @register("landscapes.kernel", "matern32")
 class Matern32(_Scaled):
-    """C(h) = var (1 + q) e^-q, q = sqrt(6h)/scale; once differentiable.
+    """The Matern kernel of smoothness 3/2, C(h) = var (1 + q) e^-q with q = sqrt(6h)/scale.
+
+    Functions with this covariance are once differentiable.
 
     Args:
-        var: positive variance of f times d.
-        scale: positive length.
+        var: the variance of f times d, positive.
+        scale: the length scale, positive.
 
     Raises:
-        ValueError: another value.
+        ValueError: an argument is not positive.
 
     Example:
         >>> kernel = Matern32(scale=0.5)
@@ -169,7 +179,8 @@ class Matern32(_Scaled):
     def derivatives(self, h: Scalar) -> tuple[Scalar, Scalar, Scalar]:
         s2, q = self.scale**2, _root(6 * h) / self.scale
         decay = self.var * jnp.exp(-q)
-        # C'' grows like h^(-1/2), but always multiplies two components of x - y: 0 at h = 0.
+        # C'' diverges like h^(-1/2), but it always multiplies two components of x - y, so that the
+        # product tends to 0: C'' is taken as 0 at h = 0.
         away = h > 0
         second = jnp.where(away, 9 * decay / (s2**2 * jnp.where(away, q, 1.0)), 0.0)
         return decay * (1 + q), -3 * decay / s2, second
@@ -184,14 +195,16 @@ class Matern32(_Scaled):
 
 @register("landscapes.kernel", "matern52")
 class Matern52(_Scaled):
-    """C(h) = var (1 + q + q^2/3) e^-q, q = sqrt(10h)/scale; twice differentiable.
+    """The Matern kernel of smoothness 5/2, C(h) = var (1 + q + q^2/3) e^-q, q = sqrt(10h)/scale.
+
+    Functions with this covariance are twice differentiable.
 
     Args:
-        var: positive variance of f times d.
-        scale: positive length.
+        var: the variance of f times d, positive.
+        scale: the length scale, positive.
 
     Raises:
-        ValueError: another value.
+        ValueError: an argument is not positive.
 
     Example:
         >>> kernel = Matern52(var=1.3, scale=0.8)
@@ -206,7 +219,7 @@ class Matern52(_Scaled):
     def descent_length(self, gap: Scalar, slope: Scalar) -> Scalar:
         alpha = math.sqrt(5) * gap / (3 * self.scale * slope)
         root = jnp.sqrt((1 - alpha) ** 2 + 4 * jnp.maximum(1 + alpha, 0.0))
-        # Two forms of one root, each without cancellation on its side.
+        # Two forms of the same root; each is free of cancellation on one side of alpha = 1.
         below = (root + 1 - alpha) / (2 * jnp.where(alpha > -1, 1 + alpha, 1.0))
         q = jnp.where(alpha > 1, 2 / (root - jnp.minimum(1 - alpha, 0.0)), below)
         return jnp.where(alpha > -1, self.scale * q / math.sqrt(5), jnp.inf)
@@ -216,11 +229,18 @@ class Matern52(_Scaled):
 
 
 def _student(key: Key[Array, ""], freedom: float, n: int, scale: Scalar) -> Float[Array, " n"]:
-    """Frequencies of a Matern kernel follow Student's law with 2 nu degrees of freedom."""
+    """Draws of lambda^(1/2) for a Matern kernel, whose frequencies follow Student's t law.
+
+    Args:
+        key: key of the draws.
+        freedom: the degrees of freedom 2 nu, with nu the smoothness.
+        n: the number of draws.
+        scale: the length scale.
+    """
     chi = jax.random.chisquare(key, freedom, (n,), scale.dtype)
     return jnp.sqrt(freedom / chi) / scale
 
 
 def _root(x: Array) -> Array:
-    """The square root, with derivative 0 at 0 instead of none."""
+    """The square root of x >= 0, whose derivative at 0 is set to 0."""
     return jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1.0)), 0.0)

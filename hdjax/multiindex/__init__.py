@@ -1,8 +1,9 @@
-"""Gaussian multi-index models by gradient flow, saddle to saddle on the Grassmannian.
+"""Gaussian multi-index models learnt by gradient flow, from saddle to saddle on the Grassmannian.
 
-Start with `GradientFlow`.  `links.py` is what is learnt, `flows.py` how overlaps move,
-`simulate.py` the flow in R^d; `descent.py`, `finite_samples.py` and `stiefel_sgd.py` are the
-algorithms beside the flow, `saddles.py` follows it over all time scales.
+Start with `GradientFlow`.  A target is described in `links.py`, the flow of its overlaps in
+`flows.py` and the flow in R^d in `simulate.py`.  The algorithms beside the flow are in
+`descent.py`, `finite_samples.py` and `stiefel_sgd.py`; `saddles.py` follows the flow over all its
+time scales.  Source: arXiv 2310.19793.
 """
 
 from hdjax.multiindex.anisotropic import Anisotropic, anisotropic_overlap

@@ -1,12 +1,12 @@
-"""Anisotropic inputs x ~ N(0, K): the same model after whitening, and what the flow makes of it.
+"""The profiled flow on anisotropic inputs x ~ N(0, K), a method of `GradientFlow`.
 
-With Q = W^T K W, B = W^T K W*, P = W*^T K W*, the overlap is M = Q^{-1/2} B P^{-1/2} and the link
-is f~(z) = f*(P^{1/2} z); then L = |f~|^2 - E(M^T M) and
+Whitening gives the isotropic model.  With Q = W^T K W, B = W^T K W*, P = W*^T K W*, the overlap is
+M = Q^{-1/2} B P^{-1/2}, the link is f~(z) = f*(P^{1/2} z), the loss is L = |f~|^2 - E(M^T M), and
 
     grad L = -2 (K W* - K W Q^{-1} B) P^{-1/2} S P^{-1/2} B^T Q^{-1},      W^T grad L = 0.
 
-The plain flow conserves W^T W and does not close in a few overlaps; preconditioned by K^{-1} it is
-the isotropic reduced flow (checked in the tests).
+The plain flow W' = -grad L conserves W^T W, but does not close in (Q, B).  Preconditioned by
+K^{-1}, it is the isotropic reduced flow.  This goes beyond arXiv 2310.19793, where K = I.
 """
 
 from typing import Annotated, Any
@@ -35,17 +35,19 @@ from hdjax.system import Method, Simulator
 
 @register("multiindex.method", "anisotropic")
 class Anisotropic(Method):
-    """A method of `GradientFlow`: the profiled flow in R^d on inputs N(0, diag(eigenvalues)).
+    """The profiled flow of a `GradientFlow` in R^d, on inputs x ~ N(0, diag(eigenvalues)).
 
-    The system's link is f~, that of the whitened model; W* is spread over the coordinates.
+    The system's link is f~, the link of the whitened model.  The columns W* are spread over the
+    coordinates.
 
     Args:
-        eigenvalues: (d,) positive.
-        preconditioned: by K^{-1}; otherwise the limit is not that of this flow.
-        integrator: how W is integrated; None: the system's.
+        eigenvalues: (d,) positive eigenvalues of K.
+        preconditioned: whether the gradient is multiplied by K^{-1}; without it the system's limit
+            is not the limit of this flow.
+        integrator: how W is integrated; None: the system's integrator.
 
     Raises:
-        ValueError: eigenvalues that are not positive.
+        ValueError: the eigenvalues are not (d,) positive numbers.
 
     Example:
         >>> method = Anisotropic(jnp.linspace(0.5, 2.0, 40))
@@ -66,15 +68,25 @@ class Anisotropic(Method):
         if self.eigenvalues.ndim != 1 or (
             is_concrete(self.eigenvalues) and not float(np.min(self.eigenvalues)) > 0
         ):
-            raise ValueError("eigenvalues: allowed: (d,) positive")
+            raise ValueError(
+                f"eigenvalues: of shape {self.eigenvalues.shape}, or some not positive; allowed: "
+                "(d,) positive numbers"
+            )
 
     def simulator(self, system: Any, horizon: None = None) -> "AnisotropicSimulator":
-        """The simulator of a profiled `GradientFlow`."""
+        """The simulator of a `GradientFlow` whose student is `Profiled` without a ridge.
+
+        Raises:
+            ValueError: the number of eigenvalues is not d, the student is another one, or d is an
+                array.
+        """
         d = system.problem.coordinates()
         if self.eigenvalues.shape != (d,):
             raise ValueError(f"eigenvalues: shape {self.eigenvalues.shape}; allowed: ({d},)")
         if not isinstance(system.student, Profiled) or system.student.ridge is not None:
-            raise ValueError("student: allowed with Anisotropic: Profiled() without a ridge")
+            raise ValueError(
+                f"student: {system.student} with Anisotropic; allowed: Profiled() without a ridge"
+            )
         own = system.integrator if self.integrator is None else self.integrator
         return AnisotropicSimulator(system, self, own)
 
@@ -85,7 +97,7 @@ def gradient(
     w: Float[Array, "d q"],
     target: Float[Array, "d r"],
 ) -> Float[Array, "d q"]:
-    """The gradient of L in W (Euclidean) for the whitened link f~."""
+    """The Euclidean gradient (d, q) of the loss L in W, for the whitened link f~."""
     q_root, p_root, cross = _roots(eigenvalues, w, target)
     matrix = product(product(q_root, cross), p_root)
     inverse = product(q_root, q_root)
@@ -97,13 +109,23 @@ def gradient(
 def anisotropic_overlap(
     eigenvalues: Float[Array, " d"], w: Float[Array, "d q"], target: Float[Array, "d r"]
 ) -> Float[Array, "q r"]:
-    """M = Q^{-1/2} B P^{-1/2} of any W and W* of full rank."""
+    """The overlap M = Q^{-1/2} B P^{-1/2} of columns W and W* on inputs x ~ N(0, K).
+
+    Args:
+        eigenvalues: (d,) positive eigenvalues of K, in whose eigenbasis the columns are given.
+        w: W (d, q), of full rank.
+        target: W* (d, r), of full rank.
+
+    Example:
+        >>> anisotropic_overlap(jnp.ones(3), jnp.eye(3)[:, :1], jnp.eye(3)[:, :1]).tolist()
+        [[1.0]]
+    """
     q_root, p_root, cross = _roots(eigenvalues, w, target)
     return product(product(q_root, cross), p_root)
 
 
 class AnisotropicSimulator(Simulator):
-    """One realisation in R^d."""
+    """One realisation of the flow on anisotropic inputs, in R^d."""
 
     system: Any
     method: Anisotropic
@@ -111,12 +133,12 @@ class AnisotropicSimulator(Simulator):
 
     @property
     def clock(self) -> Fine:
-        """Flow time."""
+        """The clock of flow time."""
         return CLOCK
 
     @property
     def target(self) -> Float[Array, "d r"]:
-        """W*, spread over the coordinates."""
+        """The columns W*, spread over the coordinates."""
         d, r = self.method.eigenvalues.shape[0], self.system.problem.link.variables
         return cosines(d, r, self.method.eigenvalues.dtype)
 
@@ -156,7 +178,7 @@ class AnisotropicSimulator(Simulator):
 def _roots(
     eigenvalues: Float[Array, " d"], w: Float[Array, "d q"], target: Float[Array, "d r"]
 ) -> tuple[Float[Array, "q q"], Float[Array, "r r"], Float[Array, "q r"]]:
-    """Q^{-1/2}, P^{-1/2} and B."""
+    """The matrices Q^{-1/2}, P^{-1/2} and B."""
     weighted = eigenvalues[:, None] * target
     q_root = inverse_root(precise.dot(w.T, eigenvalues[:, None] * w))
     return q_root, inverse_root(precise.dot(target.T, weighted)), precise.dot(w.T, weighted)

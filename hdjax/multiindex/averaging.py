@@ -1,4 +1,4 @@
-"""The averaging operator A_M, the energy E and its gradient S.
+"""The averaging operator A_M, the energy E and its gradient S: what every population flow needs.
 
 The best link for given directions is the conditional expectation of the target,
 
@@ -7,11 +7,12 @@ The best link for given directions is the conditional expectation of the target,
 so that the profiled loss is L = |f*|^2 - E(G) with G = M^T M and
 
     E(G) = sum_k |M^{(x) k} C_k|^2,
-    S(G) = dE/dG = sum_k k T_k T_k^T,   T_k = (I (x) M^{(x) k-1}) C_k  as an r x q^{k-1} matrix
+    S(G) = dE/dG = sum_k k T_k T_k^T,   T_k = (I (x) M^{(x) k-1}) C_k  as an r x q^{k-1} matrix.
 
-(arXiv 2310.19793, section 3).  Everything is contracted degree by degree from M, without singular
-values or square roots: their derivatives blow up at random starts and at G = I, while S so made
-is positive semidefinite and keeps its small parts.  Any N with N^T N = G may stand for M.
+Every degree is contracted from M, without singular values or square roots, whose derivatives blow
+up at random starts and at G = I.  So computed, S is positive semidefinite and keeps its small
+parts.  Any N with N^T N = G may stand for M.  Source: arXiv 2310.19793 (the averaging operator
+A_M).
 """
 
 import dataclasses
@@ -39,7 +40,14 @@ from hdjax.multiindex.tensors import (
 
 
 def average(link: Link, matrix: Float[Array, "q r"]) -> Tensors:
-    """Tensors of A_M f*, the best link for directions with overlap M.
+    """Hermite tensors of A_M f*, the best link for directions of overlap M.
+
+    Args:
+        link: f*, the link of the target.
+        matrix: the overlap M (q, r).
+
+    Raises:
+        ValueError: M has another number of columns than the link has variables.
 
     Example:
         >>> link = hd.multiindex.from_coefficients({(1,): 1.0})
@@ -51,12 +59,34 @@ def average(link: Link, matrix: Float[Array, "q r"]) -> Tensors:
 
 
 def energy(link: Link, matrix: Float[Array, "q r"]) -> Float[Array, ""]:
-    """E(M^T M) without the mean, which is learnt at once: 0 at M = 0, |f*|^2 - mean^2 at most."""
+    """The energy E(M^T M) without the mean of f*, which is learnt at once.
+
+    It is 0 at M = 0, and at most |f*|^2 - mean^2.
+
+    Args:
+        link: f*, the link of the target.
+        matrix: the overlap M (q, r).
+
+    Raises:
+        ValueError: M has another number of columns than the link has variables.
+
+    Example:
+        >>> link = hd.multiindex.from_coefficients({(2,): 1.0})
+        >>> float(energy(link, jnp.array([[0.5]])))
+        0.0625
+    """
     return squared_norm(average(link, matrix)[1:])
 
 
 def energy_gradient(link: Link, matrix: Float[Array, "q r"]) -> Float[Array, "r r"]:
-    """S(G) = dE/dG, positive semidefinite by construction.
+    """The gradient S(G) = dE/dG at G = M^T M, positive semidefinite by construction.
+
+    Args:
+        link: f*, the link of the target.
+        matrix: the overlap M (q, r).
+
+    Raises:
+        ValueError: M has another number of columns than the link has variables.
 
     Example:
         >>> link = hd.multiindex.from_coefficients({(2,): 1.0})
@@ -74,17 +104,23 @@ def energy_gradient(link: Link, matrix: Float[Array, "q r"]) -> Float[Array, "r 
 def profiled_loss(
     link: Link, matrix: Float[Array, "q r"], gap: Float[Array, "r r"]
 ) -> Float[Array, ""]:
-    """|f*|^2 - E(G) as a sum of non-negative terms, with the residual of truncation.
+    """The loss |f*|^2 - E(G) of the best link, as a sum of non-negative terms.
 
-    L = sum_k sum_{j<k} <C_k, (G^{(x) j} (x) K (x) I) C_k>: nothing cancels near the optimum.
+    L = residual of truncation + sum_k sum_{j<k} <C_k, (G^{(x) j} (x) K (x) I) C_k>: nothing cancels
+    near the optimum.
 
     Args:
-        link: f*.
-        matrix: M (q, r).
+        link: f*, the link of the target.
+        matrix: the overlap M (q, r).
         gap: K = I - M^T M, as accurate as it is known.
 
     Raises:
-        ValueError: an M of another shape than (q, r), a gap of another than (r, r).
+        ValueError: M has another shape than (q, r), or the gap another than (r, r).
+
+    Example:
+        >>> link = hd.multiindex.from_coefficients({(2,): 1.0})
+        >>> float(profiled_loss(link, jnp.array([[0.5]]), jnp.array([[0.75]])))
+        0.9375
     """
     _check_overlap(link, matrix)
     r = link.variables
@@ -98,7 +134,7 @@ def profiled_loss(
 
 
 def correlation(link: Link, readout: Tensors, matrix: Float[Array, "q r"]) -> Float[Array, ""]:
-    """P(M) = E[F F*] = sum_k <F_k, M^{(x) k} C_k> for a student link F."""
+    """The correlation P(M) = E[F F*] = sum_k <F_k, M^{(x) k} C_k> of a student link F with F*."""
     _check_overlap(link, matrix)
     _check_student(readout, matrix)
     value = jnp.zeros((), matrix.dtype)
@@ -111,9 +147,9 @@ def correlation(link: Link, readout: Tensors, matrix: Float[Array, "q r"]) -> Fl
 def correlation_gradient(
     link: Link, readout: Tensors, matrix: Float[Array, "q r"]
 ) -> Float[Array, "q r"]:
-    """T = dP/dM = sum_k k F_(k) T_k^T, for unfoldings F_(k) (q, q^{k-1}).
+    """The gradient T = dP/dM = sum_k k F_(k) T_k^T, with unfoldings F_(k) (q, q^{k-1}).
 
-    For F = A_M f* it is M S.
+    For F = A_M f*, T is M S.
     """
     _check_overlap(link, matrix)
     _check_student(readout, matrix)
@@ -131,18 +167,23 @@ def planted_loss(
     matrix: Float[Array, "q r"],
     gap: Float[Array, "r r"] | None = None,
 ) -> Float[Array, ""]:
-    """E (F - F*)^2 = |F - A_M f*|^2 + (|f*|^2 - E(G)) for a student link F.
+    """The loss E (F - F*)^2 = |F - A_M f*|^2 + (|f*|^2 - E(G)) of a student link F.
 
     Both parts are sums of non-negative terms, unlike |F|^2 + |f*|^2 - 2 P(M).
 
     Args:
-        link: f*.
-        readout: tensors of F.
-        matrix: M (q, r).
-        gap: K = I - M^T M, as accurate as it is known; None: from M.
+        link: f*, the link of the target.
+        readout: Hermite tensors of F, in q variables.
+        matrix: the overlap M (q, r).
+        gap: K = I - M^T M, as accurate as it is known; None: computed from M.
 
     Raises:
-        ValueError: an M of another shape than (q, r), a student link of other variables.
+        ValueError: M has another shape than (q, r), or F another number of variables than q.
+
+    Example:
+        >>> link = hd.multiindex.from_coefficients({(1,): 1.0})
+        >>> float(planted_loss(link, link.tensors, jnp.array([[0.5]])))
+        1.0
     """
     _check_overlap(link, matrix)
     _check_student(readout, matrix)
@@ -153,7 +194,7 @@ def planted_loss(
 
 
 def gradient_covariance(readout: Tensors, directions: int) -> Float[Array, "q q"]:
-    """E[grad F grad F^T] = sum_k k F_(k) F_(k)^T, which bounds the step of descent."""
+    """The matrix E[grad F grad F^T] = sum_k k F_(k) F_(k)^T, which bounds the step of descent."""
     result = jnp.zeros((directions, directions), jnp.result_type(float))
     for k, tensor in enumerate(readout):
         if k and tensor is not None:
@@ -163,13 +204,13 @@ def gradient_covariance(readout: Tensors, directions: int) -> Float[Array, "q q"
 
 @dataclasses.dataclass(frozen=True)
 class conditioning:
-    """log10 of lambda_min(M)^{-k}: what inverting A_M on degree k would amplify against the mean.
+    """The statistic log10 of lambda_min(M)^{-k}: the amplification of errors by inverting A_M.
 
-    A statistic, of order d^{k/2} at a random start: never invert A_M; forward evaluation is stable
-    all the same.
+    At a random start lambda_min(M)^{-k} is of order d^{k/2}, the condition of degree k against the
+    mean: A_M must never be inverted.  Evaluating A_M itself is stable.
 
     Args:
-        degrees: the k.
+        degrees: the degrees k.
 
     Example:
         >>> statistic = conditioning((1, 2, 4))
@@ -183,7 +224,7 @@ class conditioning:
 
 
 def _check_overlap(link: Link, matrix: Float[Array, "q r"]) -> None:
-    """Raise ValueError unless M has a column for each of the link's variables."""
+    """Raise ValueError unless the overlap M has one column for each variable of the link."""
     if matrix.ndim != 2 or matrix.shape[1] != link.variables:
         raise ValueError(
             f"matrix: shape {matrix.shape}; allowed: (q, {link.variables}), M = W^T W*"
@@ -191,7 +232,7 @@ def _check_overlap(link: Link, matrix: Float[Array, "q r"]) -> None:
 
 
 def _check_student(readout: Tensors, matrix: Float[Array, "q r"]) -> None:
-    """Raise ValueError unless a student link has a variable for each row of M."""
+    """Raise ValueError unless a student link has one variable for each row of M."""
     q = matrix.shape[0]
     for k, tensor in enumerate(readout):
         if tensor is None:
@@ -206,6 +247,6 @@ def _check_student(readout: Tensors, matrix: Float[Array, "q r"]) -> None:
 def _partials(
     tensors: Tensors, matrix: Float[Array, "q r"]
 ) -> list[tuple[int, Float[Array, "r n"] | Rows]]:
-    """Pairs (k, T_k), unrolled over the degrees that are there."""
+    """Pairs (k, T_k) for the degrees k >= 1 that the link has, unrolled at trace time."""
     there = [(k, tensor) for k, tensor in enumerate(tensors) if k and tensor is not None]
     return [(k, rows(tensor, matrix)) for k, tensor in there]

@@ -1,7 +1,7 @@
 """Links in one variable whose Hermite coefficients are known in closed form.
 
-Quadrature converges slowly for kinks and jumps; these series are exact at every degree, and carry
-the energy beyond their degree as residual.
+Quadrature converges slowly for kinks and jumps; these coefficients are exact at every degree.  The
+residual of each link is the exact energy beyond its degree D.
 """
 
 import math
@@ -22,7 +22,14 @@ from hdjax.registry import Real, Size, register
 
 @register("multiindex.link", "sine")
 def sine(omega: Real = 1.0, degree: Size = 11) -> Link:
-    """sin(omega z): alpha_k = (-1)^((k-1)/2) omega^k e^(-omega^2/2) / sqrt(k!), k odd.
+    """The link sin(omega z): alpha_k = (-1)^((k-1)/2) omega^k e^(-omega^2/2) / sqrt(k!) for odd k.
+
+    Args:
+        omega: the frequency.
+        degree: D, the highest degree that is kept.
+
+    Raises:
+        ValueError: the frequency is not a finite number, or the degree is below 1.
 
     Args:
         omega: the frequency.
@@ -40,7 +47,14 @@ def sine(omega: Real = 1.0, degree: Size = 11) -> Link:
 
 @register("multiindex.link", "cosine")
 def cosine(omega: Real = 1.0, degree: Size = 10) -> Link:
-    """cos(omega z): alpha_k = (-1)^(k/2) omega^k e^(-omega^2/2) / sqrt(k!), k even.
+    """The link cos(omega z): alpha_k = (-1)^(k/2) omega^k e^(-omega^2/2) / sqrt(k!) for even k.
+
+    Args:
+        omega: the frequency.
+        degree: D, the highest degree that is kept.
+
+    Raises:
+        ValueError: the frequency is not a finite number, or the degree is below 1.
 
     Args:
         omega: the frequency.
@@ -58,7 +72,14 @@ def cosine(omega: Real = 1.0, degree: Size = 10) -> Link:
 
 @register("multiindex.link", "exponential")
 def exponential(omega: Real = 0.5, degree: Size = 10) -> Link:
-    """e^(omega z): alpha_k = omega^k e^(omega^2/2) / sqrt(k!).
+    """The link e^(omega z): alpha_k = omega^k e^(omega^2/2) / sqrt(k!).
+
+    Args:
+        omega: the rate.
+        degree: D, the highest degree that is kept.
+
+    Raises:
+        ValueError: the rate is not a finite number, or the degree is below 1.
 
     Args:
         omega: the exponent's factor.
@@ -77,7 +98,15 @@ def exponential(omega: Real = 0.5, degree: Size = 10) -> Link:
 
 @register("multiindex.link", "relu")
 def relu(degree: Size = 10) -> Link:
-    """max(0, z): 1/sqrt(2 pi), 1/2, and (-1)^(k/2+1) (k-3)!! / sqrt(2 pi k!) for even k >= 2.
+    """The link max(0, z): alpha_k = (-1)^(k/2+1) (k-3)!! / sqrt(2 pi k!) for even k >= 2.
+
+    The first coefficients are alpha_0 = 1/sqrt(2 pi) and alpha_1 = 1/2.
+
+    Args:
+        degree: D, the highest degree that is kept.
+
+    Raises:
+        ValueError: the degree is below 1.
 
     Args:
         degree: D, up to which its Hermite coefficients are kept.
@@ -100,7 +129,13 @@ def relu(degree: Size = 10) -> Link:
 
 @register("multiindex.link", "sign")
 def sign(degree: Size = 11) -> Link:
-    """The sign of z: 2/sqrt(2 pi) (-1)^((k-1)/2) (k-2)!! / sqrt(k!), k odd.
+    """The sign of z, as a link: alpha_k = 2/sqrt(2 pi) (-1)^((k-1)/2) (k-2)!! / sqrt(k!) for odd k.
+
+    Args:
+        degree: D, the highest degree that is kept.
+
+    Raises:
+        ValueError: the degree is below 1.
 
     Args:
         degree: D, up to which its Hermite coefficients are kept.
@@ -121,7 +156,15 @@ def sign(degree: Size = 11) -> Link:
 
 @register("multiindex.link", "erf")
 def erf(degree: Size = 11) -> Link:
-    """The error function of z/sqrt 2: (-1/2)^((k-1)/2) (k-2)!! / sqrt(pi k!), k odd.
+    """The error function of z/sqrt 2, as a link.
+
+    For odd k, alpha_k = (-1/2)^((k-1)/2) (k-2)!! / sqrt(pi k!).
+
+    Args:
+        degree: D, the highest degree that is kept.
+
+    Raises:
+        ValueError: the degree is below 1.
 
     Args:
         degree: D, up to which its Hermite coefficients are kept.
@@ -142,7 +185,13 @@ def erf(degree: Size = 11) -> Link:
 
 @register("multiindex.link", "hermite")
 def hermite_polynomial(degree: Size) -> Link:
-    """The normalised Hermite polynomial h_k.
+    """The link h_k, the normalised Hermite polynomial of one degree.
+
+    Args:
+        degree: k.
+
+    Raises:
+        ValueError: the degree is below 1.
 
     Args:
         degree: k.

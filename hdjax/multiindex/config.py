@@ -7,8 +7,8 @@
     start = [[0.1, 0.0], [0.0, 0.1]]                    # M = W^T W*; Haar if nothing is said
     algorithm = "saddle_to_saddle"                      # { kind = "sgd", learning_rate = 0.1 }
 
-What is here is what TOML says differently from the constructors; the rest of each table is its
-constructor's signature, registered beside it.
+This module holds the tables that differ from the signatures of their constructors.  Every other
+table is derived from the signature of a constructor that is registered where it is defined.
 """
 
 from typing import Annotated, Any
@@ -34,23 +34,25 @@ declare("multiindex.algorithm", Slot(given=("link", "dimension", "directions", "
 
 @register("multiindex.link", "coefficients")
 def _coefficients(values: Reals, degrees: list[list[int]]) -> multiindex.Link:
-    """Sum of value times H_beta, beta the row of `degrees`.
+    """The sum of value times H_beta over the rows beta of `degrees`.
 
     Args:
-        values: the coefficients.
-        degrees: beta of each, a row of as many degrees as there are variables.
+        values: the coefficients alpha_beta.
+        degrees: the beta of each coefficient, a row of as many degrees as there are variables.
     """
     if len(values) != len(degrees):
-        raise ValueError(f"values: {len(values)}; allowed: {len(degrees)}, a row each")
+        raise ValueError(
+            f"values: {len(values)} numbers; allowed: {len(degrees)}, one for each row of degrees"
+        )
     return multiindex.from_coefficients(dict(zip(map(tuple, degrees), values, strict=True)))
 
 
 @register("multiindex.link", "radial_harmonics")
 def _radial_harmonics(weights: dict[str, NonNegative]) -> multiindex.Link:
-    """A radial part and harmonics: `weights = { m3 = 0.02, m4 = 0.04 }` are the a_m^2.
+    """A radial part plus harmonics: `weights = { m3 = 0.02, m4 = 0.04 }` are the a_m^2.
 
     Args:
-        weights: a_m^2 of each harmonic m, small.
+        weights: a_m^2 of each harmonic m, small numbers.
     """
     for name in weights:
         if not (name[:1] == "m" and name[1:].isdecimal() and 1 <= len(name[1:]) <= 2):
@@ -62,11 +64,11 @@ def _radial_harmonics(weights: dict[str, NonNegative]) -> multiindex.Link:
 def _product(
     factors: list[Annotated[Any, In("multiindex.link")]], degree: Size | None = None
 ) -> multiindex.Link:
-    """A product of links in one variable each.
+    """The product of links in one variable each.
 
     Args:
         factors: the links.
-        degree: up to which Hermite degree; None: the sum of the factors'.
+        degree: the highest total Hermite degree; None: the sum of the factors' degrees.
     """
     return multiindex.product(*factors, degree=degree)
 
@@ -77,11 +79,11 @@ def _joint(
     ratio: NonNegative,
     start: Annotated[str, OneOf("best", "planted")] = "best",
 ) -> Any:
-    """A link that moves 1/ratio times faster; ratio 0 is the best link at every time.
+    """A link that moves 1/ratio times faster than the directions; at ratio 0 it is the best link.
 
     Args:
-        target_link: the target's own.
-        ratio: time scale of the link in units of that of the directions.
+        target_link: f*, the link of the target.
+        ratio: the time scale of the link in units of the time scale of the directions.
         start: the link at the start.
     """
     if ratio == 0:
@@ -91,10 +93,10 @@ def _joint(
 
 @register("multiindex.statistic", "conditioning")
 def _conditioning(degrees: list[Size] = [1, 2, 4]) -> multiindex.conditioning:  # noqa: B006
-    """log10 of lambda_min(M)^{-k}.
+    """The statistic log10 of lambda_min(M)^{-k}.
 
     Args:
-        degrees: the k.
+        degrees: the degrees k.
     """
     return multiindex.conditioning(tuple(degrees))
 
@@ -108,14 +110,14 @@ def _system(
     start: Values | None = None,
     algorithm: Annotated[Any, In("multiindex.algorithm")] = "gradient_flow",
 ) -> Any:
-    """A link, a dimension, a start and what is run.
+    """A multi-index model and the algorithm that is run on it.
 
     Args:
-        link: the target's f*.
+        link: f*, the link of the target.
         dimension: d.
-        directions: q, the student's; None: as many as the start or the target has.
-        start: M = W^T W* (q, r); None: a Haar one.
-        algorithm: what is run.
+        directions: q, the number of student columns; None: as many as the start or the target has.
+        start: the overlap M = W^T W* at the start (q, r); None: a Haar start.
+        algorithm: the algorithm that is run.
     """
     problem = {"dimension": dimension, "directions": directions, "start": start}
     return algorithm(link=link, target_link=link, **problem)

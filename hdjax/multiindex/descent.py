@@ -1,17 +1,20 @@
-"""Gradient descent on the Stiefel manifold: an exact recursion of the overlap, at every d.
+"""Gradient descent on the Stiefel manifold: an exact recursion of the overlap at every d.
 
-    W <- polar(W + 2 eta (W* - W M) T^T)   gives, with K = I - M^T M and Delta = 2 eta T,
-    M <- (I + Delta K Delta^T)^{-1/2} (M + Delta K)
+With K = I - M^T M and Delta = 2 eta T, a step with the polar retraction is
 
-and along geodesics, W <- W cos H + Delta_d sin(H)/H with H^2 = Delta K Delta^T and Delta_d =
-(W* - W M) Delta^T (the exponential map of the Grassmannian),
+    W <- polar(W + (W* - W M) Delta^T),    M <- (I + Delta K Delta^T)^{-1/2} (M + Delta K).
 
-    M <- cos(H) M + (sin(H)/H) Delta K,
+A step along geodesics of the Grassmannian (its exponential map) is, with H^2 = Delta K Delta^T,
 
-so descent is as free of the dimension as the flow.  At r = 1 a step with
-2 eta S g = 1 goes to W* at once: the population gradient points at it, and exponents of time are a
-matter of normalisation.  It is noise that makes the exponents of samples.  Keep
-2 eta lambda_max(S G) below 1: beyond, the step overshoots and angles oscillate.
+    W <- W cos H + (W* - W M) Delta^T sin(H)/H,    M <- cos(H) M + (sin(H)/H) Delta K.
+
+So descent is as free of the dimension as the flow (`flows.py`).  At r = 1 a step with
+2 eta S g = 1 goes to W* at once, because the population gradient points at W*: the exponents of
+time are a matter of normalisation, and noise makes the exponents of samples.  Keep
+2 eta lambda_max(S G) below 1: a longer step overshoots, and angles oscillate.
+
+The system `GradientDescent` is for users; `FiniteSamples` has the same recursion as its limit.
+Source of the loss and its flow: arXiv 2310.19793.
 """
 
 from collections.abc import Callable, Mapping
@@ -44,13 +47,13 @@ declare("multiindex.step", Slot(default="adaptive", number="constant"))
 
 @register("multiindex.step", "adaptive")
 class Adaptive(eqx.Module):
-    """The step eta = c / lambda_max(E[grad F grad F^T]).
+    """The step rule eta = c / lambda_max(E[grad F grad F^T]).
 
     Args:
-        factor: c; 1/2 goes to W* in one step of the population at r = 1.
+        factor: c; at r = 1 a step with c = 1/2 on the population goes to W* at once.
 
     Raises:
-        ValueError: a factor that is not positive.
+        ValueError: the factor is not positive and finite.
 
     Example:
         >>> step = Adaptive(0.1)
@@ -63,20 +66,20 @@ class Adaptive(eqx.Module):
         check_positive("factor", self.factor)
 
     def __call__(self, covariance: Float[Array, "q q"]) -> Float[Array, ""]:
-        """The step at a covariance of the student's gradient."""
+        """The step eta for the second moment E[grad F grad F^T] of the student's gradient."""
         largest = jnp.linalg.eigvalsh(covariance)[-1]
         return self.factor / jnp.maximum(largest, jnp.finfo(covariance.dtype).tiny * 1e10)
 
 
 @register("multiindex.step", "constant")
 class Constant(eqx.Module):
-    """The same step eta at all times.
+    """The step rule with the same eta at every step.
 
     Args:
         value: eta.
 
     Raises:
-        ValueError: a step that is not positive.
+        ValueError: the step is not positive and finite.
 
     Example:
         >>> step = Constant(0.05)
@@ -86,15 +89,15 @@ class Constant(eqx.Module):
 
     def __init__(self, value: Positive):
         self.value = jnp.asarray(value, jnp.result_type(float))
-        check_positive("value", self.value)
+        check_positive("value of the step", self.value)
 
     def __call__(self, covariance: Float[Array, "q q"]) -> Float[Array, ""]:
-        """The step, whatever the covariance."""
+        """The step eta, whatever the second moment of the student's gradient."""
         return self.value
 
 
 def as_step(step: Any) -> Adaptive | Constant:
-    """A step rule, from a number if need be."""
+    """The given step rule, or the constant rule of a number."""
     if isinstance(step, Adaptive | Constant):
         return step
     check_positive("step", jnp.asarray(step, jnp.result_type(float)))
@@ -108,7 +111,7 @@ def descend(
     matrix: Float[Array, "q r"],
     retraction: str = "polar",
 ) -> Float[Array, "q r"]:
-    """One step of the recursion of M."""
+    """The overlap M after one step of descent."""
     delta = displacement(link, student, step, matrix)
     moved = product(delta, Overlap.of(matrix).gap)
     stay, go = coefficients(product(moved, delta.T), retraction)
@@ -118,7 +121,7 @@ def descend(
 def displacement(
     link: Link, student: Student, step: Adaptive | Constant, matrix: Float[Array, "q r"]
 ) -> Float[Array, "q r"]:
-    """Delta = 2 eta T: the step before it is retracted is (W* - W M) Delta^T."""
+    """The matrix Delta = 2 eta T: a step moves W by (W* - W M) Delta^T before it retracts."""
     readout = student.readout(link, matrix, None)
     eta = step(gradient_covariance(readout, matrix.shape[0]).astype(matrix.dtype))
     return 2 * eta * student.slope(link, matrix, None)
@@ -127,7 +130,7 @@ def displacement(
 def coefficients(
     square: Float[Array, "q q"], retraction: str
 ) -> tuple[Float[Array, "q q"], Float[Array, "q q"]]:
-    """A and B of W A + D B, the retraction of a horizontal step D with D^T D = `square`."""
+    """The matrices A, B of W A + D B, the retraction of a horizontal D with D^T D = `square`."""
     square = (square + square.T) / 2
     if retraction == "polar":
         root = inverse_root(jnp.eye(square.shape[0], dtype=square.dtype) + square)
@@ -151,7 +154,17 @@ def recursion(
     save: Callable[[Overlap], PyTree[Array]],
     retraction: str = "polar",
 ) -> PyTree[Array]:
-    """`save(summary)` after `ts` steps (whole numbers, increasing) from `matrix`."""
+    """The recursion of overlaps from `matrix`: `save(summary)` after each number of steps in `ts`.
+
+    Args:
+        link: f*, the link of the target.
+        student: how the student's link is chosen.
+        step: the step rule.
+        matrix: the overlap M at the start.
+        ts: numbers of steps, whole and increasing.
+        save: what is kept of the summary.
+        retraction: "polar" or "exponential".
+    """
 
     def record(carry: tuple[Array, Array], t: Array) -> tuple[tuple[Array, Array], Any]:
         matrix, last = carry
@@ -167,19 +180,19 @@ def recursion(
 class GradientDescent(Algorithm, PlainSystem, WithoutFluctuations):
     """Gradient descent on the population loss, with a retraction to orthonormal columns.
 
+    The number of steps is traced, so that the limit has derivatives in forward mode alone.
+
     Args:
-        link: f*, a `Link`.
-        dimension: d.
-        step: eta, or `Adaptive(c)`.
-        student: `Profiled()` (the default) or `Planted()`.
-        directions: q; None: r.
-        start: M at the start (q, r); None: Haar.
+        link: f*, the link of the target.
+        dimension: d; an int where descent in R^d is run.
+        step: eta, or a step rule such as `Adaptive(c)`.
+        student: how the student's link is chosen: `Profiled()` (the default) or `Planted()`.
+        directions: q, the number of student columns; None: r.
+        start: the overlap M at the start (q, r); None: a Haar start.
         retraction: "polar" or "exponential" (along geodesics of the Grassmannian).
 
-    Derivatives of the limit are forward mode alone: the number of steps is traced.
-
     Raises:
-        ValueError, TypeError: naming the argument, its value and what is allowed.
+        ValueError, TypeError: an argument has a value or a type that is not allowed.
 
     Example:
         >>> import hdjax as hd
@@ -225,7 +238,7 @@ class GradientDescent(Algorithm, PlainSystem, WithoutFluctuations):
         self.problem.warn(profiled=isinstance(self.student, Profiled))
 
     def direct(self) -> "DescentSimulator":
-        """Descent in R^d."""
+        """The simulator of descent in R^d."""
         self.problem.coordinates()
         return DescentSimulator(self)
 
@@ -243,7 +256,7 @@ class GradientDescent(Algorithm, PlainSystem, WithoutFluctuations):
         horizon: None = None,
         save: Callable[[Overlap], PyTree[Array]] = lambda summary: summary,
     ) -> Limit:
-        """The recursion of overlaps, exact at every d."""
+        """The recursion of overlaps after `ts` steps, which is exact at every d."""
         matrix = self.problem.start() if start is None else start.matrix
         link = self.problem.link
         saved = recursion(link, self.student, self.step, matrix, ts, save, self.retraction)
@@ -251,18 +264,18 @@ class GradientDescent(Algorithm, PlainSystem, WithoutFluctuations):
 
 
 class DescentSimulator(Simulator):
-    """One realisation in R^d; W* are the first r coordinates."""
+    """One realisation of descent in R^d, where W* is the first r coordinate vectors."""
 
     system: GradientDescent
 
     @property
     def clock(self) -> Steps:
-        """Time is the number of steps."""
+        """The clock of the number of steps."""
         return Steps(1)
 
     @property
     def target(self) -> Float[Array, "d r"]:
-        """W*."""
+        """The columns W*."""
         return self.system.problem.target
 
     def init(self, key: Key[Array, ""]) -> Float[Array, "d q"]:
@@ -285,7 +298,7 @@ class DescentSimulator(Simulator):
             square = precise.dot(move.T, move)
             stay, go = coefficients(square, self.system.retraction)
             moved = precise.dot(w, stay) + precise.dot(move, go)
-            # Columns stay orthonormal to rounding, which would add up.
+            # The step keeps columns orthonormal up to rounding, which would add up over steps.
             return polar(moved)
 
         return jax.lax.fori_loop(k0, k1, step, state)
@@ -299,12 +312,12 @@ class DescentSimulator(Simulator):
 
 
 def polar(w: Float[Array, "d q"]) -> Float[Array, "d q"]:
-    """W (W^T W)^{-1/2}, the nearest orthonormal columns."""
+    """The orthonormal columns nearest to W: W (W^T W)^{-1/2}."""
     root = inverse_root(precise.dot(w.T, w))
     return precise.dot(w, root)
 
 
 def check_positive(name: str, value: Array) -> None:
-    """Raise ValueError where a concrete number is not positive and finite."""
+    """Raise ValueError if a concrete number is not positive and finite."""
     if is_concrete(value) and not 0 < float(value) < np.inf:
         raise ValueError(f"{name}: {float(value)}; allowed: positive and finite")

@@ -1,7 +1,8 @@
-"""Named signs of failure, as path statistics: functions of (times, values).
+"""Signs that gradient flow fails, as path statistics: functions of (times, values of statistics).
 
-What arXiv 2310.19793 warns of: slow growth near a saddle, oscillation, and being trapped.  The
-engine evaluates them on every run and on the limit (`paths=`).
+They measure slow growth near a saddle, oscillation, and trapping, the failures that the analysis
+of arXiv 2310.19793 leads one to look for.  The engine evaluates them on every run and on the limit
+(the argument `paths` of `hdjax.compare`).
 """
 
 import dataclasses
@@ -18,15 +19,15 @@ from hdjax.registry import NonNegativeFloat, PositiveFloat, register
 @register("multiindex.path", "slow_growth")
 @dataclasses.dataclass(frozen=True)
 class slow_growth:
-    """The longest share of the path that a scalar statistic waits at a saddle before it moves on.
+    """The longest wait of a scalar statistic at a saddle, as a share of the path's duration.
 
-    A wait is a stretch of records within `tolerance` (times the whole range of the statistic) of
-    its first one, from which the statistic moves on by five times as much afterwards: relaxing to
-    the end is none.
+    A wait is a stretch of records within `tolerance` times the statistic's range of its first
+    record, after which the statistic moves on by more than five times as much.  Relaxation to the
+    final value is no wait.
 
     Args:
-        statistic: its name.
-        tolerance: relative to the range.
+        statistic: name of the statistic.
+        tolerance: relative to the statistic's range on the path.
 
     Example:
         >>> waiting = slow_growth("loss")
@@ -46,7 +47,8 @@ class slow_growth:
         index = jnp.arange(len(curve))
         later = index[None, :] > index[:, None]
         moved = jnp.where(later, jnp.abs(curve[None, :] - curve[:, None]), 0)
-        # The last record before the curve is away from where it was; no wait if it never goes far.
+        # The wait ends at the last record before the curve has left its neighbourhood; there is no
+        # wait where the curve never goes far.
         left = jnp.argmax(moved > near, axis=1)
         ends = jnp.where(moved.max(axis=1) > 5 * near, left - 1, index)
         span = jnp.where(times[-1] > times[0], times[-1] - times[0], 1)
@@ -56,10 +58,10 @@ class slow_growth:
 @register("multiindex.path", "oscillation")
 @dataclasses.dataclass(frozen=True)
 class oscillation:
-    """The largest fall of a statistic that should grow: 0 certifies monotone principal angles.
+    """The largest fall of a statistic that should grow; 0 certifies monotone principal angles.
 
     Args:
-        statistic: its name; of a vector, the largest over its entries.
+        statistic: name of the statistic; of a vector, the largest fall of its entries counts.
 
     Example:
         >>> certificate = oscillation("cosines")
@@ -77,13 +79,14 @@ class oscillation:
 @register("multiindex.path", "trapped")
 @dataclasses.dataclass(frozen=True)
 class trapped:
-    """1 where the loss rests above `level` at the end: it changed by less than 1 % since 3/4 of it.
+    """1 where the loss is above `level` and stationary at the end of the path, 0 otherwise.
 
-    Degenerate traps are approached algebraically, so that no tiny velocity is asked for.
+    Stationary means a change of at most 1 % in the last quarter of the duration.  Degenerate traps
+    are approached algebraically, so that the criterion asks for no small velocity.
 
     Args:
-        level: of the loss, above which it is not solved.
-        statistic: its name.
+        level: the loss above which the problem counts as unsolved.
+        statistic: name of the loss.
 
     Example:
         >>> stuck = trapped(0.01)

@@ -1,12 +1,13 @@
-"""Finite samples: the practical two-timescale algorithm on n samples.
+"""The practical two-timescale algorithm on n samples: the system `FiniteSamples`.
 
     fast:  fit the link to (W^T x_i, y_i), i <= n             (ridge regression: `readouts.py`)
     slow:  W <- polar(W - eta (I - W W^T) grad),
            grad = -(2/n) sum_i (y_i - F(W^T x_i)) x_i grad F(W^T x_i)^T
 
-on one data set throughout, or on fresh samples at every step.  With unlimited samples it is the
-recursion of `descent.py`, its limit.  Source: arXiv 2310.19793; reuse of batches against fresh
-ones: Dandi et al., "The Benefits of Reusing Batches for Gradient Descent" (arXiv 2402.03220).
+The samples are one data set throughout, or fresh at every step.  With unlimited samples the
+algorithm is the recursion of `descent.py`, which is the system's limit.  Sources: arXiv 2310.19793
+(section 5 discusses the number of samples); Dandi et al., "The Benefits of Reusing Batches for
+Gradient Descent" (arXiv 2402.03220), on reused against fresh batches.
 """
 
 from collections.abc import Callable, Mapping
@@ -34,33 +35,34 @@ from hdjax.system import Method, PlainSystem, Simulator, WithoutFluctuations
 
 INPUTS = ("gaussian", "rademacher", "student")
 TARGETS = ("spread", "axis")
-# Student's t with so many degrees of freedom has eight finite moments.
+# Degrees of freedom of Student's t: with 9 it has eight finite moments.
 _FREEDOM = 9.0
 
 
 @register("multiindex.algorithm", "finite_samples")
 class FiniteSamples(Algorithm, PlainSystem, WithoutFluctuations):
-    """Two-timescale gradient descent on samples.
+    """Two-timescale gradient descent on n samples: the link is fitted anew before every step of W.
+
+    The statistic `loss` is the population loss under Gaussian inputs of the best link for the
+    directions, or of the readout's own link with `Fixed`.
 
     Args:
-        link: f*, a `Link`; labels are its exact values.
-        dimension: d.
-        samples: n, of the data set or of each step.
+        link: f*, the link of the target, whose exact values are the labels.
+        dimension: d, an int.
+        samples: n, the size of the data set or of each step's batch.
         readout: how the link is fitted; None: `HermiteRidge` of the link's degree.
-        step: eta, or `Adaptive(c)`.
-        fresh: new samples at each step.
+        step: eta, or a step rule such as `Adaptive(c)`; None: `Adaptive()`.
+        fresh: whether every step draws new samples.
         noise: standard deviation of Gaussian label noise.
-        inputs: entries of x: "gaussian", "rademacher" (signs) or "student" (t with 9 degrees of
-            freedom), of unit variance.
-        target: W* "spread" over the coordinates (cosines) or on the "axis", the first r of them.
-        directions: q; None: r.
-        start: M at the start (q, r); None: Haar.
-
-    The statistic `loss` is that of the best link for the directions (of the readout's own with
-    `Fixed`), under Gaussian inputs.
+        inputs: law of the entries of x, of unit variance: "gaussian", "rademacher" (signs) or
+            "student" (t with 9 degrees of freedom).
+        target: the columns W* are "spread" over the coordinates (cosines), or on the "axis": the
+            first r coordinate vectors.
+        directions: q, the number of student columns; None: r.
+        start: the overlap M at the start (q, r); None: a Haar start.
 
     Raises:
-        ValueError, TypeError: naming the argument, its value and what is allowed.
+        ValueError, TypeError: an argument has a value or a type that is not allowed.
 
     Example:
         >>> import hdjax as hd
@@ -105,7 +107,7 @@ class FiniteSamples(Algorithm, PlainSystem, WithoutFluctuations):
         readout = HermiteRidge(link.degree) if readout is None else readout
         if not isinstance(readout, Readout):
             raise TypeError(f"readout: {readout!r}; allowed: a Readout, such as HermiteRidge(3)")
-        # Numbers as arrays, so that another one does not compile again.
+        # Numbers become arrays, so that another value does not compile again.
         self.readout = jax.tree.map(
             lambda x: jnp.asarray(x, dtype) if isinstance(x, float) else x, readout
         )
@@ -119,7 +121,9 @@ class FiniteSamples(Algorithm, PlainSystem, WithoutFluctuations):
             if value not in allowed:
                 raise ValueError(f"{name}: {value!r}; allowed: {', '.join(allowed)}")
         if target == "spread" and d <= link.variables:
-            raise ValueError(f"dimension: {d}; allowed with target 'spread': more than r")
+            raise ValueError(
+                f"dimension: {d} with target 'spread'; allowed: more than r = {link.variables}"
+            )
         self._check_noise()
 
     def validate(self, *, compared: bool = False, realised: bool = False) -> None:
@@ -128,7 +132,7 @@ class FiniteSamples(Algorithm, PlainSystem, WithoutFluctuations):
         self._check_noise()
 
     def direct(self) -> "SampleSimulator":
-        """The two-timescale algorithm on samples in R^d."""
+        """The simulator of the two-timescale algorithm on samples in R^d."""
         return SampleSimulator(self)
 
     def start(self) -> Overlap:
@@ -146,13 +150,13 @@ class FiniteSamples(Algorithm, PlainSystem, WithoutFluctuations):
         horizon: None = None,
         save: Callable[[Overlap], PyTree[Array]] = lambda summary: summary,
     ) -> Limit:
-        """Unlimited samples: the recursion of overlaps."""
+        """The recursion of overlaps of unlimited samples, after `ts` steps."""
         matrix = self.problem.start() if start is None else start.matrix
         student = self.readout.student
         return Limit.whole(recursion(self.problem.link, student, self.step, matrix, ts, save), ts)
 
     def directions(self) -> Float[Array, "d r"]:
-        """W*."""
+        """The columns W* (d, r)."""
         d, r = self.problem.coordinates(), self.problem.link.variables
         dtype = self.problem.dimension.dtype
         if self.target == "axis":
@@ -162,7 +166,7 @@ class FiniteSamples(Algorithm, PlainSystem, WithoutFluctuations):
     def draw(
         self, key: Key[Array, ""], target: Float[Array, "d r"]
     ) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
-        """Samples (x_i, y_i)."""
+        """Draw samples (x_i, y_i), i <= n, for given columns W*."""
         d, dtype = target.shape[0], target.dtype
         first, second = random.at(key, 0), random.at(key, 1)
         shape = (self.samples, d)
@@ -182,7 +186,7 @@ class FiniteSamples(Algorithm, PlainSystem, WithoutFluctuations):
 
 
 class SampleState(eqx.Module):
-    """Columns, the data, and what the readout keeps."""
+    """The state of one run: columns W, samples, and what the readout keeps from fit to fit."""
 
     w: Float[Array, "d q"]
     x: Float[Array, "n d"]
@@ -191,13 +195,13 @@ class SampleState(eqx.Module):
 
 
 class SampleSimulator(Simulator):
-    """One data set and one start; the clock is the step of W."""
+    """One data set and one start; the clock counts the steps of W."""
 
     system: FiniteSamples
 
     @property
     def clock(self) -> Steps:
-        """Time is the number of steps of W."""
+        """The clock of the number of steps of W."""
         return Steps(1)
 
     def init(self, key: Key[Array, ""]) -> SampleState:
@@ -206,7 +210,7 @@ class SampleSimulator(Simulator):
         w = lift(key, system.problem.sample(key), target)
         x, y = system.draw(random.stream(key, Stream.DATA), target)
         kept = system.readout.initial(random.stream(key, Stream.READOUT), w.shape[1])
-        # The loop wants parameters of the shape that a fit gives.
+        # A loop keeps the structure of its state: it begins with the parameters of a fit.
         return SampleState(w, x, y, system.readout.fit(kept, jnp.dot(x, w), y))
 
     def advance(
@@ -239,11 +243,11 @@ class SampleSimulator(Simulator):
     def bytes_per_run(self) -> int:
         system = self.system
         n, d = system.samples, system.problem.coordinates()
-        # Kernels are matrices of the samples.
+        # The data, and the matrices of a readout, which have one row for each sample.
         return int(8 * (3 * n * d + 4 * n * min(n, 64)))
 
 
 def cosines(d: int, columns: int, dtype: Any) -> Float[Array, "d r"]:
-    """The first columns of the discrete cosine basis: orthonormal and spread over coordinates."""
+    """The first columns of the discrete cosine basis, orthonormal and spread over coordinates."""
     angle = np.pi * (np.arange(d)[:, None] + 0.5) * np.arange(1, columns + 1)[None] / d
     return jnp.asarray(np.sqrt(2 / d) * np.cos(angle), dtype)

@@ -1,19 +1,20 @@
-"""The gradient flows of a multi-index model, reduced to overlaps and in R^d.
+"""The gradient flows of a multi-index model, of its overlaps and of its columns in R^d.
 
-With T (q, r) the slope of the correlation E[F F*] in M, the flow W' = -grad L of the loss
-L = E (F - F*)^2 on the Stiefel manifold is, and closes exactly at every d,
+With T (q, r) the gradient of the correlation E[F F*] in M, the flow W' = -grad L of the loss
+L = E (F - F*)^2 on the Stiefel manifold closes in M, exactly at every d:
 
     embedded:    W' = 2 (W* T^T - W (M T^T + T M^T)/2),   M' = 2 (T - (M T^T + T M^T) M/2)
     canonical:   W' = 2 (W* T^T - W T M^T),               M' = 2 (T - M T^T M)
     horizontal:  W' = 2 (W* - W M) T^T,                   M' = 2 T (I - M^T M)
 
-for a student link F that is the best one at every time (`Profiled`: T = M S, the two-timescale
-limit, where the three metrics coincide), that is fixed (`Planted`), or that moves too (`Joint`):
+The student's link F is the best one at every time (`Profiled`: T = M S, the two-timescale limit,
+in which the three metrics coincide), or it is fixed (`Planted`), or it moves as well (`Joint`):
 
     F_k' = -(2/epsilon) (F_k - M^{(x) k} C_k).
 
-In the odds Y = G (I - G)^{-1} = R^T R the profiled flow is R' = 2 R S: every principal angle is
-monotone.  Source: arXiv 2310.19793; a rate gamma multiplies time.
+In the odds Y = G (I - G)^{-1} = R^T R the profiled flow is R' = 2 R S, so that every principal
+angle is monotone.  A learning rate gamma multiplies time.  `model.py` and `simulate.py` integrate
+these flows.  Source: arXiv 2310.19793.
 """
 
 import abc
@@ -41,7 +42,7 @@ from hdjax.registry import NonNegative, Slot, declare, register
 
 METRICS = ("embedded", "canonical", "horizontal")
 
-# M or W, and the tensors of a link that moves (None otherwise).
+# The overlap M or the columns W, and the tensors of a link that moves (None if it does not).
 State = tuple[Float[Array, "_ _"], Tensors | None]
 
 
@@ -49,20 +50,20 @@ declare("multiindex.student", Slot(given=("target_link",)))
 
 
 class Student(eqx.Module):
-    """How the student's link is chosen."""
+    """The way in which the student's link F is chosen; every flow and its loss ask it for F."""
 
     @abc.abstractmethod
     def initial(self, link: Link, matrix: Float[Array, "q r"]) -> Tensors | None:
-        """Tensors of a link that moves at the start; None for one that does not."""
+        """Tensors at the start of a link that moves; None for a link that does not move."""
 
     @abc.abstractmethod
     def readout(self, link: Link, matrix: Float[Array, "q r"], moving: Tensors | None) -> Tensors:
-        """Tensors of the student's link."""
+        """Tensors of the student's link F at the overlap M."""
 
     def slope(
         self, link: Link, matrix: Float[Array, "q r"], moving: Tensors | None
     ) -> Float[Array, "q r"]:
-        """The slope T of the correlation E[F F*] in M at fixed F."""
+        """The gradient T of the correlation E[F F*] in M, at fixed F."""
         return correlation_gradient(link, self.readout(link, matrix, moving), matrix)
 
     def loss(self, link: Link, summary: Overlap) -> Float[Array, ""]:
@@ -71,25 +72,26 @@ class Student(eqx.Module):
         return planted_loss(link, readout, summary.matrix, summary.gap)
 
     def rate(self, link: Link, matrix: Float[Array, "q r"], moving: Tensors | None) -> Any:
-        """The velocity of the moving tensors."""
+        """The velocity of the tensors of a link that moves; None for a link that does not move."""
         return None
 
     def check(self, link: Link, directions: int) -> None:
-        """Raise ValueError where it does not fit."""
+        """Raise ValueError if the student does not fit the target's link or its q directions."""
 
 
 @register("multiindex.student", "profiled")
 class Profiled(Student):
-    """The best link at every time, F = A_M f*: the two-timescale (semi-parametric) flow.
+    """The student whose link is the best one at every time, F = A_M f*: the two-timescale flow.
 
     With a ridge penalty rho_k |F_k|^2 on each degree, F_k = M^{(x) k} C_k / (1 + rho_k), and the
-    flow is that of the link with C_k / sqrt(1 + rho_k).
+    flow is that of the link with tensors C_k / sqrt(1 + rho_k).
 
     Args:
-        ridge: rho, a number for all degrees but 0, or one for each of 0..D; None: no penalty.
+        ridge: rho >= 0, one number for all degrees but 0, or one for each of the degrees 0..D;
+            None: no penalty.
 
     Raises:
-        ValueError: a negative penalty.
+        ValueError: a penalty is negative.
 
     Example:
         >>> student = Profiled()
@@ -105,7 +107,7 @@ class Profiled(Student):
                 raise ValueError(f"ridge: {smallest}; allowed: at least 0")
 
     def effective(self, link: Link) -> Link:
-        """The link whose profiled flow this is."""
+        """The link with tensors C_k / sqrt(1 + rho_k), whose flow without a ridge is this flow."""
         if self.ridge is None:
             return link
         return Link(self._shrunk(link.tensors, 0.5), link.residual, None, link.variables)
@@ -129,7 +131,9 @@ class Profiled(Student):
     def check(self, link: Link, directions: int) -> None:
         if self.ridge is not None and self.ridge.shape not in ((), (link.degree + 1,)):
             shapes = f"() or ({link.degree + 1},)"
-            raise ValueError(f"ridge: shape {self.ridge.shape}; allowed: {shapes}, one a degree")
+            raise ValueError(
+                f"ridge: shape {self.ridge.shape}; allowed: {shapes}, one for each degree"
+            )
 
     def _shrunk(self, tensors: Tensors, power: float) -> Tensors:
         if self.ridge is None:
@@ -143,7 +147,7 @@ class Profiled(Student):
 
 @register("multiindex.student", "planted")
 class Planted(Student):
-    """A fixed link.
+    """The student whose link is fixed: the planted flow.
 
     Args:
         link: the student's F, in q variables; None: f* itself (q = r).
@@ -166,14 +170,14 @@ class Planted(Student):
 
 
 class Joint(Student):
-    """A link that descends the same loss, 1/epsilon times faster.
+    """The student whose link descends the same loss, 1/epsilon times faster than the directions.
 
     Args:
-        ratio: epsilon > 0; 0 is `Profiled`, infinity `Planted`.
+        ratio: epsilon > 0; the flow tends to that of `Profiled` at 0 and of `Planted` at infinity.
         start: the link at the start; None: the best one, A_M f*.
 
     Raises:
-        ValueError: a ratio that is not positive.
+        ValueError: the ratio is not positive and finite.
 
     Example:
         >>> student = Joint(0.1)
@@ -207,18 +211,20 @@ class Joint(Student):
 
     def check(self, link: Link, directions: int) -> None:
         if not link.is_dense:
-            raise ValueError("link: in power sums; allowed with a link that moves: link.dense()")
+            raise ValueError("link: in power sums; allowed: link.dense(), for a link that moves")
         if self.start is None:
             return
         _check_variables(self.start, directions)
         pairs = zip(self.start.tensors, link.tensors, strict=False)
         extra = any(own is not None and best is None for own, best in pairs)
         if extra or self.start.degree > link.degree:
-            raise ValueError("start: degrees that f* does not have; allowed: those of the link")
+            raise ValueError(
+                "start: a link with degrees that f* does not have; allowed: degrees of f* alone"
+            )
 
 
 def reduced_velocity(link: Link, student: Student, metric: str, state: State) -> State:
-    """The velocity of (M, F)."""
+    """The velocity (dM/dt, dF/dt) of the reduced flow in a metric, at the state (M, F)."""
     matrix, moving = state
     slope = student.slope(link, matrix, moving)
     if metric == "embedded":
@@ -234,7 +240,7 @@ def reduced_velocity(link: Link, student: Student, metric: str, state: State) ->
 def full_velocity(
     link: Link, student: Student, metric: str, target: Float[Array, "d r"], state: State
 ) -> State:
-    """The velocity of (W, F) in R^d, from gradients there."""
+    """The velocity (dW/dt, dF/dt) in R^d, from the gradient of the loss in W."""
     w, moving = state
     matrix = precise.dot(w.T, target)
     slope = student.slope(link, matrix, moving)
@@ -249,17 +255,17 @@ def full_velocity(
 
 
 def odds_velocity(link: Link, factor: Float[Array, "q r"]) -> Float[Array, "q r"]:
-    """R' = 2 R S of the profiled flow."""
+    """The velocity dR/dt = 2 R S of the profiled flow in the odds factor R."""
     return 2 * product(factor, energy_gradient(link, from_odds(factor).matrix))
 
 
 def to_odds(matrix: Float[Array, "q r"]) -> Float[Array, "q r"]:
-    """The odds factor R = (I - M M^T)^{-1/2} M of an overlap M, from which escape times follow.
+    """The odds factor R = (I - M M^T)^{-1/2} M of an overlap M, which `escape_times` starts from.
 
-    R^T R has the odds of the squared cosines as eigenvalues: cos^2/(1 - cos^2).
+    The eigenvalues of R^T R are the odds cos^2/(1 - cos^2) of the squared cosines.
 
     Args:
-        matrix: M = W^T W* (q, r).
+        matrix: the overlap M = W^T W* (q, r), with singular values below 1.
 
     Example:
         >>> round(float(hd.multiindex.to_odds(jnp.array([[0.6]]))[0, 0]), 4)
@@ -270,7 +276,7 @@ def to_odds(matrix: Float[Array, "q r"]) -> Float[Array, "q r"]:
 
 
 def from_odds(factor: Float[Array, "q r"]) -> Overlap:
-    """The overlap M = (I + R R^T)^{-1/2} R of an odds factor R (q, r).
+    """The summary with the overlap M = (I + R R^T)^{-1/2} R of an odds factor R (q, r).
 
     Its gap K = (I + R^T R)^{-1} does not cancel near recovery.
 
@@ -286,7 +292,7 @@ def from_odds(factor: Float[Array, "q r"]) -> Overlap:
 
 
 def full_summary(w: Float[Array, "d q"], target: Float[Array, "d r"], moving: Any) -> Overlap:
-    """The overlaps of columns in R^d; K from W* - W M, in which nothing cancels."""
+    """The summary of columns W in R^d; its gap K comes from W* - W M, in which nothing cancels."""
     matrix = precise.dot(w.T, target)
     rest = target - precise.dot(w, matrix)
     return Overlap(matrix, precise.dot(rest.T, rest), moving)

@@ -1,19 +1,20 @@
-"""The spread of one-pass SGD round its limit at finite d: the linear-noise equation.
+"""The spread of one-pass SGD about its limit at finite d, by the linear-noise equation.
 
 A step of `stiefel_sgd.py` moves the overlap by B/d + O(d^{-3/2}) with
 
     B = -gamma (g_u z^T - P M) - gamma^2/2 g_u g_u^T M,    P = g_u u^T (horizontal) or its symmetric
                                                            part (embedded projection),
 
-so sqrt(d) (M_SGD - M) tends to a Gaussian process on vectors vec M, of covariance C,
+so that sqrt(d) (M_SGD - M) tends to a Gaussian process on vectors vec M, of covariance C,
 
-    dC/dt = J C + C J^T + Cov(vec B),    J the derivative of dM/dt by autodiff of the limit's,
+    dC/dt = J C + C J^T + Cov(vec B),    J the derivative of the limit's dM/dt in M, by autodiff,
 
 and the standard deviation of a statistic phi is sqrt(grad phi^T C grad phi / d).  C(0) is 0 at a
-given start and the identity at a Haar one, whose entries are normals of variance 1/d.  As for any
-Gaussian limit round a saddle, times are of order 1 and not log d.
+given start, and the identity at a Haar start, whose entries of M are normals of variance 1/d.  Like
+every Gaussian limit at a saddle, the prediction holds for times of order 1 and not of order log d.
 
-In the way of the one-pass equation of projected models (arXiv 2308.08977).
+`StiefelSGD.fluctuations` calls this module.  The derivation follows that of one-pass SGD on
+projected models (arXiv 2308.08977).
 """
 
 import dataclasses
@@ -31,9 +32,9 @@ from hdjax.multiindex.problem import Overlap
 from hdjax.multiindex.small import product
 from hdjax.multiindex.stiefel_steps import StiefelSteps
 
-# Error bars need two digits, unless the system's integrator says otherwise.
+# Error bars need two digits, unless the system's integrator has its own tolerance.
 _RTOL = 1e-4
-# Gauss and Hermite's nodes of label noise: B is quadratic in it, Cov B of degree four.
+# Gauss-Hermite nodes and weights of the label noise, in which B is quadratic and Cov B quartic.
 _NOISE = ((0.0, 2 / 3), (np.sqrt(3), 1 / 6), (-np.sqrt(3), 1 / 6))
 
 
@@ -43,7 +44,14 @@ def fluctuations(
     statistics: Callable[[Overlap], dict[str, Array]],
     start: Overlap | None = None,
 ) -> dict[str, Array]:
-    """Predicted standard deviations of `statistics` at `ts`; see `System.fluctuations`."""
+    """Predicted standard deviations of `statistics` at the times `ts` (see `System.fluctuations`).
+
+    Args:
+        system: one-pass SGD on the Stiefel manifold.
+        ts: increasing times, in units of d steps.
+        statistics: from a summary to its statistics.
+        start: a given start, without variance; None: the law of the start, with its variance.
+    """
     matrix = system.problem.start() if start is None else start.matrix
     shape, n = matrix.shape, matrix.size
     random = start is None and system.problem.matrix is None
@@ -81,7 +89,7 @@ def fluctuations(
 
 
 def increment_covariance(system: StiefelSteps, matrix: Float[Array, "q r"]) -> Float[Array, "n n"]:
-    """The covariance of vec B, n = q r: of d times the move of the overlap in a step."""
+    """The covariance (n, n) of vec B, n = q r: of d times the change of the overlap in a step."""
     q, r = matrix.shape
     gamma, again = system.learning_rate, system.reuse is not None
 
@@ -95,7 +103,7 @@ def increment_covariance(system: StiefelSteps, matrix: Float[Array, "q r"]) -> F
         return (-gamma * first - gamma**2 / 2 * second).ravel()
 
     def moments(normals: Float[Array, " normals"]) -> tuple[Array, Array]:
-        """B and B B^T, averaged over the label noise where they are polynomials of it."""
+        """B and B B^T, averaged over the label noise unless each sample is used twice."""
         if again:
             move = increment(normals, normals[-1])
             return move, move[:, None] * move[None, :]
@@ -109,7 +117,7 @@ def increment_covariance(system: StiefelSteps, matrix: Float[Array, "q r"]) -> F
 
 
 def _rule(system: StiefelSteps) -> gaussian.Rule:
-    """The system's; twice as fine where that is exact for the noise matrix of a polynomial."""
+    """The system's quadrature rule, with twice the nodes where Cov B is then exact."""
     rule = system.rule
     if system.polynomial and isinstance(rule, gaussian.GaussHermite):
         return dataclasses.replace(rule, points=2 * rule.points)

@@ -1,14 +1,19 @@
-"""The profiled flow over all its time scales, by freezing what is learnt.
+"""The profiled flow over all its time scales, by freezing the directions that are learnt.
 
-From a Haar start the flow waits for a time of order d^{s-1} at each saddle.  In the odds factor R
-(R^T R = Y = G (I - G)^{-1}) it is R' = 2 R S, and the steps
+From a Haar start the flow waits at each saddle for a time of order d^{s-1}, s the leap.  In the
+odds factor R (R^T R = Y = G (I - G)^{-1}) the flow is R' = 2 R S, and Runge-Kutta steps of the size
 
-    h = c/|S|,   R <- Runge-Kutta 4 of R' = 2 R S     (R grows by at most e^{2c})
+    h = c/|S|     (R grows by at most e^{2c} in a step)
 
-take O(log d) of them whatever the times are.  A direction whose odds exceed `_BIG` is learnt: the
-tensors are rotated into the frame [learnt | active] (rotating S instead puts its small parts under
-a floor of rounding), and R becomes its Schur complement on the rest.  A direction that still turns
-is held at large odds until it rests, also at an unstable saddle.  Times are carried as logarithms.
+reach any time in O(log d) steps.  A direction whose odds exceed `_BIG` is frozen if it is
+stationary and stable.  Then it counts as learnt, the tensors are rotated into the frame
+[learnt | active], and R is replaced by its Schur complement on the active directions.  (Rotating S
+instead of the tensors would bury its small parts under rounding.)  A direction of large odds that
+still turns, or that is at an unstable saddle, is held at the odds `_HELD` until it can be frozen.
+Times are carried as logarithms.
+
+`SaddleToSaddle` (`saddles.py`) runs the algorithm from many starts; `escape_times` runs it once.
+Source of the saddle-to-saddle dynamics: arXiv 2310.19793.
 """
 
 from typing import Any
@@ -26,34 +31,36 @@ from hdjax.multiindex.small import jacobi_svd, orthonormalised, product, whitene
 from hdjax.multiindex.tensors import Tensors, transform
 
 _BIG = 1e7
-# Odds to which a direction that still turns is set back.
+# Odds to which a direction that cannot be frozen yet is set back.
 _HELD = 1e6
-# The velocity of a direction, relative to |S|, at which it counts as resting, and the rate at which
-# a small lean may grow: from a Haar start the lean is of order d^{-1/2}, and an unstable direction
-# keeps the flow at a saddle that it leaves slowly, perhaps after the next escape.
+# A direction is stationary if its velocity, relative to |S|, is below _TILT, and stable if no small
+# tilt of it grows faster than _GROWTH.  From a Haar start the tilt is of order d^{-1/2}: the flow
+# leaves the saddle of an unstable direction slowly, perhaps after the next escape.
 _TILT = 1e-4
 _GROWTH = 1e-3
-# A start of exact symmetry never leaves such a saddle: after so many holds it is frozen.
+# A start of exact symmetry never leaves an unstable saddle: its direction is frozen after so many
+# holds.
 _MOST_HOLDS = 400
-# Steps towards the limit of a direction that rests.
+# Iterations that drive a stationary direction to its limit.
 _DRIVES = 40
 
 
 class SaddleState(eqx.Module):
-    """Where a run is.
+    """The state of the freezing algorithm in one run.
 
     Attributes:
-        tensors: of the link, in the frame [learnt | active].
-        factor: R (r, r) on the active directions; its rows and columns of learnt ones are zero.
-        learnt: how many are learnt.
-        log_time: log t.
-        log_odds: log of the odds, largest first, inf for those learnt.
-        last: log t and log odds one step before, between which records interpolate.
-        escapes: log of the times at which the odds passed the level, inf before.
-        stuck: no direction moves any more.
-        record: log of the time asked for.
-        holds: how often the directions of large odds were held since the last was learnt.
-        most: how many can be learnt (relevant ones, the rank of R): beyond is rounding alone.
+        tensors: Hermite tensors of the link in the frame [learnt | active].
+        factor: R (r, r) on the active directions; rows and columns of learnt directions are zero.
+        learnt: the number of learnt directions.
+        log_time: log t after the last step.
+        log_odds: logarithms of the odds, largest first; inf for learnt directions.
+        last: log t and log odds before the last step, from which records are interpolated.
+        escapes: logarithms of the times at which the odds passed the level; inf before that.
+        stuck: whether no direction moves any more.
+        record: logarithm of the time up to which the run is asked to go.
+        holds: how often directions of large odds were held since a direction was frozen.
+        most: the number of directions that can be learnt (relevant ones, at most the rank of R);
+            beyond it the odds are rounding alone.
     """
 
     tensors: Tensors
@@ -76,18 +83,18 @@ def escape_times(
     level: Any = 0.5,
     step: Any = 0.02,
 ) -> Float[Array, " r"]:
-    """Log of the times at which the squared cosines pass `level`, in the order of learning.
+    """Logarithms of the times at which the squared cosines pass `level`, in the order of learning.
 
-    Infinite for directions that are never learnt.
+    The entry of a direction that is never learnt is infinite.
 
     Args:
-        link: f*, a `Link`.
-        factor: the odds factor R at the start.
-        level: a squared cosine.
-        step: c.
+        link: f*, the link of the target, with dense tensors.
+        factor: the odds factor R at the start (q, r), in float64 (`to_odds`, `haar_odds`).
+        level: the squared cosine whose passing is an escape, in (0, 1).
+        step: c; steps are c/|S|, and relative errors of times are of order 1e-6 at 0.02.
 
     Raises:
-        ValueError: without 64-bit numbers; a link in power sums.
+        ValueError: R is not in float64, or the link is in power sums.
 
     Example:
         >>> link = hd.multiindex.from_coefficients({(2,): 1.0})
@@ -108,7 +115,7 @@ def escape_times(
 def start_of(
     link: Link, factor: Float[Array, "q r"], level: Float[Array, ""], most: int
 ) -> SaddleState:
-    """The state at t = 0 of odds factor R: only R^T R matters, so R becomes square."""
+    """The state at t = 0 with the odds factor R, made square because only R^T R matters."""
     q, r = factor.shape
     square = jnp.linalg.qr(factor, mode="r") if q > 1 else factor
     square = jnp.concatenate([square, jnp.zeros((max(r - q, 0), r), factor.dtype)])
@@ -131,13 +138,13 @@ def start_of(
 
 
 def check_dense(link: Link) -> None:
-    """Raise ValueError on a link in power sums, whose small parts of S are rounding."""
+    """Raise ValueError if the link is in power sums, in which small parts of S are rounding."""
     if not link.is_dense:
         raise ValueError("link: in power sums, which lose small parts of S; allowed: link.dense()")
 
 
 def follow(state: SaddleState, level: Float[Array, ""], step: Float[Array, ""]) -> SaddleState:
-    """Step until `state.record` is passed, freezing on the way."""
+    """Step until log t passes `state.record`, and freeze directions on the way."""
 
     def going(state: SaddleState) -> Array:
         return (state.log_time < state.record) & ~state.stuck
@@ -146,7 +153,7 @@ def follow(state: SaddleState, level: Float[Array, ""], step: Float[Array, ""]) 
         return going(state) & (_largest(state) <= _BIG)
 
     def stage(state: SaddleState) -> SaddleState:
-        # Freezing is dear and rare: under vmap all lanes step until each is ready for it.
+        # Freezing is expensive and rare: under vmap all lanes step until every one is ready for it.
         state = jax.lax.while_loop(stepping, lambda s: _step(s, level, step), state)
         frozen = _freeze(state)
         return _select(going(state) & (_largest(state) > _BIG), frozen, state)
@@ -155,7 +162,7 @@ def follow(state: SaddleState, level: Float[Array, ""], step: Float[Array, ""]) 
 
 
 def _step(state: SaddleState, level: Float[Array, ""], c: Float[Array, ""]) -> SaddleState:
-    """One Runge-Kutta step of R' = 2 R S, with the crossings of the level in it."""
+    """One Runge-Kutta step of R' = 2 R S, which records the crossings of the level in it."""
     link = _link(state)
     active = jnp.arange(state.factor.shape[0]) >= state.learnt
     basis = jnp.diag(jnp.where(active, 0.0, 1.0))
@@ -201,7 +208,7 @@ def _step(state: SaddleState, level: Float[Array, ""], c: Float[Array, ""]) -> S
 
 
 def _freeze(state: SaddleState) -> SaddleState:
-    """Directions of large odds are learnt if they rest for good, otherwise held at `_HELD`."""
+    """Freeze the directions of large odds if they are stationary and stable, else hold them."""
     r = state.factor.shape[0]
     index = jnp.arange(r)
     active = index >= state.learnt
@@ -211,13 +218,13 @@ def _freeze(state: SaddleState) -> SaddleState:
     link = _link(state)
 
     def slope(frame: Array) -> Array:
-        """S at G = projection on what is learnt or big, on the active directions, over |S|."""
+        """S/|S| on the active directions, at G the projection on learnt and large directions."""
         s = energy_gradient(link, product(frame * jnp.where(small, 0, 1.0)[None, :], frame.T))
         s = jnp.where(active[:, None] & active[None, :], s, 0)
         return s / jnp.maximum(jnp.sqrt(jnp.sum(s**2)), 1e-300)
 
     def turn(x: Array) -> Array:
-        """The velocity of the big directions when they lean by x towards the small ones."""
+        """The velocity of the large directions when they are tilted by x towards the small ones."""
         x = jnp.where(small[:, None] & big[None, :], x, 0)
         leaning = frame + product(frame, x)
         s = product(product(frame.T, slope(leaning)), leaning)
@@ -226,7 +233,7 @@ def _freeze(state: SaddleState) -> SaddleState:
 
     still = jnp.zeros_like(frame)
     speed = jnp.sqrt(jnp.sum(turn(still) ** 2))
-    # A gradient flow: its linearisation is symmetric.
+    # The linearisation of a gradient flow is symmetric.
     growth = jax.jacfwd(turn)(still).reshape(r * r, r * r)
     unstable = jnp.linalg.eigvalsh((growth + growth.T) / 2)[-1] > _GROWTH
     turning = ((speed > _TILT) | unstable) & (state.holds < _MOST_HOLDS)
@@ -261,23 +268,24 @@ def _freeze(state: SaddleState) -> SaddleState:
 
 
 def _ordered(factor: Array, learnt: Array) -> tuple[Array, Array]:
-    """Odds and their directions, those learnt (basis vectors) first, then the largest."""
+    """Odds and their directions: learnt ones (basis vectors) first, then by decreasing odds."""
     r = factor.shape[0]
     values, vectors = jacobi_svd(factor)
-    # Of the learnt columns, which are zero, the rotations keep the basis vectors.
+    # Columns of learnt directions are zero, so that the rotations keep their basis vectors.
     active = jnp.arange(r) >= learnt
     order = jnp.argsort(jnp.where(active, -values, -jnp.inf), stable=True)
     return values[order], vectors[:, order]
 
 
 def _log_odds(factor: Array, learnt: Array) -> Array:
+    """Logarithms of the odds, largest first; inf for learnt directions."""
     values, _ = jacobi_svd(factor)
     values = jnp.where(jnp.arange(factor.shape[0]) >= learnt, values, jnp.inf)
     return jnp.log(-jnp.sort(-values))
 
 
 def _largest(state: SaddleState) -> Array:
-    """The largest active odds, bounded by the Frobenius norm where there is a single one."""
+    """The largest odds of an active direction."""
     return jnp.exp(jnp.max(jnp.where(jnp.isfinite(state.log_odds), state.log_odds, -jnp.inf)))
 
 

@@ -1,14 +1,14 @@
-"""Generative exponents: what reusing a batch makes of the information exponent.
+"""Generative exponents: the exponents that govern a link when batches are reused.
 
-The smallest k with zeta_k = E[E[h_k(z) | y]^2] > 0 for y = f*(z), z ~ N(0, 1): the information
-exponent after the best transformation of labels (Damian, Pillaud-Vivien, Lee, Bruna,
-"Computational-Statistical Gaps in Gaussian Single-Index Models", arXiv 2403.05529).  The values of
-y are cut into bins b of about equal mass p_b,
+The generative exponent is the smallest k with zeta_k = E[E[h_k(z) | y]^2] > 0 for y = f*(z),
+z ~ N(0, 1).  It is the information exponent after the best transformation of the labels (Damian,
+Pillaud-Vivien, Lee, Bruna, "Computational-Statistical Gaps in Gaussian Single-Index Models",
+arXiv 2403.05529).  The values of y are cut into bins b of about equal mass p_b,
 
     zeta_k = sum_b p_b (mean of h_k in b)^2,
 
-with f* linear between the nodes of a grid, and int h_k phi = -h_{k-1} phi/sqrt(k) between them.  A
-bin averages E[h_k | y], so that a zeta_k that is zero stays zero, and others come out too small.
+with f* linear between the nodes of a grid, on whose cells int h_k phi = -h_{k-1} phi/sqrt(k) is
+exact.  A bin averages E[h_k | y]: a zeta_k that is zero stays zero, and the others are too small.
 """
 
 import dataclasses
@@ -24,28 +24,30 @@ from hdjax.multiindex.hermite import hermite
 from hdjax.multiindex.links import Link
 from hdjax.registry import Size, register
 
-# Nodes a bin, with which a zeta_k that is zero comes out below 1e-6; fewer are refused.
+# Nodes of the grid for each bin, with which a zeta_k that is zero comes out below 1e-6, and the
+# fewest that are accepted.
 _PER_BIN, _LEAST = 64, 8
 _THRESHOLD = 1e-5
-# Beyond, a normal variable has no mass.
+# The grid of z ends where a normal variable has no mass in double precision.
 _RANGE = 9.0
 
 
 def generative_spectrum(
     link: Link, degree: int = 4, *, bins: int = 400, nodes: int | None = None
 ) -> Float[Array, " k"]:
-    """zeta_1, ..., zeta_degree of a link in one variable.
+    """The numbers zeta_1, ..., zeta_degree of a link in one variable.
 
-    Values that are not zero grow a little with the number of bins: use them as yes or no.
+    Values that are not zero grow a little with the number of bins: compare them with zero alone.
 
     Args:
         link: f*, with r = 1.
         degree: the highest k.
-        bins: bins of equal mass.
-        nodes: of the grid of z, at least 8 a bin; None: 64 a bin.
+        bins: the number of bins of equal mass.
+        nodes: the number of nodes of the grid of z, at least 8 for each bin; None: 64 for each bin.
 
     Raises:
-        ValueError: a link of several variables, no degree, no bin, too few nodes.
+        ValueError: the link has several variables, the degree or the number of bins is below 1, or
+            there are too few nodes.
 
     Example:
         >>> zeta = generative_spectrum(hd.multiindex.from_coefficients({(3,): 1.0}))
@@ -58,7 +60,9 @@ def generative_spectrum(
         raise ValueError(f"degree, bins: {degree}, {bins}; allowed: at least 1")
     nodes = _PER_BIN * bins if nodes is None else nodes
     if nodes < _LEAST * bins:
-        raise ValueError(f"nodes: {nodes}; allowed: at least {_LEAST * bins}, {_LEAST} a bin")
+        raise ValueError(
+            f"nodes: {nodes}; allowed: at least {_LEAST * bins}, {_LEAST} for each bin"
+        )
     z = jnp.linspace(-_RANGE, _RANGE, nodes, dtype=jnp.result_type(float))
     y, density = jax.vmap(link)(z[:, None]), jax.scipy.stats.norm.pdf(z)
     # The integrals of phi, h_1 phi, ..., h_degree phi over each cell of the grid.
@@ -81,17 +85,20 @@ def generative_spectrum(
     ends = [jnp.zeros_like(ends[:1]), inner, jnp.sum(cells, axis=0, keepdims=True)]
     sums = jnp.diff(jnp.concatenate(ends), axis=0)
     mass, moments = sums[:, :1], sums[:, 1:]
-    # Values of positive probability leave bins without mass.
+    # A value of y that has positive probability leaves some bins without mass.
     return jnp.sum(jnp.where(mass > 0, moments**2 / jnp.where(mass > 0, mass, 1), 0), axis=0)
 
 
 def generative_exponent(link: Link, degree: int = 6, **options: Any) -> int:
-    """The smallest k <= degree with zeta_k > 1e-5; 0 if there is none.
+    """The generative exponent of a link: the smallest k <= degree with zeta_k > 1e-5, or 0 if none.
 
     Args:
-        link: f*, concrete.
+        link: f*, with r = 1 and concrete numbers.
         degree: the highest k that is tried.
-        **options: of `generative_spectrum`.
+        **options: `bins` and `nodes` of `generative_spectrum`.
+
+    Raises:
+        ValueError: as for `generative_spectrum`.
 
     Example:
         >>> generative_exponent(hd.multiindex.from_coefficients({(2,): 1.0}))
@@ -104,7 +111,7 @@ def generative_exponent(link: Link, degree: int = 6, **options: Any) -> int:
 @register("multiindex.statistic", "generative")
 @dataclasses.dataclass(frozen=True)
 class generative:
-    """`generative_spectrum` of a system's link, as a statistic.
+    """The statistic `generative_spectrum` of the system's link.
 
     Args:
         degree: the highest k.

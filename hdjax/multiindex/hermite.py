@@ -1,8 +1,8 @@
-"""Normalised Hermite polynomials and their products.
+"""Normalised Hermite polynomials and their products, from which links are built (`links.py`).
 
     h_{k+1}(x) = (x h_k(x) - sqrt(k) h_{k-1}(x)) / sqrt(k+1),   H_beta(z) = prod_i h_{beta_i}(z_i)
 
-(probabilists', orthonormal for N(0, 1) and N(0, I_r)).
+The h_k are the probabilists' polynomials, orthonormal for N(0, 1), and the H_beta for N(0, I_r).
 """
 
 import functools
@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 
 
 def hermite(x: Float[Array, "*shape"], degree: int) -> Float[Array, "*shape k"]:
-    """h_0(x), ..., h_degree(x) along a new last axis.
+    """The values h_0(x), ..., h_degree(x), along a new last axis.
 
     Example:
         >>> hermite(jnp.array(2.0), 3).tolist()[:2]
@@ -29,7 +29,7 @@ def hermite(x: Float[Array, "*shape"], degree: int) -> Float[Array, "*shape k"]:
 
 @functools.lru_cache
 def multi_indices(variables: int, degree: int) -> Int[np.ndarray, "p r"]:
-    """All beta with beta_1 + ... + beta_r = degree.
+    """All beta of `variables` entries with beta_1 + ... + beta_r = degree, one in each row.
 
     Example:
         >>> multi_indices(2, 2).tolist()
@@ -42,12 +42,12 @@ def multi_indices(variables: int, degree: int) -> Int[np.ndarray, "p r"]:
 
 @functools.lru_cache
 def all_indices(variables: int, degree: int) -> Int[np.ndarray, "p r"]:
-    """All beta with |beta| <= degree, by increasing |beta|."""
+    """All beta of `variables` entries with |beta| <= degree, in the order of |beta|."""
     return np.concatenate([multi_indices(variables, k) for k in range(degree + 1)])
 
 
 def products(z: Float[Array, " r"], indices: Int[np.ndarray, "p r"]) -> Float[Array, " p"]:
-    """H_beta(z) for each row beta of `indices`.
+    """The values H_beta(z) for the rows beta of `indices`.
 
     Example:
         >>> products(jnp.array([2.0, 3.0]), np.array([[1, 1]])).tolist()
@@ -64,11 +64,11 @@ def products(z: Float[Array, " r"], indices: Int[np.ndarray, "p r"]) -> Float[Ar
 def layout(
     variables: int, degree: int
 ) -> tuple[Int[np.ndarray, "..."], Float[np.ndarray, "..."], Float[np.ndarray, " p"]]:
-    """How coefficients alpha_beta, |beta| = degree, make the symmetric tensor C_k.
+    """The places and factors of the coefficients alpha_beta, |beta| = degree, in the tensor C_k.
 
     Returns:
-        The position in `multi_indices` of each entry of the tensor; its factor sqrt(beta!/k!); and
-        the number k!/beta! of entries that hold each beta.
+        The position in `multi_indices` of the beta of each entry of the tensor; the factor
+        sqrt(beta!/k!) of each entry; and the number k!/beta! of entries that hold each beta.
     """
     rows = multi_indices(variables, degree)
     entries = np.indices((variables,) * degree).reshape(degree, variables**degree)

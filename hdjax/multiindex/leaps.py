@@ -1,13 +1,17 @@
-"""Leap exponents: how hard each direction of a link is to find, one after the other.
+"""Leap exponents: how long the profiled flow takes to find each direction of a link, in order.
 
-With the learnt subspace E (r, e) and its complement N, in the frame [E | N] and for s = 1, 2, ...
+With E (r, e) the learnt subspace and N its complement, in the frame [E | N] and for s = 1, 2, ...
 
     Q_s = sum_{k >= s} binom(k, s) A_{k,s} A_{k,s}^T,
-    A_{k,s} = C_k with its first s indices in N and the others in E, as an (r - e) x n matrix;
+    A_{k,s} = C_k with its first s indices in N and the others in E, as an (r - e) x n matrix.
 
-the leap is the smallest s with Q_s != 0, its directions are N range(Q_s).  The profiled flow finds
-them at a time of order d^{s-1} (log d for s = 1), and Q_s has S(P_E + eps P_N) = sum_s s eps^{s-1}
-Q_s on the complement.  Source: arXiv 2310.19793; the definition does not depend on coordinates.
+The leap is the smallest s with Q_s != 0, and its directions are N range(Q_s).  The profiled flow
+finds them at a time of order d^{s-1} (log d for s = 1).  On the complement, the energy's gradient
+is S(P_E + eps P_N) = sum_s s eps^{s-1} Q_s.  The leaps do not depend on the coordinates of z.
+`SaddleToSaddle` compares its escape times with these exponents.
+
+Source: arXiv 2310.19793, whose largest leap s* gives the time O(d^{s*-1}); its definition of a leap
+may differ from this one in detail.
 """
 
 import dataclasses
@@ -22,12 +26,12 @@ from hdjax.multiindex.links import Link
 
 @dataclasses.dataclass(frozen=True)
 class Leap:
-    """One stage of learning.
+    """One stage of learning: the directions that one saddle keeps the flow waiting for.
 
     Attributes:
-        exponent: s; the stage ends at a time of order d^{s-1}, or log d for s = 1.
-        directions: (r, n) orthonormal, what is found in it.
-        strengths: (n,) eigenvalues of Q_s on them, decreasing.
+        exponent: the leap s; the stage ends at a time of order d^{s-1}, or log d for s = 1.
+        directions: (r, n) orthonormal directions that the stage finds.
+        strengths: (n,) eigenvalues of Q_s on the directions, decreasing.
     """
 
     exponent: int
@@ -36,14 +40,16 @@ class Leap:
 
 
 def leaps(link: Link, threshold: float = 1e-8) -> list[Leap]:
-    """The stages in which the directions of a link are learnt; irrelevant ones are in none.
+    """The stages in which the profiled flow learns the directions of a link, in order.
+
+    A direction that f* does not depend on is in no stage.
 
     Args:
-        link: f*, concrete.
+        link: f*, with concrete numbers.
         threshold: eigenvalues of Q_s up to this times |f*|^2 count as zero.
 
     Raises:
-        ValueError: a threshold that is not positive.
+        ValueError: the threshold is not positive.
 
     Example:
         >>> link = hd.multiindex.from_coefficients({(1, 0): 0.8, (0, 2): 0.6})
@@ -52,12 +58,13 @@ def leaps(link: Link, threshold: float = 1e-8) -> list[Leap]:
     """
     if not threshold > 0:
         raise ValueError(f"threshold: {threshold}; allowed: positive")
-    # A concrete link is looked at inside jit too.
+    # The link is concrete: its leaps are known while a program is traced.
     with jax.ensure_compile_time_eval():
         return _stages(link, threshold * float(link.norm2))
 
 
 def _stages(link: Link, small: float) -> list[Leap]:
+    """The leaps, where eigenvalues of Q_s up to `small` count as zero."""
     frame, learnt, found = np.eye(link.variables), 0, []
     dense = [None if t is None else np.asarray(t, np.float64) for t in link.dense().tensors]
     while learnt < link.variables:
@@ -66,7 +73,7 @@ def _stages(link: Link, small: float) -> list[Leap]:
             values, vectors = np.linalg.eigh(_strength(tensors, s, learnt, link.variables))
             n = int((values > small).sum())
             if n:
-                # Largest first.
+                # The largest eigenvalue comes first.
                 vectors, values = vectors[:, ::-1], values[::-1]
                 found.append(Leap(s, frame[:, learnt:] @ vectors[:, :n], values[:n]))
                 frame = np.concatenate([frame[:, :learnt], frame[:, learnt:] @ vectors], axis=1)
@@ -78,7 +85,14 @@ def _stages(link: Link, small: float) -> list[Leap]:
 
 
 def exponents(link: Link, threshold: float = 1e-8) -> list[int]:
-    """The exponent s - 1 of d for each direction in the order of learning; -1 for irrelevant ones.
+    """The exponent s - 1 of d in the learning time of each direction, in order; -1 if irrelevant.
+
+    Args:
+        link: f*, with concrete numbers.
+        threshold: as for `leaps`.
+
+    Raises:
+        ValueError: the threshold is not positive.
 
     Example:
         >>> exponents(hd.multiindex.from_coefficients({(1, 0): 0.8, (0, 2): 0.6}))
@@ -89,7 +103,7 @@ def exponents(link: Link, threshold: float = 1e-8) -> list[int]:
 
 
 def learnable(link: Link) -> int:
-    """How many directions are relevant to a link.
+    """The number of directions that a link depends on.
 
     Example:
         >>> learnable(hd.multiindex.from_coefficients({(1, 0): 0.8, (2, 0): 0.6}))
@@ -106,7 +120,7 @@ def _in_frame(tensor: Float[np.ndarray, "..."], frame: Float[np.ndarray, "r r"])
 
 
 def _strength(tensors: list, s: int, learnt: int, variables: int) -> Float[np.ndarray, "n n"]:
-    """Q_s for the frame in which the tensors are written."""
+    """The matrix Q_s, from tensors in the frame [learnt | complement]."""
     n = variables - learnt
     total = np.zeros((n, n))
     for k in range(s, len(tensors)):

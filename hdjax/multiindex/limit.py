@@ -1,7 +1,7 @@
-"""How flows are integrated, reduced or in R^d.
+"""How flows are integrated, reduced or in R^d, for every simulator and limit of the family.
 
-Overlaps start at order d^{-1/2}: the absolute tolerance has to be far below it, or the escape is
-noise.
+Overlaps start at order d^{-1/2}.  The absolute tolerance has to be far below it: otherwise the
+escape from the start is the integrator's noise.
 """
 
 from collections.abc import Callable
@@ -26,10 +26,20 @@ def flow_path(
     begin: Any = 0.0,
     rtol: float = 1e-8,
 ) -> Limit:
-    """`save(state)` at `ts` along a flow in dimension d, from `state` at the time `begin`.
+    """The path of a flow in dimension d from `state` at the time `begin`: `save(state)` at `ts`.
 
-    By `diffrax.Dopri8()` and to `rtol` unless the integrator says otherwise; a `Joint` flow of
-    small ratio is stiff and wants `diffrax.Kvaerno5()`.
+    The integrator uses `diffrax.Dopri8()` and `rtol` unless it has its own solver and tolerance.  A
+    `Joint` flow of small ratio is stiff, and needs `diffrax.Kvaerno5()`.
+
+    Args:
+        integrator: how the flow is integrated.
+        rate: from a state to its velocity.
+        state: the state at `begin`.
+        ts: increasing times.
+        dimension: d, from which the absolute tolerance is scaled.
+        save: what is kept of a state.
+        begin: the time of `state`.
+        rtol: the relative tolerance.
     """
     return integrator(
         lambda t, y, args: rate(y),

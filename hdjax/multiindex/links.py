@@ -6,8 +6,9 @@ tensor per degree,
     C_k[i_1, ..., i_k] = alpha_beta sqrt(beta!/k!),   beta_j = #{l: i_l = j},
     alpha_beta = E[f*(z) H_beta(z)],   |f*|^2 = sum_k |C_k|_F^2  (+ the residual of truncation),
 
-z ~ N(0, I_r).  Source: Bietti, Bruna, Pillaud-Vivien, arXiv 2310.19793 (section 2), with tensors in
-place of coefficients, so that rotations and averages act index by index.
+z ~ N(0, I_r).  Source: Bietti, Bruna, Pillaud-Vivien, arXiv 2310.19793 (Hermite decomposition of
+the target).  Here tensors take the place of coefficients, so that rotations and averages act index
+by index.
 """
 
 import math
@@ -33,7 +34,7 @@ from hdjax.multiindex.tensors import (
 )
 from hdjax.registry import In, Values, register
 
-# Beyond, a tensor grid has too many nodes.
+# With more variables a tensor grid has too many nodes.
 _MOST_GRID_VARIABLES = 4
 
 
@@ -44,9 +45,9 @@ class Link(eqx.Module):
     `ridge` rather than the constructor.
 
     Attributes:
-        tensors: C_0, ..., C_D, arrays or `PowerSum`s; None for a degree that is absent.
-        residual: energy of f* beyond degree D.
-        function: f* itself, z (r,) -> scalar, where it is known; None: the truncated series is f*.
+        tensors: Hermite tensors C_0, ..., C_D, as arrays or `PowerSum`s; None for an absent degree.
+        residual: the energy of f* beyond degree D.
+        function: f* itself, from z (r,) to a scalar; None: f* is the truncated series.
         variables: r.
 
     Example:
@@ -67,14 +68,14 @@ class Link(eqx.Module):
 
     @property
     def norm2(self) -> Float[Array, ""]:
-        """E[f*(z)^2], with what was truncated."""
+        """The squared norm E[f*(z)^2], including the residual of truncation."""
         return squared_norm(self.tensors) + self.residual
 
     def __call__(self, z: Float[Array, " r"]) -> Float[Array, ""]:
         """The value f*(z).
 
         Raises:
-            ValueError: another number of variables.
+            ValueError: z has another number of entries than r.
         """
         if z.shape != (self.variables,):
             raise ValueError(f"z: shape {z.shape}; allowed: ({self.variables},), the variables")
@@ -83,10 +84,10 @@ class Link(eqx.Module):
         return evaluate(self.tensors, z)
 
     def coefficient(self, beta: Sequence[int]) -> Float[Array, ""]:
-        """The coefficient alpha_beta.
+        """The coefficient alpha_beta = E[f*(z) H_beta(z)].
 
         Raises:
-            ValueError: a beta that is no tuple of r degrees of sum up to D.
+            ValueError: beta is not a tuple of r degrees whose sum is at most D.
         """
         if len(beta) != self.variables or min(beta) < 0 or sum(beta) > self.degree:
             raise ValueError(
@@ -109,7 +110,7 @@ class Link(eqx.Module):
         """The link z -> f*(O^T z), whose tensors are O^{(x) k} C_k.
 
         Raises:
-            ValueError: a matrix that is not orthogonal, or of another size.
+            ValueError: O is not orthogonal, or not (r, r).
         """
         rotation = jnp.asarray(rotation, jnp.result_type(float))
         size = self.variables
@@ -125,20 +126,20 @@ class Link(eqx.Module):
         return Link(transform(self.tensors, rotation), self.residual, function, self.variables)
 
     def dense(self) -> "Link":
-        """The same link with every tensor as an array."""
+        """The link with every tensor as an array of r^k entries."""
         tensors = tuple(t.dense() if isinstance(t, PowerSum) else t for t in self.tensors)
         return Link(tensors, self.residual, self.function, self.variables)
 
     @property
     def is_dense(self) -> bool:
-        """Whether no tensor is a power sum."""
+        """Whether every tensor is an array and none a power sum."""
         return not any(isinstance(tensor, PowerSum) for tensor in self.tensors)
 
     def truncate(self, degree: int) -> "Link":
-        """The same f*, represented up to `degree`; what is dropped goes into the residual.
+        """The link represented up to `degree`; the energy of higher degrees goes to the residual.
 
         Raises:
-            ValueError: a degree below 0.
+            ValueError: the degree is below 0.
         """
         if degree < 0:
             raise ValueError(f"degree: {degree}; allowed: at least 0")
@@ -148,14 +149,14 @@ class Link(eqx.Module):
 
 
 def from_coefficients(coefficients: Mapping[tuple[int, ...], Any]) -> Link:
-    """The polynomial sum of alpha_beta H_beta.
+    """The polynomial link sum_beta alpha_beta H_beta.
 
     Args:
         coefficients: {beta: alpha_beta}, beta a tuple of r degrees.
 
     Raises:
-        ValueError: no coefficient, tuples of different lengths, negative degrees, numbers that
-            are not finite.
+        ValueError: there is no coefficient, tuples have different lengths, a degree is negative, or
+            a number is not finite.
 
     Example:
         >>> saddles = from_coefficients({(1, 0): 0.8, (0, 2): 0.6})
@@ -194,22 +195,23 @@ def from_function(
     rule: gaussian.Rule | None = None,
     threshold: float = 1e-12,
 ) -> Link:
-    """Any link by quadrature; the energy that truncation misses is in `residual`.
+    """The link of any function by quadrature; the energy that truncation misses is its residual.
 
-    The default rule is Gauss-Hermite with 2 degree + 20 nodes an axis: exact for polynomials of
-    degree up to degree + 39, slow for kinks (use the closed forms, or `gaussian.Trapezoid`).
-    Beyond four variables it is quasi-Monte Carlo, whose noise `threshold` has to be above.
+    The default rule is Gauss-Hermite with 2 degree + 20 nodes for each variable.  It is exact for
+    polynomials of degree up to degree + 39, and converges slowly for kinks (use the closed forms,
+    or `gaussian.Trapezoid`).  Beyond four variables the default is quasi-Monte Carlo, and
+    `threshold` has to exceed its noise.
 
     Args:
-        function: f*, z (r,) -> scalar, traceable.
+        function: f*, from z (r,) to a scalar, traceable.
         variables: r.
-        degree: D.
-        rule: nodes and weights.
-        threshold: coefficients below this times |f*| are zero: rounding in a coefficient that
-            vanishes would act as a smaller leap.
+        degree: D, the highest degree that is kept.
+        rule: the quadrature rule; None: the default for r.
+        threshold: coefficients below this times |f*| are set to zero, because rounding in a
+            coefficient that vanishes would act as a smaller leap.
 
     Raises:
-        ValueError: `variables` or `degree` below 1, values that are not finite.
+        ValueError: `variables` or `degree` is below 1, or a value is not finite.
 
     Example:
         >>> link = from_function(lambda z: jnp.tanh(z[0] * z[1]), variables=2, degree=4)
@@ -240,21 +242,22 @@ def from_function(
 
 
 def product(*factors: Link, degree: int | None = None) -> Link:
-    """prod_i u_i(z_i) of links in one variable each, up to total degree `degree`.
+    """The link prod_i u_i(z_i), from links u_i in one variable each.
 
     Args:
         *factors: links with r = 1.
-        degree: D; None: the sum of the factors' degrees.
+        degree: D, the highest total degree that is kept; None: the sum of the factors' degrees.
 
     Raises:
-        ValueError: factors of several variables.
+        ValueError: there is no factor, or a factor has several variables.
 
     Example:
         >>> u, v = hd.multiindex.sine(1.0), hd.multiindex.cosine(1.0)
         >>> link = product(u, v, degree=5)
     """
     if not factors or any(link.variables != 1 for link in factors):
-        raise ValueError("factors: allowed: at least one link, each of one variable")
+        found = [link.variables for link in factors]
+        raise ValueError(f"factors: {found} variables; allowed: one or more links of 1 variable")
     degree = sum(link.degree for link in factors) if degree is None else degree
     r, tensors = len(factors), []
     for k in range(degree + 1):
@@ -275,20 +278,20 @@ def product(*factors: Link, degree: int | None = None) -> Link:
     return Link(tuple(tensors), residual, _Product(factors), r)
 
 
-# In a config a table.
+# A link, which a config writes as a table.
 LinkLike = Annotated[Link, In("multiindex.link")]
 
 
 @register("multiindex.link", "ridge")
 def ridge(link: LinkLike, direction: Values) -> Link:
-    """The link z -> phi(theta . z), |theta| = 1: C_k = alpha_k theta^{(x) k}.
+    """The link z -> phi(theta . z) of a unit vector theta: C_k = alpha_k theta^{(x) k}.
 
     Args:
         link: phi, in one variable.
         direction: theta (r,), a unit vector.
 
     Raises:
-        ValueError: a link of several variables, a direction that is not a unit vector.
+        ValueError: phi has several variables, or theta is not a unit vector.
 
     Example:
         >>> link = ridge(hd.multiindex.sine(1.0, degree=7), [0.6, 0.8])
@@ -306,20 +309,20 @@ def ridge(link: LinkLike, direction: Values) -> Link:
 
 @register("multiindex.link", "ridge_sum")
 def ridge_sum(link: LinkLike, directions: Values, weights: Values | None = None) -> Link:
-    """The link z -> sum_j w_j phi(u_j . z), |u_j| = 1, a two-layer network, for many variables.
+    """The link z -> sum_j w_j phi(u_j . z) of unit vectors u_j, j <= J: a two-layer network.
 
-    Its tensors are kept as power sums, sum_j w_j alpha_k u_j^{(x) k}, at a cost of J^2 each.
+    It serves many variables, because its tensors are kept as power sums, sum_j w_j alpha_k
+    u_j^{(x) k}, and contracted at the cost J^2.  The residual is exact for orthogonal directions,
+    and otherwise an upper bound.
 
     Args:
         link: phi, in one variable.
         directions: U (r, J), unit columns.
         weights: w (J,); None: ones.
 
-    The residual is that of phi for orthogonal directions, otherwise an upper bound.
-
     Raises:
-        ValueError: a link of several variables, columns that are not unit vectors, another number
-            of weights.
+        ValueError: phi has several variables, a column is not a unit vector, or there are not J
+            weights.
 
     Example:
         >>> link = ridge_sum(hd.multiindex.relu(4), np.eye(8), weights=np.full(8, 0.5))
@@ -336,7 +339,7 @@ def ridge_sum(link: LinkLike, directions: Values, weights: Values | None = None)
     count = columns.shape[1]
     w = jnp.ones(count, dtype) if weights is None else jnp.asarray(weights, dtype)
     if w.shape != (count,):
-        raise ValueError(f"weights: shape {w.shape}; allowed: ({count},), one a direction")
+        raise ValueError(f"weights: shape {w.shape}; allowed: ({count},), one for each direction")
     if is_concrete(columns):
         norms = np.linalg.norm(np.asarray(columns), axis=0)
         if np.abs(norms - 1).max() > 1e-6:
@@ -345,7 +348,7 @@ def ridge_sum(link: LinkLike, directions: Values, weights: Values | None = None)
         None if tensor is None else PowerSum(w * link.coefficient((k,)), columns, k)
         for k, tensor in enumerate(link.tensors)
     )
-    # |sum_{k > D} alpha_k^2 rho^k| <= |rho|^{D+1} residual for each pair.
+    # For directions of inner product rho, |sum_{k > D} alpha_k^2 rho^k| <= |rho|^{D+1} residual.
     angles = jnp.abs(precise.dot(columns.T, columns)) ** (link.degree + 1)
     bound = jnp.sum(jnp.abs(w)[:, None] * angles * jnp.abs(w)[None, :]) * link.residual
     return Link(tensors, bound, _RidgeSum(link, columns, w), columns.shape[0])

@@ -1,7 +1,8 @@
-"""Gradient flow on a Gaussian multi-index model: the system whose limit is exact at every d.
+"""Gradient flow on a Gaussian multi-index model: the system `GradientFlow` that users start with.
 
-The flow in R^d is a flow of the overlap M = W^T W* alone (see `flows.py`); the dimension enters
-through the start, of order d^{-1/2}.  Source: Bietti, Bruna, Pillaud-Vivien, "On Learning Gaussian
+The flow of the student's columns W in R^d closes in the overlap M = W^T W* (equations in
+`flows.py`), so that the limit is exact at every d.  The dimension enters through the start alone,
+whose overlap is of order d^{-1/2}.  Source: Bietti, Bruna, Pillaud-Vivien, "On Learning Gaussian
 Multi-index Models with Gradient Flow" (arXiv 2310.19793).
 """
 
@@ -36,21 +37,24 @@ FORMS = ("overlap", "odds")
 
 @register("multiindex.algorithm", "gradient_flow")
 class GradientFlow(PlainSystem, WithoutFluctuations):
-    """Gradient flow of E (F - F*)^2 on the Stiefel manifold, and its reduction to overlaps.
+    """Gradient flow of the loss E (F - F*)^2 on the Stiefel manifold, whose limit is a flow of M.
 
     Args:
-        link: f*, a `Link`.
-        dimension: d; an int for `FullFlow`.
-        student: `Profiled()` (two-timescale, the default), `Planted()` or `Joint(ratio)`.
-        directions: q; None: r.
-        metric: "embedded", "canonical" or "horizontal"; of no consequence for `Profiled`.
-        start: M at the start (q, r); None: Haar.
+        link: f*, the link of the target F*(x) = f*(W*^T x).
+        dimension: d, at least q and r; an int for `FullFlow`.
+        student: how the student's link is chosen: `Profiled()` (the best link at every time, the
+            two-timescale flow; the default), `Planted()` or `Joint(ratio)`.
+        directions: q, the number of student columns; None: r, that of the target's.
+        metric: of the Stiefel manifold: "embedded", "canonical" or "horizontal"; the flow of
+            `Profiled` is the same in all three.
+        start: the overlap M at the start (q, r); None: a Haar start.
         integrator: how the reduced flow is integrated; None: by `diffrax.Dopri8()` to rtol 1e-8.
-        form: "overlap" integrates M; "odds" (profiled flow alone) integrates R with R' = 2 R S,
-            which keeps the distance to recovery accurate, and M up to a rotation of W.
+        form: "overlap" integrates M.  "odds" (for `Profiled` alone) integrates the odds factor R,
+            R' = 2 R S: the gap I - M^T M is then accurate near recovery, and M is known up to a
+            rotation of W.
 
     Raises:
-        ValueError, TypeError: naming the argument, its value and what is allowed.
+        ValueError, TypeError: an argument has a value or a type that is not allowed.
 
     Example:
         >>> import hdjax as hd
@@ -93,7 +97,7 @@ class GradientFlow(PlainSystem, WithoutFluctuations):
         if form not in FORMS:
             raise ValueError(f"form: {form!r}; allowed: {', '.join(FORMS)}")
         if form == "odds" and not isinstance(self.student, Profiled):
-            raise ValueError("form: 'odds'; allowed with Profiled() alone")
+            raise ValueError(f"form: 'odds' with {self.student}; allowed: 'overlap'")
         self.metric, self.form = metric, form
         self.integrator = Integrator() if integrator is None else integrator
 
@@ -109,7 +113,7 @@ class GradientFlow(PlainSystem, WithoutFluctuations):
         return self.problem.statistics(summary, self.student.loss(self.problem.link, summary))
 
     def reduced_velocity(self, state: State) -> State:
-        """The velocity of (M, F)."""
+        """The velocity (dM/dt, dF/dt) of the reduced flow at a state (M, F)."""
         return reduced_velocity(self.problem.link, self.student, self.metric, state)
 
     @eqx.filter_jit
@@ -120,7 +124,7 @@ class GradientFlow(PlainSystem, WithoutFluctuations):
         horizon: None = None,
         save: Callable[[Overlap], PyTree[Array]] = lambda summary: summary,
     ) -> Limit:
-        """The reduced flow at `ts` (increasing, from 0 on), exact at every d."""
+        """The reduced flow at the times `ts` (increasing, from 0 on), which is exact at every d."""
         start = self.start() if start is None else start
         own, dimension = self.integrator, self.problem.dimension
         if self.form == "odds":

@@ -1,9 +1,9 @@
-"""What all systems of the family share: a link, a dimension, a start, and statistics of overlaps.
+"""What all systems of the family share: the target, the dimension, the start and the statistics.
 
     F*(x) = f*(W*^T x),  x ~ N(0, I_d),  W* in St(d, r);   student F(x) = f(W^T x),  W in St(d, q);
     M = W^T W* (q, r),   G = M^T M with the squared cosines of the principal angles as eigenvalues.
 
-The loss is E (F - F*)^2, without 1/2.
+The loss is E (F - F*)^2, without the factor 1/2.  Source: arXiv 2310.19793.
 """
 
 import abc
@@ -31,20 +31,20 @@ LABELS: Mapping[str, str] = {
     "trapped": "loss above 1 % of |f*|²",
 }
 DETERMINISTIC = (
-    "it is deterministic given its start, of order d^{-1/2} from a Haar one; compare with "
-    "start='realised'"
+    "it is deterministic given its start, and the overlap of a Haar start is of order d^{-1/2}; "
+    "compare with start='realised'"
 )
-# Of |f*|^2, above the residual of truncation.
+# A loss counts as trapped above the truncation residual plus this share of |f*|^2.
 _TRAPPED = 0.01
 
 
 class Overlap(eqx.Module):
-    """The summary of a state.
+    """The summary of a state: its overlap, and what statistics need beside it.
 
     Attributes:
-        matrix: M = W^T W* (q, r).
-        gap: K = I - M^T M (r, r), as accurate as it is known.
-        readout: tensors of the student link where it moves, otherwise None.
+        matrix: the overlap M = W^T W* (q, r).
+        gap: K = I - M^T M (r, r), without cancellation near recovery where the state allows it.
+        readout: Hermite tensors of the student's link where the link moves, otherwise None.
     """
 
     matrix: Float[Array, "q r"]
@@ -53,20 +53,20 @@ class Overlap(eqx.Module):
 
     @classmethod
     def of(cls, matrix: Float[Array, "q r"], readout: Tensors | None = None) -> "Overlap":
-        """From M alone."""
+        """The summary of an overlap M, whose gap I - M^T M is computed from M."""
         gram = product(matrix.T, matrix)
         return cls(matrix, jnp.eye(matrix.shape[1], dtype=matrix.dtype) - gram, readout)
 
     @property
     def cosines(self) -> Float[Array, " r"]:
-        """Squared cosines of the principal angles, largest first; 0 beyond q."""
+        """Squared cosines of the r principal angles, largest first; 0 beyond the first q."""
         q, r = self.matrix.shape
         values = jnp.linalg.svd(self.matrix, compute_uv=False) ** 2
         return jnp.concatenate([values, jnp.zeros(max(r - q, 0), values.dtype)])
 
 
 class Algorithm(System):
-    """A system that is one algorithm, run as it is."""
+    """A system that is one algorithm, which the method `Direct` runs."""
 
     @abc.abstractmethod
     def direct(self) -> Simulator:
@@ -74,7 +74,7 @@ class Algorithm(System):
 
 
 class Direct(Method):
-    """The system's own algorithm: descent or SGD on columns in R^d, or the flow between saddles.
+    """The method that runs a system's own algorithm: descent, SGD, or the flow between saddles.
 
     Example:
         >>> method = hd.multiindex.Direct()
@@ -86,16 +86,16 @@ class Direct(Method):
 
 
 class Problem(eqx.Module):
-    """A multi-index model in dimension d and the law of its start.
+    """A multi-index model in dimension d, and the law of its start.
 
     Args:
-        link: f*, a `Link`.
-        dimension: d; an int where arrays of that size are to be made.
-        directions: q; None: r.
-        start: M at the start (q, r); None: Haar, drawn exactly at any d.
+        link: f*, the link of the target.
+        dimension: d, at least q and r; an int where arrays of size d are made.
+        directions: q, the number of student columns; None: r.
+        start: the overlap M at the start (q, r); None: that of a Haar start, exact at any d.
 
     Raises:
-        ValueError, TypeError: naming the argument, its value and what is allowed.
+        ValueError, TypeError: an argument has a value or a type that is not allowed.
 
     Example:
         >>> import hdjax as hd
@@ -125,20 +125,22 @@ class Problem(eqx.Module):
         self.check()
 
     def check(self) -> None:
-        """Raise ValueError on concrete values that make no problem."""
+        """Raise ValueError if the concrete values do not make a multi-index problem."""
         q, r = self.directions, self.link.variables
         if q < 1:
             raise ValueError(f"directions: {q}; allowed: at least 1")
         if all(tensor is None for tensor in self.link.tensors[1:]) or (
             is_concrete(self.link) and float(squared_norm(self.link.tensors[1:])) == 0
         ):
-            raise ValueError("link: constant, S = 0 and nothing flows; allowed: a function of z")
+            raise ValueError("link: constant, so that nothing flows; allowed: a function of z")
         if is_concrete(self.dimension):
             d = float(self.dimension)
             if not d >= max(q, r):
                 raise ValueError(f"dimension: {d:g}; allowed: at least q = {q} and r = {r}")
             if self.matrix is None and d < q + r and self.size is None:
-                raise ValueError(f"dimension: {d:g} as an array; allowed: at least q + r = {q + r}")
+                raise ValueError(
+                    f"dimension: {d:g} as an array; allowed: an int, or at least q + r = {q + r}"
+                )
         if self.matrix is None:
             return
         if self.matrix.shape != (q, r):
@@ -149,24 +151,25 @@ class Problem(eqx.Module):
                 raise ValueError(f"start: largest squared cosine {norm**2:.6g}; allowed: at most 1")
 
     def warn(self, *, profiled: bool) -> None:
-        """Warn of what is legal but cannot find all directions."""
+        """Warn of a concrete problem in which some directions are never found."""
         q, r = self.directions, self.link.variables
         if q < r:
             warnings.warn(
-                f"directions: {q} for r = {r}; the rank of G stays at most {q} for ever and bad "
-                "local minima appear even for the profiled flow",
+                f"directions: {q}; advised: at least r = {r}, because the rank of G never exceeds "
+                f"{q} and bad local minima appear even for the profiled flow",
                 stacklevel=4,
             )
         if self.matrix is not None and is_concrete(self.matrix) and q >= r and profiled:
             smallest = np.linalg.svd(np.asarray(self.matrix), compute_uv=False).min()
             if smallest == 0:
                 warnings.warn(
-                    "start: det G = 0, some direction has no overlap and is never learnt",
+                    "start: det G = 0; advised: an overlap M of full rank, because a direction "
+                    "without overlap is never learnt",
                     stacklevel=4,
                 )
 
     def sample(self, key: Key[Array, ""]) -> Float[Array, "q r"]:
-        """M at the start of one run."""
+        """Draw the overlap M at the start of one run."""
         if self.matrix is not None:
             return self.matrix
         q, r = self.directions, self.link.variables
@@ -175,30 +178,32 @@ class Problem(eqx.Module):
         return haar_overlap(key, self.dimension, q, r)
 
     def start(self) -> Float[Array, "q r"]:
-        """M at the start as d grows: 0 from a Haar start."""
+        """The overlap M at the start as d grows: 0 for a Haar start."""
         if self.matrix is not None:
             return self.matrix
         return jnp.zeros((self.directions, self.link.variables), self.dimension.dtype)
 
     @property
     def target(self) -> Float[Array, "d r"]:
-        """W* in R^d: the first r coordinates."""
+        """The columns W* in R^d: the first r coordinate vectors."""
         return jnp.eye(self.coordinates(), self.link.variables, dtype=self.dimension.dtype)
 
     def coordinates(self) -> int:
-        """The dimension d as a shape.
+        """The dimension d as an int, for the shapes of arrays in R^d.
 
         Raises:
-            ValueError: it was given as an array.
+            ValueError: the dimension was given as an array.
         """
         if self.size is None:
-            raise ValueError("dimension: an array; allowed where R^d itself is simulated: an int")
+            raise ValueError("dimension: an array; allowed: an int, as R^d itself is simulated")
         return self.size
 
     def statistics(self, summary: Overlap, loss: Float[Array, ""]) -> dict[str, Array]:
-        """Loss, squared cosines, overlaps, and whether all directions are found or the loss is not.
+        """The loss, the squared cosines, the overlaps and the indicators `recovered` and `trapped`.
 
-        A direction that f* does not depend on is never found: judge by the loss.
+        `recovered` is 1 where every squared cosine exceeds 1/2, and `trapped` is 1 where the loss
+        exceeds the truncation residual by 1 % of |f*|^2.  A direction that f* does not depend on is
+        never found: judge such a link by `trapped`.
         """
         cosines = summary.cosines
         dtype = cosines.dtype

@@ -1,8 +1,9 @@
-"""How the student's link is fitted to samples: the fast part of the practical algorithm.
+"""Readouts: how the student's link is fitted to samples, the fast part of the practical algorithm.
 
-A readout is fitted to pairs (u_i, y_i), u_i = W^T x_i, and predicts at any u.  For a fit that
-minimises its own objective the gradient in W is the partial one (envelope theorem), so nothing is
-differentiated through the fit.
+A readout is fitted to pairs (u_i, y_i), u_i = W^T x_i, and predicts at any u.  Where the fit
+minimises its own objective, the gradient of the objective in W is the partial one at fixed link
+(envelope theorem), so that nothing is differentiated through the fit.  `FiniteSamples` takes a
+readout.  Source: arXiv 2310.19793 (section 5: the fast kernel ridge regression).
 """
 
 import abc
@@ -24,10 +25,10 @@ from hdjax.registry import Bounds, Positive, Size, register
 
 
 class Readout(eqx.Module):
-    """A link that is fitted to samples."""
+    """A way to fit the student's link to samples."""
 
     def initial(self, key: Key[Array, ""], directions: int) -> PyTree:
-        """What is kept from fit to fit."""
+        """Parameters before the first fit, for one run."""
         return None
 
     def __check_init__(self) -> None:
@@ -35,19 +36,19 @@ class Readout(eqx.Module):
 
     @abc.abstractmethod
     def fit(self, kept: PyTree, u: Float[Array, "n q"], y: Float[Array, " n"]) -> PyTree:
-        """Parameters for `predict`, handed back as `kept` at the next fit."""
+        """Parameters for `predict`, which the next fit receives as `kept`."""
 
     @abc.abstractmethod
     def predict(self, parameters: PyTree, u: Float[Array, " q"]) -> Float[Array, ""]:
-        """The link at u."""
+        """The value of the fitted link at u."""
 
     @property
     def student(self) -> Student:
-        """What it is with unlimited samples."""
+        """The student that the readout becomes with unlimited samples."""
         return Profiled()
 
     def check(self, link: Link, directions: int) -> None:
-        """Raise ValueError where it does not fit."""
+        """Raise ValueError if the readout does not fit the target's link or its q directions."""
         self.student.check(link, directions)
 
 
@@ -55,10 +56,10 @@ class Readout(eqx.Module):
 class HermiteRidge(Readout):
     """Ridge regression on the normalised Hermite features H_beta(u), |beta| <= degree.
 
-    c = (Phi^T Phi/n + rho I)^{-1} Phi^T y/n, without a penalty on the mean.
+    The coefficients are c = (Phi^T Phi/n + rho I)^{-1} Phi^T y/n, without a penalty on the mean.
 
     Args:
-        degree: D.
+        degree: D, the highest degree of a feature.
         ridge: rho.
 
     Example:
@@ -81,7 +82,8 @@ class HermiteRidge(Readout):
     def check(self, link: Link, directions: int) -> None:
         if self.degree < link.degree:
             raise ValueError(
-                f"degree: {self.degree}; allowed: at least {link.degree}, the link's (truncate it)"
+                f"degree: {self.degree}; allowed: at least {link.degree}, that of the link (which "
+                "`Link.truncate` lowers)"
             )
 
     def _features(self, u: Float[Array, " q"]) -> Float[Array, " p"]:
@@ -92,15 +94,16 @@ class HermiteRidge(Readout):
 class KernelRidge(Readout):
     """Kernel ridge regression with Mehler's kernel sum_k rho^k sum_{|beta|=k} H_beta(u) H_beta(v).
 
-    (1 - rho^2)^{-q/2} exp((2 rho u.v - rho^2 (|u|^2 + |v|^2)) / (2 (1 - rho^2))), which is
-    invariant under rotations, so that the objective depends on the span of W alone.  O(n^3) a step.
+    The kernel, in closed form, is
+    (1 - rho^2)^{-q/2} exp((2 rho u.v - rho^2 (|u|^2 + |v|^2)) / (2 (1 - rho^2))).  It is invariant
+    under rotations, so that the objective depends on the span of W alone.  A fit costs O(n^3).
 
     Args:
-        rho: in (0, 1).
-        ridge: penalty, as for samples averaged.
+        rho: the decay of the kernel with the degree, in (0, 1).
+        ridge: the penalty, added to the kernel matrix divided by n.
 
     Raises:
-        ValueError: rho outside (0, 1).
+        ValueError: rho is outside (0, 1).
 
     Example:
         >>> readout = KernelRidge(rho=0.5)
@@ -127,11 +130,12 @@ class KernelRidge(Readout):
 
 @register("multiindex.readout", "random_features")
 class RandomFeatures(Readout):
-    """Ridge regression on h_k(a_j . u), a_j uniform on the sphere, k = 1..degree, and a constant.
+    """Ridge regression on a constant and h_k(a_j . u), k = 1..degree, a_j uniform on the sphere.
 
     Args:
-        count: how many a_j for each run; many, or the objective is no function of the span.
-        degree: D.
+        count: the number of a_j, drawn in each run; with few of them the objective is not a
+            function of the span of W.
+        degree: D, the highest k.
         ridge: rho.
 
     Example:
@@ -165,7 +169,7 @@ class RandomFeatures(Readout):
 
 @register("multiindex.readout", "fixed")
 class Fixed(Readout):
-    """A link that is not fitted at all.
+    """A student's link that is not fitted at all.
 
     Args:
         link: the student's link, in q variables.
@@ -190,16 +194,16 @@ class Fixed(Readout):
 
 @register("multiindex.readout", "network")
 class Network(Readout):
-    """A standard network u -> R on top of the orthonormal first layer: an Equinox MLP with Adam.
+    """A network from R^q to R on top of the orthonormal columns: an Equinox MLP trained by Adam.
 
     Args:
         width: units of a hidden layer.
-        depth: hidden layers.
-        updates: updates of the network for each one of W, the time-scale ratio.
-        learning_rate: of Adam.
+        depth: the number of hidden layers.
+        updates: updates of the network for each step of W, the ratio of the time scales.
+        learning_rate: the learning rate of Adam.
 
     Raises:
-        ValueError: a size below 1, a learning rate that is not positive.
+        ValueError: a size is below 1, or the learning rate is not positive.
 
     Example:
         >>> readout = Network(width=16, updates=20)
@@ -245,7 +249,7 @@ def _ridge(features: Float[Array, "n p"], y: Float[Array, " n"], ridge: Any) -> 
     """Ridge regression without a penalty on the first feature, the constant."""
     n, p = features.shape
     gram = precise.dot(features.T, features) / n
-    # Rounding alone must not decide where there are fewer samples than features.
+    # With fewer samples than features and no ridge, rounding alone would decide the solution.
     floor = jnp.finfo(features.dtype).eps * p
     penalty = jnp.where(jnp.arange(p) > 0, ridge, 0.0).astype(features.dtype) + floor
     moments = precise.dot(features.T, y) / n

@@ -1,7 +1,8 @@
-"""The profiled flow from saddle to saddle as a system: many starts at any d, on the clock log10 t.
+"""The profiled flow from saddle to saddle as a system: many starts at any d, in the time log10 t.
 
-The algorithm is in `freezing.py`, the exponents of d that the times should have in `leaps.py`.
-Medians, not means: with q = r the last direction starts at chi^2_1/d, and its time has no mean.
+The algorithm is in `freezing.py`; `leaps.py` has the exponents of d that the escape times should
+have.  Report medians of escape times and no means: with q = r the odds of the last direction start
+at chi^2_1/d, and its escape time has no mean.  Source: arXiv 2310.19793.
 """
 
 import math
@@ -24,18 +25,19 @@ from hdjax.multiindex.starts import haar_odds
 from hdjax.registry import Positive, register
 from hdjax.system import Method, PlainSystem, Simulator, WithoutFluctuations, WithoutLimit
 
-# Odds beyond this are as good as learnt.
+# The odds of a given start are cut here: a direction beyond is as good as learnt.
 _BIG = 1e7
-# Ticks of a decade of time.
+# A decade of time has 2^12 ticks.
 CLOCK = Fine(2**12)
 
 
 class Escapes(eqx.Module):
-    """The summary of a saddle-to-saddle run.
+    """The summary of a saddle-to-saddle run at the time t.
 
     Attributes:
         cosines: squared cosines of the principal angles, largest first.
-        escapes: log10 of min(t, T_j), T_j the time at which the j-th passed the level.
+        escapes: log10 of min(t, T_j), with T_j the time at which the j-th squared cosine passed the
+            level.
     """
 
     cosines: Float[Array, " r"]
@@ -44,21 +46,22 @@ class Escapes(eqx.Module):
 
 @register("multiindex.algorithm", "saddle_to_saddle")
 class SaddleToSaddle(Algorithm, PlainSystem, WithoutLimit, WithoutFluctuations):
-    """The profiled flow from Haar starts at any d, on the clock log10 t.
+    """The profiled flow between saddles at any d; its time is log10 of flow time.
 
-    Needs 64-bit numbers: at d = 10^12 and leap 3, S is of order 10^-24 and times of order 10^24.
+    The system needs 64-bit numbers: at d = 10^12 and leap 3, S is of order 10^-24 and times of
+    order 10^24.
 
     Args:
-        link: f*, a `Link`.
-        dimension: d >= q + r, any number: the cost does not depend on it beyond log d.
-        directions: q; None: r.
-        start: M at the start (q, r); None: Haar.
+        link: f*, the link of the target, with dense tensors.
+        dimension: d >= q + r, any number, at a cost that grows as log d.
+        directions: q, the number of student columns; None: r.
+        start: the overlap M at the start (q, r); None: a Haar start.
         level: the squared cosine whose passing is an escape.
         step: c; relative errors of times are of order 1e-6 at 0.02 (6e-6 for leap one).
 
     Raises:
-        ValueError: without 64-bit numbers; a link in power sums; a level outside (0, 1); a step
-            outside (0, 0.5].
+        ValueError: 64-bit numbers are not enabled, the link is in power sums, the level is outside
+            (0, 1) or the step outside (0, 0.5].
 
     Example:
         >>> import hdjax as hd
@@ -71,8 +74,10 @@ class SaddleToSaddle(Algorithm, PlainSystem, WithoutLimit, WithoutFluctuations):
     family: ClassVar[str] = "multiindex"
     time_label: ClassVar[str] = "log10 of flow time"
     methods: ClassVar[tuple[type[Method], ...]] = (Direct,)
-    no_limit: ClassVar[str] = "escape times grow with d; simulate it, at any d"
-    no_fluctuations: ClassVar[str] = "the law of escape times is that of the start, broad at any d"
+    no_limit: ClassVar[str] = "escape times grow with d; simulate the system, at any d"
+    no_fluctuations: ClassVar[str] = (
+        "the spread of escape times comes from the start, and stays broad at any d"
+    )
     labels: ClassVar[Mapping[str, str]] = {
         "cosines": "squared cosines of the principal angles",
         "escapes": "log10 of the escape time",
@@ -100,11 +105,11 @@ class SaddleToSaddle(Algorithm, PlainSystem, WithoutLimit, WithoutFluctuations):
     ):
         if not jax.config.read("jax_enable_x64"):
             raise ValueError(
-                "SaddleToSaddle: single precision; allowed after "
+                "SaddleToSaddle: single precision; allowed: double precision, by "
                 "jax.config.update('jax_enable_x64', True), because S falls to d^{1-s}"
             )
         check_dense(link)
-        # As an array: one program serves all dimensions.
+        # The dimension is an array, so that one program serves all dimensions.
         self.problem = Problem(link, jnp.asarray(dimension, jnp.float64), directions, start)
         self.level, self.step = jnp.asarray(level, jnp.float64), jnp.asarray(step, jnp.float64)
         self.exponents = jnp.asarray(exponents(link), jnp.float64)
@@ -118,7 +123,7 @@ class SaddleToSaddle(Algorithm, PlainSystem, WithoutLimit, WithoutFluctuations):
                 raise ValueError(f"{name}: {float(value)}; allowed: above 0, up to {most}")
 
     def direct(self) -> "SaddleSimulator":
-        """The freezing algorithm."""
+        """The simulator of the freezing algorithm."""
         return SaddleSimulator(self)
 
     def start(self) -> Escapes:
@@ -137,13 +142,13 @@ class SaddleToSaddle(Algorithm, PlainSystem, WithoutLimit, WithoutFluctuations):
 
 
 class SaddleSimulator(Simulator):
-    """One realisation of `SaddleToSaddle`; a tick is 2^-12 of a decade of time."""
+    """One realisation of `SaddleToSaddle`; a tick of its clock is 2^-12 of a decade of time."""
 
     system: SaddleToSaddle
 
     @property
     def clock(self) -> Fine:
-        """Log10 of flow time."""
+        """The clock of log10 of flow time."""
         return CLOCK
 
     def init(self, key: Key[Array, ""]) -> SaddleState:
@@ -167,7 +172,7 @@ class SaddleSimulator(Simulator):
 
     def summary(self, state: SaddleState) -> Escapes:
         time, odds = state.last
-        # Log odds are linear in t within a step.
+        # Within a step, log odds are interpolated linearly in t.
         passed = jnp.exp(state.record - state.log_time) - jnp.exp(time - state.log_time)
         whole = -jnp.expm1(time - state.log_time)
         share = jnp.where(state.stuck, 1.0, jnp.clip(passed / whole, 0, 1))

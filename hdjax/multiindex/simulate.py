@@ -1,6 +1,6 @@
-"""How a gradient flow is run at finite d.
+"""How a gradient flow is run at finite d: the methods `FullFlow` and `Reduced` of `GradientFlow`.
 
-`FullFlow` integrates W in R^d from gradients there; `Reduced` draws the overlap of a Haar start
+`FullFlow` integrates W in R^d, from gradients there.  `Reduced` draws the overlap of a Haar start
 exactly and integrates the reduced flow, at any d.  With the same key both start at the same M.
 """
 
@@ -22,17 +22,17 @@ from hdjax.multiindex.starts import lift
 from hdjax.registry import In, Precision, register
 from hdjax.system import Method, Simulator
 
-# Ticks of a flow: records are at multiples of 10^-6.
+# A unit of flow time has 2^20 ticks: records are at multiples of about 10^-6.
 CLOCK = Fine(2**20)
 
 
 @register("multiindex.method", "full_flow")
 class FullFlow(Method):
-    """The flow of W on the Stiefel manifold of R^d, memory and time O(d) a step.
+    """The flow of W on the Stiefel manifold of R^d; a step takes O(d) memory and time.
 
     Args:
-        integrator: how W is integrated; None: the system's.
-        dtype: precision of the simulation, "float32" or "float64"; None: the system's.
+        integrator: how W is integrated; None: the system's integrator.
+        dtype: precision of the simulation, "float32" or "float64"; None: the system's precision.
 
     Example:
         >>> method = FullFlow()
@@ -57,8 +57,8 @@ class Reduced(Method):
     """The reduced flow from an exactly drawn start, at any d.
 
     Args:
-        integrator: how overlaps are integrated; None: the system's.
-        dtype: precision of the simulation, "float32" or "float64"; None: the system's.
+        integrator: how overlaps are integrated; None: the system's integrator.
+        dtype: precision of the simulation, "float32" or "float64"; None: the system's precision.
 
     Example:
         >>> method = Reduced(Integrator(rtol=1e-5), dtype="float32")
@@ -78,7 +78,7 @@ class Reduced(Method):
 
 
 class FullSimulator(Simulator):
-    """One realisation in R^d; W* are the first r coordinates, by rotation invariance."""
+    """One realisation in R^d; by rotation invariance W* is the first r coordinate vectors."""
 
     system: Any
     integrator: Integrator
@@ -86,12 +86,12 @@ class FullSimulator(Simulator):
 
     @property
     def clock(self) -> Fine:
-        """Flow time."""
+        """The clock of flow time."""
         return CLOCK
 
     @property
     def target(self) -> Float[Array, "d r"]:
-        """W*."""
+        """The columns W*."""
         return self.system.problem.target
 
     def init(self, key: Key[Array, ""]) -> State:
@@ -116,12 +116,12 @@ class FullSimulator(Simulator):
         return cast(full_summary(state[0], self.target, state[1]), self.limit_dtype)
 
     def bytes_per_run(self) -> int:
-        # A Runge-Kutta step of high order holds the stages.
+        # A Runge-Kutta step of high order holds all its stages in memory.
         return 8 * 20 * self.system.problem.coordinates() * self.system.problem.directions
 
 
 class ReducedSimulator(Simulator):
-    """One realisation of the overlaps."""
+    """One realisation of the reduced flow of overlaps."""
 
     system: Any
     integrator: Integrator
@@ -129,7 +129,7 @@ class ReducedSimulator(Simulator):
 
     @property
     def clock(self) -> Fine:
-        """Flow time."""
+        """The clock of flow time."""
         return CLOCK
 
     def init(self, key: Key[Array, ""]) -> State:
@@ -153,10 +153,10 @@ class ReducedSimulator(Simulator):
 
 
 def flow_time(tick: Int[Array, ""], dtype: Any) -> Float[Array, ""]:
-    """The time of a traced tick of a flow's clock."""
+    """The flow time of a traced tick."""
     return tick.astype(dtype) / CLOCK.resolution
 
 
 def first_of(moved: Any, state: Any, still: Any) -> Any:
-    """The state at the end of an interval; of an empty one, where it began."""
+    """The state at the end of an interval; the end of an empty interval is its beginning."""
     return jax.tree.map(lambda new, old: jnp.where(still, old, new[0]), moved, state)

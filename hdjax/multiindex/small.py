@@ -1,6 +1,7 @@
-"""Linear algebra of a handful of directions, written so that it fuses when many runs go together.
+"""Linear algebra of small matrices, written to fuse when many runs are computed together.
 
-LAPACK is called once a matrix; thousands of lanes with 2 x 2 matrices wait for the calls.
+LAPACK is called once for each matrix, and thousands of lanes with 2 x 2 matrices would wait for
+the calls.  The flows of overlaps and the freezing algorithm use these functions.
 """
 
 import jax.numpy as jnp
@@ -8,12 +9,12 @@ from jaxtyping import Array, Float
 
 
 def product(a: Float[Array, "i j"], b: Float[Array, "j k"]) -> Float[Array, "i k"]:
-    """A B as a sum."""
+    """The product A B, written as a sum."""
     return jnp.sum(a[:, :, None] * b[None, :, :], axis=1)
 
 
 def inverse_root(a: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """A^{-1/2} of a symmetric positive definite matrix."""
+    """The root A^{-1/2} of a symmetric positive definite matrix."""
     if a.shape[0] == 1:
         return 1 / jnp.sqrt(a)
     values, vectors = jnp.linalg.eigh(a)
@@ -21,7 +22,7 @@ def inverse_root(a: Float[Array, "n n"]) -> Float[Array, "n n"]:
 
 
 def whitened(r: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """L^{-1} R with L L^T = I + R R^T: a matrix N with N^T N = Y (I + Y)^{-1}, Y = R^T R."""
+    """The matrix N = L^{-1} R with L L^T = I + R R^T: N^T N = Y (I + Y)^{-1} for Y = R^T R."""
     n = r.shape[0]
     rest = jnp.eye(n, dtype=r.dtype) + jnp.sum(r[:, None, :] * r[None, :, :], axis=-1)
     rows: list[Array] = []
@@ -36,7 +37,7 @@ def whitened(r: Float[Array, "n n"]) -> Float[Array, "n n"]:
 
 
 def orthonormalised(a: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """The columns made orthonormal one after the other (Gram and Schmidt, twice)."""
+    """The columns made orthonormal one after the other (Gram-Schmidt, twice for accuracy)."""
     columns: list[Array] = []
     for k in range(a.shape[1]):
         column = a[:, k]
@@ -48,10 +49,10 @@ def orthonormalised(a: Float[Array, "n n"]) -> Float[Array, "n n"]:
 
 
 def jacobi_svd(a: Float[Array, "n n"]) -> tuple[Float[Array, " n"], Float[Array, "n n"]]:
-    """Squared singular values and right singular vectors (columns), in no particular order.
+    """Squared singular values and right singular vectors (columns) of a matrix, in no order.
 
-    One-sided Jacobi rotations (Hestenes, 1958): small singular values keep their relative accuracy
-    beside large ones, which those of a Gram matrix do not.
+    One-sided Jacobi rotations (Hestenes, 1958) keep the relative accuracy of small singular values
+    beside large ones, which the eigenvalues of a Gram matrix lose.
     """
     n = a.shape[0]
     v = jnp.eye(n, dtype=a.dtype)
@@ -64,7 +65,7 @@ def jacobi_svd(a: Float[Array, "n n"]) -> tuple[Float[Array, " n"], Float[Array,
 
 
 def _rotated(a: Array, v: Array, p: int, q: int) -> tuple[Array, Array]:
-    """Columns p and q made orthogonal."""
+    """The matrices after the rotation that makes columns p and q of `a` orthogonal."""
     alpha, beta = jnp.sum(a[:, p] ** 2), jnp.sum(a[:, q] ** 2)
     gamma = jnp.sum(a[:, p] * a[:, q])
     done = gamma == 0

@@ -5,8 +5,9 @@ For W Haar on the Stiefel manifold St(d, q) and any W* in St(d, r) with d >= q +
     M = W^T W* = (Z^T Z + B B^T)^{-1/2} Z^T,   Y = M^T (I - M M^T)^{-1} M = R^T R,   R = B^{-1} Z^T
 
 exactly, with Z (r, q) standard normal and B (q, q) lower triangular, B_ii^2 ~ chi^2_{d-r-i}
-(i = 0, ..., q-1), B_ij ~ N(0, 1) below the diagonal.  With one key, Z is the same at every d:
-fitted exponents have no Monte Carlo noise.
+(i = 0, ..., q-1), B_ij ~ N(0, 1) below the diagonal.  With one key, Z is the same at every d, so
+that fitted exponents of d have no Monte Carlo noise.  Every system of the family draws its starts
+here.
 """
 
 from typing import Any
@@ -21,23 +22,24 @@ from hdjax.checks import is_concrete
 from hdjax.multiindex.small import inverse_root
 from hdjax.random import Stream
 
-# |W^T W - I| beyond this is no rounding.
+# A larger |W^T W - I| cannot be rounding.
 _TOLERANCE = 1e-5
 
 
 def haar_overlap(
     key: Key[Array, ""], dimension: Any, directions: int, variables: int
 ) -> Float[Array, "q r"]:
-    """M = W^T W* of a Haar start.
+    """Draw the overlap M = W^T W* (q, r) of a Haar start.
 
     Args:
-        key: a key.
-        dimension: d; below q + r a concrete integer.  A traced d below q + r gives NaN.
-        directions: q.
-        variables: r.
+        key: the key of the draw.
+        dimension: d, any number from q + r on; below q + r a concrete integer (a traced d below q +
+            r gives NaN).
+        directions: q, the number of student columns.
+        variables: r, the number of target columns.
 
     Raises:
-        ValueError: a concrete d below q or r, or below q + r and no integer.
+        ValueError: a concrete d is below q or r, or below q + r and not an integer.
 
     Example:
         >>> d = jnp.asarray(1e4)
@@ -49,8 +51,8 @@ def haar_overlap(
         d = float(dimension)
         if d < max(directions, variables) or d != int(d):
             raise ValueError(
-                f"dimension: {d:g}; allowed with q = {directions} and r = {variables}: an integer "
-                f"from {max(directions, variables)} on, or a number from q + r on"
+                f"dimension: {d:g}; allowed: an integer from {max(directions, variables)} on, or a "
+                f"number from q + r = {directions + variables} on"
             )
         return small_overlap(key, int(d), directions, variables).astype(dimension.dtype)
     z, b = _bartlett(key, dimension, directions, variables)
@@ -61,16 +63,24 @@ def haar_overlap(
 def haar_odds(
     key: Key[Array, ""], dimension: Any, directions: int, variables: int
 ) -> Float[Array, "q r"]:
-    """R with R^T R = Y = G (I - G)^{-1} of the same start, without cancellation at any d.
+    """Draw the odds factor R (q, r) of a Haar start, without cancellation at any d.
+
+    R^T R = Y = G (I - G)^{-1}, and with one key the start is that of `haar_overlap`.
+
+    Args:
+        key: the key of the draw.
+        dimension: d, any number from q + r on.
+        directions: q, the number of student columns.
+        variables: r, the number of target columns.
 
     Raises:
-        ValueError: a concrete d below q + r, where Y is infinite.
+        ValueError: a concrete d is below q + r, where Y is infinite.
     """
     dimension = jnp.asarray(dimension, jnp.result_type(dimension, float))
     if is_concrete(dimension) and float(dimension) < directions + variables:
         raise ValueError(
             f"dimension: {float(dimension):g}; allowed: at least q + r = {directions + variables} "
-            "(below, some angles are zero)"
+            "(below it some angles are zero, and their odds infinite)"
         )
     z, b = _bartlett(key, dimension, directions, variables)
     return jax.scipy.linalg.solve_triangular(b, z.T, lower=True)
@@ -79,7 +89,7 @@ def haar_odds(
 def small_overlap(
     key: Key[Array, ""], d: int, directions: int, variables: int
 ) -> Float[Array, "q r"]:
-    """M of a Haar start where d < q + r: some angles are exactly zero."""
+    """Draw the overlap M of a Haar start with d < q + r, where some angles are exactly zero."""
     w = _orthonormal(jax.random.normal(random.stream(key, Stream.START), (d, directions)))
     return w[:variables].T
 
@@ -87,13 +97,13 @@ def small_overlap(
 def lift(
     key: Key[Array, ""], matrix: Float[Array, "q r"], target: Float[Array, "d r"]
 ) -> Float[Array, "d q"]:
-    """Orthonormal W with W^T W* = M, uniform among those: W* M^T + N (I - M M^T)^{1/2}.
+    """Draw orthonormal W with W^T W* = M, uniformly: W* M^T + N (I - M M^T)^{1/2}.
 
-    N is Haar in the complement of W*.
+    N is Haar in the orthogonal complement of W*.
 
     Args:
-        key: a key.
-        matrix: M (q, r).
+        key: the key of the draw.
+        matrix: the overlap M (q, r).
         target: W* (d, r), orthonormal.
     """
     d, r = target.shape
@@ -101,7 +111,7 @@ def lift(
     normals = jax.random.normal(random.stream(key, Stream.COMPLEMENT), (d, q), target.dtype)
     parallel = precise.dot(target, matrix.T)
     if d - r < q:
-        # No room for q directions in the complement: what is orthogonal there must vanish.
+        # The complement has d - r < q dimensions, so that I - M M^T has rank d - r at most.
         gap = jnp.eye(q, dtype=matrix.dtype) - precise.dot(matrix, matrix.T)
         values, vectors = jnp.linalg.eigh(gap)
         top = vectors[:, q - (d - r) :] * jnp.sqrt(jnp.maximum(values[q - (d - r) :], 0))[None, :]
@@ -114,10 +124,14 @@ def lift(
 
 
 def overlap(student: Any, target: Any) -> Float[Array, "q r"]:
-    """M = W^T W* of orthonormal W (d, q) and W* (d, r).
+    """The overlap M = W^T W* of orthonormal columns W (d, q) and W* (d, r).
+
+    Args:
+        student: W (d, q).
+        target: W* (d, r).
 
     Raises:
-        ValueError: shapes that disagree, columns that are not orthonormal.
+        ValueError: the numbers of rows differ, or columns are not orthonormal.
 
     Example:
         >>> overlap(np.eye(5)[:, :2], np.eye(5)[:, 1:3]).tolist()
@@ -130,10 +144,10 @@ def overlap(student: Any, target: Any) -> Float[Array, "q r"]:
 
 
 def check_frame(name: str, columns: Any) -> Float[Array, "d q"]:
-    """The columns as an array.
+    """The columns as an array, after the check that they are orthonormal.
 
     Raises:
-        ValueError: not a matrix, or |W^T W - I| beyond rounding.
+        ValueError: the columns are no (d, q) matrix, or |W^T W - I| is beyond rounding.
     """
     w = jnp.asarray(columns, jnp.result_type(float))
     if w.ndim == 1:
@@ -153,10 +167,11 @@ def check_frame(name: str, columns: Any) -> Float[Array, "d q"]:
 def _bartlett(
     key: Key[Array, ""], dimension: Float[Array, ""], q: int, r: int
 ) -> tuple[Float[Array, "r q"], Float[Array, "q q"]]:
+    """Draw Z (r, q) and the lower triangular B (q, q) of the module's formula."""
     dtype = dimension.dtype
     z = jax.random.normal(random.stream(key, Stream.START), (r, q), dtype)
     freedom = dimension - r - jnp.arange(q, dtype=dtype)
-    # Below q + r this is another law.
+    # Below d = q + r the formula does not hold.
     freedom = jnp.where(freedom > 0, freedom, jnp.nan)
     diagonal = jnp.sqrt(jax.random.chisquare(random.stream(key, Stream.CHI), freedom, dtype=dtype))
     lower = jax.random.normal(random.stream(key, Stream.LOWER), (q, q), dtype)
@@ -164,12 +179,13 @@ def _bartlett(
 
 
 def _orthonormal(columns: Float[Array, "d q"]) -> Float[Array, "d q"]:
-    """Haar, from standard normals: QR with a positive diagonal."""
+    """The Haar columns that standard normal columns give: QR with a positive diagonal."""
     frame, triangle = jnp.linalg.qr(columns)
     signs = jnp.where(jnp.diagonal(triangle) < 0, -1, 1).astype(columns.dtype)
     return frame * signs[None, :]
 
 
 def _complement(normals: Float[Array, "d q"], target: Float[Array, "d r"]) -> Float[Array, "d q"]:
+    """The Haar columns in the complement of `target` that standard normal columns give."""
     inside = precise.dot(target.T, normals)
     return _orthonormal(normals - precise.dot(target, inside))

@@ -3,22 +3,22 @@
     W <- polar(W - gamma/d g_proj),   g = 2 (F(W^T x) - y) x grad F(W^T x)^T,
     y = f*(W*^T x) + sigma zeta,
 
-with a fresh sample at each step, g projected horizontally (g - W W^T g) or on the tangent space of
-the embedded manifold (g - W sym(W^T g)).  With t = k/d, as d grows,
+with a fresh sample at each step, and g projected horizontally (g - W W^T g) or on the tangent space
+of the embedded manifold (g - W sym(W^T g)).  With t = k/d, as d grows,
 
     dM/dt = gamma M'_flow - gamma^2/2 V M,
     V = 4 E[((F(u) - f*(z))^2 + sigma^2) grad F(u) grad F(u)^T],   u = M z + (I - M M^T)^{1/2} xi,
 
-M'_flow the velocity of the gradient flow in that metric (`flows.py`): gamma -> 0 at fixed gamma t
-is the flow.  Compare with bounded links (erf, sin): for cubic ones |grad F|^2 has heavy tails, and
-finite-d corrections are large.
+M'_flow being the velocity of the gradient flow in the same metric (`flows.py`), which is the limit
+gamma -> 0 at fixed gamma t.  Compare with bounded links (erf, sin): for cubic links |grad F|^2 has
+heavy tails, and finite-d corrections are large.
 
 With `reuse` rho each sample is used twice: the gradient is taken at W - rho/d g, where the sample's
 projections are u' = u - rho g_u with g_u = 2 (F(u) - y) grad F(u), and the limit is
 
-    dM/dt = -gamma E[g_u' (z - M^T u)^T] - gamma^2/2 E[g_u' g_u'^T] M,
+    dM/dt = -gamma E[g_u' (z - M^T u)^T] - gamma^2/2 E[g_u' g_u'^T] M.
 
-which leaves M = 0 wherever the generative exponent is 1, whatever the information exponent is.
+It leaves M = 0 wherever the generative exponent is 1, whatever the information exponent is.
 Sources: arXiv 2310.19793 for the flow; Saad and Solla (1995) for the noise term; Arnaboldi et al.,
 "Repetita Iuvant" (arXiv 2405.15459) for reuse.
 """
@@ -54,25 +54,27 @@ PROJECTIONS = ("horizontal", "embedded")
 
 @register("multiindex.algorithm", "sgd")
 class StiefelSGD(StiefelSteps, Algorithm, PlainSystem):
-    """One-pass SGD on the Stiefel manifold and its deterministic equivalent.
+    """One-pass SGD on the Stiefel manifold, and its deterministic equivalent.
 
     Args:
-        link: f*, a `Link`; labels are its exact values.
-        dimension: d.
+        link: f*, the link of the target, whose exact values are the labels.
+        dimension: d; an int where SGD in R^d is run.
         learning_rate: gamma = O(1); the step that is applied is gamma/d.
-        student: `Planted()` (the default) or `Profiled()`, which is given the best link.
-        noise: sigma, standard deviation of the label noise.
-        projection: "horizontal" or "embedded".
+        student: how the student's link is chosen: `Planted()` (the default), or `Profiled()`, which
+            is given the best link at every step.
+        noise: sigma, the standard deviation of the label noise.
+        projection: of the gradient, "horizontal" or "embedded".
         reuse: rho, the inner step with which each sample is used twice ("horizontal" alone); None:
-            once.
-        directions: q; None: r.
-        start: M at the start (q, r); None: Haar.
-        rule: of the expectation V, in r + q variables; None: Gauss-Hermite, exact for polynomials.
-        integrator: how the limit and its spread are integrated; None: by `diffrax.Dopri8()` to
-            rtol 1e-6 and `diffrax.Tsit5()` to rtol 1e-4.
+            each sample is used once.
+        directions: q, the number of student columns; None: r.
+        start: the overlap M at the start (q, r); None: a Haar start.
+        rule: quadrature rule of the expectation V, in r + q variables; None: Gauss-Hermite, which
+            is exact for polynomial links.
+        integrator: how the limit and its spread are integrated; None: by `diffrax.Dopri8()` to rtol
+            1e-6, and by `diffrax.Tsit5()` to rtol 1e-4.
 
     Raises:
-        ValueError, TypeError: naming the argument, its value and what is allowed.
+        ValueError, TypeError: an argument has a value or a type that is not allowed.
 
     Example:
         >>> import hdjax as hd
@@ -138,7 +140,7 @@ class StiefelSGD(StiefelSteps, Algorithm, PlainSystem):
         self._check()
 
     def direct(self) -> "SGDSimulator":
-        """SGD in R^d."""
+        """The simulator of SGD in R^d."""
         self.problem.coordinates()
         return SGDSimulator(self)
 
@@ -156,7 +158,7 @@ class StiefelSGD(StiefelSteps, Algorithm, PlainSystem):
         horizon: None = None,
         save: Callable[[Overlap], PyTree[Array]] = lambda summary: summary,
     ) -> Limit:
-        """The ODE of M at `ts`, in units of d steps."""
+        """The ODE of the overlap M at the times `ts`, in units of d steps."""
         matrix = self.problem.start() if start is None else start.matrix
         own, dimension = self.integrator, self.problem.dimension
 
@@ -172,7 +174,7 @@ class StiefelSGD(StiefelSteps, Algorithm, PlainSystem):
         start: Overlap | None = None,
         horizon: None = None,
     ) -> dict[str, Array]:
-        """Predicted standard deviations by the linear-noise equation (`fluctuations.py`)."""
+        """Standard deviations of statistics at this d, predicted by the linear-noise equation."""
         return fluctuations(self, ts, statistics, start)
 
     def _default_rule(self) -> gaussian.Rule:
@@ -188,18 +190,18 @@ class StiefelSGD(StiefelSteps, Algorithm, PlainSystem):
 
 
 class SGDSimulator(Simulator):
-    """One realisation; the clock is the step k, t = k/d; W* are the first r coordinates."""
+    """One realisation of SGD in R^d, at steps k = t d; W* is the first r coordinate vectors."""
 
     system: StiefelSGD
 
     @property
     def clock(self) -> Steps:
-        """d steps in a unit of time."""
+        """The clock with d steps in a unit of time."""
         return Steps(self.system.problem.coordinates())
 
     @property
     def target(self) -> Float[Array, "d r"]:
-        """W*."""
+        """The columns W*."""
         return self.system.problem.target
 
     def init(self, key: Key[Array, ""]) -> Float[Array, "d q"]:

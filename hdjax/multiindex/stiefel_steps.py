@@ -1,12 +1,12 @@
 """A step of one-pass SGD on the Stiefel manifold, and the velocity of its overlap.
 
-With one sample's projections u = W^T x and z = W*^T x, the pull g_u = 2 (F(u) - y) grad F(u) moves
-the overlap M = W^T W* by the mean, as d grows,
+With the projections u = W^T x and z = W*^T x of a sample, the gradient of its loss in u is
+g_u = 2 (F(u) - y) grad F(u), and a step moves the overlap M = W^T W* in the mean, as d grows, by
 
     dM/dt = -gamma E[g_u (z - M^T u)^T] - gamma^2/2 E[g_u g_u^T] M,    t = k/d.
 
-`StiefelSteps` computes pull, velocity and noise from a model; the system (`stiefel_sgd.py`), which
-has the equations, and its fluctuations stand on it.
+`StiefelSteps` computes gradient, velocity and noise of a model.  The system (`stiefel_sgd.py`,
+which explains the equations) and its fluctuations (`fluctuations.py`) are built on it.
 Sources: arXiv 2310.19793; Saad and Solla (1995); arXiv 2405.15459 for samples that are used twice.
 """
 
@@ -30,7 +30,10 @@ from hdjax.system import System
 
 
 class StiefelSteps(System):
-    """One-pass SGD on the Stiefel manifold; attributes are those of `StiefelSGD`."""
+    """The moments of a step of one-pass SGD on the Stiefel manifold.
+
+    Its attributes are those of `StiefelSGD`.
+    """
 
     problem: eqx.AbstractVar[Problem]
     learning_rate: eqx.AbstractVar[Float[Array, ""]]
@@ -44,7 +47,7 @@ class StiefelSteps(System):
     def link_at(
         self, matrix: Float[Array, "q r"]
     ) -> Callable[[Float[Array, " q"]], Float[Array, ""]]:
-        """The student's link F at overlap M, as a function of u."""
+        """The student's link F at the overlap M, as a function of u."""
         if isinstance(self.student, Profiled):
             tensors = average(self.problem.link, matrix)
             return lambda u: evaluate(tensors, u)
@@ -54,7 +57,7 @@ class StiefelSteps(System):
     def pull(
         self, matrix: Float[Array, "q r"], u: Float[Array, " q"], label: Float[Array, ""]
     ) -> Float[Array, " q"]:
-        """The gradient of one sample's loss in its projections, at its last use."""
+        """The gradient g_u of one sample's loss in its projections u, at the sample's last use."""
         link = jax.value_and_grad(self.link_at(matrix))
         value, slope = link(u)
         pull = 2 * (value - label) * slope
@@ -64,11 +67,11 @@ class StiefelSteps(System):
         return 2 * (value - label) * slope
 
     def noise_matrix(self, matrix: Float[Array, "q r"]) -> Float[Array, "q q"]:
-        """V, the covariance of the gradient in the projections."""
+        """The matrix V = E[g_u g_u^T] of the noise term, with the label noise."""
         return self._moments(matrix)[1]
 
     def velocity(self, matrix: Float[Array, "q r"]) -> Float[Array, "q r"]:
-        """The velocity dM/dt of the limit."""
+        """The velocity dM/dt of the limit at the overlap M."""
         drift, noise = self._moments(matrix)
         if self.reuse is None:
             drift, _ = reduced_velocity(
@@ -79,24 +82,24 @@ class StiefelSteps(System):
     def sample(
         self, matrix: Float[Array, "q r"], normals: Float[Array, " n"], noise: Any
     ) -> tuple[Float[Array, " q"], Float[Array, " q"], Float[Array, " r"]]:
-        """The pull of one sample, and its projections u and z, from r + q standard normals.
+        """The gradient g_u of one sample and its projections u and z, from r + q standard normals.
 
         Args:
-            matrix: M.
-            normals: z, and u's part that is independent of it.
-            noise: of the label, in units of sigma.
+            matrix: the overlap M.
+            normals: z, and then the normals xi of u = M z + (I - M M^T)^{1/2} xi.
+            noise: the label noise, in units of sigma.
         """
         q, r = matrix.shape
-        # Any square root serves: the rest of u is isotropic.
+        # Any square root of I - M M^T serves, because xi is isotropic.
         root = gaussian.factor(jnp.eye(q, dtype=matrix.dtype) - product(matrix, matrix.T))
         z, rest = normals[:r], normals[r : r + q]
         u = jnp.sum(matrix * z[None], axis=1) + jnp.sum(root * rest[None], axis=1)
         return self.pull(matrix, u, self.problem.link(z) + self.noise * noise), u, z
 
     def _moments(self, matrix: Float[Array, "q r"]) -> tuple[Array, Array]:
-        """-E[g_u (z - M^T u)^T] and E[g_u g_u^T]."""
+        """The expectations -E[g_u (z - M^T u)^T] and E[g_u g_u^T]."""
         q, r = matrix.shape
-        # A second use is not linear in the label.
+        # The gradient at a second use is not linear in the label: its noise is integrated too.
         noisy = self.reuse is not None
 
         def one(normals: Float[Array, " n"]) -> tuple[Array, Array]:
@@ -112,10 +115,10 @@ class StiefelSteps(System):
 
     @property
     def polynomial(self) -> bool:
-        """Whether a step is a polynomial of the normals."""
+        """Whether the gradient of a step is a polynomial in the normals."""
         return self.reuse is None and all(link.function is None for link in self.links())
 
     def links(self) -> list[Link]:
-        """The target's link, and a student's of its own."""
+        """The link of the target, and the student's own link if it has one."""
         own = [self.student.link] if isinstance(self.student, Planted) else []
         return [self.problem.link, *(link for link in own if link is not None)]

@@ -1,12 +1,12 @@
-"""Symmetric tensors, one per degree: dense arrays, or power sums for many variables.
+"""Symmetric Hermite tensors of links, one per degree: dense arrays, or power sums.
 
-A dense C_k has r^k entries. A power sum is
+A dense C_k has r^k entries.  A power sum is
 
     C_k = sum_j c_j u_j^{(x) k},      <C_k, G^{(x) k} C_k> = c^T (U^T G U)^{o k} c
 
-(o k: entry by entry), at a cost of J^2 for any r and k.  It is what a sum of ridge functions has.
-Contractions of power sums lose the relative accuracy of small parts of S by cancellation: they are
-no way to escape times, which take dense tensors.
+(o k: entry by entry), with contractions at the cost J^2 for any r and k: links in many variables
+use it, and a sum of ridge functions has such tensors.  Contractions of power sums lose small parts
+of S by cancellation, so that escape times need dense tensors.
 """
 
 import itertools
@@ -39,7 +39,7 @@ class PowerSum(eqx.Module):
         return PowerSum(self.weights * factor, self.vectors, self.degree)
 
     def dense(self) -> Float[Array, "..."]:
-        """All r^k entries."""
+        """The tensor as an array of r^k entries."""
         return jnp.sum(_spread(self.weights, self.vectors, self.degree), axis=-1)
 
 
@@ -48,13 +48,13 @@ Tensors = tuple[Tensor | None, ...]
 
 
 class Rows(eqx.Module):
-    """The matrix sum_j weights_j left_j (right_j^{(x) degree})^T of a power sum.
+    """The matrix sum_j weights_j left_j (right_j^{(x) degree})^T, an unfolding of a power sum.
 
     Attributes:
         weights: (J,).
-        left: (n, J).
-        right: (q, J).
-        degree: of the other indices together.
+        left: (n, J) vectors of the first index.
+        right: (q, J) vectors of the other indices.
+        degree: the number of other indices.
     """
 
     weights: Float[Array, " J"]
@@ -63,15 +63,16 @@ class Rows(eqx.Module):
     degree: int = eqx.field(static=True)
 
     def dense(self) -> Float[Array, "n N"]:
-        """All q^degree columns."""
+        """The matrix as an array of q^degree columns."""
         terms = _spread(self.weights[None, :] * self.left, self.right, self.degree)
         return jnp.sum(terms, axis=-1).reshape(self.left.shape[0], -1)
 
 
 def contract(tensor: Float[Array, "r ..."], matrix: Float[Array, "q r"]) -> Float[Array, "..."]:
-    """Contract the first index with the matrix's columns; the new index goes last.
+    """The tensor with `matrix` applied to its first index, which becomes the last one.
 
-    Written as a sum, which fuses where a batched product of tiny matrices does not.
+    The contraction is written as a sum, which fuses where a batched product of tiny matrices does
+    not.
     """
     rest = tensor.shape[1:]
     flat = tensor.reshape(tensor.shape[0], -1)
@@ -80,7 +81,7 @@ def contract(tensor: Float[Array, "r ..."], matrix: Float[Array, "q r"]) -> Floa
 
 
 def transform(tensors: Tensors, matrix: Float[Array, "q r"]) -> Tensors:
-    """Every C_k with `matrix` on each of its indices: M^{(x) k} C_k.
+    """The tensors M^{(x) k} C_k: every C_k with `matrix` applied to each of its indices.
 
     Example:
         >>> link = hd.multiindex.from_coefficients({(1,): 2.0})
@@ -99,11 +100,11 @@ def transform(tensors: Tensors, matrix: Float[Array, "q r"]) -> Tensors:
 
 
 def rows(tensor: Tensor, matrix: Float[Array, "q r"] | None = None) -> Float[Array, "n N"] | Rows:
-    """A tensor of degree k >= 1 as a matrix, its first index against the k - 1 others.
+    """The unfolding of a tensor of degree k >= 1: its first index against the k - 1 others.
 
     Args:
         tensor: C_k.
-        matrix: M on each of the others; None: as they are.
+        matrix: a matrix M that is applied to each of the other indices; None: no matrix.
     """
     if isinstance(tensor, PowerSum):
         right = tensor.vectors if matrix is None else precise.dot(matrix, tensor.vectors)
@@ -115,7 +116,7 @@ def rows(tensor: Tensor, matrix: Float[Array, "q r"] | None = None) -> Float[Arr
 
 
 def outer(a: Float[Array, "n N"] | Rows, b: Float[Array, "m N"] | Rows) -> Float[Array, "n m"]:
-    """A B^T of two matrices that `rows` made."""
+    """The product A B^T of two unfoldings from `rows`."""
     if isinstance(a, Rows) and isinstance(b, Rows):
         inner = (
             a.weights[:, None] * b.weights[None, :] * precise.dot(a.right.T, b.right) ** a.degree
@@ -126,7 +127,7 @@ def outer(a: Float[Array, "n N"] | Rows, b: Float[Array, "m N"] | Rows) -> Float
 
 
 def pairing(a: Tensor, b: Tensor) -> Float[Array, ""]:
-    """The inner product <A, B>."""
+    """The inner product <A, B> of two tensors of the same degree."""
     if isinstance(a, PowerSum) and isinstance(b, PowerSum):
         inner = precise.dot(a.vectors.T, b.vectors) ** a.degree
         return jnp.sum(a.weights[:, None] * inner * b.weights[None, :])
@@ -137,9 +138,9 @@ def pairing(a: Tensor, b: Tensor) -> Float[Array, ""]:
 def missed(
     tensor: Tensor, matrix: Float[Array, "q r"], gap: Float[Array, "r r"]
 ) -> Float[Array, ""]:
-    """|C|^2 - |M^{(x) k} C|^2 = sum_{j<k} <C, (G^{(x) j} (x) K (x) I) C> for K = I - G.
+    """The loss |C|^2 - |M^{(x) k} C|^2 = sum_{j<k} <C, (G^{(x) j} (x) K (x) I) C> for K = I - G.
 
-    Every term is at least zero, but for the rounding of K, which is left out of the sum.
+    Every term is non-negative up to the rounding of K, and a negative sum is set to zero.
     """
     loss = jnp.zeros((), matrix.dtype)
     if isinstance(tensor, PowerSum):
@@ -157,7 +158,7 @@ def missed(
 
 
 def difference(a: Tensors, b: Tensors) -> Tensors:
-    """A_k - B_k for every degree; one that is absent is zero."""
+    """The tensors A_k - B_k for every degree; an absent tensor counts as zero."""
 
     def one(left: Tensor | None, right: Tensor | None) -> Tensor | None:
         if right is None:
@@ -182,18 +183,18 @@ def _dense(tensor: Tensor) -> Float[Array, "..."]:
 
 
 def nonnegative(value: Float[Array, ""]) -> Float[Array, ""]:
-    """A number that is negative by rounding alone as zero, with its own derivative."""
+    """The number, with a negative value (which is rounding) as zero and its derivative as it is."""
     return value + jax.lax.stop_gradient(jnp.maximum(value, 0) - value)
 
 
 def squared_norm(tensors: Tensors) -> Float[Array, ""]:
-    """The sum of |C_k|_F^2."""
+    """The sum over degrees of |C_k|_F^2."""
     parts = [pairing(tensor, tensor) for tensor in tensors if tensor is not None]
     return jnp.sum(jnp.stack(parts)) if parts else jnp.zeros((), jnp.result_type(float))
 
 
 def evaluate(tensors: Tensors, z: Float[Array, " r"]) -> Float[Array, ""]:
-    """The sum over beta of alpha_beta H_beta(z)."""
+    """The value at z of the link with these tensors, sum_beta alpha_beta H_beta(z)."""
     value = jnp.zeros((), z.dtype)
     for k, tensor in enumerate(tensors):
         if isinstance(tensor, PowerSum):
@@ -205,7 +206,7 @@ def evaluate(tensors: Tensors, z: Float[Array, " r"]) -> Float[Array, ""]:
 
 
 def _ridges(tensor: PowerSum, z: Float[Array, " r"]) -> Float[Array, " J"]:
-    """The polynomials of u_j^{(x) k}: |u_j|^k h_k(u_j . z/|u_j|), by their recurrence."""
+    """The polynomials |u_j|^k h_k(u_j . z/|u_j|) of the tensors u_j^{(x) k}, by a recurrence."""
     x, square = jnp.sum(tensor.vectors * z[:, None], axis=0), jnp.sum(tensor.vectors**2, axis=0)
     before, value = jnp.zeros_like(x), jnp.ones_like(x)
     for k in range(tensor.degree):
@@ -214,20 +215,20 @@ def _ridges(tensor: PowerSum, z: Float[Array, " r"]) -> Float[Array, " J"]:
 
 
 def as_coefficients(tensor: Float[Array, "..."], variables: int) -> Float[Array, " p"]:
-    """The alpha_beta of one degree, in the order of `multi_indices`."""
+    """The coefficients alpha_beta of one degree's tensor, in the order of `multi_indices`."""
     position, _, counts = layout(variables, tensor.ndim)
     first = np.unique(position.ravel(), return_index=True)[1]
     return tensor.ravel()[first] * jnp.asarray(np.sqrt(counts), tensor.dtype)
 
 
 def as_tensor(coefficients: Float[Array, " p"], variables: int, degree: int) -> Array:
-    """The symmetric tensor of one degree."""
+    """The symmetric tensor of one degree, from coefficients in the order of `multi_indices`."""
     position, weight, _ = layout(variables, degree)
     return coefficients[position] * jnp.asarray(weight, coefficients.dtype)
 
 
 def _spread(start: Float[Array, "..."], vectors: Float[Array, "q J"], times: int) -> Array:
-    """The products with `times` more indices before the last one, which stays the sum's."""
+    """The terms times `times` outer powers of the vectors; the last index stays that of the sum."""
     for _ in range(times):
         start = start[..., None, :] * vectors.reshape((1,) * (start.ndim - 1) + vectors.shape)
     return start

@@ -1,8 +1,10 @@
-"""Where the planted flow is trapped: families of links with known probabilities from Haar starts.
+"""Traps of the planted flow: families of links with known trap probabilities from Haar starts.
 
-A student whose link is planted descends a loss with local minima; the profiled flow has none for
-q >= r.  Trapping is not monotone in how symmetric a link is: it takes two incompatible symmetries,
-because under one exact symmetry group every maximum of the correlation is global.
+The loss of a planted student has local minima; the profiled loss has none for q >= r.  Trapping is
+not monotone in how symmetric a link is.  It needs two incompatible symmetries, because under one
+exact symmetry group every maximum of the correlation is global.  Experiments compare measured
+frequencies with these probabilities.  Source of the traps: arXiv 2310.19793 (planted model); the
+families and their probabilities are derived here.
 """
 
 import itertools
@@ -17,13 +19,13 @@ _GRID = 2**14
 
 
 def radial_harmonics(weights: Mapping[int, float]) -> Link:
-    """(h_2(z_1) + h_2(z_2))/sqrt 2 + sum_m a_m Re (z_1 + i z_2)^m / sqrt(2^{m-1} m!).
+    """The link (h_2(z_1) + h_2(z_2))/sqrt 2 + sum_m a_m Re (z_1 + i z_2)^m / sqrt(2^{m-1} m!).
 
     Args:
-        weights: {m: a_m^2}, small, with different m >= 1.
+        weights: {m: a_m^2}, small numbers, for different m >= 1.
 
     Raises:
-        ValueError: degrees below 1, negative weights.
+        ValueError: there is no weight, a degree m is below 1, or a weight is negative.
 
     Example:
         >>> link = radial_harmonics({3: 0.02, 4: 0.04})
@@ -38,7 +40,7 @@ def radial_harmonics(weights: Mapping[int, float]) -> Link:
     for m, square in weights.items():
         size = math.sqrt(square / (2 ** (m - 1) * math.factorial(m)))
         for j in range(0, m + 1, 2):
-            # A harmonic polynomial is its own Hermite expansion: z^a = sqrt(a!) h_a + lower.
+            # A harmonic polynomial is its own Hermite expansion: z^a becomes sqrt(a!) h_a.
             orders = math.sqrt(math.factorial(m - j) * math.factorial(j))
             value = (-1) ** (j // 2) * math.comb(m, j) * orders * size
             coefficients[m - j, j] = coefficients.get((m - j, j), 0.0) + value
@@ -46,15 +48,18 @@ def radial_harmonics(weights: Mapping[int, float]) -> Link:
 
 
 def basin_probability(weights: Mapping[int, float]) -> float:
-    """The trap probability of `radial_harmonics` for small weights as d grows.
+    """The trap probability of `radial_harmonics` for small weights, as d grows.
 
-    The radial part takes M to O(2); on both of its components the correlation is P(theta) =
-    sum_m a_m^2 cos(m theta), and the probability is the share of angles in basins of maxima that
-    are not global.  It does not apply with m = 1 (a linear part acts before the radial one) or
-    m = 2 (which biases the angle).
+    The radial part takes M to O(2).  On both components of O(2) the correlation is P(theta) =
+    sum_m a_m^2 cos(m theta), and the probability is the share of the angles that lie in basins of
+    maxima that are not global.  The formula does not hold with m = 1 (a linear part acts before the
+    radial part) or m = 2 (which biases the angle).
+
+    Args:
+        weights: {m: a_m^2}, small numbers, for different m >= 3.
 
     Raises:
-        ValueError: as for `radial_harmonics`, or an m of 1 or 2.
+        ValueError: as for `radial_harmonics`, or an m is 1 or 2.
 
     Example:
         >>> round(basin_probability({3: 0.02, 4: 0.04}), 3)
@@ -77,10 +82,11 @@ def basin_probability(weights: Mapping[int, float]) -> float:
 
 
 def cubics_probability() -> float:
-    """The trap probability of h_3(z_1) + h_3(z_2) as d grows: 31/48.
+    """The trap probability of h_3(z_1) + h_3(z_2) as d grows, 31/48.
 
-    The largest positive entry of M wins; the entry opposite to it must be positive too.  The signs
-    of the four entries are equally likely, and so is which of the positive ones is largest.
+    The largest positive entry of M wins, and the flow succeeds if the opposite entry is positive
+    too. The signs of the four entries are equally likely, and so is which positive entry is the
+    largest.
 
     Example:
         >>> cubics_probability() == 31 / 48
@@ -95,17 +101,17 @@ def cubics_probability() -> float:
 
 
 def single_probability(link: Link, threshold: float = 1e-8) -> float:
-    """The trap probability of a link in one variable as d grows: 0 or 1/2.
+    """The trap probability of a link in one variable as d grows, 0 or 1/2.
 
-    With s the information exponent: 0 for s = 1 (the drift at m = 0 acts first) and for even
-    links; 1/2 otherwise, by the sign of m.
+    With s the information exponent, the probability is 0 for s = 1 (the drift at m = 0 acts first)
+    and for even links.  Otherwise the sign of m decides, and the probability is 1/2.
 
     Args:
-        link: f*, concrete.
+        link: f*, with r = 1 and concrete numbers.
         threshold: squared coefficients up to this times |f*|^2 count as zero.
 
     Raises:
-        ValueError: a link of several variables.
+        ValueError: the link has several variables.
 
     Example:
         >>> single_probability(hd.multiindex.from_coefficients({(2,): 0.7, (3,): 0.7}))

@@ -1,10 +1,11 @@
 """Multi-pass SGD, and SGD with momentum and batches, on a fixed least-squares problem.
 
-Start with `Problem` and `MultiPassSGD`.  `model.py` and `momentum.py` are the systems,
-`least_squares.py` what they share, `simulate.py` how they run at finite size, `modes.py`,
-`limit.py` and `recursion.py` where they go, `fluctuations.py` and `moments.py` how far runs spread
-round it, `diagnostics.py` what may spoil that, `analysis.py` and
-`rates.py` their stability and rates, `laws.py` spectra of random matrices, `data.py` real data.
+Start with `Problem` and `MultiPassSGD`.  `model.py` and `momentum.py` define the systems, and
+`least_squares.py` the part that they share.  `simulate.py` runs them at finite size.  `modes.py`,
+`flow.py`, `limit.py` and `recursion.py` compute the limit as n and d grow, `fluctuations.py` and
+`moments.py` the spread of runs around the limit, and `diagnostics.py` warns of data on which SGD
+may leave it.  `analysis.py` and `rates.py` compute stability and rates, `laws.py` spectra of random
+matrices.  `problem.py`, `quadratics.py`, `ensembles.py` and `data.py` make problems.
 """
 
 from hdjax.multipass.analysis import (

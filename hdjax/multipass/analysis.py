@@ -1,13 +1,17 @@
-"""Stability, rates and the phase transition of multi-pass SGD.
+"""Stability, rates and the phase transition of multi-pass SGD at a constant learning rate.
 
-With K the kernel of the Volterra equation (`limit.py`), |K|_1 = gamma/gamma_max decides whether the
-loss stays bounded, and the Malthusian exponent lambda* < lambda_min, the root of
+Let K be the kernel of the Volterra equation (`limit.py`).  The loss stays bounded if and only if
+|K|_1 = gamma/gamma_max is below 1.  The Malthusian exponent lambda* < lambda_min is the root of
 
     gamma/2n sum_j m_j lambda_j^2/(lambda_j - lambda*) = 1,
 
-is the rate exp(-2 gamma lambda* t) of L(t) - L(inf).  For a continuous law the sum is finite at
-lambda_min, and below gamma_* there is no root: the loss then falls like t^-3/2 exp(-2 gamma
-lambda_min t).  Source: arXiv 2102.04396.
+and L(t) - L(inf) falls like exp(-2 gamma lambda* t).  For a continuous law the sum is finite at
+lambda_min, and for learning rates below gamma_* there is no root: the loss then falls like
+t^-3/2 exp(-2 gamma lambda_min t).  Functions here take the spectrum as `Modes` or as a law
+(`laws.py`).
+
+Sources: slides "Hitting the High-D(imensional) Notes", frame "Phase transition stepsize" (gamma_*
+and the theorem on both rates); arXiv 2102.04396.
 """
 
 from typing import Any
@@ -20,10 +24,10 @@ from hdjax.multipass.modes import Modes
 
 
 def max_learning_rate(spectrum: Any) -> float:
-    """gamma_max = 2 n/tr A^T A, from which on the loss grows.
+    """The largest stable learning rate gamma_max = 2 n/tr A^T A, from which on the loss grows.
 
     Args:
-        spectrum: a problem's `Modes`, or a law.
+        spectrum: the `Modes` of a problem, or a law.
 
     Example:
         >>> max_learning_rate(MarchenkoPastur(0.5, variance=2.0))
@@ -33,7 +37,11 @@ def max_learning_rate(spectrum: Any) -> float:
 
 
 def limit_loss(modes: Modes, learning_rate: float) -> float:
-    """The loss per sample as t grows, floor/(1 - gamma/gamma_max)/n; inf from gamma_max on.
+    """The loss per sample as t grows: floor/n/(1 - gamma/gamma_max), infinite from gamma_max on.
+
+    Args:
+        modes: the problem in the eigenbasis of A^T A.
+        learning_rate: gamma, constant.
 
     Example:
         >>> modes = hd.multipass.Modes(*[jnp.ones(1)] * 3, jnp.zeros(1), jnp.array(3.0),
@@ -47,16 +55,20 @@ def limit_loss(modes: Modes, learning_rate: float) -> float:
 
 
 def critical_learning_rate(law: Any) -> float:
-    """gamma_* = [r/2 int x^2/(x - lambda_min) dmu]^-1, where the rate ceases to be lambda_min's.
+    """The learning rate gamma_* of the phase transition of the rate.
 
-    For Marchenko-Pastur 2/(v sqrt(r) (1 - sqrt(r) + r)).
+        gamma_* = [r/2 int x^2/(x - lambda_min) dmu(x)]^-1
+
+    Up to gamma_* the exponent of the loss is lambda_min, above it lambda*(gamma) < lambda_min.  For
+    Marchenko-Pastur it is 2/(v sqrt(r) (1 - sqrt(r) + r)).  Source: slides, frame "Phase transition
+    stepsize"; arXiv 2102.04396.
 
     Args:
         law: a continuous law.
 
     Raises:
-        TypeError: eigenvalues or modes.  For finitely many the sum diverges at lambda_min, and the
-            rate is `malthusian_exponent`'s at any learning rate.
+        TypeError: eigenvalues or modes.  For finitely many eigenvalues the sum diverges at
+            lambda_min, and `malthusian_exponent` is the exponent at any learning rate.
 
     Example:
         >>> round(critical_learning_rate(MarchenkoPastur(0.5, variance=2.0)), 10)
@@ -65,7 +77,7 @@ def critical_learning_rate(law: Any) -> float:
     if not isinstance(law, SpectralLaw):
         raise TypeError(
             f"law: {type(law).__name__}; allowed: MarchenkoPastur, SampleCovariance (gamma_* "
-            "belongs to a continuous law: for eigenvalues use malthusian_exponent)"
+            "belongs to a continuous law; malthusian_exponent serves eigenvalues)"
         )
     if isinstance(law, MarchenkoPastur):
         root = np.sqrt(law.ratio)
@@ -74,16 +86,17 @@ def critical_learning_rate(law: Any) -> float:
 
 
 def malthusian_exponent(spectrum: Any, learning_rate: float) -> float:
-    """lambda*: the loss tends to its limit like exp(-2 gamma lambda* t).
+    """The Malthusian exponent lambda*: L(t) - L(inf) falls like exp(-2 gamma lambda* t).
 
-    Below gamma_* of a law it is lambda_min.  From gamma_max on it is negative: the loss grows.
+    For a law and learning rates up to gamma_* it is lambda_min.  Above gamma_max it is negative:
+    the loss grows.  Source: slides, frame "Phase transition stepsize"; arXiv 2102.04396.
 
     Args:
-        spectrum: a problem's `Modes`, or a law.
-        learning_rate: gamma > 0.
+        spectrum: the `Modes` of a problem, or a law.
+        learning_rate: gamma > 0, constant.
 
     Raises:
-        ValueError: a rate that is not positive, a spectrum without positive eigenvalues.
+        ValueError: a rate that is not positive, or a spectrum without positive eigenvalues.
 
     Example:
         >>> law = MarchenkoPastur(0.5, variance=2.0)
@@ -109,7 +122,7 @@ def malthusian_exponent(spectrum: Any, learning_rate: float) -> float:
     others = eigenvalues > least
 
     def scaled(gap: float) -> float:
-        """The equation times the distance to the pole at lambda_min, which it keeps finite."""
+        """The left side less 1, times the distance to the pole at lambda_min: a finite number."""
         z = least - gap
         rest = shares[others] * eigenvalues[others] ** 2 / (eigenvalues[others] - z)
         return learning_rate / 2 * (own * least**2 + gap * rest.sum()) - gap
@@ -121,9 +134,14 @@ def malthusian_exponent(spectrum: Any, learning_rate: float) -> float:
 
 
 def power_exponent(law: Any, learning_rate: float) -> float:
-    """The power of t in L(t) - L(inf) ~ t^p exp(-2 gamma lambda* t), for r != 1.
+    """The power p of t in L(t) - L(inf) ~ t^p exp(-2 gamma lambda* t).
 
-    -3/2 below gamma_*, -1/2 at it, 0 above (of laws whose density starts like a square root).
+    For laws whose density begins like a square root, p is -3/2 below gamma_*, -1/2 at gamma_* and
+    0 above.  Source: slides, frame "Phase transition stepsize"; arXiv 2102.04396.
+
+    Args:
+        law: a continuous law of a ratio r != 1.
+        learning_rate: gamma > 0, constant.
 
     Raises:
         TypeError: eigenvalues instead of a law.
@@ -141,7 +159,7 @@ def power_exponent(law: Any, learning_rate: float) -> float:
 
 
 def trace(spectrum: Any) -> float:
-    """The sum tr A^T A/n of modes or of a law."""
+    """The mean squared norm of a row, tr A^T A/n, of modes or of a law."""
     if isinstance(spectrum, SpectralLaw):
         return spectrum.ratio * spectrum.mean
     eigenvalues, shares = measure(spectrum)
@@ -149,7 +167,12 @@ def trace(spectrum: Any) -> float:
 
 
 def second(spectrum: Any, z: float) -> float:
-    """1/n sum_j m_j lambda_j^2/(lambda_j - z) of modes or of a law, z outside of the spectrum."""
+    """The sum 1/n sum_j m_j lambda_j^2/(lambda_j - z) of modes or of a law.
+
+    Args:
+        spectrum: `Modes` or a law.
+        z: a real number outside of the spectrum.
+    """
     if isinstance(spectrum, SpectralLaw):
         return spectrum.ratio * spectrum.second(z)
     eigenvalues, shares = measure(spectrum)
@@ -165,22 +188,24 @@ def edges(spectrum: Any) -> tuple[float, float]:
 
 
 def positive_edges(spectrum: Any) -> tuple[float, float]:
-    """The same where the least is positive.
+    """The least and the largest point of the positive spectrum, where the least is positive.
 
     Raises:
         ValueError: a law of r = 1, whose lower edge is 0.
     """
     if isinstance(spectrum, SpectralLaw) and spectrum.ratio == 1:
-        raise ValueError("spectrum: its lower edge is 0 (r = 1); allowed: r != 1")
+        raise ValueError(
+            "spectrum: a law of ratio 1, whose lower edge is 0; allowed: a ratio other than 1"
+        )
     return edges(spectrum)
 
 
 def measure(spectrum: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The positive eigenvalues of modes, and their multiplicities by n.
+    """The positive eigenvalues lambda_j of modes, and their multiplicities m_j/n.
 
     Raises:
-        TypeError: no modes.
-        ValueError: no positive eigenvalue.
+        TypeError: `spectrum` is no `Modes`.
+        ValueError: there is no positive eigenvalue.
     """
     if not isinstance(spectrum, Modes):
         raise TypeError(
@@ -196,6 +221,7 @@ def measure(spectrum: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _marchenko_pastur_exponent(law: MarchenkoPastur, learning_rate: float) -> float:
+    """The Malthusian exponent of a Marchenko-Pastur law in closed form."""
     r, v = law.ratio, law.variance
     if learning_rate <= critical_learning_rate(law):
         return law.edges[0]
@@ -204,7 +230,7 @@ def _marchenko_pastur_exponent(law: MarchenkoPastur, learning_rate: float) -> fl
 
 
 def _bracket(excess: Any, scale: float) -> float:
-    """A z at which the equation is negative."""
+    """A z < 0 at which `excess` is not positive: the lower end of a bracket of the root."""
     z = -scale
     while excess(z) > 0:
         z *= 4

@@ -1,4 +1,4 @@
-"""How an experiment on fixed data is written in a config with `family = "multipass"`.
+"""Config tables of the family: an experiment on fixed data with `family = "multipass"`.
 
     [system]
     dimension = 500
@@ -8,8 +8,8 @@
     spectrum = "empirical"              # what the limit is computed from: "law", "lanczos"
     solver = "block_ode"                # "spectral"; for momentum "recursion", "squaring"
 
-What is here is what TOML says differently from the constructors; the rest of each table is its
-constructor's signature, registered beside it.
+This module registers only the tables that TOML writes differently from the constructors.  The keys
+of any other table are the signature of its constructor, which is registered beside the class.
 """
 
 import dataclasses
@@ -53,7 +53,7 @@ def _npz(
     inputs: str = "X",
     classes: str = "Y",
 ) -> multipass.Labelled:
-    """An `.npz` archive of `inputs` and `classes`, two groups of which are chosen.
+    """An `.npz` archive of `inputs` and `classes`, from which two groups of classes are chosen.
 
     Args:
         file: the archive.
@@ -70,7 +70,7 @@ def _npz(
 def _idx(
     inputs: File, classes: File, negative: list[Count], positive: list[Count]
 ) -> multipass.Labelled:
-    """A pair of IDX files, as MNIST comes, two groups of whose classes are chosen.
+    """A pair of IDX files, the format of MNIST, from which two groups of classes are chosen.
 
     Args:
         inputs: the file of inputs.
@@ -83,7 +83,7 @@ def _idx(
 
 @dataclasses.dataclass(frozen=True)
 class _Chosen:
-    """A problem, and the modes of its law at so many points, if it has one."""
+    """A problem, and its law if it has one: the modes as a function of the number of points."""
 
     problem: multipass.Problem
     law: Callable[[int], multipass.Modes] | None = None
@@ -98,20 +98,22 @@ def _gaussian(
     seed: Count = 0,
     **planted: Any,
 ) -> _Chosen:
-    """A planted signal in a Gaussian matrix; `samples` or `ratio` = d/n.
+    """A planted signal in a Gaussian matrix; n is given by `samples` or by `ratio` = d/n.
 
     Args:
         dimension: d.
         samples: n.
         ratio: d/n, instead of n.
-        covariance: that of the rows.
-        normalise_rows: whether rows have norm 1, and the covariance mean 1.
-        seed: that of the matrix, the signal and the noise.
-        **planted: of `hdjax.multipass.gaussian_problem`.
+        covariance: covariance of the rows.
+        normalise_rows: whether rows have norm 1, and the covariance has mean eigenvalue 1.
+        seed: seed of the matrix, the signal and the noise.
+        **planted: other arguments of `hdjax.multipass.gaussian_problem`.
     """
     d = _required(dimension)
     if (samples is None) == (ratio is None):
-        raise ValueError("problem: samples and ratio; allowed: one of them")
+        raise ValueError(
+            f"samples: {samples} and ratio {ratio}; allowed: exactly one of samples and ratio"
+        )
     n = samples if samples is not None else round(d / (ratio or 1))
     spectrum = covariance(d=d)
     spectrum = spectrum.normalised() if normalise_rows else spectrum
@@ -151,15 +153,15 @@ def _random_features(
     activation: Annotated[str, OneOf("relu", "tanh", "erf")] = "relu",
     seed: Count = 0,
 ) -> _Chosen:
-    """`dimension` random features of data, `samples` to train on and `test` others.
+    """Random features of data, split into `samples` to train on and `test` others.
 
     Args:
         dimension: d, the number of features.
         data: the samples.
-        samples: how many to train on.
-        test: how many others for the statistic "test"; None: all others.
-        activation: of the features.
-        seed: that of the split and of the features.
+        samples: number of samples to train on.
+        test: number of other samples for the statistic "test"; None: all others.
+        activation: the activation of the features.
+        seed: seed of the split and of the features.
     """
     parts = multipass.split(data, samples, test, seed)
     key = jax.random.key(seed)
@@ -179,15 +181,15 @@ def _arrays(
     test_labels: Values | None = None,
     scale: bool = False,
 ) -> _Chosen:
-    """A (n, d) and b (n,) as arrays; `start` (d,), and samples for the statistic "test".
+    """A problem by its arrays: A (n, d), b (n,), X_0 (d,), and samples for the statistic "test".
 
     Args:
-        dimension: d; none, or that of the matrix.
+        dimension: d, the number of columns of the matrix, or none.
         matrix: A (n, d).
         labels: b (n,).
-        start: X_0 (d,).
+        start: X_0 (d,); None: zero.
         test_matrix: rows of the test samples.
-        test_labels: their labels.
+        test_labels: labels of the test samples.
         scale: whether A is divided by sqrt(tr A^T A/n).
     """
     if dimension is not None and matrix.shape[-1] != dimension:
@@ -195,7 +197,9 @@ def _arrays(
             f"dimension: {dimension}; allowed: {matrix.shape[-1]}, that of the matrix, or none"
         )
     if (test_matrix is None) != (test_labels is None):
-        raise ValueError("problem: test_matrix and test_labels; allowed: both or none")
+        raise ValueError(
+            "test_matrix, test_labels: one of them is given; allowed: both of them, or none"
+        )
     test = {}
     if test_matrix is not None:
         test = {"test": multipass.SampleRisk(test_matrix, test_labels)}
@@ -205,21 +209,22 @@ def _arrays(
 
 @register("multipass.spectrum", "empirical")
 def _empirical(chosen: _Chosen) -> multipass.Modes:
-    """The singular values of the matrix."""
+    """The limit of the given matrix, from its singular values."""
     return multipass.svd_modes(chosen.problem)[0]
 
 
 @register("multipass.spectrum", "law")
 def _law(chosen: _Chosen, points: Size = 400) -> multipass.Modes:
-    """The law of a Gaussian matrix as n and d grow, on a rule of so many points.
+    """The limit of the law of a Gaussian matrix as n and d grow.
 
     Args:
         chosen: the problem.
-        points: nodes of the rule.
+        points: number of nodes of the quadrature rule in each interval of the law.
     """
     if chosen.law is None:
         raise ValueError(
-            "'law' with a problem that has no limiting law here; allowed: 'empirical', 'lanczos'"
+            "'law'; allowed with this problem, of which no limiting law is known: 'empirical', "
+            "'lanczos'"
         )
     return chosen.law(points)
 
@@ -228,13 +233,13 @@ def _law(chosen: _Chosen, points: Size = 400) -> multipass.Modes:
 def _lanczos(
     chosen: _Chosen, points: Size = 32, probes: Size = 8, seed: Count = 0
 ) -> multipass.Modes:
-    """Lanczos quadrature, for large matrices.
+    """The limit of a large matrix by Lanczos quadrature, without its decomposition.
 
     Args:
         chosen: the problem.
-        points: nodes of each rule.
-        probes: random vectors.
-        seed: that of the random vectors.
+        points: number of nodes of each rule.
+        probes: number of random vectors.
+        seed: seed of the random vectors.
     """
     own = chosen.problem
     bare = multipass.Problem(own.matrix, own.labels, own.start)
@@ -244,7 +249,7 @@ def _lanczos(
 def _sgd(
     problem: multipass.Problem, modes: multipass.Modes, learning_rate: Any, **options: Any
 ) -> multipass.MultiPassSGD:
-    """SGD on single samples."""
+    """SGD that draws a single sample in each step."""
     return multipass.MultiPassSGD(problem, _rate(learning_rate, modes), modes=modes, **options)
 
 
@@ -262,14 +267,15 @@ def _momentum(  # noqa: D417 (the others are the constructor's)
 ) -> multipass.MomentumSGD:
     """SGD with momentum and batches.
 
-    Without `learning_rate`, `momentum` may be "best" or "near_optimal": both are then chosen.
+    Without `learning_rate`, `momentum` may be "best" or "near_optimal"; learning rate and momentum
+    are then chosen by `hdjax.multipass.best_momentum` or `hdjax.multipass.near_optimal`.
 
     Args:
-        momentum: Delta, or how rate and momentum are chosen.
+        momentum: Delta, or the way in which learning rate and momentum are chosen.
     """
     if isinstance(momentum, str):
         if learning_rate is not None:
-            raise ValueError(f"learning_rate: given with momentum {momentum!r}; allowed: none")
+            raise ValueError(f"learning_rate: given; allowed with momentum {momentum!r}: none")
         choose = multipass.best_momentum if momentum == "best" else multipass.near_optimal
         rate, momentum, _ = choose(modes, batch_fraction)
     else:
@@ -292,15 +298,15 @@ def _system(
     spectrum: Annotated[Any, In("multipass.spectrum")] = "empirical",
     solver: Annotated[Any, In("multipass.solver")] = None,
 ) -> multipass.MultiPassSGD | multipass.MomentumSGD:
-    """A problem, an algorithm, and how its limit is computed.
+    """An algorithm on a problem, and the way in which its limit is computed.
 
     Args:
-        dimension: d; none where the problem fixes it.
+        dimension: d; none where the arrays of the problem fix it.
         problem: the matrix, the labels and the start.
         learning_rate: gamma, a number or a schedule of t = k/n.
-        algorithm: what is run.
-        spectrum: what the limit is computed from.
-        solver: how the limit is computed; None: the algorithm's own.
+        algorithm: the algorithm that is run.
+        spectrum: the spectrum from which the limit is computed.
+        solver: how the limit is computed; None: the default of the algorithm.
     """
     chosen = problem(dimension=dimension)
     modes = spectrum(chosen=chosen)
@@ -310,6 +316,7 @@ def _system(
 
 
 def _rate(rate: Any, modes: multipass.Modes) -> Any:
+    """The learning rate of the table `rate`; "critical" is relative to gamma_max of `modes`."""
     if rate is None:
         raise ValueError("learning_rate: missing; allowed: a number or a schedule")
     if isinstance(rate, Critical):
@@ -318,6 +325,7 @@ def _rate(rate: Any, modes: multipass.Modes) -> Any:
 
 
 def _required(dimension: int | None) -> int:
+    """The dimension of a table that needs one."""
     if dimension is None:
         raise ValueError("dimension: missing; allowed: a positive integer")
     return dimension

@@ -1,6 +1,8 @@
-"""Problems to choose from: random matrices with a planted signal, random features of data.
+"""Ready-made problems: Gaussian matrices with a planted signal, and random features of data.
 
-All are scaled to rows of squared norm 1, on average or exactly, so that gamma_max = 2.
+The rows of all problems have squared norm 1, on average or exactly, so that gamma_max = 2.  Source:
+slides "Hitting the High-D(imensional) Notes", frame "Remove Gaussian Assumption..." (isotropic
+features, sample covariance matrices, random features A = sigma(Z V)).
 """
 
 from collections.abc import Callable
@@ -30,24 +32,24 @@ def gaussian_problem(
     eigenvalues: Any = None,
     normalise_rows: bool = False,
 ) -> Problem:
-    """A planted signal, b = A X* + eta with a Gaussian A and X_0 = 0; statistics "loss" and "risk".
+    """A planted signal, b = A X* + eta, in a Gaussian matrix A = d^-1/2 Z Sigma^1/2, from X_0 = 0.
 
-    A = d^-1/2 Z Sigma^1/2, so that E |a_i|^2 = tr Sigma/d; the risk is 1/2 E (a^T X - b)^2 of a
-    fresh sample.  The law of A^T A is `MarchenkoPastur(d/n)`, or with eigenvalues
-    `SampleCovariance(d/n, eigenvalues n/d)`.
+    The rows have E |a_i|^2 = tr Sigma/d.  The statistics are "loss" and "risk", the population risk
+    1/2 E (a^T X - b)^2 of a fresh sample.  The law of A^T A is `MarchenkoPastur(d/n)` without
+    `eigenvalues`, and `SampleCovariance(d/n, eigenvalues n/d)` with them.
 
     Args:
         samples: n.
         dimension: d.
-        key: of all that is random: A, X*, eta.
+        key: key of the random numbers: A, X* and eta.
         signal: root mean square of the entries of X* (exactly).
-        noise: that of the entries of eta.
-        eigenvalues: (d,) of Sigma, as they are; None: ones.
-        normalise_rows: make all |a_i|^2 = 1 (and the risk's samples only on average), whatever
-            the scale of Sigma.
+        noise: root mean square of the entries of eta (exactly).
+        eigenvalues: (d,) the eigenvalues of Sigma, which are not scaled; None: ones.
+        normalise_rows: whether all rows are divided by their norms, so that |a_i|^2 = 1 whatever
+            the scale of Sigma; the fresh samples of the risk then have norm 1 on average only.
 
     Raises:
-        ValueError: numbers out of range, eigenvalues of another shape.
+        ValueError: numbers out of range, or eigenvalues of another shape.
 
     Example:
         >>> problem = gaussian_problem(100, 50, key=jax.random.key(0), noise=0.5)
@@ -73,6 +75,7 @@ def gaussian_problem(
         matrix = _unit_rows(matrix)
 
     def spread(key: Key[Array, ""], size: int) -> Array:
+        """A vector of random direction whose entries have root mean square 1."""
         vector = jax.random.normal(key, (size,), dtype)
         return vector / jnp.sqrt(jnp.mean(vector**2))
 
@@ -89,21 +92,22 @@ def gaussian_problem(
 def random_features_problem(
     data: Split, features: int, *, key: Key[Array, ""], activation: str = "relu"
 ) -> Problem:
-    """Least squares on random features sigma(Z V) of data; statistics "loss" and "test".
+    """Least squares on random features A = sigma(Z V) of data, from X_0 = 0.
 
-    Rows of Z are normalised, V has independent normal entries; the features' means over the
-    training samples are subtracted (they would be an eigenvalue of order n) and rows are scaled to
-    norm 1 (rows with gamma |a_i|^2 > 2 would be amplified).  There is no limiting law: the limit is
-    that of the empirical spectrum.  "test" is half the mean squared error on the test samples.
+    The rows of Z are the inputs, normalised, and V has independent normal entries.  The mean of
+    each feature over the training samples is subtracted, as it would be an eigenvalue of order n,
+    and rows are scaled to norm 1, as SGD would amplify rows with gamma |a_i|^2 > 2.  The statistics
+    are "loss" and "test", half the mean squared error on the test samples.  No limiting law is
+    known here: the limit is that of the empirical spectrum.
 
     Args:
         data: training and test samples.
         features: d.
-        key: of V.
-        activation: "relu", "tanh" or "erf".
+        key: key of V.
+        activation: sigma, "relu", "tanh" or "erf".
 
     Raises:
-        ValueError: another activation, no features, an input without a direction.
+        ValueError: another activation, no features, or an input or row of features that is zero.
 
     Example:
         >>> from hdjax.multipass.data import digits, split
@@ -131,7 +135,8 @@ def random_features_problem(
 
 
 def _unit_rows(rows: Float[Array, "n d"]) -> Float[Array, "n d"]:
+    """The rows, each divided by its norm; raises ValueError if a row is zero."""
     norms = jnp.sqrt(jnp.sum(rows**2, axis=1, keepdims=True))
     if not bool((norms > 0).all()):
-        raise ValueError("rows: one is zero; allowed: rows that can be normalised")
+        raise ValueError("rows: a row of norm 0; allowed: rows with positive norms")
     return rows / norms

@@ -1,30 +1,32 @@
-"""The spread of the loss of multi-pass SGD at finite n, by the best theory that is affordable.
+"""The predicted spread of the loss of multi-pass SGD at finite n, for error bars of `compare`.
 
-`exact`: the fourth moments of the residual, in small problems (`moments.py`).
+There are three theories, and `theory` chooses the best that is affordable.
 
-`closed`: the second moments of the residual exactly, and the fourth as for a Gaussian vector, in
-problems of some hundred samples with a constant rate (`moments.py`).  This keeps what tells one
-sample from another: row norms, initial residuals, and the residual that a sample has lost when it
-was drawn.
+"exact" iterates the fourth moments of the residual, in small problems (`moments.py`).
 
-`linear noise`: the leading order in 1/n of a problem whose samples are alike.  With v_j =
-rho_j^2/2n the loss per sample in direction j, l = L/n and h_j = m_j lambda_j^2/n, a step moves
-sum_j f_j v_j by (-gamma r_i z_i + gamma^2/2 r_i^2 f.h)/n, where r_i is the residual of the sample
-drawn and z_i = sum_j f_j lambda_j rho_j u_ji.  If the pairs (r_i, z_i) of the n samples are spread
-like jointly Gaussian ones, sqrt(n) (v_SGD - v) tends to a Gaussian process of covariance
+"closed" iterates the second moments of the residual exactly, and closes the fourth moments as for
+a Gaussian vector, in problems of some hundred samples with a constant rate (`moments.py`).  It
+keeps the differences between samples: row norms, initial residuals, and the part of its residual
+that a sample loses when it is drawn.
+
+"linear noise" is the leading order in 1/n for a problem whose samples are alike.  Let v_j =
+rho_j^2/2n be the loss per sample in direction j, l = L/n and h_j = m_j lambda_j^2/n.  A step that
+draws sample i, of residual r_i, changes sum_j f_j v_j by (-gamma r_i z_i + gamma^2/2 r_i^2 f.h)/n
+with z_i = sum_j f_j lambda_j rho_j u_ji.  If the pairs (r_i, z_i) of the n samples are distributed
+like jointly Gaussian ones, sqrt(n) (v_SGD - v) tends to a Gaussian process of a covariance P with
 
     dP/dt = J P + P J^T + C,    J = -2 gamma diag(lambda) + gamma^2 h 1^T,    P(0) = 0,
     C = 4 gamma^2 l diag(lambda^2 v) + gamma^2 [a a^T - 2 gamma^2 l^2 h h^T],
     a = 2 lambda v - 2 gamma l h,
 
-and the variance of the loss per sample is 1^T P 1/n.  The first part of C alone is homogenised
-SGD's.  Extends arXiv 2206.01029, in the way of the one-pass equation.  A sample that is drawn
-changes its own residual by a factor 1 - gamma |a_i|^2, the more so the larger d/n, and above d =
-n/2 the equation is refused.
+and the variance of the loss per sample is 1^T P 1/n.  The first term of C alone is the noise of
+homogenised SGD (arXiv 2205.07069); the others are derived here, like those of one-pass SGD.  The
+equation neglects that a draw changes the residual of the drawn sample by the factor
+1 - gamma |a_i|^2, which matters the more the larger d/n: for d > n/2 the equation is refused.
 
-docs/multipass.md has the measured errors of the three; `linear_noise_error` estimates the last
-one's.  The last two are small-noise theories: where they predict a standard deviation of more than
-half the loss they say NaN.
+docs/multipass.md has measured errors of the three theories, and `linear_noise_error` estimates that
+of the last.  "closed" and "linear noise" are theories of small noise: where they predict a standard
+deviation of more than half the loss, the prediction is NaN.
 """
 
 from collections.abc import Callable
@@ -42,31 +44,38 @@ from hdjax.schedules import Constant
 from hdjax.spectra import Spectrum
 from hdjax.system import NoFluctuationsError
 
-# What exact fourth moments may cost a step, n (p + 1)^4: about a millisecond.
+# The largest cost n (p + 1)^4 of a step of the exact theory: about a millisecond.
 _MOST_EXACT = 10**6
-# What a product of the closed theory may cost, n (p + 1)^2; it takes some hundred for each record.
+# The largest cost n (p + 1)^2 of a product of the closed theory, which takes some hundred products
+# for each record.
 _MOST_CLOSED = 4 * 10**6
-# The standard deviation over the loss from which theories of small noise say nothing.
+# The ratio of standard deviation and loss above which theories of small noise give NaN.
 _MOST_NOISE = 0.5
-# Gauss nodes for each of the two measures; P has the square of their sum.
+# The number of Gauss nodes for each of the two measures; P is a matrix of twice this size.
 _NODES = 24
-# Error bars need two digits, unless the system's integrator says otherwise.
+# The tolerance of the equation of P: two digits suffice for error bars.  The integrator of the
+# system may say otherwise.
 _RTOL = 1e-4
 
 
 def theory(system: MultiPass) -> Literal["exact", "closed", "linear noise"]:
-    """The theory that predicts the spread of a system.
+    """The theory that predicts the spread of the loss of a system: the best that is affordable.
+
+    Args:
+        system: SGD on a problem, sampled with replacement and without a ridge.
 
     Raises:
-        NoFluctuationsError: without a problem, with another sampling than with replacement, with a
-            ridge, or where the linear-noise equation is left and d > n/2.
+        NoFluctuationsError: the system has no problem, another sampling or a ridge; or only the
+            linear-noise equation is affordable, and d > n/2.
     """
     if system.sampling != "replacement":
-        raise NoFluctuationsError(f"sampling: {system.sampling!r} predicts no fluctuations")
+        raise NoFluctuationsError(
+            f"sampling: {system.sampling!r}; allowed with fluctuations: 'replacement'"
+        )
     if system.ridge is not None:
-        raise NoFluctuationsError("ridge: it predicts no fluctuations; allowed: None")
+        raise NoFluctuationsError("ridge: given; allowed with fluctuations: None")
     if system.problem is None:
-        raise NoFluctuationsError("problem: None predicts no fluctuations; allowed: a Problem")
+        raise NoFluctuationsError("problem: None; allowed with fluctuations: a Problem")
     n, d = system.problem.matrix.shape
     size = min(n, d) + 1
     if n * size**4 <= _MOST_EXACT:
@@ -75,9 +84,9 @@ def theory(system: MultiPass) -> Literal["exact", "closed", "linear noise"]:
         return "closed"
     if 2 * d > n:
         raise NoFluctuationsError(
-            f"problem: n = {n}, d = {d}; allowed: d <= n/2, or with a constant learning rate "
-            f"n (min(n, d) + 1)^2 <= {_MOST_CLOSED}; otherwise the residuals of SGD are too far "
-            "from Gaussian"
+            f"problem: n = {n}, d = {d}; allowed with fluctuations: d <= n/2, or a constant "
+            f"learning rate and n (min(n, d) + 1)^2 <= {_MOST_CLOSED} (otherwise the residuals of "
+            "SGD are too far from Gaussian)"
         )
     return "linear noise"
 
@@ -89,9 +98,14 @@ def fluctuations(
 ) -> dict[str, Array]:
     """Predicted standard deviations at `ts` of statistics that depend on the loss alone.
 
-    Those that depend on other quadratic statistics get NaN.  So do times at which an approximate
-    theory predicts a standard deviation of more than half the loss.  Derivatives are by forward
-    mode.
+    Statistics that depend on other quadratic statistics get NaN, as do times at which an
+    approximate theory predicts a standard deviation of more than half the loss.  Derivatives are by
+    forward mode.
+
+    Args:
+        system: SGD on a problem.
+        ts: (times,) increasing times in epochs.
+        statistics: the statistics by name, as a function of loss and quadratic statistics.
 
     Raises:
         NoFluctuationsError: as for `theory`.
@@ -124,7 +138,10 @@ def fluctuations(
 
 
 def linear_noise_variances(system: MultiPass, ts: Float[Array, " times"]) -> Float[Array, " times"]:
-    """The variance of the loss per sample by the linear-noise equation on two Gauss rules."""
+    """The variance of the loss per sample at `ts` by the linear-noise equation.
+
+    The two measures of `system.modes` are compressed to Gauss rules of 24 nodes each.
+    """
     modes = system.modes
     measures = [modes.residuals**2 / 2 / modes.samples, modes.multiplicities / modes.samples]
     rules = [_compressed(modes.eigenvalues, weights) for weights in measures]
@@ -153,7 +170,7 @@ def linear_noise_variances(system: MultiPass, ts: Float[Array, " times"]) -> Flo
         lambda state: jnp.maximum(state[1].sum(), 0),
         solver=diffrax.Tsit5(),
         rtol=_RTOL,
-        # What reverse mode needs would double the time to compile.
+        # Reverse mode would double the time to compile.
         adjoint=diffrax.ForwardMode(),
     )
     return found.values / modes.samples
@@ -162,7 +179,7 @@ def linear_noise_variances(system: MultiPass, ts: Float[Array, " times"]) -> Flo
 def _compressed(
     eigenvalues: Float[Array, " p"], weights: Float[Array, " p"]
 ) -> tuple[Float[Array, " q"], Float[Array, " q"]]:
-    """The Gauss rule of a measure of any mass."""
+    """The Gauss rule of the measure with the given weights at the given eigenvalues."""
     mass = weights.sum()
     unit = jnp.where(mass == 0, 1, mass)
     one = jnp.ones_like(mass)

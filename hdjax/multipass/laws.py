@@ -1,20 +1,24 @@
-"""Laws of the eigenvalues of A^T A as n and d grow at a fixed ratio r = d/n.
+"""Laws mu of the eigenvalues of A^T A as n and d grow at a fixed ratio r = d/n.
 
-Marchenko-Pastur for independent entries, and sample covariances A = n^-1/2 Z Sigma^1/2, whose
-companion transform -1/w solves (Silverstein 1995, Silverstein and Choi 1995)
+`MarchenkoPastur` is the law for independent entries, `SampleCovariance` that of sample covariances,
+A = n^-1/2 Z Sigma^1/2.  `law_modes` makes a limit of a law, and `analysis.py` and `rates.py` its
+exponents and rates.
 
-    z = w (1 + r S),     S = int s/(w - s) dH(s),
+Let H be the law of the eigenvalues of Sigma.  The companion transform of mu is -1/w, where w solves
+(Silverstein 1995, Silverstein and Choi 1995)
 
-with H the law of the eigenvalues of Sigma.  Integrals over mu are sums over H at this w:
+    z = w (1 + r S),     S = int s/(w - s) dH(s).
+
+Integrals over mu are integrals over H at this w:
 
     int dmu/(x - z) = int dH/(s - w)/(1 + r S),
     int x^2 dmu/(x - z) = int s^2/(s - w) dH - r w S^2.
 
-Marchenko-Pastur is H at one point.  With w = u + i h the points x of the continuous part are those
-with r int s^2/((u - s)^2 + h^2) dH = 1, which has one h > 0 for each u between two edges; edges are
-the real w with dz/dw = 0, and outside of the support z increases with real w.
+For Marchenko-Pastur H is one point.  Outside of the support of mu, w is real, and z increases with
+w; the edges of the support are the real w with dz/dw = 0.  A point x inside has w = u + i h with
+r int s^2/((u - s)^2 + h^2) dH = 1, which has one solution h > 0 for each u between two edges.
 
-mu is normalised by d: it has mass 1, of which max(0, 1 - 1/r) at zero.
+mu is normalised by d: its mass is 1, of which max(0, 1 - 1/r) is an atom at zero.
 """
 
 import abc
@@ -29,7 +33,13 @@ from hdjax.multipass._roots import find_root
 
 
 class SpectralLaw(abc.ABC):
-    """A continuous law of eigenvalues, with an atom at zero for r > 1."""
+    """A continuous law mu of the eigenvalues of A^T A, with an atom at zero for r > 1.
+
+    Attributes:
+        ratio: r = d/n.
+        eigenvalues: (g,) the eigenvalues s of Sigma.
+        weights: (g,) their shares of the dimension: the law H.
+    """
 
     ratio: float
     eigenvalues: Float[np.ndarray, " g"]
@@ -37,32 +47,41 @@ class SpectralLaw(abc.ABC):
 
     @property
     def mean(self) -> float:
-        """The mean of mu, tr A^T A/d."""
+        """The mean tr A^T A/d of mu."""
         return float(self.weights @ self.eigenvalues)
 
     @property
     @abc.abstractmethod
     def intervals(self) -> list[tuple[float, float]]:
-        """The intervals that the continuous part lives on, in increasing order."""
+        """The intervals of the support of the continuous part, in increasing order."""
 
     @abc.abstractmethod
     def density(self, x: Float[np.ndarray, " points"]) -> Float[np.ndarray, " points"]:
-        """The density of the continuous part, by d."""
+        """The density of the continuous part at the points x, normalised by d."""
 
     @abc.abstractmethod
     def companion(self, z: float) -> float:
-        """The real w of a z below or above the continuous part, the edge's where z is inside."""
+        """The real w that belongs to a real z outside of the continuous part.
+
+        A z that rounding has moved past an edge gets the w of the edge.
+        """
 
     @abc.abstractmethod
     def rule(self, points: int) -> tuple[Float[np.ndarray, " nodes"], Float[np.ndarray, " nodes"]]:
-        """Nodes and weights for integrals over the continuous part, `points` in each interval.
+        """A quadrature rule for integrals over the continuous part.
+
+        Args:
+            points: number of nodes in each interval.
+
+        Returns:
+            Nodes x and weights, whose sum is the mass of the continuous part.
 
         Raises:
-            ValueError: `points` below 1.
+            ValueError: `points` is below 1.
         """
 
     def below(self, z: float) -> float:
-        """The Stieltjes transform int dmu(x)/(x - z) for z below the continuous part, z != 0."""
+        """The Stieltjes transform int dmu(x)/(x - z) at a z != 0 below the continuous part."""
         s, p, w = self.eigenvalues, self.weights, self.companion(z)
         return float(np.sum(p / (s - w)) / (1 + self.ratio * np.sum(p * s / (w - s))))
 
@@ -73,20 +92,20 @@ class SpectralLaw(abc.ABC):
         return intervals[0][0], intervals[-1][1]
 
     def second(self, z: float) -> float:
-        """The integral int x^2/(x - z) dmu(x), z up to the lower edge or from the upper one on."""
+        """The integral int x^2/(x - z) dmu(x) at a z below or above the continuous part."""
         s, p, w = self.eigenvalues, self.weights, self.companion(z)
         return float(np.sum(p * s**2 / (s - w)) - self.ratio * w * np.sum(p * s / (w - s)) ** 2)
 
 
 class MarchenkoPastur(SpectralLaw):
-    """A with independent entries of mean zero and variance v/n.
+    """The law of A^T A for a matrix A with independent entries of mean zero and variance v/n.
 
     Args:
         ratio: r = d/n.
         variance: v; None: 1/r, for rows of squared norm 1.
 
     Raises:
-        ValueError: numbers that are not positive.
+        ValueError: a number that is not positive.
 
     Example:
         >>> [round(edge, 6) for edge in MarchenkoPastur(0.5).edges]
@@ -109,17 +128,17 @@ class MarchenkoPastur(SpectralLaw):
         return root / (2 * np.pi * self.ratio * self.variance * x)
 
     def companion(self, z: float) -> float:
-        # w^2 - b w + v z = 0: the larger root above the continuous part, the smaller one below it.
+        # w^2 - b w + v z = 0; w is the larger root above the continuous part, the smaller below.
         v = self.variance
         b = v * (1 - self.ratio) + z
         root = np.sqrt(max(b * b - 4 * v * z, 0))
         far = (b + root if b > 0 else b - root) / 2
         above = z > v * (1 + self.ratio)
-        # The root without cancellation: the product of both is v z.
+        # The product of both roots is v z, which gives the other root without cancellation.
         return float(far if above == (b > 0) else v * z / far)
 
     def rule(self, points: int) -> tuple[Float[np.ndarray, " nodes"], Float[np.ndarray, " nodes"]]:
-        # The Gauss rule, whose recurrence is known; for r > 1 that of A A^T, which has no atom.
+        # The Gauss rule by its known recurrence.  For r > 1 it is that of A A^T, without the atom.
         _check_points(points)
         wide = max(self.ratio, 1.0)
         r, v = self.ratio / wide**2, self.variance * wide
@@ -132,15 +151,17 @@ class MarchenkoPastur(SpectralLaw):
 
 
 class SampleCovariance(SpectralLaw):
-    """A = n^-1/2 Z Sigma^1/2, the entries of Z independent of mean 0 and variance 1.
+    """The law of A^T A for A = n^-1/2 Z Sigma^1/2, with a matrix Z of independent entries.
+
+    The entries of Z have mean 0 and variance 1.
 
     Args:
         ratio: r = d/n.
-        eigenvalues: (g,) of Sigma, positive.
-        weights: (g,) their shares of the dimension; None: equal.
+        eigenvalues: (g,) the eigenvalues of Sigma, positive.
+        weights: (g,) their shares of the dimension, summing to 1; None: equal shares.
 
     Raises:
-        ValueError: numbers that are not positive, weights that do not sum to 1, shapes.
+        ValueError: numbers that are not positive, weights that do not sum to 1, or wrong shapes.
 
     Example:
         >>> law = SampleCovariance(0.5, [2.0])
@@ -206,15 +227,17 @@ class SampleCovariance(SpectralLaw):
         return np.array(nodes), np.array(weights)
 
     def _x(self, w: Any) -> Any:
+        """The z that belongs to w."""
         s = self.eigenvalues
         return w * (1 + self.ratio * (self.weights * s / (w - s)).sum())
 
     def _slope(self, w: Any) -> Any:
+        """The derivative dz/dw at w."""
         s = self.eigenvalues
         return 1 - self.ratio * (self.weights * (s / (w - s)) ** 2).sum()
 
     def _point(self, u: float) -> tuple[complex, complex]:
-        """The point x of the continuous part that belongs to Re w = u, and its w."""
+        """The point x of the continuous part whose w has real part u, and this w."""
         s, strength = self.eigenvalues, self.ratio * self.weights * self.eigenvalues**2
 
         def excess(height: float) -> float:
@@ -227,13 +250,13 @@ class SampleCovariance(SpectralLaw):
         return self._x(w), w
 
     def _find_ends(self) -> list[tuple[float, float]]:
-        """The real w of the edges, where x' = 0: outside of the s, and in the gaps between them."""
+        """The real w of the edges, in pairs: zeros of dz/dw outside of the s and in their gaps."""
         s = np.unique(self.eigenvalues)
         reach = 2 * np.sqrt(self.ratio) * s[-1]
         tiny = 1e-13 * s[-1]
         ends = [find_root(self._slope, s[0] - reach - tiny, s[0] * (1 - 1e-13))]
         for left, right in itertools.pairwise(s):
-            # x' is concave between two poles.
+            # dz/dw is concave between two neighbouring eigenvalues s, where it has poles.
             inner = left + (right - left) * 1e-9, right - (right - left) * 1e-9
             options = {"xatol": 1e-10 * (right - left)}
             found: Any = scipy.optimize.minimize_scalar(
@@ -247,12 +270,13 @@ class SampleCovariance(SpectralLaw):
 
 
 def _check_points(points: int) -> None:
-    """Raise ValueError on a rule without points."""
+    """Raise ValueError if a quadrature rule would have no points."""
     if points < 1:
         raise ValueError(f"points: {points}; allowed: at least 1")
 
 
 def _positive(name: str, value: float) -> float:
+    """`value` as a float; raises ValueError if it is not finite and positive."""
     if not (np.isfinite(value) and value > 0):
         raise ValueError(f"{name}: {value}; allowed: finite and positive")
     return float(value)

@@ -1,15 +1,24 @@
-"""Where SGD on a fixed least-squares problem goes as n and d grow.
+"""The limit of SGD on a fixed least-squares problem as n and d grow, by two solvers.
 
-The mean path is gradient flow; the variance of coordinate j of the iterate solves
+The mean path of the iterates is gradient flow (`flow.py`).  The variance sigma_j of the iterate's
+coordinate on the j-th right singular vector solves
 
     d sigma_j/dt = -2 gamma (lambda_j + delta) sigma_j + 2 gamma^2/n lambda_j L(t),
     L = L(mean path) + 1/2 sum_j m_j lambda_j sigma_j,    sigma_j(0) = 0,    t = k/n,
 
-coupled through the loss L alone (ridge delta; v_j = rho_j^2/2 of the mean path + lambda_j
-sigma_j/2 is the loss in direction j).  Integrating sigma out gives the Volterra equation
-L = F + K * L, K(t) = gamma^2/n sum_j m_j lambda_j^2 exp(-2 gamma (lambda_j + delta) t).
+with the ridge delta and m_j noise directions at the eigenvalue lambda_j (`modes.py`); the equations
+are coupled through the loss L alone.  The loss in direction j is v_j = rho_j^2/2 +
+m_j lambda_j sigma_j/2, with rho_j the residual of the mean path.  Integrating sigma out gives the
+Volterra equation
 
-Sources: arXiv 2102.04396, 2205.07069, 2206.01029.
+    L(t) = L(mean path) + int_0^t K(t - s) L(s) ds,
+    K(t) = gamma^2/n sum_j m_j lambda_j^2 exp(-2 gamma (lambda_j + delta) t).
+
+`MultiPassSGD` takes a solver as an option: `BlockODE` integrates the equations, and `Spectral`
+evaluates their closed form.  `volterra` solves the Volterra equation as a check of both.
+
+Sources: slides "Hitting the High-D(imensional) Notes", frame "Our framework" (homogenised SGD, of
+which these are the moments); arXiv 2102.04396 and 2205.07069 (Volterra equation).
 """
 
 import abc
@@ -35,30 +44,33 @@ Save = Callable[[dict[str, Array]], PyTree[Array]]
 
 
 class Solver(eqx.Module):
-    """How the limit is computed.
+    """A way to compute the limit of a `MultiPass` system.
 
     Attributes:
-        integrator: how equations beside the limit, such as that of its spread, are integrated.
+        integrator: the integrator for equations besides the limit, such as that of its spread.
     """
 
     integrator: eqx.AbstractVar[Integrator]
 
     @abc.abstractmethod
     def __call__(self, system: MultiPass, ts: Float[Array, " times"], save: Save) -> Limit:
-        """`save(statistics)` at `ts`."""
+        """The values of `save(statistics)` along the limit, at the times `ts` in epochs."""
 
     @abc.abstractmethod
     def check(self, system: MultiPass) -> None:
-        """Raise ValueError for systems that it does not serve."""
+        """Raise ValueError if this solver cannot compute the limit of `system`."""
 
 
 @register("multipass.solver", "block_ode")
 class BlockODE(Solver):
-    """The equations above by diffrax: any learning rate, ridge and measure; O(p) a step.
+    """The equations of the variances, integrated by diffrax: O(p) operations in a step.
+
+    This solver serves any learning rate, ridge and `Modes` of p eigenvalues.
 
     Args:
-        integrator: None: `diffrax.Tsit5()` to rtol 1e-6; absolute tolerances are in units of
-            2 L(0)/n.  `diffrax.Kvaerno5()` is of no use here (the equations are coupled).
+        integrator: the solver and its tolerances; None: `diffrax.Tsit5()` to rtol 1e-6.  Absolute
+            tolerances are in units of 2 L(0)/n.  `diffrax.Kvaerno5()` is of no use here, as its
+            linear systems are dense (all equations are coupled).
 
     Example:
         >>> solver = BlockODE(hd.Integrator(rtol=1e-9))
@@ -70,7 +82,7 @@ class BlockODE(Solver):
         self.integrator = Integrator() if integrator is None else integrator
 
     def check(self, system: MultiPass) -> None:
-        """It serves all systems."""
+        """Accept every system."""
 
     def __call__(self, system: MultiPass, ts: Float[Array, " times"], save: Save) -> Limit:
         flow, modes, schedule = system.flow, system.modes, system.learning_rate
@@ -94,16 +106,17 @@ class BlockODE(Solver):
 
 @register("multipass.solver", "spectral")
 class Spectral(Solver):
-    """The closed form by one eigendecomposition: any time at the same cost, O(p^3) once.
+    """The closed form of the limit by one eigendecomposition: O(p^3) once, then O(p^2) a time.
 
-    For a constant rate without ridge the v_j solve a linear system whose matrix is diagonal plus
-    rank one; with v_j = u_j y_j, u_j = sqrt(m_j) lambda_j, it is symmetric,
+    For a constant learning rate without ridge the losses v_j in the directions solve a linear
+    system whose matrix is diagonal plus rank one.  With v_j = u_j y_j, u_j = sqrt(m_j) lambda_j,
+    the matrix is symmetric:
 
         dy/dt = -(2 gamma diag(lambda) - gamma^2/n u u^T) y + gamma^2/n u floor.
 
-    Variances are differences, exact to rounding over lambda_j: ill-conditioned problems with
-    quadratic statistics are better left to `BlockODE`.  It has no derivatives where eigenvalues
-    coincide.
+    Variances are differences of v_j and rho_j^2/2, divided by m_j lambda_j/2, so that their error
+    is rounding over lambda_j; `BlockODE` is better for ill-conditioned problems with quadratic
+    statistics.  The closed form has no derivatives where eigenvalues coincide.
 
     Example:
         >>> solver = Spectral()
@@ -111,7 +124,7 @@ class Spectral(Solver):
 
     @property
     def integrator(self) -> Integrator:
-        """The equations' own choice."""
+        """The default integrator: this solver has no option for other equations."""
         return Integrator()
 
     def check(self, system: MultiPass) -> None:
@@ -155,27 +168,28 @@ class Spectral(Solver):
 def volterra(
     system: MultiPass, horizon: float, steps: int
 ) -> tuple[Float[Array, " times"], Float[Array, " times"]]:
-    """The loss per sample by the Volterra equation, as a check of the other forms.
+    """The loss per sample by the Volterra equation, as a check of the two solvers.
 
-    The trapezoid rule on `steps` equal intervals, of second order; O(steps^2 + steps p).
+    The integral is taken by the trapezoid rule on `steps` equal intervals, whose error is of
+    second order; the cost is O(steps^2 + steps p).  Source: arXiv 2102.04396, 2205.07069.
 
     Args:
-        system: with a constant learning rate.
-        horizon: the last time.
+        system: a system with a constant learning rate.
+        horizon: the last time, in epochs.
         steps: number of intervals.
 
     Returns:
-        Times and losses per sample, (steps + 1,) each.
+        Times in epochs, and losses per sample L/n, (steps + 1,) each.
 
     Raises:
-        ValueError: a schedule, or fewer than one step.
+        ValueError: the learning rate is a schedule, or `steps` is below 1.
 
     Example:
         >>> problem = hd.multipass.Problem(jnp.eye(3), jnp.ones(3))
         >>> ts, loss = volterra(hd.multipass.MultiPassSGD(problem, 0.5), 1.0, 100)
     """
     if not isinstance(system.learning_rate, schedules.Constant):
-        raise ValueError("learning_rate: a schedule; allowed with volterra: a constant")
+        raise ValueError("learning_rate: a schedule; allowed with volterra: a number")
     if steps < 1:
         raise ValueError(f"steps: {steps}; allowed: at least 1")
     modes, flow = system.modes, system.flow

@@ -1,13 +1,16 @@
-"""Multi-pass SGD on a fixed least-squares problem: one system of the multipass family.
+"""Multi-pass SGD on a fixed least-squares problem: the system `MultiPassSGD`.
 
     X_{k+1} = X_k - gamma(k/n) (a_i (a_i^T X_k - b_i) + delta/n X_k),    t = k/n  (epochs)
 
-with i drawn afresh from the n samples at each step.  Its limit keeps the whole spectrum of A: the
-data are fixed, and only the choice of samples is random.
+Each step draws a sample i afresh from the n samples.  The data are fixed, and only the choice of
+samples is random; the limit as n and d grow (`limit.py`) therefore keeps the whole spectrum of A.
 
-Scalings: |a_i|^2 = O(1), so that gamma = O(1) is the step itself, without a factor of n or d;
-delta is the ridge of L + delta/2 |X|^2, L = 1/2 |A X - b|^2 a sum.  The statistic "loss" is L/n.
-Sources: arXiv 2102.04396, 2205.07069 (ridge), 2206.01029 (homogenised SGD, quadratics).
+Scalings: rows have |a_i|^2 = O(1), so that gamma = O(1) is the step itself, without a factor of n
+or d.  The loss L = 1/2 |A X - b|^2 is a sum over samples, and delta is the ridge of
+L + delta/2 |X|^2.  The statistic "loss" is L/n.
+
+Sources: slides "Hitting the High-D(imensional) Notes", frames "Our framework" and "Expected Risk";
+arXiv 2102.04396 (Volterra equation), 2205.07069 (homogenised SGD, ridge, quadratic statistics).
 """
 
 from collections.abc import Callable, Mapping
@@ -42,15 +45,17 @@ class MultiPassSGD(MultiPass):
     Args:
         problem: a `Problem`, or None for the limit of given `modes` alone.
         learning_rate: gamma = O(1), the step itself: a number or a schedule (function of t = k/n).
-        modes: what the limit is computed from; None: the problem's singular value decomposition.
-            `lanczos_modes` serves large problems, `law_modes` the law of a random one.
+        modes: the eigenvalues and residuals that the limit is computed from; None: the problem's
+            singular value decomposition.  `lanczos_modes` serves large problems, `law_modes` the
+            law of a random problem.
         ridge: delta >= 0 of the penalty delta/2 |X|^2 on L; None: none.
         sampling: "replacement" (independent draws, which the limit describes), "reshuffling" (a
             new order in each epoch) or "single_pass" (one epoch in the order given, t <= 1).
         solver: how the limit is computed; None: `BlockODE()`.
 
     Raises:
-        ValueError, TypeError: naming the argument, its value and what is allowed.
+        ValueError, TypeError: an argument is not allowed; the message names the argument, its
+            value and what is allowed.
 
     Example:
         >>> problem = hd.multipass.gaussian_problem(200, 100, key=jax.random.key(0), noise=0.5)
@@ -102,19 +107,22 @@ class MultiPassSGD(MultiPass):
             self._warn()
 
     def _warn(self) -> None:
-        """Where the limit grows, or SGD leaves it without a sign in the limit."""
+        """Warn if the loss grows, if SGD may leave the limit, or if the spread is inexact."""
         gamma, modes = float(self.learning_rate(0.0)), self.modes
         most = float(2 * modes.samples / jnp.sum(modes.multiplicities * modes.eigenvalues))
         plain = isinstance(self.learning_rate, Constant) and self.ridge is None
         if plain and gamma >= most:
-            warn_of_growth(f"learning_rate: {gamma:.4g} is not below 2 n/tr A^T A = {most:.4g}")
+            warn_of_growth(
+                f"learning_rate: {gamma:.4g}; allowed for a bounded loss: below 2 n/tr A^T A = "
+                f"{most:.4g}"
+            )
         else:
             warn_of_localisation(modes, self.problem, gamma)
         if self._theory() == "linear noise":
             warn_of_linear_noise(required(self.problem))
 
     def _theory(self) -> str:
-        """What predicts the spread; "" where nothing does."""
+        """The theory that predicts the spread (`fluctuations.theory`); "" if there is none."""
         try:
             return theory(self)
         except NoFluctuationsError:
@@ -123,12 +131,12 @@ class MultiPassSGD(MultiPass):
     def _refuse_other_samplings(self) -> None:
         if self.sampling != "replacement":
             raise NoLimitError(
-                f"sampling: {self.sampling!r} has no limit here (another process than sampling "
-                "with replacement); simulate it, or use sampling='replacement'"
+                f"sampling: {self.sampling!r}; allowed with a limit: 'replacement' (other "
+                "samplings are other processes, which can be simulated with hd.simulate)"
             )
 
     def direct(self, dtype: str) -> SGDSimulator:
-        """SGD in R^d."""
+        """The simulator of SGD on iterates in R^d of precision `dtype`."""
         return SGDSimulator.of(self, dtype)
 
     @eqx.filter_jit
@@ -139,7 +147,17 @@ class MultiPassSGD(MultiPass):
         horizon: None = None,
         save: Callable[[dict[str, Array]], PyTree[Array]] = lambda summary: summary,
     ) -> Limit:
-        """The statistics at `ts` (increasing, from 0 on, in epochs); X_0 is the problem's own."""
+        """The limit of the statistics.
+
+        Args:
+            ts: (times,) increasing times in epochs, from 0 on.
+            start: not used: every run starts from the problem's own X_0.
+            horizon: not used: one program serves any duration.
+            save: a function of the statistics by name; its values at `ts` are kept.
+
+        Raises:
+            NoLimitError: the sampling is not "replacement".
+        """
         self._refuse_other_samplings()
         return self.solver(self, ts, lambda values: save(self.named(values)))
 
@@ -150,11 +168,15 @@ class MultiPassSGD(MultiPass):
         start: dict[str, Array] | None = None,
         horizon: None = None,
     ) -> dict[str, Array]:
-        """Predicted standard deviations of what depends on the loss alone (`fluctuations.py`)."""
+        """Predicted standard deviations at `ts` of statistics that depend on the loss alone.
+
+        `hdjax.multipass.fluctuations.fluctuations` says which theory predicts them; `start` and
+        `horizon` are not used.
+        """
         return fluctuations(self, ts, statistics)
 
     def about(self, horizon: None) -> Mapping[str, str]:
-        """Which theory the predicted spread is of, and its error."""
+        """The name of the theory that predicts the spread, and the error of that theory."""
         found = self._theory()
         if found == "":
             return {}

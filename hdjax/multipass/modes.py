@@ -1,14 +1,16 @@
-"""Least squares in the eigenbasis of A^T A: all that the limits know of a problem.
+"""A least-squares problem in the eigenbasis of A^T A: all that the limits need to know of it.
 
-    L(X) = floor + 1/2 sum_j (s_j x_j - y_j)^2,    lambda_j = s_j^2,
+    L(X) = floor + 1/2 sum_j (s_j x_j - y_j)^2,    lambda_j = s_j^2.
 
-with x_j the coordinates of X on the right singular vectors of A = U diag(s) V^T, y = U^T b and the
-floor the part of 1/2 |b|^2 that no X reaches.  The limits are linear in two measures,
-sum_j rho_j^2 delta_{lambda_j} of the initial residuals rho = s x(0) - y and sum_j m_j
-delta_{lambda_j} of the noise directions (m_j = 1), so the same structure holds quadrature rules of
-either: of Lanczos, or of a law as n and d grow together.
+Here x_j are the coordinates of X on the right singular vectors of A = U diag(s) V^T, y = U^T b, and
+the floor is the part of 1/2 |b|^2 that no X reaches.  The limits are linear in two measures: that
+of the initial residuals rho = s x(0) - y, sum_j rho_j^2 delta_{lambda_j}, and that of the noise
+directions, sum_j m_j delta_{lambda_j}, with m_j = 1 for a matrix.  `Modes` therefore also holds
+quadrature rules of these measures: `svd_modes` decomposes a matrix, `lanczos_modes` approximates a
+large one, and `law_modes` takes the law of a random matrix as n and d grow together.
 
-Sources: arXiv 2102.04396, 2205.07069, 2206.01029.
+Sources: slides "Hitting the High-D(imensional) Notes", frame "Remove Gaussian Assumption..." (the
+spectrum of A^T A and delocalised eigenvectors of A A^T); arXiv 2102.04396, 2205.07069.
 """
 
 from collections.abc import Mapping
@@ -27,17 +29,19 @@ from hdjax.multipass.quadratics import Quadratic, QuadraticForm
 
 
 class Modes(eqx.Module):
-    """Eigenvalues, the start and the labels on their eigenvectors, and quadratic statistics.
+    """A least-squares problem in the eigenbasis of A^T A, or a quadrature rule of one.
 
     Attributes:
         eigenvalues: (p,) lambda_j >= 0 of A^T A.
-        multiplicities: (p,) m_j, noise directions at lambda_j: 1, or the weights of a rule.
-        start: (p,) x_j(0).
-        labels: (p,) y_j; 0 where lambda_j = 0.
-        floor: the constant part of L.
-        samples: n, a float scalar.
-        quadratics: statistics as functions of x, by name.
-        delocalisation: of the left singular vectors (`delocalisation`); None of a rule.
+        multiplicities: (p,) m_j, the number of noise directions at lambda_j: 1 for a matrix, the
+            weights of a rule otherwise.
+        start: (p,) the coordinates x_j(0) of X_0 on the right singular vectors.
+        labels: (p,) the coordinates y_j of b on the left singular vectors; 0 where lambda_j = 0.
+        floor: the constant part of L, which no X reaches.
+        samples: the number n of samples, a float scalar.
+        quadratics: the quadratic statistics as functions of x (p,), by name.
+        delocalisation: how far the left singular vectors are from spread (`delocalisation`); None
+            for a rule.
     """
 
     eigenvalues: Float[Array, " p"]
@@ -51,24 +55,24 @@ class Modes(eqx.Module):
 
     @property
     def singular_values(self) -> Float[Array, " p"]:
-        """s_j."""
+        """The singular values s_j of A."""
         return jnp.sqrt(self.eigenvalues)
 
     @property
     def residuals(self) -> Float[Array, " p"]:
-        """rho_j at the start."""
+        """The residuals rho_j = s_j x_j(0) - y_j at the start."""
         return self.singular_values * self.start - self.labels
 
     def mean_loss(self, residuals: Float[Array, " p"]) -> Float[Array, ""]:
-        """L, a sum over samples, of a point with these residuals."""
+        """The loss L, a sum over samples, of a point with residuals rho_j."""
         return self.floor + jnp.sum(residuals**2) / 2
 
     def noise_loss(self, variances: Float[Array, " p"]) -> Float[Array, ""]:
-        """What variances of the coordinates add to L."""
+        """The mean increase of L by variances sigma_j of the coordinates x_j."""
         return jnp.sum(self.multiplicities * self.eigenvalues * variances) / 2
 
     def coordinates(self, residuals: Float[Array, " p"]) -> Float[Array, " p"]:
-        """x_j of these residuals; where s_j = 0, the start's."""
+        """The coordinates x_j of a point with residuals rho_j; where s_j = 0, those of X_0."""
         s = self.singular_values
         zero = s == 0
         return jnp.where(zero, self.start, (residuals + self.labels) / jnp.where(zero, 1, s))
@@ -79,7 +83,13 @@ class Modes(eqx.Module):
         coordinates: Float[Array, " p"],
         variances: Float[Array, " p"],
     ) -> dict[str, Array]:
-        """Loss per sample and the quadratic statistics at a mean with these variances round it."""
+        """The mean loss per sample and the mean quadratic statistics of a random point, by name.
+
+        Args:
+            residuals: (p,) rho_j of the mean.
+            coordinates: (p,) x_j of the mean.
+            variances: (p,) sigma_j of the coordinates.
+        """
         loss = self.mean_loss(residuals) + self.noise_loss(variances)
         weighted = self.multiplicities * variances / 2
         values = {
@@ -92,9 +102,10 @@ class Modes(eqx.Module):
 def delocalisation(
     eigenvalues: Float[np.ndarray, " p"], left: Float[np.ndarray, "n p"]
 ) -> Float[Array, ""]:
-    """The mean of n max_i u_ji^2 over left singular vectors, weighted by their noise lambda_j^2.
+    """The mean of n max_i u_ji^2 over left singular vectors u_j, weighted by the noise lambda_j^2.
 
-    About 2 log n for vectors like Gaussian ones, n for vectors that are single samples.
+    The value is about 2 log n for vectors with independent Gaussian entries, which the limit
+    assumes, and n for vectors that are concentrated on single samples.
 
     Args:
         eigenvalues: (p,) lambda_j of A^T A.
@@ -113,9 +124,15 @@ def delocalisation(
 def svd_modes(problem: Problem) -> tuple[Modes, Float[np.ndarray, "n p"]]:
     """The modes of a problem by a singular value decomposition, and the left singular vectors.
 
-    Singular values that rounding alone may have made count as zero (`problem.rounding` says how
-    the entries of A are rounded).  Quadratic statistics are given in the coordinates x of the mean
-    path, the part of X_0 that no sample sees being constant.
+    Singular values that may be rounding alone count as zero; `problem.rounding` says how the
+    entries of A are rounded.  The part of X_0 that is orthogonal to all rows of A does not move;
+    the quadratic statistics are functions of the other coordinates x.
+
+    Args:
+        problem: the data, (n, d).
+
+    Returns:
+        The modes, p = min(n, d), and (n, p) the left singular vectors as columns.
 
     Example:
         >>> matrix = jnp.array([[1.0, 1e9], [1.0, 2e9], [1.0, 4e9]])
@@ -146,11 +163,11 @@ def _rounding_of(
     vt: Float[np.ndarray, "p d"],
     rounding: float,
 ) -> Float[np.ndarray, " p"]:
-    """How large a singular value that is zero in exact arithmetic may come out.
+    """The bounds up to which singular values s (p,) count as zero.
 
-    The decomposition moves a singular value by up to eps max(n, d) s_max.  Entries that are right
+    The decomposition moves a singular value by up to eps max(n, d) s_max.  Entries that are known
     to `rounding` |A_ij| move it by up to `rounding` |u|^T |A| |v|, which is small for a column of
-    small numbers beside columns of large ones.
+    small numbers beside columns of large numbers.
     """
     computed = np.finfo(s.dtype).eps * max(matrix.shape) * s.max(initial=0)
     given = rounding * np.sum((np.abs(matrix).T @ np.abs(u)).T * np.abs(vt), axis=1)
@@ -166,22 +183,22 @@ def law_modes(
     points: int = 400,
     risk: bool = False,
 ) -> Modes:
-    """The modes of b = A X* + eta from X_0 = 0, as n and d grow at a fixed ratio.
+    """The modes of b = A X* + eta from X_0 = 0, as n and d grow at a fixed ratio d/n.
 
-    X* is isotropic with |X*|^2 = d signal^2, eta has entries of variance noise^2, so that
-    E rho_j^2 = lambda_j signal^2 + noise^2 on each of d directions.
+    X* is isotropic with |X*|^2 = d signal^2, and the entries of eta have variance noise^2, so that
+    E rho_j^2 = lambda_j signal^2 + noise^2 in each of the d directions.
 
     Args:
-        law: of the eigenvalues of A^T A.
-        samples: n; what is of order n is proportional to it.
+        law: the law of the eigenvalues of A^T A.
+        samples: n; the floor, the squared residuals and the multiplicities are proportional to n.
         signal: root mean square of the entries of X*.
-        noise: standard deviation of eta.
-        points: nodes of the rule of the law's density.
-        risk: also the population risk 1/2 E (a^T X - b)^2 of a fresh sample, named "risk" (for
-            samples with independent entries).
+        noise: standard deviation of the entries of eta.
+        points: number of nodes of the quadrature rule in each interval of the law.
+        risk: whether there is also the statistic "risk", the population risk
+            1/2 E (a^T X - b)^2 of a fresh sample with independent entries.
 
     Raises:
-        ValueError: numbers out of range, `risk` with another law than `MarchenkoPastur`.
+        ValueError: numbers out of range, or `risk` with another law than `MarchenkoPastur`.
 
     Example:
         >>> modes = law_modes(MarchenkoPastur(0.5), 100, noise=0.5)
@@ -201,7 +218,7 @@ def law_modes(
         return _modes(nodes, counts, 0 * s, labels, floor, samples, {})
     if not isinstance(law, MarchenkoPastur):
         raise ValueError(f"risk: True with {type(law).__name__}; allowed: MarchenkoPastur")
-    # Signal and noise reach the risk differently: a node for each, sharing the directions.
+    # Signal and noise enter the risk differently: each has its own nodes, of half the directions.
     target = np.concatenate([root * signal, 0 * root])
     labels = np.concatenate([root * s * signal, root * noise])
     nodes, counts = np.tile(nodes, 2), np.tile(counts / 2, 2)
@@ -215,20 +232,21 @@ def law_modes(
 def lanczos_modes(problem: Problem, points: int, key: Key[Array, ""], probes: int = 8) -> Modes:
     """The modes of a large problem without its decomposition, by Lanczos quadrature.
 
-    Two rules: of the residuals' measure, from A A^T started at A X_0 - b, and of the eigenvalues',
-    from random signs.  Cost: `points` (1 + `probes`) products with A and A^T; errors fall
-    exponentially with `points`, and with the number of probes like (probes n)^-1/2.  Products with
-    A A^T resolve eigenvalues down to eps `points` lambda_max; smaller ones count as zero, whereas
-    `svd_modes` resolves singular values.
+    There are two quadrature rules.  That of the residuals' measure comes from Lanczos iterations of
+    A A^T started at A X_0 - b, and that of the eigenvalues' measure from iterations started at
+    vectors of random signs (stochastic trace).  The cost is `points` (1 + `probes`) products with A
+    and A^T; errors fall exponentially with `points`, and like (probes n)^-1/2 with `probes`.
+    Eigenvalues below eps `points` lambda_max are not resolved by products with A A^T and count as
+    zero; `svd_modes` resolves smaller ones.
 
     Args:
-        problem: without quadratic statistics, which need eigenvectors.
-        points: nodes of each rule.
-        key: of the random signs.
-        probes: vectors of random signs.
+        problem: a problem without quadratic statistics, which need eigenvectors.
+        points: number of nodes of each rule.
+        key: key of the random signs.
+        probes: number of vectors of random signs.
 
     Raises:
-        ValueError: `points` or `probes` below 1, a problem with quadratic statistics.
+        ValueError: `points` or `probes` is below 1, or the problem has quadratic statistics.
 
     Example:
         >>> problem = hd.multipass.Problem(jnp.eye(3), jnp.ones(3))
@@ -272,8 +290,8 @@ def _lanczos_rule(apply: Any, vector: Array, points: int) -> tuple[np.ndarray, n
     points = min(points, vector.shape[0])
     if square == 0:
         return np.zeros(1), np.zeros(1)
-    # At the number of distinct eigenvalues the iteration breaks down and divides by zero; what it
-    # has up to there is the exact rule.
+    # After as many steps as there are distinct eigenvalues, the iteration breaks down and divides
+    # by zero; the coefficients before that step are the exact rule.
     with jax.debug_nans(False):
         lanczos = decomp.tridiag_sym(points, materialize=False, custom_vjp=False)
         diagonal, off_diagonal = (np.asarray(part) for part in lanczos(apply, vector).J_small)
@@ -289,7 +307,7 @@ def _lanczos_rule(apply: Any, vector: Array, points: int) -> tuple[np.ndarray, n
 
 
 def as_float(values: Any) -> Array:
-    """An array of the precision in use."""
+    """`values` as an array of JAX's default floating-point precision."""
     return jnp.asarray(values, jnp.result_type(float))
 
 

@@ -1,24 +1,25 @@
-"""SGD on a fixed least-squares problem as a random linear recursion, and the variance of its loss.
+"""The variance of the loss of SGD on a fixed problem, from moments of a random linear recursion.
 
-On the left singular vectors u_j of A the residual is r = sum_j rho_j u_j + r_0, and no step moves
-the part r_0.  With y = (rho, |r_0|) a step that draws sample i is
+These are the theories "exact" and "closed" of `fluctuations.py`.  On the left singular vectors u_j
+of A the residual is r = sum_j rho_j u_j + r_0, and no step moves the part r_0.  Let y = (rho,
+|r_0|), a vector of p + 1 numbers.  A step that draws sample i is
 
     y' = B_i y,  B_i = 1 - gamma g_i v_i^T,  v_i = (u_ji, r_0i/|r_0|),  g_i = (lambda_j u_ji, 0),
 
 where v_i.y = r_i is the residual of the sample, and the loss is |y|^2/2.  The moments of y of each
-order obey a linear recursion of their own, without any approximation.
+order obey a closed linear recursion, without any approximation.
 
-`exact_variances` iterates the fourth moments, as the covariance of y y^T; a step costs a few
+`exact_variances` iterates the covariance of y y^T, that is the fourth moments; a step costs a few
 n (p + 1)^4 multiplications.
 
-`closed_variances` needs the second moments alone.  E[|y_T|^2 given y_k] is the quadratic form
-y_k^T W_{T-k} y_k with W_{k+1} = 1/n sum_i B_i^T W_k B_i and W_0 = 1, and the variance of |y_T|^2 is
-the sum over k < T of
+`closed_variances` needs second moments alone.  The conditional mean E[|y_T|^2 given y_k] is the
+quadratic form y_k^T W_{T-k} y_k with W_{k+1} = 1/n sum_i B_i^T W_k B_i and W_0 = 1.  The variance
+of |y_T|^2 is the sum over k < T of
 
     E var_i[q_i],    q_i = y_k^T B_i^T W B_i y_k,    W = W_{T-1-k}.
 
-The q_i are quadratic in y, and the fourth moments of y are taken for those of a Gaussian vector
-that has the exact mean and the exact covariance of y_k.
+The q_i are quadratic in y_k, so that their variances need fourth moments of y_k.  These are
+approximated by those of a Gaussian vector with the exact mean and covariance of y_k.
 """
 
 import equinox as eqx
@@ -32,22 +33,22 @@ from hdjax import precise
 from hdjax.multipass.problem import Problem
 from hdjax.schedules import Schedule
 
-# Steps at which covariances are tabulated: each is at most 15 % further than the one before, which
-# linear interpolation between them changes by .2 %.
+# Steps k at which covariances are tabulated, each larger than the one before by 15 % or by 1.
+# Linear interpolation between them changes the variance by .2 %.
 _STEPS = np.unique(np.ceil(1.15 ** np.arange(160)))
-# A sum over k is taken by two Gauss points on each of as many cells from either end, each of which
-# is twice as long as the one before.
+# Sums over k are taken by two Gauss points in each of so many cells from either end of [0, T]; each
+# cell is twice as long as the one before.
 _CELLS = 14
 
 
 class Chain(eqx.Module):
-    """The recursion y' = (1 - gamma g_i v_i^T) y, and its start.
+    """The recursion y' = (1 - gamma g_i v_i^T) y of q = p + 1 numbers, and its start.
 
     Attributes:
-        out: (n, q) v_i.
-        into: (n, q) g_i.
+        out: (n, q) the vectors v_i.
+        into: (n, q) the vectors g_i.
         drift: (q,) the diagonal of 1/n sum_i g_i v_i^T = diag(lambda, 0)/n.
-        start: (q,) y_0, of length 1.
+        start: (q,) y_0, scaled to length 1.
         unit: the loss per sample of a y of length 1.
     """
 
@@ -59,7 +60,10 @@ class Chain(eqx.Module):
 
 
 def chain(problem: Problem) -> Chain:
-    """The recursion of SGD on `problem`.
+    """The random linear recursion of SGD on `problem`.
+
+    Args:
+        problem: the data.
 
     Example:
         >>> chain(hd.multipass.Problem(jnp.eye(3), jnp.ones(3))).start.shape
@@ -81,12 +85,12 @@ def chain(problem: Problem) -> Chain:
 def exact_variances(
     chain: Chain, learning_rate: Schedule, steps: Int[Array, " times"]
 ) -> Float[Array, " times"]:
-    """The variance of the loss per sample at `steps` (increasing), exactly.
+    """The exact variance of the loss per sample.
 
     Args:
-        chain: of the problem.
+        chain: the recursion of the problem.
         learning_rate: gamma as a function of t = k/n.
-        steps: k.
+        steps: (times,) increasing steps k.
     """
     n, y = chain.out.shape[0], chain.start
     start = jnp.outer(y, y), jnp.zeros(4 * y.shape, y.dtype)
@@ -109,9 +113,10 @@ def _moments(
     second: Float[Array, "q q"],
     covariance: Float[Array, "q q q q"],
 ) -> tuple[Float[Array, "q q"], Float[Array, "q q q q"]]:
-    """S = E y y^T and the covariance of y y^T a step later.
+    """The second moment S = E y y^T and the covariance of y y^T, each one step later.
 
-    The latter is the mean over i of its image under B_i, and the covariance over i of B_i S B_i^T.
+    The new covariance is the mean over i of the image of the old covariance under B_i, plus the
+    covariance over i of B_i S B_i^T.
     """
     v, g = chain.out, -gamma * chain.into
     sides = _product("ia,ib->iab", g, _product("ia,ab->ib", v, second))
@@ -125,7 +130,8 @@ def _moments(
     two, across = _product("ib,ibcd->icd", v, one), _product("ic,ibcd->ibd", v, one)
     three = _product("ic,icd->id", v, two)
     four = _product("id,id->i", v, three)[:, None, None]
-    # The step acts on one of the indices (ab, cd), on three, on a pair, on one of either pair.
+    # The products of B_i on the four indices (ab, cd): g_i v_i^T acts on one of them or on three
+    # (single), on both of a pair (double), on one of either pair (either), or on all (last).
     single = _product("ia,ibcd->abcd", g, one)
     single += _product("iab,icd->abcd", _product("ia,ib->iab", three, g), pairs)
     double = _product("iab,icd->abcd", pairs, two)
@@ -133,7 +139,8 @@ def _moments(
     last = _product("iab,icd->abcd", pairs, four * pairs)
     last += _product("iab,icd->abcd", around, around)
     moved = covariance + (4 * single + 2 * double + 4 * either + last) / v.shape[0]
-    # The mean over the places that are alike; it also keeps rounding symmetric.
+    # The terms above stand for one choice of indices each; the mean over equivalent choices sums
+    # the others, and keeps the result symmetric in spite of rounding.
     for order in ((1, 0, 2, 3), (0, 1, 3, 2), (2, 3, 0, 1)):
         moved = (moved + moved.transpose(order)) / 2
     return second + mean, moved
@@ -142,12 +149,12 @@ def _moments(
 def closed_variances(
     chain: Chain, gamma: Float[Array, ""], steps: Int[Array, " times"]
 ) -> Float[Array, " times"]:
-    """The variance of the loss per sample at `steps`, with fourth moments closed as Gaussian ones.
+    """The variance of the loss per sample, with fourth moments as for a Gaussian vector.
 
     Args:
-        chain: of the problem.
-        gamma: the learning rate, which is constant.
-        steps: k.
+        chain: the recursion of the problem.
+        gamma: the learning rate, constant.
+        steps: (times,) steps k.
     """
     dtype = chain.start.dtype
     last = steps.max().astype(dtype)
@@ -166,7 +173,7 @@ def closed_variances(
     points, shares = _cells(dtype)
 
     def at(end: Float[Array, ""]) -> Float[Array, ""]:
-        # A step k has the interval (k, k + 1) of [0, end].
+        # The sum over k becomes an integral over [0, end]; step k has the interval (k, k + 1).
         k, left = points * end - 0.5, (1 - points) * end - 0.5
         each = lax.map(lambda pair: gained(*pair), (jnp.maximum(k, 0), jnp.maximum(left, 0)))
         return end * jnp.dot(shares, each)
@@ -181,11 +188,11 @@ def _gained(
     covariance: Float[Array, "q q"],
     weight: Float[Array, "q q"],
 ) -> Float[Array, ""]:
-    """E var_i[y^T B_i^T W B_i y] of a Gaussian y.
+    """The mean E var_i[q_i], q_i = y^T B_i^T W B_i y, over a Gaussian y of given moments.
 
-    The part of q_i that depends on i is r_i z_i, with r_i = v_i.y and z_i = b_i.y,
-    b_i = -2 gamma W g_i + gamma^2 (g_i^T W g_i) v_i; the mean over i of r_i z_i is y^T D y, D the
-    change of W in a step.
+    The part of q_i that depends on i is r_i z_i, with r_i = v_i.y, z_i = b_i.y and
+    b_i = -2 gamma W g_i + gamma^2 (g_i^T W g_i) v_i.  The mean over i of r_i z_i is y^T D y, where
+    D is the change of W in a step.
     """
     v, g = chain.out, chain.into
     weighed = _product("ia,ab->ib", g, weight)
@@ -210,9 +217,10 @@ def _change(
     gamma: Float[Array, ""],
     square: Float[Array, "q q"],
 ) -> Float[Array, "q q"]:
-    """The mean over i of (1 - gamma g_i v_i^T) S (1 - gamma g_i v_i^T)^T, less S.
+    """The change of S in a step: the mean over i of B_i S B_i^T, less S.
 
-    With g_i and v_i exchanged the change of W.
+    With `out` = v_i and `into` = g_i, B_i is 1 - gamma g_i v_i^T.  With both exchanged, B_i is
+    replaced by its transpose, which gives the change of W.
     """
     residuals = jnp.sum(_product("ia,ab->ib", out, square) * out, axis=1)
     noise = _product("ia,ib->ab", into * residuals[:, None], into) / out.shape[0]
@@ -220,7 +228,7 @@ def _change(
 
 
 def _mean(chain: Chain, gamma: Float[Array, ""], k: Float[Array, ""]) -> Float[Array, " q"]:
-    """E y_k, at a k that need not be an integer."""
+    """The mean E y_k at a k that need not be an integer."""
     factor = 1 - gamma * chain.drift
     return jnp.sign(factor) ** jnp.round(k) * jnp.abs(factor) ** k * chain.start
 
@@ -234,10 +242,11 @@ def _table(
     nodes: Float[Array, " nodes"],
     last: Float[Array, ""],
 ) -> Float[Array, "nodes q q"]:
-    """The matrices after as many steps as each node says, up to the first node from `last` on.
+    """The matrices that `start` becomes after k steps, for each k of `nodes`.
 
-    With Delta the change in a step, s steps are (1 + Delta)^s, Newton's series of which is exact
-    with four terms for s <= 4; longer ways are cut to gamma lambda s/n <= 1/2.
+    With Delta the change in a step, s steps are (1 + Delta)^s.  Newton's series of this power is
+    exact with four terms for s <= 4; longer ways are cut to pieces of gamma lambda s/n <= 1/2.
+    Nodes beyond the first that is at least `last` repeat its matrix.
     """
     longest = jnp.maximum(4, 1 / (2 * gamma * jnp.max(drift)))
 
@@ -264,14 +273,14 @@ def _table(
 def _between(
     nodes: Float[Array, " nodes"], table: Float[Array, "nodes q q"], k: Float[Array, ""]
 ) -> Float[Array, "q q"]:
-    """Linear interpolation of a table."""
+    """The matrix at k, by linear interpolation between the nodes of a table."""
     upper = jnp.clip(jnp.searchsorted(nodes, k, side="right"), 1, nodes.size - 1)
     share = (k - nodes[upper - 1]) / (nodes[upper] - nodes[upper - 1])
     return (1 - share) * table[upper - 1] + share * table[upper]
 
 
 def _cells(dtype: jnp.dtype) -> tuple[Float[Array, " points"], Float[Array, " points"]]:
-    """Points and weights of an integral over (0, 1) whose integrand may be steep at either end."""
+    """Points and weights for integrals over (0, 1) whose integrand may be steep at either end."""
     edges = np.append(0, 0.5 ** np.arange(_CELLS, 0, -1))
     half, middle = np.diff(edges) / 2, (edges[1:] + edges[:-1]) / 2
     points = np.concatenate([middle - half / 3**0.5, middle + half / 3**0.5])
@@ -280,4 +289,5 @@ def _cells(dtype: jnp.dtype) -> tuple[Float[Array, " points"], Float[Array, " po
 
 
 def _product(indices: str, *arrays: Array) -> Array:
+    """`einsum` at the highest precision."""
     return precise.einsum(indices, *arrays)

@@ -1,14 +1,14 @@
-"""SGD with momentum and batches on a fixed least-squares problem.
+"""SGD with momentum and batches on a fixed least-squares problem: the system `MomentumSGD`.
 
     X_{k+1} = X_k - gamma(k) sum_{i in B_k} (a_i (a_i^T X_k - b_i) + delta/n X_k)
-              + Delta (X_k - X_{k-1}),
+              + Delta (X_k - X_{k-1}),    X_{-1} = X_0.
 
-|B_k| = zeta n samples drawn without replacement inside the batch, afresh at each step (a sum over
-the batch, not a mean), X_{-1} = X_0, delta the ridge of L + delta/2 |X|^2.  Time is the step k
-itself: the limit (`recursion.py`) has no differential equation.
+Each step draws a fresh batch B_k of zeta n samples without replacement inside the batch, and the
+gradient is a sum over the batch, not a mean.  delta is the ridge of L + delta/2 |X|^2.  Time is the
+step k itself: the limit (`recursion.py`) is a recursion, not a differential equation.
 
-Source: arXiv 2206.01029 and "Trajectory of Mini-Batch Momentum" (Lee, Cheng, Paquette, Paquette
-2022).
+Sources: slides "Hitting the High-D(imensional) Notes", frame "Large batch: SGD+M"; arXiv
+2206.01029 ("Trajectory of Mini-Batch Momentum", Section 1).
 """
 
 from collections.abc import Callable, Mapping
@@ -33,20 +33,23 @@ from hdjax.system import Method, WithoutFluctuations
 
 
 class MomentumSGD(Batched, WithoutFluctuations):
-    """SGD with momentum and batches on least squares.
+    """SGD with momentum and batches on a fixed least-squares problem, and its limit.
 
     Args:
         problem: a `Problem`, or None for the limit of given `modes` alone.
-        learning_rate: gamma, of the sum over the batch: O(1) for rows of squared norm O(1); a
-            number or a schedule (function of the step k).
-        batch_fraction: zeta in (0, 1]; zeta n must be an integer.
+        learning_rate: gamma, which multiplies the sum over the batch: O(1) for rows of squared
+            norm O(1); a number or a schedule (function of the step k).
+        batch_fraction: zeta in (0, 1], the samples of a batch over all samples; zeta n must be an
+            integer.
         momentum: Delta in [0, 1).
-        modes: as for `MultiPassSGD`.
+        modes: the eigenvalues and residuals that the limit is computed from; None: the problem's
+            singular value decomposition.
         ridge: delta >= 0 of the penalty delta/2 |X|^2 on L; None: none.
         solver: how the limit is computed; None: `Recursion()`.
 
     Raises:
-        ValueError, TypeError: naming the argument, its value and what is allowed.
+        ValueError, TypeError: an argument is not allowed; the message names the argument, its
+            value and what is allowed.
 
     Example:
         >>> problem = hd.multipass.gaussian_problem(40, 20, key=jax.random.key(0))
@@ -57,7 +60,7 @@ class MomentumSGD(Batched, WithoutFluctuations):
 
     time_label: ClassVar[str] = "step k"
     methods: ClassVar[tuple[type[Method], ...]] = (Direct,)
-    no_fluctuations: ClassVar[str] = "their equation is not known with momentum"
+    no_fluctuations: ClassVar[str] = "no equation of the spread is known with momentum"
 
     problem: Problem | None
     modes: Modes
@@ -96,7 +99,7 @@ class MomentumSGD(Batched, WithoutFluctuations):
     def validate(self, *, compared: bool = False, realised: bool = False) -> None:
         if not isinstance(self.solver, Recursion | Squaring):
             raise TypeError(
-                f"solver: {self.solver!r} with momentum, whose limit is a recursion; allowed: "
+                f"solver: {self.solver!r}; allowed with momentum, whose limit is a recursion: "
                 "Recursion(), Squaring() or None"
             )
         self.solver.check(self)
@@ -118,23 +121,24 @@ class MomentumSGD(Batched, WithoutFluctuations):
             self._warn(zeta, delta)
 
     def _warn(self, zeta: float, delta: float) -> None:
-        """Where the limit grows, or SGD leaves it without a sign in the limit."""
+        """Warn if the loss grows, or if SGD may leave the limit."""
         gamma = float(self.learning_rate(0.0))
         plain = isinstance(self.learning_rate, Constant) and self.ridge is None
         if plain and not is_stable(self.modes, gamma, zeta, delta):
             warn_of_growth(
-                f"learning_rate: {gamma:.4g} with momentum {delta:.4g} and batch_fraction "
-                f"{zeta:.4g} is not stable"
+                f"learning_rate: {gamma:.4g}, which is not stable with momentum {delta:.4g} and "
+                f"batch_fraction {zeta:.4g}; allowed for a bounded loss: see "
+                "hd.multipass.is_stable"
             )
         else:
             warn_of_localisation(self.modes, self.problem, gamma)
 
     def direct(self, dtype: str) -> MomentumSimulator:
-        """SGD with momentum in R^d."""
+        """The simulator of SGD with momentum on iterates in R^d of precision `dtype`."""
         return MomentumSimulator.of(self, dtype)
 
     def about(self, horizon: None) -> Mapping[str, str]:
-        """Nothing has to be known."""
+        """No remarks: a result of this system needs no further explanation."""
         return {}
 
     @eqx.filter_jit
@@ -145,7 +149,14 @@ class MomentumSGD(Batched, WithoutFluctuations):
         horizon: None = None,
         save: Callable[[dict[str, Array]], PyTree[Array]] = lambda summary: summary,
     ) -> Limit:
-        """The statistics at the steps `ts` (increasing); derivatives by forward mode."""
+        """The limit of the statistics; derivatives are by forward mode.
+
+        Args:
+            ts: (times,) increasing steps k, from 0 on.
+            start: not used: every run starts from the problem's own X_0.
+            horizon: not used: one program serves any duration.
+            save: a function of the statistics by name; its values at `ts` are kept.
+        """
         steps = jnp.round(ts).astype(int)
         saved = self.solver(self, steps, lambda values: save(self.named(values)))
         return Limit.whole(saved, ts)

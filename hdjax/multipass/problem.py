@@ -1,10 +1,10 @@
-"""Least squares on a fixed data set.
+"""Least squares on a fixed data set: the `Problem` that the algorithms of the family minimise.
 
-    L(X) = 1/2 |A X - b|^2,    A (n, d),  b (n,)
+    L(X) = 1/2 |A X - b|^2,    A (n, d),  b (n,).
 
-a sum over samples, not a mean.  Rows of A have squared norm O(1), so that learning rates are O(1)
-without factors of n or d; `Problem.scaled` scales A to tr A^T A = n, the unit in which SGD
-converges for learning rates below 2.
+The loss is a sum over samples, not a mean (slides "Hitting the High-D(imensional) Notes", frame
+"Our framework").  Rows of A have squared norm O(1), so that learning rates are O(1) without factors
+of n or d.  `Problem.scaled` scales A to tr A^T A = n; SGD then converges for rates below 2.
 """
 
 from collections.abc import Mapping
@@ -20,21 +20,21 @@ from hdjax.multipass.quadratics import Quadratic, QuadraticForm, finite
 
 
 class Problem(eqx.Module):
-    """A least-squares problem and statistics of its iterates.
+    """A least-squares problem, its start, and the quadratic statistics of its iterates.
 
     Args:
-        matrix: A (n, d), rows of squared norm O(1).
+        matrix: A (n, d), with rows of squared norm O(1).
         labels: b (n,).
         start: X_0 (d,); None: zero.
-        quadratics: {name: `Quadratic` or `SampleRisk`} statistics besides the loss.
+        quadratics: {name: `Quadratic` or `SampleRisk`}, the statistics besides the loss.
 
     Attributes:
-        rounding: relative rounding of the entries of A, the eps of the dtype in which A came or of
-            that in which it is kept, whichever is larger.
+        rounding: relative rounding of the entries of A: the eps of the dtype in which A was given
+            or of the dtype in which A is kept, whichever is larger.
 
     Raises:
-        ValueError: shapes that disagree, entries that are not finite.
-        TypeError: a statistic that is no quadratic form.
+        ValueError: shapes disagree, or entries are not finite.
+        TypeError: a statistic is no quadratic form.
 
     Example:
         >>> problem = Problem(jnp.eye(3), jnp.ones(3))
@@ -72,7 +72,7 @@ class Problem(eqx.Module):
             if not isinstance(form, QuadraticForm):
                 raise TypeError(f"quadratics: {name} is {form!r}; allowed: Quadratic, SampleRisk")
             if name == "loss":
-                raise ValueError("quadratics: 'loss'; allowed: another name, the loss has it")
+                raise ValueError("quadratics: 'loss'; allowed: another name (L/n has this one)")
             if form.size != d:
                 raise ValueError(f"quadratics: {name} has dimension {form.size}; allowed: {d}")
 
@@ -87,22 +87,23 @@ class Problem(eqx.Module):
         return jnp.sum(self.matrix**2) / self.samples
 
     def loss(self, x: Float[Array, " d"]) -> Float[Array, ""]:
-        """L(x)/n, the loss per sample."""
+        """The loss per sample L(x)/n at x (d,)."""
         residuals = precise.dot(self.matrix, x) - self.labels
         return jnp.mean(residuals**2) / 2
 
     def values(self, x: Float[Array, " d"]) -> dict[str, Array]:
-        """Loss per sample and the quadratic statistics at x."""
+        """The loss per sample and the quadratic statistics at x (d,), by name."""
         return {"loss": self.loss(x)} | {name: form(x) for name, form in self.quadratics.items()}
 
     def scaled(self) -> "Problem":
-        """The problem with A divided by sqrt(tr A^T A/n), and X_0 and statistics along with it.
+        """The same problem with A divided by sqrt(tr A^T A/n), so that tr A^T A = n.
 
-        The iterates X' = sqrt(tr A^T A/n) X have the same residuals; with the learning rate
-        multiplied by tr A^T A/n it is the same SGD.
+        X_0 and the quadratic statistics are transformed along with A.  The iterates
+        X' = sqrt(tr A^T A/n) X have the same residuals as X, and SGD with the learning rate
+        multiplied by tr A^T A/n is the same algorithm.
 
         Raises:
-            ValueError: A = 0.
+            ValueError: A is zero.
 
         Example:
             >>> float(Problem(2 * jnp.eye(3), jnp.ones(3)).scaled().trace)
@@ -110,7 +111,7 @@ class Problem(eqx.Module):
         """
         trace = float(self.trace)
         if trace == 0:
-            raise ValueError("matrix: zero; allowed: another one, to scale to tr A^T A = n")
+            raise ValueError("matrix: zero; allowed with scaled(): a matrix with tr A^T A > 0")
         unit = np.sqrt(trace)
         d = self.matrix.shape[1]
         basis, origin = jnp.eye(d, dtype=self.start.dtype) / unit, jnp.zeros_like(self.start)
@@ -119,7 +120,11 @@ class Problem(eqx.Module):
         return eqx.tree_at(lambda p: (p.matrix, p.start, p.quadratics), self, parts)
 
     def excess(self, target: Float[Array, " d"]) -> Quadratic:
-        """Half the squared distance to `target` per coordinate of a row: 1/2 |X - X*|^2 tr/d."""
+        """The excess risk of X for isotropic samples: 1/2 |X - X*|^2 (tr A^T A/n)/d.
+
+        Args:
+            target: X* (d,).
+        """
         d = self.matrix.shape[1]
         second = float(self.trace) / d
         target = jnp.asarray(target, self.start.dtype)
@@ -128,5 +133,5 @@ class Problem(eqx.Module):
 
 
 def _eps(dtype: Any) -> float:
-    """Relative rounding of numbers of this dtype; 0 for integers, which are exact."""
+    """The relative rounding of numbers of `dtype`; 0 for integers, which are exact."""
     return float(jnp.finfo(dtype).eps) if jnp.issubdtype(dtype, jnp.floating) else 0.0

@@ -1,10 +1,13 @@
 """Quadratic statistics of the iterate: population risk, test risk, distances.
 
-    q(X) = 1/2 X^T T X + c^T X + c_0
+    q(X) = 1/2 X^T T X + c^T X + c_0.
 
-SGD on least squares has E q(X_t) = q(mean path) + 1/2 tr T Cov(X_t), and to leading order only the
-diagonal of the covariance in the eigenbasis of A^T A enters (arXiv 2206.01029): `diagonal` is what
-that needs of T.
+SGD on least squares has E q(X_t) = q(mean path) + 1/2 tr T Cov(X_t).  To leading order the
+covariance is diagonal in the eigenbasis of A^T A, so that the limit needs q on the mean path, and
+the diagonal of T in this basis (`restrict` and `diagonal`).
+
+Sources: slides "Hitting the High-D(imensional) Notes", frame "Expected Risk"; arXiv 2205.07069
+(quadratic statistics of homogenised SGD).
 """
 
 import abc
@@ -20,7 +23,7 @@ from hdjax.checks import is_concrete
 
 
 class QuadraticForm(eqx.Module):
-    """A quadratic function of the iterate."""
+    """A quadratic function q of a vector x (d,), such as the iterate."""
 
     @abc.abstractmethod
     def __call__(self, x: Float[Array, " d"]) -> Float[Array, ""]:
@@ -32,16 +35,16 @@ class QuadraticForm(eqx.Module):
 
     @abc.abstractmethod
     def restrict(self, basis: Float[Array, "d p"], origin: Float[Array, " d"]) -> "QuadraticForm":
-        """The function y -> q(origin + basis y)."""
+        """The quadratic function y -> q(origin + basis y) of y (p,)."""
 
     @property
     @abc.abstractmethod
     def size(self) -> int:
-        """The dimension d of its argument."""
+        """The dimension d of the argument x."""
 
 
 class Quadratic(QuadraticForm):
-    """q(x) = 1/2 x^T T x + c^T x + c_0.
+    """A quadratic function q(x) = 1/2 x^T T x + c^T x + c_0 by its coefficients.
 
     Args:
         matrix: T (d, d), symmetric.
@@ -49,7 +52,7 @@ class Quadratic(QuadraticForm):
         constant: c_0.
 
     Raises:
-        ValueError: shapes that disagree, entries that are not finite, T not symmetric.
+        ValueError: shapes disagree, entries are not finite, or T is not symmetric.
 
     Example:
         >>> float(Quadratic(jnp.eye(2))(jnp.array([3.0, 4.0])))
@@ -97,14 +100,14 @@ class Quadratic(QuadraticForm):
 
 
 class SampleRisk(QuadraticForm):
-    """Half the mean squared error on given samples: q(x) = 1/(2N) sum_i (a_i^T x - b_i)^2.
+    """Half the mean squared error on N given samples: q(x) = 1/(2N) sum_i (a_i^T x - b_i)^2.
 
     Args:
-        rows: (N, d) samples.
-        labels: (N,).
+        rows: (N, d) the samples a_i.
+        labels: (N,) the labels b_i.
 
     Raises:
-        ValueError: shapes that disagree, no samples, entries that are not finite.
+        ValueError: shapes disagree, there are no samples, or entries are not finite.
 
     Example:
         >>> risk = SampleRisk(jnp.eye(2), jnp.array([1.0, 3.0]))
@@ -142,10 +145,15 @@ class SampleRisk(QuadraticForm):
 
 
 def finite(name: str, array: Array, ndim: int) -> Array:
-    """The array, if it has `ndim` axes and finite entries (where it is concrete).
+    """`array` itself, after a check of its number of axes and of its entries.
+
+    Args:
+        name: name of the argument, for the message.
+        array: the array; entries are checked where they are concrete.
+        ndim: the number of axes that it must have.
 
     Raises:
-        ValueError: otherwise.
+        ValueError: another number of axes, or entries that are not finite.
     """
     if array.ndim != ndim:
         kind = ("a scalar", "a vector", "a matrix")[ndim]

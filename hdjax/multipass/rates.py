@@ -1,13 +1,19 @@
 """Rates of SGD with momentum and batches, and the best learning rate and momentum.
 
-Per eigenvalue the mean residual has the characteristic equation x^2 - Omega_j x + Delta = 0, and
-the noise enters through the kernel K(k) = kappa/n sum_j lambda_j^2 h_j(k)^2 with
+The mean residual in direction j has the characteristic equation x^2 - Omega_j x + Delta = 0 with
+Omega_j = 1 + Delta - gamma zeta lambda_j.  The noise enters the loss through the kernel
+K(k) = kappa/n sum_j lambda_j^2 h_j(k)^2 of the discrete Volterra equation, where
 
-    sum_k h(k)^2 z^k = (1 + Delta z)/((1 - Delta z) [(1 + Delta z)^2 - Omega^2 z]).
+    kappa = gamma^2 zeta (1 - zeta),
+    sum_k h_j(k)^2 z^k = (1 + Delta z)/((1 - Delta z) [(1 + Delta z)^2 - Omega_j^2 z]).
 
-The loss contracts by max(Lambda, 1/Xi) a step: Lambda the largest squared modulus of those roots,
-1/Xi the x > Lambda at which x^-1 times the generating function of K at 1/x is one.  Source:
-"Trajectory of Mini-Batch Momentum" (Lee, Cheng, Paquette, Paquette 2022).
+As k grows, L(k) - L(inf) contracts by the factor max(Lambda, 1/Xi) in a step.  Lambda is the
+largest squared modulus of the roots, and 1/Xi is the x > Lambda with (1/x) sum_k K(k) x^-k = 1.
+Functions here take the spectrum as `Modes` or as a law (`laws.py`).
+
+Sources: slides "Hitting the High-D(imensional) Notes", frames "Convergence of SGD+M with batches"
+(theorem: max(Lambda, 1/Xi)), "Nearly-optimal parameters" and "Large vs Small batch: Convergence";
+arXiv 2206.01029.
 """
 
 from typing import Any, NamedTuple
@@ -21,7 +27,13 @@ from hdjax.multipass.modes import Modes
 
 
 class Tuned(NamedTuple):
-    """A learning rate and a momentum, with the rate at which the loss contracts."""
+    """A learning rate and a momentum that were chosen, and the rate that they give.
+
+    Attributes:
+        learning_rate: gamma.
+        momentum: Delta.
+        rate: the factor max(Lambda, 1/Xi) by which the loss contracts in a step (`limit_rate`).
+    """
 
     learning_rate: float
     momentum: float
@@ -29,40 +41,90 @@ class Tuned(NamedTuple):
 
 
 def condition_number(spectrum: Any) -> float:
-    """The ratio kappa = lambda_max/lambda_min of the positive spectrum (`Modes` or a law)."""
+    """The condition number kappa = lambda_max/lambda_min of a positive spectrum.
+
+    Args:
+        spectrum: `Modes` or a law.
+
+    Raises:
+        ValueError: a law with lower edge 0.
+
+    Example:
+        >>> round(condition_number(hd.multipass.MarchenkoPastur(0.25)), 6)
+        9.0
+    """
     low, high = positive_edges(spectrum)
     return high / low
 
 
 def average_condition_number(spectrum: Any) -> float:
-    """The ratio kappa-bar = (tr A^T A/n)/lambda_min of the positive spectrum."""
+    """The average condition number kappa-bar = (tr A^T A/n)/lambda_min of a positive spectrum.
+
+    Source: slides, frame "Nearly-optimal parameters".
+
+    Args:
+        spectrum: `Modes` or a law.
+
+    Raises:
+        ValueError: a law with lower edge 0.
+
+    Example:
+        >>> average_condition_number(hd.multipass.MarchenkoPastur(0.25))
+        1.0
+    """
     return trace(spectrum) / positive_edges(spectrum)[0]
 
 
 def implicit_conditioning_ratio(spectrum: Any) -> float:
-    """ICR = kappa-bar/sqrt(kappa): how much more samples noise costs than curvature."""
+    """The implicit conditioning ratio ICR = kappa-bar/sqrt(kappa).
+
+    With batch fractions zeta above about ICR, momentum accelerates SGD to a rate of order
+    1/sqrt(kappa).  With smaller fractions, SGD with and without momentum has a rate of order
+    zeta/kappa-bar.
+    Source: slides, frame "Large vs Small batch: Convergence".
+
+    Args:
+        spectrum: `Modes` or a law.
+
+    Raises:
+        ValueError: a law with lower edge 0.
+    """
     return float(average_condition_number(spectrum) / np.sqrt(condition_number(spectrum)))
 
 
 def saturating_fraction(spectrum: Any) -> float:
-    """The batch fraction ICR/(1 + ICR) beyond which larger batches gain no further momentum."""
+    """The saturating batch fraction ICR/(1 + ICR), beyond which larger batches gain nothing.
+
+    At this batch fraction both terms of the momentum of `near_optimal` are equal.
+    Source: slides, frame "Large vs Small batch: Convergence".
+
+    Args:
+        spectrum: `Modes` or a law.
+
+    Raises:
+        ValueError: a law with lower edge 0.
+    """
     ratio = implicit_conditioning_ratio(spectrum)
     return ratio / (1 + ratio)
 
 
 def near_optimal(spectrum: Any, batch_fraction: float) -> Tuned:
-    """The closed-form choice of the theorem, with its true rate.
+    """The nearly optimal learning rate and momentum in closed form, with the rate that they give.
 
-    gamma = (1 - sqrt Delta)^2/(zeta lambda_min) and Delta = max{(1 - zeta/((1 - zeta)
-    kappa-bar))_+^2, (1 - 1/sqrt kappa)^2}.  All roots then have modulus sqrt Delta, but for
-    zeta < 1 the noise decays more slowly: the rate is 1/Xi > Delta.
+        gamma = (1 - sqrt(Delta))^2/(zeta lambda_min),
+        Delta = max{(1 - zeta/((1 - zeta) kappa-bar))_+^2, (1 - 1/sqrt(kappa))^2}.
+
+    All roots then have modulus sqrt(Delta), and the theorem names Delta as the rate.  For zeta < 1
+    the noise decays more slowly, so that `rate` is 1/Xi > Delta.  `best_momentum` finds better
+    parameters.  Source: slides, frame "Nearly-optimal parameters" (theorem, without the positive
+    part, which is needed for zeta near 1).
 
     Args:
         spectrum: `Modes` or a law.
         batch_fraction: zeta in (0, 1].
 
     Raises:
-        ValueError: a fraction out of range, a law with lower edge 0.
+        ValueError: a fraction out of range, or a law with lower edge 0.
 
     Example:
         >>> tuned = near_optimal(hd.multipass.MarchenkoPastur(0.5), 0.2)
@@ -86,10 +148,20 @@ def near_optimal(spectrum: Any, batch_fraction: float) -> Tuned:
 def kernel_norm(
     spectrum: Any, learning_rate: float, batch_fraction: float, momentum: float
 ) -> float:
-    """|K|, the sum of the kernel: the loss is bounded iff the roots contract and |K| < 1.
+    """The norm |K| = sum_k K(k) of the kernel of the discrete Volterra equation.
 
-    It is infinite where the roots do not contract, gamma zeta lambda_max >= 2 (1 + Delta).  Exact
-    batches without replacement have n/(n - 1) times this.
+        |K| = (1 - zeta)/zeta (1 + Delta)/(1 - Delta) 1/n sum_j lambda_j/(z - lambda_j),
+        z = 2 (1 + Delta)/(gamma zeta).
+
+    The loss is bounded if and only if the roots contract and |K| < 1.  The result is infinite where
+    the roots do not contract, lambda_max >= z.  Batches without replacement at finite n have
+    n/(n - 1) times this norm.
+
+    Args:
+        spectrum: `Modes` or a law.
+        learning_rate: gamma, which multiplies the sum over the batch.
+        batch_fraction: zeta in (0, 1].
+        momentum: Delta in [0, 1).
 
     Example:
         >>> kernel_norm(hd.multipass.MarchenkoPastur(0.5), 0.5, 1.0, 0.3)
@@ -97,7 +169,7 @@ def kernel_norm(
     """
     if batch_fraction == 1:
         return 0.0
-    # The eigenvalue from which on the mean residual does not contract.
+    # From the eigenvalue z on, the mean residual does not contract.
     z = 2 * (1 + momentum) / (learning_rate * batch_fraction)
     if edges(spectrum)[1] >= z:
         return np.inf
@@ -108,9 +180,10 @@ def kernel_norm(
 def limit_rate(
     spectrum: Any, learning_rate: float, batch_fraction: float, momentum: float = 0.0
 ) -> float:
-    """max(Lambda, 1/Xi): the factor by which L(k) - L(inf) contracts in a step as k grows.
+    """The factor max(Lambda, 1/Xi) by which L(k) - L(inf) contracts in a step as k grows.
 
-    Above 1 the loss grows.
+    A factor above 1 says that the loss grows.  Source: slides, frame "Convergence of SGD+M with
+    batches" (theorem).
 
     Args:
         spectrum: `Modes` or a law.
@@ -119,7 +192,7 @@ def limit_rate(
         momentum: Delta in [0, 1).
 
     Raises:
-        ValueError: numbers out of range.
+        ValueError: a number out of range.
 
     Example:
         >>> 0 < limit_rate(hd.multipass.MarchenkoPastur(0.5), 0.5, 0.2, 0.3) < 1
@@ -136,14 +209,14 @@ def limit_rate(
 def root_rate(
     eigenvalues: Any, learning_rate: float, batch_fraction: float, momentum: float
 ) -> float:
-    """Lambda, by which the squared mean residual contracts in a step.
+    """The factor Lambda by which the squared mean residual contracts in a step.
 
-    It is the largest squared modulus of the roots of x^2 - Omega_j x + Delta, with Omega_j =
+    Lambda is the largest squared modulus of the roots of x^2 - Omega_j x + Delta, with Omega_j =
     1 + Delta - gamma zeta lambda_j.
 
     Args:
-        eigenvalues: lambda_j of A^T A.
-        learning_rate: gamma, of the sum over the batch.
+        eigenvalues: (p,) lambda_j of A^T A.
+        learning_rate: gamma, which multiplies the sum over the batch.
         batch_fraction: zeta.
         momentum: Delta.
 
@@ -162,6 +235,12 @@ def is_stable(
 ) -> bool:
     """Whether the loss stays bounded: gamma zeta lambda_max < 2 (1 + Delta) and |K| < 1.
 
+    Args:
+        modes: the problem in the eigenbasis of A^T A.
+        learning_rate: gamma, which multiplies the sum over the batch.
+        batch_fraction: zeta in (0, 1].
+        momentum: Delta in [0, 1).
+
     Example:
         >>> problem = hd.multipass.gaussian_problem(40, 20, key=jax.random.key(0))
         >>> modes = hd.multipass.svd_modes(problem)[0]
@@ -177,16 +256,17 @@ def is_stable(
 
 
 def best_momentum(spectrum: Any, batch_fraction: float) -> Tuned:
-    """The learning rate and momentum that minimise the true rate max(Lambda, 1/Xi).
+    """The learning rate and momentum that minimise the rate max(Lambda, 1/Xi) of `limit_rate`.
 
-    Nelder-Mead from the closed-form choice, from plain SGD and from the middle between them.
+    The minimum is found by Nelder-Mead from the choice of `near_optimal` and from the rate of plain
+    SGD with little and with medium momentum.
 
     Args:
         spectrum: `Modes` or a law.
         batch_fraction: zeta in (0, 1].
 
     Raises:
-        ValueError: a fraction out of range, a law with lower edge 0.
+        ValueError: a fraction out of range, or a law with lower edge 0.
 
     Example:
         >>> law = hd.multipass.MarchenkoPastur(0.5)
@@ -197,11 +277,25 @@ def best_momentum(spectrum: Any, batch_fraction: float) -> Tuned:
 
 
 def best_plain(spectrum: Any, batch_fraction: float) -> Tuned:
-    """The learning rate that minimises the rate without momentum; as `best_momentum`."""
+    """The learning rate that minimises the rate of `limit_rate` without momentum.
+
+    Args:
+        spectrum: `Modes` or a law.
+        batch_fraction: zeta in (0, 1].
+
+    Raises:
+        ValueError: a fraction out of range, or a law with lower edge 0.
+
+    Example:
+        >>> law = hd.multipass.MarchenkoPastur(0.5)
+        >>> best_plain(law, 0.2).rate > best_momentum(law, 0.2).rate
+        True
+    """
     return _minimise(spectrum, batch_fraction, momentum=False)
 
 
 def _minimise(spectrum: Any, zeta: float, momentum: bool) -> Tuned:
+    """The minimum of the rate over the learning rate, and over the momentum if that is free."""
     _check_fraction(zeta)
 
     def objective(point: np.ndarray) -> float:
@@ -226,7 +320,8 @@ def _minimise(spectrum: Any, zeta: float, momentum: bool) -> Tuned:
 
 
 def _rate(spectrum: Any, gamma: float, zeta: float, delta: float) -> float:
-    # |Omega| is convex in lambda, so that the largest root belongs to an edge.
+    """The factor max(Lambda, 1/Xi) of `limit_rate`, for numbers that were checked."""
+    # |Omega| is convex in lambda, so that the largest root belongs to an edge of the spectrum.
     least = root_rate(edges(spectrum), gamma, zeta, delta)
     if zeta == 1:
         return least
@@ -238,8 +333,9 @@ def _rate(spectrum: Any, gamma: float, zeta: float, delta: float) -> float:
         strength = (1 - zeta) / zeta * (x + delta) / (x - delta)
         return strength * parts / (2 * reach) - 1
 
-    # The left side falls from infinity at Lambda to 0; near critical damping rounding hides that,
-    # so the bracket starts as close to Lambda as it can be seen to be above one.
+    # The left side of the equation of 1/Xi falls from infinity at Lambda to 0, but near critical
+    # damping rounding hides its values close to Lambda: the step from Lambda shrinks until the left
+    # side is above one.
     step = 1e-2
     while step > 1e-15:
         value = excess(least * (1 + step))

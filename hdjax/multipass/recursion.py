@@ -1,16 +1,24 @@
-"""Where SGD with momentum and batches goes as n and d grow: a recursion in the step k.
+"""The limit of SGD with momentum and batches as n and d grow: a recursion in the step k.
 
-With Omega_j = 1 + Delta - gamma zeta (lambda_j + delta) the mean path's distance to its end obeys
+With Omega_j = 1 + Delta - gamma zeta (lambda_j + delta), the distance of the mean path from its
+end in direction j, over the distance at the start, obeys
 
-    p_j(k+1) = Omega_j p_j(k) - Delta p_j(k-1),    p_j(0) = p_j(-1) = 1,
+    p_j(k+1) = Omega_j p_j(k) - Delta p_j(k-1),    p_j(0) = p_j(-1) = 1.
 
-and the variances a, covariances c with the step before, and its variances e of coordinate j
+Let a be the variance of the iterate's coordinate j at step k, e its variance at step k - 1, and c
+the covariance of both.  One step makes of them
 
-    a' = Omega^2 a - 2 Omega Delta c + Delta^2 e + kappa lambda_j 2 L/n,  c' = Omega a - Delta c,
-    e' = a,    kappa = gamma^2 zeta (1 - zeta) n/(n - 1),    L = L(mean) + 1/2 sum_j lambda_j a_j.
+    a' = Omega^2 a - 2 Omega Delta c + Delta^2 e + kappa lambda_j 2 L/n,
+    c' = Omega a - Delta c,    e' = a,
 
-Source: arXiv 2206.01029 and "Trajectory of Mini-Batch Momentum" (Lee, Cheng, Paquette, Paquette
-2022); n/(n - 1), exact for batches without replacement, tends to 1.
+with kappa = gamma^2 zeta (1 - zeta) n/(n - 1) and L = L(mean path) + 1/2 sum_j m_j lambda_j a_j.
+The factor n/(n - 1), which is exact for batches drawn without replacement, tends to 1.
+
+`MomentumSGD` takes a solver as an option: `Recursion` iterates these equations, and `Squaring`
+multiplies powers of their matrix.
+
+Sources: slides "Hitting the High-D(imensional) Notes", frame "Large batch: SGD+M"; arXiv
+2206.01029 ("Trajectory of Mini-Batch Momentum", the discrete Volterra equation).
 """
 
 from typing import Any
@@ -31,14 +39,14 @@ from hdjax.schedules import Constant
 
 @register("multipass.solver", "recursion")
 class Recursion(eqx.Module):
-    """Step by step, O(p) each: any schedule and ridge.
+    """The limit step by step, at O(p) operations a step, for any schedule and ridge.
 
     Example:
         >>> solver = Recursion()
     """
 
     def check(self, system: Batched) -> None:
-        """It serves all systems."""
+        """Accept every system."""
 
     def __call__(self, system: Batched, steps: Int[Array, " times"], save: Save) -> Any:
         flow, modes, delta = system.flow, system.modes, system.momentum
@@ -65,13 +73,14 @@ class Recursion(eqx.Module):
 
 @register("multipass.solver", "squaring")
 class Squaring(eqx.Module):
-    """By powers of the recursion's matrix, log2(k) products of size 3 p: for long runs.
+    """The limit of long runs by powers of the recursion's matrix: log2(k) products of size 3 p + 1.
 
-    For a constant rate without ridge the second moments of the residuals (of a step, with the step
-    before, of the step before) and a one, for the floor of the loss, obey a linear recursion, whose
-    state after k steps is a product of the matrix's powers 1, 2, 4, ... .  All times advance
-    together.  Variances are differences, exact to rounding over lambda_j, so that ill-conditioned
-    problems with quadratic statistics are better left to `Recursion`.
+    For a constant learning rate without ridge, the second moments E rho_k^2, E rho_k rho_{k-1} and
+    E rho_{k-1}^2 of the residuals, together with a constant 1 for the floor of the loss, obey a
+    linear recursion.  Its state after k steps is a product of the powers 1, 2, 4, ... of the
+    matrix, and all recorded times advance together.  Variances are differences of second moments
+    and squared means divided by lambda_j, so that their error is rounding over lambda_j;
+    `Recursion` is better for ill-conditioned problems with quadratic statistics.
 
     Example:
         >>> problem = hd.multipass.gaussian_problem(40, 20, key=jax.random.key(0))
@@ -82,7 +91,7 @@ class Squaring(eqx.Module):
     """
 
     def check(self, system: Batched) -> None:
-        """Raise ValueError for a schedule or a ridge."""
+        """Raise ValueError if the system has a schedule or a ridge."""
         if not isinstance(system.learning_rate, Constant) or system.ridge is not None:
             raise ValueError(
                 "solver: Squaring() with a schedule or a ridge; allowed: Recursion() or None"
@@ -131,7 +140,7 @@ class Squaring(eqx.Module):
 
 
 def _omega(system: Batched, gamma: Float[Array, ""]) -> Float[Array, " p"]:
-    """Omega_j = 1 + Delta - gamma zeta (lambda_j + delta)."""
+    """The coefficient Omega_j = 1 + Delta - gamma zeta (lambda_j + delta) of each direction."""
     return 1 + system.momentum - gamma * system.batch_fraction * system.flow.rates
 
 
@@ -142,7 +151,7 @@ def _kappa(system: Batched, gamma: Float[Array, ""]) -> Float[Array, ""]:
 
 
 def _next(omega: Array, delta: Array, a: Array, c: Array, e: Array, noise: Array) -> tuple:
-    """Second moments a step later."""
+    """The second moments (a, c, e) of the module's opening after one more step."""
     return omega**2 * a - 2 * omega * delta * c + delta**2 * e + noise, omega * a - delta * c, a
 
 

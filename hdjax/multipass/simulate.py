@@ -1,14 +1,19 @@
-"""Multi-pass SGD and SGD with momentum at finite size: in R^d, or as homogenised SGD.
+"""Methods that run SGD and SGD with momentum at finite size: in R^d, or as homogenised SGD.
 
-    X_{k+1} = X_k - gamma(k/n) (a_i (a_i^T X_k - b_i) + delta/n X_k)
+`Direct` runs the algorithm itself.  Without momentum that is
 
-without momentum, and with it and batches B_k of zeta n samples
+    X_{k+1} = X_k - gamma(k/n) (a_i (a_i^T X_k - b_i) + delta/n X_k),
+
+and with momentum Delta and batches B_k of zeta n samples
 
     X_{k+1} = X_k - gamma(k) sum_{i in B_k} (a_i (a_i^T X_k - b_i) + delta/n X_k)
               + Delta (X_k - X_{k-1}).
 
-All runs share one copy of A; which sample is drawn at step k is a function of the run's key and of
-k alone.
+`Homogenised` runs the diffusion that has the same mean loss as SGD.  All runs share one copy of A.
+The samples of step k are a function of the run's key and of k alone.
+
+Source: slides "Hitting the High-D(imensional) Notes", frames "Our framework" (SGD and homogenised
+SGD) and "Large batch: SGD+M".
 """
 
 import equinox as eqx
@@ -30,20 +35,20 @@ from hdjax.system import Method, Simulator
 
 SAMPLINGS = ("replacement", "reshuffling", "single_pass")
 
-# Steps whose samples are drawn together.
+# The number of consecutive steps whose samples are drawn together.
 _BLOCK = 32
 
 
 @register("multipass.method", "direct")
 class Direct(Method):
-    """The algorithm itself, on explicit iterates.
+    """The algorithm itself, on iterates in R^d.
 
     Args:
         dtype: precision of the run, "float32" or "float64" (which needs `jax_enable_x64`); the
-            limit keeps the system's own.
+            limit keeps the precision of the system.
 
     Raises:
-        ValueError: another dtype, float64 without 64-bit numbers.
+        ValueError: another dtype, or float64 without 64-bit numbers.
 
     Example:
         >>> method = Direct(dtype="float32")
@@ -55,12 +60,20 @@ class Direct(Method):
         check_dtype(self.dtype)
 
     def simulator(self, system: LeastSquares, horizon: None = None) -> Simulator:
-        """The simulator of `system`."""
+        """The simulator of `system` on iterates of precision `dtype`."""
         return system.direct(self.dtype)
 
 
 class SGDSimulator(Simulator):
-    """One realisation of SGD; the clock is the step k, t = k/n."""
+    """One realisation of SGD in R^d; the clock counts steps k, and t = k/n.
+
+    Attributes:
+        system: the algorithm.
+        problem: the data in the precision of the limit.
+        matrix: A (n, d) in the precision of the run.
+        labels: b (n,) in the precision of the run.
+        dtype: the precision of the run.
+    """
 
     system: MultiPass
     problem: Problem
@@ -70,14 +83,14 @@ class SGDSimulator(Simulator):
 
     @classmethod
     def of(cls, system: MultiPass, dtype: str) -> "SGDSimulator":
-        """With the data of the system's problem cast once, not in each interval of each run."""
+        """The simulator of `system`; its data are cast here once, not in each interval."""
         problem = required(system.problem)
         data = problem.matrix.astype(dtype), problem.labels.astype(dtype)
         return cls(system, problem, *data, dtype)
 
     @property
     def clock(self) -> Clock:
-        """n steps in a unit of time; a single pass ends with its epoch."""
+        """The clock of n steps in a unit of time; a single pass ends after n steps."""
         clock, n = Steps(self.problem.samples), self.problem.samples
         if self.system.sampling != "single_pass":
             return clock
@@ -99,7 +112,7 @@ class SGDSimulator(Simulator):
 
         def rate(tick: Int[Array, ""]) -> Float[Array, ""]:
             gamma = system.learning_rate(tick.astype(time) / n)
-            # The last block is longer than what is left.
+            # The last block may reach beyond k1; its steps from k1 on have rate 0.
             return jnp.where(tick < k1, gamma, 0).astype(self.dtype)
 
         def block(j: Int[Array, ""], x: Float[Array, " d"]) -> Float[Array, " d"]:
@@ -118,7 +131,7 @@ class SGDSimulator(Simulator):
         return lax.fori_loop(0, (k1 - k0 + _BLOCK - 1) // _BLOCK, block, state)
 
     def _samples(self, key: Key[Array, ""], ticks: Int[Array, " steps"]) -> Int[Array, " steps"]:
-        """The samples of consecutive steps."""
+        """The index of the sample that each of consecutive steps draws."""
         n, own = self.problem.samples, random.stream(key, Stream.STEPS)
         if self.system.sampling == "single_pass":
             return jnp.minimum(ticks, n - 1)
@@ -132,7 +145,7 @@ class SGDSimulator(Simulator):
 
         if n < _BLOCK:
             return jax.vmap(lambda e, k: order(e)[k % n])(epochs, ticks)
-        # A block reaches into two epochs at most.
+        # A block of at most n steps reaches into two epochs at most.
         here, after = order(first), order(first + 1)
         return jnp.where(epochs == first, here[ticks % n], after[ticks % n])
 
@@ -150,9 +163,17 @@ class SGDSimulator(Simulator):
 
 
 class MomentumSimulator(Simulator):
-    """One realisation; the clock is the step k.
+    """One realisation of SGD with momentum in R^d; the clock counts steps k.
 
-    Batches are masks of n numbers: the runs share one product with A, and no rows are copied.
+    A batch is a mask of n numbers, so that all runs share one product with A and no rows are
+    copied.  The state is X_k and X_{k-1}.
+
+    Attributes:
+        system: the algorithm.
+        problem: the data in the precision of the limit.
+        matrix: A (n, d) in the precision of the run.
+        labels: b (n,) in the precision of the run.
+        dtype: the precision of the run.
     """
 
     system: Batched
@@ -163,14 +184,14 @@ class MomentumSimulator(Simulator):
 
     @classmethod
     def of(cls, system: Batched, dtype: str) -> "MomentumSimulator":
-        """With the data of the system's problem cast once, not in each interval."""
+        """The simulator of `system`; its data are cast here once, not in each interval."""
         problem = required(system.problem)
         data = problem.matrix.astype(dtype), problem.labels.astype(dtype)
         return cls(system, problem, *data, dtype)
 
     @property
     def clock(self) -> Steps:
-        """Time is the step."""
+        """The clock whose time is the step k."""
         return Steps(1)
 
     def init(self, key: Key[Array, ""]) -> Float[Array, "2 d"]:
@@ -215,18 +236,19 @@ class MomentumSimulator(Simulator):
 
 @register("multipass.method", "homogenised")
 class Homogenised(Method):
-    """Homogenised SGD (arXiv 2206.01029), in the eigenbasis of A^T A.
+    """Homogenised SGD, a diffusion in the eigenbasis of A^T A.
 
         dx_j = -gamma (lambda_j x_j - s_j y_j + delta x_j) dt + gamma s_j sqrt(2 L/n) dB_j.
 
-    It has SGD's mean loss, but not SGD's fluctuations.
+    Homogenised SGD has the mean loss of SGD, but other fluctuations.  Sources: slides "Hitting the
+    High-D(imensional) Notes", frame "Our framework"; arXiv 2205.07069 (with the ridge delta).
 
     Args:
-        dt: the time step, in epochs; records fall on its multiples.  The drift is exact, the noise
-            is frozen within a step.
+        dt: the time step, in epochs; records fall on multiples of dt.  Within a step the drift is
+            exact, and the noise is that of the loss at its beginning.
 
     Raises:
-        ValueError: dt not positive.
+        ValueError: dt is not positive.
 
     Example:
         >>> method = Homogenised(dt=0.01)
@@ -236,25 +258,39 @@ class Homogenised(Method):
 
     def __check_init__(self) -> None:
         if not (np.isfinite(self.dt) and self.dt > 0):
-            raise ValueError(f"dt: {self.dt}; allowed: positive")
+            raise ValueError(f"dt: {self.dt}; allowed: finite and positive")
 
     def simulator(self, system: LeastSquares, horizon: None = None) -> "HomogenisedSimulator":
-        """The simulator of `system`."""
+        """The simulator of `system`.
+
+        Raises:
+            ValueError: the system has no problem, or its modes are a quadrature rule.
+        """
         problem = required(system.problem)
         if system.modes.eigenvalues.shape != (min(problem.matrix.shape),):
-            raise ValueError("method: Homogenised() with modes of a rule; allowed: modes=None")
+            raise ValueError(
+                "modes: those of a quadrature rule; allowed with Homogenised: None (the problem's "
+                "singular value decomposition)"
+            )
         return HomogenisedSimulator(system, self.dt)
 
 
 class HomogenisedSimulator(Simulator):
-    """One realisation of homogenised SGD; the clock counts steps of length dt."""
+    """One realisation of homogenised SGD; the clock counts steps of length dt.
+
+    The state is (p,) the coordinates x_j on the right singular vectors of A.
+
+    Attributes:
+        system: the algorithm.
+        dt: the time step, in epochs.
+    """
 
     system: LeastSquares
     dt: float = eqx.field(static=True)
 
     @property
     def clock(self) -> Intervals:
-        """Steps of length dt."""
+        """The clock of steps of length dt."""
         return Intervals(self.dt)
 
     def init(self, key: Key[Array, ""]) -> Float[Array, " p"]:
@@ -294,4 +330,5 @@ class HomogenisedSimulator(Simulator):
 
 
 def _below(key: Key[Array, ""], tick: Int[Array, ""], n: int) -> Int[Array, ""]:
+    """A uniform draw from 0, ..., n - 1 that belongs to one tick."""
     return jax.random.randint(random.at(key, tick), (), 0, n, jnp.int32)

@@ -1,8 +1,9 @@
 """Repeated training of networks, and Gaussian random functions that may stand for them.
 
 Start with `Training`.  `architectures.py` has the small networks of the experiments (any Equinox
-module will do), `simulate.py` how one is trained, `kernel_fit.py` the bridge to
-`hdjax.landscapes`, `layers.py` that to `hdjax.curvature`.
+module serves as well), and `simulate.py` runs one training.  `kernel_fit.py` fits a Gaussian random
+function of `hdjax.landscapes` to trainings, and `layers.py` measures the curvature of layers with
+`hdjax.curvature`.  Source: arXiv 2410.09973, figure 1.
 """
 
 from hdjax.networks.architectures import CNN, MLP, Dense, cross_entropy, squared_error

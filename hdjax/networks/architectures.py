@@ -1,8 +1,9 @@
 """Small networks for images, with Glorot's uniform weights and zero biases, and losses for them.
 
-They are plain Equinox modules: any other will do as well.  A convolution is written as one matrix
-product with patches: several times faster on a CPU than XLA's own (width factor 4, 8 x 8 images:
-ten times), and a batched product when many networks run side by side.
+They are plain Equinox modules, and `Training` takes any other as well.  A convolution is written as
+one matrix product with patches: on a CPU it is several times faster than XLA's own (width factor 4,
+8 x 8 images: ten times), and it is a batched product when many networks run side by side.
+Source of the experiments: arXiv 2410.09973, figure 1.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,14 +18,16 @@ _CHANNELS = 16, 32
 
 
 class Dense(eqx.Module):
-    """X W + b; entries of W uniform of variance 2/(fan_in + fan_out), b = 0 (Glorot, Bengio 2010).
+    """The layer x W + b, with W uniform of variance 2/(fan_in + fan_out) and b = 0 at the start.
+
+    This is Glorot's law of the weights (Glorot and Bengio, 2010).
 
     Args:
-        inputs: of each output.
-        outputs: how many.
-        copies: positions that share the weights and see an input, or feed from one: 9 for a 3 x 3
-            convolution, whose fan_in counts them in `inputs` already.
-        key: of the weights.
+        inputs: the number of inputs of each output, fan_in.
+        outputs: the number of outputs.
+        copies: the number of positions at which an input enters with the same weights: 9 for a 3 x
+            3 convolution (fan_out = copies outputs; `inputs` counts the patch already).
+        key: the key of the weights.
 
     Example:
         >>> Dense(3, 2, key=jax.random.key(0))(jnp.zeros(3)).shape
@@ -40,7 +43,7 @@ class Dense(eqx.Module):
         self.weight, self.bias = bound * uniform, jnp.zeros(outputs, bound.dtype)
 
     def __call__(self, x: Float[Array, "*shape inputs"]) -> Float[Array, "*shape outputs"]:
-        """Applied to the last axis."""
+        """The layer applied to the last axis of x."""
         product = jnp.dot(x, self.weight)
         return product + self.bias.reshape((1,) * (product.ndim - 1) + (-1,))
 
@@ -48,17 +51,19 @@ class Dense(eqx.Module):
 class CNN(eqx.Module):
     """Two 3 x 3 convolutions, each with ReLU and 2 x 2 max-pooling, and one dense layer.
 
-    The convolutions have 16 and 32 channels times `width`, and keep the size of the image (zeros
-    around it), so that images from 4 x 4 pixels on will do.  Figure 1 of arXiv 2410.09973.
+    The convolutions have 16 and 32 channels times `width`.  They keep the size of the image (with
+    zeros around it), so that images have at least 4 x 4 pixels.  Such a network is trained in
+    figure 1 of arXiv 2410.09973.
 
     Args:
-        shape: of an image, (height, width) or (height, width, channels).
-        classes: outputs.
+        shape: the shape of an image, (height, width) or (height, width, channels).
+        classes: the number of outputs.
         width: factor of the numbers of channels.
-        key: of the weights.
+        key: the key of the weights.
 
     Raises:
-        ValueError: images below 4 x 4 or of another shape, no class, no channel left.
+        ValueError: images are below 4 x 4 or have another number of axes, there is no class, or no
+            channel is left.
 
     Example:
         >>> network = CNN((8, 8), width=0.25, key=jax.random.key(0))
@@ -74,11 +79,14 @@ class CNN(eqx.Module):
         self, shape: Sequence[int], classes: int = 10, width: float = 1.0, *, key: Key[Array, ""]
     ):
         if len(shape) not in (2, 3) or min(shape[:2]) < 4 or shape[-1] < 1:
-            raise ValueError(f"shape: {tuple(shape)}; allowed: (height, width) from 4 x 4 on")
+            raise ValueError(
+                f"shape: {tuple(shape)}; allowed: (height, width) or (height, width, channels), "
+                "from 4 x 4 pixels on"
+            )
         _check_classes(classes)
         a, b = (round(channels * width) for channels in _CHANNELS)
         if a < 1:
-            raise ValueError(f"width: {width}; allowed: at least one channel, 1/16")
+            raise ValueError(f"width: {width}; allowed: at least 1/16, which is one channel")
         keys = jax.random.split(key, 3)
         channels = shape[2] if len(shape) == 3 else 1
         self.first = Dense(9 * channels, a, copies=9, key=keys[0])
@@ -97,14 +105,14 @@ class MLP(eqx.Module):
     """Dense layers with an activation between them, on inputs of any shape.
 
     Args:
-        inputs: how many numbers an input holds.
+        inputs: the number of entries of an input.
         hidden: widths of the hidden layers; none: multinomial regression.
-        outputs: how many.
-        activation: of the hidden layers.
-        key: of the weights.
+        outputs: the number of outputs.
+        activation: activation of the hidden layers.
+        key: the key of the weights.
 
     Raises:
-        ValueError: a width below 1.
+        ValueError: a width is below 1.
 
     Example:
         >>> network = MLP(64, [32], 10, key=jax.random.key(0))
@@ -142,7 +150,7 @@ class MLP(eqx.Module):
 
 
 def cross_entropy(network: Any, x: Array, y: Int[Array, ""]) -> Float[Array, ""]:
-    """-log softmax(network(x))_y of one sample.
+    """The cross-entropy -log softmax(network(x))_y of one sample of class y.
 
     Example:
         >>> float(cross_entropy(lambda x: x, jnp.zeros(2), jnp.asarray(1)).round(4))
@@ -153,10 +161,10 @@ def cross_entropy(network: Any, x: Array, y: Int[Array, ""]) -> Float[Array, ""]
 
 
 def squared_error(network: Any, x: Array, y: Array) -> Float[Array, ""]:
-    """|network(x) - y|^2/2 of one sample.
+    """The squared error |network(x) - y|^2/2 of one sample.
 
     Raises:
-        ValueError: a target of another shape than the output.
+        ValueError: the target has another shape than the output.
 
     Example:
         >>> float(squared_error(lambda x: x, jnp.ones(2), jnp.zeros(2)))
@@ -164,7 +172,7 @@ def squared_error(network: Any, x: Array, y: Array) -> Float[Array, ""]:
     """
     output, y = jnp.asarray(network(x)), jnp.asarray(y)
     if output.shape != y.shape:
-        raise ValueError(f"y: shape {y.shape}; allowed: {output.shape}, that of the output")
+        raise ValueError(f"y: shape {y.shape}; allowed: {output.shape}, the output's shape")
     return ((output - y) ** 2).sum() / 2
 
 

@@ -2,17 +2,17 @@
 
     [system]
     data = "digits"                                     # "idx": inputs, classes; "npz": file
-    samples = 1024                                      # some of them, drawn with `seed`
+    samples = 1024                                      # so many of the data, drawn with `seed`
     network = { kind = "cnn", width = 0.25 }            # "mlp": hidden, activation
     optimiser = { kind = "adam", learning_rate = 1e-3 } # "gradient_descent"; momentum
     batch = 128                                         # all samples, if nothing is said
-    fit = { kernel = "matern32", steps = 20 }           # a theory, for a limit
+    fit = { kernel = "matern32", steps = 20 }           # a theory, which gives a limit
     alignment = { layers = ["first", "last"] }          # top spaces; rank, samples
 
 The classes are trained by cross-entropy.  Without `fit` there is no limit: `run.limit = false`.
 
-What is here is what TOML says differently from the constructors; the rest of each table is its
-constructor's signature, registered beside it.
+This module holds the tables that differ from the signatures of their constructors.  Every other
+table is derived from the signature of a constructor that is registered where it is defined.
 """
 
 import dataclasses
@@ -51,19 +51,19 @@ register("networks.data", "digits")(datasets.digits)
 
 @register("networks.data", "npz")
 def _npz(file: File, inputs: str = "X", classes: str = "Y") -> datasets.Classified:
-    """An `.npz` archive of `inputs` and `classes`.
+    """An `.npz` archive with the arrays `inputs` and `classes`.
 
     Args:
         file: the archive.
-        inputs: the array of images.
-        classes: the array of classes.
+        inputs: name of the array of images.
+        classes: name of the array of classes.
     """
     return datasets.load_npz(file, inputs, classes)
 
 
 @register("networks.data", "idx")
 def _idx(inputs: File, classes: File) -> datasets.Classified:
-    """A pair of IDX files, as MNIST comes.
+    """A pair of IDX files, the format of MNIST.
 
     Args:
         inputs: the file of images.
@@ -91,13 +91,13 @@ def _mlp(
     hidden: list[Size],
     activation: Annotated[str, OneOf("relu", "tanh", "softplus")] = "relu",
 ) -> Any:
-    """Dense layers; without hidden ones, multinomial regression.
+    """Dense layers; without hidden layers it is multinomial regression.
 
     Args:
-        shape: of an input.
-        classes: how many.
+        shape: shape of an input.
+        classes: the number of classes.
         hidden: widths of the hidden layers.
-        activation: between the layers.
+        activation: activation of the hidden layers.
     """
     function = {"tanh": jnp.tanh}.get(activation) or getattr(jax.nn, activation)
     return functools.partial(_draw_mlp, int(np.prod(shape)), hidden, classes, function)
@@ -109,11 +109,11 @@ def _draw_mlp(inputs: int, hidden: Any, classes: int, activation: Any, key: Any)
 
 @register("networks.optimiser", "adam")
 def _adam(learning_rate: NonNegative = 1e-3, momentum: NonNegative = 0.9) -> Any:
-    """Adam of Optax.
+    """The optimiser Adam of Optax.
 
     Args:
-        learning_rate: the rate.
-        momentum: its first decay.
+        learning_rate: the learning rate.
+        momentum: the decay of the first moment.
     """
     return Partial(optax.adam, learning_rate, momentum)
 
@@ -121,24 +121,24 @@ def _adam(learning_rate: NonNegative = 1e-3, momentum: NonNegative = 0.9) -> Any
 @register("networks.optimiser", "gradient_descent")
 @dataclasses.dataclass(frozen=True)
 class _GradientDescent:
-    """Gradient descent, with heavy-ball momentum if any.
+    """Gradient descent, with heavy-ball momentum if it is not zero.
 
     Args:
-        learning_rate: the rate.
-        momentum: of the heavy ball.
+        learning_rate: the learning rate.
+        momentum: the momentum of the heavy ball.
     """
 
     learning_rate: NonNegative
     momentum: NonNegative = 0.0
 
     def trained(self) -> Any:
-        """Of Optax, with its numbers as leaves."""
+        """The Optax optimiser, with its numbers as leaves."""
         if not self.momentum:
             return Partial(optax.sgd, self.learning_rate)
         return Partial(optax.sgd, self.learning_rate, self.momentum)
 
     def algorithm(self) -> landscapes.Algorithm:
-        """The same on a Gaussian random function."""
+        """The algorithm on a Gaussian random function."""
         if not self.momentum:
             return landscapes.GradientDescent(self.learning_rate)
         return landscapes.HeavyBall(self.learning_rate, self.momentum)
@@ -158,11 +158,11 @@ class _Fit:
     """A kernel fitted to the first `steps` of trainings on all samples, at `learning_rate`.
 
     Args:
-        kernel: whose numbers are fitted.
-        steps: how many steps are looked at.
-        runs: how many trainings.
-        learning_rate: of those trainings; None: the optimiser's.
-        seed: that of the trainings.
+        kernel: the kernel whose numbers are fitted.
+        steps: the number of observed steps.
+        runs: the number of observed trainings.
+        learning_rate: the learning rate of these trainings; None: the optimiser's.
+        seed: the seed of these trainings.
     """
 
     kernel: Annotated[str, OneOf(*_KERNELS)]
@@ -172,10 +172,11 @@ class _Fit:
     seed: Count = 1
 
     def theory(self, parts: tuple[Any, Any, Any, Any], optimiser: Any) -> networks.Fitted:
+        """The theory of a training with `optimiser`, fitted to trainings of the same parts."""
         if not isinstance(optimiser, _GradientDescent):
             function = getattr(optimiser, "func", type(optimiser))
             raise ValueError(
-                f"fit: with {function.__name__!r}, which is no gradient span algorithm; allowed "
+                f"fit: with {function.__name__!r}, which is no gradient span algorithm; allowed: "
                 "with gradient_descent"
             )
         rate = optimiser.learning_rate if self.learning_rate is None else self.learning_rate
@@ -194,12 +195,12 @@ class _Fit:
 @register("networks.alignment", "")
 @dataclasses.dataclass(frozen=True)
 class _Alignment:
-    """Top spaces of the layers' matrices.
+    """Top spaces of the matrices of layers.
 
     Args:
         layers: names of the network's fields.
         rank: dimensions of the top spaces.
-        samples: of each matrix; None: all.
+        samples: the number of samples of each matrix; None: all.
     """
 
     layers: list[str]
@@ -207,6 +208,7 @@ class _Alignment:
     samples: Size | None = None
 
     def of(self, training: networks.Training) -> networks.LayerAlignment:
+        """The training with its layers measured."""
         shape = eqx.filter_eval_shape(training.network, jax.random.key(0))
         names = [field.name for field in dataclasses.fields(shape)]
         if not self.layers:
@@ -234,13 +236,13 @@ def _system(
 
     Args:
         data: images with classes.
-        samples: how many of them, drawn with `seed`; None: all.
-        seed: that of the choice.
-        network: what is trained.
-        optimiser: how it is trained.
-        batch: samples of a step; None: all.
-        fit: a theory, for a limit.
-        alignment: top spaces of layers that are looked at.
+        samples: the number of images that are used, drawn with `seed`; None: all.
+        seed: the seed of that draw.
+        network: the network that is trained.
+        optimiser: the optimiser.
+        batch: the number of samples of a step; None: all.
+        fit: a theory, which gives a limit.
+        alignment: layers whose top spaces are measured.
     """
     inputs, classes = _chosen(data, samples, seed)
     drawn = network(shape=inputs.shape[1:], classes=int(classes.max()) + 1)
@@ -251,16 +253,17 @@ def _system(
     if alignment is None:
         return training
     if fit is not None:
-        raise ValueError("fit: given with alignment, of which it knows nothing; allowed: none")
+        raise ValueError("fit: given with alignment, which has no theory; allowed: none")
     return alignment.of(training)
 
 
 def _chosen(data: datasets.Classified, samples: int | None, seed: int) -> tuple[Any, Any]:
+    """The inputs and classes of the samples that are used."""
     classes = data.classes
     if np.any(classes < 0) or np.any(classes != np.round(classes)):
-        raise ValueError("data: classes that are no integers from 0 on; allowed: such")
+        raise ValueError("data: classes that are not whole; allowed: integers from 0 on")
     total = len(classes)
     if samples is not None and samples > total:
-        raise ValueError(f"samples: {samples}; allowed: up to {total}")
+        raise ValueError(f"samples: {samples}; allowed: up to {total}, as many as the data have")
     order = np.random.default_rng(seed).permutation(total)[:samples]
     return jnp.asarray(data.inputs[order], jnp.float32), classes[order].astype(np.int32)

@@ -1,15 +1,15 @@
-"""A Gaussian random function that stands for a network: kernel and mean from observed curves.
+"""A Gaussian random function that stands for a network: kernel and mean fitted to observed curves.
 
-With a stationary isotropic kernel C and a constant mean mu the curve of a gradient span algorithm
-is deterministic as d grows (`hdjax.landscapes`, arXiv 2410.09973).  The numbers of C, and mu, are
-those whose limit is closest to the costs f_k and squared gradient norms |g_k|^2 that a network
-showed in its first steps,
+With a stationary isotropic kernel C and a constant mean mu, the curve of a gradient span algorithm
+is deterministic as d grows (`hdjax.landscapes`; arXiv 2410.09973, section 2.2 for these random
+functions).  The fit chooses mu and the numbers of C whose limit is closest to the costs f_k and the
+squared gradient norms |g_k|^2 that a network showed in its first steps,
 
-    min  1/n sum_k [(f_k - f_k^lim)/spread(f)]^2 + 1/n sum_k [log |g_k|^2 - log |g_k^lim|^2]^2,
+    min  1/n sum_k [(f_k - f_k^lim)/range(f)]^2 + 1/n sum_k [log |g_k|^2 - log |g_k^lim|^2]^2,
 
-by Levenberg-Marquardt in the logarithms of C's numbers.  What follows is a prediction: later steps,
-other rates, other algorithms.  Nothing says that a network is such a function; where the prediction
-fails, it is not.
+by Levenberg-Marquardt in the logarithms of C's numbers.  The limits of later steps, other rates and
+other algorithms are then predictions.  A network need not be such a function, and where a
+prediction fails, it is not.  `Training` takes a fit as its theory.
 """
 
 from typing import Any
@@ -27,19 +27,20 @@ from hdjax.landscapes import Algorithm, GradientSpan, Stationary
 from hdjax.networks.simulate import Direct, TrainingSummary
 from hdjax.random import Stream
 
-# Lengths that the fit is started from, against the root of the squared way of plain descent.
+# Length scales of the kernel from which the fit starts, in units of the distance that descent along
+# a straight line would take.
 _LENGTHS = np.geomspace(0.1, 100.0, 25)
 _TOLERANCE = 1e-8
 
 
 class KernelFit(eqx.Module):
-    """What `fit_kernel` found.
+    """The result of `fit_kernel`.
 
     Attributes:
         theory: the fitted system, at d = infinity.
         cost_error: root mean square of f_k - f_k^lim over the fitted steps.
-        gradient_error: root mean square of log |g_k|^2 - log |g_k^lim|^2 over them.
-        converged: whether the least-squares solver says so.
+        gradient_error: root mean square of log |g_k|^2 - log |g_k^lim|^2 over the fitted steps.
+        converged: whether the least-squares solver converged.
     """
 
     theory: GradientSpan
@@ -56,19 +57,20 @@ def fit_kernel(
     *,
     max_steps: int = 200,
 ) -> KernelFit:
-    """Fit a stationary kernel and a constant mean to a curve.
+    """Fit a stationary kernel and a constant mean to the curve of an algorithm.
 
     Args:
-        kernel: whose kind is taken, and whose `beta` is a first guess; `var` and `scale` are
-            found by themselves.
-        algorithm: the one that made the curve, in the family `hdjax.landscapes`.
+        kernel: the kind of kernel; its `beta`, if any, is the first guess, and first guesses of
+            `var` and `scale` are found from the curve.
+        algorithm: the algorithm of `hdjax.landscapes` that made the curve.
         cost: (n,) costs at the steps 0, 1, ..., n - 1, of a run or a mean over runs.
-        gradient_norm: (n,) squared norms of the full gradient there.
-        max_steps: of the solver.
+        gradient_norm: (n,) squared norms of the full gradient at these steps.
+        max_steps: the largest number of steps of the least-squares solver.
 
     Raises:
-        TypeError: another kernel.
-        ValueError: curves of other shapes, not finite, or without a gradient; fewer than 3 steps.
+        TypeError: the kernel is not stationary.
+        ValueError: the curves have different shapes or fewer than 3 steps, they are not finite, or
+            a gradient or the change of the cost is zero.
 
     Example:
         >>> algorithm = hd.landscapes.GradientDescent(0.5)
@@ -90,7 +92,11 @@ def fit_kernel(
     if is_concrete(curves):
         values, squares = (np.asarray(curve) for curve in curves)
         if not (np.isfinite(values).all() and np.isfinite(squares).all() and squares.min() > 0):
-            raise ValueError("cost, gradient_norm: allowed: finite costs, positive squared norms")
+            raise ValueError(
+                f"cost, gradient_norm: {values.min():.3g} to {values.max():.3g}, "
+                f"{squares.min():.3g} to {squares.max():.3g}; allowed: finite costs, positive "
+                "squared norms"
+            )
         if np.ptp(values) == 0:
             raise ValueError(f"cost: {values[0]} at every step; allowed: a cost that moves")
     return _fit(kernel, algorithm, *curves, max_steps)
@@ -99,20 +105,21 @@ def fit_kernel(
 class Fitted(eqx.Module):
     """The Gaussian random function fitted to the first steps of trainings, as a `theory`.
 
-    The trainings are run, and the fit made, where the limit is computed: in the same program.
+    The trainings are run, and the fit is made, where the limit is computed: in the same program.
 
     Args:
         kernel: as for `fit_kernel`.
-        training: what is observed, a `Training` on all samples at every step (`batch=None`).
-        made_by: the algorithm of `hdjax.landscapes` that its optimiser is.
-        algorithm: that of the prediction.
-        steps: observed ones.
-        runs: starts that the observed curves are means over.
-        key: of these starts.
+        training: the training that is observed, a `Training` on all samples at every step
+            (`batch=None`).
+        made_by: the algorithm of `hdjax.landscapes` that the optimiser of `training` is.
+        algorithm: the algorithm whose limit is predicted.
+        steps: the number of observed steps.
+        runs: the number of starts that the observed curves are averaged over.
+        key: the key of these starts.
 
     Raises:
-        TypeError: another kernel.
-        ValueError: a training on mini-batches, fewer than 2 steps or 1 run.
+        TypeError: the kernel is not stationary.
+        ValueError: the training is on mini-batches, or there are fewer than 2 steps or 1 run.
 
     Example:
         >>> import optax
@@ -151,24 +158,26 @@ class Fitted(eqx.Module):
         self.made_by, self.algorithm, self.steps, self.runs = made_by, algorithm, steps, runs
         _check_kernel(kernel)
         if training.batch is not None:
-            raise ValueError(f"training: on batches of {training.batch}; allowed: on all samples")
+            raise ValueError(
+                f"training: on batches of {training.batch}; allowed: on all samples (batch=None)"
+            )
         if steps < 2 or runs < 1:
             raise ValueError(f"steps, runs: {steps}, {runs}; allowed: at least 2, at least 1")
 
     @property
     def unfitted(self) -> GradientSpan:
-        """The prediction's system, with the first guess of its numbers."""
+        """The system of the prediction, with the first guess of the kernel's numbers."""
         return GradientSpan(self.kernel, self.algorithm, jnp.inf)
 
     def fit(self) -> KernelFit:
-        """Train, fit, and take the algorithm of the prediction."""
+        """The fit to observed trainings, with the algorithm of the prediction in its theory."""
         seen = _observed(self.training, self.steps, self.runs, self.key)
         fit = fit_kernel(self.kernel, self.made_by, seen.cost, seen.gradient_norm)
         return eqx.tree_at(lambda fit: fit.theory.algorithm, fit, self.algorithm)
 
 
 def _observed(training: Any, steps: int, runs: int, key: Key[Array, ""]) -> TrainingSummary:
-    """Mean summaries at the steps 0, ..., steps of `runs` trainings."""
+    """Mean summaries of `runs` trainings at the steps 0, ..., steps."""
     simulator = Direct().simulator(training)
 
     def one(run: Int[Array, ""]) -> TrainingSummary:
@@ -185,6 +194,7 @@ def _observed(training: Any, steps: int, runs: int, key: Key[Array, ""]) -> Trai
 
 
 def _check_kernel(kernel: Any) -> None:
+    """Raise TypeError unless the kernel is stationary."""
     if not isinstance(kernel, Stationary):
         raise TypeError(f"kernel: {kernel!r}; allowed: a stationary one of hdjax.landscapes")
 
@@ -217,13 +227,13 @@ def _fit(
         return jnp.concatenate([of_cost / spread, of_gradient]) / jnp.sqrt(float(n))
 
     def guess(length: Array) -> tuple[Stationary, Array]:
-        """At every length, the variance that gives the first gradient."""
+        """The kernel of a length, with the variance that gives the first gradient, and the mean."""
         shaped = eqx.tree_at(lambda k: (k.var, k.scale), kernel, (jnp.ones_like(length), length))
         slope = -shaped.derivatives(jnp.zeros_like(length))[1]
         shaped = eqx.tree_at(lambda k: k.var, shaped, gradient_norm[0] / slope)
         return jax.tree.map(jnp.log, shaped), cost[0]
 
-    # The way of descent along straight lines, from the drop of the cost against its slope.
+    # The distance that descent along a straight line takes: the drop of the cost over its slope.
     way = spread / jnp.sqrt(gradient_norm.max())
     guesses = jax.vmap(guess)(jnp.asarray(_LENGTHS, cost.dtype) * way)
     sizes = jax.vmap(lambda guess: jnp.square(residuals(guess, None)).sum())(guesses)

@@ -4,18 +4,18 @@
 
 on a layer's parameters, f_l the loss of sample l (`hdjax.curvature.NetworkMatrix`).  At every
 record, for each layer NAME and each of the two matrices M (`hessian`, `gradient`), with E the space
-of its `rank` largest eigenvalues:
+of the `rank` largest eigenvalues of M, the system `LayerAlignment` has the statistics
 
     NAME_M_values        the rank + 1 largest eigenvalues
-    NAME_M_gap           (smallest of the space - next)/next
-    NAME_M_parameters    |P_E theta|/|theta|, theta the layer's parameters
-    NAME_M_distance      the same of theta_k - theta_0 (0 at the start)
-    NAME_M_step          the same of the mini-batch gradient
-    NAME_overlap         |Q_H^T Q_G|^2/rank of the two spaces
+    NAME_M_gap           (smallest eigenvalue of E - next eigenvalue)/next eigenvalue
+    NAME_M_parameters    the share |P_E theta|/|theta| of the layer's parameters theta
+    NAME_M_distance      the share of theta_k - theta_0 in E (0 at the start)
+    NAME_M_step          the share of the mini-batch gradient in E
+    NAME_overlap         the overlap |Q_H^T Q_G|^2/rank of the spaces of H and G
 
-Random spaces of that rank would have shares (rank/size)^(1/2) and overlap rank/size.
-"Spectral alignment of SGD" (arXiv 2310.03010): the trajectory aligns with the outliers' spaces of
-both matrices, in each layer.
+Random spaces of that rank would have shares (rank/size)^(1/2) and the overlap rank/size.
+Source: "Spectral alignment of SGD" (arXiv 2310.03010, section 2): the trajectory aligns with the
+outliers' spaces of both matrices, in each layer.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,12 +36,13 @@ from hdjax.networks.simulate import TrainingSimulator, TrainingSummary
 from hdjax.random import Stream
 from hdjax.system import Method, Simulator, Watched, Watching, WithoutFluctuations, WithoutLimit
 
-# Residuals relative to the largest eigenvalue: shares and overlaps are then known to about 1 %.
+# The tolerance of residuals, relative to the largest eigenvalue, gives shares and overlaps to about
+# 1 %; it is reached within so many restarts, or not at all.
 _TOLERANCE, _CYCLES = 1e-3, 12
 
 
 class LayerSummary(eqx.Module):
-    """What is recorded of a training, and of the curvature of its layers."""
+    """The summary of a training, and the statistics of its layers' curvature."""
 
     training: TrainingSummary
     measured: dict[str, Array]
@@ -51,13 +52,14 @@ class LayerAlignment(WithoutLimit, WithoutFluctuations):
     """A training, with the top spaces of its layers' Hessians and gradient covariances.
 
     Args:
-        training: what is trained.
+        training: the training.
         layers: {name: function from the network to a part of it, or to a tuple of parts}.
-        rank: dimensions of the top spaces; with k classes the outliers are about k.
-        samples: of the matrices, the first of the data; None: all.
+        rank: dimensions of the top spaces; with k classes there are about k outliers.
+        samples: the matrices are computed on so many of the first samples; None: on all.
 
     Raises:
-        ValueError: no layer, a rank below 1 or too large for a layer, other numbers of samples.
+        ValueError: there is no layer, the rank is below 1 or too large for a layer, or the number
+            of samples is not allowed.
 
     Example:
         >>> import optax
@@ -99,7 +101,7 @@ class LayerAlignment(WithoutLimit, WithoutFluctuations):
     def validate(self, *, compared: bool = False, realised: bool = False) -> None:
         self.training.validate(compared=compared, realised=realised)
         if not self.layers:
-            raise ValueError("layers: none; allowed: at least one")
+            raise ValueError("layers: none; allowed: at least one layer")
         n = self.training.samples
         if self.samples is not None and not 1 <= self.samples <= n:
             raise ValueError(f"samples: {self.samples}; allowed: None or 1 to {n}")
@@ -107,32 +109,35 @@ class LayerAlignment(WithoutLimit, WithoutFluctuations):
         for name, where in self.layers:
             leaves = [x for x in jax.tree.leaves(where(network)) if hasattr(x, "dtype")]
             size = sum(x.size for x in leaves if jnp.issubdtype(x.dtype, jnp.inexact))
-            # One eigenvalue more, and the block of Lanczos' method two more than that.
+            # One more eigenvalue is computed, and the Lanczos block has two more columns.
             if not 1 <= self.rank <= size - 3:
                 raise ValueError(
-                    f"rank: {self.rank}; allowed with layer {name!r} of {size} parameters: 1 to "
+                    f"rank: {self.rank} with layer {name!r} of {size} parameters; allowed: 1 to "
                     f"{size - 3}"
                 )
 
     def simulator_of(self, method: Method, horizon: None) -> Simulator:
-        """The training's own, with what is measured at every record."""
+        """The training's simulator, whose layers are measured at every record."""
         inner = self.training.simulator_of(method, horizon)
         assert isinstance(inner, TrainingSimulator)
         return LayerSimulator(inner=inner, system=self)
 
     def horizon(self, ts: Float[np.ndarray, " times"], method: Any = None) -> None:
-        """One program serves any duration."""
+        """No horizon: one program serves any duration."""
         return None
 
     def review(self, ts: Float[np.ndarray, " times"]) -> None:
-        """Nothing is doubtful."""
+        """No warning: nothing is doubtful."""
 
     def about(self, horizon: None) -> Mapping[str, str]:
-        """Nothing has to be known."""
+        """No remark: nothing has to be known."""
         return {}
 
     def start(self) -> LayerSummary:
-        """One that is drawn: its law is known by drawing alone."""
+        """The summary of one drawn start.
+
+        The law of a network's start is known by drawing alone.
+        """
         simulator = self.simulator()
         return simulator.summary(simulator.init(jax.random.key(0)))
 
@@ -140,26 +145,26 @@ class LayerAlignment(WithoutLimit, WithoutFluctuations):
         return self.training.alive(summary.training)
 
     def statistics(self, summary: LayerSummary) -> dict[str, Array]:
-        """The training's own, and those of the layers."""
+        """The statistics of the training and of its layers."""
         return self.training.statistics(summary.training) | summary.measured
 
 
 class LayerSimulator(Watching):
-    """A training; its summary holds what its layers' matrices are."""
+    """The simulator of a training, whose summary also holds the curvature of its layers."""
 
     system: LayerAlignment
     inner: TrainingSimulator
 
     @property
     def clock(self) -> Clock:
-        """The training's."""
+        """The clock of the training."""
         return self.inner.clock
 
     def summary(self, state: Watched) -> LayerSummary:
         training = self.inner.summary(state.run)
         solver = random.stream(state.key, Stream.SOLVER)
         found: dict[str, Array] = {}
-        # As in the training, networks of others may mix ranks and dtypes.
+        # As in the training, networks of users may mix ranks and dtypes.
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
             for i, (name, where) in enumerate(self.system.layers):
                 measured = self._measured(state, where, random.at(solver, i))
@@ -168,7 +173,7 @@ class LayerSimulator(Watching):
         return LayerSummary(training, {key: value.astype(dtype) for key, value in found.items()})
 
     def _measured(self, state: Watched, where: Callable, key: Key[Array, ""]) -> dict[str, Array]:
-        """The numbers of one layer."""
+        """The statistics of one layer."""
         own = self.inner.own
         run, rank = state.run, self.system.rank
         inputs, targets = jax.tree.map(
@@ -195,7 +200,8 @@ class LayerSimulator(Watching):
         return found
 
     def bytes_per_run(self) -> int:
-        # Samples are pushed through the network for every vector of a block at once, three times.
+        # A product takes all vectors of a block through the network at once, with about three
+        # copies of the intermediate results.
         training = self.system.training
         n = training.samples if self.system.samples is None else self.system.samples
         return self.inner.bytes_per_run() + 3 * n * (self.system.rank + 3) * (
@@ -203,15 +209,17 @@ class LayerSimulator(Watching):
         )
 
     def side_by_side(self) -> int | None:
-        # One run's matrices fill a CPU.
+        # The matrices of one run occupy a CPU.
         return 1 if jax.default_backend() == "cpu" else None
 
 
 def _top(
     matrix: NetworkMatrix, start: Float[Array, "n b"], rank: int, key: Key[Array, ""]
 ) -> TopSpace:
+    """The top space of a layer's matrix, from a first guess."""
     return top_space(matrix.product, start, rank, key, tolerance=_TOLERANCE, cycles=_CYCLES)
 
 
 def _flat(part: PyTree) -> Float[Array, " n"]:
+    """The floating arrays of a part of the network, as one vector."""
     return ravel_pytree(eqx.filter(part, eqx.is_inexact_array))[0]

@@ -1,14 +1,15 @@
-"""Repeated training of a network from random starts: the system of the family.
+"""Repeated training of a network from random starts: the system `Training` that users start with.
 
     theta_{k+1} = theta_k + optimiser(grad L_k(theta_k)),    L_k the mean loss on mini-batch k,
 
-with theta_0 and the order of the samples drawn in each run.  Progress is said to be predictable
-when the runs' curves coincide ("Gradient Span Algorithms Make Predictable Progress in High
-Dimension", arXiv 2410.09973, figure 1): the spread between runs over their mean, against the step
-and the width.  Time is the step k.
+with theta_0 and the order of the samples drawn in each run.  Progress is predictable if the curves
+of the runs coincide ("Gradient Span Algorithms Make Predictable Progress in High Dimension", arXiv
+2410.09973, figure 1).  Its measure is the spread between runs over their mean, against the step and
+the width of the network.  Time is the step k.
 
 A network has no deterministic equivalent of its own.  A Gaussian random function whose kernel was
-fitted to its curves (`kernel_fit.py`) may stand for it, and then is the system's limit.
+fitted to the network's curves (`kernel_fit.py`) may stand for it: its limit is then the limit of
+the system.
 """
 
 from collections.abc import Callable, Mapping
@@ -37,21 +38,21 @@ class Training(Trainable, WithoutFluctuations):
     """The training of a network from random starts on given data.
 
     Args:
-        network: function of a key, any pytree with floating arrays as parameters (an Equinox
-            module): the start of a run.  A module-level function, or a `jax.tree_util.Partial`,
-            makes systems that stack.
+        network: function from a key to a network (any pytree, such as an Equinox module, whose
+            floating arrays are parameters), which draws the start of a run.  With a module-level
+            function, or a `jax.tree_util.Partial`, systems can be stacked.
         loss: `loss(network, x, y) -> scalar`, of one sample.
         inputs: (n, ...) samples: an array, nested lists of numbers, or a pytree of these.
-        targets: (n, ...) what belongs to them.
-        optimiser: of Optax, or a `jax.tree_util.Partial` that makes one
-            (`Partial(optax.sgd, 0.1)`), whose numbers may then be swept over in one program.
-        batch: samples of a mini-batch; None: all, which is gradient descent.  Each epoch has its
-            own order, and what does not fill a batch at its end is left out of it.
-        theory: the Gaussian random function whose limit is the system's: that of a `fit_kernel`,
-            or a `Fitted` one.
+        targets: (n, ...) the samples' targets, in the same forms.
+        optimiser: an Optax optimiser, or a `jax.tree_util.Partial` that makes one
+            (`Partial(optax.sgd, 0.1)`), whose numbers can be swept over in one program.
+        batch: the number of samples of a mini-batch; None: all, which is gradient descent.  Each
+            epoch has its own order, and leaves out the samples that do not fill a batch at its end.
+        theory: the Gaussian random function whose limit is the system's: the theory of a
+            `fit_kernel`, or a `Fitted`; None: the system has no limit.
 
     Raises:
-        ValueError, TypeError: naming the argument, its value and what is allowed.
+        ValueError, TypeError: an argument has a value or a type that is not allowed.
 
     Example:
         >>> import optax
@@ -104,8 +105,10 @@ class Training(Trainable, WithoutFluctuations):
         if isinstance(optimiser, optax.GradientTransformation):
             optimiser = _Given(optimiser)
         elif not callable(optimiser):
-            raise TypeError(f"optimiser: {optimiser!r}; allowed: of Optax, or a Partial of such")
-        # Its numbers are leaves: a Python float would belong to the program.
+            raise TypeError(
+                f"optimiser: {optimiser!r}; allowed: an Optax optimiser, or a Partial that makes it"
+            )
+        # The optimiser's numbers become leaves: a Python float would be a constant of the program.
         self.optimiser = jax.tree.map(
             lambda x: jnp.asarray(x, jnp.result_type(float)) if isinstance(x, float) else x,
             _as_tree(optimiser),
@@ -119,7 +122,7 @@ class Training(Trainable, WithoutFluctuations):
         counts = {leaf.shape[0] if leaf.ndim else 0 for leaf in leaves}
         if len(counts) != 1 or counts == {0}:
             raise ValueError(
-                f"inputs, targets: {sorted(counts)} samples; allowed: as many of each, 1 or more"
+                f"inputs, targets: {sorted(counts)} samples; allowed: equal numbers, 1 or more"
             )
         for name, data in (("inputs", self.inputs), ("targets", self.targets)):
             if is_concrete(data) and not all(np.isfinite(leaf).all() for leaf in _floats(data)):
@@ -133,7 +136,7 @@ class Training(Trainable, WithoutFluctuations):
             _unfitted(self.theory).validate(compared=compared)
         if realised:
             raise ValueError(
-                "start: 'realised'; allowed: 'law' (a kernel knows of no single start)"
+                "start: 'realised'; allowed: 'law', because a fitted kernel knows no single start"
             )
 
     @leniently
@@ -163,26 +166,29 @@ class Training(Trainable, WithoutFluctuations):
                 )
 
     def simulator_of(self, method: Method, horizon: Any) -> Simulator:
-        """The method's own."""
+        """The simulator that the method makes."""
         return method.simulator(self, horizon)
 
     def horizon(self, ts: Float[np.ndarray, " times"], method: Any = None) -> Any:
-        """That of the theory, if there is one."""
+        """The horizon of the theory; None without a theory."""
         return None if self.theory is None else _unfitted(self.theory).horizon(ts)
 
     def alive(self, summary: TrainingSummary) -> Bool[Array, ""]:
-        """Whether all numbers are finite."""
+        """Whether all numbers of the summary are finite."""
         return all_finite(summary)
 
     def review(self, ts: Float[np.ndarray, " times"]) -> None:
-        """Nothing is doubtful."""
+        """No warning: nothing is doubtful."""
 
     def about(self, horizon: Any) -> Mapping[str, str]:
-        """Nothing has to be known."""
+        """No remark: nothing has to be known."""
         return {}
 
     def start(self) -> TrainingSummary:
-        """The theory's; without one, a start that is drawn (its law is known by drawing alone)."""
+        """The summary of the theory's start; without a theory, that of one drawn start.
+
+        The law of a network's start is known by drawing alone.
+        """
         if self.theory is not None:
             theory = _solved(self.theory)
             return _of_theory(theory, theory.start())
@@ -196,18 +202,22 @@ class Training(Trainable, WithoutFluctuations):
         horizon: Any = None,
         save: Callable[[TrainingSummary], PyTree[Array]] = lambda summary: summary,
     ) -> Limit:
-        """The limit of the Gaussian random function that stands for the network."""
+        """The limit of the Gaussian random function that stands for the network.
+
+        Raises:
+            NoLimitError: the system has no theory.
+        """
         if self.theory is None:
             raise NoLimitError(
-                "limit: none is known of a network's training; allowed: to simulate it "
-                "(hdjax.simulate, limit = false in a config), or with a theory, such as that of "
-                "hdjax.networks.fit_kernel"
+                "limit: none is known of a network's training; allowed: a simulation alone "
+                "(hdjax.simulate, limit = false in a config), or a training with a theory (that of "
+                "hdjax.networks.fit_kernel)"
             )
         theory = _solved(self.theory)
         return theory.limit(ts, save=lambda order: save(_of_theory(theory, order)), horizon=horizon)
 
     def statistics(self, summary: TrainingSummary) -> dict[str, Array]:
-        """Costs on training set and mini-batch, squared norms of the gradient and of the way."""
+        """The costs, and the squared norms of the gradient and of theta_k - theta_0."""
         return {
             "cost": summary.cost,
             "batch_cost": summary.batch_cost,
@@ -217,7 +227,7 @@ class Training(Trainable, WithoutFluctuations):
 
 
 class _Given(eqx.Module):
-    """An optimiser that is given, whose numbers are in its closures."""
+    """A given Optax optimiser, whose numbers are in its closures and cannot be swept over."""
 
     optimiser: optax.GradientTransformation = eqx.field(static=True)
 
@@ -226,21 +236,26 @@ class _Given(eqx.Module):
 
 
 def _floats(data: PyTree[Array]) -> list[np.ndarray]:
+    """The floating arrays of a pytree."""
     return [np.asarray(leaf) for leaf in jax.tree.leaves(data) if eqx.is_inexact_array(leaf)]
 
 
 def _as_tree(fn: Any) -> Any:
+    """A function as a pytree."""
     return fn if isinstance(fn, Partial | eqx.Module) else Partial(fn)
 
 
 def _unfitted(theory: GradientSpan | Fitted) -> GradientSpan:
+    """The Gaussian random function of a theory, before any fit."""
     return theory.unfitted if isinstance(theory, Fitted) else theory
 
 
 def _solved(theory: GradientSpan | Fitted) -> GradientSpan:
+    """The Gaussian random function of a theory, after its fit."""
     return theory.fit().theory if isinstance(theory, Fitted) else theory
 
 
 def _of_theory(theory: GradientSpan, order: OrderParameters) -> TrainingSummary:
+    """The summary of a training that the order parameters of its theory stand for."""
     distance = order.norm - 2 * order.points[0] + theory.radius**2
     return TrainingSummary(order.value, order.value, order.gradient_norm, distance)

@@ -1,7 +1,8 @@
-"""One training, step by step, with the cost on the whole training set at every record.
+"""The simulator of one training, with the cost on the whole training set at every record.
 
-The state after k steps holds theta_k and what was seen there: cost and gradient of mini-batch k,
-which step k + 1 uses.  Batches are a function of the run's key and the step.
+The state after k steps holds theta_k, and cost and gradient of mini-batch k at theta_k, which step
+k + 1 uses.  Batches are a function of the run's key and the step.  `Training` and `LayerAlignment`
+run on this simulator.
 """
 
 import functools
@@ -23,14 +24,14 @@ from hdjax.random import Stream
 from hdjax.registry import Precision, register
 from hdjax.system import Method, Simulator, System
 
-# Samples at a time when all are looked at: activations of more would only leave the cache.
+# The number of samples that are evaluated at a time: the activations of more leave the cache.
 _CHUNK = 512
-# Runs of up to so many bytes are faster side by side on a CPU.
+# Runs that hold at most so many bytes are faster side by side on a CPU.
 _SMALL = 2**20
 
 
 class TrainingSummary(eqx.Module):
-    """What is recorded of a run, and what a Gaussian random function predicts.
+    """The summary of a training after k steps, which a Gaussian random function predicts.
 
     Attributes:
         cost: mean loss on the whole training set.
@@ -46,7 +47,16 @@ class TrainingSummary(eqx.Module):
 
 
 class TrainingState(eqx.Module):
-    """A network on its way; `buffers` are its arrays that are not trained."""
+    """The state of one training after k steps.
+
+    Attributes:
+        parameters: theta_k, the floating arrays of the network.
+        buffers: arrays of the network that are not trained.
+        start: theta_0.
+        memory: the state of the optimiser.
+        cost: mean loss on mini-batch k at theta_k.
+        gradient: gradient of that loss.
+    """
 
     parameters: PyTree[Array]
     buffers: PyTree[Array]
@@ -57,7 +67,7 @@ class TrainingState(eqx.Module):
 
 
 class Trainable(System):
-    """What is trained, on which data and how; attributes are those of `Training`."""
+    """A network, its data and its optimiser; the attributes are those of `Training`."""
 
     network: eqx.AbstractVar[Callable]
     inputs: eqx.AbstractVar[PyTree[Array]]
@@ -68,19 +78,19 @@ class Trainable(System):
 
     @property
     def samples(self) -> int:
-        """How many samples there are."""
+        """The number of samples of the training set."""
         return jax.tree.leaves(self.inputs)[0].shape[0]
 
 
 @register("networks.method", "direct")
 class Direct(Method):
-    """The training itself.
+    """The method that runs the training itself.
 
     Args:
         dtype: "float32" or "float64" (which needs `jax_enable_x64`), of parameters and data.
 
     Raises:
-        ValueError: another dtype, or float64 not enabled.
+        ValueError: the dtype is another one, or float64 is not enabled.
 
     Example:
         >>> method = Direct(dtype="float32")
@@ -97,7 +107,7 @@ class Direct(Method):
 
 
 def leniently(function: Any) -> Any:
-    """Networks and optimisers of others may mix ranks and dtypes."""
+    """The function, traced with lenient rules: networks of users may mix ranks and dtypes."""
 
     @functools.wraps(function)
     def traced(*args: Any, **kwargs: Any) -> Any:
@@ -108,14 +118,14 @@ def leniently(function: Any) -> Any:
 
 
 class TrainingSimulator(Simulator):
-    """One training; the clock is the step k."""
+    """One training; a tick of its clock is a step."""
 
     system: Trainable
     dtype: str = eqx.field(static=True)
 
     @property
     def clock(self) -> Steps:
-        """Time is the step."""
+        """The clock of steps, whose records are distinct."""
         return Steps(1, distinct=True)
 
     @leniently
@@ -149,7 +159,7 @@ class TrainingSimulator(Simulator):
             ahead = self._batch(own, key, k + 1)
             cost, gradient = self._seen(own, parameters, state.buffers, ahead)
             moved = TrainingState(parameters, state.buffers, state.start, memory, cost, gradient)
-            # An optimiser may answer in another precision than it was asked in.
+            # An optimiser may return another precision than it was given.
             return jax.tree.map(
                 lambda new, old: new.astype(old.dtype) if eqx.is_inexact_array(new) else new,
                 moved,
@@ -171,15 +181,15 @@ class TrainingSimulator(Simulator):
         return TrainingSummary(*(number.astype(dtype) for number in numbers))
 
     def network(self, state: TrainingState) -> PyTree:
-        """The network at the state."""
+        """The network with the parameters theta_k of a state."""
         return self._combined(state.parameters, state.buffers)
 
     def first(self, state: TrainingState) -> PyTree:
-        """The network that it started from."""
+        """The network with the parameters theta_0 that a run started from."""
         return self._combined(state.start, state.buffers)
 
     def slope(self, state: TrainingState) -> PyTree:
-        """The mini-batch gradient, in the shape of the network."""
+        """The mini-batch gradient of a state, in the structure of the network."""
         return self._combined(state.gradient, state.buffers)
 
     @leniently
@@ -194,11 +204,11 @@ class TrainingSimulator(Simulator):
 
     @property
     def own(self) -> Trainable:
-        """The system in the method's precision."""
+        """The system in the precision of the method."""
         return cast(self.system, self.dtype)
 
     def _batch(self, own: Trainable, key: Key[Array, ""], k: Any) -> PyTree[Array]:
-        """Mini-batch k: a piece of the order of its epoch."""
+        """Mini-batch k: a slice of the order of its epoch."""
         data = own.inputs, own.targets
         if own.batch is None:
             return data
@@ -211,7 +221,7 @@ class TrainingSimulator(Simulator):
     def _seen(
         self, own: Trainable, parameters: PyTree, buffers: PyTree, batch: PyTree
     ) -> tuple[Float[Array, ""], PyTree]:
-        """Cost and gradient on a batch."""
+        """The mean loss on a batch, and its gradient."""
 
         def part(batch: PyTree, weights: Array) -> PyTree:
             return jax.value_and_grad(self._sum(own, buffers, batch, weights))(parameters)
@@ -231,6 +241,8 @@ class TrainingSimulator(Simulator):
     def _sum(
         self, own: Trainable, buffers: PyTree, batch: PyTree, weights: Float[Array, " n"]
     ) -> Callable[[PyTree], Float[Array, ""]]:
+        """The weighted sum of the losses on a batch, as a function of the parameters."""
+
         def total(parameters: PyTree) -> Array:
             network = self._combined(parameters, buffers)
             losses = jax.vmap(own.loss, in_axes=(None, 0, 0))(network, *batch)
@@ -239,14 +251,15 @@ class TrainingSimulator(Simulator):
         return total
 
     def _combined(self, parameters: PyTree, buffers: PyTree) -> PyTree:
-        # What is not an array cannot be carried by a loop: it is the same in every network.
+        # Parts that are not arrays cannot be carried by a loop, and are the same in every network.
+        """The network with given parameters and buffers."""
         shapes = eqx.filter_eval_shape(self.system.network, jax.random.key(0))
         rest = eqx.filter(shapes, lambda leaf: not isinstance(leaf, jax.ShapeDtypeStruct))
         return eqx.combine(parameters, buffers, rest)
 
     @leniently
     def bytes_per_sample(self) -> int:
-        """Of everything that is computed on the way to the loss of a sample."""
+        """Bytes of all intermediate results of the loss of one sample."""
         own = self.own
         shapes = eqx.filter_eval_shape(own.network, jax.random.key(0))
         arrays, rest = eqx.partition(shapes, lambda x: isinstance(x, jax.ShapeDtypeStruct))
@@ -261,7 +274,7 @@ class TrainingSimulator(Simulator):
 
 
 def _square(tree: PyTree) -> Float[Array, ""]:
-    """|v|^2."""
+    """The squared norm |v|^2 of a pytree of arrays."""
     total = jnp.zeros(())
     for leaf in jax.tree.leaves(tree):
         total = total + precise.vdot(leaf, leaf)
@@ -269,11 +282,11 @@ def _square(tree: PyTree) -> Float[Array, ""]:
 
 
 def _mean(part: Callable[[PyTree, Array], PyTree], data: PyTree[Array]) -> PyTree[Array]:
-    """The mean over samples of what `part(samples, weights)` sums, chunk by chunk."""
+    """The mean over samples of a quantity that `part(samples, weights)` sums, chunk by chunk."""
     n = jax.tree.leaves(data)[0].shape[0]
     pieces = -(-n // _CHUNK)
     size = -(-n // pieces)
-    # Chunks of equal size: copies of the first sample fill the last one, with weight 0.
+    # Chunks have equal sizes: copies of the first sample, with weight 0, fill the last chunk.
     index = np.arange(pieces * size)
     weights = (index < n).astype(np.float32).reshape(pieces, size)
     index = np.where(index < n, index, 0).reshape(pieces, size)

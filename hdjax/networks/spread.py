@@ -1,7 +1,8 @@
-"""How far repeated trainings agree: the spread between runs over their mean.
+"""How far repeated trainings agree: the spread between runs over their mean, for users' results.
 
-Against the step, wider networks are also faster, and their curves spread where they fall: `level`
-compares them where they have come as far.
+Predictable progress means that this spread is small (arXiv 2410.09973, figure 1).  Wider networks
+also train faster, and curves spread where they fall, so that a comparison at the same step is
+unfair: `level` compares networks at the step where each has reached the same cost.
 """
 
 from typing import Any
@@ -13,12 +14,13 @@ import xarray as xr
 def relative_spread(
     result: Any, statistic: str = "cost", level: float | None = None
 ) -> xr.DataArray:
-    """Standard deviation between runs over their mean, against the step (and axes of a sweep).
+    """Standard deviation between runs over their mean, against the step and the axes of a sweep.
 
     Args:
-        result: of `hdjax.simulate`, `compare` or `sweep`.
-        statistic: its name.
-        level: only at the first record at which the mean is at or below it, NaN where it never is.
+        result: the result of `hdjax.simulate`, `compare` or `sweep`.
+        statistic: name of the statistic.
+        level: None: all records; otherwise the first record whose mean is at or below this value
+            alone, NaN where there is none.
 
     Returns:
         (axes ..., time), or (axes ...) with a level.

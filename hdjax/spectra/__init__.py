@@ -1,11 +1,13 @@
-"""Spectra of data covariances K, as measures of a few groups of equal eigenvalues.
+"""Spectra of data covariances K, which the systems of SGD take as their `spectrum`.
+
+A `Spectrum` is the measure of the groups of equal eigenvalues of K,
 
     mu = sum_i w_i delta(lambda_i),   w_i = d_i / d,   sum_i w_i = 1,
 
-with multiplicities d_i of the eigenvalues lambda_i of K. Coordinates are those of the eigenbasis,
-group after group. What depends on mu alone can be computed on a few nodes, at a cost that does
-not depend on d: for the limits on those of `reduced`, with the error that they leave, and for
-polynomials of the eigenvalues on those of the Gauss rule, `Spectrum.compress`.
+with multiplicities d_i of the eigenvalues lambda_i. Coordinates are those of the eigenbasis, group
+after group. Quantities that depend on mu alone can be computed on a few nodes, at a cost that does
+not depend on d: limits on the nodes of `reduced`, which has an error estimate, and means of
+polynomials of the eigenvalues on the nodes of a Gauss rule, `Spectrum.compress`.
 """
 
 from hdjax.spectra._reduction import Reduction, reduced

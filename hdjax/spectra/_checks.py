@@ -1,4 +1,7 @@
-"""Checks of what spectra are made of, where it is concrete."""
+"""Conversions and checks of the arguments of spectra, for the constructors in `laws.py`.
+
+Checks raise ValueError for concrete values; traced values are not checked.
+"""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -11,7 +14,7 @@ from jaxtyping import Array, Float
 from hdjax.checks import is_concrete
 from hdjax.registry import Bounds, FromFile
 
-Numbers = ArrayLike | Sequence[Any]  # what NumPy makes an array of
+Numbers = ArrayLike | Sequence[Any]  # values that NumPy converts to an array
 Exponent = Annotated[Numbers, Bounds()]
 NonNegative = Annotated[ArrayLike, Bounds(least=0)]
 Positive = Annotated[ArrayLike, Bounds(above=0)]
@@ -32,7 +35,7 @@ def as_parameter(name: str, value: Numbers) -> Float[Array, ""]:
 
 
 def as_dimension(d: ArrayLike) -> tuple[int | None, Float[Array, ""]]:
-    """The dimension as a shape (None if it was given as an array) and as a leaf."""
+    """The dimension as a Python integer (None if it was given as an array) and as a leaf."""
     if isinstance(d, int | np.integer):
         check_dimension(np.asarray(d))
         return int(d), as_float(int(d))

@@ -1,9 +1,11 @@
-"""Gauss rules of measures: Lanczos' algorithm, and the nodes of a Jacobi matrix.
+"""Gauss rules of measures, from Lanczos' algorithm and the eigenvalues of a Jacobi matrix.
 
-The matrix of the recurrence of a measure's orthogonal polynomials has the nodes as eigenvalues, and
-the weights as squares of the first components of its eigenvectors (G. H. Golub, J. H. Welsch,
-"Calculation of Gauss quadrature rules", Math. Comp. 23, 1969). Lanczos' algorithm for a diagonal
-matrix, started from the roots of the weights, finds it; only with full reorthogonalisation.
+`Spectrum.compress` and the Marchenko-Pastur law use them. The Jacobi matrix contains the
+coefficients of the three-term recurrence of the orthogonal polynomials of a measure. Its
+eigenvalues are the nodes of the Gauss rule, and the squares of the first components of its
+eigenvectors are the weights (G. H. Golub, J. H. Welsch, "Calculation of Gauss quadrature rules",
+Math. Comp. 23, 1969). Lanczos' algorithm with full reorthogonalisation computes the Jacobi matrix:
+it acts on the diagonal matrix of the eigenvalues and starts from the square roots of the weights.
 """
 
 from typing import Any
@@ -18,10 +20,10 @@ from hdjax import precise
 def lanczos(
     eigenvalues: Float[Array, " g"], weights: Float[Array, " g"], points: int
 ) -> tuple[Float[Array, " p"], Float[Array, " p-1"]]:
-    """The Jacobi matrix (diagonal, off-diagonal) of the measure, from the start sqrt(w).
+    """The Jacobi matrix (diagonal, off-diagonal) of the measure of eigenvalues and weights.
 
-    With fewer distinct eigenvalues than points the iteration breaks down: here into vectors of
-    zeros, which become nodes of weight zero, where a general Lanczos routine divides by zero.
+    With fewer distinct eigenvalues than points the iteration breaks down, where a general Lanczos
+    routine divides by zero. Here the further vectors are zero and become nodes of weight zero.
     """
     eps = jnp.finfo(eigenvalues.dtype).eps
 
@@ -36,8 +38,8 @@ def lanczos(
             overlaps = precise.dot(vectors, image)
             return image - precise.dot(overlaps, vectors)
 
-        # The recurrence, one pass over all vectors for what rounding has left of them, and another
-        # where that pass took away much (Kahan's criterion: twice is enough).
+        # The recurrence is followed by one orthogonalisation against all vectors, which removes the
+        # effect of rounding, and by another if the first removed much (Kahan: twice is enough).
         short = image - centre * vectors[k] - off_diagonal[k - 1] * vectors[k - 1]
         image = orthogonalise(short)
         again = _square(image) < 0.5 * _square(short)
@@ -62,7 +64,10 @@ def _square(vector: Float[Array, " g"]) -> Float[Array, ""]:
 def golub_welsch(
     diagonal: Float[Array, " p"], off_diagonal: Float[Array, " p-1"]
 ) -> tuple[Float[Array, " p"], Float[Array, " p"]]:
-    """Nodes and weights of the Gauss rule of a probability measure with this Jacobi matrix."""
+    """The nodes and weights of the Gauss rule of the probability measure with a Jacobi matrix.
+
+    The Jacobi matrix is given by its diagonal and its off-diagonal.
+    """
     jacobi = jnp.diag(diagonal) + jnp.diag(off_diagonal, 1) + jnp.diag(off_diagonal, -1)
     nodes, vectors = jnp.linalg.eigh(jacobi)
     return nodes, vectors[0] ** 2

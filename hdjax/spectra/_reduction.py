@@ -1,11 +1,12 @@
-"""Few eigenvalues in place of many, for sums over a spectrum that is spread over many decades.
+"""The reduction of a spectrum to a few nodes, for the sums over the spectrum in limits.
 
-What the limits make of a spectrum are sums over it of lambda^k e^{-lambda tau}, at every tau > 0.
-As functions of u = log(1 + lambda/floor), with the floor near the smallest positive eigenvalue,
-these vary over the same length anywhere in the spectrum, so that polynomials in u approximate them
-alike, and the Gauss rule of the spectrum in the variable u converges geometrically in the number of
-nodes per decade.  (The Gauss rule in lambda itself needs e^{-lambda tau} to be near a polynomial:
-it resolves the upper end of the spectrum alone.)
+`OnePassSGD(compression=...)` and the predicted spread use `reduced`.  The limits depend on a
+spectrum through its sums of lambda^k e^{-lambda tau}, at every tau > 0.  As functions of
+u = log(1 + lambda/floor), with the floor near the smallest positive eigenvalue, these terms vary on
+the same length scale anywhere in the spectrum.  Polynomials in u therefore approximate them equally
+well, and the Gauss rule of the spectrum in the variable u converges geometrically in the number of
+nodes per decade.  The Gauss rule in lambda converges only if e^{-lambda tau} is near a polynomial;
+for a spectrum of many decades it resolves the upper end alone.
 """
 
 from typing import Any
@@ -20,27 +21,29 @@ from hdjax.checks import is_concrete
 from hdjax.spectra._checks import as_float
 from hdjax.spectra.spectrum import Spectrum
 
-# Eigenvalues that are smaller than this share of the mean act together up to times of 10^6 or so.
+# Eigenvalues below this share of the mean are not resolved: they do not decay before t = 10^6.
 _FLOOR = 1e-9
-# Beyond so many groups, logarithmic cells of a width of .01 stand for them, to 10^-5.
+# More groups than this are merged in logarithmic cells of a width of .01, with an error of 10^-5.
 _CELLS = 4096
+# The largest number of nodes.
 _MOST = 96
-# Powers of the eigenvalue: squared distance, risk, noise of the risk, its covariance.
+# The powers k: of the squared distance, of the risk, of the noise of the risk, of its covariance.
 _POWERS = np.arange(4)
+# The number of times tau, and lambda tau of the smallest eigenvalue at the last of them.
 _TIMES, _DECAY = 48, 8.0
 
 
 class Reduction(eqx.Module):
-    """A spectrum of a few nodes, and the error that it leaves.
+    """The reduction of a spectrum to p nodes, with its error.
 
     Attributes:
-        spectrum: the nodes and their weights; it has no coordinates.
+        spectrum: the nodes and their weights, a spectrum without coordinates.
         error: the largest relative error of sum_i w_i lambda_i^k e^{-lambda_i tau}, k = 0, ..., 3,
-            at tau from 0 to where the smallest eigenvalue has decayed by e^-8.
-        floor: of the variable u = log(1 + lambda/floor).
-        diagonal: (p,) of the recurrence of the spectrum's orthogonal polynomials in u.
-        off_diagonal: (p - 1,) of the same.
-        vectors: (p, p) eigenvectors of that recurrence, as columns.
+            for tau from 0 to 8 over the smallest eigenvalue.
+        floor: the floor in the variable u = log(1 + lambda/floor).
+        diagonal: (p,) diagonal of the Jacobi matrix of the spectrum in the variable u.
+        off_diagonal: (p - 1,) off-diagonal of the Jacobi matrix.
+        vectors: (p, p) eigenvectors of the Jacobi matrix, as columns.
     """
 
     spectrum: Spectrum
@@ -53,11 +56,18 @@ class Reduction(eqx.Module):
     def gather(
         self, eigenvalues: Float[Array, " g"], values: Float[Array, "g *rest"]
     ) -> Float[Array, "p *rest"]:
-        """Values of groups (Gram blocks, say) gathered at the nodes, with the same sums.
+        """Values of groups, such as Gram blocks, gathered at the nodes with the same sum.
 
-        A group's value goes to all nodes in the shares of Lagrange's interpolation in u: a value
-        proportional to the groups' weights becomes one proportional to the nodes', and sums of
-        polynomials in u up to degree p - 1 are exact.
+        The value of a group is distributed over all nodes by Lagrange interpolation in u.  Values
+        proportional to the weights of the groups become values proportional to the weights of the
+        nodes, and sums of values times polynomials in u up to degree p - 1 are exact.
+
+        Args:
+            eigenvalues: (g,) eigenvalues of the groups.
+            values: (g, ...) values of the groups.
+
+        Returns:
+            The values (p, ...) of the nodes.
         """
         u = jnp.log1p(eigenvalues / self.floor)
 
@@ -80,14 +90,17 @@ def reduced(
     measures: Float[np.ndarray, "g r"] | None = None,
     most: int = _MOST,
 ) -> Reduction | None:
-    """The smallest `Reduction` whose error is within `tolerance`; None: there is none.
+    """The `Reduction` of a spectrum to the smallest number of nodes with an error in `tolerance`.
 
     Args:
-        spectrum: concrete.
-        tolerance: of the relative error of sums of lambda^k e^{-lambda tau}.
-        measures: (g, r) other measures on the groups, none negative, whose sums must be as exact
-            when they are gathered at the nodes.
-        most: number of nodes at most.
+        spectrum: the spectrum, with concrete leaves.
+        tolerance: the largest relative error of sums of lambda^k e^{-lambda tau}.
+        measures: (g, r) other measures on the groups, at least 0; their sums must have the same
+            accuracy when they are gathered at the nodes.  None: there are none.
+        most: the largest number of nodes.
+
+    Returns:
+        The reduction, or None if `most` nodes, or as many as there are groups, are not enough.
 
     Raises:
         TypeError: a traced spectrum.
@@ -99,7 +112,7 @@ def reduced(
         ((20,), True)
     """
     if not is_concrete(spectrum):
-        raise TypeError("reduced: a traced spectrum; allowed: one with concrete leaves")
+        raise TypeError("reduced: a traced spectrum; allowed: a spectrum with concrete leaves")
     values = np.asarray(spectrum.eigenvalues, np.float64)
     weights = np.asarray(spectrum.weights, np.float64)
     given = np.zeros((values.size, 0)) if measures is None else np.asarray(measures, np.float64)
@@ -108,7 +121,7 @@ def reduced(
         values, weights = (np.asarray(x, np.float64) for x in (merged.eigenvalues, merged.weights))
         given = np.stack([np.bincount(cell, column, values.size) for column in given.T] or [()], -1)
         given = given.reshape(values.size, -1)
-    # Lanczos' algorithm, as the QR decomposition of polynomials.
+    # The Jacobi matrix is computed by the QR decomposition of polynomials.
     mean = weights @ values
     floor = max(values[values > 0].min(initial=np.inf), _FLOOR * mean) if mean > 0 else 1.0
     u = np.log1p(values / floor)
@@ -117,7 +130,7 @@ def reduced(
     basis = np.polynomial.chebyshev.chebvander(scaled, count - 1)
     basis, _ = np.linalg.qr(np.sqrt(weights / weights.sum())[:, None] * basis)
     jacobi = (basis.T * u) @ basis
-    # Signs as the recurrence has them: of its start, and off the diagonal, positive.
+    # Signs are chosen so that the first polynomial and the off-diagonal are positive.
     signs = np.cumprod(np.sign(np.concatenate([basis[:1, 0], np.diag(jacobi, 1)])))
     jacobi = jacobi * signs * signs[:, None]
     taus = np.concatenate([[0.0], np.geomspace(0.1 / values.max(), _DECAY / floor, _TIMES)])

@@ -1,10 +1,11 @@
-"""Spectra to choose from.
+"""The functions with which users make a `Spectrum`: identity, power laws, given eigenvalues, ...
 
-Those that describe a shape (a power law, say) are scaled to tr K/d = 1 unless `normalise=False`;
-those that take given numbers (`explicit`, `from_covariance`) leave them as they are.
+Functions that describe a shape, such as `power_law`, scale it to tr K/d = 1 unless
+`normalise=False`. Functions of given numbers (`explicit`, `from_covariance`) do not scale them by
+default.
 
-Those with one eigenvalue a coordinate keep a group for each of them, whatever their parameters, so
-that spectra of different parameters have equal shapes and stack into a sweep.
+Spectra with one eigenvalue for each coordinate have d groups whatever their parameters are, so that
+spectra of different parameters have equal shapes and stack into a sweep.
 """
 
 from typing import Any
@@ -36,18 +37,18 @@ declare("spectrum", Slot(given=("d",)))
 
 
 def _explicit(d: int | None = None, weights: Entries | None = None, **options: Any) -> Spectrum:
-    """Given eigenvalues, with `multiplicities`, or with `weights` that share out the dimension.
+    """Given eigenvalues, with `multiplicities` or with `weights`.
 
     Args:
-        d: the dimension; None: that of the spectrum.
+        d: the dimension; None: the sum of the multiplicities.
         weights: (g,) the share of the dimension that each eigenvalue has.
-        **options: of `explicit`.
+        **options: further arguments of `explicit`.
     """
     if weights is not None:
         if options.get("multiplicities") is not None:
-            raise ValueError("weights: given beside multiplicities; allowed: one of them")
+            raise ValueError("weights: given beside multiplicities; allowed: one of the two")
         if d is None:
-            raise ValueError("weights: given without a dimension; allowed: with one")
+            raise ValueError("weights: given without a dimension; allowed with a dimension")
         options["multiplicities"] = _shared_out(np.asarray(weights), d)
     return _agreed(explicit(**options), d)
 
@@ -58,12 +59,14 @@ def _from_covariance(d: int | None = None, **options: Any) -> Spectrum:
 
 def _agreed(spectrum: Spectrum, d: int | None) -> Spectrum:
     if d is not None and d != spectrum.size:
-        raise ValueError(f"dimension: {d}; allowed: {spectrum.size}, that of the spectrum, or none")
+        raise ValueError(
+            f"dimension: {d}; allowed: {spectrum.size}, that of the spectrum, or no dimension"
+        )
     return spectrum
 
 
 def _shared_out(weights: np.ndarray, d: int) -> Int[np.ndarray, " g"]:
-    """Multiplicities near weights * d that sum to d (largest remainders)."""
+    """Multiplicities near weights * d whose sum is d, by the method of largest remainders."""
     if not (np.all(weights > 0) and abs(weights.sum() - 1) < 1e-6):
         raise ValueError(f"weights: {weights}; allowed: positive numbers that sum to 1")
     exact = weights * d
@@ -75,10 +78,10 @@ def _shared_out(weights: np.ndarray, d: int) -> Int[np.ndarray, " g"]:
 
 @register("spectrum", "identity")
 def identity(d: ArrayLike) -> Spectrum:
-    """K = I: one group, whatever the dimension.
+    """The spectrum of K = I, which has one group whatever the dimension is.
 
     Args:
-        d: dimension, an integer or a scalar array.
+        d: dimension, an integer, or a scalar array (the spectrum then has no coordinates).
 
     Raises:
         ValueError: d below 1.
@@ -94,12 +97,12 @@ def identity(d: ArrayLike) -> Spectrum:
 
 @register("spectrum", "power_law")
 def power_law(d: int, exponent: Exponent, *, normalise: bool = True) -> Spectrum:
-    """lambda_i proportional to i^-exponent, i = 1, ..., d.
+    """The power-law spectrum: lambda_i proportional to i^-exponent, i = 1, ..., d.
 
     Args:
         d: dimension, an integer.
         exponent: any finite number.
-        normalise: scale to tr K/d = 1; otherwise lambda_1 = 1.
+        normalise: True scales to tr K/d = 1; False: lambda_1 = 1.
 
     Raises:
         ValueError: d below 1 or no integer, an exponent that is not finite.
@@ -116,13 +119,16 @@ def power_law(d: int, exponent: Exponent, *, normalise: bool = True) -> Spectrum
 
 @register("spectrum", "powers")
 def powers(d: int, exponent: Exponent, *, normalise: bool = True) -> Spectrum:
-    """lambda_i proportional to (i/d)^(2 exponent), i = 1, ..., d: K = diag(sigma_i^(2 exponent)).
+    """The spectrum of K = diag(sigma_i^(2 exponent)) with sigma_i = i/d, i = 1, ..., d.
+
+    Source: the slides "Hitting the High-D(imensional) Notes", slide "Logistic regression", whose
+    caption has this K with tr K/d = 1; sigma_i, which it does not define, is chosen here.
 
     Args:
         d: dimension, an integer.
-        exponent: any finite number; 0 has equal eigenvalues, kept in d groups so that spectra of
-            different exponents stack.
-        normalise: scale to tr K/d = 1; otherwise lambda_d = 1.
+        exponent: any finite number; with 0 all eigenvalues are equal, and still in d groups, so
+            that spectra of different exponents stack.
+        normalise: True scales to tr K/d = 1; False: lambda_d = 1.
 
     Raises:
         ValueError: d below 1 or no integer, an exponent that is not finite.
@@ -139,16 +145,16 @@ def powers(d: int, exponent: Exponent, *, normalise: bool = True) -> Spectrum:
 
 @register("spectrum", "uniform")
 def uniform(d: int, low: NonNegative, high: NonNegative, *, normalise: bool = True) -> Spectrum:
-    """Eigenvalues spread evenly over [low, high]: low + (high - low)(i - 1/2)/d.
+    """The spectrum of eigenvalues low + (high - low)(i - 1/2)/d, i = 1, ..., d.
 
     Args:
         d: dimension, an integer.
-        low: at least 0.
-        high: at least `low`.
-        normalise: scale to tr K/d = 1.
+        low: lower end of the interval, at least 0.
+        high: upper end of the interval, at least `low`.
+        normalise: True scales to tr K/d = 1; False leaves the eigenvalues as they are.
 
     Raises:
-        ValueError: d below 1 or no integer, 0 <= low <= high violated.
+        ValueError: d below 1 or no integer, or 0 <= low <= high does not hold.
 
     Example:
         >>> uniform(2, 0.0, 4.0, normalise=False).eigenvalues.tolist()
@@ -168,18 +174,18 @@ def explicit(
     *,
     normalise: bool = False,
 ) -> Spectrum:
-    """The eigenvalues of K as given.
+    """The spectrum of given eigenvalues of K.
 
     Args:
         eigenvalues: (g,) finite, at least 0.
-        multiplicities: (g,) positive integers, one for each eigenvalue. None: one each, in the
-            order of the coordinates; runs of equal neighbours then become one group (without
-            changing that order: sort them, where the order is free).
-        normalise: scale to tr K/d = 1; otherwise the eigenvalues are left as they are.
+        multiplicities: (g,) positive integers, one for each eigenvalue. None: the eigenvalues are
+            those of the coordinates, in their order, and each run of equal neighbours becomes one
+            group (sort the eigenvalues if their order is free: there are then fewer groups).
+        normalise: True scales to tr K/d = 1; False leaves the eigenvalues as they are.
 
     Raises:
         ValueError: negative or non-finite eigenvalues, multiplicities that are not positive
-            integers or as many as the eigenvalues.
+            integers, or arrays of different lengths.
 
     Example:
         >>> spectrum = explicit([0.5, 2.0], [60, 40])
@@ -217,18 +223,19 @@ def explicit(
 def marchenko_pastur(
     d: ArrayLike, ratio: Positive, *, points: Size | None = None, normalise: bool = True
 ) -> Spectrum:
-    """The Marchenko-Pastur law of A^T A / n, A (n, d) with independent standard entries.
+    """The Marchenko-Pastur law: the spectrum of A^T A / n as n and d grow.
 
-    Support [(1 - sqrt r)^2, (1 + sqrt r)^2] for r = d/n, and for r > 1 a mass 1 - 1/r at 0. Moments
-    1, 1 + r, 1 + 3r + r^2, ...
+    The entries of A (n, d) are independent, of mean 0 and variance 1. The support of the law is
+    [(1 - sqrt r)^2, (1 + sqrt r)^2] with r = d/n, and for r > 1 the law also has the mass
+    1 - 1/r at 0. Its moments are 1, 1 + r, 1 + 3r + r^2, ...
 
     Args:
         d: dimension; an array is allowed with `points`.
         ratio: r = d/n > 0, the number of coordinates per sample.
-        points: None for the law's quantiles (i - 1/2)/d as eigenvalues of d coordinates, in
-            decreasing order; a number for its Gauss rule, which has no coordinates and is exact
-            for moments up to degree 2 points - 1.
-        normalise: scale to tr K/d = 1 (the Gauss rule is, in any case).
+        points: None: the eigenvalues of d coordinates are the quantiles (i - 1/2)/d of the law, in
+            decreasing order; a number: the nodes of its Gauss rule, which has no coordinates and is
+            exact for moments up to degree 2 points - 1.
+        normalise: True scales to tr K/d = 1, which the Gauss rule has in any case.
 
     Raises:
         ValueError: d or `points` below 1, a ratio that is not positive and finite.
@@ -256,12 +263,12 @@ def marchenko_pastur(
 def from_covariance(covariance: Entries, *, normalise: bool = False) -> Spectrum:
     """The spectrum of a dense K, with its eigenvectors: K = basis diag(eigenvalues) basis^T.
 
-    Eigenvalues that agree to rounding (eps d lambda_max) form one group at their mean. Negative
-    ones within rounding are the rounding of zeros, and become zeros.
+    Eigenvalues that agree within rounding (eps d lambda_max) form one group at their mean. Negative
+    eigenvalues within rounding of zero become zero.
 
     Args:
         covariance: K (d, d), symmetric and positive semidefinite.
-        normalise: scale to tr K/d = 1; otherwise K is left as it is.
+        normalise: True scales to tr K/d = 1; False leaves K as it is.
 
     Raises:
         ValueError: K not square, not finite, not symmetric or not positive semidefinite.
@@ -302,7 +309,7 @@ def _with_basis(spectrum: Spectrum, basis: Float[Array, "d d"]) -> Spectrum:
 
 
 def _coordinates(eigenvalues: Float[Array, " d"], normalise: bool) -> Spectrum:
-    """One group for each coordinate: the shapes do not depend on the values, so these stack."""
+    """The spectrum with one group for each coordinate; its shapes do not depend on the values."""
     check_eigenvalues(eigenvalues)
     d = eigenvalues.shape[0]
     weights = jnp.full(d, 1 / d, eigenvalues.dtype)
@@ -315,7 +322,7 @@ def _quantile_levels(d: int) -> Float[Array, " d"]:
 
 
 def _marchenko_pastur_quantiles(d: int, ratio: Float[Array, ""]) -> Float[Array, " d"]:
-    """Eigenvalues above which the mass is (i - 1/2)/d.
+    """The eigenvalues above which the Marchenko-Pastur law has the mass (i - 1/2)/d.
 
     With lambda = 1 + r + 2 sqrt(r) cos(theta), the density 2 sin^2(theta) / (pi lambda) is smooth
     in theta and has an elementary integral.
@@ -341,7 +348,7 @@ def _marchenko_pastur_quantiles(d: int, ratio: Float[Array, ""]) -> Float[Array,
     bounds = (jnp.zeros_like(levels), jnp.full_like(levels, jnp.pi))
     low, high = jax.lax.stop_gradient(jax.lax.fori_loop(0, 52, halve, bounds))
     theta = (low + high) / 2
-    # The implicit function theorem gives the derivative in the ratio.
+    # This Newton step of size zero gives the derivative in the ratio (implicit function theorem).
     mass = mass_above(theta)
     density = jax.lax.stop_gradient(2 * jnp.sin(theta) ** 2 / (jnp.pi * eigenvalue(theta)))
     theta = theta - (mass - jax.lax.stop_gradient(mass)) / density
@@ -351,7 +358,7 @@ def _marchenko_pastur_quantiles(d: int, ratio: Float[Array, ""]) -> Float[Array,
 def _runs(
     values: Float[np.ndarray, " d"], tolerance: float = 0.0
 ) -> tuple[Float[np.ndarray, " g"], Int[np.ndarray, " g"]]:
-    """Runs of neighbours that agree within `tolerance`: their mean values and their lengths."""
+    """The mean values and lengths of the runs of neighbours that agree within `tolerance`."""
     starts = np.flatnonzero(np.concatenate([[True], np.abs(np.diff(values)) > tolerance]))
     counts = np.diff(np.append(starts, len(values)))
     if tolerance == 0:

@@ -1,4 +1,7 @@
-"""A spectrum: the measure mu = sum_i w_i delta(lambda_i) of eigenvalues of a covariance K."""
+"""The class `Spectrum`: the measure mu = sum_i w_i delta(lambda_i) of eigenvalues of a covariance.
+
+The functions of `laws.py` make spectra; systems of SGD use them.
+"""
 
 from collections.abc import Callable
 
@@ -13,15 +16,15 @@ from hdjax.spectra._gauss import golub_welsch, lanczos
 
 
 class Spectrum(eqx.Module):
-    """Groups of equal eigenvalues of a covariance K (made by the functions of this module).
+    """The groups of equal eigenvalues of a covariance K (made by functions of `hdjax.spectra`).
 
     Attributes:
         eigenvalues: (g,) lambda_i >= 0, one for each group, O(1).
         weights: (g,) w_i = d_i / d >= 0, summing to one.
         dimension: d, a float scalar: a leaf, so that spectra of different d stack.
         basis: (d, d) eigenvectors of K as columns, or None where K is diagonal.
-        size: d as a Python integer, for shapes; None where there are no coordinates (a quadrature
-            rule, or d given as an array).
+        size: d as a Python integer, for shapes; None if the spectrum has no coordinates (a
+            quadrature rule, or d given as an array).
     """
 
     eigenvalues: Float[Array, " g"]
@@ -37,7 +40,7 @@ class Spectrum(eqx.Module):
 
     @property
     def multiplicities(self) -> Float[Array, "*stack g"]:
-        """d_i, as floats (a quadrature rule's need not be integers)."""
+        """The multiplicities d_i as floats; those of a quadrature rule need not be integers."""
         return self.weights * self.dimension[..., None]
 
     def moment(self, fn: Callable[[Array], Array]) -> Float[Array, "*stack"]:
@@ -45,7 +48,7 @@ class Spectrum(eqx.Module):
         return jnp.sum(self.weights * fn(self.eigenvalues), axis=-1)
 
     def normalised(self) -> "Spectrum":
-        """The spectrum of K d / tr K.
+        """The spectrum of K d / tr K, which has tr K/d = 1.
 
         Raises:
             ValueError: tr K = 0.
@@ -60,7 +63,7 @@ class Spectrum(eqx.Module):
 
     @property
     def groups(self) -> Int[Array, " d"]:
-        """The group that each of the d coordinates belongs to, in increasing order.
+        """The index of the group of each of the d coordinates, in increasing order.
 
         Raises:
             ValueError: the spectrum has no coordinates.
@@ -75,19 +78,20 @@ class Spectrum(eqx.Module):
         return jnp.repeat(jnp.arange(g, dtype=jnp.int32), counts, total_repeat_length=size)
 
     def expand(self, values: Float[Array, "g *rest"]) -> Float[Array, "d *rest"]:
-        """Values of the groups, repeated for each coordinate."""
+        """The values (d, ...) of the coordinates from the values (g, ...) of their groups."""
         return values[self.groups]
 
     def compress(self, points: int) -> "Spectrum":
         """The Gauss rule of mu: few eigenvalues with the same moments up to degree 2 points - 1.
 
-        Integrals of functions that are near to polynomials over the whole spectrum converge
-        geometrically in `points`. What varies at its lower end alone, as e^{-lambda t} does at
-        late times in a spectrum of many decades, it does not resolve: `hdjax.spectra.reduced`
-        does. The rule has no coordinates.
+        Integrals of functions that are near polynomials on the whole spectrum converge
+        geometrically in `points`. The rule does not resolve functions that vary at the lower end of
+        the spectrum alone, such as e^{-lambda t} at late times in a spectrum of many decades; use
+        `hdjax.spectra.reduced` for them. The rule has no coordinates.
 
         Args:
-            points: number of nodes. From the number of groups on, the measure itself is returned.
+            points: number of nodes; if there are no more groups than this, the measure itself is
+                returned, without coordinates.
 
         Raises:
             ValueError: `points` below 1.
@@ -103,17 +107,17 @@ class Spectrum(eqx.Module):
         if points >= self.eigenvalues.shape[-1]:
             return Spectrum(self.eigenvalues, self.weights, self.dimension)
         nodes, weights = golub_welsch(*lanczos(self.eigenvalues, self.weights, points))
-        # Nodes lie between the extreme eigenvalues, but for rounding.
+        # Without rounding, nodes lie between the extreme eigenvalues.
         nodes = jnp.clip(nodes, self.eigenvalues.min(), self.eigenvalues.max())
         return Spectrum(nodes, weights, self.dimension)
 
     def binned(self, cells: int) -> tuple["Spectrum", Int[np.ndarray, " g"]]:
-        """Groups merged in logarithmically spaced cells, and the cell that each group went to.
+        """The spectrum of groups merged in logarithmic cells, and the cell of each group.
 
-        Sums of what belongs to the groups (Gram blocks of given columns) can be formed with the
-        assignment: `jax.ops.segment_sum(blocks, cell, number of cells)`. The error falls like
-        cells^-2. Empty cells are left out, zero eigenvalues have a cell of their own, and each cell
-        stands at the mean of its eigenvalues. The result has no coordinates.
+        Values of the groups, such as Gram blocks of given columns, are summed within cells by
+        `jax.ops.segment_sum(blocks, cell, number of cells)`. The error decreases like cells^-2.
+        Empty cells are left out, zero eigenvalues have a separate cell, and the eigenvalue of each
+        cell is the mean over its groups. The result has no coordinates.
 
         Args:
             cells: number of cells between the smallest and the largest positive eigenvalue.
@@ -128,7 +132,7 @@ class Spectrum(eqx.Module):
         if cells < 1:
             raise ValueError(f"cells: {cells}; allowed: at least 1")
         if not is_concrete(self):
-            raise TypeError("binned: a traced spectrum; allowed: one with concrete leaves")
+            raise TypeError("binned: a traced spectrum; allowed: a spectrum with concrete leaves")
         eigenvalues = np.asarray(self.eigenvalues, np.float64)
         weights = np.asarray(self.weights, np.float64)
         positive = eigenvalues > 0
@@ -145,9 +149,9 @@ class Spectrum(eqx.Module):
 
 
 def validate(spectrum: Spectrum) -> None:
-    """Check the concrete leaves of a spectrum again, which `eqx.tree_at` may have replaced.
+    """Check the concrete leaves of a spectrum, since `eqx.tree_at` may have replaced them.
 
-    Leading axes of a stack of spectra are allowed; traced leaves are not looked at.
+    Leading axes of a stack of spectra are allowed; traced leaves are not checked.
 
     Raises:
         ValueError: negative or non-finite eigenvalues, weights that are negative or do not sum to
@@ -156,15 +160,16 @@ def validate(spectrum: Spectrum) -> None:
     eigenvalues, weights, basis = spectrum.eigenvalues, spectrum.weights, spectrum.basis
     if eigenvalues.shape[-1:] != weights.shape[-1:]:
         raise ValueError(
-            f"weights: shape {weights.shape}; allowed: as the eigenvalues, {eigenvalues.shape}"
+            f"weights: shape {weights.shape}; allowed: {eigenvalues.shape}, the shape of the "
+            "eigenvalues"
         )
     check_eigenvalues(eigenvalues)
     if is_concrete(weights):
         values = np.asarray(weights, np.float64)
         if not np.all(values >= 0) or np.any(np.abs(values.sum(-1) - 1) > 1e-4):
             raise ValueError(
-                f"weights: lowest {values.min()}, sum {values.sum(-1).max()}; allowed: 0 or more, "
-                "with sum 1"
+                f"weights: lowest {values.min()}, sum {values.sum(-1).max()}; allowed: numbers of "
+                "at least 0 with sum 1"
             )
     if is_concrete(spectrum.dimension):
         check_dimension(np.asarray(spectrum.dimension))

@@ -1,7 +1,11 @@
 """One-pass (streaming) SGD on high-dimensional projected models, and its deterministic equivalent.
 
-Start with `OnePassSGD`.  `model.py` is the system, `losses/` what is minimised, `simulate.py` how
-it runs at finite d, `limit.py` and `field.py` where it goes as d grows.
+Users start with `OnePassSGD`, the system (`model.py`).  The losses are in `losses/`, the direct
+simulation at finite d is in `simulate.py`, the exact sampler on Gram blocks in `sampler.py`, and
+the limit as d grows in `limit.py` and `field.py`.
+
+Sources: the slides "Hitting the High-D(imensional) Notes: An ODE for SGD learning dynamics"
+(papers: arXiv 2308.08977, 2405.19585); for Gaussian mixtures arXiv 2310.03010 and 2206.04030.
 """
 
 from hdjax.streaming.columns import GaussianStart, GramStart

@@ -1,20 +1,25 @@
-"""The inner loop of direct one-pass SGD, several steps at a time.
+"""The inner loop of direct one-pass SGD, which processes a block of steps by matrix products.
+
+`DirectSimulator` (`simulate.py`) calls `advance`.  The algorithm is
 
     X_{j+1} = rho_j X_j - gamma_j / (d b) sum_i a_ji g_ji^T,    rho_j = 1 - gamma_j tau / d,
 
-with b samples a_ji = mean_c + K_c^{1/2} z a step, and g_ji the gradient of the loss at X_j^T a_ji.
-Over a block of n steps, whose n b samples are the rows of A, X_j stays in the span of X_0 and of
-those rows, and what a step needs of it are its projections S = A X_j:
+with b samples a_ji = mean_c + K_c^{1/2} z in step j, and g_ji the gradient of the loss at
+X_j^T a_ji.  Over a block of n steps, whose n b samples are the rows of A, X_j stays in the span of
+X_0 and of these rows.  A step needs only the projections S = A X_j:
 
     X_n = pi_0 X_0 - sum_j pi_{j+1} a_j c_j^T,    S <- rho_j S - (A a_j) c_j^T,
 
-with c_j = gamma_j / d g_j and pi_j = rho_j ... rho_{n-1}.  An optimiser's blocks of columns
-Z = [memories | X] move together, Z_{j+1} = Z_j (1 + M_j) - a_j g_j w_j: rho_j is then a matrix.
+with c_j = gamma_j / d g_j and pi_j = rho_j ... rho_{n-1}.  The blocks of columns
+Z = [memories | X] of an optimiser move together, Z_{j+1} = Z_j (1 + M_j) - a_j g_j w_j: rho_j is
+then a matrix.
 
-The sequential part runs on S (n b rows) alone, and R^d is met in a few matrix products a block. It
-is SGD step by step, to rounding. Samples are drawn for several blocks at a time.
+The sequential loop runs on S (n b rows) alone, and a block needs only a few matrix products with
+arrays of size d.  The result equals step-by-step SGD up to rounding.  Samples are drawn for several
+blocks at a time.
 
-Source: arXiv 2308.08977 for the algorithm and its scaling.
+Source: the slides "Hitting the High-D(imensional) Notes", slide "One-pass SGD", for the algorithm
+and its scaling (paper: arXiv 2308.08977); the blocks are derived here.
 """
 
 from collections.abc import Callable
@@ -31,15 +36,16 @@ from hdjax.random import Stream
 from hdjax.streaming.limit import Side
 from hdjax.streaming.optimisers import moved
 
-_DRAWN = 2**17  # normals drawn at a time: half a megabyte in float32, which a core's cache holds
-_ROWS = (((1,), (1,)), ((), ()))  # A B^T
-_COLUMNS = (((0,), (0,)), ((), ()))  # A^T B
+# The number of normals drawn at a time: half a megabyte in float32, which fits a core's cache.
+_DRAWN = 2**17
+_ROWS = (((1,), (1,)), ((), ()))  # dimension numbers of A B^T
+_COLUMNS = (((0,), (0,)), ((), ()))  # dimension numbers of A^T B
 
 _dot = partial(lax.dot_general, precision=lax.Precision.HIGHEST)
 
 
 class _Data(NamedTuple):
-    """The law of a sample, and the columns that it is projected on without changing them."""
+    """The law of a sample, and the frozen teacher columns `fixed` that it is projected on."""
 
     scale: Float[Array, "c d"]
     means: Float[Array, "c d"] | None
@@ -50,12 +56,12 @@ class _Data(NamedTuple):
 
     @property
     def extras(self) -> int:
-        """Standard normals per sample beside its coordinates: label noise, choice of component."""
+        """The number of normals of a sample for its label noise and its mixture component."""
         return self.noise.dim + (self.scale.shape[0] > 1)
 
 
 class _Descent(NamedTuple):
-    """What is done with a sample's projections, from tick `start` to tick `stop`."""
+    """The gradient and the rule of the steps from tick `start` to tick `stop`."""
 
     gradient: Callable
     rules: Callable
@@ -64,7 +70,7 @@ class _Descent(NamedTuple):
 
 
 class _Samples(NamedTuple):
-    """The samples of a block: rows of A, and what the loss sees besides projections."""
+    """The samples of a block: rows of A, mixture components and label noise."""
 
     rows: Float[Array, "n_b d"]
     component: Int[Array, "n b"]
@@ -72,7 +78,7 @@ class _Samples(NamedTuple):
 
 
 def block_size(d: int) -> int:
-    """Steps a block, where nothing else is asked for.
+    """The default number of steps in a block.
 
     On a CPU eight steps are faster than four in high dimension and slower in low dimension, by a
     fifth either way (measured at d = 64 to 16384). A GPU takes about 8 microseconds for an
@@ -84,10 +90,10 @@ def block_size(d: int) -> int:
 
 
 def side_by_side(d: int) -> int | None:
-    """How many runs to `vmap`, the others one group after the other; None: all.
+    """The number of runs in one `vmap`, further runs following one group after the other.
 
-    On a CPU a batch of runs only pays where a single one has too little to do between two loops
-    (jax 0.12: a tenth faster at d = 32, a quarter slower at d = 512).
+    None: all runs.  On a CPU a batch of runs is faster only if a single run has little work in each
+    iteration (jax 0.12: a tenth faster at d = 32, a quarter slower at d = 512).
     """
     return max(1, 256 // d) if jax.default_backend() == "cpu" else None
 
@@ -109,23 +115,24 @@ def advance(
     steps: int,
     batch_size: int,
 ) -> tuple[Float[Array, "d p"], Side]:
-    """SGD from tick k0 to tick k1, both traced.
+    """The columns and side parameters after SGD from tick k0 to tick k1, both traced.
 
     Args:
-        moving: Columns [memories | X] in the eigenbasis, of the dtype of the run.
-        side: What moves beside them, of the same dtype.
-        k0: First tick.
-        k1: Tick after the last.
-        key: Key of the run; the draws of a tick depend on it and on the tick alone.
-        fixed: Teacher columns X*, s may be 0.
-        means: Means of the mixture's components, or None.
-        scale: Square roots of the eigenvalues of each component's covariance.
-        probabilities: Weights of the components.
+        moving: columns [memories | X] in the eigenbasis, of the dtype of the run.
+        side: the variables beside the columns, of the same dtype.
+        k0: the first tick.
+        k1: the tick after the last.
+        key: the key of the run; the draws of a tick depend on the key and on the tick alone.
+        fixed: teacher columns X*; s may be 0.
+        means: the means of the mixture's components, or None.
+        scale: square roots of the eigenvalues of each component's covariance.
+        probabilities: the probabilities of the components.
         gradient: `(x, teacher, component, noise, theta) -> (dx, dtheta)` of one sample's loss.
-        noise: Law of the label noise: `dim` standard normals in, the noise of one sample out.
-        rules: `(moving^T, side) -> (tick -> (w, M))`, made anew at the start of each block.
-        steps: Steps a block (static); the result depends on it by rounding only.
-        batch_size: Samples averaged in each step (static).
+        noise: the law of the label noise, a function from `dim` standard normals to the noise of
+            one sample.
+        rules: `(moving^T, side) -> (tick -> (w, M))`, called at the start of each block.
+        steps: number of steps in a block (static); the result depends on it by rounding only.
+        batch_size: number of samples averaged in each step (static).
 
     Returns:
         The columns and `side` at tick k1.
@@ -135,14 +142,15 @@ def advance(
     dtype, half = moving.dtype, -(-moving.shape[0] // 2)
     labels = random.stream(key, Stream.LABELS)
     key = random.stream(key, Stream.STEPS)
-    # No more than d/32 steps either: an interval between records is often some tenth of d.  But at
-    # least two blocks: of a single one XLA repeats the generator in each use, ten times slower.
+    # At most d/32 steps are drawn together, since an interval between records is often a tenth of d
+    # steps.  At least two blocks are drawn together: with one block XLA would repeat the generator
+    # in each use of the draws, which is ten times slower.
     drawn = min(_DRAWN // (2 * half * batch_size), moving.shape[0] // 32)
     drawn = max(drawn // steps, 2) * steps
 
     def draw(i, state):
-        # The inner loop's edge makes XLA write the draws down once, where it would otherwise
-        # repeat the generator in each of their uses; its bounds skip the blocks outside [k0, k1).
+        # Because of the inner loop XLA stores the draws once; without a loop it would repeat the
+        # generator in each of their uses.  The loop's bounds skip blocks outside [k0, k1).
         tick = i * drawn
         pairs = random.normal_pairs(key, tick, drawn, batch_size * half, dtype)
         extras = random.normals(labels, tick, drawn, batch_size * data.extras, dtype)
@@ -168,11 +176,11 @@ def advance(
 def _samples(
     data: _Data, pairs: Complex[Array, "n_b half"], extras: Float[Array, "n_b k"], steps: int
 ) -> _Samples:
-    """Standard normals to samples."""
+    """The samples of a block of `steps` steps, made from standard normals."""
     d, shape = data.scale.shape[1], (steps, data.batch)
     half = d - d // 2
     component, scale, means = _chosen(data, extras)
-    # Two vectorised writes; jax 0.12 makes a loop with a branch out of a concatenation.
+    # Two writes vectorise; jax 0.12 compiles a concatenation to a loop with a branch.
     rows = jnp.zeros((pairs.shape[0], d), scale.dtype)
     rows = lax.dynamic_update_slice(rows, pairs.real * scale[:, :half], (0, 0))
     rows = lax.dynamic_update_slice(rows, pairs.imag[:, : d // 2] * scale[:, half:], (0, half))
@@ -181,12 +189,12 @@ def _samples(
 
 
 def _chosen(data: _Data, extras: Float[Array, "n k"]) -> tuple[Array, Array, Array | None]:
-    """Component of each sample, and its scale and mean."""
+    """The component, the scale and the mean of each sample, chosen by its last normal."""
     components, n = data.scale.shape[0], extras.shape[0]
     scale, means = data.scale, data.means
     if components == 1:
         return jnp.zeros(n, jnp.int32), scale, means
-    # A normal above the quantile of the cumulative weight of a component is none of that one.
+    # A normal above the quantile of a component's cumulative probability chooses a later component.
     edges = jax.scipy.special.ndtri(jnp.cumsum(data.probabilities)[:-1])
     component = (extras[:, -1, None] > edges[None]).sum(1, dtype=jnp.int32)
     return component, scale[component], None if means is None else means[component]
@@ -200,7 +208,7 @@ def _block(
     moving: Float[Array, "p d"],
     side: Side,
 ) -> tuple[Float[Array, "p d"], Side]:
-    """The steps from `tick` on, on the transposed columns."""
+    """The transposed columns and side parameters after the steps of one block, from `tick` on."""
     rows, shape = samples.rows, samples.component.shape
     (steps, batch), d = shape, rows.shape[1]
     ticks = tick + jnp.arange(steps, dtype=tick.dtype)
@@ -218,7 +226,7 @@ def _block(
         g, slope = jax.vmap(descent.gradient, in_axes=(0, 0, 0, 0, None))(
             projections[j, :, -1], teacher, component, noise, parameters[-1]
         )
-        # Not a product with a weight of zero: what is not finite must not leak out of masked steps.
+        # A product with a weight of zero would let NaN and infinity leak out of masked steps.
         g = jnp.where(active, g / batch, 0)
         slope = jax.tree.map(lambda s: jnp.where(active, s.mean(0), 0), slope)
         pushed = (gram[:, :, j, :, None] * g[None, None]).sum(2)
@@ -233,7 +241,7 @@ def _block(
     )
 
     def later(kept, rule):
-        # What the steps that follow make of a step's gradient.
+        # The factors that the later steps of the block apply to the gradient of a step.
         weights, mixing = rule
         return kept + (mixing[:, :, None] * kept[None]).sum(1), (weights[:, None] * kept).sum(0)
 
@@ -250,25 +258,29 @@ def _block(
 
 
 def _squares(rows: Float[Array, "n b d"], g: Float[Array, "n b m"]) -> Float[Array, ""]:
-    """The sum of |a^T g|^2 over steps."""
+    """The sum over steps of |sum_i a_i g_i^T|^2, the squared norms of the gradients."""
     inner = precise.einsum("nbd,ncd->nbc", rows, rows)
     return precise.einsum("nbc,nbm,ncm->", inner, g, g)
 
 
 def _gram(rows: Float[Array, "n d"], batch: int) -> Float[Array, "n n"]:
-    """A A^T; of few rows without the last step's columns, which no step after it asks for."""
+    """The Gram matrix A A^T of the rows of a block.
+
+    For few rows the columns of the last step are zero: no later step of the block needs them.
+    """
     if rows.shape[0] > 4:
         return _dot(rows, rows, _ROWS)
-    # On a CPU a product with each row takes half the time of the product of such a flat matrix.
+    # On a CPU products with single rows take half the time of the product of so flat a matrix.
     products = [precise.dot(rows, row) for row in rows[:-batch]]
     return jnp.stack(products + [jnp.zeros_like(rows[:, 0])] * batch, axis=1)
 
 
 def _combine(coefficients: Float[Array, "n m"], rows: Float[Array, "n d"]) -> Float[Array, "m d"]:
-    """C^T A."""
+    """The product C^T A of coefficients and rows."""
     if rows.shape[0] > 32:
         return _dot(coefficients, rows, _COLUMNS)
-    # One loop over the coordinates; jax 0.10 makes a slow one out of the product under a vmap.
+    # This is one loop over the coordinates; jax 0.10 compiles the product under a vmap to a slow
+    # loop.
     total = jnp.zeros((coefficients.shape[1], rows.shape[1]), rows.dtype)
     for c, row in zip(coefficients, rows, strict=True):
         total = total + c[:, None] * row[None]

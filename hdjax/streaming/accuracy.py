@@ -1,13 +1,14 @@
-"""How far a loss's expectations may be off, measured on the host.
+"""Error estimates for the quadrature of a loss's expectations, computed on the host.
 
-A loss without closed forms has its moments from a quadrature rule (`hdjax.streaming.moments`), and
-a rule that serves smooth losses may step over a jump.  This module estimates the error of the means
-that the limit needs: of the risk, of the mean gradients, of E[z g^T] and of E[g g^T], where r = L z
-are the projections and g is the gradient.  A loss that is declared smooth also has its E[z g^T] by
-second derivatives.  The error of a mean E q is divided by E|q|, and the largest quotient counts.
+A system uses this module to choose the quadrature rule of its loss, and to check a rule that the
+user chose.  A rule that is accurate for smooth losses may be inaccurate for a loss with a jump.
+The error of the means that the limit needs (`hdjax.streaming.moments`) is estimated: the risk, the
+mean gradients, E[z g^T] and E[g g^T], where r = L z are the projections and g is the gradient.  For
+a loss that is declared smooth E[z g^T] is also taken by second derivatives.  The error of a mean
+E q is divided by E|q|, and the largest quotient is the error of the rule.
 
-The error comes from the references of each rule (`Rule.references`).  A rule on a grid is also
-compared with quasi-Monte Carlo, since a coarser grid may step over the same jump.
+The error is the disagreement of a rule with its references (`Rule.references`).  A rule on a grid
+is also compared with quasi-Monte Carlo, since a coarser grid may miss the same jump.
 
 The means are taken under the law of the start and, for data of mean zero, under a law of correlated
 projections and under one near recovery.  `review` takes them under laws along the limit.
@@ -37,45 +38,48 @@ from hdjax.streaming.limit import BlockState, flow
 from hdjax.streaming.losses import ClosedFormLoss, Loss, MomentsLoss, Noise
 from hdjax.streaming.projections import Layout, Projections
 
-# The largest error of an expectation, in units of that of the absolute value.
+# The largest error of a mean E q, divided by E|q|, with which a rule is chosen here.
 TOLERANCE = 7e-3
-# A grid converges exponentially for smooth losses: what errs by more has a kink that is cheaper
-# by quasi-Monte Carlo.
+# The largest error with which a grid is chosen.  A grid converges exponentially for smooth losses;
+# a loss with a larger error has a kink, for which quasi-Monte Carlo is cheaper.
 _CONVERGED = 1e-4
-# A rule of a larger error that was not chosen here leads to a warning, or is refused.
+# A rule that was not chosen here leads to a warning, or is refused, if its error is larger.
 ALLOWED = 1e-2
-# Two forms of one mean that differ by more, in the same units, are those of a loss with kinks.
+# A loss has kinks if the two forms of E[z g^T] differ by more, relative to E|q|.
 _DIFFERENT = 2e-2
 # The rules that are tried in turn where the default rule has a larger error.
 _FINER = (QMC(15), QMC(17), QMC(19))
 _WITNESS = QMC(13)
 # Nodes of one call: all rules share one compiled program.
 _CHUNK = 2**13
-# Correlation of the generic law, and the distance from recovery, in units of the columns' norm.
+# The correlation of the projections under the generic law; the distance |X - X*| of the law near
+# recovery, in units of the columns' norm.
 _CORRELATION, _NEAR = 0.5, 0.1
-# Nodes of the pilot limit, its steps, and every how many of them there is a look.
+# The rule of the pilot limit, its number of steps, and the number of steps between checks.
 _PILOT, _STEPS, _EVERY = QMC(11), 24, 4
 
 
 class Case(NamedTuple):
-    """A law of the projections that a loss meets, in one component of a mixture."""
+    """A law of the projections under which a rule is checked, with the mixture component."""
 
     law: Projections
     component: int
 
 
 class _Means(NamedTuple):
-    """Means of all that the limit needs, flat, and those of absolute values."""
+    """The flat vector of the means E q that the limit needs, and the vector of E|q|."""
 
     value: Float[Any, " q"]
     size: Float[Any, " q"]
 
 
 def settled(system: Any) -> Loss:
-    """The loss of a system, with a rule that is accurate enough where it leaves the choice.
+    """The loss of a system with a rule that is accurate enough.
+
+    A loss that has a rule, or closed forms, is returned as it is.
 
     Args:
-        system: a `OnePassSGD`, or one that is being made.
+        system: a `OnePassSGD`, possibly while its constructor runs.
 
     Raises:
         ValueError: no rule is accurate enough; a gradient is NaN where the loss is finite.
@@ -84,7 +88,7 @@ def settled(system: Any) -> Loss:
     if loss.rule is not None or not by_quadrature(system):
         return loss
     if not _measurable(system):
-        # What serves jumps serves all.
+        # The error cannot be measured, so the rule is one that is accurate for jumps too.
         return loss if loss.smooth else with_rule(loss, _FINER[0])
     worst = np.inf
     with jax.ensure_compile_time_eval():
@@ -99,17 +103,18 @@ def settled(system: Any) -> Loss:
                 return with_rule(loss, rule)
     raise ValueError(
         f"loss: an expectation is off by {worst:.2g} of its size with {_FINER[-1]}; allowed: "
-        f"{TOLERANCE:.2g} at most, or a `rule` of your own"
+        f"{TOLERANCE:.2g} at most, or a loss with a `rule`"
     )
 
 
 def check(system: Any) -> None:
-    """Check the rule of a system's loss, and whether the loss is as smooth as it says.
+    """Check the rule of a system's loss, and whether a loss declared smooth is smooth.
+
+    A warning is given if a rule that the user chose has an error above `ALLOWED`.
 
     Raises:
-        ValueError: the default rule errs by more than `ALLOWED` (of a rule that the user gave
-            there is a warning); the two forms of H differ; a gradient is NaN where the loss is
-            finite.
+        ValueError: the default rule has an error above `ALLOWED`; the two forms of H differ; a
+            gradient is NaN where the loss is finite.
     """
     loss, theta = system.loss, system.theta
     if not by_quadrature(system) or not _measurable(system):
@@ -127,10 +132,10 @@ def check(system: Any) -> None:
 
 
 def review(system: Any, end: float) -> None:
-    """Warn of a rule that errs by more than `ALLOWED` along the limit up to time `end`.
+    """Warn if the rule has an error above `ALLOWED` along the limit up to time `end`.
 
-    The states are those of a pilot, with few nodes and few exponential steps: the path alone
-    matters.
+    The states along the limit are those of a pilot with few nodes and few exponential steps, since
+    only a rough path is needed.
     """
     if not is_concrete(system) or not by_quadrature(system) or not _measurable(system):
         return
@@ -152,14 +157,14 @@ def review(system: Any, end: float) -> None:
 
 
 def start_error(system: Any) -> float:
-    """The error of the loss's rule under the law of the start, relative to absolute values."""
+    """The error of the rule of a system's loss under the laws of `start_cases`."""
     if not by_quadrature(system):
         return 0.0
     return max(error(system.loss, case, system.theta) for case in start_cases(system))
 
 
 def by_quadrature(system: Any) -> bool:
-    """Whether the moments of a system's loss come from its rule, not from forms of their own."""
+    """Whether the moments of a system's loss come from quadrature, not from closed forms."""
     loss, layout, theta = system.loss, system.columns.layout, system.theta
     if isinstance(loss, ClosedFormLoss) and not layout.means:
         return False
@@ -170,7 +175,7 @@ def by_quadrature(system: Any) -> bool:
 
 
 def _measurable(system: Any) -> bool:
-    """Whether the loss has concrete numbers, in its leaves and in its function's closure."""
+    """Whether all numbers of a system's loss are concrete, also those its function closes over."""
     loss, theta, layout = system.loss, system.theta, system.columns.layout
     if not is_concrete(loss, theta):
         return False
@@ -185,7 +190,11 @@ def _measurable(system: Any) -> bool:
 
 
 def start_cases(system: Any) -> list[Case]:
-    """The laws at a system's start, of each component; for data of mean zero, likely ones too."""
+    """The laws under which the rule of a system is checked at its start.
+
+    There is the law of the start for each component and, for data of mean zero, a law of correlated
+    projections and a law near recovery.
+    """
     layout, dtype, spectrum = system.columns.layout, system.ridge.dtype, system.spectrum
     if not is_concrete(system.eigenvalues, system.columns, spectrum):
         return _likely(layout, np.ones(layout.seen), dtype)
@@ -194,14 +203,14 @@ def start_cases(system: Any) -> list[Case]:
     if layout.means:
         return cases
     variances = np.diagonal(np.asarray(cases[0].law.gram, np.float64))
-    # Columns that are zero at the start do not stay so.
+    # Columns that are zero at the start do not stay zero: they get a typical variance.
     positive = variances > 0
     typical = variances[positive].mean() if positive.any() else 1.0
     return cases + _likely(layout, np.where(positive, variances, typical), dtype)
 
 
 def _likely(layout: Layout, variances: Float[np.ndarray, " n"], dtype: Any) -> list[Case]:
-    """A law of correlated projections of mean zero, and one near recovery where there is such."""
+    """A law of correlated projections of mean zero and, for m = s, a law near recovery."""
     n, m = layout.seen, layout.students
     generic = np.sqrt(np.outer(variances, variances)) * (
         _CORRELATION + (1 - _CORRELATION) * np.eye(n)
@@ -226,32 +235,32 @@ def _likely(layout: Layout, variances: Float[np.ndarray, " n"], dtype: Any) -> l
 
 
 def _cases(laws: Projections) -> list[Case]:
-    """One law for each component, of laws stacked along a leading axis."""
+    """The list of laws, one for each component, of laws stacked along a leading axis."""
     components = laws.covariance.shape[0]
     return [Case(jax.tree.map(lambda x, c=c: x[c], laws), c) for c in range(components)]
 
 
 def error(loss: Loss, case: Case, theta: PyTree, rule: Rule | None = None) -> float:
-    """The largest error of the means in units of that of the absolute value; inf for NaN.
+    """The error of a rule: the largest error of a mean E q, divided by E|q|; inf for NaN.
 
     Args:
         loss: any loss.
-        case: the law.
+        case: the law of the projections.
         theta: side parameters.
-        rule: None is the loss's own, or the default.
+        rule: the rule; None: the rule of the loss, or the default rule.
     """
     rule = _rule(loss, case.law) if rule is None else rule
     return _error(_Question.of((loss, case, theta)), rule)
 
 
 def _rule(loss: Loss, law: Projections) -> Rule:
-    """The rule that `mean_over_samples` takes."""
+    """The rule that `mean_over_samples` takes: the rule of the loss, or the default rule."""
     return loss.rule or default_rule(law.dim + loss.noise.branches()[0][1].dim)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Question:
-    """A pytree of concrete arrays as a hashable value: a sweep asks the same of every point."""
+    """A pytree of concrete arrays as a hashable key of a cache (all points of a sweep share it)."""
 
     structure: Any
     leaves: tuple[tuple[bytes, str, tuple[int, ...]], ...]
@@ -264,7 +273,7 @@ class _Question:
 
     @property
     def tree(self) -> Any:
-        """The pytree."""
+        """The pytree of arrays."""
         arrays = [np.frombuffer(data, kind).reshape(shape) for data, kind, shape in self.leaves]
         return jax.tree.unflatten(self.structure, [jnp.asarray(x) for x in arrays])
 
@@ -298,17 +307,18 @@ def _means(loss: Loss, case: Case, theta: PyTree, rule: Rule) -> _Means:
             raise ValueError(
                 f"loss: its gradient is NaN where its value is finite, at x = {x}, teacher = "
                 f"{teacher}, noise = {label}; allowed: a gradient that is a number (autodiff goes "
-                "through both branches of jnp.where(c, f(x), 0): write f(jnp.where(c, x, 1)) in it)"
+                "through both branches of jnp.where(c, f(x), 0): replace f(x) by "
+                "f(jnp.where(c, x, 1)))"
             )
     columns = zip(*[(p * np.asarray(m, np.float64)) for p, m, _, _ in parts], strict=True)
     return _Means(*(np.sum(column, axis=0) for column in columns))
 
 
 def _chunks(rule: Rule, dim: int, dtype: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Nodes (dim, N) and weights of a rule, N always the same."""
+    """Chunks of nodes (dim, N) and weights (N,) of a rule, all of the same size N."""
     z, w = rule.nodes(dim, dtype)
     missing = -len(w) % _CHUNK
-    # The chunk is filled with a node that the loss can be evaluated at, of weight zero.
+    # Copies of a node, at which the loss can be evaluated, fill the last chunk with weight zero.
     z = np.concatenate([z, np.repeat(z[-1:], missing, axis=0)])
     w = np.concatenate([w, np.zeros(missing, w.dtype)])
     for first in range(0, len(w), _CHUNK):
@@ -325,7 +335,7 @@ def _sums(
     z: Float[Any, "v nodes"],
     w: Float[Any, " nodes"],
 ) -> tuple[Float[Array, "2 q"], Bool[Array, ""], tuple[Array, Array, Array]]:
-    """The weighted sums of (q, |q|), and whether and where a gradient is NaN."""
+    """The weighted sums of (q, |q|), whether a gradient is NaN, and the arguments where it is."""
     n, index = law.dim, jnp.asarray(component)
 
     def one(z: Float[Array, " v"]) -> Any:
@@ -353,7 +363,7 @@ def _sums(
 
 
 def _check_smooth(loss: Loss, case: Case, theta: PyTree) -> None:
-    """Raise ValueError where the two forms of E[z g^T] differ."""
+    """Raise ValueError if E[z g^T] by integration by parts and by second derivatives differ."""
     n, m = case.law.dim, case.law.students
     means = _means(loss, case, theta, _rule(loss, case.law))
     by_parts, size = means.value[1 : 1 + n * m], means.size[1 : 1 + n * m]
@@ -362,14 +372,14 @@ def _check_smooth(loss: Loss, case: Case, theta: PyTree) -> None:
     if np.any(difference > _DIFFERENT * size):
         worst = np.argmax(difference)
         raise ValueError(
-            f"smooth: True with a loss whose E[z g] is {by_parts[worst]:.4g} by integration by "
-            f"parts and {second[worst]:.4g} by second derivatives; allowed where its derivative in "
-            "x, the teacher or the noise jumps: False"
+            f"smooth: True, for a loss whose E[z g] is {by_parts[worst]:.4g} by integration by "
+            f"parts and {second[worst]:.4g} by second derivatives; allowed for a loss whose "
+            "derivative in x, the teacher or the noise jumps: False"
         )
 
 
 def with_rule(loss: Loss, rule: Rule) -> Loss:
-    """A copy of a loss with another rule."""
+    """A copy of a loss with the rule `rule`."""
     # A rule belongs to the structure of the tree, where `eqx.tree_at` does not reach.
     loss = copy.copy(loss)
     object.__setattr__(loss, "rule", rule)
@@ -379,11 +389,11 @@ def with_rule(loss: Loss, rule: Rule) -> Loss:
 def _message(loss: Loss, off: float, where: str) -> str:
     return (
         f"rule: {loss.rule}, with which an expectation is off by {off:.2g} of its size under the "
-        f"law {where}; allowed: {ALLOWED:.2g} at most (hdjax.gaussian.QMC(15) serves jumps)"
+        f"law {where}; allowed: {ALLOWED:.2g} at most (for jumps, hdjax.gaussian.QMC(15))"
     )
 
 
-# Compiled: one by one their operations would each be a program.
+# The jit compiles one program; without it each operation would be a program of its own.
 @eqx.filter_jit
 def _start_laws(
     columns: Columns, spectrum: Spectrum, eigenvalues: Float[Array, "c g"]

@@ -1,13 +1,14 @@
-"""The variance of single statistics round the limit, by one adjoint equation each.
+"""The variance of single statistics round the limit, by one adjoint equation for each.
 
-Of a statistic with gradient g_t at time t, in memory linear in the state,
+`fluctuations.py` uses this module for states too large for a covariance matrix: memory is linear in
+the state.  A statistic with gradient g_t at time t has d times the variance
 
-    -dg/ds = J(s)^T g,  g(t) = g_t:     Var = g(0)^T P_0 g(0) + int_0^t g(s)^T Sigma(s) g(s) ds.
+    Var = g(0)^T P_0 g(0) + int_0^t g(s)^T Sigma(s) g(s) ds,    -dg/ds = J(s)^T g,  g(t) = g_t.
 
-The equations of all records and entries are solved together, backwards over the steps of the limit.
-Just before a record g moves at all speeds of the limit at once, so that steps halve towards it down
-to the shortest; over each the integral is Simpson's, and g is extrapolated from a step and its two
-halves, as the limit is (`stiff.py`).
+The equations of all records and entries of statistics are solved together, backwards over the steps
+of the limit.  Just before a record g has components at all speeds of the limit, so steps halve
+towards the record down to the shortest time scale.  The integral over a step is Simpson's, and g is
+extrapolated from a step and its two halves, as the limit is (`stiff.py`).
 """
 
 from collections.abc import Callable
@@ -28,11 +29,13 @@ from hdjax.streaming.field import GramSummary
 from hdjax.streaming.stiff import StepDoubling, exponential_step, own_rate, propagators, unused
 from hdjax.system import NoFluctuationsError
 
-# Bytes for the adjoint states, of which a step holds so many, and for the limit along its steps.
+# The largest number of bytes of the adjoint states, and of the limit at the ends of its steps; and
+# the number of adjoint states of each statistic that a step holds.
 _BUDGET, _STATES = 2**30, 16
-# Steps of the limit at most.
+# The largest number of steps of the limit.
 _STEPS = 2**13
-# Halvings of the time before a record at most, and the share of the shortest time scale at the end.
+# The largest number of halvings of the time before a record, and the length of the last interval
+# relative to the shortest time scale.
 _HALVINGS, _SHORTEST = 40, 0.25
 
 
@@ -41,9 +44,9 @@ def variances(
     ts: Float[Array, " times"],
     statistics: Callable[[GramSummary], dict[str, Array]],
 ) -> dict[str, Array]:
-    """Variances of `statistics` at `ts`, times d; NaN where the limit was not reached.
+    """The variances of `statistics` at `ts`, times d; NaN at times that the limit did not reach.
 
-    Derivatives of it are by forward mode.
+    JAX differentiates this function in forward mode only.
 
     Raises:
         NoFluctuationsError: states and statistics that do not fit into memory.
@@ -56,7 +59,7 @@ def variances(
         raise NoFluctuationsError(
             f"fluctuations: {lanes} entries of statistics at all times, each with a state of "
             f"{expansion.size} numbers; allowed: {_BUDGET >> 20} MiB in all, for {_STATES} states "
-            "each (fewer times or statistics, or a compression)"
+            "of each entry (fewer times or statistics, or a compression)"
         )
     times, states, records = _limit(expansion, ts, most)
 
@@ -73,7 +76,10 @@ def variances(
 def _limit(
     expansion: Expansion, ts: Float[Array, " times"], most: int
 ) -> tuple[Float[Array, " steps"], Float[Array, "steps n"], Float[Array, "times n"]]:
-    """The limit at the ends of its steps, and at `ts`; infinite times were not reached."""
+    """Times and states at the ends of the limit's steps, and states at `ts`.
+
+    Times that were not reached are infinite, and states at `ts` that were not reached are NaN.
+    """
 
     def speed(t: Float[Array, ""]) -> Float[Array, ""]:
         return jnp.abs(expansion.local(t, expansion.start)).sum(-1).max()
@@ -108,16 +114,16 @@ def _backwards(
     states: Float[Array, "steps n"],
     gradients: Float[Array, "times k n"],
 ) -> Float[Array, "times k"]:
-    """The variances of statistics of these `gradients` at `ts`."""
+    """The variances, times d, of statistics that have these `gradients` at `ts`."""
     shape = gradients.shape[:2]
 
     def pull(t: Array, flat: Array, g: Float[Array, "lanes n"]) -> Float[Array, "lanes n"]:
-        """J^T g."""
+        """The products J^T g at time `t` and state `flat`."""
         _, transposed = jax.vjp(lambda y: expansion.force(t, y), flat)
         return jax.vmap(lambda g: transposed(g)[0])(g)
 
     def over(k: Array, lanes: tuple[Array, Array]) -> tuple[Array, Array]:
-        """From the end of step k back to its start."""
+        """The adjoint states and variances after going from the end of step k to its start."""
         g, variance = lanes
         t0, t1, first, last = times[k], times[k + 1], states[k], states[k + 1]
         h, middle = t1 - t0, step(expansion, t0, first, (t1 - t0) / 2)
@@ -135,7 +141,7 @@ def _backwards(
             found = exponential_step(propagators(local, t - s), start, source)
             return found, found
 
-        # One after the other, they are compiled once: whole, second half, first half.
+        # The step, its second half and its first half are done in a scan, and so compiled once.
         order = jnp.array([False, False, True]), jnp.array([2, 2, 1]), jnp.array([0, 1, 0])
         _, found = jax.lax.scan(back, g, order)
         begun = found[2] + (found[2] - found[0]) / 3
@@ -145,7 +151,7 @@ def _backwards(
 
         rates = jax.lax.map(noise, (*points, jnp.stack([begun, found[1], g])))
         gained = h / 6 * (rates[0] + 4 * rates[1] + rates[2])
-        # Records before this step's end have nothing of it.
+        # A step does not contribute to records before its end.
         counts = jnp.repeat(t1 <= ts, shape[1])
         return jnp.where(counts[:, None], begun, g), variance + jnp.where(counts, gained, 0)
 

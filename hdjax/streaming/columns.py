@@ -1,12 +1,14 @@
-"""Where students, teachers and means come from: given arrays, random laws, or Gram blocks only.
+"""The law of the start: student, teacher and mean columns W = [X | X* | means] at t = 0.
 
-All columns that are not prescribed by Gram blocks are linear in a few given columns F (d, f) and
+Users describe the columns of a `OnePassSGD` by arrays, by `GaussianStart` or by `GramStart`; this
+module makes of them the joint law (`Columns`) from which simulations draw and the limit starts.
+Columns that are not prescribed by Gram blocks are linear in a few given columns F (d, f) and in
 independent Gaussian columns Z with entries N(0, 1/d):
 
     W = F T_F + Z T_Z,   E[W^T P_i W] = T_F^T (F^T P_i F) T_F + w_i T_Z^T T_Z,
 
-with P_i the eigenprojections of the covariance and w_i = d_i / d.  That expression is the law's
-value as d grows, from which the limit starts.
+with P_i the eigenprojections of the covariance and w_i = d_i / d.  As d grows the Gram blocks
+W^T P_i W converge to this mean, at which the limit starts.
 """
 
 import abc
@@ -27,19 +29,20 @@ from hdjax.streaming.projections import Layout
 
 @register("streaming.columns", "gaussian")
 class GaussianStart(eqx.Module):
-    """Independent columns N(0, I/d) times `scale`: squared norm scale^2 + O(d^-1/2).
+    """Independent Gaussian columns `scale` N(0, I/d), of squared norm scale^2 + O(d^-1/2).
 
-    As a student with `overlap` rho, X = rho X* + sqrt(scale^2 - rho^2) N(0, I/d): the inner
-    product with a unit teacher column is rho, the norm stays `scale`.
+    A student column with `overlap` rho is X = rho X* + sqrt(scale^2 - rho^2) N(0, I/d).  For a
+    teacher column X* of norm 1 its inner product with X* is rho, and its norm is `scale`, up to
+    O(d^-1/2).
 
     Args:
-        scale: norm of each column, a number or one for each column.
-        overlap: a number or one for each column (students only; the j-th student column overlaps
-            with the j-th teacher column).
-        columns: how many columns (more than one where `scale` or `overlap` says so).
+        scale: norm of the columns, a number or (columns,) numbers, at least 0.
+        overlap: overlap of the j-th student column with the j-th teacher column, a number or
+            (columns,) numbers; 0 for columns that are not students.
+        columns: number of columns; None: that of `scale` or `overlap`, or 1 if both are numbers.
 
     Raises:
-        ValueError: negative scale, or an overlap beyond the scale.
+        ValueError: a negative scale, or an overlap larger in size than the scale.
 
     Example:
         >>> start = GaussianStart(overlap=0.2)
@@ -71,12 +74,14 @@ class GaussianStart(eqx.Module):
 
 
 class GramStart(eqx.Module):
-    """All columns by their Gram blocks alone, in a uniformly random orientation.
+    """A start that prescribes only the Gram blocks of the columns [X | X*].
+
+    In simulations the orientation of the columns within each eigenspace is uniformly random.
 
     Args:
-        blocks: (g, q, q) blocks V_i = W^T P_i W of W = [X | X* | means], one for each group of
-            the spectrum, positive semidefinite.
-        students: number m of student columns (the first ones).
+        blocks: (g, q, q) Gram blocks V_i = W^T P_i W of W = [X | X*], one for each group of the
+            spectrum, symmetric and positive semidefinite.
+        students: number m of student columns, which are the first ones of W.
 
     Raises:
         ValueError: blocks of another shape, not finite, not symmetric or indefinite.
@@ -97,7 +102,7 @@ class GramStart(eqx.Module):
 
 
 def check_blocks(blocks: Float[Array, "g q q"]) -> None:
-    """Raise ValueError unless concrete `blocks` are finite, symmetric and semidefinite."""
+    """Raise ValueError unless concrete `blocks` are finite, symmetric, positive semidefinite."""
     if not is_concrete(blocks):
         return
     values = np.asarray(blocks)
@@ -115,13 +120,13 @@ def check_blocks(blocks: Float[Array, "g q q"]) -> None:
 
 
 class Columns(eqx.Module):
-    """The joint law of W, in frame coordinates (see `Layout`)."""
+    """The joint law of the columns W = [X | X* | means] at the start."""
 
     layout: eqx.AbstractVar[Layout]
 
     @abc.abstractmethod
     def blocks(self, spectrum: Spectrum) -> Float[Array, "g q q"]:
-        """Gram blocks of W' as d grows, one for each group of `spectrum`."""
+        """The limit of the Gram blocks of W' (frame coordinates), one for each group."""
 
     @abc.abstractmethod
     def sample(self, key: Key[Array, ""], spectrum: Spectrum) -> Float[Array, "d q"]:
@@ -129,19 +134,27 @@ class Columns(eqx.Module):
 
     @abc.abstractmethod
     def sample_factor(self, key: Key[Array, ""], spectrum: Spectrum) -> Float[Array, "g q q"]:
-        """One draw of R_i, with the law of R_i^T R_i that of W^T P_i W; any d.
+        """One draw of factors R_i such that R_i^T R_i has the law of W^T P_i W, for any d.
 
-        Rows are orthonormal directions of the eigenspace: those beyond its dimension are zero.
+        The rows of R_i belong to orthonormal directions of the eigenspace; rows beyond the
+        dimension of the eigenspace are zero.
         """
 
     @property
     @abc.abstractmethod
     def follows_spectrum(self) -> bool:
-        """Whether the blocks are known for any spectrum, as they are for random columns."""
+        """Whether the blocks are known on any spectrum, as those of random columns are."""
 
 
 class LinearColumns(Columns):
-    """W = F T_F + Z T_Z: given columns and random ones."""
+    """The law W = F T_F + Z T_Z of given columns F and independent Gaussian columns Z.
+
+    Attributes:
+        given: F (d, f), in the eigenbasis of K; None if there are no given columns.
+        mix_given: T_F.
+        mix_random: T_Z.
+        layout: the kinds and numbers of columns of W.
+    """
 
     given: Float[Array, "d f"] | None
     mix_given: Float[Array, "f q"]
@@ -168,7 +181,11 @@ class LinearColumns(Columns):
         return columns + precise.dot(self.given, self.mix_given)
 
     def sample_factor(self, key: Key[Array, ""], spectrum: Spectrum) -> Float[Array, "g q q"]:
-        """Given columns first; of random ones the rest has Bartlett's factor (Wishart's law)."""
+        """One draw of the factors; the first rows span the given columns.
+
+        Outside these rows the Gram matrix of the random columns has a Wishart law, whose Bartlett
+        factor is drawn.
+        """
         q, f = self.layout.width, self.mix_given.shape[0]
         counts, dtype = spectrum.multiplicities, self.mix_random.dtype
         normal_key, chi_key = random.at(key, 0), random.at(key, 1)
@@ -198,20 +215,20 @@ class LinearColumns(Columns):
 
 
 class GramColumns(Columns):
-    """W by its Gram blocks: within each eigenspace a random orthonormal frame times a factor."""
+    """The law of W with given Gram blocks: a random orthonormal frame times a factor in each."""
 
     gram: Float[Array, "g q q"]
     layout: Layout = eqx.field(static=True)
 
     def blocks(self, spectrum: Spectrum) -> Float[Array, "g q q"]:
-        # W -> W' on both sides of each block.
+        # The change of coordinates from W to W' acts on both sides of each block.
         once = self.layout.to_frame(self.gram).transpose(0, 2, 1)
         return self.layout.to_frame(once).transpose(0, 2, 1)
 
     def sample(self, key: Key[Array, ""], spectrum: Spectrum) -> Float[Array, "d q"]:
         groups, q = spectrum.groups, self.layout.width
         z = jax.random.normal(key, (coordinates(spectrum), q), self.gram.dtype)
-        # Orthonormalise the first min(q, d_i) columns within group i.
+        # The first min(q, d_i) columns are made orthonormal within group i.
         rank = jnp.round(spectrum.multiplicities).astype(jnp.int32)
         full = jnp.arange(q, dtype=jnp.int32)[None] < rank[:, None]
         keep = full[:, :, None] & full[:, None, :]
@@ -230,7 +247,7 @@ class GramColumns(Columns):
 
 
 def _leading(gram: Float[Array, "g k k"], counts: Float[Array, " g"]) -> Float[Array, "g k k"]:
-    """R with R^T R = gram, its rows by size: those beyond the d_i of a group are zero."""
+    """The R with R^T R = gram, rows in decreasing order of norm; those beyond row d_i are zero."""
     values, vectors = jnp.linalg.eigh(gram)
     root = jnp.sqrt(jnp.maximum(values, 0))[:, ::-1]
     exists = jnp.arange(gram.shape[-1], dtype=counts.dtype)[None] < jnp.round(counts)[:, None]
@@ -239,7 +256,10 @@ def _leading(gram: Float[Array, "g k k"], counts: Float[Array, " g"]) -> Float[A
 
 
 def group_gram(columns: Float[Array, "d q"], spectrum: Spectrum) -> Float[Array, "g q q"]:
-    """Gram matrices of `columns` summed within each group, `gaussian.without_rounding`."""
+    """The Gram blocks of `columns`: products of their entries, summed within each group.
+
+    Products no larger than their rounding are zero (`gaussian.without_rounding`).
+    """
     g = spectrum.eigenvalues.shape[-1]
     if g == columns.shape[0]:
         return columns[:, :, None] * columns[:, None, :]
@@ -253,10 +273,11 @@ def group_gram(columns: Float[Array, "d q"], spectrum: Spectrum) -> Float[Array,
 
 
 def reduction_of(columns: Columns, spectrum: Spectrum, tolerance: float) -> Reduction | None:
-    """The spectrum on few nodes, for the sums that the limit of `columns` makes of it.
+    """The reduction of a spectrum to few nodes, for the limit of `columns`.
 
-    Sums over the weights of the groups and, of columns that are given, over their squares in each
-    eigenspace are right to `tolerance`; None where that takes too many nodes.
+    `tolerance` is the largest relative error of sums over the spectrum with two kinds of measures:
+    the weights of the groups and, for given columns, their squared norms in each eigenspace.  The
+    result is None if this takes too many nodes.
     """
     measures = None
     if not columns.follows_spectrum:
@@ -265,15 +286,15 @@ def reduction_of(columns: Columns, spectrum: Spectrum, tolerance: float) -> Redu
 
 
 def coordinates(spectrum: Spectrum) -> int:
-    """The number of coordinates d as a shape.
+    """The number of coordinates d of a spectrum, as a Python integer for shapes.
 
     Raises:
-        ValueError: the spectrum has none (a quadrature rule, or d given as an array).
+        ValueError: the spectrum has no coordinates (a quadrature rule, or d given as an array).
     """
     if spectrum.size is None:
         raise ValueError(
-            "spectrum: it has no coordinates (a compressed rule, or a dimension given as an "
-            "array); allowed for direct simulation: a spectrum made with d as an int"
+            "spectrum: one with no coordinates (a quadrature rule, or d given as an array); "
+            "allowed for direct simulation: a spectrum made with d as an int"
         )
     return spectrum.size
 
@@ -281,18 +302,19 @@ def coordinates(spectrum: Spectrum) -> int:
 def joint_columns(
     start: Any, target: Any, means: Any, components: int, spectrum: Spectrum
 ) -> Columns:
-    """The joint law of students, teachers and the means of a mixture's components.
+    """The joint law of student columns, teacher columns and the means of a mixture's components.
 
     Raises:
-        ValueError, TypeError: what the Gram blocks of a `GramStart` exclude or do not fit, and as
-            for `linear_columns`.
+        ValueError: a target or means given beside a `GramStart`, or Gram blocks that do not fit
+            the spectrum; a wrong number of means; and the errors of `linear_columns`.
+        TypeError: a `GramStart` as target or means.
     """
     if isinstance(start, GramStart):
         g, q = start.blocks.shape[:2]
         if target is not None or means is not None:
             raise ValueError(
-                "target, mixture.means: given beside a GramStart; allowed: None (its blocks hold "
-                "the students and the teachers)"
+                "target, mixture.means: given together with a GramStart; allowed: None (the blocks "
+                "of a GramStart contain the students and the teachers)"
             )
         if g != spectrum.eigenvalues.shape[-1]:
             raise ValueError(
@@ -316,7 +338,9 @@ def joint_columns(
 def linear_columns(
     start: Any, target: Any, means: Any, spectrum: Spectrum
 ) -> tuple[LinearColumns, Layout]:
-    """The joint law of given arrays (d, columns) and `GaussianStart`s, in this order of columns.
+    """The joint law and the layout of columns [start | target | means].
+
+    Each of the three is an array (d, columns) or (d,), a `GaussianStart` or None.
 
     Raises:
         ValueError: shapes that disagree, entries that are not finite, an overlap without a target.
@@ -344,10 +368,10 @@ def linear_columns(
     return columns, layout
 
 
-# Compiled: one by one its operations would each be a program.
+# The jit compiles one program; without it each operation would be a program of its own.
 @eqx.filter_jit
 def _mixes(laws: tuple[Any, ...], layout: Layout) -> tuple[Array, Array]:
-    """T_F and T_Z; a law is a number of given columns, a `GaussianStart` or None."""
+    """The matrices T_F and T_Z; a law is a number of given columns, a `GaussianStart` or None."""
     fixed = sum(law for law in laws if isinstance(law, int))
     offset = {True: 0, False: fixed}
     mix = jnp.zeros((layout.width, layout.width), jnp.result_type(float))
@@ -366,7 +390,7 @@ def _mixes(laws: tuple[Any, ...], layout: Layout) -> tuple[Array, Array]:
         column += count
     m, start = layout.students, laws[0]
     if isinstance(start, GaussianStart) and m == layout.teachers:
-        # Each student column has `overlap` times its teacher's own combination.
+        # To each student column `overlap` times the teacher column of the same index is added.
         mix = mix.at[:, :m].add(start.overlap[None] * mix[:, m : 2 * m])
     return mix[:fixed], mix[fixed:]
 

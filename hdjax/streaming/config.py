@@ -1,15 +1,15 @@
-"""How a one-pass SGD experiment is written in a config with `family = "streaming"`.
+"""The tables of a config with `family = "streaming"`, which describe a one-pass SGD experiment.
 
     [system]
     dimension = 1000
     loss = "phase_retrieval"                            # { kind = "least_squares", sigma = 0.5 }
-    spectrum = { kind = "power_law", exponent = 0.5 }   # "identity" if nothing is said
+    spectrum = { kind = "power_law", exponent = 0.5 }   # "identity" by default
     learning_rate = 0.03                                # { kind = "critical", factor = 0.5 }
     start = { overlap = 0.2 }                           # "start.npy", [[...], ...]
     target = {}
 
-What is here is what TOML says differently from the constructors; the rest of each table is its
-constructor's signature, registered beside it.
+This module has the tables whose keys differ from the arguments of a constructor.  The keys of every
+other table are the arguments of the class that is registered beside its definition.
 """
 
 from typing import Annotated, Any
@@ -58,12 +58,12 @@ def _given(values: Values) -> Any:
 
 @register("streaming.columns", "axis")
 def _axis(spectrum: Spectrum, index: Count = 0, scale: NonNegative = 1.0) -> Any:
-    """`scale` times a vector of the standard basis: a column as little spread as there is.
+    """A column that is `scale` times a vector of the standard basis: all in one coordinate.
 
     Args:
-        spectrum: the covariance's.
-        index: which one, from 0 on.
-        scale: the norm.
+        spectrum: the spectrum of the covariance.
+        index: index of the basis vector, from 0 on.
+        scale: the norm of the column.
     """
     d = spectrum.size
     if d is None or index >= d:
@@ -72,7 +72,7 @@ def _axis(spectrum: Spectrum, index: Count = 0, scale: NonNegative = 1.0) -> Any
 
 
 def _gram(spectrum: Spectrum, blocks: Values, students: Size = 1) -> streaming.GramStart:
-    """Gram blocks (g, q, q) of students and teachers; one (q, q) is spread over the spectrum."""
+    """Gram blocks (g, q, q) of students and teachers; one (q, q) is spread over all groups."""
     if blocks.ndim == 2:
         blocks = np.asarray(spectrum.weights)[:, None, None] * blocks[None]
     return streaming.GramStart(blocks, students)
@@ -83,27 +83,29 @@ register("streaming.start", "gram", _gram)(streaming.GramStart)
 
 @register("streaming.means", "orthonormal")
 def _orthonormal(spectrum: Spectrum, components: int, scale: NonNegative = 1.0) -> Any:
-    """`scale` times orthonormal means, one a component, spread evenly over the eigenbasis.
+    """Orthogonal means of norm `scale`, one for each component, spread over the eigenbasis.
 
     Args:
-        spectrum: the covariance's.
-        components: how many.
-        scale: their norm.
+        spectrum: the spectrum of the covariance.
+        components: number of components.
+        scale: norm of the means.
     """
     return scale * _cosines(spectrum, components)
 
 
 @register("streaming.means", "opposite")
 def _opposite(spectrum: Spectrum, components: int, scale: NonNegative = 1.0) -> Any:
-    """Two means, +mu and -mu with |mu| = `scale`, spread evenly over the eigenbasis.
+    """Two means, +mu and -mu with |mu| = `scale`, spread over the eigenbasis.
 
     Args:
-        spectrum: the covariance's.
-        components: how many.
-        scale: their norm.
+        spectrum: the spectrum of the covariance.
+        components: number of components, which must be 2.
+        scale: norm of the means.
     """
     if components != 2:
-        raise ValueError(f"means: 'opposite' with {components} components; allowed: 2")
+        raise ValueError(
+            f"means: 'opposite' with {components} components; allowed: 'opposite' with 2"
+        )
     return scale * _cosines(spectrum, 1) * jnp.array([[1.0, -1.0]])
 
 
@@ -112,8 +114,8 @@ def _gaussian_means(components: int, scale: OneOrMoreNonNegative = 1.0) -> Any:
     """Independent Gaussian means of norm `scale`, drawn anew in each run.
 
     Args:
-        components: how many.
-        scale: their norm, or that of each.
+        components: number of components.
+        scale: norm of the means, a number or one for each component.
     """
     return streaming.GaussianStart(scale, columns=components)
 
@@ -146,17 +148,17 @@ def _projected(
     mixture: Annotated[Any, In("streaming.mixture")] = None,
     **options: Any,
 ) -> streaming.OnePassSGD:
-    """One-pass SGD on a model that sees its inputs through projections.
+    """One-pass SGD on a model that depends on its inputs through a few projections.
 
     Args:
-        dimension: d; none where the spectrum fixes it.
-        loss: what is minimised.
+        dimension: d; left out if the spectrum fixes it.
+        loss: the loss whose mean, the risk, is minimised.
         spectrum: eigenvalues of the covariance K.
         learning_rate: gamma = O(1); the step applied is gamma/d.
         start: law of X_0.
-        target: law of X*, `{}` is a column N(0, I/d); none: no teacher, or that of the `gram`.
-        mixture: the mixture that data come from; none: N(0, K).
-        **options: of `hdjax.streaming.OnePassSGD`.
+        target: law of X*, `{}` is a column N(0, I/d); left out: no teachers, or those of `gram`.
+        mixture: the Gaussian mixture that samples come from; left out: N(0, K).
+        **options: further arguments of `hdjax.streaming.OnePassSGD`.
     """
     try:
         spectrum = spectrum() if dimension is None else spectrum(d=dimension)
@@ -191,15 +193,15 @@ def _power_law_features(
     integrator: Annotated[Any, In("integrator")] = None,
     **options: Any,
 ) -> streaming.OnePassSGD:
-    """Least squares on random features of power-law inputs; `dimension` is the number of them.
+    """Least squares on `dimension` random features of power-law inputs.
 
     Args:
         dimension: d, the number of features.
         draw: seed of the features.
-        batch_size: samples averaged in each step.
+        batch_size: number of samples averaged in each step.
         optimiser: as for "projected".
-        integrator: how the limit is integrated.
-        **options: of `hdjax.streaming.power_law_features`.
+        integrator: the solver of the limit and its tolerances.
+        **options: further arguments of `hdjax.streaming.power_law_features`.
     """
     options |= {"batch_size": batch_size, "optimiser": optimiser, "integrator": integrator}
     return streaming.power_law_features(jax.random.key(draw), dimension, **options)
@@ -211,7 +213,7 @@ register(
 
 
 def _cosines(spectrum: Spectrum, columns: int) -> Any:
-    """The first columns of the discrete cosine basis: orthonormal and spread over coordinates."""
+    """Orthonormal columns of the discrete cosine basis, spread over the coordinates."""
     d = spectrum.size
     if d is None or d <= columns:
         raise ValueError(f"means: {columns} in dimension {d}; allowed: fewer than the dimension")

@@ -1,15 +1,18 @@
-"""The covariance of the expansion round the limit, as a matrix.
+"""The covariance P of the expansion round the limit, integrated as a matrix.
 
-It obeys the linear-noise equation
+`fluctuations.py` uses this module for states small enough for a matrix.  The covariance obeys the
+linear-noise equation
 
     dP/dt = J P + P J^T + Sigma,    P(0) = P_0,
 
-together with the limit y itself and, for the 1/d shift of means, with the shift y_1 of y,
+which is integrated together with the limit y.  For the 1/d bias of means also the shift y_1 of y is
+integrated:
 
     dy_1/dt = J y_1 + u(t, y, P),    y_1(0) = 0.
 
-A step takes the mean J of its two ends in an exponential, and what is left of J P + P J^T + Sigma
-as linear in time, so that it is of order two for modes of any speed (`stiff.py`).
+A step takes the mean of J at its two ends in a matrix exponential, and the rest of
+J P + P J^T + Sigma as linear in time.  It is therefore of order two for modes of any speed
+(`stiff.py`).
 """
 
 from collections.abc import Callable
@@ -32,12 +35,13 @@ from hdjax.streaming.stiff import (
     unused,
 )
 
-# Error bars need two digits, unless the system's integrator says otherwise.
+# The relative tolerance of error bars, unless the system's integrator has one: two digits suffice.
 RTOL = 1e-3
-# The matrices of a step, this many of them, are to stay within a processor's cache: a step takes
-# a hundred products of two of them.
+# A step works on this number of matrices, which must fit into a processor's cache of this number
+# of bytes: it takes a hundred products of two matrices.
 _MATRICES, _CACHE = 24, 2**24
-# A Cayley transform brings a mode of h lambda to rest in 2^k substeps if 4^k is far above that.
+# A Cayley transform with 2^k substeps makes a mode lambda stationary over a time h if 4^k is far
+# above h lambda.
 _SHORT = 7
 
 
@@ -53,9 +57,16 @@ def integrate(
     ts: Float[Array, " times"],
     push: Callable[[Array, Array, Array], Array] | None = None,
 ) -> PyTree[Array]:
-    """`save(state)` at `ts` of state (y, P), or (y, P, y_1) if `push` gives u; NaN if it diverges.
+    """The values of `save(state)` at `ts`, NaN where the limit has diverged.
 
-    Derivatives of it are by forward mode.
+    The state is (y, P), or (y, P, y_1) if `push` is given.  JAX differentiates this function in
+    forward mode only.
+
+    Args:
+        expansion: drift, noise and start.
+        save: from a state to the part that is kept.
+        ts: (times,) increasing, from 0 on, in units of d steps.
+        push: the source u of y_1, a function of (t, y, P).
     """
     state = expansion.start, expansion.start_covariance
     if push is not None:
@@ -68,7 +79,7 @@ def integrate(
         def at(part: tuple[Array, Array]) -> tuple[Array, Array]:
             return expansion.linear(*part)
 
-        # One after the other, they are compiled once.
+        # The two ends are mapped one after the other, so that the function is compiled once.
         times = jnp.stack([t, t + h])
         jacobians, noises = jax.lax.map(at, (times, jnp.stack([flat, end])))
         mean, half = jacobians.mean(0), (jacobians[1] - jacobians[0]) / 2
@@ -88,11 +99,11 @@ def integrate(
         state,
         ts,
         save,
-        # Jitted, it is traced once instead of at each of diffrax's looks at its loop.
+        # The jit has the step traced once, and not each time that diffrax traces its loop.
         only_solver=StepDoubling(eqx.filter_jit(advance)),
         rtol=RTOL,
         alive=lambda state: expansion.alive(state[0]),
-        # What reverse mode needs would double the time to compile.
+        # Support of reverse mode would double the time to compile.
         only_adjoint=diffrax.ForwardMode(),
         stops=ts,
         norm=expansion.norm,
@@ -103,7 +114,7 @@ def integrate(
 def step(
     expansion: Expansion, t: Float[Array, ""], flat: Float[Array, " n"], h: Float[Array, ""]
 ) -> Float[Array, " n"]:
-    """The limit after a time `h`."""
+    """The flattened state of the limit after a time `h`, from `flat` at time `t`."""
     local = expansion.local(t, flat)
 
     def source(end: Array, z: Array) -> Array:
@@ -119,23 +130,24 @@ def _propagated(
     change: Float[Array, "n n"],
     h: Float[Array, ""],
 ) -> tuple[Array, Callable[[Array, Array, Array], Array]]:
-    """P after a time `h` with J frozen and a Sigma that comes to `last` by a linear `change`.
+    """The covariance after a time `h` at frozen J, and a function for vectors.
 
-    By the Cayley transform A = (1 - x/2)^-1 (1 + x/2), x = J h/2^k, and k doublings.  It is stable
-    at any h, and its noise (1 - x/2)^-1 Sigma (1 - x/2)^-T gives every mode its stationary
-    covariance, however fast it is; an even power of A leaves no alternating sign to extrapolate.
-    Also returns the same for vectors with sources on one side.
+    The noise Sigma varies linearly in time, by `change` in all, and is `last` at the end.  The step
+    is the Cayley transform A = (1 - x/2)^-1 (1 + x/2), x = J h/2^k, followed by k doublings.  It is
+    stable at any h.  With its noise (1 - x/2)^-1 Sigma (1 - x/2)^-T every mode has its stationary
+    covariance, however fast the mode is.  The power 2^k of A is even, so that no mode alternates in
+    sign from step to step.  The returned function propagates a vector with a source likewise.
     """
     size = jnp.abs(jacobian).sum(-1).max() * h
     count = jnp.maximum(doublings(size, _SHORT, 0.5), 1)
     short = h * jnp.exp2(-count.astype(h.dtype))
     eye = jnp.eye(len(jacobian), dtype=jacobian.dtype)
     inverse = jnp.linalg.inv(eye - short / 2 * jacobian)
-    # A - 1 rather than A: doubling would amplify the latter's rounding.
+    # The doublings act on A - 1, because they would amplify the rounding of A.
     loss = short * precise.dot(inverse, jacobian)
 
     def both(loss: Array, matrix: Array) -> Array:
-        """L M + M L^T + L M L^T."""
+        """The change L M + M L^T + L M L^T of a matrix M under 1 + L on both sides."""
         left = precise.matmul(loss, matrix)
         return left + precise.matmul(matrix + left, loss.T)
 
@@ -143,11 +155,12 @@ def _propagated(
         return precise.matmul(vector, loss.T)
 
     def run(first: Array, sources: Array, grow: Any) -> Array:
-        """From sources (last, change), over the short time, to the state after `h`."""
+        """The state after `h`, from the sources (last, change) integrated over the short time."""
 
         def double(_: Any, parts: Any) -> Any:
             loss, sources, linear, time = parts
-            # int s < time of E(s) times the sources, and of s E(s) times the change.
+            # `sources` are integrals over s < time of E(s) times (last, change), and `linear` is
+            # the integral of s E(s) times the change.
             later = linear + time * sources[1]
             found = jnp.stack([sources[0], sources[1], later])
             found = found + grow(loss, found)

@@ -1,10 +1,12 @@
-"""Samples that are not Gaussian, for direct simulation.
+"""Samples that are not Gaussian, for direct simulation: given as the `data` of `Direct`.
 
-The limits see the data through their covariance alone, as d grows (universality), where columns
-are spread over the coordinates and the entries of K^{-1/2} a are independent enough.  Simulated on
-other data and compared with the Gaussian limit, SGD shows where that holds and where it does not.
+As d grows the limit depends on the data through their covariance alone (universality), if the
+columns are spread over the coordinates and the entries of K^{-1/2} a are nearly independent.  A
+user who simulates SGD on other data, and compares it with the Gaussian limit, sees whether this
+holds.
 
-Source: arXiv 2308.08977 states its theorem for Gaussian data; what is here checks it beyond.
+The theorems of arXiv 2308.08977 are for Gaussian data: the slides "Hitting the High-D(imensional)
+Notes", slide "Set-up".
 """
 
 import abc
@@ -24,9 +26,8 @@ from hdjax.random import Stream
 from hdjax.registry import Bounds, Slot, Values, declare, register
 from hdjax.spectra import Spectrum
 
-# Data are refused whose covariance differs from the system's by more than happens to samples of
-# that covariance once in ten million times; and whose covariance is a multiple of it, to this share
-# of what sampling would leave.
+# The level of the tests by which data of another covariance than the system's are refused; and the
+# share of the sampling error within which a covariance is a multiple of the system's.
 _LEVEL, _MULTIPLE = 1e-7, 1e-6
 _DRAWS = 256
 _REMEDY = (
@@ -38,10 +39,10 @@ declare("streaming.data", Slot(array="array"))
 
 
 class Data(eqx.Module):
-    """Where samples come from."""
+    """The base class of sources of samples that replace the Gaussian law of a system."""
 
     def order(self, key: Key[Array, ""]) -> Any:
-        """What a run decides at its start, from its key: the order of a data set, say."""
+        """What a run draws at its start with its key, such as the order of a data set."""
         del key
 
     @abc.abstractmethod
@@ -53,28 +54,33 @@ class Data(eqx.Module):
         scale: Float[Array, "b d"],
         spectrum: Spectrum,
     ) -> Float[Array, "b d"]:
-        """The b samples of a step in the eigenbasis, without their component's mean.
+        """The b samples of a step in the eigenbasis, without the means of their components.
 
-        `scale` are the square roots of the eigenvalues, `key` is that of the step.
+        Args:
+            key: the key of the step.
+            tick: the number of the step.
+            order: what `order` returned at the start of the run.
+            scale: square roots of the eigenvalues of each sample's covariance.
+            spectrum: the spectrum of the system.
         """
 
     def check(self, system: Any) -> None:
-        """Raise ValueError for a system that these data cannot serve."""
+        """Raise ValueError for a system that cannot be simulated on these data."""
 
     def steps(self, batch_size: int) -> int | None:
-        """How many steps there are samples for; None: as many as are wanted."""
+        """The number of steps for which there are samples; None: any number."""
         del batch_size
         return None
 
 
 class ProductLaw(Data):
-    """a = mean + K^{1/2} z with independent entries of z, of mean 0 and variance 1."""
+    """Samples a = mean + K^{1/2} z with independent entries of z, of mean 0 and variance 1."""
 
     @abc.abstractmethod
     def entries(
         self, key: Key[Array, ""], shape: tuple[int, ...], dtype: Any
     ) -> Float[Array, "b d"]:
-        """Independent draws of an entry."""
+        """Independent draws of the entries of z."""
 
     def rows(
         self,
@@ -92,7 +98,7 @@ class ProductLaw(Data):
 
 @register("streaming.data", "rademacher")
 class Rademacher(ProductLaw):
-    """Entries +1 or -1 with probability 1/2.
+    """Samples a = mean + K^{1/2} z with entries of z that are +1 or -1 with probability 1/2.
 
     Example:
         >>> method = hd.streaming.Direct(data=hd.streaming.Rademacher())
@@ -106,7 +112,7 @@ class Rademacher(ProductLaw):
 
 @register("streaming.data", "uniform")
 class UniformEntries(ProductLaw):
-    """Entries uniform on [-sqrt 3, sqrt 3].
+    """Samples a = mean + K^{1/2} z with entries of z that are uniform on [-sqrt 3, sqrt 3].
 
     Example:
         >>> method = hd.streaming.Direct(data=hd.streaming.UniformEntries())
@@ -120,16 +126,16 @@ class UniformEntries(ProductLaw):
 
 @register("streaming.data", "student_t")
 class StudentT(ProductLaw):
-    """Entries of Student's law, scaled to variance 1; heavy tails.
+    """Samples a = mean + K^{1/2} z whose z has entries of Student's law, scaled to variance 1.
 
-    With 4 degrees of freedom or fewer the fourth moment is infinite, and |a|^2/d has fluctuations
-    that fall more slowly than d^-1/2.
+    The law has heavy tails.  With 4 degrees of freedom or fewer the fourth moment is infinite, and
+    the fluctuations of |a|^2/d decrease more slowly than d^-1/2.
 
     Args:
         dof: degrees of freedom, above 2.
 
     Raises:
-        ValueError: 2 or fewer.
+        ValueError: 2 or fewer degrees of freedom.
 
     Example:
         >>> method = hd.streaming.Direct(data=hd.streaming.StudentT(dof=5.0))
@@ -149,7 +155,7 @@ class StudentT(ProductLaw):
 
 
 class _Given(Data):
-    """Samples whose law is the user's: one component, no mean of the system's own."""
+    """Samples whose law the user gives, for systems of one mixture component without a mean."""
 
     def check(self, system: Any) -> None:
         if system.probabilities.size > 1 or system.layout.means:
@@ -160,15 +166,16 @@ class _Given(Data):
 
 
 class Sampler(_Given):
-    """The user's own law of samples.
+    """Samples drawn by a function of the user.
 
     Args:
-        function: key to one sample (d,), in the coordinates that the system's columns are in; its
-            covariance must be the system's K (the size of 256 samples is compared with it), its
-            mean zero.
+        function: a function from a key to one sample (d,), in the coordinates in which the arrays
+            of the system are given.  The samples must have mean zero and the covariance K of the
+            system; 256 samples are compared with K when a simulation starts.
 
     Raises:
-        ValueError: with a system of another covariance, by the rule of `Rows`.
+        ValueError: samples of another shape, or of another covariance than the system's (by the
+            tests that `Rows` describes).
 
     Example:
         >>> def sparse(key):
@@ -204,7 +211,7 @@ class Sampler(_Given):
 
 
 def _rows(values: Values) -> "Rows":
-    """The rows of an array, each used once.
+    """The rows of an array as samples, each used once.
 
     Args:
         values: (n, d) the samples.
@@ -214,16 +221,16 @@ def _rows(values: Values) -> "Rows":
 
 @register("streaming.data", "array", _rows)
 class Rows(_Given):
-    """A data set, each of whose rows is used once, in a random order of each run's own.
+    """A data set as samples: each run uses each row once, in a random order drawn with its key.
 
-    Its covariance makes the Gaussian limit: `hd.spectra.from_covariance(rows.T @ rows / n)`.  Of
-    the rows' covariance C = rows^T rows/n, the sizes tr C and tr K^-1 C and the diagonal along K's
-    eigenvectors must be those of the system's K, or differ by no more than those of n samples of
-    covariance K do (t-tests at level 1e-7).  Rows with a part where K vanishes, or whose C is
-    another multiple of K, are refused.
+    The Gaussian limit for a data set is that of its covariance C = rows^T rows/n, whose spectrum is
+    `hd.spectra.from_covariance(rows.T @ rows / n)`.  The system's K must agree with C in tr C, in
+    tr K^-1 C and in the diagonal of C along the eigenvectors of K, up to the error of n samples of
+    covariance K (t-tests at level 1e-7).  Rows that have a component where K vanishes, and rows
+    whose C is another multiple of K, are refused.
 
     Args:
-        rows: (n, d), of mean zero, in the coordinates that the system's columns are in.
+        rows: (n, d), of mean zero, in the coordinates in which the arrays of the system are given.
 
     Raises:
         ValueError: another shape, entries that are not finite, a system of another covariance.
@@ -277,7 +284,7 @@ def _in_eigenbasis(rows: Float[Array, "b d"], spectrum: Spectrum) -> Float[Array
 
 
 def _check_covariance(name: str, rows: Float[Array, "n d"], spectrum: Spectrum) -> None:
-    """Raise ValueError where samples are not of the covariance of `spectrum`, up to sampling."""
+    """Raise ValueError if the covariance of samples is not that of `spectrum`, up to sampling."""
     if not is_concrete(rows, spectrum):
         return
     squares = np.asarray(_in_eigenbasis(rows, spectrum), np.float64) ** 2
@@ -288,10 +295,11 @@ def _check_covariance(name: str, rows: Float[Array, "n d"], spectrum: Spectrum) 
     outside = found[~seen].sum()
     if outside > rounding**0.5 * found.sum():
         raise ValueError(f"{name}: mean square {outside:.3g} where K = 0; allowed: 0")
-    # What a mean of n samples is off by: at least as much as for Gaussian ones.
+    # The standard error of a mean over n samples is at least that of Gaussian samples.
     error = np.maximum(squares.std(0), 2**0.5 * eigenvalues) / n**0.5
     misses = (found - found.sum() / eigenvalues.sum() * eigenvalues)[seen] / error[seen]
-    # Sampling moves each eigenvalue by its own amount, and not all by one factor.
+    # Sampling errors differ from eigenvalue to eigenvalue: if all are off by the same factor, C is
+    # a multiple of K and not a sample covariance of K.
     multiple = d > 1 and found.any() and np.mean(misses**2) < _MULTIPLE
     spread = 0.0 if multiple else scipy.stats.t.ppf(1 - _LEVEL / 2, n - 1) if n > 1 else np.inf
     inverse = np.divide(1, eigenvalues, out=np.zeros(d), where=seen)
@@ -301,8 +309,8 @@ def _check_covariance(name: str, rows: Float[Array, "n d"], spectrum: Spectrum) 
         slack = rounding**0.5 * expected + spread * max(sizes.std(), gaussian) / n**0.5
         if abs(sizes.mean() - expected) > slack:
             raise ValueError(
-                f"{name}: {size} = {sizes.mean():.6g} of their covariance C; allowed: "
-                f"{expected:.6g}, that of the spectrum's K, to within {slack:.2g}; {_REMEDY}"
+                f"{name}: {size} = {sizes.mean():.6g} for their covariance C; allowed: "
+                f"{expected:.6g}, the value for the spectrum's K, to within {slack:.2g}; {_REMEDY}"
             )
     if np.abs(found - eigenvalues).sum() > spread * error.sum() + rounding**0.5 * found.sum():
         worst = int(np.argmax(np.abs(found - eigenvalues) / error))

@@ -1,18 +1,24 @@
-"""Diffusions that stand for SGD: homogenised SGD, and the one with SGD's own fluctuations.
+"""Diffusions that approximate one-pass SGD: the methods `Homogenised` and `CorrectedDiffusion`.
 
-Homogenised SGD (arXiv 2308.08977) is, in R^{d x m} with B_t a Brownian motion there,
+Homogenised SGD is the diffusion
 
-    dX = -gamma K W H dt + gamma K^{1/2} dB_t C^{1/2} / sqrt(d).
+    dX = -gamma K W H dt + gamma K^{1/2} dB_t C^{1/2} / sqrt(d)
 
-It has SGD's mean of every statistic to O(1/d), but not its fluctuations: in isotropic noiseless
-least squares the variance of the risk is 2/(2 - gamma)^2 times SGD's.  The corrected diffusion is
-that of the Gram blocks whose noise has the covariance Sigma of SGD's increment,
+with a Brownian motion B_t in R^{d x m}.  The mean of every statistic agrees with that of SGD to
+O(1/d), but the fluctuations do not: in isotropic noiseless least squares the variance rate of the
+risk is 2/(2 - gamma)^2 times that of SGD.  The corrected diffusion acts on the Gram blocks, and its
+noise has the covariance Sigma of the increment of SGD (`increment.py`):
 
-    dV = F(V) dt + (Sigma(V)/d)^{1/2} dB_t,
+    dV = F(V) dt + (Sigma(V)/d)^{1/2} dB_t.
 
-whose spread is SGD's to leading order in 1/sqrt(d) (its linearisation is the linear-noise equation
-of `fluctuations.py`).  Neither costs more for larger d, or for more steps of SGD: a step of theirs
-is a time dt, by the exponential midpoint rule for the drift, with the noise frozen at its start.
+Its spread is that of SGD to leading order in 1/sqrt(d): its linearisation is the linear-noise
+equation of `fluctuations.py`.  The cost of both does not depend on d: a step of length dt
+integrates the drift by the exponential midpoint rule, with the noise frozen at the start of the
+step.
+
+Source: the slides "Hitting the High-D(imensional) Notes", slide "Exact Dynamics Idea: Diffusion
+Approximation" (homogenized SGD) and the theorem "High dimensional equivalence of SGD" (paper: arXiv
+2308.08977); the corrected diffusion is derived here.
 """
 
 import abc
@@ -50,15 +56,17 @@ from hdjax.system import Method, Simulator
 
 @register("streaming.method", "homogenised")
 class Homogenised(Method):
-    """Homogenised SGD, exactly in law on Gram blocks but for the time step; any d.
+    """Homogenised SGD, simulated on Gram blocks, for any d.
 
-    Means agree with SGD's to O(1/d); fluctuations do not: use `CorrectedDiffusion` for those.
+    The simulation is exact in law except for the error of the time step.  Means agree with those of
+    SGD to O(1/d).  Fluctuations do not: use `CorrectedDiffusion` for them.
 
     Args:
-        dt: the time step; records fall on its multiples.
+        dt: the time step, in units of d steps of SGD; records must be at multiples of dt.
 
     Raises:
-        ValueError: dt not positive.
+        ValueError: a dt that is not positive.
+        TypeError: an optimiser without a linear memory.
 
     Example:
         >>> method = Homogenised(dt=0.01)
@@ -70,20 +78,21 @@ class Homogenised(Method):
         _check_step(self.dt)
 
     def simulator(self, system: OnePass, horizon: None = None) -> "HomogenisedSimulator":
-        """The simulator of `system`."""
+        """The simulator of homogenised SGD for `system`."""
         check_columns(self, system)
         return HomogenisedSimulator(system, self.dt)
 
 
 @register("streaming.method", "corrected_diffusion")
 class CorrectedDiffusion(Method):
-    """The diffusion of the Gram blocks with SGD's own fluctuations.
+    """The corrected diffusion, which acts on Gram blocks and has the fluctuations of SGD.
 
     Args:
-        dt: the time step; records fall on its multiples.
+        dt: the time step, in units of d steps of SGD; records must be at multiples of dt.
 
     Raises:
-        ValueError: dt not positive.
+        ValueError: a dt that is not positive.
+        TypeError: an optimiser without a linear memory.
 
     Example:
         >>> method = CorrectedDiffusion(dt=0.01)
@@ -95,25 +104,28 @@ class CorrectedDiffusion(Method):
         _check_step(self.dt)
 
     def simulator(self, system: OnePass, horizon: None = None) -> "CorrectedSimulator":
-        """The simulator of `system`."""
+        """The simulator of the corrected diffusion for `system`."""
         check_columns(self, system)
         return CorrectedSimulator(system, self.dt)
 
 
 class Stepper(Simulator):
-    """The clock counts steps of length dt; the precision is the limit's."""
+    """The base class of simulators of a diffusion, whose clock counts steps of length dt.
+
+    Their precision is that of the limit.
+    """
 
     system: eqx.AbstractVar[OnePass]
     dt: eqx.AbstractVar[float]
 
     @property
     def clock(self) -> Intervals:
-        """Steps of length dt."""
+        """The clock that counts steps of length dt."""
         return Intervals(self.dt)
 
     @abc.abstractmethod
     def step(self, state: Any, t: Float[Array, ""], k: Int[Array, ""], key: Key[Array, ""]) -> Any:
-        """One realisation from time `t` to t + dt, with the draws of tick `k`."""
+        """The state at time t + dt from `state` at time `t`, with the draws of tick `k`."""
 
     def advance(
         self, state: Any, k0: Int[Array, ""], k1: Int[Array, ""], key: Key[Array, ""]
@@ -127,7 +139,7 @@ class Stepper(Simulator):
         return 16 * self.system.ridge.dtype.itemsize * self.system.start().blocks.size
 
     def middle(self, t: Float[Array, ""], state: BlockState) -> Coefficients:
-        """The drift's coefficients half a step on, by a predictor."""
+        """The coefficients of the drift at t + dt/2, at a state predicted by a half step."""
         field = self.system.field_on(self.system.spectrum)
         half = self.dt / 2
         predicted = flow(field.coefficients(t, state), state, jnp.asarray(half, t.dtype))
@@ -135,7 +147,7 @@ class Stepper(Simulator):
 
 
 class HomogenisedSimulator(Stepper):
-    """One realisation of homogenised SGD, in q directions of each eigenspace."""
+    """The simulator of one run of homogenised SGD, in q directions of each eigenspace."""
 
     system: OnePass
     dt: float = eqx.field(static=True)
@@ -150,7 +162,7 @@ class HomogenisedSimulator(Stepper):
         h = jnp.asarray(self.dt, t.dtype)
         coefficients = self.middle(t, self.summary(state).state)
         decay, carry, noise = column_flow(coefficients, h)
-        # What a coordinate of the eigenspace gets of the block's noise.
+        # The noise of a block is shared equally among the coordinates of the eigenspace.
         counts = system.spectrum.multiplicities[:, None, None]
         colour = jax.vmap(gaussian.factor)(noise / jnp.maximum(counts, 1)).mT
 
@@ -175,7 +187,7 @@ class HomogenisedSimulator(Stepper):
 
 
 class CorrectedSimulator(Stepper):
-    """One realisation of the corrected diffusion; the state is (blocks, side)."""
+    """The simulator of one run of the corrected diffusion, whose state is (blocks, side)."""
 
     system: OnePass
     dt: float = eqx.field(static=True)

@@ -1,11 +1,14 @@
-"""What the expansion of one-pass SGD in 1/sqrt(d) round its limit is made of.
+"""The expansion of one-pass SGD in 1/sqrt(d) round its limit: drift, noise and start.
 
-With y the stacked Gram blocks and side parameters, F the right-hand side of the limit and xi the
-random increment of a step (`increment.py`), sqrt(d) (y_SGD - y) tends to a Gaussian process with
+Let y be the stacked Gram blocks and side parameters, F the right-hand side of the limit and xi the
+random increment of a step (`increment.py`).  Then sqrt(d) (y_SGD - y) tends to a Gaussian process
+with
 
-    drift J = dF/dy,   noise Sigma = Cov(xi),   covariance P_0 at t = 0 of the start's law.
+    drift J = dF/dy,   noise Sigma = Cov(xi),   covariance P_0 at t = 0 (of the start's law).
 
-`covariance.py` integrates its covariance, `adjoint.py` the variance of single statistics.
+`Expansion` computes J, Sigma and P_0 from a system.  `covariance.py` integrates the covariance of
+the process, `adjoint.py` the variance of single statistics, for `fluctuations.py`.  The expansion
+goes beyond arXiv 2308.08977.
 """
 
 from collections.abc import Callable
@@ -25,24 +28,26 @@ from hdjax.streaming.increment import increment, second_order
 from hdjax.streaming.limit import BlockState, ScaledField, velocity
 from hdjax.streaming.projections import Layout
 
-# A limit that diverges has no error bars: stop rather than follow it.
+# The integration stops where the trace of the blocks exceeds this number: a limit that diverges has
+# no error bars.
 _DIVERGED = 1e4
 
 
 class Expansion(eqx.Module):
-    """Drift, noise and start of the expansion, on a flattened state.
+    """Drift, noise and start of the expansion, on a flattened state of length n.
 
-    The flattened state holds each pair of columns of a block once, blocks being symmetric, and the
-    side parameters.  Blocks are divided by their groups' weights: tolerances would not see a group
-    of tiny weight, whose eigenvalue may be so large that much of the risk depends on it.
+    The flattened state contains the upper triangle of each symmetric block, divided by the weight
+    of its group, and the side parameters.  Without this division the tolerances of a solver would
+    overlook a group of tiny weight, although its eigenvalue may be so large that much of the risk
+    depends on this group.
 
     Attributes:
-        field: the right-hand side of the limit, on few groups if there are many.
+        field: the right-hand side of the limit, on the nodes of a reduction if groups are many.
         origin: (blocks, side) at t = 0.
-        law: (g, q, q, q, q) d times the covariance of the start's blocks, which are independent;
-            None for a start that is given.
+        law: (g, q, q, q, q) d times the covariance of the entries of each block at the start;
+            blocks of different groups are independent.  None for a given start.
         dimension: d.
-        integrator: whose tolerances hold.
+        integrator: the tolerances of the integration.
     """
 
     field: BlockField
@@ -53,22 +58,22 @@ class Expansion(eqx.Module):
 
     @property
     def layout(self) -> Layout:
-        """Which columns there are."""
+        """The kinds and numbers of columns."""
         return self.field.layout
 
     @property
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and columns of a block's entries."""
+        """Row and column indices of the entries of a block that the flattened state contains."""
         return np.triu_indices(self.layout.width)
 
     @property
     def shape(self) -> tuple[int, int]:
-        """The number of groups, and of entries of each block."""
+        """The number of groups, and the number of entries of each block."""
         return self.field.weights.shape[0], len(self.pairs[0])
 
     @property
     def scale(self) -> Float[Array, "g 1"]:
-        """What blocks are divided by."""
+        """The divisors of the blocks: the weights of the groups, and 1 for weights of zero."""
         return ScaledField(self.field).scale[..., 0]
 
     @property
@@ -83,13 +88,13 @@ class Expansion(eqx.Module):
         return groups * entries + sum(leaf.size for leaf in jax.tree.leaves(self.origin[1]))
 
     def pack(self, state: BlockState) -> Float[Array, " n"]:
-        """The flattened state."""
+        """The flattened state of (blocks, side)."""
         blocks, side = state
         rows, columns = self.pairs
         return ravel_pytree((blocks[:, rows, columns] / self.scale, side))[0]
 
     def unpack(self, flat: Float[Array, " n"]) -> BlockState:
-        """The state (blocks, side)."""
+        """The state (blocks, side) of a flattened state."""
         rows, columns = self.pairs
         pairs, rest = self.split(flat)
         pairs = pairs * self.scale
@@ -97,17 +102,17 @@ class Expansion(eqx.Module):
         return blocks.at[:, columns, rows].set(pairs), ravel_pytree(self.origin[1])[1](rest)
 
     def split(self, flat: Float[Array, " n"]) -> tuple[Float[Array, "g e"], Float[Array, " rest"]]:
-        """The entries of the blocks, and the side parameters."""
+        """The parts of a flattened state: entries of the blocks, and side parameters."""
         groups, entries = self.shape
         return flat[: groups * entries].reshape(groups, entries), flat[groups * entries :]
 
     def force(self, t: Float[Array, ""], flat: Float[Array, " n"]) -> Float[Array, " n"]:
-        """F, the right-hand side of the limit."""
+        """The right-hand side F of the limit, for a flattened state."""
         state = self.unpack(flat)
         return self.pack(velocity(self.field.coefficients(t, state), state))
 
     def local(self, t: Float[Array, ""], flat: Float[Array, " n"]) -> Float[Array, "g e e"]:
-        """What of J is left at frozen coefficients: each group's own part, which can be stiff."""
+        """The part of J at frozen coefficients: a matrix for each group, which can be stiff."""
         state = self.unpack(flat)
         coefficients = self.field.coefficients(t, state)
         groups, entries = self.shape
@@ -124,7 +129,7 @@ class Expansion(eqx.Module):
     def linear(
         self, t: Float[Array, ""], flat: Float[Array, " n"]
     ) -> tuple[Float[Array, "n n"], Float[Array, "n n"]]:
-        """J and Sigma."""
+        """The matrices J and Sigma at time `t` and a flattened state."""
         jacobian = jax.jacfwd(self.force, argnums=1)(t, flat)
         noise = increment(self.field, t, self.unpack(flat)).covariance()
         groups, entries = self.shape
@@ -138,20 +143,20 @@ class Expansion(eqx.Module):
     def noise(
         self, t: Float[Array, ""], flat: Float[Array, " n"], gradients: Float[Array, "k n"]
     ) -> Float[Array, " k"]:
-        """g^T Sigma g of each gradient, in memory linear in the state."""
+        """The noise g^T Sigma g of each gradient g, computed in memory linear in the state."""
         found = increment(self.field, t, self.unpack(flat))
         return jax.vmap(lambda g: found.variance_along(*self.along(g)))(gradients)
 
     def along(
         self, gradient: Float[Array, " n"]
     ) -> tuple[Float[Array, "g q q"], Float[Array, " rest"]]:
-        """A gradient in the flattened state as one in whole blocks and side parameters."""
+        """The gradient in (whole blocks, side parameters) of a gradient in the flattened state."""
         pairs, rest = self.split(gradient)
         rows, columns = self.pairs
         return jnp.zeros_like(self.origin[0]).at[:, rows, columns].set(pairs / self.scale), rest
 
     def start_variance(self, gradients: Float[Array, "*k n"]) -> Float[Array, "*k"]:
-        """g^T P_0 g of each gradient."""
+        """The variance g^T P_0 g at t = 0 of each gradient g."""
 
         def form(gradient: Float[Array, " n"]) -> Float[Array, ""]:
             if self.law is None:
@@ -164,7 +169,7 @@ class Expansion(eqx.Module):
 
     @property
     def start_covariance(self) -> Float[Array, "n n"]:
-        """P_0 as a matrix."""
+        """The covariance P_0 at t = 0 as a matrix."""
         n, (groups, entries) = self.size, self.shape
         result = jnp.zeros((n, n), self.origin[0].dtype)
         if self.law is None:
@@ -175,7 +180,7 @@ class Expansion(eqx.Module):
         return result.at[i * entries + a, i * entries + b].set(own)
 
     def second_order(self, t: Float[Array, ""], flat: Float[Array, " n"]) -> Float[Array, " n"]:
-        """G, the part of order 1/d^2 of a step's mean change, times d^2."""
+        """The second-order change G: d^2 times the 1/d^2 part of the mean change in a step."""
         blocks = second_order(self.field, t, self.unpack(flat))
         return self.pack((blocks, jax.tree.map(jnp.zeros_like, self.origin[1])))
 
@@ -187,7 +192,7 @@ class Expansion(eqx.Module):
         return statistics(GramSummary(blocks, side, self.field.eigenvalues, self.layout))
 
     def norm(self, errors: tuple[Array, ...]) -> Array:
-        """Root mean square of errors of vectors and matrices, with groups by their shares."""
+        """The root mean square of errors of vectors and matrices, with groups by their shares."""
         groups, entries = self.shape
         beside = self.size - groups * entries
         shares = jnp.repeat(ScaledField(self.field).shares / entries, entries)
@@ -201,7 +206,7 @@ class Expansion(eqx.Module):
         return jnp.sqrt(total)
 
     def alive(self, flat: Float[Array, " n"]) -> Array:
-        """Whether the limit has not diverged."""
+        """Whether the limit has not diverged at a flattened state."""
         return jnp.trace(self.unpack(flat)[0].sum(0)) < _DIVERGED
 
 
@@ -211,22 +216,24 @@ def start_covariance(
     given: Float[Array, "g f f"] | None,
     extension: Float[Array, "k q"],
 ) -> Float[Array, "g q q q q"]:
-    """The covariance of the blocks of the start's law, times d; zero for blocks that are given.
+    """The covariance of the Gram blocks under the start's law, times d.
 
-    Blocks of different groups are independent.
+    Blocks of different groups are independent, so there is one covariance for each group.  It is
+    zero if the law consists of given Gram blocks.
 
     Args:
         columns: the law of the start.
-        weights: of the groups.
-        given: Gram blocks of the columns that the law is round, if there are any.
-        extension: from the columns of the start to those that an optimiser moves.
+        weights: the weights of the groups.
+        given: Gram blocks of the given columns F of `LinearColumns`; None if there are none.
+        extension: the matrix from [X | X* | means] to [memories | X | X* | means].
     """
     g, q = weights.shape[0], extension.shape[1]
     if not isinstance(columns, LinearColumns):
         return jnp.zeros((g, q, q, q, q), weights.dtype)
     random = columns.layout.to_frame(columns.mix_random) @ extension
     s = random.T @ random
-    # Wick: rows of the columns are independent Gaussian vectors round the given ones.
+    # Wick's theorem: the rows of the columns are independent Gaussian vectors whose means are the
+    # rows of the given columns.
     half = (weights / 2)[:, None, None] * s[None]
     if given is not None:
         mix = columns.layout.to_frame(columns.mix_given) @ extension

@@ -1,16 +1,18 @@
-"""Power-law random features: the model behind curves of the risk against compute.
+"""Power-law random features, the model of neural scaling laws: the risk against compute.
 
-Inputs x in R^v have independent entries x_j ~ N(0, j^{-2 alpha}), the target is <b, x> with
-b_j = j^{-beta}, and features are a = F^T x in R^d, F_jl ~ N(0, 1/d).  For Gaussian inputs this is
-exactly least squares on Gaussian data,
+`power_law_features` makes a `OnePassSGD` of the model, `compute_optimal` computes the envelope of
+its risk curves.  Inputs x in R^v have independent entries x_j ~ N(0, j^{-2 alpha}), the target is
+<b, x> with b_j = j^{-beta}, and features are a = F^T x in R^d with F_jl ~ N(0, 1/d).  For Gaussian
+inputs this is exactly least squares on Gaussian data,
 
     K = F^T D F,   X* = K^{-1} F^T D b,   label noise sigma^2 = b^T D b - b^T D F X*,
 
-with D the inputs' covariance: what the features cannot express is noise that is independent of
-them.  Here tr K is O(1), so that a plain step s (without 1/d) is the learning rate gamma = s d.
+with D the covariance of the inputs: the part of the target that is not linear in the features is
+label noise that is independent of them.  Here tr K is O(1), so that a plain step s (without the
+factor 1/d) is the learning rate gamma = s d.
 
 Source: E. Paquette, C. Paquette, L. Xiao, J. Pennington, "4+3 phases of compute-optimal neural
-scaling laws" (arXiv 2405.15074), for the model.
+scaling laws" (arXiv 2405.15074), for the model; the reduction to least squares is derived here.
 """
 
 from typing import Any
@@ -38,19 +40,19 @@ def power_law_features(
     step: Positive,
     **options: Any,
 ) -> OnePassSGD:
-    """One-pass SGD from X_0 = 0 on one draw of the features.
+    """One-pass SGD from X_0 = 0 on power-law random features, for one draw of the features.
 
     Args:
-        key: of the draw.
-        features: d.
-        inputs: v, at least d.
-        alpha: the inputs' standard deviations are j^-alpha.
-        beta: the target's coefficients are j^-beta.
-        step: s, positive; the learning rate is s d.
-        **options: further options of `OnePassSGD` (optimiser, batch_size, ...).
+        key: the key with which the features F are drawn.
+        features: number d of features.
+        inputs: dimension v of the inputs, at least d.
+        alpha: the standard deviation of the j-th input is j^-alpha.
+        beta: the j-th coefficient of the target is j^-beta.
+        step: plain step s, positive; the learning rate gamma is s d.
+        **options: further arguments of `OnePassSGD` (optimiser, batch_size, ...).
 
     Raises:
-        ValueError: fewer inputs than features, numbers that are not allowed.
+        ValueError: fewer inputs than features, or a step that is not positive.
 
     Example:
         >>> system = power_law_features(
@@ -67,7 +69,8 @@ def power_law_features(
     deviation = j ** -jnp.asarray(alpha, dtype)
     target = deviation * j ** -jnp.asarray(beta, dtype)
     draw = jax.random.normal(key, (inputs, features), dtype) / features**0.5
-    # The rows of D^{1/2} F by their singular values: K is not formed, whose condition is squared.
+    # The spectrum of K comes from the singular values of D^{1/2} F: forming K would square the
+    # condition number.
     left, values, right = jnp.linalg.svd(deviation[:, None] * draw, full_matrices=False)
     expressed = precise.dot(left.T, target)
     missed = target - precise.dot(left, expressed)
@@ -92,23 +95,25 @@ def power_law_features(
 def compute_optimal(
     dims: Any, ts: Any, risks: Float[np.ndarray, "dimension times"], points: int = 32
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """The least risk at each amount of compute, d x steps = d^2 t, over the dimensions.
+    """The least risk over dimensions at each amount of compute, d x steps = d^2 t.
 
-    Risks are interpolated in logarithms along each curve.  Only compute at which the best dimension
-    is neither the smallest nor the largest counts: elsewhere the grid decides.
+    The logarithm of each risk curve is interpolated linearly in the logarithm of the compute.
+    Amounts of compute at which the best dimension is the smallest or the largest are left out,
+    because there the range of dimensions determines the result.
 
     Args:
-        dims: (dimension,) increasing.
-        ts: (times,) in units of d steps, increasing; t = 0 is left out.
-        risks: (dimension, times) positive.
-        points: amounts of compute, spaced geometrically.
+        dims: (dimension,) the dimensions d, increasing.
+        ts: (times,) the times in units of d steps, increasing; t = 0 is left out.
+        risks: (dimension, times) the risks, positive.
+        points: number of amounts of compute, spaced geometrically.
 
     Returns:
         Compute, least risk and best dimension, each (n,), and the exponent p of a straight line
         through the logarithms, risk ~ compute^p.
 
     Raises:
-        ValueError: shapes that disagree, or no compute at which the best dimension is inside.
+        ValueError: shapes that disagree, no compute that all dimensions reach, or fewer than two
+            amounts of compute at which the best dimension is neither the smallest nor the largest.
 
     Example:
         >>> dims, ts = np.array([10, 20, 40, 80]), np.geomspace(0.01, 1000, 60)
@@ -124,7 +129,8 @@ def compute_optimal(
     grid = np.linspace(spent[:, 0].max(), spent[:, -1].min(), points)
     if not grid[0] < grid[-1]:
         raise ValueError(
-            "ts: no compute that all dimensions reach; allowed: a wider range of times"
+            f"ts: {ts[0]:.3g} to {ts[-1]:.3g}, with no compute that all dimensions reach; allowed: "
+            "a wider range of times"
         )
     curves = np.stack([np.interp(grid, x, np.log(y)) for x, y in zip(spent, risks, strict=True)])
     best = curves.argmin(axis=0)

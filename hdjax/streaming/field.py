@@ -1,4 +1,12 @@
-"""The coefficients of the block ODE, and the summary that simulation and limit share."""
+"""The right-hand side of the limit, `BlockField`, and the summary `GramSummary` of a state.
+
+`BlockField` computes the coefficients of the block ODE of `limit.py` from the moments of the loss.
+A `GramSummary` holds the Gram blocks V_i and the side parameters of a simulation or of the limit;
+statistics are functions of it.
+
+Source: the slides "Hitting the High-D(imensional) Notes", slides "Why?" (statistics are functions
+of W^T q(K) W) and "Deterministic equivalent of phi" (paper: arXiv 2308.08977).
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -22,10 +30,14 @@ from hdjax.streaming.state_rates import StateRate
 
 
 class GramSummary(eqx.Module):
-    """Gram blocks of the columns, group by group: all that the limit knows of X, and the rest.
+    """The summary of a state: the Gram blocks of its columns and the variables beside them.
 
-    `blocks` (g, q, q) are V_i = W'^T P_i W' in frame coordinates (`natural` gives W's), with the
-    `eigenvalues` (components, g) that they belong to; `side` holds what is no column.
+    Attributes:
+        blocks: (g, q, q) V_i = W'^T P_i W' for each group i of equal eigenvalues, of the columns W'
+            in frame coordinates (`natural` has the blocks of W = [X | X* | means]).
+        side: side parameters, memories of them and accumulated sums.
+        eigenvalues: (components, g) eigenvalue of each group in each mixture component.
+        layout: the kinds and numbers of columns.
     """
 
     blocks: Float[Array, "*times g q q"]
@@ -35,23 +47,26 @@ class GramSummary(eqx.Module):
 
     @property
     def state(self) -> BlockState:
-        """What the limit integrates: (blocks, side)."""
+        """The pair (blocks, side) that the limit integrates."""
         return self.blocks, self.side
 
     @property
     def theta(self) -> PyTree:
-        """The side parameters."""
+        """The side parameters theta of the state."""
         return self.side.theta
 
     @property
     def natural(self) -> Float[Array, "*times g k k"]:
-        """Blocks of [X | X* | means]."""
+        """The Gram blocks W^T P_i W of the columns W = [X | X* | means]."""
         first = self.layout.first
         frame = jnp.asarray(self.layout.frame[:, first:], self.blocks.dtype)
         return precise.einsum("ca,...cd,db->...ab", frame, self.blocks, frame)
 
     def moment(self, function: Callable[[Array], Array]) -> Float[Array, "k k"]:
-        """W^T q(K) W, W = [X | X* | means], for any q of the first component's eigenvalues.
+        """The matrix W^T q(K) W for W = [X | X* | means] and the K of the first component.
+
+        Args:
+            function: q, from the eigenvalues (g,) to numbers (g,).
 
         >>> # the curvature-weighted overlaps W^T K^2 W of a summary: summary.moment(jnp.square)
         """
@@ -59,11 +74,11 @@ class GramSummary(eqx.Module):
 
     @property
     def overlaps(self) -> Float[Array, "k k"]:
-        """Inner products of the columns [X | X* | means]."""
+        """The overlaps W^T W: inner products of the columns W = [X | X* | means]."""
         return self.natural.sum(axis=-3)
 
     def at(self, memory: int) -> "GramSummary":
-        """The summary of plain SGD whose X is the given memory of the optimiser, an iterate."""
+        """The summary of plain SGD with the optimiser's memory of this index, an iterate, as X."""
         m, layout = self.layout.students, self.layout
         index = np.r_[memory * m : (memory + 1) * m, layout.moving : layout.width]
         blocks = self.blocks[..., index[:, None], index[None]]
@@ -78,7 +93,7 @@ def law_of(
     blocks: Float[Array, "g q q"],
     component: Any,
 ) -> Projections:
-    """The law of the projections (x, x*) in one mixture component."""
+    """The Gaussian law of the projections (x, x*) in one mixture component, from Gram blocks."""
     seen = slice(layout.first, layout.first + layout.seen)
     covariance = precise.einsum("g,gab->ab", eigenvalues[component], blocks[:, seen, seen])
     frame = jnp.asarray(layout.frame[seen, seen], blocks.dtype)
@@ -87,7 +102,10 @@ def law_of(
 
 
 class BlockField(Field):
-    """The right-hand side of the limit for one spectrum (leaves only: it stacks and vmaps)."""
+    """The right-hand side of the limit on the groups of one spectrum.
+
+    All parameters are leaves, so fields of systems that differ in numbers stack and `vmap`.
+    """
 
     loss: Loss
     learning_rate: Schedule | StateRate
@@ -100,11 +118,11 @@ class BlockField(Field):
     batch_size: int = eqx.field(static=True)
 
     def law(self, blocks: Float[Array, "g q q"], component: Any) -> Projections:
-        """The law of the projections (x, x*) in one mixture component."""
+        """The Gaussian law of the projections (x, x*) in one mixture component."""
         return law_of(self.layout, self.eigenvalues, blocks, component)
 
     def component_moments(self, state: BlockState) -> Moments:
-        """The moments of every component, stacked along a leading axis."""
+        """The moments of the loss in every mixture component, stacked along a leading axis."""
         blocks, side = state
 
         def one(component: Array) -> Moments:
@@ -113,7 +131,7 @@ class BlockField(Field):
         return jax.vmap(one)(jnp.arange(self.probabilities.shape[0]))
 
     def direction(self, parts: Moments) -> Float[Array, "g q m"]:
-        """Y_i with P_i grad R = P_i W' Y_i, without the ridge."""
+        """The coefficients Y_i of the risk's gradient, P_i grad R = P_i W' Y_i, without ridge."""
         layout, m = self.layout, self.layout.students
         first, last = layout.first, layout.first + layout.seen
         weighted = self.probabilities[:, None] * self.eigenvalues
@@ -127,33 +145,33 @@ class BlockField(Field):
         return direction
 
     def noise(self, parts: Moments) -> Float[Array, "g m m"]:
-        """w_i sum_c p_c lambda_i^c C_c / b."""
+        """The noise of the gradients in each group, w_i sum_c p_c lambda_i^c C_c / b."""
         weighted = self.probabilities[:, None] * self.eigenvalues * self.weights[None]
         noise = precise.einsum("cg,cij->gij", weighted, parts.noise)
         return noise / self.batch_size
 
     def penalised(self, direction: Float[Array, "g q m"]) -> Float[Array, "g q m"]:
-        """Y_i with the ridge: of grad R + tau X."""
+        """The coefficients of grad R + tau X, from the coefficients `direction` of grad R."""
         students = slice(self.layout.first, self.layout.moving)
         frame = jnp.asarray(self.layout.frame[:, students], direction.dtype)
         return direction + (self.ridge * frame)[None]
 
     def rate(self, t: Float[Array, ""], state: BlockState) -> Float[Array, ""]:
-        """gamma at time t and at this state."""
+        """The learning rate gamma at time `t` and `state`."""
         if isinstance(self.learning_rate, StateRate):
             return self.learning_rate.rate(self, state)
         return self.learning_rate(t)
 
     def rule(self, t: Float[Array, ""], state: BlockState) -> Rule:
-        """The optimiser's weights of the gradient, and mixing of its blocks of columns."""
+        """The optimiser's (Gamma, Theta): weights of the gradient and mixing of its blocks."""
         return self.optimiser.flow(self.rate(t, state), t)
 
     def theta_gradient(self, parts: Moments) -> PyTree:
-        """sum_c p_c E_c[grad_theta f]."""
+        """The gradient of the risk in theta, sum_c p_c E_c[grad_theta f], without ridge."""
         return jax.tree.map(lambda g: jnp.tensordot(self.probabilities, g, 1), parts.theta_gradient)
 
     def forces(self, state: BlockState) -> Forces:
-        """What moves plain SGD at `state`."""
+        """The forces on the iterate of plain SGD at `state`."""
         side = state[1]
         parts = self.component_moments(state)
         noise = self.noise(parts)
@@ -165,11 +183,11 @@ class BlockField(Field):
         return Forces(self.penalised(self.direction(parts)), noise, slope, accumulated)
 
     def optimised(self, state: BlockState) -> Forces:
-        """What moves the field's own optimiser at `state`."""
+        """The forces on the iterate of the system's optimiser at `state`."""
         return self.optimiser.forces(self, state)
 
     def coefficients(self, t: Float[Array, ""], state: BlockState) -> Coefficients:
-        """The frozen coefficients at time `t` and `state` = (blocks, side)."""
+        """The coefficients of the block ODE at time `t` and `state` = (blocks, side)."""
         _, side = state
         layout = self.layout
         forces = self.optimised(state)

@@ -1,14 +1,16 @@
-"""The spread of one-pass SGD round its limit at finite d, and the 1/d shift of its means.
+"""The spread of one-pass SGD round its limit at finite d, and the 1/d bias of its means.
 
-With y the stacked Gram blocks and side parameters, sqrt(d) (y_SGD - y) tends to a Gaussian process
-(`expansion.py`), whose covariance P gives a statistic phi the standard deviation
-sqrt(grad phi^T P grad phi / d).  (Homogenised SGD has the right mean and the wrong spread.)  Where
-P is too large for a matrix, the variance of each statistic comes from an adjoint equation.
+`OnePassSGD.fluctuations` and the public function `bias` are computed here.  With y the stacked Gram
+blocks and side parameters, sqrt(d) (y_SGD - y) tends to a Gaussian process (`expansion.py`).  If P
+is its covariance, a statistic phi has the standard deviation sqrt(grad phi^T P grad phi / d).  P at
+t = 0 is the covariance of the start's law, or 0 for a given start.  If P is too large for a matrix
+in memory, an adjoint equation gives the variance of each statistic (`adjoint.py`).
 
-Extends arXiv 2308.08977; P starts from the covariance of the start's law, or from 0 at a given one.
+If a spectrum has many groups, y consists of blocks on the few nodes of the system's reduction: the
+variance of a statistic, like the limit, depends on the spectrum through sums over it.
 
-Where a spectrum has many groups, y holds the blocks on the few nodes of the system's reduction: the
-variance of a statistic is a sum over the spectrum as the limit is one.
+The expansion goes beyond arXiv 2308.08977, whose theorems concern the limit.  Homogenised SGD has
+the mean of SGD but not its spread.
 """
 
 from collections.abc import Callable
@@ -29,14 +31,14 @@ from hdjax.streaming.field import GramSummary
 from hdjax.streaming.projections import Layout
 from hdjax.system import NoFluctuationsError
 
-# Blocks of so many entries are taken as they are; with more, on the nodes that leave an error of
-# TOLERANCE.
+# States with at most this number of entries are used on all groups; larger states are used on the
+# nodes of a reduction with an error of TOLERANCE.
 _FEW = 128
 TOLERANCE = 1e-3
 
 
 def many_groups(spectrum: Spectrum, layout: Layout) -> bool:
-    """Whether the blocks of all groups are so many that a few nodes stand for them."""
+    """Whether the blocks have so many entries that the spread is computed on a reduction."""
     entries = layout.width * (layout.width + 1) // 2
     return spectrum.eigenvalues.shape[-1] * entries > _FEW
 
@@ -46,9 +48,9 @@ def fluctuations(
     ts: Float[Array, " times"],
     statistics: Callable[[GramSummary], dict[str, Array]],
 ) -> dict[str, Array]:
-    """Predicted standard deviations of `statistics` at `ts`; see `System.fluctuations`.
+    """Predicted standard deviations over runs of `statistics` at `ts`; see `System.fluctuations`.
 
-    Derivatives of it are by forward mode.
+    JAX differentiates this function in forward mode only.
 
     Raises:
         NoFluctuationsError: states and statistics that do not fit into memory.
@@ -72,7 +74,7 @@ def fluctuations(
 
 @runtime_checkable
 class Expandable(Protocol):
-    """A system with an expansion round its limit."""
+    """A system that has an expansion round its limit, such as `OnePassSGD`."""
 
     def expansion(self, start: GramSummary | None = None) -> Expansion: ...
 
@@ -84,27 +86,28 @@ def bias(
     statistics: Callable[[GramSummary], dict[str, Array]],
     start: GramSummary | None = None,
 ) -> dict[str, Array]:
-    """What the mean of `statistics` over runs has beyond the limit, to order 1/d.
+    """The bias of `statistics` to order 1/d: their mean over runs minus their value in the limit.
 
-    With E y = y_0 + y_1/d and a step's mean change F/d + G/d^2 at a given state,
+    With E y = y_0 + y_1/d, F/d + G/d^2 the mean change of y in one step at a given state, J = dF/dy
+    and P the covariance of sqrt(d) (y_SGD - y),
 
-        dy_1/dt = J y_1 + F''[P]/2 + G - (J F + dF/dt)/2,
+        dy_1/dt = J y_1 + F''[P]/2 + G - (J F + dF/dt)/2.
 
-    the last term because steps are not infinitesimal; of a statistic, phi' y_1 + phi''[P]/2.
-    Derivatives of it are by forward mode.
+    The last term is due to steps of finite length 1/d.  The bias of a statistic phi is
+    (phi' y_1 + phi''[P]/2)/d.  JAX differentiates this function in forward mode only.
 
     Args:
         system: a `OnePassSGD`.
-        ts: (times,) increasing, from 0 on.
-        statistics: of a summary, names to arrays.
-        start: as in `System.fluctuations`: given, it has no variance of its own.
+        ts: (times,) increasing, from 0 on, in units of d steps.
+        statistics: a function from a summary to a dict of arrays.
+        start: the summary at t = 0, which then has no variance; None: the law of the start.
 
     Returns:
-        The difference at this d (divided by d already) at `ts`.
+        The bias of each statistic at `ts`, at the d of the system (already divided by d).
 
     Raises:
-        NoFluctuationsError: a covariance that is too large for a matrix, or an optimiser whose
-            steps are not of order 1/d (`Momentum`).
+        NoFluctuationsError: a covariance that is too large for a matrix, an optimiser without a
+            linear memory, or one whose steps are not of order 1/d (`Momentum`).
 
     Example:
         >>> ts = jnp.array([0.0, 1.0])
@@ -115,20 +118,20 @@ def bias(
     if not optimiser.small_steps:
         raise NoFluctuationsError(
             f"bias: {type(optimiser).__name__} remembers single steps; allowed: optimisers "
-            "whose steps are of order 1/d"
+            "whose steps are of order 1/d (SGD, HeavyBall, Dana, Averaging)"
         )
     if not covariance.fits(expansion):
         raise NoFluctuationsError(
-            f"bias: {expansion.size} numbers in the limit's state, whose covariance enters as a "
-            "matrix; allowed: so many that it fits into a processor's cache (fewer groups, or a "
-            "larger compression)"
+            f"bias: {expansion.size} numbers in the limit's state; allowed: a number whose square "
+            "fits into a processor's cache, for the covariance matrix (fewer groups, or a larger "
+            "compression)"
         )
 
     def values(flat: Array) -> dict[str, Array]:
         return expansion.values(statistics, flat)
 
     def curvature(fn: Callable[[Array], Any], flat: Array, matrix: Array) -> Any:
-        """fn''[P] / 2, as the sum over coordinates a of fn''[e_a, P e_a]."""
+        """The term fn''[P] / 2, half the sum over coordinates a of fn''[e_a, P e_a]."""
 
         def along(e: Array, column: Array) -> Any:
             def slope(flat: Array) -> Any:
@@ -142,8 +145,8 @@ def bias(
     def push(
         t: Float[Array, ""], flat: Float[Array, " n"], matrix: Float[Array, "n n"]
     ) -> Float[Array, " n"]:
-        """Of dy_1/dt, what does not depend on y_1."""
-        # (J F + dF/dt) / 2, in one derivative.
+        """The terms of dy_1/dt that do not depend on y_1."""
+        # One directional derivative gives (J F + dF/dt) / 2.
         force = expansion.force(t, flat)
         _, steps = jax.jvp(expansion.force, (t, flat), (jnp.ones_like(t) / 2, force / 2))
         bent = curvature(lambda flat: expansion.force(t, flat), flat, matrix)

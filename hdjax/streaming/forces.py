@@ -1,8 +1,9 @@
-"""What optimisers and rules for the learning rate know of the limit's right-hand side.
+"""The interface of the limit's right-hand side that optimisers and learning-rate rules use.
 
-An optimiser turns the forces on plain SGD into those on its own iterates, and a rule that follows
-the state makes a learning rate of them.  Both are parts of the right-hand side
-(`hdjax.streaming.field.BlockField`) and are written against `Field`, its abstract base.
+From the forces on the iterate of plain SGD an optimiser computes the forces on its own iterate, and
+a learning-rate rule that follows the state computes a learning rate.  Both are parts of the
+right-hand side (`hdjax.streaming.field.BlockField`), so they are written for `Field`, its abstract
+base class.
 """
 
 import abc
@@ -17,10 +18,13 @@ from hdjax.streaming.projections import Layout, Moments, Projections
 
 
 class Forces(NamedTuple):
-    """What moves the iterate at one state, before learning rate and memories.
+    """The forces on the iterate at one state, without the learning rate and the memories.
 
-    `direction` (g, q, m) and `noise` (g, m, m) are those of the steps taken, `slope` that of the
-    side parameters, `accumulated` the velocity of what the optimiser sums up, or None.
+    Attributes:
+        direction: (g, q, m) coefficients Y_i of the mean gradient of a step, P_i W' Y_i.
+        noise: (g, m, m) noise of the gradients in each group, w_i sum_c p_c lambda_i^c C_c / b.
+        slope: the mean gradient in the side parameters theta.
+        accumulated: the velocity of the sums that the optimiser accumulates; None without any.
     """
 
     direction: Float[Array, "g q m"]
@@ -30,7 +34,7 @@ class Forces(NamedTuple):
 
 
 class Field(eqx.Module):
-    """The forces on plain SGD at a state (blocks, side), from the moments of the loss there."""
+    """The right-hand side of the limit, as functions of a state (blocks, side)."""
 
     loss: eqx.AbstractVar[Loss]
     ridge: eqx.AbstractVar[Float[Array, ""]]
@@ -41,32 +45,32 @@ class Field(eqx.Module):
 
     @abc.abstractmethod
     def law(self, blocks: Float[Array, "g q q"], component: Any) -> Projections:
-        """The law of the projections (x, x*) in one mixture component."""
+        """The Gaussian law of the projections (x, x*) in one mixture component."""
 
     @abc.abstractmethod
     def component_moments(self, state: BlockState) -> Moments:
-        """The moments of every component, stacked along a leading axis."""
+        """The moments of the loss in every mixture component, stacked along a leading axis."""
 
     @abc.abstractmethod
     def direction(self, parts: Moments) -> Float[Array, "g q m"]:
-        """Y_i with P_i grad R = P_i W' Y_i, without the ridge."""
+        """The coefficients Y_i of the risk's gradient, P_i grad R = P_i W' Y_i, without ridge."""
 
     @abc.abstractmethod
     def noise(self, parts: Moments) -> Float[Array, "g m m"]:
-        """w_i sum_c p_c lambda_i^c C_c / b."""
+        """The noise of the gradients in each group, w_i sum_c p_c lambda_i^c C_c / b."""
 
     @abc.abstractmethod
     def penalised(self, direction: Float[Array, "g q m"]) -> Float[Array, "g q m"]:
-        """Y_i with the ridge: of grad R + tau X."""
+        """The coefficients of grad R + tau X, from the coefficients `direction` of grad R."""
 
     @abc.abstractmethod
     def theta_gradient(self, parts: Moments) -> PyTree:
-        """sum_c p_c E_c[grad_theta f]."""
+        """The gradient of the risk in theta, sum_c p_c E_c[grad_theta f], without ridge."""
 
     @abc.abstractmethod
     def forces(self, state: BlockState) -> Forces:
-        """What moves plain SGD at `state`."""
+        """The forces on the iterate of plain SGD at `state`."""
 
     @abc.abstractmethod
     def optimised(self, state: BlockState) -> Forces:
-        """What moves the field's own optimiser at `state`."""
+        """The forces on the iterate of the system's optimiser at `state`."""

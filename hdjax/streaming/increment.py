@@ -1,23 +1,25 @@
-"""The random part of one step of SGD on Gram blocks and side parameters.
+"""The random increment of one step of SGD, on Gram blocks and side parameters.
 
-In a step the blocks and theta change by xi / d, where for a sample of component c with gradient g,
-projections p_i = W'^T P_i a on the columns, and slope h = grad_theta f,
+`expansion.py` takes the covariance Sigma of the increment from here, `CorrectedDiffusion` its
+draws.  In a step the blocks and theta change by xi / d, where for a sample of component c with
+gradient g, projections p_i = W'^T P_i a on the columns, and slope h = grad_theta f,
 
     xi = (-gamma (p_i g^T E_x^T + E_x g p_i^T) + gamma^2/b w_i lambda_i^c E_x g g^T E_x^T,
           -gamma h)
 
-but for the ridge, which is not random.  Given r = mean + L z, the projections are Gaussian,
+without the ridge, which is not random.  Given r = mean + L z, the projections are Gaussian,
 
     p_i = m_i + lambda_i K_i z + rho_i,    K_i = V_i L^{-T},
     Cov(rho_i, rho_j) = delta_ij lambda_i V_i - lambda_i lambda_j K_i K_j^T,
 
-with m_i the column of V_i that belongs to the component's mean.  So xi is a linear map of a few
-features of one sample, g (1, z)^T, g g^T and h, marked with its component (their covariance holds
-what differs between components), and of rho g^T, whose covariance is that of rho times E g g^T.
-With an optimiser, gamma E_x^T is Gamma E_z^T: what its blocks of columns get of a gradient.
+with m_i the column of V_i that belongs to the component's mean.  So xi is the sum of two linear
+maps.  The first is of the features g (1, z)^T, g g^T and h of the sample, with one set of features
+for each component, so that their covariance includes the differences between components.  The
+second is of rho g^T, whose covariance is that of rho times E g g^T.  With an optimiser's memories
+gamma E_x^T becomes Gamma E_z^T.
 
-Extends arXiv 2308.08977 to what a step does at random; any number of columns, mixtures, batches of
-b (whose samples' cross products are O(d^-1/2) smaller).
+The increment goes beyond arXiv 2308.08977; it is derived here for any number of columns, mixtures
+and batches of b (cross products of the samples of a batch are neglected: O(d^-1/2)).
 """
 
 import equinox as eqx
@@ -35,16 +37,17 @@ from hdjax.streaming.projections import Layout
 
 
 class Increment(eqx.Module):
-    """Covariance Sigma of the increment, d times that of one step, in parts.
+    """The covariance Sigma of the increment xi, in parts.
 
     Attributes:
-        features: (F, F) covariance of the features of all components.
-        lift: (F, n) their linear map into the flattened state (blocks, theta).
-        variance: (c, g, q, q) lambda_i^c V_i.
-        explained: (c, g, q, n) lambda_i^c K_i: what a sample's z explains of its projections.
-        lower: (c, n, n) L of each component.
+        features: (f, f) covariance of the features of all components.
+        lift: (f, n) linear map from the features to the flattened state (blocks, theta).
+        variance: (c, g, q, q) covariances lambda_i^c V_i of the projections p_i.
+        explained: (c, g, q, k) coefficients lambda_i^c K_i of z in the projections p_i.
+        lower: (c, k, k) factor L of each component.
         noise: (c, m, m) p_c E g g^T / b.
-        weights: (blocks,) what each of the optimiser's blocks of columns gets of a gradient.
+        weights: (blocks,) Gamma, the weights of a gradient in the optimiser's blocks of columns.
+        layout: the kinds and numbers of columns.
     """
 
     features: Float[Array, "f f"]
@@ -57,7 +60,7 @@ class Increment(eqx.Module):
     layout: Layout = eqx.field(static=True)
 
     def covariance(self) -> Float[Array, "n n"]:
-        """Sigma, of the flattened state."""
+        """Sigma as a matrix, for the flattened state."""
         _, g, q, _ = self.variance.shape
         m, n = self.noise.shape[-1], self.lift.shape[1]
         known = self.explained
@@ -75,10 +78,11 @@ class Increment(eqx.Module):
     def variance_along(
         self, blocks: Float[Array, "g q q"], side: Float[Array, " rest"]
     ) -> Float[Array, ""]:
-        """v^T Sigma v along v = (blocks, flattened side), in time and memory linear in the state.
+        """The variance v^T Sigma v of v^T xi along v = (blocks, flattened side).
 
-        It is that of v^T xi: of its part in the features, and of its part in rho g^T, with T_i
-        such that v^T (-(rho g^T Gamma E_z^T + its transpose)) is the sum over i of rho_i^T T_i g.
+        Time and memory are linear in the state.  The variance is the sum of a part in the features
+        and a part in rho g^T.  For the latter, T_i is such that the sum over i of rho_i^T T_i g is
+        v^T (-(rho g^T Gamma E_z^T + its transpose)).
         """
         feature = precise.dot(self.lift, jnp.concatenate([blocks.ravel(), side]))
         total = precise.multi_dot([feature, self.features, feature])
@@ -92,12 +96,12 @@ class Increment(eqx.Module):
 
     @property
     def normals(self) -> int:
-        """How many standard normals `sample` takes."""
+        """The number of standard normals that `sample` takes."""
         c, g, q, _ = self.variance.shape
         return self.features.shape[0] + c * g * q * self.noise.shape[-1]
 
     def sample(self, z: Float[Array, " normals"]) -> Float[Array, " n"]:
-        """A draw of N(0, Sigma), in time and memory linear in the state."""
+        """A draw of N(0, Sigma) from standard normals, in time and memory linear in the state."""
         c, g, q, _ = self.variance.shape
         f, k = self.features.shape[0], self.lower.shape[-1]
         root = gaussian.factor(self.features)
@@ -105,7 +109,7 @@ class Increment(eqx.Module):
         z = z[f:].reshape(c, g, q, -1)
         own = jax.vmap(jax.vmap(gaussian.factor))(self.variance)
         drawn = (own[..., None] * z[:, :, None]).sum(3)
-        # Take away what the seen columns' sum explains: its share is among the features.
+        # The part that z explains is subtracted: it is among the features already.
         first = self.layout.first
         seen = jax.vmap(solve)(self.lower, drawn[:, :, first : first + k].sum(1))
         rest = drawn - (self.explained[..., None] * seen[:, None, None]).sum(3)
@@ -116,10 +120,10 @@ class Increment(eqx.Module):
 
 
 class Features(eqx.Module):
-    """The features (g (1, z)^T, g g^T, h) of a sample of each component, and what z explains.
+    """Moments of the features (g (1, z)^T, g g^T, h) of a sample, for each component.
 
-    `mean` and `square` are their first and second moments; `lower`, `variance` and `explained` are
-    as in `Increment`.
+    `mean` and `square` are the first and second moments of the features; `lower`, `variance` and
+    `explained` are as in `Increment`.
     """
 
     mean: Float[Array, "*c f"]
@@ -130,7 +134,7 @@ class Features(eqx.Module):
 
 
 def sample_features(field: BlockField, state: BlockState) -> Features:
-    """The features at `state` = (blocks, side), of every component."""
+    """The moments of the features of every component at `state` = (blocks, side)."""
     blocks, side = state
     seen = slice(field.layout.first, field.layout.first + field.layout.seen)
 
@@ -155,7 +159,7 @@ def sample_features(field: BlockField, state: BlockState) -> Features:
 
 
 def increment(field: BlockField, t: Float[Array, ""], state: BlockState) -> Increment:
-    """The increment at time `t` and `state` = (blocks, side), of the groups of `field`."""
+    """The `Increment` of a step at time `t` and `state` = (blocks, side), for groups of `field`."""
     blocks, side = state
     (weights, _), b, layout = field.rule(t, state), field.batch_size, field.layout
     n, m, p = layout.seen, layout.students, layout.moving
@@ -207,14 +211,14 @@ def increment(field: BlockField, t: Float[Array, ""], state: BlockState) -> Incr
 def second_order(
     field: BlockField, t: Float[Array, ""], state: BlockState
 ) -> Float[Array, "g q q"]:
-    """d^2 times what the mean change of the blocks in one step has beyond the limit's F / d.
+    """The second-order change G of the blocks: E[change in one step] = F/d + G/d^2.
 
-    With Q_i(z) = E[|P_i a|^2 | z] - lambda_i d_i = (1, z) S_i (1, z)^T and G_i = V_i Y_i, the part
-    of order 1/d^2 of E (change of X)^T P_i (change of X) is, for batches of b and the ridge in Y,
+    With Q_i(z) = E[|P_i a|^2 | z] - lambda_i d_i = (1, z) S_i (1, z)^T, the 1/d^2 part of
+    E (change of X)^T P_i (change of X) is, for batches of b and Y with the ridge,
 
         gamma^2 (1/b (E[Q_i g g^T] - Y0_i^T V_i Y0_i) + Y_i^T V_i Y_i),
 
-    where Y0 is Y without the ridge; with an optimiser's memories, of all that moves.
+    where Y0 is Y without the ridge.  With an optimiser's memories X stands for all moving columns.
     """
     blocks, _ = state
     (weights, _), b, layout = field.rule(t, state), field.batch_size, field.layout
@@ -225,7 +229,7 @@ def second_order(
     square = parts.square[:, :start, :start].reshape(-1, m, n + 1, m, n + 1)
 
     def form(component: Array, lower: Array, explained: Array, eigenvalues: Array) -> Array:
-        """S_i of every group."""
+        """The matrices S_i of every group."""
         inner = jax.vmap(lambda k: solve(lower, k[seen]))(explained) * eigenvalues[:, None, None]
         constant = -jnp.trace(inner, axis1=1, axis2=2)
         cross = jnp.zeros_like(inner[:, 0])
@@ -255,12 +259,12 @@ def second_order(
 def drift_of(
     direction: Float[Array, "g q m"], weights: Float[Array, " blocks"]
 ) -> Float[Array, "g q q"]:
-    """-(D Gamma E_z^T + its transpose)."""
+    """The change -(D Gamma E_z^T + its transpose) of the blocks by a direction D."""
     spread = times_weights(direction, weights)
     padded = jnp.pad(spread, ((0, 0), (0, 0), (0, spread.shape[1] - spread.shape[2])))
     return -(padded + padded.mT)
 
 
 def solve(lower: Float[Array, "k k"], right: Float[Array, "k *rest"]) -> Float[Array, "k *rest"]:
-    """L^{-1} B, with zeros where L has zero columns."""
+    """The solution L^{-1} B for lower-triangular L, with rows of zeros where L has zero columns."""
     return gaussian.solve_transpose(lower.T[::-1, ::-1], right[::-1])[::-1]

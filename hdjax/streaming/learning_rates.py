@@ -1,11 +1,14 @@
-"""Learning rates that the limit singles out, of a system or of a spectrum.
+"""Distinguished learning rates of one-pass SGD: critical, at the edge of stability, optimal.
 
-With A = <X - X*, grad R> and I the trace of a step's noise (Gaussian data: (tr K/d) E|g|^2 / b),
+They are computed from a system or a spectrum, for users who choose a learning rate.  With
+A = <X - X*, grad R> and I the trace of the noise of a step (Gaussian data: (tr K/d) E|g|^2 / b),
 
     d/dt |X - X*|^2 = -2 gamma A + gamma^2 I,           gamma_critical = 2 A / I.
 
-Rules that follow the state are in `state_rates.py`.
-Sources: arXiv 2308.08977 and 2405.19585, sections on learning rates.
+Rules that follow the state during a run are in `state_rates.py`.
+
+Sources: the slides "Hitting the High-D(imensional) Notes", slide "Intuition-Critical Threshold" and
+the theorem "Convergence of strongly convex" (papers: arXiv 2308.08977 and 2405.19585).
 """
 
 from collections.abc import Callable
@@ -28,17 +31,20 @@ from hdjax.streaming.state_rates import StateRate, check_centred, distance_terms
 
 
 def critical_learning_rate(system: OnePass, summary: GramSummary | None = None) -> Float[Array, ""]:
-    """The learning rate at which |X - X*|^2 is momentarily stationary: it falls below, grows above.
+    """The learning rate 2 A / I, at which d/dt |X - X*|^2 = 0.
+
+    The distance |X - X*| decreases at smaller learning rates and increases at larger ones.
 
     Args:
-        system: with as many teacher as student columns.
-        summary: where; None is the start.
+        system: a system with as many teacher as student columns.
+        summary: the state at which A and I are taken; None: the start.
 
     Returns:
-        gamma = O(1), the step being gamma/d (negative where every rate increases the distance).
+        gamma = O(1), the step being gamma/d (negative if every learning rate increases the
+        distance).
 
     Raises:
-        ValueError: m != s, where there is no distance.
+        ValueError: m != s, for which |X - X*| is not defined.
 
     Example:
         >>> bool(critical_learning_rate(system) > 0)
@@ -54,16 +60,19 @@ def critical_learning_rate(system: OnePass, summary: GramSummary | None = None) 
 def stability_threshold(
     spectrum: Spectrum, *, batch_size: int = 1, exact: bool = False
 ) -> Float[Array, ""]:
-    """The constant learning rate from which on least squares (f = |x - x*|^2/2) is unstable.
+    """The constant learning rate above which least squares (f = |x - x*|^2/2) is unstable.
 
-    In the limit gamma = 2 b / (tr K/d).  At finite d the mean of the risk is stable up to the root
-    of (1/b) sum_i x_i / (2 - (1 + 1/b) x_i) = 1, x_i = gamma lambda_i / d, over all d eigenvalues:
-    for the identity and b = 1, gamma = 2 d/(d + 2).
+    In the limit the threshold is gamma = 2 b / (tr K/d).  At finite d the mean of the risk is
+    stable up to the root gamma of
+
+        (1/b) sum_i x_i / (2 - (1 + 1/b) x_i) = 1,    x_i = gamma lambda_i / d,
+
+    where the sum is over all d eigenvalues: for the identity and b = 1, gamma = 2 d/(d + 2).
 
     Args:
-        spectrum: of the covariance.
-        batch_size: b.
-        exact: at the spectrum's own d instead of in the limit.
+        spectrum: the spectrum of the covariance K.
+        batch_size: number b of samples averaged in each step.
+        exact: True: the threshold at the d of the spectrum; False: in the limit.
 
     Returns:
         gamma = O(1), the step being gamma/d.
@@ -81,7 +90,7 @@ def stability_threshold(
 
     def excess(gamma: Float[Array, ""], args: Any) -> Float[Array, ""]:
         x = gamma * spectrum.eigenvalues / d
-        # Large but finite at the pole, where bisection begins.
+        # The excess is large but finite at the pole, where bisection begins.
         left = jnp.maximum(2 - (1 + 1 / b) * x, jnp.finfo(x.dtype).eps)
         return jnp.dot(spectrum.multiplicities, x / left) / b - 1
 
@@ -95,12 +104,25 @@ def stability_threshold(
 def strongly_convex_rate(
     spectrum: Spectrum, convexity: float, smoothness: float, share: float = 0.5
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """A learning rate gamma, and a with |X - X*|^2 <= e^{-a t} |X_0 - X*|^2 in the limit.
+    """A learning rate gamma with linear convergence, and its guaranteed rate a.
 
-    For f convex in x with second derivatives in [convexity, smoothness], least at x = x*:
+    In the limit |X - X*|^2 <= e^{-a t} |X_0 - X*|^2 for every loss f whose second derivatives in x
+    lie in [convexity, smoothness] and whose minimum is at x = x* (so there is no label noise):
 
         gamma = 2 share convexity / (smoothness^2 tr K/d),
         a = 4 share (1 - share) (convexity/smoothness)^2 lambda_min / (tr K/d).
+
+    Source: the slides "Hitting the High-D(imensional) Notes", theorem "Convergence of strongly
+    convex", which has share = 1/2.
+
+    Args:
+        spectrum: the spectrum of the covariance K.
+        convexity: lower bound of the second derivatives of f in x, positive.
+        smoothness: upper bound of the second derivatives of f in x.
+        share: between 0 and 1; 1/2 gives the largest a.
+
+    Returns:
+        gamma = O(1), the step being gamma/d, and a in units of 1/t.
 
     Raises:
         ValueError: 0 < convexity <= smoothness or 0 < share < 1 does not hold.
@@ -131,19 +153,20 @@ def optimal_schedule(
     parameters: Float[Array, " n"] | None = None,
     iterations: int = 50,
 ) -> Schedule:
-    """The schedule whose limit has the least `statistic` at time `horizon`, by L-BFGS.
+    """A learning rate schedule that minimises a statistic of the limit at time `horizon`.
 
-    The gradient is that of the limit, through its integrator.  The optimum is a local one.
+    L-BFGS searches for a local minimum, with the gradient of the limit through its integrator.
 
     Args:
-        system: its own learning rate is replaced.
-        horizon: t = k/d at the end.
-        statistic: a scalar of `system.statistics`.
-        pieces: equal intervals of constant rate, where no family is given; the parameters are the
-            rates' logarithms.
-        family: parameters to a schedule, any function that JAX differentiates.
-        parameters: where to begin; None without a family: the system's own rate in mid-interval.
-        iterations: of L-BFGS.
+        system: the system; the search replaces its learning rate.
+        horizon: the time t = k/d at which the statistic is taken.
+        statistic: the name of a scalar of `system.statistics`.
+        pieces: number of equal intervals of constant learning rate, used if no family is given;
+            the parameters are then the logarithms of these learning rates.
+        family: a function from parameters to a schedule that JAX can differentiate.
+        parameters: (n,) where the search begins; None (without a family): the system's learning
+            rate in the middle of each interval.
+        iterations: the largest number of iterations of L-BFGS.
 
     Returns:
         The schedule, to be used as a `learning_rate`.
@@ -151,7 +174,8 @@ def optimal_schedule(
     Raises:
         TypeError: a learning rate that follows the state, and no `parameters`.
         ValueError: a horizon, pieces or iterations that are not positive, a family without
-            parameters, a statistic that is not a scalar, a limit that diverges at the start.
+            parameters, a statistic that is not a scalar, a limit that diverges at the first
+            parameters.
 
     Example:
         >>> best = optimal_schedule(system, 1.0, pieces=2, iterations=3)
@@ -192,17 +216,23 @@ def optimal_schedule(
         raise ValueError(f"statistic: {statistic!r} of shape {first.shape}; allowed: a scalar")
     best, value = _minimise(objective, parameters, iterations)
     if not np.isfinite(value):
-        raise ValueError("parameters: the limit diverges before the horizon; allowed: smaller ones")
+        raise ValueError(
+            f"parameters: {parameters}, at which the limit diverges before the horizon; allowed: "
+            "parameters of a schedule at which it does not (smaller learning rates)"
+        )
     return make(best)
 
 
 def _minimise(
     objective: Callable[[Array], Array], parameters: Float[Array, " n"], iterations: int
 ) -> tuple[Float[Array, " n"], float]:
-    """By L-BFGS on the host: a search in the program would hold four copies of the limit."""
+    """The parameters and the value at the minimum of `objective` that L-BFGS finds.
+
+    L-BFGS runs on the host: within a compiled program it would contain four copies of the limit.
+    """
     value_and_slope = jax.jit(jax.value_and_grad(objective))
     first = float(value_and_slope(parameters)[0])
-    # Where the limit diverges the search sees a value above all that it has accepted.
+    # At parameters where the limit diverges the search sees a value above all accepted values.
     worst = 2 * abs(first) + 1
 
     def called(x: np.ndarray) -> tuple[float, np.ndarray]:

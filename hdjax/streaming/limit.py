@@ -1,18 +1,22 @@
-"""The deterministic equivalent of one-pass SGD: an ODE for Gram blocks, t = k/d.
+"""The deterministic equivalent of one-pass SGD: an ODE for Gram blocks, and its integration.
 
-With W' the columns in frame coordinates, V_i = W'^T P_i W' the block of eigenvalue group i (weight
-w_i = d_i/d, eigenvalue lambda_i^c in mixture component c of probability p_c), E_x the inclusion of
-the m student columns, and the moments of each component (see `Moments`),
+The time is t = k/d.  With W' the columns in frame coordinates, V_i = W'^T P_i W' the block of
+eigenvalue group i (weight w_i = d_i/d, eigenvalue lambda_i^c in mixture component c of probability
+p_c), A the frame, E_x the inclusion of the m student columns, e_c the unit vector of the column
+that holds the mean of component c, and the moments of each component (see `Moments`),
 
-    Y_i  = sum_c p_c (e_c E[g]^T + lambda_i^c H_c) + tau A E_x          (population gradient W' Y_i)
+    Y_i  = sum_c p_c (e_c E[g]^T + lambda_i^c H_c) + tau A E_x    (population gradient P_i W' Y_i)
     dV_i/dt = -gamma (V_i Y_i E_x^T + its transpose)
               + gamma^2/b w_i sum_c p_c lambda_i^c E_x C_c E_x^T
     dtheta/dt = -gamma (sum_c p_c E_c[grad_theta f] + tau theta)
 
-for learning rate gamma/d, ridge tau and mini-batches of b; with an optimiser's memories
-(`optimisers.py`) gamma Y_i E_x^T becomes (Y_i Gamma - A E_z Theta) E_z^T, E_z including all moving
-columns.  Sources: arXiv 2308.08977 (Gaussian data), arXiv 2206.04030 and 2310.03010 (mixtures); e_c
-selects the column of component c's mean.
+for learning rate gamma/d, ridge tau and mini-batches of b.  With an optimiser's memories
+(`optimisers.py`) gamma Y_i E_x^T becomes (Y_i Gamma - A E_z Theta) E_z^T, where E_z is the
+inclusion of all moving columns.  `field.py` computes the coefficients, `block_path` integrates.
+
+Sources: for Gaussian data, the slides "Hitting the High-D(imensional) Notes", slides "Main Result"
+(theorem on the concentration of SGD) and "Deterministic equivalent" (paper: arXiv 2308.08977), here
+with Gram blocks in place of the resolvent; for mixtures, arXiv 2206.04030 and 2310.03010.
 """
 
 from collections.abc import Callable
@@ -31,19 +35,20 @@ from hdjax.limits import Limit
 from hdjax.registry import register
 from hdjax.streaming.projections import Layout
 
-# Halvings of a step of a drift that is not symmetric: its series is then right to (h A)^2 2^-40.
+# Number of halvings of a step for a drift A that is not symmetric; the series over the shortest
+# step is then accurate to (h A)^2 2^-40.
 _DOUBLINGS = 20
 
 
 class Side(eqx.Module):
-    """What moves beside the columns.
+    """The variables that move beside the columns.
 
     Attributes:
         theta: side parameters, a pytree.
-        memory: the same for each memory of the optimiser; None rather than an empty tuple, which
-            diffrax's loops do not take.
-        accumulated: what a learning rate or an optimiser sums up along the way: squared gradient
-            norms over d^2 (`AdaGradNorm`), second moments (`Adam`).
+        memory: one pytree of the same structure for each memory of the optimiser; None if there is
+            no memory (loops of diffrax do not accept an empty tuple).
+        accumulated: sums that a learning rate or an optimiser keeps: squared gradient norms over
+            d^2 (`AdaGradNorm`), second moments (`Adam`); None if it keeps no sum.
     """
 
     theta: PyTree
@@ -52,12 +57,12 @@ class Side(eqx.Module):
 
     @property
     def parameters(self) -> tuple[PyTree, ...]:
-        """In an optimiser's order: memories, then theta."""
+        """The memories and theta as one tuple, in the order of an optimiser's blocks."""
         return (*(self.memory or ()), self.theta)
 
     @classmethod
     def of(cls, parameters: tuple[PyTree, ...], accumulated: Any) -> "Side":
-        """From parameters in an optimiser's order."""
+        """The `Side` of `parameters` = (*memories, theta) and `accumulated`."""
         return cls(parameters[-1], parameters[:-1] or None, accumulated)
 
 
@@ -65,11 +70,14 @@ BlockState = tuple[Float[Array, "g q q"], Side]
 
 
 class Coefficients(eqx.Module):
-    """What the right-hand side is made of at one state; frozen, its flow is explicit.
+    """The coefficients of the ODE at one state; if they are frozen, the flow is explicit.
 
-    For plain SGD `drift` is gamma Y_i and `noise` gamma^2/b w_i sum_c p_c lambda_i^c C_c; an
-    optimiser's p moving columns have Y_i Gamma - A Theta, and Gamma on both sides of the noise.
-    `side` is the velocity of what moves beside the columns.
+    Attributes:
+        drift: gamma Y_i for plain SGD; Y_i Gamma - A Theta for an optimiser's p moving columns.
+        noise: gamma^2/b w_i sum_c p_c lambda_i^c C_c for plain SGD; the same with Gamma on both
+            sides in place of gamma^2 for an optimiser.
+        side: the velocity of the variables beside the columns.
+        layout: the kinds and numbers of columns.
     """
 
     drift: Float[Array, "g q p"]
@@ -81,7 +89,7 @@ class Coefficients(eqx.Module):
 def velocity(coefficients: Coefficients, state: BlockState) -> BlockState:
     """The time derivative of (blocks, side) at frozen coefficients."""
     parts = state[0], coefficients.drift, coefficients.noise
-    # Groups last: loops over the small axes would not vectorise.
+    # Groups are on the last axis: loops over the small axes would not vectorise.
     blocks, drift, noise = (jnp.moveaxis(part, 0, -1) for part in parts)
     inclusion = jnp.eye(blocks.shape[0], noise.shape[0], dtype=blocks.dtype)[:, :, None]
 
@@ -97,12 +105,13 @@ def velocity(coefficients: Coefficients, state: BlockState) -> BlockState:
 def column_flow(
     coefficients: Coefficients, h: Float[Array, ""]
 ) -> tuple[Float[Array, "g p p"], Float[Array, "g f p"], Float[Array, "g p p"]]:
-    """What time `h` at frozen coefficients does to the columns: decay, carry and noise.
+    """The matrices (decay, carry, noise) of a flow of the columns over time `h`.
 
-    The moving columns become `moving decay + frozen carry` (the matrix exponential of the drift)
-    plus columns of Gram matrix `noise`.  Without memories the drift's own rows are symmetric,
-    U diag(y) U^T; with x = h y and phi(x) = (1 - e^{-x})/x, the noise in the basis U is multiplied
-    entrywise by h phi(x_a + x_b).
+    The coefficients are frozen.  The moving columns become `moving decay + frozen carry`, where
+    `decay` is the matrix exponential of the drift, plus columns of Gram matrix `noise`.  Without
+    memories the rows of the drift that belong to moving columns are symmetric, U diag(y) U^T; with
+    x = h y and phi(x) = (1 - e^{-x})/x, the noise in the basis U is multiplied entrywise by
+    h phi(x_a + x_b).
     """
     p = coefficients.noise.shape[-1]
     own, rest = coefficients.drift[:, :p], coefficients.drift[:, p:]
@@ -122,14 +131,15 @@ def column_flow(
 def _doubled(
     own: Float[Array, "g p p"], noise: Float[Array, "g p p"], h: Float[Array, ""]
 ) -> tuple[Float[Array, "g p p"], Float[Array, "g p p"], Float[Array, "g p p"]]:
-    """E = e^{-h A}, and the integrals of e^{-s A} and e^{-s A^T} N e^{-s A} over s < h.
+    """The exponential e^{-h A}, and the integrals of e^{-s A} and e^{-s A^T} N e^{-s A}, 0 < s < h.
 
-    By series over a short time, doubled: no step takes differences, however stiff A is.
+    They are computed by series over a short time, which is then doubled.  No doubling takes
+    differences of large numbers, however stiff A is.
     """
     short = h / 2**_DOUBLINGS
     eye = jnp.eye(own.shape[-1], dtype=own.dtype)[None]
     x = short * own
-    # e^{-x} - 1 rather than e^{-x}: doubling would amplify the latter's rounding.
+    # The doublings act on e^{-x} - 1, because they would amplify the rounding of e^{-x}.
     loss = -x + _product(x, x) / 2
     sheared = _product(x.mT, noise)
     state = (loss, short * (eye - x / 2), short * (noise - (sheared + sheared.mT) / 2))
@@ -158,47 +168,48 @@ def flow(coefficients: Coefficients, state: BlockState, h: Float[Array, ""]) -> 
 
 
 def advance_side(coefficients: Coefficients, side: Side, h: Float[Array, ""]) -> Side:
-    """What moves beside the columns after time `h` at frozen velocity."""
+    """The variables beside the columns after time `h` at frozen velocity."""
     return jax.tree.map(lambda value, rate: value + h * rate, side, coefficients.side)
 
 
 class ScaledField(eqx.Module):
-    """The limit of blocks that are divided by their groups' weights.
+    """The right-hand side of the limit for blocks that are divided by the weights of their groups.
 
-    Tolerances would not see a group of tiny weight, whose eigenvalue may be so large that much of
-    the risk depends on it.  `field` is a `BlockField`.
+    Without this division the tolerances of a solver would overlook a group of tiny weight, although
+    its eigenvalue may be so large that much of the risk depends on this group.  `field` is a
+    `BlockField`.
     """
 
     field: Any
 
     @property
     def scale(self) -> Float[Array, "g 1 1"]:
-        """What blocks are divided by."""
+        """The divisors of the blocks: the weights of the groups, and 1 for weights of zero."""
         weights = self.field.weights
         return jnp.where(weights > 0, weights, 1)[:, None, None]
 
     def divided(self, state: BlockState) -> BlockState:
-        """(blocks over weights, side)."""
+        """The state (blocks / weights, side) of a state (blocks, side)."""
         return state[0] / self.scale, state[1]
 
     def whole(self, state: BlockState) -> BlockState:
-        """(blocks, side)."""
+        """The state (blocks, side) of a state (blocks / weights, side)."""
         return state[0] * self.scale, state[1]
 
     def coefficients(self, t: Float[Array, ""], state: BlockState) -> Coefficients:
-        """Those of the divided blocks: the noise is that of one eigendirection times d."""
+        """The coefficients for divided blocks; their noise is divided by the weights too."""
         found = self.field.coefficients(t, self.whole(state))
         return eqx.tree_at(lambda c: c.noise, found, found.noise / self.scale)
 
     def norm(self, error: BlockState) -> Float[Array, ""]:
-        """Root mean square of errors, with groups by their shares."""
+        """The root mean square of the errors of a state, with groups weighted by `shares`."""
         blocks, side = error
         square = jnp.sum(self.shares * jnp.square(blocks).mean((1, 2)))
         return jnp.sqrt(square + jnp.square(optimistix.rms_norm(side)))
 
     @property
     def shares(self) -> Float[Array, " g"]:
-        """What groups have of sums of 1, lambda and lambda^2 over the spectrum, on average."""
+        """The share of each group in sums of 1, lambda and lambda^2 over the spectrum, averaged."""
         eigenvalues, weights = self.field.eigenvalues.mean(0), self.field.weights
         sums = jnp.stack([weights * eigenvalues**k for k in range(3)])
         total = jnp.maximum(sums.sum(1, keepdims=True), jnp.finfo(sums.dtype).tiny)
@@ -206,9 +217,11 @@ class ScaledField(eqx.Module):
 
 
 class FlowInterpolation(diffrax.AbstractLocalInterpolation):
-    """Within a step: the flow at the mean of coefficients that move from first to middle linearly.
+    """The interpolation within a step of `ExponentialMidpoint`.
 
-    Stable however stiff the step is, and equal to the step's result at its end.
+    The state at a time within the step is the exact flow from the step's start with coefficients
+    that are averaged between the start's (`first`) and the midpoint's (`middle`).  It is stable
+    however stiff the step is, and at the end of the step it equals the step's result.
     """
 
     t0: Any
@@ -228,15 +241,21 @@ class FlowInterpolation(diffrax.AbstractLocalInterpolation):
 
 @register("solver", "exponential_midpoint")
 class ExponentialMidpoint(diffrax.AbstractAdaptiveSolver):
-    """The exponential midpoint rule for the block ODE, as a diffrax solver.
+    """The exponential midpoint rule for the limit of one-pass SGD, as a diffrax solver.
 
-    A half step with the coefficients frozen at the start predicts the middle; their values there
-    drive the full step by its exact flow.  Order 2, no step restriction however large
-    gamma lambda_max, and blocks stay positive semidefinite.  The error estimate compares with
-    coefficients averaged by Simpson's rule over start, middle and end; the end's are the next
-    step's start.
+    A half step with the coefficients frozen at the start predicts the state at the midpoint.  The
+    coefficients at this state drive the full step by its exact flow.  The rule has order 2 and no
+    step restriction however large gamma lambda_max is, and blocks stay positive semidefinite.  The
+    error is estimated by the flow with coefficients averaged by Simpson's rule over start, midpoint
+    and end; the coefficients at the end are reused at the start of the next step.
 
-    Only for `diffrax.ODETerm(velocity_of)` with a `BlockField` as `args`.
+    Users choose it for stiff spectra: `Integrator(solver=hd.streaming.ExponentialMidpoint())`.
+
+    Raises:
+        TypeError: the equation is not the limit of a `OnePassSGD`.
+
+    Example:
+        >>> integrator = hd.Integrator(solver=hd.streaming.ExponentialMidpoint())
     """
 
     term_structure: ClassVar = diffrax.ODETerm
@@ -251,7 +270,8 @@ class ExponentialMidpoint(diffrax.AbstractAdaptiveSolver):
     def init(self, terms: Any, t0: Any, t1: Any, y0: BlockState, args: Any) -> Coefficients:
         if not isinstance(args, ScaledField):
             raise TypeError(
-                "solver: ExponentialMidpoint(); allowed: for the limit of one-pass SGD alone"
+                "solver: ExponentialMidpoint(); allowed: any diffrax solver (this one integrates "
+                "the limit of OnePassSGD alone)"
             )
         return args.coefficients(t0, y0)
 
@@ -287,17 +307,17 @@ def block_path(
     save: Callable[[BlockState], PyTree[Array]],
     alive: Callable[[BlockState], Array],
 ) -> Limit:
-    """`save(state)` at `ts` along the limit, from `state` at t = 0.
+    """The values of `save(state)` at times `ts` along the limit, from `state` at t = 0.
 
-    By `diffrax.Tsit5()` and to rtol 1e-5 unless the integrator says otherwise.
+    The solver is `diffrax.Tsit5()` with rtol 1e-5 unless the integrator has others.
 
     Args:
-        integrator: how it is integrated.
-        field: a `BlockField`.
-        state: (blocks, side).
-        ts: (times,) increasing, from 0 on.
-        save: what to keep of a state.
-        alive: whether a state is still a result.
+        integrator: the solver and its tolerances.
+        field: a `BlockField`, the right-hand side.
+        state: (blocks, side) at t = 0.
+        ts: (times,) increasing, from 0 on, in units of d steps.
+        save: from a state to the part that is kept.
+        alive: from a state to whether the limit has not diverged there.
     """
     scaled = ScaledField(field)
     return integrator(
@@ -313,7 +333,7 @@ def block_path(
 
 
 def _product(a: Float[Array, "g i j"], b: Float[Array, "g j k"]) -> Float[Array, "g i k"]:
-    """Products of many tiny matrices, written so that they fuse (a batched dot does not)."""
+    """The product of two stacks of tiny matrices, as a sum, which XLA fuses (unlike a dot)."""
     return jnp.sum(a[:, :, :, None] * b[:, None, :, :], axis=2)
 
 

@@ -1,10 +1,14 @@
-"""Classification of Gaussian mixtures as one-pass SGD: softmax, XOR with two layers, deeper heads.
+"""Classification of Gaussian mixtures by one-pass SGD: softmax, XOR with two layers, deeper heads.
 
     a = mu_c + z / sqrt(snr),   z ~ N(0, I_d),   |mu_c| = O(1),   step gamma/d
 
-so that the noise has variance 1/snr in each coordinate; snr = infinity is SGD on the means
-themselves.  The models of "Spectral alignment of SGD" (arXiv 2310.03010) and "High-dimensional
-limit theorems for SGD" (arXiv 2206.04030), as instances of `OnePassSGD`.
+The noise has variance 1/snr in each coordinate; for snr = infinity the samples are the means.  The
+functions of this module make the mixtures, their starts and the `OnePassSGD` of each model, for the
+study of spectral alignment (`hdjax.curvature`).
+
+Sources: the two models, k-component Gaussian mixtures with one layer and XOR with two layers, are
+those of "Spectral alignment of SGD" (arXiv 2310.03010) and "High-dimensional limit theorems for
+SGD" (arXiv 2206.04030); the equations are derived here.
 """
 
 import dataclasses
@@ -31,10 +35,14 @@ XOR_LABELS = (1.0, 1.0, 0.0, 0.0)
 
 
 def noise_spectrum(d: int, snr: float) -> Spectrum:
-    """The covariance I/snr in dimension d; snr = infinity has none.
+    """The spectrum of the covariance I/snr of the noise; for snr = infinity the covariance is 0.
+
+    Args:
+        d: dimension.
+        snr: signal-to-noise ratio, positive or infinity; O(1) for means of O(1).
 
     Raises:
-        ValueError: snr that is not positive.
+        ValueError: an snr that is not positive.
 
     Example:
         >>> float(noise_spectrum(100, 4.0).eigenvalues[0])
@@ -46,10 +54,12 @@ def noise_spectrum(d: int, snr: float) -> Spectrum:
 
 
 def orthonormal_means(d: int, classes: int) -> Float[Array, "d c"]:
-    """Orthonormal means, spread over the coordinates (columns of the discrete cosine transform).
+    """Orthonormal means (d, classes) that are spread over the coordinates.
+
+    They are columns of the discrete cosine transform.
 
     Raises:
-        ValueError: as many classes as dimensions, or more.
+        ValueError: fewer than 1 class, or as many classes as dimensions.
 
     Example:
         >>> means = orthonormal_means(50, classes=3)
@@ -63,7 +73,7 @@ def orthonormal_means(d: int, classes: int) -> Float[Array, "d c"]:
 
 
 def simplex_means(d: int, classes: int) -> Float[Array, "d c"]:
-    """Unit means at equal angles that sum to zero: the corners of a regular simplex.
+    """Unit means (d, classes) at the corners of a regular simplex, whose sum is zero.
 
     Example:
         >>> means = simplex_means(50, classes=3)
@@ -76,7 +86,7 @@ def simplex_means(d: int, classes: int) -> Float[Array, "d c"]:
 
 
 def xor_means(d: int) -> Float[Array, "d c"]:
-    """[mu, -mu, nu, -nu] with mu and nu orthonormal.
+    """The means [mu, -mu, nu, -nu] (d, 4) of XOR, with mu and nu orthonormal.
 
     Example:
         >>> xor_means(50).shape
@@ -99,19 +109,20 @@ def mixture_softmax(
     start: Any = None,
     **options: Any,
 ) -> OnePassSGD:
-    """Softmax regression of the class of a mixture's component (Model S).
+    """One-pass SGD for softmax regression on a Gaussian mixture whose components have class labels.
 
     Args:
         d: dimension.
-        classes: number m of classes: columns of X.
-        snr: lambda; the noise has variance 1/lambda in each coordinate, infinity for none.
-        learning_rate: gamma; the step is gamma/d.
+        classes: number m of classes, which is the number of columns of X.
+        snr: signal-to-noise ratio: the noise has variance 1/snr in each coordinate; infinity for
+            data without noise.
+        learning_rate: gamma = O(1), a number or a schedule; the step is gamma/d.
         ridge: beta, of the penalty beta/2 |X|^2.
-        means: (d, components) array or `GaussianStart`; None: orthonormal, one a class.
-        probabilities: of the components; None: equal.
-        labels: class of each component; None: component c has class c.
+        means: (d, components) array or `GaussianStart`; None: orthonormal means, one a class.
+        probabilities: (components,) probabilities of the components; None: equal.
+        labels: (components,) class of each component; None: component c has class c.
         start: law of X_0; None: independent columns N(0, I/d).
-        options: further arguments of `OnePassSGD`.
+        options: further arguments of `OnePassSGD`, and the `rule` of the loss.
 
     Raises:
         ValueError, TypeError: naming the argument, its value and what is allowed.
@@ -122,7 +133,10 @@ def mixture_softmax(
     means = orthonormal_means(d, classes) if means is None else means
     components = means.columns if isinstance(means, GaussianStart) else means.shape[1]
     if labels is None and components != classes:
-        raise ValueError(f"labels: None with {components} components; allowed: a class for each")
+        raise ValueError(
+            f"labels: None with {components} components and {classes} classes; allowed: a class "
+            "for each component"
+        )
     if probabilities is None:
         probabilities = np.full(components, 1 / components)
     return OnePassSGD(
@@ -149,18 +163,19 @@ def xor(
     start: Any = None,
     **options: Any,
 ) -> OnePassSGD:
-    """XOR of four clusters by a network of two layers (Model X), or of more with a deeper theta.
+    """One-pass SGD for the XOR of four clusters, by a network of two or more layers.
 
     Args:
         d: dimension.
-        theta: (K,) second layer v, trained along; for deeper heads the tuple (W_2, ..., v).
-        snr: lambda.
-        learning_rate: gamma.
-        ridge: beta, of the penalty beta/2 (|W|^2 + |theta|^2).
+        theta: start of the layers behind the first, which are trained too: (K,) the second layer v
+            of a network of two layers, or the tuple (W_2, ..., v) of a deeper network.
+        snr: signal-to-noise ratio: the noise has variance 1/snr in each coordinate.
+        learning_rate: gamma = O(1), a number or a schedule; the step is gamma/d.
+        ridge: beta, of the penalty beta/2 (|W|^2 + |theta|^2) with W the first layer.
         activation: "relu", "tanh", "softplus", or any elementwise function.
-        means: (d, components); None: [mu, -mu, nu, -nu].
-        labels: 0 or 1 for each component.
-        start: law of the first layer's rows, as columns; None: independent N(0, I/d).
+        means: (d, components) array; None: [mu, -mu, nu, -nu].
+        labels: (components,) labels 0 or 1.
+        start: law of the rows of the first layer W, as columns; None: independent N(0, I/d).
         options: further arguments of `OnePassSGD`, and `rule` and `smooth` of the loss.
 
     Raises:
@@ -180,7 +195,7 @@ def xor(
     first = theta[0] if isinstance(theta, tuple) else theta
     columns, count = jnp.shape(first)[-1], len(labels)
     if not loss.smooth and columns > 2:
-        # Its expectations are right to 1e-4, and piecewise smooth: finer steps would be wasted.
+        # The expectations of this loss have an error of 1e-4, so smaller tolerances are useless.
         options = {"integrator": Integrator(rtol=1e-3, atol=1e-5), **options}
     return OnePassSGD(
         loss,
@@ -197,14 +212,14 @@ def xor(
 def three_layers(
     d: int, *, second: Any, third: Any, activation: str | Callable = "tanh", **options: Any
 ) -> OnePassSGD:
-    """XOR by three layers, f = v^T phi(W_2 phi(W x)): a deeper head, the limit as before.
+    """One-pass SGD for XOR by a network of three layers, with logit v^T phi(W_2 phi(W a)).
 
     Args:
         d: dimension.
         second: (K_2, K) start of W_2.
         third: (K_2,) start of v.
-        activation: as for `xor`.
-        options: further arguments of `xor`.
+        activation: phi, as for `xor`.
+        options: further arguments of `xor`, of which `snr` and `learning_rate` are required.
 
     Example:
         >>> system = three_layers(
@@ -221,10 +236,21 @@ def xor_start(
     overlap: float,
     labels: Sequence[float] = XOR_LABELS,
 ) -> tuple[Float[Array, "d k"], Float[Array, " k"]]:
-    """First and second layer with chosen signs: unit i leans towards the mean `targets[i]`.
+    """A start of both layers for `xor`, in which hidden unit i overlaps with the mean `targets[i]`.
 
-    Columns are N(0, I/d) outside the means' span, with inner product `overlap` > 0 with the mean of
-    their component and 0 with the others; v_i is 1 or -1 as that component's label says.
+    The i-th column of the first layer is N(0, I/d) outside the span of the means, plus
+    overlap mu / |mu|^2 with mu the mean `targets[i]`.  The i-th entry of the second layer is 1 if
+    the label of this component is 1, and -1 if it is 0.
+
+    Args:
+        key: the key of the draw.
+        means: (d, components) means.
+        targets: (K,) component of each hidden unit.
+        overlap: inner product of each column with the mean of its component, positive.
+        labels: (components,) labels 0 or 1.
+
+    Returns:
+        The first layer's rows as columns (d, K), and the second layer (K,).
 
     Raises:
         ValueError: a target that is no component, an overlap that is not positive.
@@ -241,7 +267,7 @@ def xor_start(
         raise ValueError(f"overlap: {overlap}; allowed: positive")
     d, dtype = means.shape[0], means.dtype
     columns = jax.random.normal(key, (d, len(targets)), dtype) / np.sqrt(d)
-    # The means may depend on each other, and differ in length.
+    # The means may be linearly dependent and of different norms.
     directions = means / jnp.linalg.norm(means, axis=0, keepdims=True)
     left, values, _ = jnp.linalg.svd(directions, full_matrices=False)
     basis = jnp.where(values > 1e-6 * values[0], left, 0)
@@ -253,7 +279,13 @@ def xor_start(
 
 
 def columns_with_gram(d: int, gram: Any) -> Float[Array, "d k"]:
-    """Columns of a given Gram matrix, spread over the coordinates: [X | means] fixed at every d.
+    """Columns (d, k) with a given Gram matrix, spread over the coordinates.
+
+    They serve as a start whose overlaps do not depend on d.
+
+    Args:
+        d: dimension, larger than k.
+        gram: (k, k) the Gram matrix, symmetric and positive semidefinite.
 
     Raises:
         ValueError: a matrix that is not symmetric positive semidefinite, or d columns or more.
@@ -280,13 +312,19 @@ def gradient_flow(
     start: GramSummary | None = None,
     save: Callable[[GramSummary], PyTree[Array]] = lambda summary: summary,
 ) -> PyTree[Array]:
-    """The limit of steps far below 1/d: the system's own without the gradient's noise.
+    """The population gradient flow, which is the limit of SGD with steps far below 1/d.
+
+    It is the limit of the system without the noise of the gradients.
 
     Args:
-        system: the system; gamma sets the unit of time alone.
-        ts: increasing times, in units of d/gamma times the flow's own.
-        start: where it starts; None: at the law of the start.
-        save: what of the summary is returned.
+        system: the system; gamma only sets the unit of time.
+        ts: (times,) increasing, from 0 on: at time t gradient flow has run for the integral of
+            gamma up to t.
+        start: the summary at t = 0; None: the law of the start.
+        save: a function from a summary to the part that is returned.
+
+    Returns:
+        The saved parts, stacked along a leading axis of times.
 
     Example:
         >>> system = mixture_softmax(200, 3, snr=4.0, learning_rate=1.0)

@@ -1,15 +1,16 @@
-"""One-pass SGD on projected models: the one system of the streaming family.
+"""One-pass SGD on projected models: the system `OnePassSGD`, with which users of the family start.
 
     X_{k+1} = X_k - gamma_k/d (a g^T + tau X_k),   a = mean_c + K_c^{1/2} z,   t = k/d
 
-with a fresh sample at each step, g the gradient of the loss in the m student projections
-x = X^T a, teacher projections x* = X*^T a, mixture component c and side parameters theta.  Least
-squares, generalised linear models, phase retrieval, mixtures and two-layer heads are instances.
+Each step takes a fresh sample a.  Its gradient g is that of the loss in the m student projections
+x = X^T a; the loss also sees the teacher projections x* = X*^T a, the mixture component c and side
+parameters theta.  Least squares, generalised linear models, phase retrieval, Gaussian mixtures and
+two-layer networks are instances.
 
-Scalings: tr K/d and the columns' squared norms are O(1), so projections are O(1); the learning
-rate gamma is O(1) and the step applied is gamma/d; the unit of time t is d steps.
-Sources: "Hitting the High-Dimensional Notes" (arXiv 2308.08977); "Spectral alignment of SGD"
-(arXiv 2310.03010) for mixtures.
+Scalings: tr K/d and the squared norms of the columns are O(1), so projections are O(1); the
+learning rate gamma is O(1) and the step applied is gamma/d; the unit of time t is d steps.
+Sources: the slides "Hitting the High-D(imensional) Notes", slides "Set-up" and "One-pass SGD"
+(paper: arXiv 2308.08977); "Spectral alignment of SGD" (arXiv 2310.03010) for mixtures.
 """
 
 import warnings
@@ -53,7 +54,7 @@ from hdjax.streaming.state_rates import StateRate
 from hdjax.streaming.transformed import as_optimiser
 from hdjax.system import Method, NoFluctuationsError, Simulator
 
-# The largest error of the limit's sums over the spectrum that compression may leave.
+# The largest relative error that `compression` may leave in the limit's sums over the spectrum.
 _COARSEST = 5e-3
 
 
@@ -63,9 +64,10 @@ class Mixture(eqx.Module):
     Args:
         probabilities: (c,) positive, summing to 1.
         means: (d, c) array in the coordinates of the spectrum, a `GaussianStart`, or None for
-            means of zero.  Squared norms are O(1).
+            means of zero.  The squared norms of the means are O(1).
         eigenvalues: (c, g) eigenvalues of each component's covariance on the groups of the
-            system's spectrum (covariances commute); None: the spectrum's, for all.
+            system's spectrum (the covariances commute); None: every component has the covariance
+            of the spectrum.
 
     Raises:
         ValueError: probabilities that are not positive or do not sum to 1.
@@ -96,27 +98,28 @@ class Mixture(eqx.Module):
 
 
 class OnePassSGD(OnePass):
-    """One-pass SGD and its deterministic equivalent.
+    """One-pass SGD: its simulations at finite d, and its deterministic equivalent as d grows.
 
     Args:
         loss: a `Loss`, or a function `f(x, teacher, component, noise, theta) -> scalar` without
-            noise (wrap it in `FunctionLoss` for anything else).
-        spectrum: eigenvalues of the covariance K, see `hdjax.spectra`.
+            label noise (wrap a function with label noise in `FunctionLoss`).
+        spectrum: eigenvalues of the covariance K, made by a function of `hdjax.spectra`.
         learning_rate: gamma = O(1); a number, a schedule (a function of t), or a rule that follows
             the state (`Polyak`, `Greedy`).  The step applied is gamma/d.
         start: law of X_0: `GaussianStart`, an array (d, m) or (d,), or `GramStart`.
-        target: law of X*: the same, or None (no teacher; with `GramStart`, it is in the blocks).
-        mixture: the mixture that data come from; None: N(0, K).
+        target: law of X*: `GaussianStart`, an array (d, s) or (d,), or None for a system without
+            teachers (with `GramStart` also None: its blocks contain the teachers).
+        mixture: the Gaussian mixture that samples come from; None: N(0, K).
         ridge: tau >= 0; the penalty tau/2 (|X|^2 + |theta|^2).
         batch_size: samples averaged in each step (time stays t = steps/d).
         theta: initial side parameters, a pytree of arrays handed to the loss.
         optimiser: `HeavyBall`, `Averaging`, `Clipped`, `SignSGD`, `Adam`, ..., a transformation of
             Optax (which has no limit), or None: plain SGD.
-        compression: a relative error, such as 1e-3: the limit and its spread are integrated on so
-            few nodes that the sums over the spectrum are right to it (`hdjax.spectra.reduced`);
-            their cost no longer depends on d. None: all groups for the limit, and an error of
-            1e-3 for the spread where there are many.
-        integrator: how the limit is integrated.
+        compression: a relative error, such as 1e-3.  The limit and its spread are then integrated
+            on the smallest number of nodes with which sums over the spectrum have at most this
+            error (`hdjax.spectra.reduced`); their cost no longer depends on d. None: the limit
+            uses all groups; the spread uses nodes with an error of 1e-3 where groups are many.
+        integrator: the solver of the limit and its tolerances; None: those of `Integrator()`.
 
     Raises:
         ValueError, TypeError: naming the argument, its value and what is allowed.
@@ -204,14 +207,15 @@ class OnePassSGD(OnePass):
         self.batch_size = int(batch_size)
         self.integrator = Integrator() if integrator is None else integrator
         if compression is not None and mixture.eigenvalues is not None:
-            raise ValueError("compression: allowed with eigenvalues for each component: None")
-        # Made once: the limit's cost must not depend on d.
+            raise ValueError(f"compression: {compression}; allowed with mixture.eigenvalues: None")
+        # The reduction is made here, once: the cost of each limit must not depend on d.
         self.compressed, self.reduction = compression is not None, None
         if self.compressed or (mixture.eigenvalues is None and many_groups(spectrum, self.layout)):
             self.reduction = reduction_of(self.columns, spectrum, compression or TOLERANCE)
         if self.compressed and self.reduction is None:
             raise ValueError(
-                f"compression: {compression}; allowed: an error that fewer nodes can meet, or None"
+                f"compression: {compression}; allowed: an error that fewer nodes than groups can "
+                "meet, or None"
             )
         if follows:
             learning_rate.check(self.layout, self.optimiser)
@@ -239,34 +243,35 @@ class OnePassSGD(OnePass):
             own, other = np.asarray(self.spectrum.trace), np.asarray(reduction.spectrum.trace)
             if np.any(np.abs(own - other) > 1e-4 * own):
                 raise ValueError(
-                    f"spectrum: tr K/d = {own}, and {other} when the system was made; allowed: the "
-                    "same (make a new system for another spectrum)"
+                    f"spectrum: tr K/d = {own}; allowed: {other}, its value when the system was "
+                    "made (make a new system for another spectrum)"
                 )
         if compared and realised and self.compressed:
             raise ValueError(
-                "compression: a realised start has a block for every group of the spectrum; "
-                "allowed with start='realised': None"
+                "compression: an error, with a realised start, which has a block for every group "
+                "of the spectrum; allowed with start='realised': None"
             )
         doubt = self.optimiser.doubt(self) if compared else None
         if doubt is not None:
             warnings.warn(doubt, stacklevel=3)
         if compared and not realised and is_concrete(self) and symmetry.never_leaves(self):
             warnings.warn(
-                "start: its overlap with the target is zero in law and the limit never leaves that "
-                "symmetry, while SGD does; compare with start='realised', or give an overlap",
+                "start: an overlap with the target of zero in law, a symmetry that the limit never "
+                "leaves, while SGD does; allowed: start='realised' in the comparison, or a start "
+                "with an overlap",
                 stacklevel=3,
             )
 
     def review(self, ts: Float[np.ndarray, " times"]) -> None:
-        """Warn of expectations that are not accurate along the limit."""
+        """Warn if the loss's quadrature rule is inaccurate along the limit up to `ts[-1]`."""
         accuracy.review(self, float(ts[-1]))
 
     def simulator_of(self, method: Method, horizon: Any) -> Simulator:
-        """The method's own."""
+        """The simulator that `method` makes for this system."""
         return method.simulator(self, horizon)
 
     def horizon(self, ts: Float[np.ndarray, " times"], method: Any = None) -> None:
-        """One program serves any duration."""
+        """Return None: a compiled program of this family serves any duration."""
         return None
 
     @eqx.filter_jit
@@ -277,7 +282,14 @@ class OnePassSGD(OnePass):
         horizon: None = None,
         save: Callable[[GramSummary], PyTree[Array]] = lambda summary: summary,
     ) -> Limit:
-        """The deterministic equivalent at `ts` (increasing, from 0 on), in units of d steps."""
+        """The deterministic equivalent at times `ts`, by the ODE of `limit.py`.
+
+        Args:
+            ts: (times,) increasing, from 0 on, in units of d steps.
+            start: the summary at t = 0, such as that of a run; None: the law of the start.
+            horizon: None.
+            save: the part of each summary that is kept.
+        """
         if start is None:
             start, field = self.start(), self.field()
         else:
@@ -308,15 +320,19 @@ class OnePassSGD(OnePass):
         start: GramSummary | None = None,
         horizon: None = None,
     ) -> dict[str, Array]:
-        """Predicted standard deviations by the linear-noise equation (`fluctuations.py`)."""
+        """Predicted standard deviations of `statistics` over runs at finite d, at times `ts`.
+
+        They come from the linear-noise equation (`fluctuations.py`).  A given `start` has no
+        variance of its own; None: the law of the start.
+        """
         return fluctuations(self.expansion(start), ts, statistics)
 
     def expansion(self, start: GramSummary | None = None) -> Expansion:
-        """The expansion round the limit, on the nodes of the reduction where there is one."""
+        """The expansion of SGD in 1/sqrt(d) round the limit, on the nodes of any reduction."""
         if not isinstance(self.optimiser, LinearMemory):
             raise NoFluctuationsError(
-                f"fluctuations: {type(self.optimiser).__name__}; known for optimisers with a "
-                "linear memory"
+                f"fluctuations: {type(self.optimiser).__name__}; allowed: optimisers with a linear "
+                "memory (SGD, Momentum, HeavyBall, Dana, Averaging)"
             )
         spectrum = self.spectrum if self.reduction is None else self.reduction.spectrum
         if start is None:
@@ -334,7 +350,7 @@ class OnePassSGD(OnePass):
         return Expansion(self.field_on(spectrum), state, law, spectrum.dimension, self.integrator)
 
     def about(self, horizon: None) -> Mapping[str, str]:
-        """On how many nodes limit and spread are computed, and the error that these leave."""
+        """Notes for a result: the number of nodes of the limit and the spread, and their error."""
         if self.reduction is None:
             return {}
         nodes, groups = self.reduction.spectrum.eigenvalues, self.spectrum.eigenvalues

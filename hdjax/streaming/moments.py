@@ -1,9 +1,13 @@
-"""Moments of a loss under the law of its projections: closed form, or any loss by quadrature.
+"""Moments of a loss under the law of its projections, by closed forms or by quadrature.
 
-With g = grad_x f and r = (x, x*) ~ N(mean, B), Gaussian integration by parts (Stein) gives
+The limit (`field.py`) needs the risk, the mean gradients, H and C = E[g g^T].  With g = grad_x f
+and r = (x, x*) ~ N(mean, B), Gaussian integration by parts (Stein's lemma) gives
 E[(r - mean) g^T] = B H.  For a smooth loss H = E[grad_r g^T] by autodiff; otherwise
-H = L^{-T} E[z g^T] with r = mean + L z, where directions in which B is singular drop out (their
-columns of W vanish under K).  B itself is never inverted.  arXiv 2308.08977, section 3.
+H = L^{-T} E[z g^T] with r = mean + L z.  Directions in which B is singular do not contribute: the
+columns of W have no component along them in any eigenspace with lambda > 0.  B is never inverted.
+
+Source: the slides "Hitting the High-D(imensional) Notes", slide "Examples", for the risk as a
+Gaussian expectation (paper: arXiv 2308.08977); H is derived here.
 """
 
 from collections.abc import Callable
@@ -20,12 +24,19 @@ from hdjax.streaming.projections import Moments, Projections
 
 
 def moments(loss: Loss, law: Projections, component: Any, theta: PyTree) -> Moments:
-    """Risk, H, C and mean gradients of `loss` under `law`; H in the frame of `law`.
+    """Risk, H, C and mean gradients of `loss` under `law`; H is in the frame of `law`.
 
-    Uses the loss's closed form where it has one and the law is centred.
+    The closed forms of the loss are used if it has them and the law has mean zero; quadrature is
+    used otherwise.
+
+    Args:
+        loss: any loss.
+        law: the law of the projections, of dimension n = m + s.
+        component: index of the mixture component, handed to the loss.
+        theta: side parameters.
 
     Raises:
-        ValueError: a law of other projections than the loss takes, or a theta that it does not.
+        ValueError: numbers of projections or a theta that the loss does not take.
     """
     loss.check(law.students, law.dim - law.students, theta)
     if isinstance(loss, ClosedFormLoss) and law.mean is None:
@@ -47,7 +58,10 @@ def mean_over_samples(
     law: Projections,
     rule: Rule | None = None,
 ) -> PyTree[Array]:
-    """E[fn(z, noise)] over the standard normals of the projections and the law of label noise."""
+    """The mean E[fn(z, noise)] over the normals z of the projections and over the label noise.
+
+    `rule` None: the rule of the loss, or the default rule.
+    """
     n, total = law.dim, None
     for probability, noise in loss.noise.branches():
         part = gaussian.expectation(
@@ -64,14 +78,16 @@ def mean_over_samples(
 def quadrature_moments(
     loss: Loss, law: Projections, component: Any, theta: PyTree, rule: Rule | None = None
 ) -> Moments:
-    """The same for any loss, by a rule for the n + k variables of projections and label noise.
+    """Risk, H, C and mean gradients of any loss by quadrature; H is in the frame of `law`.
+
+    The quadrature is over the n + k normals of the projections and the label noise.
 
     Args:
         loss: any loss.
-        law: law of the projections, dimension n = m + s.
-        component: index handed to the loss.
+        law: the law of the projections, of dimension n = m + s.
+        component: index of the mixture component, handed to the loss.
         theta: side parameters.
-        rule: the rule; None takes the loss's own, else the default for n + k variables.
+        rule: the rule; None: the rule of the loss, or the default rule for n + k variables.
     """
 
     def integrand(z: Float[Array, " n"], noise: Float[Array, " k"]) -> PyTree[Array]:
@@ -94,7 +110,7 @@ def quadrature_moments(
     value, g, stein, noise, theta_gradient = mean_over_samples(integrand, loss, law, rule)
     by_parts = not loss.smooth
     stein = gaussian.solve_transpose(law.factor, stein) if by_parts else law.frame @ stein
-    # H_1 is a mean of Hessians: what quadrature leaves of asymmetry is error.
+    # H_1 is a mean of Hessians and therefore symmetric: its asymmetry is an error of quadrature.
     m = law.students
     own = (stein[:m] + stein[:m].T) / 2
     stein = jnp.concatenate([own, stein[m:]])

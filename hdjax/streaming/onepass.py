@@ -1,12 +1,13 @@
-"""One-pass SGD on projected models, as its simulators and its limit see it.
+"""`OnePass`, the base class of one-pass SGD that simulators and the limit are written for.
 
     X_{k+1} = X_k - gamma_k/d (a g^T + tau X_k),   a = mean_c + K_c^{1/2} z,   t = k/d
 
-`OnePass` holds what is computed from a model, an algorithm and the law of the start: which columns
-there are, the start's Gram blocks, the right-hand side of the limit (`field.py`) and the
-statistics of a summary.  Simulators, limit and fluctuations stand on it; `model.py` binds them.
+From a model, an algorithm and the law of the start `OnePass` computes the layout of the columns,
+the Gram blocks at the start, the right-hand side of the limit (`field.py`) and the statistics of a
+summary.  `OnePassSGD` in `model.py` adds the constructor, the limit and the fluctuations.
 
-Source: "Hitting the High-Dimensional Notes" (arXiv 2308.08977).
+Source: the slides "Hitting the High-D(imensional) Notes", slide "Why?" for the statistics (paper:
+arXiv 2308.08977).
 """
 
 import dataclasses
@@ -32,13 +33,13 @@ from hdjax.streaming.projections import Layout
 from hdjax.streaming.state_rates import StateRate
 from hdjax.system import System
 
-# A statistic that grows beyond this many times its order of magnitude has left the regime in which
-# X = O(1); both simulation and limit then count as diverged.
+# Where the squared norms exceed this many times their order of magnitude, X = O(1) no longer
+# holds; a simulation or a limit then counts as diverged.
 _DIVERGED = 1e4
 
 
 class OnePass(System):
-    """A model, an algorithm and the law of its start; attributes are those of `OnePassSGD`."""
+    """A model, an algorithm and the law of its start; `OnePassSGD` describes the attributes."""
 
     family: ClassVar[str] = "streaming"
     time_label: ClassVar[str] = "t = k/d"
@@ -67,18 +68,18 @@ class OnePass(System):
 
     @property
     def layout(self) -> Layout:
-        """Which columns there are."""
+        """The kinds and numbers of columns, with the memories of the optimiser."""
         return dataclasses.replace(self.columns.layout, memory=self.optimiser.memory)
 
     def start(self) -> GramSummary:
-        """Blocks of the start's law, on the groups that the limit uses."""
+        """The summary of the start's law, with Gram blocks on the groups that the limit uses."""
         spectrum, eigenvalues = self.limit_spectrum
         return GramSummary(
             self.blocks(spectrum), self.start_side(spectrum), eigenvalues, self.layout
         )
 
     def blocks(self, spectrum: Spectrum) -> Float[Array, "g q q"]:
-        """The start law's blocks on the groups of `spectrum`: the system's own, or its nodes."""
+        """Gram blocks of the start's law on `spectrum`: the system's own, or its reduction's."""
         if self.columns.follows_spectrum or spectrum is self.spectrum:
             blocks = self.columns.blocks(spectrum)
         else:
@@ -86,17 +87,17 @@ class OnePass(System):
         return self.extended(self.extended(blocks).mT).mT
 
     def gathered(self, values: Float[Array, "g *rest"]) -> Float[Array, "p *rest"]:
-        """Values of the system's groups, gathered at the nodes of its reduction."""
+        """Values of the groups of the spectrum, gathered at the nodes of the reduction."""
         assert self.reduction is not None
         return self.reduction.gather(self.spectrum.eigenvalues, values)
 
     def extended(self, columns: Float[Array, "*d k"]) -> Float[Array, "*d q"]:
-        """[X | X* | means] of a start, with the optimiser's memories."""
+        """Columns [memories | X | X* | means] from columns [X | X* | means] of a start."""
         extension = jnp.asarray(self.layout.extension, columns.dtype)
         return precise.dot(columns, extension) if self.layout.memory else columns
 
     def start_side(self, spectrum: Spectrum) -> Side:
-        """What moves beside the columns, at the start; groups are those of `spectrum`."""
+        """Side parameters, memories and accumulated sums at the start, for groups of `spectrum`."""
         zero = jax.tree.map(jnp.zeros_like, self.theta)
         memory = tuple(self.theta if x.iterate else zero for x in self.optimiser.memory)
         groups = spectrum.eigenvalues.shape[-1]
@@ -106,19 +107,19 @@ class OnePass(System):
         return Side(self.theta, memory or None, accumulated)
 
     def field(self) -> BlockField:
-        """The right-hand side of the limit, on the limit's own groups."""
+        """The right-hand side of the limit, on the groups that the limit uses."""
         spectrum, eigenvalues = self.limit_spectrum
         return self.field_of(eigenvalues, spectrum.weights)
 
     def field_on(self, spectrum: Spectrum) -> BlockField:
-        """The right-hand side of the limit on the system's own groups, or on another spectrum's."""
+        """The right-hand side of the limit on the groups of `spectrum`."""
         if spectrum is self.spectrum:
             return self.field_of(self.eigenvalues, spectrum.weights)
         shape = (self.probabilities.shape[0], *spectrum.eigenvalues.shape)
         return self.field_of(jnp.broadcast_to(spectrum.eigenvalues, shape), spectrum.weights)
 
     def vector_field(self, t: Float[Array, ""], state: BlockState, args: Any = None) -> BlockState:
-        """d(blocks, side)/dt in frame coordinates, for the user's own `diffeqsolve`.
+        """The time derivative of (blocks, side) in frame coordinates, for a `diffrax.diffeqsolve`.
 
         Example:
             >>> import diffrax
@@ -127,13 +128,15 @@ class OnePass(System):
         return velocity(self.field().coefficients(t, state), state)
 
     def alive(self, summary: GramSummary) -> Bool[Array, ""]:
-        """Finite, and squared norms within 10^4 of order 1 (beyond, the run has diverged)."""
+        """Whether a summary is finite and its squared norms are at most 10^4 (1 + their start)."""
         return bounded(summary.state, jnp.trace(self.start().blocks.sum(0)))
 
     def statistics(self, summary: GramSummary) -> dict[str, Array]:
-        """Risk, squared gradient norm, overlaps of [X | X* | means] and, for m = s, |X - X*|^2.
+        """Statistics of a summary, by name.
 
-        Of iterates that an optimiser remembers, risk and distance too (`average_risk`).
+        They are the `risk`, the squared `gradient_norm`, the `overlaps` W^T W of
+        W = [X | X* | means] and, for m = s, the squared `distance` |X - X*|^2.  For each memory of
+        the optimiser that is an iterate there are its risk and distance, such as `average_risk`.
         """
         statistics = self._statistics(summary)
         for i, memory in enumerate(summary.layout.memory):
@@ -161,7 +164,7 @@ class OnePass(System):
 
     @property
     def limit_spectrum(self) -> tuple[Spectrum, Float[Array, "c g"]]:
-        """The groups that the limit uses, with the eigenvalues of each component on them."""
+        """The spectrum whose groups the limit uses, and each component's eigenvalues on it."""
         if not self.compressed or self.reduction is None:
             return self.spectrum, self.eigenvalues
         rule, c = self.reduction.spectrum, self.probabilities.shape[0]
@@ -175,7 +178,7 @@ class OnePass(System):
     ) -> BlockField:
         """The right-hand side of the limit on groups of these eigenvalues and weights.
 
-        `layout` says which columns there are; None: the system's own.
+        `layout` gives the kinds and numbers of columns; None: the layout of the system.
         """
         return BlockField(
             loss=self.loss,
@@ -191,5 +194,8 @@ class OnePass(System):
 
 
 def bounded(state: BlockState, origin: Float[Array, ""]) -> Bool[Array, ""]:
-    """Whether blocks are finite, and their trace within 10^4 of order 1 (`origin` at the start)."""
+    """Whether a state is finite, with a trace of its blocks of at most 10^4 (1 + `origin`).
+
+    `origin` is the trace of the blocks at the start.
+    """
     return all_finite(state) & (jnp.trace(state[0].sum(0)) <= _DIVERGED * (1 + origin))

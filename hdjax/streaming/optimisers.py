@@ -1,14 +1,15 @@
-"""Optimisers: what SGD keeps besides its iterate X, and how it moves both.
+"""Optimisers with a linear memory: plain SGD, momentum, heavy ball, DANA, iterate averages.
 
-Those with a linear memory move blocks of columns Z = [memories | X] by the gradients a g^T alone,
+A user gives one as the `optimiser` of a `OnePassSGD`, or writes a subclass of `LinearMemory`.  Such
+an optimiser moves blocks of columns Z = [memories | X] linearly, by the gradients a g^T alone:
 
-    Z_{k+1} = Z_k + 1/d Z_k Theta - 1/d (a g^T + tau X_k) Gamma,      t = k/d,
+    Z_{k+1} = Z_k + 1/d Z_k Theta - 1/d (a g^T + tau X_k) Gamma,      t = k/d.
 
-with Theta and Gamma functions of t (the same for all columns of a block); their limit, their exact
-sampler and their diffusions are those of SGD with more columns.  Plain SGD, heavy ball, Nesterov-
-and DANA-type momentum and averages of the iterates are instances, and others are a few lines.
+The matrices Theta and Gamma are functions of t and act on blocks: every column of a block has the
+same coefficients.  The limit, the exact sampler and the diffusions are those of SGD with more
+columns.  Optimisers that are not linear (clipping, signs, Adam) are in `transformed.py`.
 
-Extends arXiv 2308.08977 to momentum with 1 - beta of order 1/d.
+The equation extends that of arXiv 2308.08977 to momentum with 1 - beta of order 1/d.
 """
 
 from typing import Any, ClassVar
@@ -31,39 +32,40 @@ Rule = tuple[Float[Array, " k"], Float[Array, "k k"]]
 
 
 class Optimiser(eqx.Module):
-    """How SGD moves; by itself, plain SGD."""
+    """The base class of optimisers; its implementations of the methods are those of plain SGD."""
 
     memory: ClassVar[tuple[Memory, ...]] = ()
-    # Whether a step is Theta/d and Gamma/d, so that its corrections of order 1/d are known.
+    # Whether a step is (Theta/d, Gamma/d); its corrections of order 1/d are then known.
     small_steps: ClassVar[bool] = False
 
     def flow(self, gamma: Float[Array, ""], t: Float[Array, ""]) -> Rule:
-        """Gamma (k,) and Theta (k, k) at learning rate `gamma` and time `t`."""
+        """The pair (Gamma (k,), Theta (k, k)) at learning rate `gamma` and time `t`."""
         del t
         return gamma[None], jnp.zeros_like(gamma, shape=(1, 1))
 
     def forces(self, field: Field, state: BlockState) -> Forces:
-        """What moves the iterate at `state`."""
+        """The forces on the iterate at `state` = (blocks, side)."""
         return field.forces(state)
 
     def accumulator(self, groups: int, students: int) -> Any:
-        """What the optimiser sums up, at the start; None for nothing."""
+        """The sums that the optimiser accumulates, at the start; None if it accumulates none."""
         del groups, students
 
     def check(self, system: Any) -> None:
-        """Raise ValueError for a system that the optimiser has no meaning for."""
+        """Raise ValueError for a system with which the optimiser cannot be used."""
 
     def doubt(self, system: Any) -> str | None:
-        """Why the limit may not hold for a system's columns, if there is a reason."""
+        """A warning that the limit may not hold for the columns of a system; None: no doubt."""
         del system
 
 
 class LinearMemory(Optimiser):
-    """An optimiser of the form above; subclass it for one of your own.
+    """An optimiser Z_{k+1} = Z_k + Z_k Theta / d - (a g^T + tau X_k) Gamma / d; users subclass it.
 
-    Blocks are ordered [memories | X]: row i of Theta is where a block comes from, column j where it
-    goes to.  A memory that is an iterate starts at X_0 and has statistics of its own (the risk at
-    an average, say); any other starts at zero.
+    The blocks of columns Z = [memories | X] are in this order; entry (i, j) of Theta is the
+    coefficient with which block i enters the change of block j.  A memory that is an iterate starts
+    at X_0 and has statistics of its own (such as the risk of an average); any other memory starts
+    at zero.
 
     Example:
         >>> class Slow(hd.streaming.LinearMemory):
@@ -79,14 +81,14 @@ class LinearMemory(Optimiser):
     small_steps: ClassVar[bool] = True
 
     def step(self, gamma: Float[Array, ""], t: Float[Array, ""], d: Float[Array, ""]) -> Rule:
-        """What a step adds: Z M minus the gradient times w, as (w, M)."""
+        """The pair (w, M) of a step, which adds Z M - (a g^T + tau X) w to Z."""
         weights, mixing = self.flow(gamma, t)
         return weights / d, mixing / d
 
 
 @register("streaming.optimiser", "sgd")
 class SGD(LinearMemory):
-    """X_{k+1} = X_k - gamma/d a g^T.
+    """Plain SGD, X_{k+1} = X_k - gamma/d a g^T.
 
     Example:
         >>> optimiser = hd.streaming.SGD()
@@ -95,15 +97,18 @@ class SGD(LinearMemory):
 
 @register("streaming.optimiser", "momentum")
 class Momentum(LinearMemory):
-    """U' = beta U + gamma/d a g^T, X' = X - U', with beta < 1 that does not depend on d.
+    """Momentum with a beta < 1 that does not depend on d.
 
-    Its limit is that of SGD with learning rate gamma/(1 - beta): the memory is of a few steps.
+        U_{k+1} = beta U_k + gamma/d a g^T,    X_{k+1} = X_k - U_{k+1}
+
+    The momentum remembers about 1/(1 - beta) steps, a time that vanishes as d grows.  The limit is
+    therefore that of plain SGD with learning rate gamma/(1 - beta).
 
     Args:
         beta: in [0, 1).
 
     Raises:
-        ValueError: another beta.
+        ValueError: a beta outside [0, 1).
 
     Example:
         >>> optimiser = hd.streaming.Momentum(0.9)
@@ -131,12 +136,14 @@ class Momentum(LinearMemory):
 
 @register("streaming.optimiser", "heavy_ball")
 class HeavyBall(LinearMemory):
-    """Y' = (1 - damping/d) Y + 1/d a g^T, X' = X - gamma/d Y: beta = 1 - damping/d.
+    """Heavy-ball momentum whose memory is of order d steps, beta = 1 - damping/d.
 
-    A damping of 3/(1 + t) makes it Nesterov's method in continuous time.
+        Y_{k+1} = (1 - damping/d) Y_k + 1/d a g^T,    X_{k+1} = X_k - gamma/d Y_k
+
+    With a damping of 3/(1 + t) it is Nesterov's method in continuous time.
 
     Args:
-        damping: O(1); a number or a schedule.
+        damping: O(1), at least 0; a number or a schedule.
 
     Raises:
         ValueError: negative damping.
@@ -158,17 +165,19 @@ class HeavyBall(LinearMemory):
 
 @register("streaming.optimiser", "dana")
 class Dana(LinearMemory):
-    """Y' = (1 - damping/d) Y + 1/d a g^T, X' = X - gamma/d a g^T - momentum_rate/d Y.
+    """Dimension-adapted momentum (DANA): a gradient step and a momentum step with separate rates.
 
-    Gradient step and momentum have rates of their own; schedules such as damping = delta/(1 + t)
-    are those of dimension-adapted momentum (DANA).
+        Y_{k+1} = (1 - damping/d) Y_k + 1/d a g^T
+        X_{k+1} = X_k - gamma/d a g^T - momentum_rate/d Y_k
+
+    The damping of DANA is a schedule such as delta/(1 + t).
 
     Args:
-        damping: O(1); a number or a schedule.
-        momentum_rate: O(1); a number or a schedule.
+        damping: O(1), at least 0; a number or a schedule.
+        momentum_rate: O(1), at least 0; a number or a schedule.
 
     Raises:
-        ValueError: negative damping or rate.
+        ValueError: negative damping or momentum rate.
 
     Example:
         >>> damping = hd.schedules.PowerDecay(4.0, 1.0)
@@ -190,14 +199,15 @@ class Dana(LinearMemory):
 
 @register("streaming.optimiser", "averaging")
 class Averaging(LinearMemory):
-    """SGD and an average of its iterates, A' = A + rate/d (X - A), which starts at X_0.
+    """Plain SGD with an average A of its iterates, A_{k+1} = A_k + rate/d (X_k - A_k), A_0 = X_0.
 
-    The statistics `average_risk` and `average_distance` are those of A.
+    The statistics `average_risk` and `average_distance` are the risk and the squared distance to X*
+    of A.
 
     Args:
-        rate: O(1), a number (exponential averages over 1/rate units of time) or a schedule:
-            1/(t + s), which is `hd.schedules.PowerDecay(1/s, 1.0, s)`, gives all iterates equal
-            weight (Polyak and Ruppert), with a weight of s for the start.
+        rate: O(1), at least 0: a number, for an exponential average over 1/rate units of time, or a
+            schedule.  The schedule 1/(t + s), `hd.schedules.PowerDecay(1/s, 1.0, s)`, gives all
+            iterates equal weight (Polyak-Ruppert average) and the start a weight of s.
 
     Raises:
         ValueError: a negative rate.
@@ -218,7 +228,7 @@ class Averaging(LinearMemory):
 
 
 def times_weights(columns: Float[Array, "*g q m"], weights: Float[Array, " k"]) -> Array:
-    """Of a gradient with m columns, what each of k blocks of columns gets: (..., q, k m)."""
+    """The columns (..., q, m) times each of the k weights, side by side: (..., q, k m)."""
     shape = (*[1] * (columns.ndim - 1), weights.shape[0], 1)
     spread = columns[..., None, :] * weights.reshape(shape)
     return spread.reshape(*columns.shape[:-1], weights.shape[0] * columns.shape[-1])
@@ -230,7 +240,10 @@ def moved(
     weights: Float[Array, " k"],
     mixing: Float[Array, "k k"],
 ) -> tuple[PyTree, ...]:
-    """What an optimiser adds to side parameters, in its order [memories | theta]."""
+    """The change of the side parameters (*memories, theta) in a step with this rule.
+
+    `slope` is the gradient in theta; (weights, mixing) are the rule of the optimiser.
+    """
 
     def change(j: int, slope: Array, *parameters: Array) -> Array:
         kept = [mixing[i, j] * value for i, value in enumerate(parameters)]

@@ -1,15 +1,20 @@
-"""The frame of columns, and the law of the few projections that a loss sees.
+"""The layout of columns, and the Gaussian law of the projections on which a loss depends.
 
-A sample a (a Gaussian mixture in R^d) enters one-pass SGD only through r = (x, x*) = [X | X*]^T a,
-m student and s teacher projections.  Given its component, r is Gaussian with covariance
-B = [X | X*]^T K [X | X*] ("Hitting the High-Dimensional Notes", arXiv 2308.08977, section 2).
+The loss of a sample a (from a Gaussian mixture in R^d) depends on r = (x, x*) = [X | X*]^T a, the m
+student and s teacher projections.  Given the component of the sample, r is Gaussian with covariance
+B = [X | X*]^T K [X | X*].  Losses and the limit take this law as a `Projections` and return the
+`Moments` of the loss; the kinds and numbers of columns are in a `Layout`.
 
-When every student has its teacher (m = s) the engine keeps the columns W' = [X - X* | X* | means]
-instead of W = [X | X* | means] = W' A: near recovery nothing cancels, which is what makes float32
-reach an excess risk of 1e-19 where [X | X*] stalls at 3e-6.  Everything is covariant under A.
+If every student column has its teacher column (m = s), states contain the columns
+W' = [X - X* | X* | means] in place of W = [X | X* | means] = W' A, with A the frame.  Then nothing
+cancels near recovery: in float32 the excess risk reaches 1e-19, while with W it stalls at 3e-6.
+All formulas are covariant under A.
 
-Columns that an optimiser keeps as its memory come first, so that all that moves is contiguous:
-[memories | X | X* | means].
+The memories of an optimiser come first, [memories | X | X* | means], so that the moving columns are
+contiguous.
+
+Source: the slides "Hitting the High-D(imensional) Notes", slides "Set-up" and "Intuition-Critical
+Threshold" for the law N(0, W^T K W) of the projections (paper: arXiv 2308.08977).
 """
 
 import dataclasses
@@ -25,9 +30,10 @@ from hdjax.checks import is_concrete
 
 
 class Memory(NamedTuple):
-    """Columns beside the students that an optimiser moves, one for each of them.
+    """A memory of an optimiser: one column for each student column.
 
-    An `iterate` starts at X and is kept as a difference to X* where X is; others start at zero.
+    A memory that is an `iterate` starts at X_0 and, like X, is stored as a difference to X* if
+    m = s; any other memory starts at zero.
     """
 
     name: str
@@ -36,7 +42,14 @@ class Memory(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How many columns of each kind W has, in the order [memories | X | X* | means]."""
+    """The kinds and numbers of the columns of W, in the order [memories | X | X* | means].
+
+    Attributes:
+        students: number m of student columns.
+        teachers: number s of teacher columns.
+        means: number of columns for the means of a mixture.
+        memory: the memories of the optimiser, each with m columns.
+    """
 
     students: int
     teachers: int
@@ -45,27 +58,27 @@ class Layout:
 
     @property
     def first(self) -> int:
-        """Index of the first student column: how many columns memories have."""
+        """The index of the first student column, which is the number of memory columns."""
         return self.students * len(self.memory)
 
     @property
     def moving(self) -> int:
-        """Columns that the optimiser moves: memories and students."""
+        """The number of columns that the optimiser moves: memories and students."""
         return self.first + self.students
 
     @property
     def iterates(self) -> tuple[bool, ...]:
-        """Of each block of moving columns, whether it is an iterate: memories, then X itself."""
+        """Whether each block of moving columns is an iterate: for the memories, then for X."""
         return (*(memory.iterate for memory in self.memory), True)
 
     @property
     def seen(self) -> int:
-        """Columns that the loss sees: students and teachers."""
+        """The number n = m + s of columns on which the loss depends: students and teachers."""
         return self.students + self.teachers
 
     @property
     def width(self) -> int:
-        """All columns of W (the letter q of the derivations)."""
+        """The number q of all columns of W."""
         return self.first + self.seen + self.means
 
     @property
@@ -75,7 +88,7 @@ class Layout:
 
     @property
     def frame(self) -> Float[np.ndarray, "q q"]:
-        """The matrix A of W = W' A; unimodular with integer entries, so exact in any dtype."""
+        """The matrix A in W = W' A, unimodular with integer entries and so exact in any dtype."""
         matrix = np.eye(self.width)
         if self.centred:
             m = self.students
@@ -83,7 +96,7 @@ class Layout:
         return matrix
 
     def to_frame(self, columns: Float[Array, "*d q"]) -> Float[Array, "*d q"]:
-        """[memories | X | X* | means] -> W', by subtraction of columns."""
+        """The columns W' in frame coordinates from W = [memories | X | X* | means]."""
         m, p = self.students, self.moving
         if not self.centred:
             return columns
@@ -94,7 +107,10 @@ class Layout:
 
     @property
     def extension(self) -> Float[np.ndarray, "k q"]:
-        """[X | X* | means] to [memories | X | X* | means] at the start, in either coordinates."""
+        """The matrix from [X | X* | means] to [memories | X | X* | means] at the start.
+
+        It is the same in natural and in frame coordinates.
+        """
         copies = np.kron(np.array(self.iterates[:-1], float)[None], np.eye(self.students))
         padding = np.zeros((self.width - self.moving, self.first))
         memories = np.vstack([copies.reshape(self.students, self.first), padding])
@@ -104,8 +120,12 @@ class Layout:
 class Projections(eqx.Module):
     """The Gaussian law of r = (x, x*) in one component: r = A^T (mean + N(0, covariance)).
 
-    `covariance` and `mean` are in frame coordinates; `mean` is None where it is zero by
-    construction, which is where closed forms apply.
+    Attributes:
+        covariance: (n, n) in frame coordinates.
+        frame: (n, n) the part of A for students and teachers.
+        students: number m of student projections.
+        mean: (n,) in frame coordinates; None if the mean is zero by construction, and closed forms
+            apply.
     """
 
     covariance: Float[Array, "n n"]
@@ -118,8 +138,8 @@ class Projections(eqx.Module):
         """The centred law of (x, x*) with B = `covariance` given directly.
 
         Args:
-            covariance: B (n, n), positive semidefinite.
-            students: m, how many of the projections are students'.
+            covariance: B (n, n), symmetric and positive semidefinite.
+            students: number m of student projections, which come first.
 
         Raises:
             ValueError: a B that is no covariance, or fewer projections than students.
@@ -139,12 +159,12 @@ class Projections(eqx.Module):
 
     @property
     def dim(self) -> int:
-        """Number n = m + s of projections."""
+        """The number n = m + s of projections."""
         return self.covariance.shape[0]
 
     @property
     def gram(self) -> Float[Array, "n n"]:
-        """B, the covariance of (x, x*)."""
+        """The covariance B of (x, x*)."""
         return self.frame.T @ self.covariance @ self.frame
 
     @property
@@ -158,17 +178,17 @@ class Projections(eqx.Module):
 
     @property
     def determinant(self) -> Float[Array, ""]:
-        """Q P - M^2 of a pair (n = 2), clipped at zero; the frame is unimodular."""
+        """The determinant Q P - M^2 of B for n = 2, clipped at zero (the frame is unimodular)."""
         b = self.covariance
         return jnp.maximum(b[0, 0] * b[1, 1] - b[0, 1] * b[1, 0], 0)
 
     @property
     def factor(self) -> Float[Array, "n n"]:
-        """Lower triangular L with L L^T = `covariance`, singular or not."""
+        """The lower-triangular L with L L^T = `covariance`, which may be singular."""
         return gaussian.factor(self.covariance)
 
     def at(self, z: Float[Array, " n"]) -> tuple[Float[Array, " m"], Float[Array, " s"]]:
-        """The projections (x, x*) that standard normals `z` stand for."""
+        """The projections (x, x*) at standard normals `z`: r = A^T (mean + L z)."""
         r = precise.dot(self.factor, z)
         if self.mean is not None:
             r = r + self.mean
@@ -191,11 +211,16 @@ def _check_covariance(values: Float[np.ndarray, "n n"]) -> None:
 
 
 class Moments(eqx.Module):
-    """What the limit needs of one component: functions of B alone.
+    """The moments of a loss in one component, which determine the limit.
 
-    With g the gradient of one sample's loss in the students: `risk` E f, `gradient` E g (m,),
-    `stein` H with E[r g^T] - E[r] E[g]^T = B H in frame coordinates (n, m), `noise` C = E[g g^T]
-    (m, m), `theta_gradient` E of the derivative in the side parameters.
+    They are functions of the law of the projections.  With g = grad_x f for one sample:
+
+    Attributes:
+        risk: E f.
+        gradient: (m,) E g.
+        stein: (n, m) H with E[r g^T] - E[r] E[g]^T = B H, in frame coordinates.
+        noise: (m, m) C = E[g g^T].
+        theta_gradient: E[grad_theta f], a pytree like theta.
     """
 
     risk: Float[Array, ""]

@@ -1,7 +1,12 @@
-"""The resolvent S(t, z) = W^T (z - K)^{-1} W, a statistic on both sides.
+"""The resolvent S(t, z) = W^T (z - K)^{-1} W as a statistic of simulations and of the limit.
 
-S(t, z) = sum_i V_i / (z - lambda_i) holds every block at once: contour integrals of q(z) S give
-W^T q(K) W for any function q (arXiv 2308.08977).
+S(t, z) = sum_i V_i / (z - lambda_i) determines all Gram blocks: for any q that is analytic inside a
+contour round the spectrum,
+
+    W^T q(K) W = 1/(2 pi i) contour integral of q(z) S(t, z) dz.
+
+Source: the slides "Hitting the High-D(imensional) Notes", slide "Dynamics of Covariance Matrix"
+(paper: arXiv 2308.08977).
 """
 
 import dataclasses
@@ -16,10 +21,15 @@ from hdjax.registry import Size, register
 
 
 def contour(low: float, high: float, nodes: int = 64) -> Complex[np.ndarray, " nodes"]:
-    """Nodes on an ellipse round [low, high]: horizontal semi-axis 1.25 times the half-width.
+    """Nodes of a contour round [low, high]: a circle of 1.25 times the half-width of the interval.
 
-    With the weights `contour_weights`, sums over the nodes are (1/2 pi i) times the contour
-    integral, by the trapezoid rule (geometric convergence).
+    With the weights `contour_weights` sums over the nodes are (1/2 pi i) times the contour
+    integral, by the trapezoid rule, which converges geometrically in the number of nodes.
+
+    Args:
+        low: lower end of the interval, at most the smallest eigenvalue.
+        high: upper end of the interval, at least the largest eigenvalue.
+        nodes: number of nodes.
 
     Example:
         >>> z = contour(0.0, 2.0)
@@ -30,18 +40,18 @@ def contour(low: float, high: float, nodes: int = 64) -> Complex[np.ndarray, " n
 
 
 def contour_weights(low: float, high: float, nodes: int = 64) -> Complex[np.ndarray, " nodes"]:
-    """Dz / (2 pi i) at the nodes of `contour`."""
+    """The weights dz / (2 pi i) of the nodes that `contour` returns for the same arguments."""
     z = contour(low, high, nodes)
     return (z - (low + high) / 2) / nodes
 
 
 def _resolvent(low: float = 0.0, *, high: float, nodes: Size = 16) -> "resolvent":
-    """S(t, z) at `nodes` points of an ellipse round [low, high], which holds the spectrum.
+    """The resolvent S(t, z) at points z of a circle round an interval that contains the spectrum.
 
     Args:
-        low: at most the lowest eigenvalue.
-        high: at least the highest eigenvalue.
-        nodes: how many points.
+        low: lower end of the interval, at most the smallest eigenvalue.
+        high: upper end of the interval, at least the largest eigenvalue.
+        nodes: number of points.
     """
     return resolvent(tuple(complex(z) for z in contour(low, high, nodes)))
 
@@ -49,13 +59,13 @@ def _resolvent(low: float = 0.0, *, high: float, nodes: Size = 16) -> "resolvent
 @register("streaming.statistic", "resolvent", _resolvent)
 @dataclasses.dataclass(frozen=True)
 class resolvent:
-    """The statistic S(t, z) at given points z off the spectrum.
+    """The statistic S(t, z) at given points z outside the spectrum.
 
-    Its value has shape (points, q, q, 2), real and imaginary parts last, for natural columns
-    W = [X | X* | means].
+    Its value (points, q, q, 2) has the real and imaginary parts of W^T (z - K)^{-1} W on the last
+    axis, for W = [X | X* | means].
 
     Args:
-        points: complex numbers; hashable, so that it is compiled once.
+        points: a tuple of complex numbers, which is hashable: the statistic is compiled once.
 
     Example:
         >>> statistic = resolvent(tuple(contour(0.0, 2.0, nodes=16)))

@@ -1,19 +1,22 @@
-"""One-pass SGD exactly in law, on a few numbers for each eigenvalue: d may be 10^9.
+"""One-pass SGD exactly in law, by its Gram blocks: the method `GramSampler`, for d up to 10^9.
 
-Within the eigenspace of lambda_i, of dimension d_i, SGD sees its q columns only through their Gram
-block V_i = R_i^T R_i.  A sample's part there is sqrt(lambda_i) n, n ~ N(0, I): in q orthonormal
-directions that hold the columns its coordinates are z_i ~ N(0, I_q), and of what lies outside only
-the length c_i counts, c_i^2 ~ chi^2(d_i - q).  A step is therefore
+Within the eigenspace of lambda_i, of dimension d_i, SGD depends on its q columns only through their
+Gram block V_i = R_i^T R_i.  The part of a sample in this eigenspace is sqrt(lambda_i) n with
+n ~ N(0, I).  In q orthonormal directions whose span contains the columns, n has the coordinates
+z_i ~ N(0, I_q); of its part outside this span only the length c_i matters, and
+c_i^2 ~ chi^2(d_i - q).  A step is therefore
 
-    v_i = (component's mean) + sqrt(lambda_i) z_i,      r = sum_i R_i^T v_i = (x, x*),
+    v_i = (mean of the component) + sqrt(lambda_i) z_i,    r = sum_i R_i^T v_i = (x, x*),
     R_i <- R_i - gamma/d v_i (g, 0)^T,   with the new row  -gamma/d sqrt(lambda_i) c_i (g, 0),
 
 and a rotation folds the new row into the others.  Frozen columns (teachers, means) come first in a
-triangular R_i, so that only the students' own m x m corner is rotated.  Factors, not Gram matrices:
-nothing cancels, and X = 0 is a start like any other.  A mini-batch of b appends b rows, whose
-Gram matrix is a Wishart one (Bartlett's factor).  Groups with d_i <= q keep their d_i coordinates.
+triangular R_i, so that the rotation changes only the m x m corner of the students.  The state
+consists of factors R_i and not of Gram matrices, so that nothing cancels and X = 0 is a valid
+start.  A mini-batch of b samples appends b rows, whose Gram matrix has a Wishart law; Bartlett's
+factor draws it.  Groups with d_i <= q keep their d_i coordinates.
 
-arXiv 2308.08977 for the algorithm; exact for Gaussian mixtures with commuting covariances.
+The SGD is that of arXiv 2308.08977; the sampler is derived here.  It is exact for Gaussian mixtures
+with commuting covariances.
 """
 
 from typing import Any
@@ -38,29 +41,32 @@ from hdjax.streaming.optimisers import LinearMemory, Rule, moved, times_weights
 from hdjax.streaming.state_rates import StateRate
 from hdjax.system import Method, Simulator
 
-_MOST_STEPS = 64  # steps whose numbers are drawn together
-_DRAWN = 2**14  # numbers drawn together in a run, at most
-# In float32 an update of size 1/d is rounded away: the drift of isotropic least squares is right to
-# a thousandth at d = 10^6, and the error is as large as the fluctuation at 5 10^6.
+_MOST_STEPS = 64  # the largest number of steps whose normals are drawn together
+_DRAWN = 2**14  # the largest number of normals that a run draws together
+# Float32 is allowed up to this d.  Beyond, updates of size 1/d are rounded away: the drift of
+# isotropic least squares has an error of a thousandth at d = 10^6, and at d = 5 10^6 the error is
+# as large as the fluctuation.
 _SINGLE = 10**5
-# From so many degrees of freedom on chi^2 is Wilson and Hilferty's: its mean is right to
-# (2/(9 n))^3 and its variance to (2/(9 n))^2 / 3, relatively: 1e-6 here.
+# From this number n of degrees of freedom on, chi^2 is drawn by the formula of Wilson and Hilferty.
+# Its relative errors are (2/(9 n))^3 in the mean and (2/(9 n))^2 / 3 in the variance: 1e-6 here.
 _WILSON_HILFERTY = 128
 
 
 @register("streaming.method", "gram_sampler")
 class GramSampler(Method):
-    """SGD exactly in law by its Gram blocks: memory and time a step O(groups q^2), whatever d is.
+    """One-pass SGD exactly in law, by its Gram blocks.
 
-    The steps are sequential, d t of them.  Use it for thousands of runs up to d = 10^6, and for
-    short stretches beyond.
+    A step takes memory and time O(groups q^2) for q columns, whatever d is.  The d t steps up to
+    time t are sequential: use this method for thousands of runs up to d = 10^6, and for short times
+    beyond.
 
     Args:
-        dtype: "float32" (up to d = 10^5), "float64" (needs `jax_enable_x64`), or None: float32
-            where it is allowed and d is an int, else float64.
+        dtype: "float32" (up to d = 10^5), "float64" (needs `jax_enable_x64`), or None: float32 if
+            d is an int up to 10^5, and float64 otherwise.
 
     Raises:
         ValueError: another dtype, float64 without 64-bit numbers, float32 above d = 10^5.
+        TypeError: an optimiser without a linear memory, which needs coordinates in R^d.
 
     Example:
         >>> method = GramSampler()
@@ -73,7 +79,7 @@ class GramSampler(Method):
             raise ValueError(f"dtype: {self.dtype!r}; allowed: 'float32', 'float64' or None")
 
     def simulator(self, system: OnePass, horizon: None = None) -> "GramSimulator":
-        """The simulator of `system`."""
+        """The simulator of `system` on Gram blocks."""
         check_columns(self, system)
         d, size = system.spectrum.dimension, system.spectrum.size
         dtype = self.dtype
@@ -93,9 +99,11 @@ class GramSampler(Method):
 
 
 class GramState(eqx.Module):
-    """Columns in q orthonormal directions of each eigenspace, and what moves beside them.
+    """The state of a run: factors R_i of the Gram blocks, and the variables beside the columns.
 
-    `moving` are the memories and students in frame coordinates, `frozen` are [X* | means].
+    Row r of group i has the coordinates of the columns along the r-th of q orthonormal directions
+    of the eigenspace.  The `moving` columns are memories and students in frame coordinates, the
+    `frozen` columns are [X* | means].
     """
 
     moving: Float[Array, "g q p"]
@@ -104,14 +112,14 @@ class GramState(eqx.Module):
 
 
 class GramSimulator(Simulator):
-    """One realisation of the sampler; the clock is the step k, t = k/d."""
+    """The simulator of one run of the sampler, whose clock counts the steps k (t = k/d)."""
 
     system: OnePass
     dtype: str = eqx.field(static=True)
 
     @property
     def clock(self) -> Steps:
-        """d steps in a unit of time."""
+        """The clock that counts steps, d of them in a unit of time."""
         return Steps(self.system.spectrum.dimension)
 
     def init(self, key: Key[Array, ""]) -> GramState:
@@ -149,14 +157,14 @@ class GramSimulator(Simulator):
 
     @property
     def _columns(self) -> int:
-        """Normals a step: directions and Bartlett's factor of each group, and a sample's own."""
+        """The number of normals a step: directions, Bartlett's factors, extras of each sample."""
         system, b = self.system, self.system.batch_size
         each = b * system.layout.width + b * (b + 1) // 2
         return system.eigenvalues.shape[1] * each + b * self._extras
 
     @property
     def _extras(self) -> int:
-        """Normals of a sample beside its coordinates: label noise, choice of component."""
+        """The number of normals of a sample for its label noise and its mixture component."""
         return self.system.loss.noise.dim + (self.system.probabilities.shape[0] > 1)
 
     @property
@@ -164,9 +172,9 @@ class GramSimulator(Simulator):
         return max(1, min(_MOST_STEPS, _DRAWN // self._columns))
 
     def _draw(self, key: Key[Array, ""], tick: Int[Array, ""]) -> tuple[Array, Array]:
-        """Standard normals (steps, columns), and chi variables (steps, g, b), from `tick` on."""
+        """The standard normals (steps, columns) and chi variables (steps, g, b) from `tick` on."""
         n, dof = self._steps, self._outside.astype(self.dtype)
-        # One row: XLA vectorises the last axis, which must be long.
+        # The normals are drawn as one row: XLA vectorises the last axis, which must be long.
         count = n * self._columns
         normals = random.normals(random.stream(key, Stream.STEPS), tick // n, 1, count, self.dtype)
         normals = normals.reshape(n, self._columns)
@@ -193,7 +201,7 @@ class GramSimulator(Simulator):
         v = scale[:, :, None] * z
         if layout.means:
             v = v + jnp.moveaxis(frozen[:, :, s:], 2, 0)[component]
-        # Sums of products, which fuse; a batched dot does not.
+        # These are sums of products, which XLA fuses; it does not fuse a batched dot.
         x = (v[:, :, :, None] * moving[None, :, :, layout.first :]).sum((1, 2))
         teacher = (v[:, :, :, None] * frozen[None, :, :, :s]).sum((1, 2))
         if layout.centred:
@@ -202,7 +210,7 @@ class GramSimulator(Simulator):
         gradient, slope = jax.vmap(system.loss.gradient, in_axes=(0, 0, 0, 0, None))(
             x, teacher, component, noise, state.side.theta
         )
-        # The batch's mean gradient, in the q directions and outside.
+        # The mean gradient over the batch has a part in the q directions and a part outside.
         inside = (v[:, :, :, None] * gradient[:, None, None, :]).sum(0) / b
         triangle = bartlett(lengths, normals[b * g * q :])
         beyond = (triangle * scale.T[:, None])[:, :, :, None] * gradient[None, None]
@@ -212,7 +220,8 @@ class GramSimulator(Simulator):
         blocks = moving.reshape(g, q, -1, m)
         mixed = (blocks[:, :, :, None] * mixing[None, None, :, :, None]).sum(2)
         if layout.centred:
-            # What a mixture of iterates takes from X* is small: it is added as such.
+            # Iterates are stored as differences to X*.  A mixture of iterates therefore contains
+            # X* times the sum of their coefficients, which is small and is added separately.
             iterates = np.asarray(layout.iterates, mixing.dtype)[:, None]
             share = (iterates * mixing).sum(0)
             mixed = mixed + frozen[:, :, None, :m] * share[None, None, :, None]
@@ -229,7 +238,7 @@ class GramSimulator(Simulator):
         return GramState(moving, frozen, Side.of(parameters, accumulated))
 
     def _rule(self, state: GramState, tick: Int[Array, ""]) -> Rule:
-        """The weights of a step's gradient, and what its blocks of columns get of each other."""
+        """The rule of step `tick`: weights of the gradient, mixing of the blocks of columns."""
         system = cast(self.system, self.dtype)
         d = system.spectrum.dimension
         t = tick.astype(d.dtype) / d
@@ -245,28 +254,29 @@ def check_columns(method: Method, system: OnePass) -> None:
     if not isinstance(system.optimiser, LinearMemory):
         raise TypeError(
             f"method: {method!r} with {system.optimiser!r}; allowed: Direct(...), which alone "
-            "has the gradient's coordinates"
+            "has the coordinates of the gradient in R^d"
         )
 
 
 def state_rate(system: OnePass, summary: GramSummary) -> Float[Array, ""]:
-    """The learning rate of a rule that follows the state, on a simulation's own blocks."""
+    """The learning rate of a `StateRate` at the Gram blocks of a simulation."""
     return system.field_on(system.spectrum).rate(jnp.zeros_like(system.ridge), summary.state)
 
 
 def with_ridge(rule: Rule, ridge: Float[Array, ""]) -> Rule:
-    """The same step, with the penalty's gradient tau X counted among what blocks get of others."""
+    """The rule of a step with the gradient tau X of the ridge penalty added to its mixing."""
     weights, mixing = rule
     return weights, mixing.at[-1].add(-ridge * weights)
 
 
 def start_state(system: OnePass, key: Key[Array, ""], dtype: Any) -> GramState:
-    """A draw of the start, from the run's key."""
+    """The state at the start of a run, drawn with the key of the run."""
     layout, p = system.layout, system.layout.moving
     factor = system.columns.sample_factor(random.stream(key, Stream.START), system.spectrum)
     factor = system.extended(factor)
     factor = layout.to_frame(jnp.pad(factor, ((0, 0), (0, layout.first), (0, 0))))
-    # Frozen columns first in a triangular factor: its last p rows belong to those that move.
+    # In the triangular factor frozen columns come first, so that its last p rows are zero in them
+    # and belong to the p moving columns.
     order = np.roll(np.arange(layout.width), -p)
     triangular = jnp.linalg.qr(factor[:, :, order], mode="r")[:, :, np.argsort(order)]
     whole = outside(system, 1) > 0
@@ -277,7 +287,7 @@ def start_state(system: OnePass, key: Key[Array, ""], dtype: Any) -> GramState:
 
 
 def gram_summary(system: OnePass, state: GramState) -> GramSummary:
-    """Gram blocks of a state, in the limit's dtype."""
+    """The summary of a state, with Gram blocks R_i^T R_i in the dtype of the limit."""
     dtype = system.ridge.dtype
     columns = jnp.concatenate([state.moving, state.frozen], axis=2).astype(dtype)
     blocks = precise.einsum("gra,grb->gab", columns, columns)
@@ -285,13 +295,13 @@ def gram_summary(system: OnePass, state: GramState) -> GramSummary:
 
 
 def outside(system: OnePass, rows: int) -> Float[Array, "g rows"]:
-    """Degrees of freedom of the chi^2 of each Bartlett row: d_i - q, d_i - q - 1, ..."""
+    """The degrees of freedom of the chi^2 in each row of Bartlett's factor: d_i - q - row."""
     counts = jnp.round(system.spectrum.multiplicities)[:, None] - system.layout.width
     return jnp.maximum(counts - jnp.arange(rows, dtype=counts.dtype)[None], 0)
 
 
 def directions(system: OnePass) -> Bool[Array, "g q"]:
-    """Which of the q directions exist: no more than the d_i of a small group."""
+    """Which of the q directions exist in each group: min(q, d_i) of them."""
     counts = jnp.round(system.spectrum.multiplicities)
     return jnp.arange(system.layout.width, dtype=counts.dtype)[None] < counts[:, None]
 
@@ -299,7 +309,11 @@ def directions(system: OnePass) -> Bool[Array, "g q"]:
 def chi(
     key: Key[Array, ""], ticks: Int[Array, " n"], dof: Float[Array, "g b"], z: Float[Array, "n g b"]
 ) -> Float[Array, "n g b"]:
-    """Square roots of chi^2 variables: from the normals `z` where all are large, else exact."""
+    """Draws of the square roots of chi^2 variables with `dof` degrees of freedom.
+
+    They are transforms of the normals `z` (Wilson and Hilferty) if all degrees of freedom are 0 or
+    large, and exact draws with `key` otherwise.
+    """
 
     def exact(_: Array) -> Array:
         def one(tick: Array) -> Array:
@@ -320,7 +334,10 @@ def chi(
 def fold_in(
     moving: Float[Array, "g q p"], rows: Float[Array, "g b p"], lengths: Float[Array, "g b"]
 ) -> Float[Array, "g q p"]:
-    """The moving columns after new rows outside the q directions, where there is an outside."""
+    """The moving columns after `rows` outside the q directions are rotated into their corner.
+
+    Groups without a direction outside the q ones (`lengths` of zero) are left as they are.
+    """
     p = moving.shape[2]
     corner = moving[:, -p:]
     corner = jnp.where(lengths[:, :1, None] > 0, fold(corner, rows), corner)
@@ -328,7 +345,10 @@ def fold_in(
 
 
 def bartlett(lengths: Float[Array, "g b"], normals: Float[Array, " n"]) -> Float[Array, "g b b"]:
-    """Upper-triangular factors of b x b Wishart matrices: chi on the diagonal, normals above."""
+    """The upper-triangular Bartlett factors of b x b Wishart matrices.
+
+    They have chi variables on the diagonal and normals above.
+    """
     g, b = lengths.shape
     upper = np.triu_indices(b, 1)
     triangle = jnp.zeros((g, b, b), lengths.dtype)
@@ -339,9 +359,10 @@ def bartlett(lengths: Float[Array, "g b"], normals: Float[Array, " n"]) -> Float
 
 
 def fold(top: Float[Array, "g m m"], rows: Float[Array, "g b m"]) -> Float[Array, "g m m"]:
-    """R with R^T R = top^T top + rows^T rows, by Householder reflections of all groups at once.
+    """The triangular R with R^T R = top^T top + rows^T rows, for each group.
 
-    `jnp.linalg.qr` would call LAPACK for each of thousands of tiny matrices.
+    Householder reflections act on all groups at once, while `jnp.linalg.qr` would call LAPACK for
+    each of thousands of tiny matrices.
     """
     m = top.shape[-1]
     rest, result = jnp.concatenate([top, rows], axis=1), []
@@ -353,7 +374,7 @@ def fold(top: Float[Array, "g m m"], rows: Float[Array, "g b m"]) -> Float[Array
         square = (v**2).sum(1)
         share = (v[:, :, None] * rest).sum(1) / jnp.where(square > 0, square, 1)[:, None]
         rest = rest - 2 * v[:, :, None] * share[:, None]
-        # What reflection leaves in column k is norm at the top and rounding below.
+        # After the reflection column k is `norm` at the top, and zero up to rounding below.
         rest = rest.at[:, :, k].set(0).at[:, 0, k].set(norm)
         result.append(rest[:, 0])
         rest = rest[:, 1:]

@@ -1,7 +1,8 @@
-"""The samples of a run, drawn again: those that training saw, or fresh ones.
+"""The samples of a run of direct SGD: its training samples drawn again, or fresh samples.
 
-Every draw of direct SGD is a function of the run's key and of the tick alone, so that nothing needs
-to be stored: the same key gives the training samples, any other key fresh ones of the same law.
+Empirical matrices of a run (`hdjax.curvature`) are computed from them.  Every draw of direct SGD is
+a function of the run's key and of the tick alone, so samples need not be stored: the key of the run
+gives its training samples again, and any other key gives fresh samples of the same law.
 """
 
 from typing import Any, NamedTuple
@@ -18,7 +19,13 @@ from hdjax.streaming.columns import coordinates
 
 
 class Samples(NamedTuple):
-    """Rows (n, d) in the eigenbasis, their mixture components (n,), their label noise (n, k)."""
+    """Samples of a system.
+
+    Attributes:
+        rows: (n, d) samples a in the eigenbasis of K.
+        component: (n,) mixture component of each sample.
+        noise: (n, k) label noise of each sample.
+    """
 
     rows: Float[Array, "n d"]
     component: Int[Array, " n"]
@@ -37,14 +44,15 @@ def draw_samples(
 
     Args:
         system: a `OnePassSGD` with batches of one and Gaussian data.
-        key: the run's key for what `Direct` trains on; any other key for fresh samples.
+        key: the run's key, for the samples on which `Direct` trains; any other key, for fresh
+            samples.
         first: the first tick, traced or not.
-        count: how many (static).
-        means: the run's mean columns (d, components); None where the mixture has none.
-        dtype: float32 or float64, as the run's.
+        count: number of samples (static).
+        means: the mean columns (d, components) of the run; None if the mixture has no means.
+        dtype: float32 or float64, the dtype of the run.
 
     Raises:
-        ValueError: batches of more than one.
+        ValueError: batches of more than one sample, a spectrum without coordinates.
 
     Example:
         >>> samples = draw_samples(system, jax.random.key(0), first=0, count=5)
@@ -52,7 +60,7 @@ def draw_samples(
         (5, 32)
     """
     if system.batch_size != 1:
-        raise ValueError(f"batch_size: {system.batch_size}; allowed: 1")
+        raise ValueError(f"batch_size: {system.batch_size}; allowed for draw_samples: 1")
     d = coordinates(system.spectrum)
     scale = jnp.sqrt(system.eigenvalues).astype(dtype)
     if scale.shape[-1] != d:
@@ -69,8 +77,8 @@ def draw_samples(
     labels = random.stream(key, Stream.LABELS)
     extras = random.normals(labels, first, count, data.extras, dtype)
     component, scale, means = _kernel._chosen(data, extras)
-    # The numbers of a run, in another way: where they are not drawn within a loop over blocks, XLA
-    # would repeat the generator in each of the run's two writes.
+    # These are the numbers that a run draws, by another call: outside a loop over blocks XLA would
+    # repeat the generator in each of the two writes of `_kernel._samples`.
     rows = random.normals(steps, first, count, d, dtype) * scale
     noise = jax.vmap(system.loss.noise)(extras[:, : system.loss.noise.dim])
     return Samples(rows if means is None else rows + means, component, noise)

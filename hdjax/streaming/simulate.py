@@ -1,11 +1,14 @@
-"""Direct one-pass SGD in R^d.
+"""Direct simulation of one-pass SGD in R^d: the method `Direct`, the default of the family.
 
     X_{k+1} = X_k - gamma(k/d)/d (mean over the batch of a g^T + tau X_k)
 
-in the eigenbasis of the covariance, where a sample has independent entries.  Samples come from the
-counter-based generator of `hdjax.random` and are processed a few steps at a time by matrix
-products (`hdjax.streaming._kernel`, arXiv 2308.08977 with the blocking of a triangular recursion):
-equal to step-by-step SGD to rounding, whatever the blocks.
+It runs in the eigenbasis of the covariance, where the entries of a sample are independent.  Samples
+come from the counter-based generator of `hdjax.random`.  Several steps are processed together by
+matrix products (`hdjax.streaming._kernel`); the result equals step-by-step SGD up to rounding,
+whatever the size of these blocks.
+
+Source: the slides "Hitting the High-D(imensional) Notes", slide "One-pass SGD" (paper: arXiv
+2308.08977).
 """
 
 from collections.abc import Callable
@@ -38,17 +41,18 @@ from hdjax.system import Method, Simulator
 
 @register("streaming.method", "direct")
 class Direct(Method):
-    """Plain SGD on explicit columns, memory and time O(d) a step.
+    """One-pass SGD on explicit columns in R^d, with memory and time O(d) a step.
 
     Args:
         dtype: precision of the run, "float32" or "float64" (which needs `jax_enable_x64`); the
-            limit keeps the system's own.
-        block: steps processed together; None: chosen for the device.
-        data: where samples come from instead of the system's Gaussian law (`Rademacher`, `Rows`,
-            ...; one step at a time).
+            limit keeps the precision of the system.
+        block: number of steps processed together; None: a number chosen for the device.
+        data: the source of samples that replaces the system's Gaussian law (`Rademacher`, `Rows`,
+            ...); steps are then taken one at a time.
 
     Raises:
-        ValueError: another dtype, float64 without 64-bit numbers, a block below 1 or beside data.
+        ValueError: another dtype, float64 without 64-bit numbers, a block below 1, a block given
+            together with data or with an optimiser that has no linear memory.
 
     Example:
         >>> method = Direct(block=8)
@@ -63,16 +67,18 @@ class Direct(Method):
         if self.block is not None and self.block < 1:
             raise ValueError(f"block: {self.block}; allowed: None or at least 1")
         if self.block is not None and self.data is not None:
-            raise ValueError(f"block: {self.block}; allowed with data: None (one step at a time)")
+            raise ValueError(
+                f"block: {self.block}; allowed with data: None (steps are taken one at a time)"
+            )
 
     def simulator(self, system: OnePass, horizon: None = None) -> Simulator:
-        """The simulator of `system`."""
+        """The simulator of `system` in R^d."""
         d = coordinates(system.spectrum)
         if self.data is not None or not isinstance(system.optimiser, LinearMemory):
             if self.block is not None:
                 raise ValueError(
                     f"block: {self.block}; allowed with {type(system.optimiser).__name__}: None "
-                    "(one step at a time)"
+                    "(steps are taken one at a time)"
                 )
             return StepwiseSimulator(system, self.dtype, self.data)
         block = self.block if self.block is not None else _kernel.block_size(d)
@@ -80,7 +86,10 @@ class Direct(Method):
 
 
 class DirectState(eqx.Module):
-    """Moving columns [memories | X] and frozen ones [X* | means] in the eigenbasis; the rest."""
+    """The state of a run: columns in the eigenbasis of K, and the variables beside them.
+
+    The `moving` columns are [memories | X], the `frozen` columns are [X* | means].
+    """
 
     moving: Float[Array, "d p"]
     frozen: Float[Array, "d f"]
@@ -88,7 +97,7 @@ class DirectState(eqx.Module):
 
 
 class DirectSimulator(Simulator):
-    """One realisation of direct SGD; the clock is the step k, t = k/d."""
+    """The simulator of one run of direct SGD, whose clock counts the steps k (t = k/d)."""
 
     system: OnePass
     dtype: str = eqx.field(static=True)
@@ -96,7 +105,7 @@ class DirectSimulator(Simulator):
 
     @property
     def clock(self) -> Steps:
-        """d steps in a unit of time."""
+        """The clock that counts steps, d of them in a unit of time."""
         return Steps(coordinates(self.system.spectrum))
 
     def init(self, key: Key[Array, ""]) -> DirectState:
@@ -156,8 +165,8 @@ class DirectSimulator(Simulator):
         system = self.system
         dtype = system.ridge.dtype
         columns = jnp.concatenate([state.moving, state.frozen], axis=1)
-        # The frame's differences first, in the run's precision (exact near recovery), then sums
-        # in the limit's.
+        # Differences of columns are taken first, in the precision of the run (they are exact near
+        # recovery); sums over coordinates follow, in the precision of the limit.
         columns = system.layout.to_frame(columns).astype(dtype)
         blocks = group_gram(columns, system.spectrum)
         side = jax.tree.map(lambda x: x.astype(dtype), state.side)
@@ -166,7 +175,7 @@ class DirectSimulator(Simulator):
     def bytes_per_run(self) -> int:
         layout, d = self.system.layout, coordinates(self.system.spectrum)
         rows = self.block * self.system.batch_size
-        # Two blocks are drawn at a time, and one is made samples of.
+        # The normals of two blocks and the samples of one block are in memory at a time.
         samples = np.dtype(self.dtype).itemsize * d * (3 * layout.width + 3 * rows)
         groups = self.system.spectrum.eigenvalues.shape[-1]
         return int(samples + 8 * 4 * min(groups, d) * layout.width**2)

@@ -1,14 +1,18 @@
-"""Learning rates that follow the state, in the limit as in a simulation.
+"""Learning rates of one-pass SGD that are functions of the state: Polyak, greedy, AdaGrad-norm.
 
-With A = <X - X*, grad R>, I the trace of a step's noise (Gaussian data: (tr K/d) E|g|^2 / b) and
-Hess the risk's second derivative along that noise (Gaussian data: (tr K^2/d) tr(H_1 C) / b),
+They are given as the `learning_rate` of a `OnePassSGD`; the limit and the simulations evaluate them
+at their Gram blocks.  With A = <X - X*, grad R>, I the trace of the noise of a step (Gaussian data:
+(tr K/d) E|g|^2 / b) and Hess the second derivative of the risk summed along this noise (Gaussian
+data: (tr K^2/d) tr(H_1 C) / b),
 
-    d/dt |X - X*|^2 = -2 gamma A + gamma^2 I,
+    d/dt |X - X*|^2 = -2 gamma A + gamma^2 I,           gamma_Polyak = A / I,
     d/dt R = -gamma |grad R|^2 + gamma^2/2 Hess,        gamma_greedy = |grad R|^2 / Hess.
 
-Polyak's rate A / I makes the distance fall fastest, the greedy one (an idealised line search) the
-risk.  A ridge adds tau X to grad R.
-Sources: arXiv 2308.08977 and 2405.19585, sections on learning rates.
+Polyak's learning rate makes the distance decrease fastest.  The greedy learning rate, an idealised
+line search, makes the risk decrease fastest.  A ridge adds tau X to grad R.
+
+Sources: for A and I the slides "Hitting the High-D(imensional) Notes", slide "Intuition-Critical
+Threshold" (paper: arXiv 2308.08977); for the three rules arXiv 2405.19585.
 """
 
 import abc
@@ -31,37 +35,40 @@ declare("streaming.rate", Slot(number="constant", includes=("rate",)))
 
 
 class StateRate(eqx.Module):
-    """A learning rate gamma = O(1) that is a function of the state, through its Gram blocks.
+    """A learning rate gamma = O(1) that is a function of the Gram blocks of the state.
 
-    A simulation evaluates it on its own blocks, at each step (direct SGD: at each block of steps,
-    a few at a time).
+    A simulation evaluates the function at the blocks of its current state, at each step; direct SGD
+    evaluates it once for each block of a few steps.
     """
 
-    # Whether the rule asks for the sum of squared gradient norms (`Side.accumulated`).
+    # Whether the rule needs the sum of squared gradient norms (`Side.accumulated`).
     accumulates: ClassVar[bool] = False
 
     @abc.abstractmethod
     def rate(self, field: Field, state: BlockState) -> Float[Array, ""]:
-        """The rate at `state` = (blocks, side) of the groups of `field`."""
+        """The learning rate at `state` = (blocks, side) on the groups of `field`."""
 
     def check(self, layout: Layout, optimiser: Optimiser) -> None:
-        """Raise ValueError for columns or an optimiser that the rule has no meaning for."""
+        """Raise ValueError for a layout or an optimiser for which the rule is not defined."""
         if not isinstance(optimiser, SGD):
             raise ValueError(
                 f"learning_rate: {type(self).__name__} with {type(optimiser).__name__}; allowed: "
-                "a number or a schedule (the rule is made for plain SGD)"
+                "a number or a schedule (the rule is defined for plain SGD)"
             )
 
 
 @register("streaming.rate", "polyak")
 class Polyak(StateRate):
-    """gamma = factor A / I, half the critical rate times `factor`; 0 where A < 0.
+    """Polyak's learning rate gamma = factor A / I; 0 where A < 0.
+
+    It is `factor` times half the critical learning rate (`critical_learning_rate`).
 
     Args:
-        factor: 1 makes |X - X*|^2 fall fastest, 2 keeps it constant.
+        factor: 1 makes |X - X*|^2 decrease fastest, 2 keeps it constant.
 
     Raises:
-        ValueError: a factor that is not positive; a system with m != s, which has no distance.
+        ValueError: a factor that is not positive; a system with m != s, for which |X - X*| is not
+            defined.
 
     Example:
         >>> rate = hd.streaming.Polyak()
@@ -85,13 +92,14 @@ class Polyak(StateRate):
 
 @register("streaming.rate", "greedy")
 class Greedy(StateRate):
-    """gamma = |grad R|^2 / Hess, at which the risk falls fastest: an idealised line search.
+    """The greedy learning rate |grad R|^2 / Hess, at which the risk decreases fastest.
 
-    On ill-conditioned problems without noise it is much slower than the best constant.
+    It is an idealised exact line search.  On ill-conditioned problems without noise SGD is much
+    slower with it than with the best constant learning rate.
 
     Args:
-        largest: the rate where that is larger, or where the risk is not convex along the noise
-            (Hess <= 0).
+        largest: upper bound of the learning rate, which is also taken where the risk is not convex
+            along the noise (Hess <= 0).
 
     Raises:
         ValueError: `largest` not positive.
@@ -127,13 +135,14 @@ class Greedy(StateRate):
 
 @register("streaming.rate", "adagrad_norm")
 class AdaGradNorm(StateRate):
-    """gamma_k = scale / sqrt(offset^2 + sum_{j<k} |gradient_j|^2 / d^2), AdaGrad's scalar form.
+    """AdaGrad-norm, the learning rate scale / sqrt(offset^2 + sum_{j<k} |G_j|^2 / d^2) at step k.
 
-    In the limit the sum is the integral of (tr K/d) E|g|^2 / b (Gaussian data).
+    G_j (d, m) is the mini-batch gradient of step j.  In the limit the sum is the time integral of
+    (tr K/d) E|g|^2 / b (Gaussian data).
 
     Args:
-        scale: O(1).
-        offset: O(1), so that the first rate is scale/offset.
+        scale: O(1), positive.
+        offset: O(1), positive; the learning rate of the first step is scale/offset.
 
     Raises:
         ValueError: a scale or an offset that is not positive.
@@ -160,7 +169,10 @@ class AdaGradNorm(StateRate):
 
 
 def distance_terms(field: Field, state: BlockState) -> tuple[Array, Array]:
-    """A = <X - X*, grad R> and I, the trace of a step's noise, of the field's optimiser."""
+    """The pair (A, I): <X - X*, grad R> and the trace of the noise of a step.
+
+    Both are those of the optimiser of `field`.
+    """
     students = slice(field.layout.first, field.layout.moving)
     forces = field.optimised(state)
     aligned = precise.einsum("gab,gba->", state[0][:, students], forces.direction)

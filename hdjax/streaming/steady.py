@@ -1,13 +1,16 @@
-"""Steady states of the limit, and whether they are stable.
+"""Steady states of the limit, and their stability.
 
-A steady state y of dy/dt = F(y) has F(y) = 0; it is stable where every eigenvalue of the Jacobian
-dF/dy has a negative real part, and the largest real part is the rate at which the limit leaves it
-(or comes to it).  y holds what moves: the entries of the Gram blocks V_i that belong to a moving
-column (each once, V_i being symmetric), side parameters, and what an optimiser sums up.
+A steady state y of the limit dy/dt = F(y) has F(y) = 0.  It is stable if every eigenvalue of the
+Jacobian dF/dy has a negative real part; the largest real part is the rate at which the limit leaves
+or approaches the steady state.  The vector y contains the moving variables: the entries of the Gram
+blocks V_i that belong to a moving column (each entry of the symmetric V_i once), the side
+parameters, and the sums that an optimiser accumulates.
 
-The floor of the risk at a constant learning rate is one; so are the plateaus of committees, before
-their units specialise, which are unstable.  Source: the limit of arXiv 2308.08977; for committees
-D. Saad, S. Solla, "On-line learning in soft committee machines" (Phys. Rev. E 52, 1995).
+Two examples are the floor of the risk at a constant learning rate, and the unstable plateau of a
+committee before its units specialise.
+
+Sources: the limit of `limit.py`; for committees D. Saad and S. Solla, "On-line learning in soft
+committee machines" (Phys. Rev. E 52, 1995).
 """
 
 import dataclasses
@@ -28,7 +31,7 @@ from hdjax.streaming.limit import BlockState, velocity
 from hdjax.streaming.losses.base import check_positive
 from hdjax.streaming.onepass import OnePass
 
-# The Jacobian is dense.
+# The largest number of unknowns, since the Jacobian is dense.
 _MOST = 2048
 
 
@@ -36,9 +39,9 @@ class SteadyState(eqx.Module):
     """A steady state of the limit.
 
     Attributes:
-        summary: the state, NaN where none was found.
-        found: whether F vanishes there to rounding, with blocks that are Gram matrices.
-        eigenvalues: (n,) of the Jacobian, in units of 1/t (complex).
+        summary: the steady state; NaN if none was found.
+        found: whether F vanishes at the state up to rounding, and its blocks are Gram matrices.
+        eigenvalues: (n,) complex eigenvalues of the Jacobian dF/dy, in units of 1/t.
     """
 
     summary: GramSummary
@@ -47,26 +50,30 @@ class SteadyState(eqx.Module):
 
     @property
     def growth(self) -> Float[Array, ""]:
-        """The largest real part: at this rate the limit leaves (> 0), or comes (< 0)."""
+        """The largest real part of the eigenvalues.
+
+        It is the rate at which the limit leaves (> 0) or approaches (< 0) the steady state.
+        """
         return jnp.max(jnp.real(self.eigenvalues))
 
 
 def steady_state(
     system: OnePass, start: GramSummary | None = None, *, horizon: Any = 100.0
 ) -> SteadyState:
-    """The steady state that the limit comes near to by the time `horizon`.
+    """The steady state near which the limit is at time `horizon`.
 
-    The limit is integrated up to there, and its end is where a Levenberg-Marquardt search for a
-    root begins: so an unstable state is found from a start whose symmetry keeps the limit at it.
+    The limit is integrated up to `horizon`, where a Levenberg-Marquardt search for a root of F
+    begins.  An unstable steady state is found from a start whose symmetry keeps the limit near it.
 
     Args:
-        system: a learning rate that varies is frozen at `horizon`.
-        start: from where; None: the law of the start.
-        horizon: t = k/d of the limit; 0 searches from the start itself.
+        system: the system; a learning rate that depends on t is frozen at `horizon`.
+        start: the summary at t = 0; None: the law of the start.
+        horizon: the time t = k/d at which the search begins; 0: the search begins at the start.
 
     Raises:
-        ValueError: more than 2048 unknowns.
-        FloatingPointError: no steady state was found (inside jit and vmap: `found` says so).
+        ValueError: more than 2048 unknowns, or a negative horizon.
+        FloatingPointError: no steady state was found (inside jit and vmap `found` is False
+            instead).
 
     Example:
         >>> noisy = eqx.tree_at(lambda s: s.loss, system, hd.streaming.LeastSquares(sigma=0.5))
@@ -81,8 +88,8 @@ def steady_state(
     unknowns = _count(origin)
     if unknowns > _MOST:
         raise ValueError(
-            f"system: {unknowns} unknowns in its steady state; allowed: {_MOST} (compression=1e-3 "
-            "makes the limit one of a few groups)"
+            f"system: {unknowns} unknowns in its steady state; allowed: {_MOST} at most (with "
+            "compression=1e-3 the limit has few groups)"
         )
     check_positive("horizon", horizon, strict=False)
     t = jnp.asarray(horizon, origin.blocks.dtype)
@@ -93,14 +100,18 @@ def steady_state(
     state = _solve(system, origin, t)
     if is_concrete(state.found) and not bool(state.found):
         raise FloatingPointError(
-            "steady_state: none was found near the limit's end; allowed: a later horizon, a start "
-            "nearer to it, or a learning rate below stability"
+            "steady_state: none was found near the limit at the horizon; allowed: a later horizon, "
+            "a start nearer to a steady state, or a learning rate at which the limit is stable"
         )
     return state
 
 
 def stability(system: OnePass, summary: GramSummary) -> Complex[Array, " n"]:
-    """Eigenvalues of the limit's Jacobian at a state (n,), in units of 1/t.
+    """The eigenvalues (n,) of the limit's Jacobian dF/dy at a state, in units of 1/t.
+
+    Args:
+        system: the system; the Jacobian is that at t = 0.
+        summary: the state.
 
     Example:
         >>> eigenvalues = stability(system, system.start())
@@ -117,10 +128,10 @@ def _steady(
         str, OneOf("risk", "distance", "gradient_norm", "overlaps", "growth")
     ] = "risk",
 ) -> "steady":
-    """A statistic at the steady state nearest to where the state is; or "growth", its stability.
+    """A statistic of the steady state near the current state, or "growth" for its stability.
 
     Args:
-        statistic: which one.
+        statistic: the name of the statistic.
     """
     return steady(statistic)
 
@@ -128,10 +139,13 @@ def _steady(
 @register("streaming.statistic", "steady", _steady)
 @dataclasses.dataclass(frozen=True)
 class steady:
-    """The statistic of the steady state nearest to where the state is (no integration).
+    """A statistic of the steady state near the current state, for records along a run or the limit.
+
+    A search for a root of F begins at the current state; nothing is integrated.
 
     Args:
-        name: one of the system's own statistics, taken at that steady state, or "growth".
+        name: a statistic of the system, taken at the steady state, or "growth" (the largest real
+            part of an eigenvalue of the Jacobian there).
 
     Example:
         >>> floor = steady("risk")
@@ -140,7 +154,7 @@ class steady:
     name: str
 
     def __call__(self, system: OnePass, summary: GramSummary) -> Array:
-        """Its value; NaN, which is recorded as a divergence, where no steady state was found."""
+        """The value of the statistic; NaN, recorded as a divergence, without a steady state."""
         state = _solve(system, summary, jnp.zeros((), summary.blocks.dtype))
         if self.name == "growth":
             return jnp.where(state.found, state.growth, jnp.nan)
@@ -149,7 +163,7 @@ class steady:
 
 @eqx.filter_jit
 def _solve(system: OnePass, near: GramSummary, t: Float[Array, ""]) -> SteadyState:
-    """The root of F(t, .) that the search comes to from `near`."""
+    """The root of F(t, .) that a search from `near` finds."""
     rate, pack, unpack = _reduced(system, near, t)
     y = pack(near.state)
     eps = float(jnp.finfo(y.dtype).eps)
@@ -165,9 +179,9 @@ def _solve(system: OnePass, near: GramSummary, t: Float[Array, ""]) -> SteadySta
 
 
 def _reduced(system: OnePass, summary: GramSummary, t: Float[Array, ""]) -> Any:
-    """F(t, y) of the vector y of what moves; from a state to y, and back.
+    """The functions F(t, .) of the vector y, `pack` from a state to y, and `unpack` back.
 
-    What does not move is taken from `summary`.
+    Entries of the blocks that do not move are taken from `summary`.
     """
     rows, columns = _moving(summary)
     _, unravel = ravel_pytree((summary.blocks[:, rows, columns], summary.side))
@@ -192,7 +206,7 @@ def _reduced(system: OnePass, summary: GramSummary, t: Float[Array, ""]) -> Any:
 
 
 def _moving(summary: GramSummary) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of the entries of a block that move, each pair once."""
+    """Row and column indices of the entries of a block that move, each pair once."""
     rows, columns = np.triu_indices(summary.layout.width)
     moving = rows < summary.layout.moving
     return rows[moving], columns[moving]

@@ -1,9 +1,10 @@
-"""Direct SGD one step at a time: for any optimiser, and any data.
+"""Direct simulation of SGD one step at a time, for any optimiser and any data.
 
     G_k = mean over the batch of a g^T + tau X_k,     X_{k+1} = X_k - gamma(k/d)/d T_k(G_k),
 
-with T_k any transformation of Optax, in the coordinates that the spectrum is given in.  The blocked
-kernel (`_kernel.py`) is several times faster where it applies: linear memories, Gaussian data.
+with T_k any transformation of Optax, applied in the coordinates in which K is given.  `Direct` uses
+this simulator for data of the user and for optimisers without a linear memory; otherwise it uses
+the kernel of `_kernel.py`, which is several times faster.
 """
 
 from typing import Any
@@ -31,7 +32,15 @@ from hdjax.system import Simulator
 
 
 class StepwiseState(eqx.Module):
-    """Columns in the eigenbasis, what moves beside them, the optimiser's state, the rows' order."""
+    """The state of a run.
+
+    Attributes:
+        moving: columns [memories | X] in the eigenbasis of K.
+        frozen: columns [X* | means] in the eigenbasis of K.
+        side: the variables beside the columns.
+        optimiser: the state of the Optax transformation; None for a linear memory.
+        order: what the data drew at the start of the run, such as the order of their rows.
+    """
 
     moving: Float[Array, "d p"]
     frozen: Float[Array, "d f"]
@@ -41,7 +50,7 @@ class StepwiseState(eqx.Module):
 
 
 class StepwiseSimulator(Simulator):
-    """One realisation; the clock is the step k, t = k/d."""
+    """The simulator of one run, whose clock counts the steps k (t = k/d)."""
 
     system: OnePass
     dtype: str = eqx.field(static=True)
@@ -53,7 +62,7 @@ class StepwiseSimulator(Simulator):
 
     @property
     def clock(self) -> Clock:
-        """d steps in a unit of time, until a data set is used up."""
+        """The clock that counts steps, d of them in a unit of time, until a data set is used up."""
         clock = Steps(coordinates(self.system.spectrum))
         if self.data is None:
             return clock
@@ -151,7 +160,7 @@ class StepwiseSimulator(Simulator):
             return StepwiseState(moving, state.frozen, side, None, state.order)
         parameters = (state.moving, state.side.theta)
         gradients = jax.tree.map(lambda g, x: g + system.ridge * x, (mean, slope), parameters)
-        # Optimisers act on the coordinates that K is given in.
+        # Optimisers act on the coordinates in which K is given.
         there, own = self._rotated((gradients, parameters)), state.optimiser
         updates, own = self._transformation.update(there[0], own, there[1])
         updates = self._rotated(updates, back=True)
@@ -161,7 +170,7 @@ class StepwiseSimulator(Simulator):
     def _rows(
         self, key: Key[Array, ""], tick: Int[Array, ""], order: Any, component: Int[Array, " b"]
     ) -> Float[Array, "b d"]:
-        """The samples of a step in the eigenbasis, but for their means."""
+        """The samples of a step in the eigenbasis, without the means of their components."""
         system = cast(self.system, self.dtype)
         scale = jnp.sqrt(system.eigenvalues)[component]
         d = coordinates(self.system.spectrum)
@@ -173,7 +182,7 @@ class StepwiseSimulator(Simulator):
         return self.data.rows(random.at(key, tick), tick, order, scale, self.system.spectrum)
 
     def _rotated(self, tree: Any, *, back: bool = False) -> Any:
-        """Columns from the eigenbasis to the coordinates that K is given in, or back."""
+        """Columns from the eigenbasis to the coordinates in which K is given, or back."""
         basis = self.system.spectrum.basis
         if basis is None:
             return tree

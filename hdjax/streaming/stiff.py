@@ -1,14 +1,15 @@
-"""Steps of the expansion that are stable, and of order two, however stiff the limit is.
+"""Integration steps for the expansion that are stable and of order two, however stiff the limit is.
 
-Modes of eigenvalue lambda that have come to rest follow slower ones: their state at the end of a
-step is that of the coefficients there.  A rule that freezes coefficients in the middle of a step
-falls to order one in those modes, a share of the risk of about gamma tr K / 2d.  Here what drives a
-mode varies linearly over a step, and is that of the step's own end:
+`covariance.py` and `adjoint.py` take their steps with this module.  A fast mode that has become
+stationary follows the slow modes: its state at the end of a step is determined by the coefficients
+there.  A rule that freezes coefficients in the middle of a step is of order one in such modes,
+which make up a share of about gamma tr K / 2d of the risk.  Here the source n of a mode varies
+linearly over a step and ends at its value n_1 at the end of the step:
 
     dz/dt = D z + n(t, z),   z(h) = e^{h D} z(0) + int_0^h e^{(h-s) D} (n_0 + (n_1 - n_0) s/h) ds
 
-for n_1 by fixed-point iteration, D being each group's own part of the Jacobian; its coupling to
-others contracts, as it must where SGD is stable.
+D is the part of the Jacobian within each group.  n_1 depends on z(h) and is found by fixed-point
+iteration; the coupling between groups is a contraction wherever SGD is stable.
 """
 
 from collections.abc import Callable
@@ -21,22 +22,21 @@ from jaxtyping import Array, Float
 
 from hdjax import precise
 
-# Iterations for n_1: what a first guess is wrong by falls by the gain of the fast modes each time.
+# The number of iterations for n_1; each multiplies the error by the gain of the fast modes.
 _ITERATIONS = 6
-# A short time is one in which the fastest mode moves by a relative 2^-_SHORT.
+# In a short time the fastest mode changes by a relative 2^-_SHORT.
 _SHORT = 8
 
 
 class StepDoubling(diffrax.AbstractAdaptiveSolver):
-    """An adaptive solver from a rule of order two.
+    """An adaptive diffrax solver made from a rule of order two by step doubling.
 
-    A step is taken whole and as two halves; a third of their difference is the error of the halves,
-    which Richardson's extrapolation takes away.
-
-    Records must fall on ends of steps: between them it is linear.
+    A step is taken whole and as two halves.  A third of the difference is the error of the halves,
+    which Richardson's extrapolation removes.  The interpolation within a step is linear, so records
+    must be at ends of steps.
 
     Args:
-        advance: (t, state, h) to the state at t + h.
+        advance: the rule, a function of (t, state, h) that returns the state at t + h.
     """
 
     advance: Callable[[Any, Any, Any], Any]
@@ -61,7 +61,7 @@ class StepDoubling(diffrax.AbstractAdaptiveSolver):
             end = self.advance(t, start, h)
             return end, end
 
-        # One after the other, they are compiled once: whole, first half, second half.
+        # The step, its first half and its second half are done in a scan, and so compiled once.
         parts = (
             jnp.array([False, False, True]),
             jnp.stack([t0, t0, t0 + h / 2]),
@@ -79,12 +79,19 @@ class StepDoubling(diffrax.AbstractAdaptiveSolver):
 
 
 def unused(t: Any, state: Any, args: Any) -> Any:
-    """A right-hand side for diffrax, which a `StepDoubling` does not evaluate."""
+    """A right-hand side of zero: diffrax asks for one, and `StepDoubling` does not evaluate it."""
     return jax.tree.map(jnp.zeros_like, state)
 
 
 class Propagators(NamedTuple):
-    """Of each group's own part D over a time h: e^{hD}, and int_0^h e^{(h-s)D} times 1 and s/h."""
+    """The matrices of an exponential step over a time h, for the part D of each group.
+
+    Attributes:
+        flow: e^{hD}.
+        constant: the integral of e^{(h-s)D} over s from 0 to h.
+        linear: the integral of e^{(h-s)D} s/h over s from 0 to h.
+        h: the length of the step.
+    """
 
     flow: Float[Array, "g e e"]
     constant: Float[Array, "g e e"]
@@ -94,13 +101,16 @@ class Propagators(NamedTuple):
     def apply(
         self, blocks: Float[Array, "g e e"], z: Float[Array, "*k n"], beside: Any
     ) -> Float[Array, "*k n"]:
-        """One of the three applied to flattened states; `beside` is its value for D = 0."""
+        """The product of one of the three matrices with flattened states.
+
+        `beside` is the value of this matrix for D = 0, which holds for the side parameters.
+        """
         rest = z.at[..., : blocks.shape[0] * blocks.shape[1]].set(0)
         return own_rate(blocks, z) + beside * rest
 
 
 def own_rate(local: Float[Array, "g e e"], z: Float[Array, "*k n"]) -> Float[Array, "*k n"]:
-    """D z of flattened states."""
+    """The product D z for flattened states z; it is zero in the side parameters."""
     groups, entries, _ = local.shape
     pairs = z[..., : groups * entries].reshape(*z.shape[:-1], groups, entries)
     pairs = precise.einsum("gab,...gb->...ga", local, pairs)
@@ -109,7 +119,11 @@ def own_rate(local: Float[Array, "g e e"], z: Float[Array, "*k n"]) -> Float[Arr
 
 
 def propagators(local: Float[Array, "g e e"], h: Float[Array, ""]) -> Propagators:
-    """By series over a short time, doubled as often as the stiffest group needs."""
+    """The `Propagators` of D = `local` over a time `h`.
+
+    They are computed by series over a short time, which is doubled as often as the stiffest group
+    requires.
+    """
     count = doublings(jnp.abs(local).sum(-1).max() * h, _SHORT)
     short = h * jnp.exp2(-count.astype(h.dtype))
     eye = jnp.eye(local.shape[-1], dtype=local.dtype)[None]
@@ -119,10 +133,10 @@ def propagators(local: Float[Array, "g e e"], h: Float[Array, ""]) -> Propagator
         return precise.matmul(a, b)
 
     square = product(x, x)
-    # e^{x} - 1 rather than e^{x}: doubling would amplify the latter's rounding.
+    # The doublings act on e^{x} - 1, because they would amplify the rounding of e^{x}.
     loss = x + square / 2 + product(square, x) / 6
     once = short * (eye + x / 2 + square / 6)
-    # int_0^h s e^{sD} ds
+    # The integral of s e^{sD} over s from 0 to the short time.
     twice = short**2 * (eye / 2 + x / 3 + square / 8)
 
     def double(k: Any, parts: tuple[Array, Array, Array, Array]) -> tuple[Array, ...]:
@@ -140,7 +154,7 @@ def propagators(local: Float[Array, "g e e"], h: Float[Array, ""]) -> Propagator
 
 
 def doublings(size: Float[Array, ""], short: int, power: float = 1.0) -> Array:
-    """How often a short time must be doubled for a step of `size` = h |D|."""
+    """The number of doublings from a short time to a step of `size` = h |D|."""
     need = short + power * jnp.log2(jnp.maximum(size, 1e-9))
     return jnp.clip(jnp.ceil(jnp.where(jnp.isfinite(need), need, 0)), 0, 60).astype(jnp.int32)
 
@@ -150,7 +164,10 @@ def exponential_step(
     first: Float[Array, "*k n"],
     source: Callable[[Array, Array], Array],
 ) -> Float[Array, "*k n"]:
-    """Z at the end of a step from `first`, n being `source(end, z)` with `end` False or True."""
+    """The state z(h) at the end of a step from z(0) = `first`.
+
+    `source(end, z)` is n at the start (`end` False) or at the end (`end` True) of the step.
+    """
     moved = parts.apply(parts.flow, first, 1.0)
 
     def iterate(i: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -160,6 +177,6 @@ def exponential_step(
         base = moved + parts.apply(parts.constant, begun, parts.h)
         return base + parts.apply(parts.linear, found - begun, parts.h / 2), begun
 
-    # Both ends in one loop, they are compiled once.
+    # One loop evaluates the source at both ends, so that it is compiled once.
     start = first, jnp.zeros_like(first)
     return jax.lax.fori_loop(0, _ITERATIONS + 1, iterate, start)[0]

@@ -1,7 +1,8 @@
-"""Starts that the limit never leaves, while SGD does.
+"""Detection of symmetric starts, at which the limit keeps an overlap of zero but SGD does not.
 
-Where the overlap with the target is zero in law and the limit's overlap has no velocity, the limit
-never finds X*; a run starts off that symmetry by d^{-1/2}.
+`OnePassSGD.validate` warns of such a start.  If the overlap of X with the target X* is zero in law
+and has no velocity in the limit, then the limit never finds X*.  A run starts with an overlap of
+order d^{-1/2}, which may grow.
 """
 
 import equinox as eqx
@@ -18,11 +19,14 @@ from hdjax.streaming.optimisers import SGD
 
 
 def never_leaves(system: OnePass) -> bool:
-    """Whether the limit of a system with concrete numbers keeps an overlap of zero for ever."""
+    """Whether the limit keeps the overlap of X with X* at zero for ever.
+
+    The numbers of `system` must be concrete.
+    """
     m, s = system.layout.students, system.layout.teachers
     if not s:
         return False
-    # The symmetry is that of the gradient, whatever an optimiser or a rate makes of it.
+    # The symmetry is one of the gradient, so it is tested with plain SGD and a constant rate.
     plain = eqx.tree_at(
         lambda system: (system.optimiser, system.learning_rate), system, (SGD(), Constant(1.0))
     )
@@ -38,11 +42,11 @@ def never_leaves(system: OnePass) -> bool:
     if cross(start.blocks) > 0 or target == 0:
         return False
     rate = _rate(plain, start.state)
-    # A velocity within the error of expectations is none.
+    # A velocity within the error of the expectations counts as zero.
     return cross(rate) <= max(1e-6, start_error(system)) * float(jnp.abs(rate).max())
 
 
-# Compiled: one by one their operations would each be a program.
+# The jit compiles one program; without it each operation would be a program of its own.
 @eqx.filter_jit
 def _start(system: OnePass) -> GramSummary:
     return system.start()

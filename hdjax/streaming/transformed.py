@@ -1,16 +1,20 @@
-"""Optimisers that transform the gradient: clipping, signs, Adam, and any other of Optax.
+"""Optimisers that transform the gradient: clipping, signs, RMSprop, Adam, and any other of Optax.
 
-In direct simulation each is the true algorithm, X_{k+1} = X_k - gamma(k/d)/d T_k(G_k) with G_k the
-mini-batch gradient plus tau X_k.  Those with a limit say how T acts on Gram blocks as d grows:
+A user gives one as the `optimiser` of a `OnePassSGD`.  Direct simulation runs the exact algorithm,
+X_{k+1} = X_k - gamma(k/d)/d T_k(G_k), with G_k the mini-batch gradient plus tau X_k.  An optimiser
+that has a limit defines how T acts on Gram blocks as d grows:
 
-* clipping the norm at c sqrt(d) clips |g| at delta = c / sqrt(tr K/d): |a g^T| -> sqrt(tr K) |g|;
-* a sign, or Adam with a window of a few steps, is odd in each coordinate of a, so that its mean is
-  linear in Cov(a_j, r): lambda_i W_i H becomes lambda_i^(1/2) W_i h, and a step's noise is white;
-* Adam with a window of order d steps divides by second moments that have no noise left.
+* Clipping the norm of the gradient at c sqrt(d) clips |g| at delta = c / sqrt(tr K/d), because
+  |a g^T| is sqrt(tr K) |g| to leading order.
+* The sign, and Adam with a window of a few steps, are odd functions of each coordinate of a, so the
+  mean step is linear in Cov(a_j, r): lambda_i W_i H becomes lambda_i^(1/2) W_i h.  The noise of a
+  step is white.
+* Adam with a window of order d steps divides by second moments that are deterministic as d grows.
 
-The last two are not invariant under rotations: they hold for diagonal K and columns that are spread
-over the coordinates.  Sources: arXiv 2308.08977 for the model, its extensions derived from it;
-"Spectral alignment of SGD" (arXiv 2310.03010) for the setting of Adam.
+The last two are not invariant under rotations: their limits are for diagonal K and for columns that
+are spread over the coordinates.
+
+Sources: arXiv 2308.08977 for the model; the limits of the optimisers are derived here.
 """
 
 import abc
@@ -37,26 +41,33 @@ from hdjax.streaming.optimisers import SGD, Optimiser
 from hdjax.streaming.projections import Moments, Projections
 from hdjax.system import NoLimitError
 
-_LARGEST_SHARE = 0.5  # of a column's norm in one coordinate
+_LARGEST_SHARE = 0.5  # the largest share of a column's norm in one coordinate without a warning
 _WITH_LIMIT = "SGD, Momentum, HeavyBall, Dana, Averaging, Clipped, SignSGD, Adam, RMSProp"
 
 
 class Transformed(Optimiser):
-    """A transformation of gradients in R^d, simulated by `Direct` alone."""
+    """An optimiser that transforms gradients in R^d; `Direct` alone simulates it."""
 
     @abc.abstractmethod
     def transformation(self, system: Any) -> optax.GradientTransformation:
-        """Optax's, for the pair (gradient (d, m), slope of theta); the step is gamma/d times it."""
+        """The transformation of Optax for pairs (gradient (d, m), gradient in theta).
+
+        A step subtracts gamma/d times the transformed pair.
+        """
 
     def accumulated(self, state: Any, spectrum: Spectrum) -> Any:
-        """Of the transformation's own state, what the limit keeps too (`accumulator`)."""
+        """The part of the transformation's state that the limit has too, like `accumulator`."""
         del state, spectrum
 
 
 class Optax(Transformed):
-    """Any transformation of Optax, without its learning rate and sign; it has no limit.
+    """Any gradient transformation of Optax as an optimiser; it has no limit.
 
-    `optimiser=optax.scale_by_lion()` in a system is short for `Optax(optax.scale_by_lion())`.
+    The transformation must not include the learning rate and the sign, which SGD applies.  A system
+    also takes the transformation itself: `optimiser=optax.scale_by_lion()`.
+
+    Args:
+        chain: the gradient transformation.
 
     Example:
         >>> import optax
@@ -70,15 +81,15 @@ class Optax(Transformed):
 
     def forces(self, field: Field, state: BlockState) -> Forces:
         raise NoLimitError(
-            f"optimiser: {self!r} has no known limit; allowed with one: {_WITH_LIMIT}"
+            f"optimiser: {self!r}, whose limit is not known; allowed with one: {_WITH_LIMIT}"
         )
 
 
 def as_optimiser(value: Any) -> Optimiser:
-    """What an optimiser may be given as: an `Optimiser`, a transformation of Optax, or None.
+    """The optimiser that `value` stands for: an `Optimiser`, an Optax transformation, or None.
 
     Raises:
-        TypeError: anything else.
+        TypeError: another value.
     """
     if value is None:
         return SGD()
@@ -94,14 +105,14 @@ def as_optimiser(value: Any) -> Optimiser:
 
 @register("streaming.optimiser", "clipped")
 class Clipped(Transformed):
-    """SGD on gradients whose norm is clipped at c sqrt(d).
+    """SGD on gradients a g^T whose norm is clipped at c sqrt(d).
 
     Args:
-        level: c.
+        level: c = O(1), positive.
 
     Raises:
-        ValueError: a level that is not positive; a system with mini-batches (whose norm is not a
-            function of one sample), a ridge or side parameters.
+        ValueError: a level that is not positive; a system with mini-batches (the norm of their
+            gradient is not a function of one sample), a ridge or side parameters.
 
     Example:
         >>> optimiser = hd.streaming.Clipped(level=1.0)
@@ -127,7 +138,9 @@ class Clipped(Transformed):
 
 @register("streaming.optimiser", "sign_sgd")
 class SignSGD(Transformed):
-    """X' = X - gamma/d sign(a) sign(g)^T, for diagonal K.
+    """Sign descent, X_{k+1} = X_k - gamma/d sign(a) sign(g)^T, for diagonal K.
+
+    The limit is for columns that are spread over the coordinates.
 
     Raises:
         ValueError: a system with mini-batches, a ridge, a mixture or side parameters, or a
@@ -156,25 +169,26 @@ class SignSGD(Transformed):
 
 @register("streaming.optimiser", "rmsprop")
 class RMSProp(Transformed):
-    """Adam and RMSprop with windows that do not depend on d, for diagonal K.
+    """RMSprop, or Adam, with windows of a number of steps that does not depend on d; diagonal K.
 
-    u = (EMA of G, rate 1 - beta1) / sqrt(EMA of G^2, rate 1 - beta2, + epsilon), coordinate by
-    coordinate, X' = X - gamma/d u.  The window's samples see the same Gram blocks, so the limit
-    needs, at each state, means over independent (r_l, z_l),
+    The step is X_{k+1} = X_k - gamma/d u with, in each coordinate, u = M / sqrt(N), where M is the
+    moving average of the gradient G with weight 1 - beta1, and N that of G^2 with weight 1 - beta2
+    (epsilon is zero, and there is no bias correction).  The Gram blocks do not change over a
+    window, so the limit needs, at each state, means over independent (r_l, z_l) of
 
-        U = sum_l beta1^l (1 - beta1) g(r_l) z_l / sqrt((1 - beta2) sum_l beta2^l g(r_l)^2 z_l^2),
+        U = sum_l beta1^l (1 - beta1) g(r_l) z_l / sqrt((1 - beta2) sum_l beta2^l g(r_l)^2 z_l^2).
 
-    which are taken over fixed `draws` (so a limit has an error of about 1/sqrt(draws), always the
-    same).  Epsilon is left out: zero.
+    They are taken over a fixed number of random windows, so the limit has a relative error of about
+    1/sqrt(draws), which is the same in each call.
 
     Args:
-        beta2: of the second moment, in [0, 1).
-        beta1: of the gradient, in [0, beta2^(1/2)).
-        draws: windows that the limit's means are taken over.
+        beta2: decay of the average of the squared gradient, in [0, 1).
+        beta1: decay of the average of the gradient, 0 or below the square root of beta2.
+        draws: number of random windows over which the means of the limit are taken.
 
     Raises:
-        ValueError: other betas; a system with mini-batches, a ridge, a mixture or side parameters,
-            or a spectrum with a basis.
+        ValueError: other betas, fewer than 1 draw; a system with mini-batches, a ridge, a mixture
+            or side parameters, or a spectrum with a basis.
 
     Example:
         >>> optimiser = hd.streaming.RMSProp(beta2=0.9)
@@ -212,9 +226,9 @@ class RMSProp(Transformed):
         return _spread(self, system)
 
     def _window(self, loss: Loss, law: Projections) -> tuple[Array, Array]:
-        """H (n, m) in frame coordinates, and the covariance (m, m) of U's sum over steps."""
+        """H (n, m) in frame coordinates, and the covariance (m, m) of the sum of U over steps."""
         dtype, n = law.covariance.dtype, law.dim
-        # Samples before the one in question, and steps that it still moves.
+        # The number of earlier samples in a window, and of later steps that a sample affects.
         before, after = (_memory(beta) for beta in (self.beta2, self.beta1))
         shape = (self.draws, before + after - 1, n + loss.noise.dim + 1)
         draws = jax.random.normal(jax.random.key(0), shape, dtype)
@@ -238,9 +252,10 @@ class RMSProp(Transformed):
             def step(z: Float[Array, " l"]) -> Float[Array, " m"]:
                 return precise.dot(first[0], g * z[:, None]) / scales(z)[0]
 
-            # Integration by parts: Cov(U, r_l) from the derivative along z_l.
+            # Integration by parts gives Cov(U, r_l) from the derivative of U along z_l.
             h = jax.vmap(lambda along: jax.jvp(step, (z,), (along,))[1])(seen.T)
-            # All that sample `before` does, now and later; its sign is independent of the others'.
+            # This is the sum of all contributions of one sample, to its own and to later steps; its
+            # sign is independent of the signs of the other samples.
             share = first[:, before - 1][:, None] / scales(z)
             total = g[before - 1] * z[before - 1] * share.sum(0)
             return h, jnp.outer(total, total)
@@ -255,16 +270,16 @@ class RMSProp(Transformed):
 
 @register("streaming.optimiser", "adam")
 class Adam(Transformed):
-    """Adam with 1 - beta2 = forgetting/d, for diagonal K; epsilon = 0 and no bias correction.
+    """Adam whose second moments remember order d steps, 1 - beta2 = forgetting/d, for diagonal K.
 
-    Second moments nu_ij of eigenvalue i and column j, which start at `initial`, have
-    d nu/dt = forgetting (lambda_i C_jj / b - nu), and a step divides by their square roots.
-    A fixed beta1 leaves no trace in the limit.
+    Epsilon is zero and there is no bias correction.  The second moments nu_ij of eigenvalue i and
+    column j start at `initial`; in the limit d nu_ij/dt = forgetting (lambda_i C_jj / b - nu_ij),
+    and a step divides by sqrt(nu_ij).  The limit does not depend on a fixed beta1.
 
     Args:
-        forgetting: O(1).
-        initial: the second moments at the start.
-        beta1: of the gradient, in [0, 1).
+        forgetting: O(1), positive.
+        initial: the second moments at the start, positive.
+        beta1: decay of the average of the gradient, in [0, 1).
 
     Raises:
         ValueError: numbers that are not allowed; a system with side parameters, or a spectrum with
@@ -322,7 +337,10 @@ class Adam(Transformed):
 
 
 def _moving_moments(beta1: Any, beta2: Any, initial: Any) -> optax.GradientTransformation:
-    """Adam's two averages without bias correction and epsilon (Optax's Adam has both)."""
+    """The transformation of Adam without bias correction and epsilon (Optax's Adam has both).
+
+    The second moments start at `initial`.
+    """
 
     def init(params: Any) -> Any:
         first = jax.tree.map(jnp.zeros_like, params)
@@ -339,7 +357,7 @@ def _moving_moments(beta1: Any, beta2: Any, initial: Any) -> optax.GradientTrans
 
 
 def _spread(optimiser: Transformed, system: Any) -> str | None:
-    """A doubt where a given column has most of its norm in one coordinate."""
+    """A warning if a given column has a large share of its norm in one coordinate; or None."""
     given = getattr(system.columns, "given", None)
     if given is None or not is_concrete(given):
         return None
@@ -348,8 +366,9 @@ def _spread(optimiser: Transformed, system: Any) -> str | None:
     if share < _LARGEST_SHARE:
         return None
     return (
-        f"start, target, mixture.means: a coordinate has {share:.2g} of a column's norm; the limit "
-        f"of {type(optimiser).__name__} is that of columns spread over the coordinates"
+        f"start, target, mixture.means: a coordinate has {share:.2g} of a column's norm; allowed: "
+        f"below {_LARGEST_SHARE}, because the limit of {type(optimiser).__name__} is for columns "
+        "spread over the coordinates"
     )
 
 
@@ -360,7 +379,7 @@ def _with(field: Field, **changes: Any) -> Field:
 
 
 def _memory(beta: float) -> int:
-    """Steps until a weight has fallen to a ten-thousandth."""
+    """The number of steps until a weight of an average has decreased to a ten-thousandth."""
     return 1 if beta == 0 else 1 + math.ceil(math.log(1e-4) / math.log(beta))
 
 
@@ -373,10 +392,10 @@ def _check(
     mixture: bool = False,
     basis: bool = False,
 ) -> None:
-    """Raise ValueError for what the limit of `optimiser` does not hold with."""
+    """Raise ValueError for features of a system with which the limit of `optimiser` is invalid."""
     name = f"with {type(optimiser).__name__}"
     if system.theta is not None:
-        raise ValueError(f"theta: side parameters; allowed {name}: None")
+        raise ValueError(f"theta: given; allowed {name}: None")
     if batch and system.batch_size > 1:
         raise ValueError(f"batch_size: {system.batch_size}; allowed {name}: 1")
     if ridge and is_concrete(system.ridge) and np.any(np.asarray(system.ridge) > 0):

@@ -151,7 +151,7 @@ def test_random_side_parameters():
     [
         (lambda: fixed(30, 0.0), "alpha: 0"),
         (lambda: fixed(30, 1.0, blocks=[Block(3)]), "column 3; allowed: 0 to 2"),
-        (lambda: fixed(30, 1.0, blocks=[Block("theta")]), "allowed without side parameters"),
+        (lambda: fixed(30, 1.0, blocks=[Block("theta")]), "without side parameters; allowed"),
         (lambda: fixed(30, 1.0, blocks=[Block(0), Block(0)]), "each block once"),
         (lambda: fixed(30, 1.0, theta_scale=1.0), "theta_scale"),
         (lambda: fixed(30, 1.0, threshold=-1.0), "threshold"),
@@ -159,7 +159,7 @@ def test_random_side_parameters():
             lambda: hd.simulate(
                 fixed(30, 2.0, train=True), [0.0, 2.0], key=jax.random.key(0), runs=1
             ),
-            "from t = alpha = 2 on",
+            r"allowed: from 2 on, when training has used the 60 samples of a matrix \(t = alpha\)",
         ),
         (
             lambda: fixed(30, 2.0).simulator(streaming.Direct(data=streaming.Rademacher())),

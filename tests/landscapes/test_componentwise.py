@@ -128,7 +128,7 @@ def test_points_without_gradient_stay():
         (
             lambda: ComponentWise(SE, Adam(0.1), 5).simulator(Previsible()),
             TypeError,
-            "method: Previsible.* component-wise",
+            "method: Previsible.* allowed with ComponentWise: Explicit",
         ),
     ],
 )

@@ -107,7 +107,7 @@ def test_arrays(tmp_path):
         ),
         (
             {"algorithm": {"kind": "momentum", "batch_fraction": 0.25, "momentum": "best"}},
-            "learning_rate: given with momentum 'best'",
+            "learning_rate: given; allowed with momentum 'best'",
         ),
         (
             {"algorithm": {"kind": "momentum", "batch_fraction": 0.25}, "solver": "spectral"},

@@ -82,7 +82,7 @@ def test_top_spaces_are_those_of_dense_matrices():
     ("change", "message"),
     [
         ({"layers": {}}, "layers: none"),
-        ({"rank": 16}, "rank: 16; allowed with layer 'second' of 18 parameters: 1 to 15"),
+        ({"rank": 16}, "rank: 16 with layer 'second' of 18 parameters; allowed: 1 to 15"),
         ({"samples": 21}, "samples: 21; allowed: None or 1 to 20"),
     ],
 )

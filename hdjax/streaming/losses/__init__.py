@@ -1,4 +1,8 @@
-"""Losses of one-pass SGD: closed forms where they are known, any function otherwise."""
+"""Losses of one-pass SGD, given as the `loss` of a `OnePassSGD`.
+
+Their moments (risk, H and C) are in closed form if it is known, and computed by quadrature
+otherwise; `FunctionLoss` makes a loss of any function.
+"""
 
 from hdjax.streaming.losses.base import (
     ClosedFormLoss,

@@ -1,8 +1,9 @@
-"""Losses with another gradient than their own, for optimisers that transform it.
+"""Losses whose gradient is clipped or replaced by its sign, for `Clipped` and `SignSGD`.
 
-The value stays that of the loss, and g becomes min(1, delta/|g|) g (clipped) or sign(g).  For least
-squares in one column these are the gradients of Huber's loss and of the absolute error, whose
-moments are known; others take Gaussian integration by parts.
+The value of the loss is unchanged, and its gradient g becomes min(1, delta/|g|) g (clipped) or
+sign(g).  For least squares in one column these are the gradients of Huber's loss and of the
+absolute error, whose moments are known in closed form; the moments of other losses are computed by
+Gaussian integration by parts.
 """
 
 from typing import Any
@@ -20,14 +21,20 @@ from hdjax.streaming.projections import Moments, Projections
 
 
 class Altered(Loss):
-    """A loss whose gradient is clipped at the norm `level` of a component, or is its sign."""
+    """A loss with a gradient that is clipped or replaced by its sign.
+
+    Attributes:
+        loss: the loss.
+        level: (c,) norm at which the gradient is clipped in each mixture component; None: the
+            gradient is replaced by its sign.
+    """
 
     loss: Loss
     level: Float[Array, " c"] | None
     rule: Rule | None = eqx.field(static=True)
 
     def __init__(self, loss: Loss, level: Any = None):
-        # A rule that serves the loss, or a smooth one, need not serve a jump of its gradient.
+        # A rule that is accurate for a smooth loss may be inaccurate for the jump of the gradient.
         self.loss, self.level = loss, level
         self.rule = QMC(13) if loss.smooth or loss.rule is None else loss.rule
 
@@ -53,7 +60,7 @@ class Altered(Loss):
 
 
 class Surrogate(ClosedFormLoss):
-    """Least squares with the gradient of another closed form, times `scale`."""
+    """Least squares whose gradient is `scale` times the gradient of the loss `other`."""
 
     loss: LeastSquares
     other: ClosedFormLoss
@@ -85,7 +92,7 @@ class Surrogate(ClosedFormLoss):
 
 
 def clipped(loss: Loss, level: Float[Array, " c"]) -> Loss:
-    """The loss with its gradient clipped at the norm `level` of a component."""
+    """The loss with its gradient clipped at the norm `level` (c,) in each mixture component."""
     if isinstance(loss, LeastSquares) and loss.columns == 1 and level.shape == (1,):
         huber = Huber(level[0] / loss.scale, *_parts(loss))
         return Surrogate(loss, huber, loss.scale)
@@ -93,14 +100,14 @@ def clipped(loss: Loss, level: Float[Array, " c"]) -> Loss:
 
 
 def signed(loss: Loss) -> Loss:
-    """The loss with the signs of its gradient."""
+    """The loss with its gradient replaced by the signs of its entries."""
     if isinstance(loss, LeastSquares) and loss.columns == 1:
         return Surrogate(loss, AbsoluteError(*_parts(loss)), 1)
     return Altered(loss)
 
 
 def _parts(loss: LeastSquares) -> tuple[Array, Array]:
-    """The noise's standard deviations and their probabilities."""
+    """Standard deviations and probabilities of the parts of the label noise of least squares."""
     sigma = jnp.atleast_1d(jnp.asarray(loss.sigma))
     if loss.probabilities is None:
         return sigma, jnp.ones_like(sigma)

@@ -1,9 +1,13 @@
-"""What a loss is: one sample's f(x, teacher, component, noise, theta), and the law of its noise.
+"""Base classes of losses and of label noise, and `FunctionLoss`, which users write losses with.
 
-x (m,) are the student projections, teacher (s,) the teacher projections, component the index of
-the mixture component that the sample came from, noise the label noise, theta any pytree of side
-parameters (second layers, biases).  Derivatives come from autodiff.  There is no hidden factor
-1/2: what the function says is what is descended.
+A loss is a function f(x, teacher, component, noise, theta) of one sample, with the law of its label
+noise.  x (m,) are the student projections, teacher (s,) the teacher projections, component is the
+index of the sample's mixture component, noise the label noise, and theta any pytree of side
+parameters (second layers, biases).  Derivatives come from autodiff.  SGD descends f as it is
+written, without a hidden factor of 1/2.
+
+Source: the slides "Hitting the High-D(imensional) Notes", slide "Set-up", for f(a^T X; a^T X*,
+epsilon) (paper: arXiv 2308.08977).
 """
 
 import abc
@@ -22,7 +26,7 @@ from hdjax.checks import is_concrete
 from hdjax.gaussian import Rule
 from hdjax.streaming.projections import Moments, Projections
 
-# A scalar leaf, NumPy until a system casts it to its own precision; see `leaf`.
+# A scalar leaf, which is a NumPy array until a system casts it to its precision; see `leaf`.
 Number = Any
 _FORM = "f(x, teacher, component, noise, theta) -> scalar"
 
@@ -33,19 +37,19 @@ class Noise(eqx.Module):
     @property
     @abc.abstractmethod
     def dim(self) -> int:
-        """How many standard normals a draw takes."""
+        """The number of standard normals that a draw takes."""
 
     @abc.abstractmethod
     def __call__(self, z: Float[Array, " dim"]) -> Float[Array, " k"]:
-        """The noise of one sample."""
+        """The label noise (k,) of one sample, from standard normals."""
 
     def branches(self) -> "list[tuple[Any, Noise]]":
-        """Laws of which this is a mixture, with their probabilities: expectations sum over them."""
+        """The parts (probability, law) of this law, over which expectations are summed."""
         return [(1.0, self)]
 
 
 class NoNoise(Noise):
-    """No label noise: an empty vector."""
+    """No label noise: the argument `noise` of a loss is an empty vector."""
 
     @property
     def dim(self) -> int:
@@ -56,7 +60,7 @@ class NoNoise(Noise):
 
 
 class GaussianNoise(Noise):
-    """Independent N(0, sigma^2) in each of `dim` entries."""
+    """Independent Gaussian label noise N(0, sigma^2), sigma >= 0, in each of `entries` entries."""
 
     sigma: Number
     entries: int = eqx.field(static=True, default=1)
@@ -70,14 +74,14 @@ class GaussianNoise(Noise):
 
 
 class GaussianMixtureNoise(Noise):
-    """N(0, sigma_c^2) with probability p_c; heavy tails, or outliers.
+    """Label noise N(0, sigma_c^2) with probability p_c, a model of heavy tails and outliers.
 
     Args:
-        sigma: (c,) standard deviations, 0 or more; a number is a single one.
-        probabilities: (c,) positive, summing to 1.
+        sigma: (c,) standard deviations, at least 0; a number counts as an array of length 1.
+        probabilities: (c,) positive numbers that sum to 1.
 
     Raises:
-        ValueError: numbers that are not allowed, or not as many of each.
+        ValueError: negative standard deviations, other probabilities, or different lengths.
 
     Example:
         >>> noise = GaussianMixtureNoise(sigma=[0.3, 3.0], probabilities=[0.8, 0.2])
@@ -92,7 +96,7 @@ class GaussianMixtureNoise(Noise):
         if self.sigma.ndim != 1 or self.sigma.shape != self.probabilities.shape:
             raise ValueError(
                 f"sigma, probabilities: shapes {self.sigma.shape} and {self.probabilities.shape}; "
-                "allowed: as many of each, in one axis"
+                "allowed: (c,) and (c,)"
             )
         check_positive("sigma", self.sigma, strict=False)
         check_positive("probabilities", self.probabilities, strict=True)
@@ -111,18 +115,17 @@ class GaussianMixtureNoise(Noise):
 
 
 class DiscreteNoise(Noise):
-    """The value `values[c]` with probability `probabilities[c]`: flipped labels, outliers.
+    """Label noise with the value `values[c]` with probability `probabilities[c]`.
 
-    Expectations are exact sums over the values: no quadrature has to find a jump.
+    It models flipped labels and outliers.  Expectations are exact sums over the values.
 
     Args:
-        values: (c,) numbers, or (c, k) vectors of k entries; `noise` is a vector of k entries
-            (k = 1 for numbers).
-        probabilities: (c,) at least 0, summing to 1.
+        values: (c,) numbers, or (c, k) vectors; the argument `noise` of a loss is one of these
+            vectors (k = 1 for numbers).
+        probabilities: (c,) numbers of at least 0 that sum to 1.
 
     Raises:
-        ValueError: numbers that are not finite, probabilities that are negative or do not sum to
-            1, or not as many of each.
+        ValueError: values that are not finite, other probabilities, or different lengths.
 
     Example:
         >>> flips = DiscreteNoise(values=[1.0, -1.0], probabilities=[0.9, 0.1])
@@ -158,7 +161,7 @@ class DiscreteNoise(Noise):
 
 
 class FixedNoise(Noise):
-    """One value, always: a branch of `DiscreteNoise`."""
+    """Label noise with a single value (k,), which is a part of `DiscreteNoise`."""
 
     value: Number
 
@@ -171,10 +174,7 @@ class FixedNoise(Noise):
 
 
 class UniformNoise(Noise):
-    """One uniform draw in (0, 1): turns a probability into a sampled label.
-
-    A label that is flipped with a fixed probability is `DiscreteNoise`.
-    """
+    """One uniform draw in (0, 1), with which a loss samples a label of a given probability."""
 
     @property
     def dim(self) -> int:
@@ -185,13 +185,15 @@ class UniformNoise(Noise):
 
 
 class Loss(eqx.Module):
-    """One sample's loss, with the law of its label noise.
+    """The loss of one sample, with the law of its label noise.
 
-    `smooth` says whether the gradient in x is known to be differentiable: then the limit's H is a
-    mean of second derivatives, otherwise it comes from Gaussian integration by parts, which is
-    right in either case.  `rule` is the rule for expectations; where it is None a system takes
-    `hdjax.gaussian.default_rule`, or quasi-Monte Carlo where that is not accurate enough
-    (`hdjax.streaming.accuracy`).
+    Attributes:
+        noise: the law of the label noise.
+        smooth: True declares that the gradient in x is differentiable in the projections and the
+            noise: the H of the limit is then a mean of second derivatives.  False: H comes from
+            Gaussian integration by parts, which is correct for every loss.
+        rule: the quadrature rule for expectations; None: a system takes
+            `hdjax.gaussian.default_rule`, or quasi-Monte Carlo if that is not accurate enough.
     """
 
     noise: eqx.AbstractVar[Noise]
@@ -210,7 +212,7 @@ class Loss(eqx.Module):
         """The loss of one sample."""
 
     def check(self, students: int, teachers: int, theta: PyTree) -> None:
-        """Raise ValueError where the loss does not fit that many columns, or `theta`."""
+        """Raise ValueError if the loss does not take these numbers of columns, or `theta`."""
 
     def gradient(
         self,
@@ -220,7 +222,7 @@ class Loss(eqx.Module):
         noise: Float[Array, " k"],
         theta: PyTree,
     ) -> tuple[Float[Array, " m"], PyTree]:
-        """The derivatives in x and in theta of one sample's loss."""
+        """The gradients in x (m,) and in theta (a pytree) of the loss of one sample."""
         return jax.grad(self.__call__, argnums=(0, 4))(x, teacher, component, noise, theta)
 
 
@@ -233,29 +235,29 @@ class ClosedFormLoss(Loss):
 
 
 class MomentsLoss(Loss):
-    """A loss with its own way to its moments under any Gaussian law, of any mean."""
+    """A loss that computes its moments itself, under Gaussian laws of any mean."""
 
     @abc.abstractmethod
     def moments(self, law: Projections, component: Any, theta: PyTree) -> Moments | None:
-        """The moments, with H in the frame of `law`; None: by the general quadrature."""
+        """The moments, with H in the frame of `law`; None: the general quadrature is used."""
 
 
 class FunctionLoss(Loss):
-    """Any function of the projections, by autodiff and low-dimensional Gaussian expectations.
+    """A loss given by any function; its gradients come from autodiff, its moments from quadrature.
 
     Args:
         function: `f(x, teacher, component, noise, theta) -> scalar`.  Use a module-level function
-            or an `eqx.Module` with array leaves: a new lambda is a new program.
-        noise: law of the label noise.
-        smooth: True declares that the derivative in x is differentiable, and takes H from second
-            derivatives; a system refuses it where the two forms of H differ.
-        rule: rule for the expectations; None: one that is accurate enough, found when a system is
+            or an `eqx.Module` with array leaves: each new lambda is compiled anew.
+        noise: the law of the label noise; None: no label noise.
+        smooth: True declares that the gradient in x is differentiable: H is then a mean of second
+            derivatives.  A system refuses this if the two forms of H differ.
+        rule: the quadrature rule; None: a rule that is accurate enough is chosen when a system is
             made.
 
     Raises:
-        TypeError: `function` cannot be called, or not with five arguments.
-        ValueError: when a system is made: a function that fails on the system's projections and
-            noise, or whose value is no scalar.
+        TypeError: `function` is not callable with five arguments.
+        ValueError: (when a system is made) the function fails on the system's projections and
+            noise, or its value is not a scalar.
 
     Example:
         >>> def cauchy(x, teacher, component, noise, theta):
@@ -277,7 +279,7 @@ class FunctionLoss(Loss):
         rule: Rule | None = None,
     ):
         _check_signature(function)
-        # A module or a Partial keeps its array leaves (they can be swept); a function is static.
+        # A module or a Partial keeps its array leaves, which can be swept; a function is static.
         is_tree = isinstance(function, eqx.Module | Partial)
         self.function = function if is_tree else Partial(function)
         self.noise = NoNoise() if noise is None else noise
@@ -315,9 +317,9 @@ class FunctionLoss(Loss):
     def _check_indices(
         self, z: Float[np.ndarray, " n"], normals: Any, students: int, theta: PyTree
     ) -> None:
-        """Raise IndexError for an index such as `teacher[1]` of a single teacher.
+        """Raise IndexError for an index out of range, at which JAX silently takes the last entry.
 
-        JAX takes the last entry there without a word, and NumPy refuses.
+        The function is called with NumPy arrays, which refuse `teacher[1]` of a single teacher.
         """
         noise = np.zeros(jax.eval_shape(self.noise, normals).shape)
         try:
@@ -325,7 +327,7 @@ class FunctionLoss(Loss):
         except IndexError:
             raise
         except Exception:
-            # What needs JAX arrays (`.at`, tracers) is not made for this.
+            # A function that needs JAX arrays (`.at`, tracers) cannot be checked with NumPy.
             return
 
     def __call__(
@@ -351,7 +353,7 @@ def _check_signature(function: Any) -> None:
     try:
         signature = inspect.signature(function)
     except ValueError:
-        # Some built-in callables have none.
+        # Some built-in callables have no signature.
         return
     try:
         signature.bind(*range(5))
@@ -367,23 +369,23 @@ def _check_total(probabilities: Any) -> None:
 
 
 def _chosen(probabilities: Any, z: Float[Array, ""]) -> Int[Array, ""]:
-    """The index that a standard normal chooses with these probabilities."""
-    # A normal above the quantile of the cumulative weight of an index chooses a later one.
+    """The index that a standard normal chooses, with these probabilities of the indices."""
+    # A normal above the quantile of an index's cumulative probability chooses a later index.
     edges = jax.scipy.special.ndtri(jnp.cumsum(jnp.asarray(probabilities))[:-1])
     return (z > edges).sum(dtype=jnp.int32)
 
 
 def leaf(value: Any) -> Any:
-    """A number as an array leaf that takes the precision of whoever uses it.
+    """A number as an array leaf that a system casts to its precision.
 
-    NumPy scalars keep a loss made at import time free of the precision that happened to be set
-    then: the system casts them.
+    The leaf is a NumPy array, so a loss made at import time does not depend on the precision of JAX
+    at that time.
     """
     return value if isinstance(value, jax.Array) else np.asarray(value, dtype=np.float64)
 
 
 def check_positive(name: str, value: Any, *, strict: bool) -> None:
-    """Raise ValueError where a concrete `value` is negative (or zero, if strict) or not finite."""
+    """Raise ValueError if a concrete `value` is negative (or zero, if strict) or not finite."""
     if not is_concrete(value):
         return
     array = np.asarray(value)
@@ -394,7 +396,7 @@ def check_positive(name: str, value: Any, *, strict: bool) -> None:
 
 
 def probability(name: str, value: Any) -> Any:
-    """A probability as a leaf, or None; ValueError where it is concrete and no number in [0, 1]."""
+    """The leaf of a probability, or None; ValueError if it is concrete and not in [0, 1]."""
     if value is None:
         return None
     if is_concrete(value):
@@ -403,12 +405,12 @@ def probability(name: str, value: Any) -> Any:
         except (TypeError, ValueError):
             inside = False
         if not inside:
-            raise ValueError(f"{name}: {value}; allowed: 0 to 1")
+            raise ValueError(f"{name}: {value}; allowed: 0 to 1, or None")
     return leaf(value)
 
 
 def flips(flip: Any) -> Noise:
-    """The factor of a label that is flipped with probability `flip`: 1 or -1; None: no noise."""
+    """The law of a label's factor: -1 with probability `flip`, else 1; None: no label noise."""
     if flip is None:
         return NoNoise()
     share = jnp.asarray(flip)
@@ -416,7 +418,7 @@ def flips(flip: Any) -> Noise:
 
 
 def check_columns(loss: str, students: int, teachers: int, expected: tuple[int, int]) -> None:
-    """Raise ValueError where a loss for `expected` columns meets others."""
+    """Raise ValueError unless (students, teachers) are the `expected` numbers of a loss."""
     if (students, teachers) != expected:
         raise ValueError(
             f"start, target: {students} student and {teachers} teacher columns; "
@@ -427,11 +429,11 @@ def check_columns(loss: str, students: int, teachers: int, expected: tuple[int, 
 def scalar_moments(
     law: Projections, risk: Array, student: Array, teacher: Array, noise: Array
 ) -> Moments:
-    """The moments for one student and one teacher: R, H = (H_1, H_2) and C."""
+    """The `Moments` for one student and one teacher from R, H = (H_1, H_2) and C."""
     stein = jnp.stack([student, teacher])[:, None]
     return Moments(risk, zero_gradient(law), stein, noise[None, None])
 
 
 def zero_gradient(law: Projections) -> Float[Array, " m"]:
-    """The gradient's mean is not needed under a law of mean zero: no column carries it."""
+    """The mean gradient under a law of mean zero, set to 0: the limit does not need it."""
     return jnp.zeros(law.students, law.covariance.dtype)

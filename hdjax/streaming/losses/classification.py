@@ -1,15 +1,18 @@
-"""Classification of a Gaussian mixture whose components carry the labels.
+"""Losses for the classification of a Gaussian mixture whose components determine the labels.
 
-    softmax:  f = log sum_c e^{x_c} - x_y,                 x = X^T a, one column a class
-    logistic: f = log(1 + e^h) - y h,  h = head(x, theta)  any finite head: two layers, three layers
+    softmax:  f = log sum_c e^{x_c} - x_y,                 x = X^T a, one column for each class
+    logistic: f = log(1 + e^h) - y h,  h = head(x, theta)  with any head, such as two layers
 
-The label y is that of the sample's component.  "Spectral alignment of SGD" (arXiv 2310.03010) and
-"High-dimensional limit theorems for SGD" (arXiv 2206.04030): mixtures of k classes with softmax,
-and XOR with two layers, h = v^T phi(x).
+The label y is a function of the sample's component.  `mixtures.py` makes systems with these losses.
 
-The softmax loss depends on the m - 1 contrasts of x alone, over which its expectations run.  A ReLU
-network of two layers has its kinks at x_j = 0: with one or two columns expectations are nested
-Gauss-Legendre panels cut there, with more they are quasi-Monte Carlo.
+The softmax loss depends on x through m - 1 contrasts alone, and its expectations are over these
+contrasts.  A ReLU network of two layers has kinks at x_j = 0: with one or two columns expectations
+are computed on nested Gauss-Legendre panels that end at the kinks, with more columns by quasi-Monte
+Carlo.
+
+Sources: "Spectral alignment of SGD" (arXiv 2310.03010) and "High-dimensional limit theorems for
+SGD" (arXiv 2206.04030) for the two models, mixtures of k classes with softmax and XOR with two
+layers, h = v^T phi(x).
 """
 
 from collections.abc import Callable
@@ -29,17 +32,17 @@ from hdjax.streaming.losses.base import MomentsLoss, Noise, NoNoise, check_colum
 from hdjax.streaming.projections import Moments, Projections
 
 ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh, "softplus": jax.nn.softplus}
-# Nodes of one panel of the Gauss-Legendre rule, and where the normal density is cut off.
+# The number of nodes of a Gauss-Legendre panel, and the radius beyond which normals are neglected.
 _PANEL, _RADIUS = 48, 8.5
 
 
 class MixtureSoftmax(MomentsLoss):
-    """Softmax regression with the class of the sample's component: m classes, m columns.
+    """Softmax regression on a mixture, whose label is the class of the sample's component.
 
     Args:
+        classes: number m of classes, which is the number of student columns.
         labels: (components,) the class of each component; None: component c has class c.
-        classes: number of classes m.
-        rule: rule for the m - 1 contrasts (None: the default for their number).
+        rule: the quadrature rule for the m - 1 contrasts; None: the default rule.
 
     Raises:
         ValueError: fewer than 2 classes, labels that are no classes.
@@ -70,7 +73,7 @@ class MixtureSoftmax(MomentsLoss):
 
     @property
     def contrasts(self) -> Float[np.ndarray, "k m"]:
-        """Orthonormal rows on which alone the loss's derivatives depend (Helmert's)."""
+        """Orthonormal rows (Helmert's); derivatives of the loss depend on `contrasts @ x` alone."""
         return scipy.linalg.helmert(self.classes)
 
     def check(self, students: int, teachers: int, theta: PyTree) -> None:
@@ -109,10 +112,15 @@ class MixtureSoftmax(MomentsLoss):
 
 
 class Perceptron(eqx.Module):
-    """h = v^T phi(W_L phi(... W_2 phi(x))): theta is v, or the tuple (W_2, ..., W_L, v).
+    """The head h = v^T phi(W_L phi(... W_2 phi(x))) of a network whose first layer is X^T.
+
+    Its side parameters theta are v (m,) for two layers, or the tuple (W_2, ..., W_L, v).
 
     Args:
-        activation: "relu", "tanh", "softplus", or any elementwise function.
+        activation: phi: "relu", "tanh", "softplus", or any elementwise function.
+
+    Raises:
+        ValueError: another name of an activation.
 
     Example:
         >>> head = Perceptron("tanh")
@@ -136,14 +144,15 @@ class Perceptron(eqx.Module):
 
 
 class MixtureLogistic(MomentsLoss):
-    """Logistic loss of h = head(x, theta), labelled by the sample's component.
+    """The logistic loss of a logit head(x, theta), whose label is that of the sample's component.
 
     Args:
         labels: (components,) labels in {0, 1}.
-        head: any function of (x (m,), theta), differentiable in both; `Perceptron()` for networks.
-        smooth: True declares that the head's derivative in x is differentiable, as for
+        head: any function of (x (m,), theta) to a scalar, differentiable in both; `Perceptron()`
+            for networks.
+        smooth: True declares that the gradient of the head in x is differentiable, as for
             `FunctionLoss`; None: True for a `Perceptron` of tanh or softplus, otherwise False.
-        rule: rule for expectations (None: panels for up to two ReLU units, else the default).
+        rule: the quadrature rule; None: panels for one or two ReLU units, otherwise the default.
 
     Raises:
         ValueError: labels other than 0 and 1.
@@ -178,8 +187,8 @@ class MixtureLogistic(MomentsLoss):
             shape = jax.eval_shape(self.head, jnp.zeros(students, self.labels.dtype), theta).shape
         except TypeError as error:
             raise ValueError(
-                f"theta: the head does not take it with {students} columns ({error}); allowed for "
-                "Perceptron: v of that length, or (W_2, ..., v)"
+                f"theta: {theta}, which the head does not take with {students} columns ({error}); "
+                "allowed for Perceptron: v of that length, or (W_2, ..., v)"
             ) from None
         if shape != ():
             raise ValueError(f"head: output of shape {shape}; allowed: a scalar")
@@ -230,7 +239,10 @@ def _is_smooth(head: Any) -> bool:
 def _panels(
     mean: Float[Array, " n"], lower: Float[Array, "n n"]
 ) -> tuple[Float[Array, "nodes n"], Float[Array, " nodes"]]:
-    """Nodes z and weights for N(0, I_n) with every mean + L z cut at coordinates zero, n <= 2."""
+    """Nodes z (nodes, n) and weights of a rule for N(0, I_n), n <= 2.
+
+    The panels of the rule end where a coordinate of mean + L z is zero.
+    """
     nodes, weights = (jnp.asarray(x, mean.dtype) for x in np.polynomial.legendre.leggauss(_PANEL))
 
     def line(centre: Float[Array, ""], scale: Float[Array, ""]) -> tuple[Array, Array]:

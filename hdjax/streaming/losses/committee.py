@@ -1,9 +1,9 @@
 """Committee machines: f = (sum_j v_j phi(x_j) - sum_n v*_n phi(x*_n) - noise)^2 / 2.
 
-Two layers with m hidden units taught by s: the second layer v is fixed, or trained beside the
-first as the side parameters theta.  phi = erf(u / sqrt 2) has closed forms (D. Saad and S. Solla,
-"On-line learning in soft committee machines", 1995); any other phi goes by the generic path.  With
-w = (v, -v*), e_i = 1 + B_ii, L_il = e_i e_l - B_il^2,
+A student network of two layers with m hidden units learns a teacher network with s units.  The
+second layer v is fixed, or trained as the side parameters theta.  For phi(u) = erf(u / sqrt 2) the
+moments have closed forms (`ErfCommittee`); for any other phi they are computed by quadrature
+(`Committee`).  With w = (v, -v*), e_i = 1 + B_ii, L_il = e_i e_l - B_il^2,
 
     R = (w^T A w + sigma^2)/2,  A_il = 2/pi arcsin(B_il / sqrt(e_i e_l)),
     H_bj = v_j (w_b D_jb + delta_bj sum_l G_jl w_l),
@@ -11,7 +11,10 @@ w = (v, -v*), e_i = 1 + B_ii, L_il = e_i e_l - B_il^2,
     G_il = E phi''(r_i) phi(r_l) = -2 B_il / (pi e_i sqrt(L_il)),
     C_ij = v_i v_j (sum_ab w_a w_b I_4(i, j, a, b) + sigma^2 D_ij),
 
-I_4 = E phi'(r_i) phi'(r_j) phi(r_a) phi(r_b).
+with I_4 = E phi'(r_i) phi'(r_j) phi(r_a) phi(r_b) (see `_fourth`).
+
+Source: D. Saad and S. Solla, "On-line learning in soft committee machines" (Phys. Rev. E 52, 1995);
+H and C are written here for any second layer.
 """
 
 import math
@@ -39,16 +42,18 @@ from hdjax.streaming.losses.base import (
 )
 from hdjax.streaming.projections import Moments, Projections
 
-# The activations that a config knows by name, beside that of the closed form.
+# The activations that a config names, besides erf.
 _NAMED = {"relu": jax.nn.relu, "tanh": jax.nn.tanh, "softplus": jax.nn.softplus}
 
 
 def _committee(activation: Annotated[str, OneOf("erf", *_NAMED)] = "erf", **options: Any) -> Loss:
-    """(sum v phi(x) - sum v* phi(x*) - noise)^2 / 2; without `weights`, v is trained from theta.
+    """The loss of a committee, (sum_j v_j phi(x_j) - sum_n v*_n phi(x*_n) - noise)^2 / 2.
+
+    Without `weights` the second layer v is trained, from its start theta.
 
     Args:
-        activation: phi; that of a config has a name.
-        **options: of `Committee`.
+        activation: name of phi.
+        **options: further arguments of `Committee`.
     """
     if activation == "erf":
         return ErfCommittee(**options)
@@ -57,15 +62,22 @@ def _committee(activation: Annotated[str, OneOf("erf", *_NAMED)] = "erf", **opti
 
 @register("streaming.loss", "committee", _committee, without=("smooth",))
 class Committee(Loss):
-    """A committee of units with any activation.
+    """The loss of a committee of hidden units with any activation, by quadrature.
 
     Args:
-        activation: phi, a function of an array; module-level, for a new lambda is a new program.
-        teacher_weights: v* (s,).
-        weights: v (m,), or None: trained, with `OnePassSGD(theta=v0)` as its start.
-        sigma: standard deviation of the label noise.
+        activation: phi, an elementwise function of an array; use a module-level function, because
+            each new lambda is compiled anew.
+        teacher_weights: second layer v* (s,) of the teacher.
+        weights: second layer v (m,) of the student; None: it is trained, and `OnePassSGD(theta=v0)`
+            gives its start.
+        sigma: standard deviation of the label noise, at least 0.
         smooth: True declares that phi' is differentiable, as for `FunctionLoss`.
-        rule: rule for expectations over the m + s projections.
+        rule: the quadrature rule for the m + s projections and the noise; None: one that is
+            accurate enough.
+
+    Raises:
+        TypeError: an activation that is not callable.
+        ValueError: weights that are not a vector of finite numbers, or a negative sigma.
 
     Example:
         >>> loss = Committee(jax.nn.relu, [1.0, 1.0], [0.5, 0.5])
@@ -115,12 +127,16 @@ class Committee(Loss):
 
 
 class ErfCommittee(ClosedFormLoss):
-    """A committee of units phi(u) = erf(u / sqrt 2), in closed form.
+    """The loss of a committee of hidden units phi(u) = erf(u / sqrt 2), in closed form.
 
     Args:
-        teacher_weights: v* (s,).
-        weights: v (m,), or None: trained, with `OnePassSGD(theta=v0)` as its start.
-        sigma: standard deviation of the label noise.
+        teacher_weights: second layer v* (s,) of the teacher.
+        weights: second layer v (m,) of the student; None: it is trained, and `OnePassSGD(theta=v0)`
+            gives its start.
+        sigma: standard deviation of the label noise, at least 0.
+
+    Raises:
+        ValueError: weights that are not a vector of finite numbers, or a negative sigma.
 
     Example:
         >>> loss = ErfCommittee(teacher_weights=[0.7, 1.2], weights=[1.0, -0.5], sigma=0.2)
@@ -200,7 +216,7 @@ def _check_layers(loss: Any, students: int, teachers: int, theta: PyTree) -> Non
     trained = loss.weights is None
     if trained and (theta is None or jnp.shape(theta) != (students,)):
         raise ValueError(
-            f"theta: {theta}; allowed where the second layer is trained: its start, an array of "
+            f"theta: {theta}; allowed if the second layer is trained: its start, an array of "
             f"{students} numbers"
         )
     units = (students if trained else loss.weights.shape[0], loss.teacher_weights.shape[0])
@@ -225,7 +241,7 @@ def _erf(u: Float[Array, " n"]) -> Float[Array, " n"]:
 
 
 def _fourth(b: Float[Array, "n n"], m: int) -> Float[Array, "m m n n"]:
-    """I_4(i, j, a, b) = E phi'(r_i) phi'(r_j) phi(r_a) phi(r_b), for i, j students."""
+    """The means I_4(i, j, a, b) = E phi'(r_i) phi'(r_j) phi(r_a) phi(r_b), for students i, j."""
     e = 1 + jnp.diagonal(b)
     ei, ej = e[:m, None, None, None], e[None, :m, None, None]
     ij = b[:m, :m, None, None]

@@ -1,13 +1,15 @@
-"""The hinge loss with a teacher's sign as label: f = max(0, 1 - y x), y = sign(x*), or flipped.
+"""The hinge loss with the sign of a teacher as label: f = max(0, 1 - y x), y = sign(x*) or flipped.
 
-arXiv 2308.08977; with Q, M, P the entries of B, S = sqrt(QP - M^2), sigma = sqrt(Q), rho the
-correlation, phi and Phi the normal density and distribution function and T Owen's function,
+`Hinge` computes the moments that the limit needs in closed form (derived here).  With Q, M, P the
+entries of B, S = sqrt(QP - M^2), sigma = sqrt(Q), phi and Phi the normal density and distribution
+function and T Owen's function,
 
     H = (2/sigma phi(1/sigma) Phi(M/(S sigma)), -sqrt(2/(pi P)) Phi(sqrt(P)/S)),
     C = P(y x < 1) = Phi(1/sigma) - 2 T(1/sigma, M/S),
     R = C + 2 sigma phi(1/sigma) Phi(M/(S sigma)) - 2 M/sqrt(2 pi P) Phi(sqrt(P)/S).
 
-A label y = -sign(x*) is that of the teacher -x*: flips mix the moments at M and at -M.
+A flipped label -sign(x*) is the label of the teacher -x*.  With flips the moments are therefore
+mixtures of those at M and at -M (with H_2 negated).
 """
 
 import math
@@ -32,16 +34,18 @@ from hdjax.streaming.losses.base import (
 )
 from hdjax.streaming.projections import Moments, Projections
 
-# What Phi takes for infinity; its density is zero there in any precision.
+# An argument of Phi that counts as infinite; the normal density is zero there in any precision.
 _INFINITE = 100
 
 
 @register("streaming.loss", "hinge")
 class Hinge(ClosedFormLoss):
-    """f = max(0, 1 - y x), y = sign(x*), for one student and one teacher of norm other than zero.
+    """The hinge loss f = max(0, 1 - y x), y = sign(x*), for one student and one teacher column.
+
+    The teacher column must not be zero.
 
     Args:
-        flip: probability with which a label is -sign(x*); None: none is.
+        flip: probability with which a label is -sign(x*) instead; None: no label is flipped.
 
     Raises:
         ValueError: a probability outside [0, 1].
@@ -87,7 +91,7 @@ class Hinge(ClosedFormLoss):
         return scalar_moments(law, risk, student, teacher, noise)
 
     def _moments(self, law: Projections, sign: int) -> tuple[Array, Array, Array, Array]:
-        """R, H_1, H_2 and C for the labels sign(sign x*)."""
+        """R, H_1, H_2 and C for labels with the sign of `sign` x*."""
         gram = law.gram
         student, overlap, teacher = gram[0, 0], sign * gram[0, 1], gram[1, 1]
         sigma, norm = gaussian.safe_sqrt(student), gaussian.safe_sqrt(teacher)
@@ -105,6 +109,6 @@ class Hinge(ClosedFormLoss):
 
 
 def _ratio(a: Float[Array, ""], b: Float[Array, ""]) -> Float[Array, ""]:
-    """A / b for b >= 0, with what is beyond any normal's reach cut off."""
+    """The quotient a / b for b >= 0, limited to the range [-`_INFINITE`, `_INFINITE`]."""
     far = jnp.abs(a) >= _INFINITE * b
     return jnp.where(far, _INFINITE * jnp.sign(a), a / jnp.where(far, 1, b))

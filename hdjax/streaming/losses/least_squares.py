@@ -1,7 +1,12 @@
-"""Least squares: f = c/2 |x - x* - noise|^2 with noise N(0, sigma^2), m = s columns.
+"""Least squares: f = c/2 |x - x* - noise|^2 with noise N(0, sigma^2 I) and m = s columns.
 
-arXiv 2308.08977; closed form in `math`: with D the covariance of x - x*, Delta = D + sigma^2 I,
-R = c/2 tr Delta, H = c (I; -I), C = c^2 Delta.
+`LeastSquares` computes the moments in closed form.  With D the covariance of x - x* and
+Delta = D + sigma^2 I,
+
+    R = c/2 tr Delta,    H = c (I; -I),    C = c^2 Delta.
+
+Source: the slides "Hitting the High-D(imensional) Notes", slide "Examples" (least squares), for the
+risk with c = 2 (paper: arXiv 2308.08977).
 """
 
 from typing import Any
@@ -28,15 +33,19 @@ from hdjax.streaming.projections import Moments, Projections
 
 @register("streaming.loss", "least_squares")
 class LeastSquares(ClosedFormLoss):
-    """f = scale/2 |x - x* - noise|^2.
+    """The least-squares loss f = scale/2 |x - x* - noise|^2.
 
     Args:
-        sigma: standard deviation of the label noise (0: none), or those of a mixture's parts (one
-            column).
-        scale: the factor c; it multiplies the risk by c and acts on the dynamics as gamma -> c
-            gamma.
-        columns: number m of student columns, equal to the teachers'.
-        probabilities: those of the parts of the noise; None for Gaussian noise.
+        sigma: standard deviation of the label noise (0: no noise), or (c,) the standard deviations
+            of the parts of a mixture (for one column).
+        scale: the factor c, positive; it multiplies the risk by c, and the dynamics are those of
+            c = 1 with learning rate c gamma.
+        columns: number m of student columns, which is also the number of teacher columns.
+        probabilities: (c,) probabilities of the parts of the noise; None: Gaussian noise.
+
+    Raises:
+        ValueError: a negative sigma, a scale that is not positive, probabilities that are not
+            positive or do not sum to 1, or probabilities with more than one column.
 
     Example:
         >>> loss = LeastSquares(sigma=0.5)
@@ -66,7 +75,7 @@ class LeastSquares(ClosedFormLoss):
                 raise ValueError(f"columns: {columns}; allowed with probabilities: 1")
             parts = GaussianMixtureNoise(sigma, probabilities)
             self.sigma, self.probabilities = parts.sigma, parts.probabilities
-        # Three nodes are exact: all means are of polynomials of degree four or less.
+        # A rule of three nodes is exact, because all means are of polynomials of degree up to four.
         self.rule = GaussHermite(3)
 
     @property

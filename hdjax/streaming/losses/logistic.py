@@ -1,15 +1,19 @@
 """Binary logistic regression: f = log(1 + e^x) - y x.
 
-The label y is s(x*) (soft), Bernoulli(s(x*)) (sampled) or 1{x* > 0} (hard), or belongs to the
-mixture component.  arXiv 2308.08977; with Q, M, P the entries of B and w ~ N(0, 1),
+The label y is s(x*) (soft), Bernoulli(s(x*)) (sampled) or 1{x* > 0} (hard) in `Logistic`, and a
+function of the mixture component in `ComponentLogistic`; s(u) = 1/(1 + e^{-u}).  With Q, M, P the
+entries of B and w ~ N(0, 1),
 
     H_1 = E s'(sqrt(Q) w),  H_2 = -E s'(sqrt(P) w)  [hard: -1/sqrt(2 pi P)],
     R = E log(1 + e^{sqrt(Q) w}) + M H_2.
 
-A flipped label 1 - y is that of the teacher -x*: with probability p of a flip, H_2 has the factor
-1 - 2p, and C is mixed from its values at M and at -M.
+A flipped label 1 - y is the label of the teacher -x*: if labels are flipped with probability p, H_2
+has the factor 1 - 2p, and C is the mixture of its values at M and at -M.
 
-One-dimensional means use the trapezoid rule, which stays accurate for large logits.
+One-dimensional means are computed by the trapezoid rule, which is accurate for large logits.
+
+Source: the slides "Hitting the High-D(imensional) Notes", slide "Examples" (logistic loss), for the
+risk with soft labels (paper: arXiv 2308.08977); H and C are derived here.
 """
 
 import math
@@ -47,13 +51,16 @@ def _cross_entropy(logit: Float[Array, ""], label: Any) -> Float[Array, ""]:
 
 @register("streaming.loss", "logistic")
 class Logistic(ClosedFormLoss):
-    """Logistic loss with labels from a teacher's logit.
+    """The logistic loss f = log(1 + e^x) - y x, whose label y depends on a teacher's logit x*.
 
     Args:
-        labels: "soft" y = s(x*) (the slides' noiseless logistic), "sampled" y ~ Bernoulli(s(x*)),
+        labels: "soft" y = s(x*), the label without noise; "sampled" y ~ Bernoulli(s(x*)); or
             "hard" y = 1{x* > 0}.
-        flip: probability with which the label is 1 - y instead; None: none is.
-        rule: rule for the two-dimensional mean in C (None: the default).
+        rule: the quadrature rule for the two-dimensional mean in C; None: the default rule.
+        flip: probability with which the label is 1 - y instead; None: no label is flipped.
+
+    Raises:
+        ValueError: other labels, or a probability outside [0, 1].
 
     Example:
         >>> loss = Logistic(labels="hard", flip=0.1)
@@ -127,12 +134,12 @@ class Logistic(ClosedFormLoss):
         return scalar_moments(law, risk, h_student, h_teacher, noise)
 
     def _noise(self, law: Projections, mean: Any, sign: int) -> Float[Array, ""]:
-        """C = E (s(x) - y)^2, by label, of the teacher sign x*."""
+        """C = E (s(x) - y)^2 for labels y of the teacher `sign` x*."""
         gram = law.gram
         if self.labels == "hard":
             root = gaussian.safe_sqrt(gram[0, 0])
             overlap = sign * gram[0, 1]
-            # P(x* > 0 | x) for x = sqrt(Q) w; the quotient's limit at a singular B is a sign.
+            # `positive` is P(x* > 0 | x) for x = sqrt(Q) w; at a singular B it is 0 or 1.
             spread = gaussian.safe_sqrt(law.determinant)
             tiny = jnp.finfo(gram.dtype).tiny
 
@@ -156,10 +163,13 @@ class Logistic(ClosedFormLoss):
 
 @register("streaming.loss", "component_logistic")
 class ComponentLogistic(Loss):
-    """Logistic loss whose label is that of the sample's mixture component.
+    """The logistic loss f = log(1 + e^x) - y x, whose label y is that of the mixture component.
 
     Args:
         labels: (components,) labels in {0, 1}.
+
+    Raises:
+        ValueError: labels other than 0 and 1.
 
     Example:
         >>> loss = ComponentLogistic([0.0, 1.0])
@@ -197,10 +207,10 @@ class ComponentLogistic(Loss):
 
 
 def _slope(logit: Float[Array, ""]) -> Float[Array, ""]:
-    """s'(x), without overflow."""
+    """The derivative s'(x) of the logistic function, without overflow."""
     return jax.nn.sigmoid(logit) * jax.nn.sigmoid(-logit)
 
 
 def _one_dimensional(dtype: Any) -> Any:
-    """E over one standard normal, by the default (trapezoid) rule."""
+    """The function fn -> E fn(w) for one standard normal w, by the default (trapezoid) rule."""
     return lambda fn: gaussian.expectation(lambda z: fn(z[0]), 1, None, dtype)

@@ -1,14 +1,14 @@
 """One ReLU unit: f = (x_+ - x*_+ - noise)^2 / 2 with noise N(0, sigma^2).
 
-arXiv 2308.08977; with Q, M, P the entries of B, S = sqrt(QP - M^2), D the variance of x - x* and
-the angle theta = atan2(S, M),
+`ReLUUnit` computes the moments in closed form (derived here).  With Q, M, P the entries of B,
+S = sqrt(QP - M^2), D the variance of x - x* and the angle theta = atan2(S, M),
 
     H = (1/2 - S/(2 pi Q), -(pi - theta)/(2 pi)),
     R = (D/2 + (theta M - S)/pi + sigma^2)/2,
     C = D/2 + (theta (M - P/2) - S + M S/(2Q))/pi + sigma^2/2.
 
-At Q = 0 these are limits as Q falls to 0, while the gradient of a unit that starts at X = 0 exactly
-is zero in code: never start there.
+At Q = 0 these are limits as Q -> 0, whereas the gradient of a unit at X = 0 is zero: a simulation
+must not start at X = 0.
 """
 
 import math
@@ -36,10 +36,13 @@ from hdjax.streaming.projections import Moments, Projections
 
 @register("streaming.loss", "relu_unit")
 class ReLUUnit(ClosedFormLoss):
-    """f = (max(x, 0) - max(x*, 0) - noise)^2 / 2.
+    """The loss of one ReLU unit, f = (max(x, 0) - max(x*, 0) - noise)^2 / 2.
 
     Args:
-        sigma: standard deviation of the label noise (0: none).
+        sigma: standard deviation of the label noise (0: no noise).
+
+    Raises:
+        ValueError: a negative sigma.
 
     Example:
         >>> loss = ReLUUnit(sigma=0.3)
@@ -79,10 +82,10 @@ class ReLUUnit(ClosedFormLoss):
         gram, error = law.gram, law.error_gram[0, 0]
         student, overlap, teacher = gram[0, 0], gram[0, 1], gram[1, 1]
         spread = gaussian.safe_sqrt(law.determinant)
-        # At B = 0 the angle is free and multiplies zero; (1, 0) keeps its gradient finite.
+        # At B = 0 the angle is undefined but multiplies zero; atan2(0, 1) has a finite gradient.
         empty = (spread == 0) & (overlap == 0)
         angle = jnp.arctan2(jnp.where(empty, 0, spread), jnp.where(empty, 1, overlap))
-        # S/Q grows like Q^{-1/2} at Q -> 0, where it multiplies a block of order Q: drop it at 0.
+        # S/Q grows like Q^{-1/2} as Q -> 0 and multiplies a block of order Q: it is set to 0 at 0.
         positive = student > 0
         quotient = jnp.where(positive, spread / jnp.where(positive, student, 1), 0)
         variance = self.sigma**2

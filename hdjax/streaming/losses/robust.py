@@ -1,18 +1,19 @@
-"""Robust regression under Gaussian-mixture label noise: Huber's loss and the absolute error.
+"""Robust regression: Huber's loss, the absolute error and the log-cosh loss.
 
-f = h_delta(u) or |u| at the residual u = x - x* - noise, which is N(0, s_c^2) given that the noise
-is N(0, sigma_c^2): s_c^2 = D + sigma_c^2 with D the variance of x - x*.  arXiv 2308.08977; with
-kappa = delta / s_c,
+Huber's loss f = h_delta(u) and the absolute error f = |u| are functions of the residual
+u = x - x* - noise.  For the part of the label noise with law N(0, sigma_c^2), the residual has the
+law N(0, s_c^2) with s_c^2 = D + sigma_c^2 and D the variance of x - x*.  With
+kappa_c = delta / s_c, H = (h, -h) and the moments are in closed form (derived here):
 
-Huber:     H = (h, -h), h = sum_c p_c erf(kappa / sqrt 2),
-           C = sum_c p_c (T_c + delta^2 erfc(kappa / sqrt 2)), T_c = E[u^2; |u| < delta];
-absolute:  h = sqrt(2/pi) sum_c p_c / s_c, C = 1, R = sqrt(2/pi) sum_c p_c s_c.
+    Huber:     h = sum_c p_c erf(kappa_c / sqrt 2),
+               C = sum_c p_c (T_c + delta^2 erfc(kappa_c / sqrt 2)),  T_c = E[u^2; |u| < delta],
+    absolute:  h = sqrt(2/pi) sum_c p_c / s_c,  C = 1,  R = sqrt(2/pi) sum_c p_c s_c.
 
-Without noise the absolute error's h grows like 1/s near recovery: with a fixed learning rate the
-limit settles at a floor, as SGD does.
+Without label noise the h of the absolute error grows like 1/s near recovery: at a constant learning
+rate the limit stops at a floor of the risk, as SGD does.
 
-`LogCosh` is between the two squares whose curvatures it has at 0 and far away; its H = (h, -h) and
-C are one-dimensional integrals, h = E f''(u), C = E f'(u)^2.
+`LogCosh` is convex and has a bounded f''; h = E f''(u) and C = E f'(u)^2 are one-dimensional
+integrals.
 """
 
 import math
@@ -42,18 +43,23 @@ from hdjax.streaming.losses.base import (
 )
 from hdjax.streaming.projections import Moments, Projections
 
-# Beyond a hundred standard deviations erf is 1 and exp is 0 in any precision.
+# From this number of standard deviations on erf is 1 and exp is 0 in any precision.
 _SATURATED = 100
 
 
 @register("streaming.loss", "huber")
 class Huber(ClosedFormLoss):
-    """f = u^2 / 2 for |u| < delta and delta |u| - delta^2 / 2 beyond, at u = x - x* - noise.
+    """Huber's loss of the residual u = x - x* - noise.
+
+    f = u^2 / 2 for |u| < delta, and f = delta |u| - delta^2 / 2 for larger |u|.
 
     Args:
-        delta: where the loss turns linear.
-        sigma: standard deviation of the label noise, or those of a mixture's parts.
-        probabilities: those of the parts.
+        delta: the residual from which on the loss is linear, positive.
+        sigma: standard deviation of the label noise, or (c,) those of the parts of a mixture.
+        probabilities: (c,) probabilities of the parts.
+
+    Raises:
+        ValueError: a delta that is not positive, and the errors of `GaussianMixtureNoise`.
 
     Example:
         >>> loss = Huber(delta=0.7, sigma=[0.3, 3.0], probabilities=[0.8, 0.2])
@@ -106,11 +112,14 @@ class Huber(ClosedFormLoss):
 
 @register("streaming.loss", "absolute_error")
 class AbsoluteError(ClosedFormLoss):
-    """f = |x - x* - noise|, the L1 loss.
+    """The absolute error f = |x - x* - noise|, or L1 loss.
 
     Args:
-        sigma: standard deviation of the label noise, or those of a mixture's parts.
-        probabilities: those of the parts.
+        sigma: standard deviation of the label noise, or (c,) those of the parts of a mixture.
+        probabilities: (c,) probabilities of the parts.
+
+    Raises:
+        ValueError: the errors of `GaussianMixtureNoise`.
 
     Example:
         >>> loss = AbsoluteError(sigma=0.5)
@@ -142,7 +151,7 @@ class AbsoluteError(ClosedFormLoss):
 
     def closed_form(self, law: Projections, theta: PyTree) -> Moments:
         p, s = self.noise.probabilities, math.sqrt(2 / math.pi) * _residual(law, self.noise)
-        # At s = 0 the infinite h multiplies columns that are zero: drop it there.
+        # At s = 0 the infinite h multiplies columns that are zero: its term is set to 0.
         positive = s > 0
         h = 2 / math.pi * jnp.dot(p, jnp.where(positive, 1 / jnp.where(positive, s, 1), 0))
         return scalar_moments(law, jnp.dot(p, s), h, -h, jnp.ones_like(h))
@@ -150,16 +159,17 @@ class AbsoluteError(ClosedFormLoss):
 
 @register("streaming.loss", "log_cosh")
 class LogCosh(ClosedFormLoss):
-    """f = convexity/2 u^2 + (smoothness - convexity) log cosh u at u = x - x*.
+    """The loss f = convexity/2 u^2 + (smoothness - convexity) log cosh u of u = x - x*.
 
-    Strongly convex and smooth: f'' falls from `smoothness` at 0 to `convexity` far away.
+    The second derivative f'' decreases from `smoothness` at u = 0 to `convexity` as |u| grows, so f
+    is strongly convex if `convexity` is positive.
 
     Args:
-        convexity: at least 0.
-        smoothness: at least `convexity`.
+        convexity: lower bound of f'', at least 0.
+        smoothness: upper bound of f'', positive and at least `convexity`.
 
     Raises:
-        ValueError: 0 <= convexity <= smoothness, smoothness > 0 does not hold.
+        ValueError: 0 <= convexity <= smoothness or smoothness > 0 does not hold.
 
     Example:
         >>> loss = LogCosh(convexity=1.0, smoothness=2.0)
@@ -174,8 +184,8 @@ class LogCosh(ClosedFormLoss):
         check_positive("smoothness", smoothness, strict=True)
         if is_concrete(convexity, smoothness) and np.any(convexity > smoothness):
             raise ValueError(
-                f"convexity, smoothness: {convexity}, {smoothness}; allowed: the first at most "
-                "the second"
+                f"convexity, smoothness: {convexity}, {smoothness}; allowed: convexity at most "
+                "smoothness"
             )
         self.convexity, self.smoothness = leaf(convexity), leaf(smoothness)
         self.rule = None
@@ -213,11 +223,11 @@ class LogCosh(ClosedFormLoss):
         return scalar_moments(law, risk, h, -h, noise)
 
     def _value(self, u: Float[Array, ""]) -> Float[Array, ""]:
-        # log cosh u without overflow.
+        # This form of log cosh u does not overflow.
         log_cosh = jnp.logaddexp(u, -u) - math.log(2)
         return self.convexity / 2 * u**2 + (self.smoothness - self.convexity) * log_cosh
 
 
 def _residual(law: Projections, noise: GaussianMixtureNoise) -> Float[Array, " c"]:
-    """The standard deviations s_c of the residual."""
+    """The standard deviations s_c (c,) of the residual, one for each part of the noise."""
     return gaussian.safe_sqrt(law.error_gram[0, 0] + noise.sigma**2)

@@ -1,13 +1,17 @@
-"""Multiclass logistic regression: f = log sum_j e^{x_j} - <y, x>, as many columns as classes.
+"""Multiclass logistic regression: f = log sum_j e^{x_j} - <y, x>, with one column for each class.
 
-The label y is pi(x*) (soft), with pi the softmax, or one class drawn from it (sampled).
-arXiv 2308.08977; with J(x) = diag pi - pi pi^T and M the covariance of (x, x*),
+The label y is pi(x*) (soft), with pi the softmax, or a class drawn from pi(x*) (sampled).
+`Softmax` computes the moments from low-dimensional expectations (derived here).  With
+J = diag pi - pi pi^T and M the cross-covariance of x and x*,
 
     H_1 = E J(x),  H_2 = -E J(x*),  R = E log sum_j e^{x_j} + tr(M H_2),
-    C = E (pi(x) - pi(x*))^{(2)}  [sampled: + E J(x*)].
+    C = E (pi(x) - pi(x*)) (pi(x) - pi(x*))^T  [sampled: + E J(x*)].
 
-f depends on x through its m - 1 contrasts alone (the mean of x cancels), so that expectations have
-m - 1 variables, and C 2 (m - 1).
+The gradient of f depends on x through its m - 1 contrasts alone (the mean of the entries of x
+cancels), so expectations are over m - 1 variables, and over 2 (m - 1) variables for C.
+
+Source: the slides "Hitting the High-D(imensional) Notes", slide "Set-up" (multi-class logistic
+regression, m = number of classes; paper: arXiv 2308.08977).
 """
 
 from typing import Annotated, Any
@@ -34,12 +38,16 @@ from hdjax.streaming.projections import Moments, Projections
 
 @register("streaming.loss", "softmax")
 class Softmax(ClosedFormLoss):
-    """Softmax regression on a teacher's logits.
+    """The loss of softmax regression, f = log sum_j e^{x_j} - <y, x>, with labels of a teacher.
 
     Args:
-        classes: the number m of classes: of student columns, and of teacher columns.
-        labels: "soft" y = pi(x*), or "sampled", one class drawn from pi(x*).
-        rule: rule for expectations (None: the default for their number of variables).
+        classes: number m of classes, of student columns and of teacher columns.
+        labels: "soft", y = pi(x*); or "sampled", one class drawn from pi(x*).
+        rule: the quadrature rule for expectations; None: the default rule for their number of
+            variables.
+
+    Raises:
+        ValueError: fewer than 2 classes, or other labels.
 
     Example:
         >>> loss = Softmax(classes=3, labels="sampled")
@@ -88,7 +96,7 @@ class Softmax(ClosedFormLoss):
 
     def closed_form(self, law: Projections, theta: PyTree) -> Moments:
         m, gram = self.classes, law.gram
-        # Orthonormal contrasts: the rows of a Helmert matrix.
+        # The rows of a Helmert matrix are orthonormal contrasts.
         contrasts = jnp.asarray(scipy.linalg.helmert(m), gram.dtype)
         both = jax.scipy.linalg.block_diag(contrasts, contrasts)
         reduced = precise.multi_dot([both, gram, both.T])
@@ -123,6 +131,6 @@ class Softmax(ClosedFormLoss):
 
 
 def _jacobian(x: Float[Array, " m"]) -> Float[Array, "m m"]:
-    """J = diag pi - pi pi^T."""
+    """The Jacobian J = diag pi - pi pi^T of the softmax pi at x."""
     pi = jax.nn.softmax(x)
     return jnp.diag(pi) - jnp.outer(pi, pi)
