@@ -52,7 +52,7 @@ def test_npz_archives(tmp_path, images):
     two = binary(data, [0], [1])
     assert len(two.labels) == 24
     np.testing.assert_array_equal(two.inputs[two.labels > 0], data.inputs[images[1] == 1])
-    for names, message in ((("Z", "Y"), "key 'Z' for"), (("Y", "X"), "shapes")):
+    for names, message in ((("Z", "Y"), "key: 'Z' for"), (("Y", "X"), "shapes")):
         with pytest.raises(ValueError, match=message):
             load_npz(path, *names)
     with pytest.raises(ValueError, match="no file"):
