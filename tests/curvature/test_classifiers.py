@@ -116,7 +116,7 @@ def test_training_samples_are_remembered():
         assert float(edge) < 0.97 * float(fresh)
         # A comparison on training samples has their law, and none before there are n of them.
         alignment = curvature.Alignment(system, [curvature.Block(0, kind, 1)], alpha=t, train=True)
-        own = eqx.filter_jit(alignment.limit)(jnp.array([1.0, t])).measured[f"{kind}_0_edge"]
+        own = eqx.filter_jit(alignment.limit)(jnp.array([1.0, t])).values.measured[f"{kind}_0_edge"]
         assert np.isnan(own[0])
         assert float(own[1]) == pytest.approx(float(edge), rel=0.01)
 
