@@ -22,7 +22,7 @@ from hdjax.layout import Contents, check_names, tree
 from hdjax.system import System
 from hdjax.times import as_times, nominal
 
-Statistics = Sequence[str | tuple[str, Callable]] | Mapping[str, Callable | None] | None
+Statistics = Sequence[str | tuple[str, Callable | None]] | Mapping[str, Callable | None] | None
 Probes = Mapping[str, Callable]
 Paths = Mapping[str, Callable]
 
