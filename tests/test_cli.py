@@ -307,7 +307,7 @@ def test_warnings_are_one_line(path, out, capsys):
     words += ["--set", "run.start=law", "--set", "system.learning_rate=0.02"]
     cli.main(words)
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("warning: start: its overlap")
+    assert line.startswith("warning: start: an overlap")
 
 
 @pytest.mark.slow
