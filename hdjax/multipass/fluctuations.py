@@ -171,7 +171,7 @@ def linear_noise_variances(system: MultiPass, ts: Float[Array, " times"]) -> Flo
         solver=diffrax.Tsit5(),
         rtol=_RTOL,
         # Reverse mode would double the time to compile.
-        adjoint=diffrax.ForwardMode(),
+        only_adjoint=diffrax.ForwardMode(),
     )
     return found.values / modes.samples
 
