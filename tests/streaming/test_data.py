@@ -87,7 +87,7 @@ def test_rows_are_used_once_each():
     # After all rows nothing is left; halfway runs differ, as each has an order of its own.
     np.testing.assert_allclose(result.runs["distance"][:, 1], 0, atol=1e-25)
     assert len(np.unique(np.round(result.runs["distance"][:, 0].values, 12))) == 3
-    with pytest.raises(ValueError, match=r"ts: up to t = 1\.5; allowed: 1, when every row"):
+    with pytest.raises(ValueError, match=r"ts: up to t = 1\.5; allowed: up to 1, when"):
         hd.simulate(system, [1.5], method=method, **plan)
 
 

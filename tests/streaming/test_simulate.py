@@ -147,7 +147,7 @@ def test_clock():
 
 def test_clock_beyond_32_bits_needs_64_bit_integers():
     model = mixture(100)
-    with jax.enable_x64(False), pytest.raises(ValueError, match=r"beyond 2\^31"):
+    with jax.enable_x64(False), pytest.raises(ValueError, match=r"less than 2\^31 ticks"):
         hd.make_plan(model, [3e7])
 
 
