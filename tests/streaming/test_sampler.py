@@ -104,7 +104,7 @@ def test_law_is_that_of_direct_sgd(name):
         hd.simulate(
             model, [2.0], key=jax.random.key(seed), runs=runs, method=method,
             statistics=["overlaps"],
-        )["overlaps"].values.reshape(runs, -1)
+        ).runs["overlaps"].values.reshape(runs, -1)
         for seed, method in enumerate([Direct(), GramSampler()])
     ]  # fmt: skip
     direct, sampled = values
