@@ -209,7 +209,9 @@ def test_nested_lists_are_samples():
             range(3),
             key=jax.random.key(0),
             runs=2,
-        ).runs["cost"].values
+        )
+        .runs["cost"]
+        .values
         for data in (lists, arrays)
     ]
     np.testing.assert_array_equal(*costs)
