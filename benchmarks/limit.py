@@ -23,8 +23,8 @@ import hdjax as hd
 
 LAW = hd.streaming.GaussianStart
 INTEGRATORS = {
-    "uniform": hd.hd.Integrator(),
-    "power law": hd.hd.Integrator(hd.streaming.ExponentialMidpoint(), rtol=1e-4, atol=1e-7),
+    "uniform": hd.Integrator(),
+    "power law": hd.Integrator(hd.streaming.ExponentialMidpoint(), rtol=1e-4, atol=1e-7),
 }
 
 

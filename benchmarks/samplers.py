@@ -89,10 +89,10 @@ def solver_rows(kind, repeats):
         )
         return risk, system
 
-    fine, system = program(hd.hd.Integrator(diffrax.Dopri8(), rtol=1e-11, atol=1e-13))
+    fine, system = program(hd.Integrator(diffrax.Dopri8(), rtol=1e-11, atol=1e-13))
     exact = float(fine(system)[0])
     for (name, solver), rtol in itertools.product(SOLVERS.items(), (1e-3, 1e-5, 1e-7)):
-        integrator = hd.hd.Integrator(solver, rtol=rtol, atol=rtol / 1000)
+        integrator = hd.Integrator(solver, rtol=rtol, atol=rtol / 1000)
         risk, system = program(integrator)
         timed(risk, system)
         calls = [timed(risk, system) for _ in range(repeats)]

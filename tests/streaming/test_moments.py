@@ -9,6 +9,7 @@ import pytest
 import hdjax as hd
 from hdjax.gaussian import Trapezoid
 from hdjax.streaming import Projections, moments, quadrature_moments
+from hdjax.streaming.limit import block_path
 
 B = np.array([[0.8, 0.3], [0.3, 1.1]])
 # frame of W' = [X - X* | X*]: B = A^T B' A.
@@ -230,9 +231,10 @@ def mixture_field(
 
 
 def integrate(field, state, t):
-    integrator = hd.hd.Integrator(diffrax.Dopri8(), rtol=1e-9, atol=1e-11)
+    integrator = hd.Integrator(diffrax.Dopri8(), rtol=1e-9, atol=1e-11)
     alive = lambda y: jnp.isfinite(y[0]).all()  # noqa: E731
-    blocks, side = integrator(field, state, jnp.array([0.0, t]), lambda y: y, alive)
+    ts = jnp.array([0.0, t])
+    blocks, side = block_path(integrator, field, state, ts, lambda y: y, alive).values
     return np.asarray(blocks[-1].sum(0)), jax.tree.map(lambda x: np.asarray(x[-1]), side.theta)
 
 
@@ -293,9 +295,10 @@ def test_adam_reference():
         optimiser=optimiser,
     )
     side = hd.streaming.Side(None, None, optimiser.accumulator(1, 3))
-    integrator = hd.hd.Integrator(rtol=1e-8, atol=1e-10)
+    integrator = hd.Integrator(rtol=1e-8, atol=1e-10)
     alive = lambda y: jnp.isfinite(y[0]).all()  # noqa: E731
-    blocks, side = integrator(field, (blocks, side), jnp.array([0.0, 2.0]), lambda y: y, alive)
+    ts, start = jnp.array([0.0, 2.0]), (blocks, side)
+    blocks, side = block_path(integrator, field, start, ts, lambda y: y, alive).values
     found = [blocks[-1, 0, 0, 3], blocks[-1, 0, 0, 0], *side.accumulated[-1, 0]]
     expected = [0.8262907, 1.2429485, 0.0873905, 0.0575220, 0.0666508]
     np.testing.assert_allclose(found, expected, atol=2e-6)
