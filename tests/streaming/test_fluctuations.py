@@ -212,7 +212,7 @@ def risk_of(model):
 
 
 STIFF = hd.Integrator(hd.streaming.ExponentialMidpoint(), rtol=1e-5, atol=1e-8)
-# Late in a limit of many decades, the midpoint rule is of order one in modes that have come to rest.
+# In modes that have come to rest, the midpoint rule is of order one: late times need more.
 FINER = hd.Integrator(hd.streaming.ExponentialMidpoint(), rtol=1e-6, atol=1e-9)
 
 
