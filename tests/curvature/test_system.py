@@ -138,7 +138,7 @@ def test_random_side_parameters():
     mixture = streaming.xor(50, theta=jnp.zeros(3), snr=10.0, learning_rate=1.0)
     system = Alignment(mixture, theta_scale=2.0)
     simulator = system.simulator(streaming.GramSampler())
-    theta = jax.vmap(lambda i: simulator.init(jax.random.key(i)).training.side.theta)(
+    theta = jax.vmap(lambda i: simulator.init(jax.random.key(i)).run.side.theta)(
         jnp.arange(500)
     )
     assert abs(float(theta.std()) - 2) < 4 * 2 / (2 * 1500) ** 0.5

@@ -221,7 +221,7 @@ def test_missing_error_bars_are_told():
     few, enough = result(24), result(4096)
     assert np.isfinite(few.limit["risk"]).all()
     assert np.isnan(few.predicted_std["risk"][-1])
-    assert "no predicted spread of risk at 1 of 3 times, first at t = 30: theory" in " ".join(
+    assert "no predicted spread of risk at 1 of 3 times, first at t = 30: the theory" in " ".join(
         str(few).split()
     )
     assert np.isfinite(enough.predicted_std["risk"]).all()

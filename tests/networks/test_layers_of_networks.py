@@ -37,7 +37,7 @@ def test_top_spaces_are_those_of_dense_matrices():
     method, key = networks.Direct("float64"), jax.random.key(3)
     found = hd.simulate(system, [0, 3], key=key, runs=1, method=method)
 
-    simulator = TrainingSimulator(training(), method)
+    simulator = TrainingSimulator(training(), method.dtype)
     run = jax.random.fold_in(key, 0)
     state = simulator.advance(simulator.init(run), jnp.asarray(0), jnp.asarray(3), run)
     whole = simulator.network(state)

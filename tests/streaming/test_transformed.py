@@ -148,7 +148,7 @@ def test_transformations_of_optax_are_simulated():
     plain = hd.simulate(quadratic(50, None, 0.5, ridge=0.2), [0.5, 1.0], method=method, **plan)
     system = quadratic(50, optax.identity(), 0.5, ridge=0.2)
     same = hd.simulate(system, [0.5, 1.0], method=method, **plan)
-    np.testing.assert_allclose(same["overlaps"], plain["overlaps"], rtol=1e-12)
+    np.testing.assert_allclose(same.runs["overlaps"], plain.runs["overlaps"], rtol=1e-12)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         lion = quadratic(50, Optax(optax.scale_by_lion()), 0.5)
         result = hd.simulate(lion, [0.0, 1.0], **plan)
