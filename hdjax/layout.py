@@ -1,7 +1,8 @@
 """The schema of results: an `xarray.DataTree` of groups, with the user's names of statistics.
 
 The engine makes a tree from `Contents` by `tree`; figures, files and rules read it by the functions
-below.  No other module puts together or takes apart names of groups, variables and dimensions.
+of `hdjax.reading`.  No other module puts together or takes apart names of groups, variables and
+dimensions.
 
     group               dimensions       content, for each statistic
     runs                run, time        curves of the kept runs; NaN after a divergence
@@ -38,8 +39,7 @@ as `_x002F_` for "/".  Attributes of the root are plain Python values: `statisti
 """
 
 import re
-import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -95,7 +95,7 @@ _WITHOUT_AXES = ("exponent", "exponent_interval")
 _WITHOUT_ENTRIES = tuple(group for group in _DIMS if group.startswith(("sup_error", "exponent")))
 # Groups that are complex for a complex statistic.
 _COMPLEX = ("runs", "mean", "quantile", "limit")
-_COORDINATES = ("run", "time", "recorded_time", "quantile", "bound")
+COORDINATES = ("run", "time", "recorded_time", "quantile", "bound")
 # What a name in NetCDF cannot have: control characters, "/", a first character other than a letter,
 # a digit or an underscore, a space at the end.  The code has a fixed width, so that `decode` is
 # unique; "_x" before four hexadecimal digits is replaced too.
@@ -145,10 +145,10 @@ def check_names(**names: Iterable[Any]) -> None:
                 raise ValueError(f"{kind}: {name!r}; allowed: text that is not empty")
             if given.count(name) > 1:
                 raise ValueError(f"{kind}: {name!r} is given twice; allowed: different names")
-            if kind != "grid" and name in _COORDINATES:
+            if kind != "grid" and name in COORDINATES:
                 raise ValueError(
                     f"{kind}: {name!r}; allowed: other names than those of the coordinates, "
-                    f"{', '.join(_COORDINATES)}"
+                    f"{', '.join(COORDINATES)}"
                 )
 
 
@@ -200,7 +200,7 @@ def tree(
     """
     axes, attributes = dict(axes or {}), contents.attributes
     names = {name for variables in contents.groups.values() for name in variables}
-    taken = {encode(name) for name in names}.union(_COORDINATES, _CODES)
+    taken = {encode(name) for name in names}.union(COORDINATES, _CODES)
     dims: dict[str, str] = {}
     for axis in axes:
         dims[axis] = free(encode(axis), taken)
@@ -332,149 +332,3 @@ def stack(parts: Mapping[int, Contents], shape: tuple[int, ...]) -> Contents:
     # Recorded times k/d differ between dimensions; the nominal ones are those of all points.
     recorded = stacked({position: part.recorded for position, part in parts.items()})
     return first._replace(groups=groups, recorded=recorded)
-
-
-def axes(result: xr.DataTree) -> dict[str, str]:
-    """The dimension of each axis of a sweep or scaling."""
-    return result.attrs["axes"]
-
-
-def labels(result: xr.DataTree, axis: str) -> np.ndarray:
-    """The values along an axis of a sweep or scaling."""
-    dim = axes(result)[axis]
-    return next(node.dataset[dim].values for node in result.children.values() if dim in node.dims)
-
-
-def times(result: xr.DataTree) -> np.ndarray:
-    """(times,) the nominal times of the records; empty for a scaling."""
-    return _along_time(result, "time")
-
-
-def recorded_times(result: xr.DataTree) -> np.ndarray:
-    """(..., times) the times of the algorithm's clock, after the axes of a sweep."""
-    return _along_time(result, "recorded_time")
-
-
-def _along_time(result: xr.DataTree, name: str) -> np.ndarray:
-    found = (node.dataset[name].values for node in result.children.values() if "time" in node.dims)
-    return next(found, np.zeros(0))
-
-
-def has(result: xr.DataTree, group: str, name: str) -> bool:
-    """Whether a group has a variable of this name."""
-    return group in result.children and encode(name) in result[group].data_vars
-
-
-def variable(result: xr.DataTree, group: str, name: str) -> xr.DataArray:
-    """The variable of a group that holds a statistic, path statistic, probe or code.
-
-    Args:
-        result: a result's tree.
-        group: the group.
-        name: the user's name.
-
-    Raises:
-        KeyError: there is no such group, or the group has no variable of this name.
-    """
-    if not has(result, group, name):
-        raise KeyError(f"name: {name!r}; allowed: a variable of the group {group!r}")
-    return result[group].to_dataset()[encode(name)]
-
-
-def ended(result: xr.DataTree) -> np.ndarray:
-    """(..., run) the nominal time from which on each run has ended; NaN for runs that did not end.
-
-    The array is empty if the result has no runs.
-    """
-    if not has(result, "codes", "code"):
-        return np.zeros(0)
-    code = variable(result, "codes", "code").values
-    since = variable(result, "codes", "since").values
-    return np.where(np.isin(code, (Code.NOT_RUN, Code.FINE, Code.NOT_FINITE)), np.nan, since)
-
-
-def dataset(result: xr.DataTree, group: str) -> xr.Dataset:
-    """A group as a dataset with the user's names, also those that a tree cannot hold."""
-    found = result[group].to_dataset()
-    encoded = {*found.variables, *found.dims}
-    plain = {name: decode(str(name)) for name in encoded if decode(str(name)) != name}
-    return found.rename(plain) if plain else found
-
-
-def entries(result: xr.DataTree, values: xr.DataArray) -> list[str]:
-    """The dimensions of a variable that count the entries of a vector or matrix."""
-    lead = {*_COORDINATES, *axes(result).values()}
-    return [str(dim) for dim in values.dims if dim not in lead]
-
-
-def select(result: xr.DataTree, points: Mapping[str, int]) -> xr.DataTree:
-    """The part of a sweep in which some axes have one value each; these axes are removed.
-
-    Args:
-        result: the tree of a sweep.
-        points: the position along each axis that is removed.
-    """
-    dims = axes(result)
-    part = result.isel({dims[axis]: position for axis, position in points.items()})
-    part.attrs["axes"] = {axis: dim for axis, dim in dims.items() if axis not in points}
-    return part
-
-
-def relabel(
-    result: xr.DataTree, axis: str, positions: list[int], name: str, values: list[Any]
-) -> xr.DataTree:
-    """The part of a sweep at some points of an axis, with a new name and new labels of the axis.
-
-    Args:
-        result: the tree of a sweep.
-        axis: the name of the axis.
-        positions: the positions of the points that are kept.
-        name: the new name of the axis.
-        values: the new label of each point that is kept.
-    """
-    dim = axes(result)[axis]
-
-    def labelled(node: xr.Dataset) -> xr.Dataset:
-        return node.assign_coords({dim: values}) if dim in node.dims else node
-
-    part = result.isel({dim: positions}).map_over_datasets(labelled)
-    part.attrs = {**result.attrs, "axes": {name: dim}}
-    return part
-
-
-def skip_nan(
-    reduction: Callable[..., Any], values: Any, axis: int | None = 0, **options: Any
-) -> np.ndarray:
-    """Reduce over the entries of `values` that are not NaN; the result is NaN where all are NaN.
-
-    Args:
-        reduction: `np.nanmean`, `np.nanmedian`, `np.nanquantile`, ...; the real and the imaginary
-            part of complex numbers are reduced separately.
-        values: any array.
-        axis: the axis that is reduced; None: all.
-        **options: further arguments of the reduction.
-
-    Example:
-        >>> skip_nan(np.nanmean, np.array([[1.0, np.nan], [3.0, np.nan]])).tolist()
-        [2.0, nan]
-    """
-    values = np.asarray(values)
-    if np.iscomplexobj(values):
-        parts = [skip_nan(reduction, part, axis, **options) for part in (values.real, values.imag)]
-        return parts[0] + 1j * parts[1]
-    some = ~np.isnan(values).all(axis=axis)
-    safe = np.where(some if axis is None else np.expand_dims(some, axis), values, 0.0)
-    # The hitting time of a level that some runs never reach is infinite, and so is its mean; and
-    # NumPy warns of the standard deviation of a single number.
-    with np.errstate(invalid="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        return np.where(some, reduction(safe, axis=axis, **options), np.nan)
-
-
-def over_runs(
-    values: xr.DataArray, reduction: Callable[..., Any] = np.nanmedian, **options: Any
-) -> xr.DataArray:
-    """Reduce a variable over its dimension `run`, if it has one, as `skip_nan` does."""
-    if "run" not in values.dims:
-        return values
-    return values.reduce(lambda array, axis: skip_nan(reduction, array, axis, **options), "run")

@@ -41,7 +41,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from hdjax import layout
+from hdjax import layout, reading, reductions
 
 # The files of a result in its directory.
 RESULT, SUMMARY, FIGURE = FILES = ("result.nc", "summary.json", "figure.png")
@@ -157,7 +157,7 @@ def _missing(result: xr.DataTree) -> str:
         return "axis 'dimension'"
     curves = ("mean", "limit", "sup_error_median")
     for name in statistics:
-        if not any(layout.has(result, group, name) for group in curves):
+        if not any(reading.has(result, group, name) for group in curves):
             return f"variable of {name!r}"
     return ""
 
@@ -323,7 +323,7 @@ def summary(result: xr.DataTree) -> dict[str, Any]:
     """
     attrs = result.attrs
     scaling = attrs["kind"] == "scaling"
-    axes = {axis: _listed(layout.labels(result, axis)) for axis in layout.axes(result)}
+    axes = {axis: _listed(reading.labels(result, axis)) for axis in reading.axes(result)}
     content = {
         "family": attrs["family"],
         "config": attrs.get("config"),
@@ -334,8 +334,8 @@ def summary(result: xr.DataTree) -> dict[str, Any]:
     if scaling:
         content["dimensions"] = axes["dimension"]
     else:
-        content["times"] = _listed(layout.times(result))
-        content["recorded_times"] = _listed(layout.recorded_times(result))
+        content["times"] = _listed(reading.times(result))
+        content["recorded_times"] = _listed(reading.recorded_times(result))
         content |= {"axes": axes} if axes else {}
     describe = _scaling_statistic if scaling else _statistic
     content["statistics"] = {name: describe(result, name) for name in attrs["statistics"]}
@@ -365,8 +365,8 @@ def _scaling_statistic(result: xr.DataTree, name: str) -> dict[str, Any]:
 
 
 def _path(result: xr.DataTree, name: str) -> dict[str, Any]:
-    some = layout.has(result, "paths", name)
-    several = some and layout.variable(result, "paths", name).sizes["run"] > 1
+    some = reading.has(result, "paths", name)
+    several = some and reading.variable(result, "paths", name).sizes["run"] > 1
     return {
         "median": _values(result, "paths", name),
         "mean": _values(result, "paths", name, np.nanmean),
@@ -383,9 +383,9 @@ def _values(
     **options: Any,
 ) -> Any:
     """The values of a variable as nested lists, reduced over the runs; None if there is none."""
-    if not layout.has(result, group, name):
+    if not reading.has(result, group, name):
         return None
-    values = layout.over_runs(layout.variable(result, group, name), reduction, **options)
+    values = reductions.over_runs(reading.variable(result, group, name), reduction, **options)
     return _listed(values.values)
 
 

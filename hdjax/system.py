@@ -341,13 +341,7 @@ class WithoutLimit(System):
 
     no_limit: ClassVar[str]
 
-    def limit(
-        self,
-        ts: Float[Array, " times"],
-        start: Summary | None = None,
-        horizon: Any = None,
-        save: Callable[[Summary], PyTree[Array]] = lambda summary: summary,
-    ) -> Limit:
+    def limit(self, *args: Any, **kwargs: Any) -> Limit:
         """Refuse: the system has no limit.
 
         Raises:
@@ -365,13 +359,7 @@ class WithoutFluctuations(System):
 
     no_fluctuations: ClassVar[str]
 
-    def fluctuations(
-        self,
-        ts: Float[Array, " times"],
-        statistics: Callable[[Summary], dict[str, Array]],
-        start: Summary | None = None,
-        horizon: Any = None,
-    ) -> dict[str, Array]:
+    def fluctuations(self, *args: Any, **kwargs: Any) -> dict[str, Array]:
         """Refuse: the spread of the system is not predicted.
 
         Raises:

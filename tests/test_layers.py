@@ -22,12 +22,13 @@ LAYERS = (
     ("landscapes", "multiindex", "multipass", "streaming"),  # families, side by side
     ("gaussian", "spectra", "random", "schedules", "datasets", "integrate"),
     ("system", "plots", "store", "signals"),
-    ("clocks", "layout", "limits", "checks"),
-    ("arrays", "codes", "precise", "registry", "times"),
+    ("clocks", "limits", "checks", "reading"),
+    ("layout",),
+    ("arrays", "codes", "precise", "reductions", "registry", "times"),
 )
 # The engine is written against the contract alone, and derives the keys of runs and probes; figures
 # and files know datasets alone.
-DATASETS = {"codes", "layout", "times"}
+DATASETS = {"codes", "layout", "reading", "reductions", "times"}
 ONLY = {
     "engine": {"system", "arrays", "checks", "random", "registry", "plots", "store"} | DATASETS,
     "plots": DATASETS,

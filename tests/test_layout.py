@@ -1,4 +1,4 @@
-"""The schema of results: names and dimensions of any text, and reductions that step over gaps."""
+"""The schema of results: names and dimensions of any text."""
 
 import equinox as eqx
 import jax
@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 import hdjax as hd
-from hdjax import layout, store
+from hdjax import layout, reading, store
 from hdjax.clocks import Steps
 from hdjax.limits import Limit
 from tests.trees import made
@@ -55,17 +55,17 @@ def test_statistics_and_axes_may_have_any_name(tmp_path):
     xr.testing.assert_identical(loaded.tree, result.tree)
     assert loaded.tree.attrs == result.tree.attrs
     for found in (result, loaded):
-        dims = layout.axes(found.tree)
+        dims = reading.axes(found.tree)
         assert len({*dims.values(), *names}) == len(given) + len(names)
         for axis, values in axes.items():
-            assert layout.labels(found.tree, axis).tolist() == values
+            assert reading.labels(found.tree, axis).tolist() == values
         for name in names:
             np.testing.assert_array_equal(found.runs[name], runs[name])
         plain = [layout.decode(dim) for dim in dims.values()]
         assert list(found.runs["a/b"].dims) == [*plain, "run", "time"]
         at = found.runs["risk"].sel({"time_": 1.5})
         np.testing.assert_array_equal(at, runs["risk"].take(1, given.index("time")))
-        assert len(layout.entries(found.tree, layout.variable(found.tree, "runs", "risk"))) == 1
+        assert len(reading.entries(found.tree, reading.variable(found.tree, "runs", "risk"))) == 1
 
 
 @pytest.mark.parametrize(
@@ -140,19 +140,6 @@ def test_points_that_are_missing_are_gaps():
     )
     assert whole.groups["count"]["risk"].tolist() == [[[0, 0], [3, 3]], [[3, 3], [0, 0]]]
     np.testing.assert_array_equal(whole.recorded[1], [[0, 2], [np.nan] * 2])
-
-
-def test_reductions_step_over_gaps():
-    values = np.array([[1.0, np.nan, np.inf], [3.0, np.nan, 1.0], [np.nan, np.nan, 2.0]])
-    np.testing.assert_array_equal(layout.skip_nan(np.nanmean, values), [2, np.nan, np.inf])
-    np.testing.assert_array_equal(layout.skip_nan(np.nanmedian, values), [2, np.nan, 2])
-    np.testing.assert_array_equal(layout.skip_nan(np.nanstd, values[:, :2]), [1, np.nan])
-    np.testing.assert_array_equal(layout.skip_nan(np.nanstd, values[2:], ddof=1), [np.nan] * 3)
-    ends = layout.skip_nan(np.nanquantile, values[:, :2], q=[0.0, 1.0])
-    np.testing.assert_array_equal(ends, [[1, np.nan], [3, np.nan]])
-    turned = layout.skip_nan(np.nanmedian, values[:, :1] * (1 + 2j))
-    np.testing.assert_array_equal(turned, [2 + 4j])
-    assert layout.skip_nan(np.nanmin, values, axis=None) == 1
 
 
 def test_a_group_that_is_not_there_is_told():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from hdjax import layout, store
+from hdjax import reading, store
 from tests.trees import changed, made
 
 
@@ -67,7 +67,7 @@ def test_names_on_an_axis_survive(tmp_path):
         {"exponent": {}, "sup_error_median": {"risk": [1.0, 2.0]}}, axes={"loss": ["é", "b"]}
     )
     loaded = store.load(store.save(tree, tmp_path / "result.nc"))
-    assert layout.labels(loaded, "loss").tolist() == ["é", "b"]
+    assert reading.labels(loaded, "loss").tolist() == ["é", "b"]
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tree, tmp_path):

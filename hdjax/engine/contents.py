@@ -13,7 +13,8 @@ from jaxtyping import Float, Int
 from hdjax.engine.drive import KEPT_RUNS, Collected, Moments
 from hdjax.engine.ensemble import Curves, Ensemble, Plan
 from hdjax.engine.result import QUANTILES, provenance
-from hdjax.layout import GROUPS, Arrays, Contents, skip_nan
+from hdjax.layout import GROUPS, Arrays, Contents
+from hdjax.reductions import skip_nan
 from hdjax.system import System
 
 

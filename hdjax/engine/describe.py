@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from hdjax import layout
+from hdjax import reading, reductions
 
 # The number of entries of a vector or matrix that are shown.
 _FEW = 9
@@ -31,9 +31,9 @@ def describe(result: xr.DataTree) -> str:
     attrs = result.attrs
     width = shutil.get_terminal_size().columns
     lines = [f"{attrs['kind']} of {attrs['family']}: {attrs['runs']} runs{_where(result)}"]
-    ends = layout.ended(result)
+    ends = reading.ended(result)
     if (bad := int(np.isfinite(ends).sum())) > 0:
-        first = layout.skip_nan(np.nanmin, ends, axis=None)
+        first = reductions.skip_nan(np.nanmin, ends, axis=None)
         lines.append(f"{bad} of {ends.size} kept runs diverged, the first at t = {first:.4g}")
     lines += _gaps(result)
     rows, fixed = {"scaling": _scaling_rows, "sweep": _sweep_rows}.get(attrs["kind"], _curve_rows)(
@@ -75,16 +75,16 @@ def _table(rows: list[list[str]], fixed: int, width: int) -> Iterator[str]:
 def _gaps(result: xr.DataTree) -> Iterator[str]:
     """A line for each statistic that is not finite in a run that has not ended, or in the limit."""
     for name in result.attrs["statistics"]:
-        if layout.has(result, "count", name):
-            alive = layout.variable(result, "codes", "alive")
-            bad = layout.variable(result, "count", name) < alive
-        elif layout.has(result, "limit", name):
-            bad = layout.variable(result, "limit", name).isnull()
+        if reading.has(result, "count", name):
+            alive = reading.variable(result, "codes", "alive")
+            bad = reading.variable(result, "count", name) < alive
+        elif reading.has(result, "limit", name):
+            bad = reading.variable(result, "limit", name).isnull()
         else:
             continue
         rows = bad.transpose("time", ...).values.reshape(bad.sizes["time"], -1).any(axis=1)
         if rows.any():
-            first = layout.times(result)[rows.argmax()]
+            first = reading.times(result)[rows.argmax()]
             yield (
                 f"{name} is not finite at {rows.sum()} of {rows.size} times (left out there), the "
                 f"first t = {first:.4g}"
@@ -93,7 +93,7 @@ def _gaps(result: xr.DataTree) -> Iterator[str]:
 
 def _where(result: xr.DataTree) -> str:
     """The end of the headline: at which times or points the numbers of the table are taken."""
-    kind, times = result.attrs["kind"], layout.times(result)
+    kind, times = result.attrs["kind"], reading.times(result)
     if kind == "scaling":
         return " at each d; medians of the sup error"
     if kind == "sweep":
@@ -104,11 +104,11 @@ def _where(result: xr.DataTree) -> str:
 
 def _at_end(result: xr.DataTree, group: str, name: str) -> xr.DataArray | None:
     """A statistic of a group at the last time, reduced over the runs; None if there is none."""
-    if not layout.has(result, group, name):
+    if not reading.has(result, group, name):
         return None
-    value = layout.variable(result, group, name)
+    value = reading.variable(result, group, name)
     value = value.isel(time=-1) if "time" in value.dims else value
-    return layout.over_runs(value, np.nanmedian if group == "sup_error" else np.nanmean)
+    return reductions.over_runs(value, np.nanmedian if group == "sup_error" else np.nanmean)
 
 
 def _shown(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
@@ -139,11 +139,11 @@ def _curve_rows(result: xr.DataTree) -> tuple[list[list[str]], int]:
 
 def _scaling_rows(result: xr.DataTree) -> tuple[list[list[str]], int]:
     names = result.attrs["statistics"]
-    medians = [layout.variable(result, "sup_error_median", name).values for name in names]
-    slopes = [layout.variable(result, "exponent", name) for name in names]
-    bounds = [layout.variable(result, "exponent_interval", name).values for name in names]
+    medians = [reading.variable(result, "sup_error_median", name).values for name in names]
+    slopes = [reading.variable(result, "exponent", name) for name in names]
+    bounds = [reading.variable(result, "exponent_interval", name).values for name in names]
     rows = [["d", *names]]
-    for i, d in enumerate(layout.labels(result, "dimension")):
+    for i, d in enumerate(reading.labels(result, "dimension")):
         rows.append([str(d), *[f"{median[i]:.4g}" for median in medians]])
     rows.append(["exponent", *[f"{slope:.3f}" for slope in slopes]])
     rows.append(["95 % interval", *[f"{low:.3f} to {high:.3f}" for low, high in bounds]])
@@ -151,7 +151,7 @@ def _scaling_rows(result: xr.DataTree) -> tuple[list[list[str]], int]:
 
 
 def _sweep_rows(result: xr.DataTree) -> tuple[list[list[str]], int]:
-    axes = layout.axes(result)
+    axes = reading.axes(result)
     columns: dict[str, xr.DataArray] = {}
     for name, group in itertools.product(
         result.attrs["statistics"], ("mean", "limit", "sup_error")
@@ -159,13 +159,13 @@ def _sweep_rows(result: xr.DataTree) -> tuple[list[list[str]], int]:
         value = _at_end(result, group, name)
         if value is None:
             continue
-        dims = layout.entries(result, value)
+        dims = reading.entries(result, value)
         value = value.transpose(*dims, ...)
         for entry in _shown(tuple(value.sizes[dim] for dim in dims)):
             title = f"{name}{list(entry) if entry else ''}: {group.replace('_', ' ')}"
             columns[title] = value[entry] if entry else value
     rows = [[*axes, *columns]]
-    values = [layout.labels(result, axis) for axis in axes]
+    values = [reading.labels(result, axis) for axis in axes]
     for point in itertools.product(*[range(len(each)) for each in values]):
         labels = [str(each[i]) for each, i in zip(values, point, strict=True)]
         at = dict(zip(axes.values(), point, strict=True))

@@ -19,7 +19,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hdjax import layout, plots, store
+from hdjax import plots, reading, store
 from hdjax.engine.describe import describe
 from hdjax.times import record_at
 
@@ -70,7 +70,7 @@ class Result:
         groups = list(vars(self)["tree"].children) if "tree" in vars(self) else []
         if name not in groups:
             raise AttributeError(f"{name}: the result has none; allowed: {', '.join(groups)}")
-        return layout.dataset(self.tree, name)
+        return reading.dataset(self.tree, name)
 
     def __dir__(self) -> Iterable[str]:
         return [*super().__dir__(), *self.tree.children]
@@ -83,7 +83,7 @@ class Result:
     @property
     def times(self) -> np.ndarray:
         """(times,) the nominal times of the records."""
-        return layout.times(self.tree)
+        return reading.times(self.tree)
 
     def at(self, t: Any) -> xr.DataTree:
         """The tree at the record of nominal time `t`, without the dimension `time`.

@@ -12,8 +12,9 @@ from jaxtyping import Array, Float, Key
 from hdjax import random
 from hdjax.engine.compare import compare
 from hdjax.engine.result import Result, total_seconds
-from hdjax.layout import Contents, skip_nan, tree
+from hdjax.layout import Contents, tree
 from hdjax.random import Stream
+from hdjax.reductions import skip_nan
 from hdjax.system import System
 
 _RESAMPLES = 2000

@@ -81,14 +81,8 @@ def sweep(
         >>> result.mean["risk"].sizes["learning_rate"]
         2
     """
-    try:
-        grid = {axis: list(values) for axis, values in dict(grid).items()}
-    except (TypeError, ValueError):
-        raise ValueError(f"grid: {grid}; allowed: a mapping from axes to lists of values") from None
-    if not grid or not all(grid.values()):
-        raise ValueError(f"grid: {grid}; allowed: at least one axis, each with a value")
+    grid = _checked(grid)
     check_run(runs, keep, chunk, key)
-    check_names(grid=grid)
     labels = {axis: _labels(values) for axis, values in grid.items()}
     points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     systems = [make_system(**point) for point in points]
@@ -132,6 +126,22 @@ def sweep(
         seconds=total_seconds(part.attributes["seconds"] for part in firsts),
     )
     return Result(tree(measured, labels, QUANTILES))
+
+
+def _checked(grid: Any) -> dict[Any, list[Any]]:
+    """The values of each axis as a list.
+
+    Raises:
+        ValueError: an empty grid or axis; an axis whose name is no text.
+    """
+    try:
+        grid = {axis: list(values) for axis, values in dict(grid).items()}
+    except (TypeError, ValueError):
+        raise ValueError(f"grid: {grid}; allowed: a mapping from axes to lists of values") from None
+    if not grid or not all(grid.values()):
+        raise ValueError(f"grid: {grid}; allowed: at least one axis, each with a value")
+    check_names(grid=grid)
+    return grid
 
 
 def _collect(

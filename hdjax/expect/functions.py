@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from hdjax import layout
+from hdjax import reading, reductions
 from hdjax.codes import Code
 from hdjax.registry import suggest
 from hdjax.times import record_at
@@ -67,7 +67,7 @@ def _probability(call: "Call") -> Any:
         raise ValueError(f"k: {k!r}; allowed: an integer")
     values = call.variable("paths", None)
     within = ((values > k - 1) & (values <= k)).where(values.notnull())
-    return layout.over_runs(within, np.nanmean)
+    return reductions.over_runs(within, np.nanmean)
 
 
 def _diverged(call: "Call") -> Any:
@@ -155,12 +155,12 @@ class Call:
             ValueError: the result has no such variable, point, time or entry.
         """
         name = self._subject or "code"
-        if not layout.has(self._result, group, name):
-            has = list(layout.dataset(self._result, group).data_vars)
+        if not reading.has(self._result, group, name):
+            has = list(reading.dataset(self._result, group).data_vars)
             raise ValueError(f"{self._name}: {name!r}; allowed: {', '.join(map(str, has))}")
-        data = layout.variable(self._result, group, name)
-        for axis, dim in layout.axes(self._result).items():
-            values = layout.labels(self._result, axis).tolist()
+        data = reading.variable(self._result, group, name)
+        for axis, dim in reading.axes(self._result).items():
+            values = reading.labels(self._result, axis).tolist()
             if dim not in data.dims:
                 continue
             if axis in self.options:
@@ -168,9 +168,9 @@ class Call:
             elif not self._function.whole:
                 raise ValueError(f"{self._name}: {axis} is missing; allowed: {_listed(values)}")
         if "time" in data.dims and self._name != "rise":
-            wanted, times = self.options.get("t"), layout.times(self._result)
+            wanted, times = self.options.get("t"), reading.times(self._result)
             data = data.isel(time=-1 if wanted is None else record_at(times, wanted))
-        dims = layout.entries(self._result, data)
+        dims = reading.entries(self._result, data)
         shape = tuple(data.sizes[dim] for dim in dims)
         if self._entry:
             fits = len(self._entry) == len(shape)
@@ -178,7 +178,7 @@ class Call:
                 rule = f"an entry of shape {shape}"
                 raise ValueError(f"{self._subject}: {list(self._entry)}; allowed: {rule}")
             data = data.isel(dict(zip(dims, self._entry, strict=True)))
-        return data if reduction is None else layout.over_runs(data, reduction, **options)
+        return data if reduction is None else reductions.over_runs(data, reduction, **options)
 
     def _named(self, arguments: list[Any]) -> tuple[str, tuple[int, ...], list[Any]]:
         """The name of the statistic or path, its entry, and the other positional arguments."""
@@ -202,7 +202,7 @@ class Call:
         return subject, entry, arguments[1:]
 
     def _given(self, positional: list[Any], keywords: list[Any]) -> dict[str, Any]:
-        own, axes = self._function.arguments, list(layout.axes(self._result))
+        own, axes = self._function.arguments, list(reading.axes(self._result))
         if len(positional) > len(own):
             raise ValueError(
                 f"{self._name}: too many arguments; allowed: {', '.join(own) or 'none'}"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from hdjax import layout
+from hdjax import reading
 from hdjax.expect.functions import Call
 from hdjax.registry import suggest
 
@@ -152,7 +152,7 @@ def _number(name: str, result: xr.DataTree) -> float:
     if name != "dimension":
         return float({"runs": result.attrs["runs"], "pi": np.pi}[name])
     dimension = (result.attrs["config"] or {}).get("system", {}).get("dimension")
-    if dimension is None or "dimension" in layout.axes(result):
+    if dimension is None or "dimension" in reading.axes(result):
         raise ValueError("dimension: none; allowed where the whole result has one dimension")
     return float(dimension)
 

@@ -31,10 +31,6 @@ def sine(omega: Real = 1.0, degree: Size = 11) -> Link:
     Raises:
         ValueError: the frequency is not a finite number, or the degree is below 1.
 
-    Args:
-        omega: the frequency.
-        degree: D, up to which its Hermite coefficients are kept.
-
     Example:
         >>> bool(sine(1.0, degree=9).residual < 1e-7)
         True
@@ -56,10 +52,6 @@ def cosine(omega: Real = 1.0, degree: Size = 10) -> Link:
     Raises:
         ValueError: the frequency is not a finite number, or the degree is below 1.
 
-    Args:
-        omega: the frequency.
-        degree: D, up to which its Hermite coefficients are kept.
-
     Example:
         >>> round(float(cosine(1.0).coefficient((0,))), 6)
         0.606531
@@ -80,10 +72,6 @@ def exponential(omega: Real = 0.5, degree: Size = 10) -> Link:
 
     Raises:
         ValueError: the rate is not a finite number, or the degree is below 1.
-
-    Args:
-        omega: the exponent's factor.
-        degree: D, up to which its Hermite coefficients are kept.
 
     Example:
         >>> link = exponential(0.5)
@@ -107,9 +95,6 @@ def relu(degree: Size = 10) -> Link:
 
     Raises:
         ValueError: the degree is below 1.
-
-    Args:
-        degree: D, up to which its Hermite coefficients are kept.
 
     Example:
         >>> float(relu().coefficient((1,)))
@@ -137,9 +122,6 @@ def sign(degree: Size = 11) -> Link:
     Raises:
         ValueError: the degree is below 1.
 
-    Args:
-        degree: D, up to which its Hermite coefficients are kept.
-
     Example:
         >>> round(float(sign().coefficient((1,))), 6)
         0.797885
@@ -166,9 +148,6 @@ def erf(degree: Size = 11) -> Link:
     Raises:
         ValueError: the degree is below 1.
 
-    Args:
-        degree: D, up to which its Hermite coefficients are kept.
-
     Example:
         >>> round(float(erf().norm2), 6)
         0.333333
@@ -192,9 +171,6 @@ def hermite_polynomial(degree: Size) -> Link:
 
     Raises:
         ValueError: the degree is below 1.
-
-    Args:
-        degree: k.
 
     Example:
         >>> float(hermite_polynomial(3).norm2)

@@ -16,6 +16,8 @@ Source: slides "Hitting the High-D(imensional) Notes", frames "Our framework" (S
 SGD) and "Large batch: SGD+M".
 """
 
+from typing import Self
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -64,8 +66,8 @@ class Direct(Method):
         return system.direct(self.dtype)
 
 
-class SGDSimulator(Simulator):
-    """One realisation of SGD in R^d; the clock counts steps k, and t = k/n.
+class _Iterates(Simulator):
+    """One realisation of an algorithm in R^d (abstract).
 
     Attributes:
         system: the algorithm.
@@ -75,18 +77,29 @@ class SGDSimulator(Simulator):
         dtype: the precision of the run.
     """
 
-    system: MultiPass
+    system: eqx.AbstractVar[LeastSquares]
     problem: Problem
     matrix: Float[Array, "n d"]
     labels: Float[Array, " n"]
     dtype: str = eqx.field(static=True)
 
     @classmethod
-    def of(cls, system: MultiPass, dtype: str) -> "SGDSimulator":
+    def of(cls, system: LeastSquares, dtype: str) -> Self:
         """The simulator of `system`; its data are cast here once, not in each interval."""
         problem = required(system.problem)
-        data = problem.matrix.astype(dtype), problem.labels.astype(dtype)
-        return cls(system, problem, *data, dtype)
+        return cls(
+            system=system,
+            problem=problem,
+            matrix=problem.matrix.astype(dtype),
+            labels=problem.labels.astype(dtype),
+            dtype=dtype,
+        )
+
+
+class SGDSimulator(_Iterates):
+    """One realisation of SGD in R^d; the clock counts steps k, and t = k/n."""
+
+    system: MultiPass
 
     @property
     def clock(self) -> Clock:
@@ -162,32 +175,14 @@ class SGDSimulator(Simulator):
         return 1 if jax.default_backend() == "cpu" else None
 
 
-class MomentumSimulator(Simulator):
+class MomentumSimulator(_Iterates):
     """One realisation of SGD with momentum in R^d; the clock counts steps k.
 
     A batch is a mask of n numbers, so that all runs share one product with A and no rows are
     copied.  The state is X_k and X_{k-1}.
-
-    Attributes:
-        system: the algorithm.
-        problem: the data in the precision of the limit.
-        matrix: A (n, d) in the precision of the run.
-        labels: b (n,) in the precision of the run.
-        dtype: the precision of the run.
     """
 
     system: Batched
-    problem: Problem
-    matrix: Float[Array, "n d"]
-    labels: Float[Array, " n"]
-    dtype: str = eqx.field(static=True)
-
-    @classmethod
-    def of(cls, system: Batched, dtype: str) -> "MomentumSimulator":
-        """The simulator of `system`; its data are cast here once, not in each interval."""
-        problem = required(system.problem)
-        data = problem.matrix.astype(dtype), problem.labels.astype(dtype)
-        return cls(system, problem, *data, dtype)
 
     @property
     def clock(self) -> Steps:

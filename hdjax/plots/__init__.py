@@ -14,7 +14,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hdjax import layout
+from hdjax import reading
 from hdjax.plots import _curves, _scaling, _sweep
 from hdjax.plots._style import PANEL
 
@@ -121,5 +121,5 @@ def _share_legend(panels: list[Axes]) -> None:
 
 def _is_scalar(result: xr.DataTree, name: str) -> bool:
     groups = ("runs", "limit", "sup_error_median")
-    group = next(group for group in groups if layout.has(result, group, name))
-    return not layout.entries(result, layout.variable(result, group, name))
+    group = next(group for group in groups if reading.has(result, group, name))
+    return not reading.entries(result, reading.variable(result, group, name))

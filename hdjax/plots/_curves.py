@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from hdjax import layout
+from hdjax import reading, reductions
 from hdjax.codes import Code
 from hdjax.plots._style import (
     BLACK,
@@ -74,14 +74,14 @@ def draw(
     """Draw `statistic` over time into `ax`."""
     if band not in ("quantile", "std"):
         raise ValueError(f"band: {band!r}; allowed: 'quantile', 'std'")
-    group = "runs" if layout.has(result, "runs", statistic) else "limit"
-    base = layout.variable(result, group, statistic)
-    dims = layout.entries(result, base)
+    group = "runs" if reading.has(result, "runs", statistic) else "limit"
+    base = reading.variable(result, group, statistic)
+    dims = reading.entries(result, base)
     entries, total = _entries(base, dims, index)
     alive, notes = _divergence(result)
     if len(entries) < total:
         notes = [f"the first {len(entries)} of {total} entries", *notes]
-    time = layout.times(result)
+    time = reading.times(result)
     curves = [
         _collect(result, statistic, dict(zip(dims, entry, strict=True)), alive, band)
         for entry in entries
@@ -145,18 +145,18 @@ def _entries(
 def _divergence(result: xr.DataTree) -> tuple[np.ndarray | None, list[str]]:
     """Which kept runs stayed finite (None without runs), and notes about the runs and the limit."""
     notes = []
-    if layout.has(result, "codes", "limit_code"):
-        codes = np.atleast_1d(layout.variable(result, "codes", "limit_code").values)
-        since = np.atleast_1d(layout.variable(result, "codes", "limit_since").values)
+    if reading.has(result, "codes", "limit_code"):
+        codes = np.atleast_1d(reading.variable(result, "codes", "limit_code").values)
+        since = np.atleast_1d(reading.variable(result, "codes", "limit_since").values)
         for code in sorted(set(codes) - {Code.NOT_RUN, Code.FINE, Code.NOT_FINITE}):
             notes.append(f"limit: {Code(code).words} from t = {since[codes == code].min():.4g} on")
-    if not layout.has(result, "codes", "code"):
+    if not reading.has(result, "codes", "code"):
         return None, notes
-    at = layout.ended(result)
+    at = reading.ended(result)
     alive = ~np.isfinite(at)
     if not alive.all():
         bad = at.size - alive.sum()
-        first = layout.skip_nan(np.nanmin, at, axis=None)
+        first = reductions.skip_nan(np.nanmin, at, axis=None)
         left = " (not drawn)" if alive.any() else ""
         notes.append(f"{bad} of {at.size} runs diverged from t = {first:.4g} on{left}")
     if result.attrs.get("interrupted"):
@@ -172,9 +172,9 @@ def _collect(
     band: str,
 ) -> _Curves:
     def get(group: str) -> Any:
-        if not layout.has(result, group, name):
+        if not reading.has(result, group, name):
             return None
-        return real(layout.variable(result, group, name)).isel(entry).values
+        return real(reading.variable(result, group, name)).isel(entry).values
 
     curves = _Curves(str(list(entry.values())) if entry else "")
     if alive is not None and alive.any():
@@ -188,7 +188,7 @@ def _collect(
     if limit is not None and limit.ndim == 2:
         kept = limit if alive is None or not alive.any() else limit[alive]
         curves.limits = kept
-        curves.limit = layout.skip_nan(np.nanmean, kept)
+        curves.limit = reductions.skip_nan(np.nanmean, kept)
     elif limit is not None:
         curves.limit = limit
         curves.predicted = get("predicted_std")
@@ -204,9 +204,9 @@ def _collect_runs(curves: _Curves, get: Any, alive: np.ndarray, band: str) -> No
     else:
         # The stored moments contain the values of diverging runs before their end.  They are
         # computed again without these runs.
-        curves.mean = layout.skip_nan(np.nanmean, curves.runs)
-        spread = layout.skip_nan(np.nanstd, curves.runs)
-        curves.low, curves.high = layout.skip_nan(np.nanquantile, curves.runs, q=[0.05, 0.95])
+        curves.mean = reductions.skip_nan(np.nanmean, curves.runs)
+        spread = reductions.skip_nan(np.nanstd, curves.runs)
+        curves.low, curves.high = reductions.skip_nan(np.nanquantile, curves.runs, q=[0.05, 0.95])
     if band == "std":
         curves.low, curves.high = curves.mean - spread, curves.mean + spread
 

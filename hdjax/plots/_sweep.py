@@ -8,7 +8,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 
-from hdjax import layout
+from hdjax import reading, reductions
 from hdjax.plots import _curves
 from hdjax.plots._style import (
     BLACK,
@@ -41,7 +41,7 @@ def draw(
 ) -> None:
     """Draw a statistic at one time over the axes that are not selected."""
     result = _selected(result, select or {})
-    axes = list(layout.axes(result))
+    axes = list(reading.axes(result))
     if not axes:
         _curves.draw(result, statistic, ax, index=index, **options)
         return
@@ -52,11 +52,11 @@ def draw(
         raise ValueError(
             f"select: the axes {', '.join(axes)} are left; allowed: at most two (select the others)"
         )
-    value = value or ("mean" if layout.has(result, "mean", statistic) else "limit")
+    value = value or ("mean" if reading.has(result, "mean", statistic) else "limit")
     if value not in _VALUES:
         raise ValueError(f"value: {value!r}; allowed: {', '.join(_VALUES)}")
-    if not layout.has(result, value, statistic):
-        has = [name for name in _VALUES if layout.has(result, name, statistic)]
+    if not reading.has(result, value, statistic):
+        has = [name for name in _VALUES if reading.has(result, name, statistic)]
         raise ValueError(f"value: {value!r}; allowed for {statistic}: {', '.join(has)}")
     point = _Point(result, statistic, index, time)
     (_lines if len(axes) == 1 else _heat_map)(point, axes, value, ax)
@@ -68,26 +68,26 @@ def groups(result: xr.DataTree) -> list[xr.DataTree]:
     The axis of a part has the name of the group, and its labels are the points.  The list is empty
     for any other result.
     """
-    axes = layout.axes(result) if result.attrs["kind"] == "sweep" else {}
-    if len(axes) != 1 or layout.labels(result, next(iter(axes))).dtype.kind in "iuf":
+    axes = reading.axes(result) if result.attrs["kind"] == "sweep" else {}
+    if len(axes) != 1 or reading.labels(result, next(iter(axes))).dtype.kind in "iuf":
         return []
     (axis,) = axes
-    names = [str(name).split(": ", 1) for name in layout.labels(result, axis)]
+    names = [str(name).split(": ", 1) for name in reading.labels(result, axis)]
     if not all(len(name) == 2 for name in names):
         return []
     parts = []
     for group in dict.fromkeys(name[0] for name in names):
         members = [i for i, name in enumerate(names) if name[0] == group]
-        parts.append(layout.relabel(result, axis, members, group, [names[i][1] for i in members]))
+        parts.append(reading.relabel(result, axis, members, group, [names[i][1] for i in members]))
     return parts
 
 
 def _selected(result: xr.DataTree, select: Mapping[str, Any]) -> xr.DataTree:
     points = {}
     for axis, value in select.items():
-        if axis not in layout.axes(result):
-            raise ValueError(f"select: {axis!r}; allowed: {', '.join(layout.axes(result))}")
-        values = layout.labels(result, axis)
+        if axis not in reading.axes(result):
+            raise ValueError(f"select: {axis!r}; allowed: {', '.join(reading.axes(result))}")
+        values = reading.labels(result, axis)
         near = values == value
         if values.dtype.kind in "iuf" and isinstance(value, int | float):
             near = np.isclose(values, value, rtol=1e-9, atol=0)
@@ -95,7 +95,7 @@ def _selected(result: xr.DataTree, select: Mapping[str, Any]) -> xr.DataTree:
             listed = ", ".join(str(v) for v in values)
             raise ValueError(f"select: {axis} = {value!r}; allowed: {listed}")
         points[axis] = int(np.argmax(near))
-    return layout.select(result, points)
+    return reading.select(result, points)
 
 
 class _Point:
@@ -111,7 +111,7 @@ class _Point:
         self, result: xr.DataTree, statistic: str, index: _curves.Index, time: float | None
     ):
         """Choose the record of nominal time `time`; None: the last record."""
-        times = layout.times(result)
+        times = reading.times(result)
         self.record = -1 if time is None else record_at(times, time, "time")
         self.result, self.time = result, float(times[self.record])
         self._statistic, self._index = statistic, index
@@ -121,7 +121,7 @@ class _Point:
 
     def has(self, group: str) -> bool:
         """Whether the result has this group of the statistic."""
-        return layout.has(self.result, group, self._statistic)
+        return reading.has(self.result, group, self._statistic)
 
     def get(self, group: str) -> xr.DataArray:
         """The values of a group, reduced over the runs; NaN where no run stayed finite."""
@@ -129,12 +129,12 @@ class _Point:
         if group != "count":
             data = data.where(np.abs(data) <= self._ceiling)
         data = data.isel(time=self.record) if "time" in data.dims else data
-        return layout.over_runs(data, np.nanmedian if group == "sup_error" else np.nanmean)
+        return reductions.over_runs(data, np.nanmedian if group == "sup_error" else np.nanmean)
 
     def label(self, group: str) -> str:
         """The label of the values of a group, for readers."""
         name = _curves.label_of(
-            layout.variable(self.result, group, self._statistic), self._statistic
+            reading.variable(self.result, group, self._statistic), self._statistic
         )
         if self._index is not None:
             name += f" {np.atleast_1d(self._index).tolist()}"
@@ -144,8 +144,8 @@ class _Point:
         return f"{prefix}{name} at t = {self.time:.4g}"
 
     def _entry(self, group: str) -> xr.DataArray:
-        data = _curves.real(layout.variable(self.result, group, self._statistic))
-        dims = layout.entries(self.result, data)
+        data = _curves.real(reading.variable(self.result, group, self._statistic))
+        dims = reading.entries(self.result, data)
         if not dims:
             return data
         chosen = (self._index,) if isinstance(self._index, int) else self._index
@@ -178,7 +178,7 @@ def _ticks(ax: Axes, which: str, values: np.ndarray, numeric: bool) -> None:
 
 def _lines(point: _Point, axes: list[str], value: str, ax: Axes) -> None:
     (axis,) = axes
-    values = layout.labels(point.result, axis)
+    values = reading.labels(point.result, axis)
     x, numeric = _positions(values)
     centre = point.get(value).values
     names = {"sup_error": "median over the runs", "limit": "limit"}
@@ -209,7 +209,7 @@ def _lines(point: _Point, axes: list[str], value: str, ax: Axes) -> None:
 
 
 def _divergence(result: xr.DataTree, values: np.ndarray) -> list[str]:
-    ends = layout.ended(result)
+    ends = reading.ended(result)
     bad = np.isfinite(ends).sum(axis=-1) if ends.size else np.zeros(len(values), int)
     points = [f"{n} of {ends.shape[-1]} at {v}" for v, n in zip(values, bad, strict=True) if n]
     return [f"runs that diverged: {', '.join(points)}"] if points else []
@@ -217,12 +217,12 @@ def _divergence(result: xr.DataTree, values: np.ndarray) -> list[str]:
 
 def _heat_map(point: _Point, axes: list[str], value: str, ax: Axes) -> None:
     down, across = axes
-    dims = [layout.axes(point.result)[axis] for axis in axes]
+    dims = [reading.axes(point.result)[axis] for axis in axes]
     data = point.get(value).transpose(*dims).values
     norm = LogNorm() if spans_decades(data) else Normalize()
     edges = []
     for axis in (across, down):
-        position, numeric = _positions(layout.labels(point.result, axis))
+        position, numeric = _positions(reading.labels(point.result, axis))
         edges.append(_edges(position, numeric and is_log_spaced(position)))
     mesh = ax.pcolormesh(*edges, np.ma.masked_invalid(data), cmap="viridis", norm=norm)
     figure: Any = ax.get_figure(root=True)
@@ -230,7 +230,7 @@ def _heat_map(point: _Point, axes: list[str], value: str, ax: Axes) -> None:
     bar.set_label(pretty(point.label(value)), fontsize=9)
     bar.ax.tick_params(labelsize=8)
     for which, axis in (("x", across), ("y", down)):
-        values = layout.labels(point.result, axis)
+        values = reading.labels(point.result, axis)
         _ticks(ax, which, values, values.dtype.kind in "iuf")
     dress(ax, across.replace("_", " "), down.replace("_", " "))
     ax.grid(False)
@@ -245,7 +245,7 @@ def _gaps(point: _Point, dims: list[str]) -> np.ndarray:
     """The points at which some runs have not ended, but none has a finite statistic."""
     if not point.has("count"):
         return np.array(False)
-    alive = layout.variable(point.result, "codes", "alive").isel(time=point.record)
+    alive = reading.variable(point.result, "codes", "alive").isel(time=point.record)
     return ((point.get("count") == 0) & (alive > 0)).transpose(*dims).values
 
 

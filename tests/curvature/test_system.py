@@ -138,9 +138,7 @@ def test_random_side_parameters():
     mixture = streaming.xor(50, theta=jnp.zeros(3), snr=10.0, learning_rate=1.0)
     system = Alignment(mixture, theta_scale=2.0)
     simulator = system.simulator(streaming.GramSampler())
-    theta = jax.vmap(lambda i: simulator.init(jax.random.key(i)).run.side.theta)(
-        jnp.arange(500)
-    )
+    theta = jax.vmap(lambda i: simulator.init(jax.random.key(i)).run.side.theta)(jnp.arange(500))
     assert abs(float(theta.std()) - 2) < 4 * 2 / (2 * 1500) ** 0.5
     with pytest.raises(ValueError, match="theta_scale"):
         hd.compare(system, [0.0, 1.0], key=jax.random.key(0), runs=2)

@@ -48,9 +48,6 @@ class PhaseRetrieval(ClosedFormLoss):
     Raises:
         ValueError: a scale that is not positive.
 
-    Args:
-        scale: the factor of the loss, positive.
-
     Example:
         >>> loss = PhaseRetrieval(scale=0.25)
     """
@@ -112,9 +109,6 @@ class LipschitzPhaseRetrieval(ClosedFormLoss):
 
     Raises:
         ValueError: a scale that is not positive.
-
-    Args:
-        scale: the factor of the loss, positive.
 
     Example:
         >>> loss = LipschitzPhaseRetrieval()
