@@ -36,7 +36,7 @@ from hdjax.multipass.problem import Problem
 from hdjax.multipass.simulate import SAMPLINGS, Direct, Homogenised, SGDSimulator
 from hdjax.registry import NonNegative, OneOf
 from hdjax.schedules import Constant, Schedule, as_schedule
-from hdjax.system import Method, NoFluctuationsError, NoLimitError
+from hdjax.system import Method, NoFluctuationsError, NoLimitError, Simulator
 
 
 class MultiPassSGD(MultiPass):
@@ -135,7 +135,7 @@ class MultiPassSGD(MultiPass):
                 "samplings are other processes, which can be simulated with hd.simulate)"
             )
 
-    def direct(self, dtype: str) -> SGDSimulator:
+    def direct(self, dtype: str) -> Simulator:
         """The simulator of SGD on iterates in R^d of precision `dtype`."""
         return SGDSimulator.of(self, dtype)
 

@@ -29,7 +29,7 @@ from hdjax.multipass.recursion import Recursion, Squaring
 from hdjax.multipass.simulate import Direct, MomentumSimulator
 from hdjax.registry import NonNegative, Positive
 from hdjax.schedules import Constant, Schedule, as_schedule
-from hdjax.system import Method, WithoutFluctuations
+from hdjax.system import Method, Simulator, WithoutFluctuations
 
 
 class MomentumSGD(Batched, WithoutFluctuations):
@@ -133,7 +133,7 @@ class MomentumSGD(Batched, WithoutFluctuations):
         else:
             warn_of_localisation(self.modes, self.problem, gamma)
 
-    def direct(self, dtype: str) -> MomentumSimulator:
+    def direct(self, dtype: str) -> Simulator:
         """The simulator of SGD with momentum on iterates in R^d of precision `dtype`."""
         return MomentumSimulator.of(self, dtype)
 

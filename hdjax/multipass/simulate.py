@@ -16,8 +16,6 @@ Source: slides "Hitting the High-D(imensional) Notes", frames "Our framework" (S
 SGD) and "Large batch: SGD+M".
 """
 
-from typing import Self
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -84,7 +82,7 @@ class _Iterates(Simulator):
     dtype: str = eqx.field(static=True)
 
     @classmethod
-    def of(cls, system: LeastSquares, dtype: str) -> Self:
+    def of(cls, system: LeastSquares, dtype: str) -> "_Iterates":
         """The simulator of `system`; its data are cast here once, not in each interval."""
         problem = required(system.problem)
         return cls(

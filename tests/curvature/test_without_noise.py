@@ -10,6 +10,8 @@ from jax.flatten_util import ravel_pytree
 from hdjax import curvature, streaming
 
 
+@pytest.mark.optimised
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "rtol"), [(jnp.float64, 1e-12), (jnp.float32, 2e-4)])
 def test_without_noise_units_are_on_their_side_of_the_kink(dtype, rtol):
     """The fixed point of XOR: the Hessian of the mean loss over the four means, by autodiff."""
