@@ -9,8 +9,8 @@ import xarray as xr
 
 import hdjax as hd
 from hdjax import layout, reading, store
-from hdjax.clocks import Steps
 from hdjax.limits import Limit
+from tests.still import Still
 from tests.trees import made
 
 # What is a dimension, a coordinate, a group or an entry elsewhere, or no name in NetCDF.
@@ -154,32 +154,19 @@ def test_a_group_that_is_not_there_is_told():
         result["risk"]
 
 
-class Resting(hd.Simulator):
+class Round(Still):
     level: jax.Array
-
-    @property
-    def clock(self):
-        return Steps(1)
 
     def init(self, key):
         return self.level + jax.random.normal(key)
 
-    def advance(self, state, k0, k1, key):
-        return state
-
-    def summary(self, state):
-        return state
-
-    def bytes_per_run(self):
-        return 8
-
 
 class Waiting(hd.Method):
     def simulator(self, system, horizon):
-        return Resting(system.level)
+        return Round(system.level)
 
 
-class Still(hd.PlainSystem, hd.WithoutFluctuations):
+class Level(hd.PlainSystem, hd.WithoutFluctuations):
     """Nothing moves: the engine's part alone."""
 
     family = "still"
@@ -211,7 +198,7 @@ def pair(system, summary):
 
 def test_a_sweep_over_an_axis_called_like_its_statistic(tmp_path):
     result = hd.sweep(
-        lambda level, **_: Still(level),
+        lambda level, **_: Level(level),
         {"level": [1.0, 2.0], "time": [3, 4], "a/b": ["x"]},
         [0.0, 1.0],
         key=jax.random.key(0),

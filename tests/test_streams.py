@@ -16,9 +16,9 @@ import pytest
 
 import hdjax as hd
 from hdjax import curvature, landscapes, multiindex, multipass, networks, random, streaming
-from hdjax.clocks import Steps
 from hdjax.engine.ensemble import trajectory
 from hdjax.random import Stream
+from tests.still import Still
 
 ROOT = Path(hd.__file__).parent
 SAMPLERS = ["bernoulli", "chisquare", "choice", "gamma", "normal"]
@@ -289,31 +289,18 @@ def test_all_64_bits_of_a_tick_count(name, monkeypatch):
     assert not drawn[1] & drawn[2]
 
 
-class Still(hd.Simulator):
+class OneNumber(Still):
     """Draws one number at the start, and keeps it."""
-
-    @property
-    def clock(self):
-        return Steps(1)
 
     def init(self, key):
         return jax.random.normal(random.stream(key, Stream.START))
-
-    def advance(self, state, k0, k1, key):
-        return state
-
-    def summary(self, state):
-        return state
-
-    def bytes_per_run(self):
-        return 8
 
 
 class Waiting(hd.Method):
     """The way to run it."""
 
     def simulator(self, system, horizon):
-        return Still()
+        return OneNumber()
 
 
 class Resting(hd.PlainSystem, hd.WithoutLimit, hd.WithoutFluctuations):
