@@ -147,7 +147,6 @@ def spectral_measure(
     known: TopSpace | None = None,
     probes: int = 8,
     steps: int = 60,
-    dtype: jax.typing.DTypeLike = jnp.float32,
 ) -> SpectralMeasure:
     """The spectrum as a measure: known outliers exactly, the bulk by stochastic Lanczos quadrature.
 
@@ -158,7 +157,9 @@ def spectral_measure(
         known: eigenpairs that are deflated, and enter as atoms of weight 1/n.
         probes: the number of random vectors over which the quadrature is averaged.
         steps: the number of Lanczos steps of each probe.
-        dtype: of the products.
+
+    Returns:
+        The measure, in the precision of the matrix.
 
     Raises:
         ValueError: a number is below 1, or there are more steps than rows.
@@ -172,6 +173,7 @@ def spectral_measure(
         raise ValueError(
             f"probes, steps: {probes}, {steps}; allowed: at least 1, steps up to {size}"
         )
+    dtype = _precision(product, size)
     vectors = jnp.zeros((size, 0), dtype) if known is None else known.vectors
     removed = vectors.shape[1]
 
@@ -197,3 +199,10 @@ def spectral_measure(
     return SpectralMeasure(
         jnp.concatenate([known.values, atoms.ravel()]), jnp.concatenate([own, weights])
     )
+
+
+def _precision(product: Product, size: int) -> jnp.dtype:
+    """The dtype of a matrix, which is that of its product with a vector of the lowest precision."""
+    vector = jax.ShapeDtypeStruct((size, 1), jnp.float32)
+    with jax.numpy_dtype_promotion("standard"):
+        return jax.eval_shape(product, vector).dtype

@@ -163,7 +163,7 @@ def correlation_gradient(
 
 def planted_loss(
     link: Link,
-    readout: Tensors,
+    readout: Link | Tensors,
     matrix: Float[Array, "q r"],
     gap: Float[Array, "r r"] | None = None,
 ) -> Float[Array, ""]:
@@ -173,7 +173,8 @@ def planted_loss(
 
     Args:
         link: f*, the link of the target.
-        readout: Hermite tensors of F, in q variables.
+        readout: F, a link in q variables or its Hermite tensors; what a link has beyond its degree
+            is left out.
         matrix: the overlap M (q, r).
         gap: K = I - M^T M, as accurate as it is known; None: computed from M.
 
@@ -182,14 +183,15 @@ def planted_loss(
 
     Example:
         >>> link = hd.multiindex.from_coefficients({(1,): 1.0})
-        >>> float(planted_loss(link, link.tensors, jnp.array([[0.5]])))
+        >>> float(planted_loss(link, link, jnp.array([[0.5]])))
         1.0
     """
+    tensors = readout.tensors if isinstance(readout, Link) else readout
     _check_overlap(link, matrix)
-    _check_student(readout, matrix)
+    _check_student(tensors, matrix)
     if gap is None:
         gap = jnp.eye(link.variables, dtype=matrix.dtype) - product(matrix.T, matrix)
-    own = nonnegative(squared_norm(difference(readout, average(link, matrix))))
+    own = nonnegative(squared_norm(difference(tensors, average(link, matrix))))
     return own + profiled_loss(link, matrix, gap)
 
 

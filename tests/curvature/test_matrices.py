@@ -135,8 +135,9 @@ def test_spectral_measure_of_a_wishart_matrix_with_an_outlier():
     exact = np.linalg.eigvalsh(matrix)
     top = curvature.top_space(product, jnp.eye(150)[:, :1], 1, jax.random.key(0))
     measure = curvature.spectral_measure(
-        product, 150, jax.random.key(1), known=top, probes=20, steps=40, dtype=jnp.float64
+        product, 150, jax.random.key(1), known=top, probes=20, steps=40
     )
+    assert measure.atoms.dtype == jnp.float64
     assert float(measure.weights.sum()) == pytest.approx(1, abs=1e-12)
     # Lanczos is exact for moments; the probes' spread is what is left (4 standard errors).
     for power, bound in ((1, 0.02), (2, 0.04)):

@@ -154,7 +154,7 @@ def test_loss_near_the_optimum_keeps_its_digits():
 
 
 def test_planted_loss_and_slope():
-    assert float(multiindex.planted_loss(A, A.tensors, M)) == pytest.approx(2.198156602, abs=1e-9)
+    assert float(multiindex.planted_loss(A, A, M)) == pytest.approx(2.198156602, abs=1e-9)
     slope = averaging.correlation_gradient(A, A.tensors, M)
     expected = [[0.73, 0.052066017], [0.142066017, 0.175786797]]
     np.testing.assert_allclose(slope, expected, atol=1e-9)
