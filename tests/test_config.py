@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import hdjax as hd
-from hdjax import config
+from hdjax import config, expect
 from hdjax.config.tables import slot
 from hdjax.schema import read
 
@@ -64,8 +64,11 @@ def assert_same(system, other):
 @pytest.mark.filterwarnings("ignore:rule. QMC:UserWarning")
 @pytest.mark.slow
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_configs_that_are_shipped_are_valid(path):
+def test_configs_that_are_shipped_are_valid_and_expect_something(path):
     experiment = config.load(path)
+    rules = experiment.config.expect.rules
+    assert rules
+    expect.check(rules, experiment.empty())
     assert experiment.choose() in ("compare", "scaling", "sweep")
     assert set(experiment.statistics())
     assert len(experiment.times) > 1
