@@ -174,7 +174,7 @@ def spectral_measure(
             f"probes, steps: {probes}, {steps}; allowed: at least 1, steps up to {size}"
         )
     dtype = _precision(product, size)
-    vectors = jnp.zeros((size, 0), dtype) if known is None else known.vectors
+    vectors = jnp.zeros((size, 0), dtype) if known is None else known.vectors.astype(dtype)
     removed = vectors.shape[1]
 
     def outside(v: Float[Array, " n"]) -> Float[Array, " n"]:
@@ -197,7 +197,8 @@ def spectral_measure(
         return SpectralMeasure(atoms.ravel(), weights)
     own = jnp.full((removed,), 1 / size, dtype)
     return SpectralMeasure(
-        jnp.concatenate([known.values, atoms.ravel()]), jnp.concatenate([own, weights])
+        jnp.concatenate([known.values.astype(dtype), atoms.ravel()]),
+        jnp.concatenate([own, weights]),
     )
 
 

@@ -84,22 +84,12 @@ def sweep(
     grid = _checked(grid)
     check_run(runs, keep, chunk, key)
     labels = {axis: _labels(values) for axis, values in grid.items()}
-    points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    systems = [make_system(**point) for point in points]
-    methods = [method(**point) if callable(method) else method for point in points]
+    systems, methods = _systems(make_system, method, grid)
     for system in systems:
         system.validate(compared=start is not None, realised=start == "realised")
+    asked = {"statistics": statistics, "probes": probes, "paths": paths, "start": start}
     prepared = [
-        prepare(
-            system,
-            ts,
-            method=own,
-            statistics=statistics,
-            probes=probes,
-            paths=paths,
-            start=start,
-            fluctuations=fluctuations,
-        )
+        prepare(system, ts, method=own, fluctuations=fluctuations, **asked)
         for system, own in zip(systems, methods, strict=True)
     ]
     plans, records = [plan for plan, _ in prepared], [clock for _, clock in prepared]
@@ -117,13 +107,13 @@ def sweep(
         progress=progress,
     )
     measured = stack(found, tuple(len(values) for values in labels.values()))
-    firsts = [found[members[0]] for members in groups.values() if members[0] in found]
+    interrupted = len(found) < len(systems) or measured.attributes["interrupted"]
     measured.attributes.update(
         points=len(found),
-        interrupted=int(len(found) < len(points) or measured.attributes["interrupted"]),
+        interrupted=int(interrupted),
         programs=len(groups),
         reasons=_reasons(systems, groups),
-        seconds=total_seconds(part.attributes["seconds"] for part in firsts),
+        seconds=_seconds(found, groups),
     )
     return Result(tree(measured, labels, QUANTILES))
 
@@ -142,6 +132,15 @@ def _checked(grid: Any) -> dict[Any, list[Any]]:
         raise ValueError(f"grid: {grid}; allowed: at least one axis, each with a value")
     check_names(grid=grid)
     return grid
+
+
+def _systems(
+    make_system: Callable[..., System], method: Any, grid: dict[Any, list[Any]]
+) -> tuple[list[System], list[Any]]:
+    """The system and the method of each point of the grid."""
+    points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    methods = [method(**point) if callable(method) else method for point in points]
+    return [make_system(**point) for point in points], methods
 
 
 def _collect(
@@ -181,6 +180,12 @@ def _collect(
         if collected.interrupted:
             break
     return found
+
+
+def _seconds(found: dict[int, Contents], groups: dict[Any, list[int]]) -> Any:
+    """The seconds of all programs; the points of a program share the seconds of its first one."""
+    firsts = [found[members[0]] for members in groups.values() if members[0] in found]
+    return total_seconds(part.attributes["seconds"] for part in firsts)
 
 
 def _structure(tree: Any) -> Any:

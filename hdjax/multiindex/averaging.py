@@ -22,6 +22,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from hdjax.checks import is_concrete
 from hdjax.multiindex.links import Link
 from hdjax.multiindex.small import product
 from hdjax.multiindex.tensors import (
@@ -173,20 +174,20 @@ def planted_loss(
 
     Args:
         link: f*, the link of the target.
-        readout: F, a link in q variables or its Hermite tensors; what a link has beyond its degree
-            is left out.
+        readout: F, a polynomial link in q variables or its Hermite tensors.
         matrix: the overlap M (q, r).
         gap: K = I - M^T M, as accurate as it is known; None: computed from M.
 
     Raises:
-        ValueError: M has another shape than (q, r), or F another number of variables than q.
+        ValueError: M has another shape than (q, r), F has another number of variables than q, or
+            F is a link that does not end at its degree.
 
     Example:
         >>> link = hd.multiindex.from_coefficients({(1,): 1.0})
         >>> float(planted_loss(link, link, jnp.array([[0.5]])))
         1.0
     """
-    tensors = readout.tensors if isinstance(readout, Link) else readout
+    tensors = _polynomial(readout) if isinstance(readout, Link) else readout
     _check_overlap(link, matrix)
     _check_student(tensors, matrix)
     if gap is None:
@@ -231,6 +232,17 @@ def _check_overlap(link: Link, matrix: Float[Array, "q r"]) -> None:
         raise ValueError(
             f"matrix: shape {matrix.shape}; allowed: (q, {link.variables}), M = W^T W*"
         )
+
+
+def _polynomial(readout: Link) -> Tensors:
+    """The tensors of a student link; ValueError if it has energy beyond its degree."""
+    residual, rounding = readout.residual, 100 * jnp.finfo(readout.residual.dtype).eps
+    if is_concrete(residual) and float(residual) > rounding * float(readout.norm2):
+        raise ValueError(
+            f"readout: a link with energy {float(residual):.3g} beyond its degree; allowed: a "
+            "polynomial, or the tensors of a student that ends at that degree (`readout.tensors`)"
+        )
+    return readout.tensors
 
 
 def _check_student(readout: Tensors, matrix: Float[Array, "q r"]) -> None:

@@ -1,4 +1,4 @@
-"""What schedules share: the abstract `Schedule`, a constant rate, and the checks of numbers."""
+"""What schedules share: their base class, a constant rate, and the numbers that users give."""
 
 import abc
 from typing import Annotated, Any
@@ -47,7 +47,7 @@ class Constant(Schedule):
     value: Float[Array, ""]
 
     def __init__(self, value: NonNegative):
-        self.value = check_numbers("value", value, ndim=0)
+        self.value = as_numbers("value", value, ndim=0)
 
     def __call__(self, t: ArrayLike) -> Float[Array, ""]:
         """The rate, which does not depend on `t`."""
@@ -72,10 +72,10 @@ class Critical(eqx.Module):
     factor: Float[Array, ""]
 
     def __init__(self, factor: NonNegative):
-        self.factor = check_numbers("factor", factor, ndim=0)
+        self.factor = as_numbers("factor", factor, ndim=0)
 
 
-def check_numbers(name: str, value: Any, ndim: int) -> Float[Array, "..."]:
+def as_numbers(name: str, value: Any, ndim: int) -> Float[Array, "..."]:
     """`value` as a floating-point array of finite numbers >= 0, which are checked if concrete."""
     if isinstance(value, bool | str) or value is None:
         raise TypeError(f"{name}: {value!r}; allowed: a number, an array, a schedule")
@@ -96,17 +96,17 @@ def check_numbers(name: str, value: Any, ndim: int) -> Float[Array, "..."]:
     return array
 
 
-def check_positive(name: str, value: Any) -> Float[Array, ""]:
+def as_positive(name: str, value: Any) -> Float[Array, ""]:
     """`value` as a positive floating-point scalar, which is checked if it is concrete."""
-    array = check_numbers(name, value, ndim=0)
+    array = as_numbers(name, value, ndim=0)
     if is_concrete(array) and float(array) == 0:
         raise ValueError(f"{name}: {value}; allowed: positive")
     return array
 
 
-def check_times(name: str, value: Any) -> Float[Array, " n"]:
+def as_increasing(name: str, value: Any) -> Float[Array, " n"]:
     """`value` as an increasing array of times, which is checked if it is concrete."""
-    array = check_numbers(name, value, ndim=1)
+    array = as_numbers(name, value, ndim=1)
     if is_concrete(array) and np.any(np.diff(np.asarray(array)) <= 0):
         raise ValueError(f"{name}: {np.asarray(array)}; allowed: increasing times")
     return array

@@ -13,7 +13,7 @@ from jax.tree_util import Partial
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from hdjax.schedules.base import Constant, Schedule, check_numbers, check_positive
+from hdjax.schedules.base import Constant, Schedule, as_numbers, as_positive
 
 
 class FunctionOfTime(Schedule):
@@ -67,7 +67,7 @@ class FunctionOfStep(Schedule):
 
     def __init__(self, fn: Callable, dimension: Any):
         self.fn = _as_tree(fn, "schedule", "a function of the step, such as Optax's")
-        self.dimension = check_positive("dimension", dimension)
+        self.dimension = as_positive("dimension", dimension)
 
     def __call__(self, t: ArrayLike) -> Float[Array, ""]:
         """The value of `fn` at the step t d, interpolated between integer steps."""
@@ -161,7 +161,7 @@ def as_schedule(value: Any) -> Schedule:
     if callable(value):
         _refuse_optax("learning_rate", value)
         return FunctionOfTime(value)
-    return Constant(check_numbers("learning_rate", value, ndim=0))
+    return Constant(as_numbers("learning_rate", value, ndim=0))
 
 
 def _refuse_optax(name: str, fn: Any) -> None:

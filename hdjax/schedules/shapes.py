@@ -5,7 +5,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from hdjax.registry import NonNegative, Positive, Values, register
-from hdjax.schedules.base import Schedule, ScheduleLike, check_numbers, check_positive, check_times
+from hdjax.schedules.base import Schedule, ScheduleLike, as_increasing, as_numbers, as_positive
 from hdjax.schedules.functions import as_schedule
 
 
@@ -31,8 +31,8 @@ class PiecewiseConstant(Schedule):
     values: Float[Array, " n+1"]
 
     def __init__(self, boundaries: Values, values: Values):
-        self.boundaries = check_times("boundaries", boundaries)
-        self.values = check_numbers("values", values, ndim=1)
+        self.boundaries = as_increasing("boundaries", boundaries)
+        self.values = as_numbers("values", values, ndim=1)
         n, given = self.boundaries.shape[0], self.values.shape[0]
         if given != n + 1:
             raise ValueError(f"values: {given} rates; allowed with {n} boundaries: {n + 1}")
@@ -65,9 +65,9 @@ class PowerDecay(Schedule):
     timescale: Float[Array, ""]
 
     def __init__(self, initial: NonNegative, exponent: NonNegative, timescale: Positive = 1.0):
-        self.initial = check_numbers("initial", initial, ndim=0)
-        self.exponent = check_numbers("exponent", exponent, ndim=0)
-        self.timescale = check_positive("timescale", timescale)
+        self.initial = as_numbers("initial", initial, ndim=0)
+        self.exponent = as_numbers("exponent", exponent, ndim=0)
+        self.timescale = as_positive("timescale", timescale)
 
     def __call__(self, t: ArrayLike) -> Float[Array, ""]:
         """The rate at time `t`."""
@@ -98,9 +98,9 @@ class Cosine(Schedule):
     final: Float[Array, ""]
 
     def __init__(self, initial: NonNegative, horizon: Positive, final: NonNegative = 0.0):
-        self.initial = check_numbers("initial", initial, ndim=0)
-        self.horizon = check_positive("horizon", horizon)
-        self.final = check_numbers("final", final, ndim=0)
+        self.initial = as_numbers("initial", initial, ndim=0)
+        self.horizon = as_positive("horizon", horizon)
+        self.final = as_numbers("final", final, ndim=0)
 
     def __call__(self, t: ArrayLike) -> Float[Array, ""]:
         """The rate at time `t`."""
@@ -129,8 +129,8 @@ class Table(Schedule):
     values: Float[Array, " n"]
 
     def __init__(self, times: Values, values: Values):
-        self.times = check_times("times", times)
-        self.values = check_numbers("values", values, ndim=1)
+        self.times = as_increasing("times", times)
+        self.values = as_numbers("values", values, ndim=1)
         n, given = self.times.shape[0], self.values.shape[0]
         if given != n or n == 0:
             raise ValueError(f"values: {given} rates; allowed: as many as times ({n}), at least 1")
@@ -162,7 +162,7 @@ class Warmup(Schedule):
 
     def __init__(self, schedule: ScheduleLike, duration: Positive):
         self.schedule = as_schedule(schedule)
-        self.duration = check_positive("duration", duration)
+        self.duration = as_positive("duration", duration)
 
     def __call__(self, t: ArrayLike) -> Float[Array, ""]:
         """The rate at time `t`."""
@@ -195,7 +195,7 @@ class Joined(Schedule):
 
     def __init__(self, first: ScheduleLike, at: Positive, then: ScheduleLike):
         self.first, self.then = as_schedule(first), as_schedule(then)
-        self.at = check_positive("at", at)
+        self.at = as_positive("at", at)
 
     def __call__(self, t: ArrayLike) -> Float[Array, ""]:
         """The rate at time `t`, from the part that contains `t`."""

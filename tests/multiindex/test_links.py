@@ -273,6 +273,12 @@ LINK = multiindex.from_coefficients({(1, 0): 0.8, (0, 2): 0.6, (1, 1): 0.3, (2, 
         (lambda: multiindex.energy(LINK, jnp.ones((2, 1)) / 3), r"matrix: shape \(2, 1\)"),
         (lambda: averaging.energy_gradient(LINK, jnp.eye(3)), r"matrix: shape \(3, 3\)"),
         (
+            lambda: multiindex.planted_loss(
+                multiindex.sine(), multiindex.sine(degree=3), jnp.eye(1)
+            ),
+            "readout: a link with energy .* allowed: a polynomial",
+        ),
+        (
             lambda: multiindex.planted_loss(LINK, multiindex.relu(3).tensors, jnp.eye(2)),
             "readout: degree 1 .* allowed: 2 variables",
         ),
