@@ -73,7 +73,7 @@ def ended(result: xr.DataTree) -> np.ndarray:
 
 
 def dataset(result: xr.DataTree, group: str) -> xr.Dataset:
-    """A group as a dataset with the user's names, also those that a tree cannot hold."""
+    """A group as a dataset, in which variables and dimensions have the names that the user gave."""
     found = result[group].to_dataset()
     encoded = {*found.variables, *found.dims}
     plain = {name: decode(str(name)) for name in encoded if decode(str(name)) != name}

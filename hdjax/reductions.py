@@ -1,4 +1,8 @@
-"""Reductions over runs that skip NaN, which stands for a run that has ended or was never made."""
+"""Reductions that skip NaN.
+
+In a result NaN stands for a number that does not exist: a run had ended, or a statistic of it was
+not finite.
+"""
 
 import warnings
 from collections.abc import Callable

@@ -203,7 +203,7 @@ def spectral_measure(
 
 
 def _precision(product: Product, size: int) -> jnp.dtype:
-    """The dtype of a matrix, which is that of its product with a vector of the lowest precision."""
+    """The dtype of a matrix: that of its product with a vector in float32."""
     vector = jax.ShapeDtypeStruct((size, 1), jnp.float32)
     with jax.numpy_dtype_promotion("standard"):
         return jax.eval_shape(product, vector).dtype
