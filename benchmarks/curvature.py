@@ -37,14 +37,16 @@ def median_seconds(program, *arguments, repeats=7):
 
 
 def mixture(d, classes=3, snr=4.0, **options):
-    return streaming.mixture_softmax(d, classes, snr=snr, learning_rate=1.0, ridge=0.01, **options)
+    return streaming.mixtures.mixture_softmax(
+        d, classes, snr=snr, learning_rate=1.0, ridge=0.01, **options
+    )
 
 
 def products(d, alpha, width):
     """Seconds of a product with `width` vectors, and of the two matrix products in it."""
     system = mixture(d)
     state = system.simulator().init(jax.random.key(0))
-    samples = streaming.draw_samples(system, jax.random.key(1), 0, alpha * d, state.frozen)
+    samples = streaming.samples.draw_samples(system, jax.random.key(1), 0, alpha * d, state.frozen)
     matrix = curvature.empirical(system, samples, state.moving, state.frozen, None)
     vectors = jax.random.normal(jax.random.key(2), (matrix.size, width), jnp.float32)
     wide = vectors.reshape(d, -1)
@@ -79,7 +81,7 @@ def streamed(d, n, rank, chunk, steps):
     system = mixture(d, rank, snr=100.0, probabilities=weights / weights.sum())
     simulator = system.simulator()
     state = simulator.init(jax.random.key(0))
-    matrix = curvature.StreamedMatrix(
+    matrix = curvature.matrices.StreamedMatrix(
         system,
         jax.random.key(1),
         state.moving,

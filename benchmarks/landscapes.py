@@ -20,8 +20,8 @@ import numpy as np
 
 import hdjax as hd
 
-KERNEL = hd.landscapes.SquaredExponential()
-ALGORITHM = hd.landscapes.GradientDescent(0.5)
+KERNEL = hd.landscapes.kernels.SquaredExponential()
+ALGORITHM = hd.landscapes.algorithms.GradientDescent(0.5)
 
 
 def seconds(program, *arguments, repeats=3):

@@ -33,7 +33,7 @@ def logistic(kind, d, compression):
     mild = kind == "uniform"
     spectrum = hd.spectra.uniform(d, 0.0, 2.0) if mild else hd.spectra.power_law(d, exponent=0.5)
     system = hd.streaming.OnePassSGD(
-        hd.streaming.logistic,
+        hd.streaming.losses.Logistic(),
         spectrum,
         learning_rate=3.0,
         start=LAW(scale=2.0),
@@ -73,7 +73,7 @@ def limit_row(kind, d, compression, repeats):
 def compile_row(start, fluctuations):
     """Seconds that a first comparison compiles."""
     system = hd.streaming.OnePassSGD(
-        hd.streaming.LeastSquares(sigma=0.5),
+        hd.streaming.losses.LeastSquares(sigma=0.5),
         hd.spectra.power_law(1000, exponent=0.3),
         learning_rate=0.7,
         start=LAW(),

@@ -32,7 +32,7 @@ def seconds(result):
 
 def saddle_row(name, starts):
     """Escape times at d = 10^12."""
-    link = hd.multiindex.from_coefficients(SADDLES[name])
+    link = hd.multiindex.links.from_coefficients(SADDLES[name])
     system = hd.multiindex.SaddleToSaddle(link, 1e12)
     result = hd.simulate(
         system, [34.0], key=jax.random.key(0), runs=starts, statistics=["escapes"], progress=False
@@ -43,7 +43,7 @@ def saddle_row(name, starts):
 
 def flow_row(starts):
     """The reduced flow to t = 10."""
-    link = hd.multiindex.from_coefficients({(1, 0): 0.8, (1, 1): 0.6, (0, 2): 0.5})
+    link = hd.multiindex.links.from_coefficients({(1, 0): 0.8, (1, 1): 0.6, (0, 2): 0.5})
     system = hd.multiindex.GradientFlow(link, 10**4)
     result = hd.simulate(
         system,
@@ -59,7 +59,7 @@ def flow_row(starts):
 
 def full_row(d, runs):
     """The flow in R^d beside the reduced one."""
-    link = hd.multiindex.from_coefficients({(1, 0): 0.8, (1, 1): 0.6, (0, 2): 0.5})
+    link = hd.multiindex.links.from_coefficients({(1, 0): 0.8, (1, 1): 0.6, (0, 2): 0.5})
     system = hd.multiindex.GradientFlow(link, d)
     result = hd.compare(
         system,

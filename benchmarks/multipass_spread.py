@@ -56,12 +56,18 @@ def line(n, d, kind, seeds, runs):
     ratios, about = {"closed": [], "linear noise": []}, []
     for seed in range(seeds):
         own = problem(n, d, kind, seed)
-        heaviest = float(hd.multipass.row_norms(own).max() / own.trace)
+        heaviest = float(hd.multipass.diagnostics.row_norms(own).max() / own.trace)
         about.append(
-            [heaviest, hd.multipass.row_kurtosis(own), hd.multipass.linear_noise_error(own)]
+            [
+                heaviest,
+                hd.multipass.diagnostics.row_kurtosis(own),
+                hd.multipass.diagnostics.linear_noise_error(own),
+            ]
         )
         for rate in (0.3, 1.0):
-            gamma = jnp.asarray(min(rate, 1.9 / float(hd.multipass.row_norms(own).max())))
+            gamma = jnp.asarray(
+                min(rate, 1.9 / float(hd.multipass.diagnostics.row_norms(own).max()))
+            )
             system = hd.multipass.MultiPassSGD(own, gamma)
             steps = jnp.asarray(np.round(EPOCHS * n).astype(int))
             if n * (d + 1) ** 4 <= 2 * 10**6:

@@ -30,8 +30,8 @@ from hdjax import random
 
 RATE = 0.5
 LOSSES = {
-    "least_squares": hd.streaming.LeastSquares(),
-    "logistic": hd.streaming.Logistic(),
+    "least_squares": hd.streaming.losses.LeastSquares(),
+    "logistic": hd.streaming.losses.Logistic(),
 }
 
 

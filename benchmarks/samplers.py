@@ -47,7 +47,7 @@ def timed(program, *arguments):
 def simulation_row(name, d, runs, seconds, repeats):
     """Run-steps a second."""
     system = hd.streaming.OnePassSGD(
-        hd.streaming.least_squares, hd.spectra.identity(d), 0.5, LAW(), LAW()
+        hd.streaming.losses.LeastSquares(), hd.spectra.identity(d), 0.5, LAW(), LAW()
     )
     simulator = system.simulator(METHODS[name])
 
@@ -77,7 +77,7 @@ def solver_rows(kind, repeats):
 
     def program(integrator):
         system = hd.streaming.OnePassSGD(
-            hd.streaming.logistic, SPECTRA[kind](), 2.0, LAW(scale=2.0), LAW(),
+            hd.streaming.losses.Logistic(), SPECTRA[kind](), 2.0, LAW(scale=2.0), LAW(),
             integrator=integrator,
         )  # fmt: skip
         risk = eqx.filter_jit(

@@ -79,7 +79,7 @@ def test_a_config_runs_as_the_call_that_it_stands_for(write):
     experiment = config.load(write())
     result = experiment.run(progress=False)
     system = hd.streaming.OnePassSGD(
-        hd.streaming.LeastSquares(sigma=0.5),
+        hd.streaming.losses.LeastSquares(sigma=0.5),
         hd.spectra.identity(10),
         0.3,
         hd.streaming.GaussianStart(),
@@ -264,7 +264,7 @@ def test_overrides_have_the_types_of_toml(write):
     experiment = config.load(write(), overrides)
     assert (experiment.config.run.runs, experiment.config.run.chunk) == (5, 2)
     assert experiment.times.tolist() == [0.0, 2.0]
-    assert isinstance(experiment.system().loss, hd.streaming.Logistic)
+    assert isinstance(experiment.system().loss, hd.streaming.losses.Logistic)
     assert experiment.raw["run"]["runs"] == 5
 
 
@@ -405,7 +405,9 @@ def test_points_of_a_sweep_may_change_several_keys(write):
 @pytest.mark.slow
 def test_a_sweep_is_run_at_its_points(write):
     experiment = config.load(write(extra=SWEEP), ["system.learning_rate=0.3"])
-    assert_same(experiment.system({"system.loss.sigma": 0.2}).loss, hd.streaming.LeastSquares(0.2))
+    assert_same(
+        experiment.system({"system.loss.sigma": 0.2}).loss, hd.streaming.losses.LeastSquares(0.2)
+    )
     result = experiment.run(progress=False)
     assert result.runs["risk"].dims == ("sigma", "learning_rate", "run", "time")
     # Label noise adds sigma^2/2 at the start, where the learning rate has done nothing.

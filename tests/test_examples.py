@@ -20,7 +20,7 @@ MODULES = ["hdjax"] + [
 
 def make_system(d=32, learning_rate=0.5):
     return hd.streaming.OnePassSGD(
-        loss=hd.streaming.least_squares,
+        loss=hd.streaming.losses.LeastSquares(),
         spectrum=hd.spectra.identity(d),
         learning_rate=learning_rate,
         start=hd.streaming.GaussianStart(),
@@ -34,7 +34,9 @@ def make_swept(learning_rate):
 
 def make_landscape():
     return hd.landscapes.GradientSpan(
-        hd.landscapes.SquaredExponential(), hd.landscapes.GradientDescent(0.5), dimension=10**6
+        hd.landscapes.kernels.SquaredExponential(),
+        hd.landscapes.algorithms.GradientDescent(0.5),
+        dimension=10**6,
     )
 
 
@@ -61,8 +63,8 @@ SLOW = {
         "engine.sweep.sweep",
         "streaming.fluctuations.bias",
         "streaming.learning_rates.optimal_schedule",
-        "streaming.steady.stability",
-        "streaming.steady.steady_state",
+        "streaming.steady_states.AtSteadyState.stability",
+        "streaming.steady_states.AtSteadyState.steady_state",
         "landscapes.fluctuations.critical_dimension",
         "landscapes.fluctuations.expansion",
         "landscapes.fluctuations.halting_law",
@@ -73,7 +75,7 @@ SLOW = {
         "curvature.emergence.emergence_map",
         "curvature.full_theory.full_theory",
         "curvature.matrices.empirical",
-        "curvature.train.training_loss",
+        "curvature.training_loss",
     )
 }
 

@@ -96,7 +96,7 @@ import hdjax as hd
 from hdjax.registry import Positive, Size, register
 
 
-class Quartic(hd.streaming.FunctionLoss):
+class Quartic(hd.streaming.losses.FunctionLoss):
     "f = scale (x - x*)^4."
 
     def __init__(self, scale: Positive = 1.0):
@@ -108,7 +108,7 @@ def system(dimension: Size, rate: Positive = 0.1):
     "Least squares."
     start = hd.streaming.GaussianStart()
     spectrum = hd.spectra.identity(dimension)
-    return hd.streaming.OnePassSGD(hd.streaming.least_squares, spectrum, rate, start, start)
+    return hd.streaming.OnePassSGD(hd.streaming.losses.LeastSquares(), spectrum, rate, start, start)
 """
 POINTS = """
 [hdjax.families]

@@ -93,13 +93,13 @@ def first_layer(network):
 
 
 def one_pass(loss=None, d=8, **options):
-    loss = streaming.LeastSquares(sigma=0.5) if loss is None else loss
+    loss = streaming.losses.LeastSquares(sigma=0.5) if loss is None else loss
     ends = {"start": streaming.GaussianStart(), "target": streaming.GaussianStart()}
     return streaming.OnePassSGD(loss, hd.spectra.identity(d), 0.3, **ends | options)
 
 
 def mixture(**options):
-    return streaming.mixture_softmax(12, 2, snr=2.0, learning_rate=0.5, **options)
+    return streaming.mixtures.mixture_softmax(12, 2, snr=2.0, learning_rate=0.5, **options)
 
 
 def aligned(**options):
@@ -118,7 +118,9 @@ def training(batch=4):
 
 
 def landscape(kernel, dimension=5, **options):
-    return landscapes.GradientSpan(kernel, landscapes.GradientDescent(0.1), dimension, **options)
+    return landscapes.GradientSpan(
+        kernel, landscapes.algorithms.GradientDescent(0.1), dimension, **options
+    )
 
 
 DIRECT = streaming.Direct
@@ -126,11 +128,11 @@ ROWS = np.random.default_rng(1).standard_normal((40, 8))
 
 
 def link():
-    return multiindex.from_coefficients({(1,): 0.8, (2,): 0.6})
+    return multiindex.links.from_coefficients({(1,): 0.8, (2,): 0.6})
 
 
 def spin():
-    return landscapes.SpinGlass([0, 0, 0.2, 0, 0, 0.1])
+    return landscapes.kernels.SpinGlass([0, 0, 0.2, 0, 0, 0.1])
 
 
 def flow():
@@ -143,7 +145,7 @@ def finite(readout=None, **options):
 
 def xor(**options):
     theta = np.array([0.5, -0.5])
-    training = streaming.xor(12, theta=theta, snr=2.0, learning_rate=0.3)
+    training = streaming.mixtures.xor(12, theta=theta, snr=2.0, learning_rate=0.3)
     return curvature.Alignment(training, **options)
 
 
@@ -156,7 +158,7 @@ def layers():
     return networks.LayerAlignment(training(), two, rank=1)
 
 
-SMOOTH = landscapes.SquaredExponential
+SMOOTH = landscapes.kernels.SquaredExponential
 # name: (system and method, steps of an epoch; None where the steps are bounded or nothing is drawn)
 CASES = {
     "one pass": (lambda: (one_pass(batch_size=2), DIRECT()), 1),
@@ -165,10 +167,10 @@ CASES = {
     "gram, mixture": (lambda: (mixture(), streaming.GramSampler("float64")), 1),
     "homogenised": (lambda: (one_pass(), streaming.Homogenised(0.1)), 1),
     "corrected": (lambda: (one_pass(), streaming.CorrectedDiffusion(0.1)), 1),
-    "signs": (lambda: (one_pass(batch_size=2), DIRECT(data=streaming.Rademacher())), 1),
-    "Student": (lambda: (one_pass(), DIRECT(data=streaming.StudentT(5.0))), 1),
-    "sampler": (lambda: (one_pass(batch_size=2), DIRECT(data=streaming.Sampler(sparse))), 1),
-    "rows": (lambda: (one_pass(), DIRECT(data=streaming.Rows(ROWS))), None),
+    "signs": (lambda: (one_pass(batch_size=2), DIRECT(data=streaming.data.Rademacher())), 1),
+    "Student": (lambda: (one_pass(), DIRECT(data=streaming.data.StudentT(5.0))), 1),
+    "sampler": (lambda: (one_pass(batch_size=2), DIRECT(data=streaming.data.Sampler(sparse))), 1),
+    "rows": (lambda: (one_pass(), DIRECT(data=streaming.data.Rows(ROWS))), None),
     "alignment": (lambda: (aligned(), None), 1),
     "alignment, training": (lambda: (aligned(train=True), None), 1),
     "alignment, theta": (lambda: (xor(theta_scale=0.1), None), 1),
@@ -190,8 +192,8 @@ CASES = {
     "flow, reduced": (lambda: (flow(), multiindex.Reduced()), None),
     "flow, anisotropic": (lambda: (flow(), multiindex.Anisotropic(np.ones(6))), None),
     "saddles": (lambda: (multiindex.SaddleToSaddle(link(), 50), None), None),
-    "descent": (lambda: (multiindex.GradientDescent(link(), 6, 0.05), None), None),
-    "finite samples": (lambda: (finite(multiindex.RandomFeatures(2, 2)), None), None),
+    "descent": (lambda: (multiindex.StiefelDescent(link(), 6, 0.05), None), None),
+    "finite samples": (lambda: (finite(multiindex.readouts.RandomFeatures(2, 2)), None), None),
     "fresh samples": (lambda: (finite(fresh=True, inputs="student"), None), 1),
     "Stiefel": (lambda: (multiindex.StiefelSGD(link(), 6, 0.1, noise=0.1), None), 1),
     "training": (lambda: (training(), None), 3),
@@ -360,7 +362,11 @@ def test_a_random_direction_is_none_of_the_start():
     """One pass at d = 100: cosines are of order 1/10."""
     target = np.full(100, 0.1)
     system = streaming.OnePassSGD(
-        streaming.LeastSquares(), hd.spectra.identity(100), 0.5, streaming.GaussianStart(), target
+        streaming.losses.LeastSquares(),
+        hd.spectra.identity(100),
+        0.5,
+        streaming.GaussianStart(),
+        target,
     )
 
     def cosine(simulator, state, key):
@@ -391,7 +397,7 @@ def test_noise_of_a_probe_is_none_of_a_random_function():
         return jax.random.normal(key, (64,))
 
     found = hd.simulate(
-        landscape(landscapes.SquaredExponential(), 50),
+        landscape(landscapes.kernels.SquaredExponential(), 50),
         [0, 1],
         key=jax.random.key(0),
         runs=200,

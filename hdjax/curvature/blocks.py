@@ -37,7 +37,8 @@ from hdjax.curvature.solvers import top_space
 from hdjax.curvature.theory import block_theory
 from hdjax.curvature.weights import Kind, check_kind
 from hdjax.registry import Count, OneOf, Size, register
-from hdjax.streaming import GramSummary, OnePassSGD, Samples
+from hdjax.streaming import GramSummary, OnePassSGD
+from hdjax.streaming.samples import Samples
 
 # Below this gap, or above this spread, the space of a block's outliers is not separated.
 SEPARATION, CONCENTRATION = 0.1, 0.5
@@ -136,7 +137,7 @@ def predicted(
             (`training_samples`).
 
     Example:
-        >>> mixture = hd.streaming.mixture_softmax(64, 3, snr=4.0, learning_rate=1.0)
+        >>> mixture = hd.streaming.mixtures.mixture_softmax(64, 3, snr=4.0, learning_rate=1.0)
         >>> nodes = hd.curvature.quadrature(mixture, mixture.start().overlaps)
         >>> found = predicted(Block(0), mixture, mixture.start(), 4.0, nodes)
     """

@@ -22,7 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from hdjax.streaming import GramSummary, MixtureLogistic, OnePassSGD
+from hdjax.streaming import GramSummary, OnePassSGD
+from hdjax.streaming.losses import MixtureLogistic
 
 
 def fixed_point_output(ridge: float) -> float:

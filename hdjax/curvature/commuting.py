@@ -120,7 +120,7 @@ def commuting_theory(
         ValueError: the system is of another kind, it has no such column, or alpha is not positive.
 
     Example:
-        >>> mixture = hd.streaming.mixture_softmax(200, 2, snr=4.0, learning_rate=1.0)
+        >>> mixture = hd.streaming.mixtures.mixture_softmax(200, 2, snr=4.0, learning_rate=1.0)
         >>> theory = commuting_theory(mixture, mixture.start(), 0, "hessian", 4.0)
         >>> s, _ = theory.stieltjes(jnp.array(-1.0))
     """

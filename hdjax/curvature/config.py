@@ -100,21 +100,21 @@ class _Leaning:
 def _columns(start: Any, d: int, means: Any, count: int) -> tuple[Any, Any, Any]:
     """The start, the means and the second layer that a table `start` stands for."""
     if isinstance(start, _FixedGram):
-        columns = streaming.columns_with_gram(d, np.asarray(start.gram))
+        columns = streaming.mixtures.columns_with_gram(d, np.asarray(start.gram))
         m = start.students
         return columns[:, :m], columns[:, m:], None
     if isinstance(start, _Leaning):
         key = jax.random.key(start.seed)
         order = [0, 2, 1, 3][: start.classes]
         targets = [order[i % start.classes] for i in range(start.units)]
-        given, theta = streaming.xor_start(key, means, targets, start.overlap)
+        given, theta = streaming.mixtures.xor_start(key, means, targets, start.overlap)
         return given, means, start.theta_size * theta
     return streaming.GaussianStart(start.scale, columns=count), means, None
 
 
 def _xor_means(d: int, angle: float) -> Any:
     """The means [mu, -mu, nu, -nu] with an angle in degrees between mu and nu."""
-    means, turn = streaming.xor_means(d), np.deg2rad(angle)
+    means, turn = streaming.mixtures.xor_means(d), np.deg2rad(angle)
     if angle == 90:
         return means
     nu = np.cos(turn) * means[:, 0] + np.sin(turn) * means[:, 2]
@@ -128,8 +128,8 @@ def _axes(d: int, count: int) -> Any:
 
 # The means that a name in a model's `means` stands for.
 _MEANS = {
-    "orthonormal": streaming.orthonormal_means,
-    "simplex": streaming.simplex_means,
+    "orthonormal": streaming.mixtures.orthonormal_means,
+    "simplex": streaming.mixtures.simplex_means,
     "axes": _axes,
 }
 
@@ -163,7 +163,7 @@ def _softmax(
     if isinstance(means, str):
         means = _MEANS[means](d, classes if labels is None else len(labels))
     given, means, _ = _columns(start, d, jnp.asarray(means, jnp.result_type(float)), classes)
-    return streaming.mixture_softmax(
+    return streaming.mixtures.mixture_softmax(
         d,
         classes,
         snr=_snr(snr),
@@ -260,7 +260,7 @@ def _network(
         options = options | {"rule": gaussian.QMC(log2_nodes)}
     count = 0 if head is None else (head[0] if isinstance(head, tuple) else head).shape[-1]
     given, means, second = _columns(start, d, _xor_means(d, angle), count)
-    return streaming.xor(
+    return streaming.mixtures.xor(
         d,
         theta=head if second is None else second,
         snr=_snr(snr),
@@ -305,7 +305,7 @@ def _system(  # noqa: D417 (the others are the constructor's)
     if steps is not None:
         training["integrator"] = Integrator(diffrax.Tsit5(), steps=steps)
     if threshold == "half":
-        threshold = curvature.fixed_point_output(ridge) / 2
+        threshold = curvature.classifiers.fixed_point_output(ridge) / 2
     trained = model(d=dimension, start=start, options=training)
     return curvature.Alignment(trained, blocks, threshold=threshold, **options)
 

@@ -37,7 +37,7 @@ class OutlierCount(eqx.Module):
         matrix: "hessian" or "gradient".
 
     Example:
-        >>> mixture = hd.streaming.mixture_softmax(64, 3, snr=4.0, learning_rate=1.0)
+        >>> mixture = hd.streaming.mixtures.mixture_softmax(64, 3, snr=4.0, learning_rate=1.0)
         >>> system = hd.curvature.Alignment(mixture, alpha=8.0)
         >>> int(OutlierCount()(system, system.start()))
         3
@@ -90,7 +90,7 @@ def emergence_map(
         outlier).
 
     Example:
-        >>> mixture = hd.streaming.mixture_softmax(64, 3, snr=4.0, learning_rate=1.0)
+        >>> mixture = hd.streaming.mixtures.mixture_softmax(64, 3, snr=4.0, learning_rate=1.0)
         >>> grid = jnp.array([2.0, 8.0])
         >>> count, _ = emergence_map(mixture, 0, "hessian", alphas=grid, snrs=grid, ts=grid)
         >>> count.shape

@@ -158,7 +158,7 @@ def full_theory(
         ValueError: the matrix or the system is of another kind, or alpha is not allowed.
 
     Example:
-        >>> mixture = hd.streaming.mixture_softmax(200, 2, snr=4.0, learning_rate=1.0)
+        >>> mixture = hd.streaming.mixtures.mixture_softmax(200, 2, snr=4.0, learning_rate=1.0)
         >>> theory = full_theory(mixture, mixture.start(), "hessian", alpha=4.0)
     """
     alpha = positive_alpha(alpha, summary.blocks.dtype)

@@ -23,13 +23,8 @@ from hdjax import gaussian, precise
 from hdjax.checks import is_concrete
 from hdjax.curvature.weights import Kind, small_matrix
 from hdjax.gaussian import QMC, GaussHermite, Rule
-from hdjax.streaming import (
-    ACTIVATIONS,
-    MixtureLogistic,
-    MixtureSoftmax,
-    OnePassSGD,
-    Perceptron,
-)
+from hdjax.streaming import OnePassSGD
+from hdjax.streaming.losses import ACTIVATIONS, MixtureLogistic, MixtureSoftmax, Perceptron
 
 # Nodes of smaller probability are left out: they do not move a mean, and must not bound D.
 _NEGLIGIBLE = 1e-14
@@ -99,7 +94,7 @@ def quadrature(
             semidefinite.
 
     Example:
-        >>> mixture = hd.streaming.mixture_softmax(200, 3, snr=4.0, learning_rate=1.0)
+        >>> mixture = hd.streaming.mixtures.mixture_softmax(200, 3, snr=4.0, learning_rate=1.0)
         >>> nodes = quadrature(mixture, mixture.start().overlaps)
     """
     check_system(system)

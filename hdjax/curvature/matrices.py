@@ -21,7 +21,8 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from hdjax import gaussian, precise
 from hdjax.curvature.weights import Kind, check_kind, small_matrix, small_size
-from hdjax.streaming import OnePassSGD, Samples, draw_samples
+from hdjax.streaming import OnePassSGD
+from hdjax.streaming.samples import Samples, draw_samples
 
 
 class CurvatureMatrix(eqx.Module):
@@ -262,7 +263,7 @@ def empirical(
     Args:
         system: the system whose loss it is.
         samples: fresh samples for the matrix on test data, a run's own samples for the matrix on
-            training data (`hdjax.streaming.draw_samples`).
+            training data (`hdjax.streaming.samples.draw_samples`).
         moving: (d, m) columns X in the eigenbasis.
         frozen: (d, s + c) columns [X* | means].
         theta: side parameters.
@@ -275,7 +276,7 @@ def empirical(
 
     Example:
         >>> state = system.simulator().init(jax.random.key(0))
-        >>> samples = hd.streaming.draw_samples(system, jax.random.key(1), 0, 64)
+        >>> samples = hd.streaming.samples.draw_samples(system, jax.random.key(1), 0, 64)
         >>> matrix = empirical(system, samples, state.moving, state.frozen, None)
         >>> matrix.size
         32

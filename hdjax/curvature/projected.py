@@ -24,7 +24,9 @@ from hdjax.curvature.weights import Kind, check_kind
 from hdjax.random import Stream
 from hdjax.registry import OneOf, Size, register
 from hdjax.schedules import Schedule
-from hdjax.streaming import SGD, Direct, OnePassSGD, StateRate, draw_samples
+from hdjax.streaming import Direct, OnePassSGD
+from hdjax.streaming.optimisers import SGD, StateRate
+from hdjax.streaming.samples import draw_samples
 from hdjax.system import Method, Simulator
 
 

@@ -31,7 +31,9 @@ from hdjax.limits import Limit, masked
 from hdjax.random import Stream
 from hdjax.registry import NonNegative, Positive
 from hdjax.schedules import Constant
-from hdjax.streaming import Direct, GramSummary, MixtureLogistic, OnePassSGD, draw_samples
+from hdjax.streaming import Direct, GramSummary, OnePassSGD
+from hdjax.streaming.losses import MixtureLogistic
+from hdjax.streaming.samples import draw_samples
 from hdjax.system import Method, Simulator, Watched, Watching, WithoutFluctuations
 
 # A column whose share in the means' span is smaller counts as outside of it.
@@ -58,7 +60,7 @@ class Alignment(WithoutFluctuations):
     """One-pass SGD on a Gaussian mixture, with statistics of blocks of its curvature.
 
     Args:
-        training: a mixture with means, such as `hdjax.streaming.mixture_softmax` or `xor`.
+        training: a mixture with means, such as `hdjax.streaming.mixtures.mixture_softmax` or `xor`.
         blocks: the blocks that are measured at every record; none: the training alone.
         alpha: n/d, the number of samples of an empirical matrix per dimension.
         train: whether blocks are measured on the last n samples that training used instead of fresh
@@ -75,7 +77,7 @@ class Alignment(WithoutFluctuations):
             is not allowed.
 
     Example:
-        >>> mixture = hd.streaming.mixture_softmax(64, 3, snr=4.0, learning_rate=1.0)
+        >>> mixture = hd.streaming.mixtures.mixture_softmax(64, 3, snr=4.0, learning_rate=1.0)
         >>> system = Alignment(mixture, [Block(0, "hessian")], alpha=4.0)
     """
 

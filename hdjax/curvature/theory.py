@@ -173,7 +173,7 @@ class BlockTheory(eqx.Module):
             dimension: d, at least 1.
 
         Example:
-            >>> mixture = hd.streaming.mixture_softmax(200, 3, snr=4.0, learning_rate=1.0)
+            >>> mixture = hd.streaming.mixtures.mixture_softmax(200, 3, snr=4.0, learning_rate=1.0)
             >>> theory = hd.curvature.block_theory(mixture, mixture.start(), 0, "hessian", 4.0)
             >>> mean, deviation = theory.largest_bulk_eigenvalue(200)
             >>> bool(mean < theory.edges()[1])
@@ -373,7 +373,7 @@ def block_theory(
         ValueError: the index or alpha is not allowed, or the system is of another kind.
 
     Example:
-        >>> mixture = hd.streaming.mixture_softmax(200, 3, snr=4.0, learning_rate=1.0)
+        >>> mixture = hd.streaming.mixtures.mixture_softmax(200, 3, snr=4.0, learning_rate=1.0)
         >>> theory = block_theory(mixture, mixture.start(), 0, "hessian", alpha=4.0)
         >>> spectrum = theory.spectrum()
     """

@@ -32,7 +32,8 @@ from hdjax import gaussian, precise
 from hdjax.curvature.law import Quadrature, check_system
 from hdjax.gaussian import QMC, Rule
 from hdjax.schedules import Schedule
-from hdjax.streaming import SGD, OnePassSGD
+from hdjax.streaming import OnePassSGD
+from hdjax.streaming.optimisers import SGD
 
 
 class TrainingSamples(eqx.Module):
@@ -73,7 +74,7 @@ def training_samples(
         ValueError: the system is of another kind, or the grid is even or below 3.
 
     Example:
-        >>> mixture = hd.streaming.mixture_softmax(64, 2, snr=1.5, learning_rate=3.0)
+        >>> mixture = hd.streaming.mixtures.mixture_softmax(64, 2, snr=1.5, learning_rate=3.0)
         >>> law = training_samples(mixture, jnp.array(2.0), grid=9)
         >>> theory = hd.curvature.block_theory(
         ...     mixture, law.summary, 0, "hessian", 2.0, nodes=law.nodes
@@ -199,7 +200,7 @@ def training_loss(system: OnePassSGD, samples: TrainingSamples) -> Float[Array, 
         samples: the law of the training samples.
 
     Example:
-        >>> mixture = hd.streaming.mixture_softmax(64, 2, snr=1.5, learning_rate=3.0)
+        >>> mixture = hd.streaming.mixtures.mixture_softmax(64, 2, snr=1.5, learning_rate=3.0)
         >>> loss = training_loss(mixture, training_samples(mixture, jnp.array(2.0), grid=9))
     """
     nodes = samples.nodes

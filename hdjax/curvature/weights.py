@@ -20,7 +20,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
 from hdjax.registry import OneOf
-from hdjax.streaming import Loss
+from hdjax.streaming.losses import Loss
 
 # The matrix that is meant: the Hessian, or the gradient covariance.
 Kind = Annotated[str, OneOf("hessian", "gradient")]
@@ -57,7 +57,7 @@ def small_matrix(
         ValueError: the kind is another one.
 
     Example:
-        >>> loss = hd.streaming.MixtureSoftmax(2)
+        >>> loss = hd.streaming.losses.MixtureSoftmax(2)
         >>> none = jnp.zeros(0)
         >>> small_matrix(loss, "hessian", jnp.zeros(2), none, 0, none, None).tolist()
         [[0.25, -0.25], [-0.25, 0.25]]

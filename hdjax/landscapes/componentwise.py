@@ -18,7 +18,7 @@ from hdjax.landscapes import effective
 from hdjax.landscapes._arguments import numbers
 from hdjax.landscapes.effective import MeanField
 from hdjax.landscapes.explicit import Ambient, Explicit, Function
-from hdjax.landscapes.kernels import Kernel, as_radial
+from hdjax.landscapes.kernels.base import Kernel, as_radial
 from hdjax.landscapes.landscape import Horizon, Landscape, check_kernels, jet_at_start
 from hdjax.landscapes.optimisers import Optimiser
 from hdjax.landscapes.order import OrderParameters
@@ -51,8 +51,8 @@ class ComponentWise(Landscape, WithoutFluctuations):
     Example:
         >>> import hdjax as hd
         >>> system = hd.landscapes.ComponentWise(
-        ...     hd.landscapes.SquaredExponential(),
-        ...     hd.landscapes.SignDescent(0.5),
+        ...     hd.landscapes.kernels.SquaredExponential(),
+        ...     hd.landscapes.optimisers.SignDescent(0.5),
         ...     dimension=jnp.inf,
         ...     sites=1000,
         ... )

@@ -28,10 +28,10 @@ def _optimised(
     family: Annotated[str, OneOf("constant", "schedule", "heavy_ball", "lower_triangular")],
     steps: Size,
     **landscape: Any,
-) -> landscapes.Algorithm:
+) -> landscapes.algorithms.Algorithm:
     """The algorithm of a family with the lowest limit of the value after `steps` steps.
 
-    The optimum is local (`hdjax.landscapes.optimise`).
+    The optimum is local (`hdjax.landscapes.meta.optimise`).
 
     Args:
         family: the free parameters: one step size, one step size for each step, a rate and a
@@ -39,12 +39,12 @@ def _optimised(
         steps: the number of steps after which the value is minimal.
         **landscape: arguments of `hdjax.landscapes.GradientSpan`.
     """
-    make, start = landscapes.algorithm_family(family, steps)
+    make, start = landscapes.meta.algorithm_family(family, steps)
 
     def system(parameters: Any) -> landscapes.GradientSpan:
         return landscapes.GradientSpan(algorithm=make(parameters), dimension=np.inf, **landscape)
 
-    return make(landscapes.optimise(system, start, steps).parameters)
+    return make(landscapes.meta.optimise(system, start, steps).parameters)
 
 
 def _system(  # noqa: D417 (the others are the constructor's)
@@ -66,7 +66,7 @@ def _system(  # noqa: D417 (the others are the constructor's)
     """
     landscape["kernel"] = kernel
     built = algorithm(**landscape)
-    if isinstance(built, landscapes.Optimiser):
+    if isinstance(built, landscapes.optimisers.Optimiser):
         given = {"spectrum": spectrum, "shares": shares}
         given |= {"kind": None if kind == "trajectory" else kind}
         for name, value in given.items():

@@ -31,7 +31,7 @@ from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float, Int, PyTree
 
 from hdjax import precise
-from hdjax.landscapes.kernels import Kernel
+from hdjax.landscapes.kernels.base import Kernel
 from hdjax.landscapes.optimisers import Optimiser
 from hdjax.landscapes.order import OrderParameters
 

@@ -25,10 +25,10 @@ from hdjax.clocks import Steps
 from hdjax.landscapes._arguments import as_tree
 from hdjax.landscapes.frame import conditional_law
 from hdjax.landscapes.functions import Added, Cosines, Modulated, Scaled, Tensors, parts_of
-from hdjax.landscapes.kernels import Amplitude, Kernel, Product, SpinGlass, Sum
+from hdjax.landscapes.kernels.base import Amplitude, Kernel, Product, SpinGlass, Sum
+from hdjax.landscapes.kernels.stationary import Stationary
 from hdjax.landscapes.landscape import CLOCK, Horizon, Landscape, LandscapeMethod
 from hdjax.landscapes.order import OrderParameters, from_vectors
-from hdjax.landscapes.stationary import Stationary
 from hdjax.random import Stream
 from hdjax.registry import Bounds, Each, OneOf, Precision, Size, register
 from hdjax.system import Simulator

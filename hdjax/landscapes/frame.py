@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from hdjax import precise
-from hdjax.landscapes.kernels import Jet, Kernel
+from hdjax.landscapes.kernels.base import Jet, Kernel
 
 
 def jet_at(kernel: Kernel, x: Float[Array, " d"], y: Float[Array, " d"]) -> Jet:
@@ -41,7 +41,7 @@ def block_covariance(
         y: coordinates of another point in the same frame.
 
     Example:
-        >>> kernel = hd.landscapes.SquaredExponential()
+        >>> kernel = hd.landscapes.kernels.SquaredExponential()
         >>> block_covariance(kernel, jnp.zeros(1), jnp.zeros(1)).tolist()
         [[1.0, 0.0], [0.0, 1.0]]
     """
@@ -110,7 +110,7 @@ def rotated_covariance(
 
     Example:
         >>> points = jnp.array([[1.0, 0.0, 0.0], [1.0, 0.5, 0.0]])
-        >>> rotated_covariance(hd.landscapes.Matern52(), points, jnp.eye(3)).shape
+        >>> rotated_covariance(hd.landscapes.kernels.Matern52(), points, jnp.eye(3)).shape
         (4, 2, 4, 2)
     """
     coordinates = points @ frame.T
@@ -157,7 +157,7 @@ def conditional_law(
 
     Example:
         >>> x = jnp.zeros((1, 2))
-        >>> kernel, y = hd.landscapes.SquaredExponential(), jnp.array([1.0, 0.0])
+        >>> kernel, y = hd.landscapes.kernels.SquaredExponential(), jnp.array([1.0, 0.0])
         >>> law = conditional_law(kernel, lambda r: 0.0 * r, x, jnp.ones(1), jnp.zeros((1, 2)), y)
         >>> round(float(law.mean[0]), 4)
         0.6065

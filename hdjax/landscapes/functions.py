@@ -17,8 +17,8 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from hdjax import precise, random
-from hdjax.landscapes.kernels import Amplitude, Kernel, Product, SpinGlass, Sum
-from hdjax.landscapes.stationary import Stationary
+from hdjax.landscapes.kernels.base import Amplitude, Kernel, Product, SpinGlass, Sum
+from hdjax.landscapes.kernels.stationary import Stationary
 
 
 class Tensors(eqx.Module):

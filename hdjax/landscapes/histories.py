@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from hdjax.landscapes.kernels import Jet
+from hdjax.landscapes.kernels.base import Jet
 
 
 class Observations(eqx.Module):

@@ -20,7 +20,7 @@ from hdjax.arrays import all_finite
 from hdjax.checks import is_concrete
 from hdjax.clocks import Steps
 from hdjax.landscapes._arguments import check_numbers
-from hdjax.landscapes.kernels import Jet, Kernel
+from hdjax.landscapes.kernels.base import Jet, Kernel
 from hdjax.landscapes.limit import Problem
 from hdjax.landscapes.order import OrderParameters
 from hdjax.limits import Limit

@@ -30,7 +30,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from hdjax import precise
 from hdjax.landscapes.algorithms import Algorithm
-from hdjax.landscapes.kernels import Kernel
+from hdjax.landscapes.kernels.base import Kernel
 from hdjax.landscapes.order import OrderParameters
 
 # Long runs are cut into panels of steps whose arrays grow, so that early steps do not pay for late

@@ -63,9 +63,10 @@ def optimise(
     Example:
         >>> import hdjax as hd
         >>> def with_rate(gamma):
-        ...     algorithm = hd.landscapes.GradientDescent(hd.landscapes.Steps(gamma[None]))
-        ...     return hd.landscapes.GradientSpan(
-        ...         hd.landscapes.SquaredExponential(), algorithm, jnp.inf)
+        ...     steps = hd.landscapes.rates.Steps(gamma[None])
+        ...     algorithm = hd.landscapes.algorithms.GradientDescent(steps)
+        ...     kernel = hd.landscapes.kernels.SquaredExponential()
+        ...     return hd.landscapes.GradientSpan(kernel, algorithm, jnp.inf)
         >>> best = optimise(with_rate, jnp.asarray(0.5), steps=1)
         >>> round(float(best.parameters), 4), round(float(best.value), 4)
         (1.0, -0.6065)

@@ -29,7 +29,7 @@ from hdjax.landscapes._arguments import check_numbers, numbers
 from hdjax.landscapes.algorithms import Algorithm
 from hdjax.landscapes.explicit import Ambient, Explicit, Function
 from hdjax.landscapes.fluctuations import source, standard_deviations
-from hdjax.landscapes.kernels import Kernel, as_radial
+from hdjax.landscapes.kernels.base import Kernel, as_radial
 from hdjax.landscapes.landscape import Horizon, Spanning, check_kernels, jet_at_start
 from hdjax.landscapes.limit import Problem
 from hdjax.landscapes.order import OrderParameters
@@ -67,8 +67,8 @@ class GradientSpan(Spanning):
     Example:
         >>> import hdjax as hd
         >>> system = hd.landscapes.GradientSpan(
-        ...     hd.landscapes.SquaredExponential(scale=1.0),
-        ...     hd.landscapes.GradientDescent(0.5),
+        ...     hd.landscapes.kernels.SquaredExponential(scale=1.0),
+        ...     hd.landscapes.algorithms.GradientDescent(0.5),
         ...     dimension=10**6,
         ... )
         >>> hd.limit(system, ts=[0, 1, 2]).limit["value"].values.round(4).tolist()

@@ -72,7 +72,7 @@ def from_vectors(
 
 @register("landscapes.statistic", "overlap")
 @dataclasses.dataclass(frozen=True)
-class Overlap:
+class OverlapWithStep:
     """A statistic: the overlap of x_k with the point of an earlier step, or of the gradients.
 
     The overlap is <x_k, x_step> or <g_k, g_step>, and 0 for k < step.
@@ -85,7 +85,7 @@ class Overlap:
         ValueError: a negative step, or other vectors.
 
     Example:
-        >>> statistics = {"value": None, "memory": Overlap(1, "gradients")}
+        >>> statistics = {"value": None, "memory": OverlapWithStep(1, "gradients")}
     """
 
     step: Count

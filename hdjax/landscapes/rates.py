@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from hdjax.landscapes._arguments import numbers
-from hdjax.landscapes.kernels import Kernel
-from hdjax.landscapes.stationary import Stationary
+from hdjax.landscapes.kernels.base import Kernel
+from hdjax.landscapes.kernels.stationary import Stationary
 from hdjax.registry import In, Positive, Real, Slot, Values, declare, register
 from hdjax.schedules import Schedule, as_schedule
 
@@ -72,7 +72,7 @@ class Steps(Rate):
         ValueError: no values, or values that are not finite.
 
     Example:
-        >>> algorithm = hd.landscapes.GradientDescent(Steps([0.7, 0.6, 1.2]))
+        >>> algorithm = hd.landscapes.algorithms.GradientDescent(Steps([0.7, 0.6, 1.2]))
     """
 
     values: Float[Array, " n"]
@@ -97,7 +97,7 @@ class Normalised(Rate):
         ValueError: the length is not positive.
 
     Example:
-        >>> algorithm = hd.landscapes.GradientDescent(Normalised(0.3))
+        >>> algorithm = hd.landscapes.algorithms.GradientDescent(Normalised(0.3))
     """
 
     length: Scalar
@@ -121,7 +121,7 @@ class Clipped(Rate):
         ValueError: an argument is not positive.
 
     Example:
-        >>> algorithm = hd.landscapes.GradientDescent(Clipped(0.5, threshold=0.6))
+        >>> algorithm = hd.landscapes.algorithms.GradientDescent(Clipped(0.5, threshold=0.6))
     """
 
     rate: Scalar
@@ -147,7 +147,7 @@ class Polyak(Rate):
         ValueError: `lowest` is not finite, or `factor` is not positive.
 
     Example:
-        >>> algorithm = hd.landscapes.GradientDescent(Polyak(lowest=-1.5))
+        >>> algorithm = hd.landscapes.algorithms.GradientDescent(Polyak(lowest=-1.5))
     """
 
     lowest: Scalar
@@ -177,7 +177,7 @@ class RandomFunctionDescent(Rate):
         TypeError: the kernel is not stationary.
 
     Example:
-        >>> rate = RandomFunctionDescent(hd.landscapes.SquaredExponential())
+        >>> rate = RandomFunctionDescent(hd.landscapes.kernels.SquaredExponential())
     """
 
     kernel: Stationary

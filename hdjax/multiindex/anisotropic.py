@@ -24,8 +24,8 @@ from hdjax.multiindex.averaging import energy_gradient
 from hdjax.multiindex.finite_samples import cosines
 from hdjax.multiindex.flows import Profiled
 from hdjax.multiindex.limit import flow_path
-from hdjax.multiindex.links import Link
-from hdjax.multiindex.problem import Overlap
+from hdjax.multiindex.links.link import Link
+from hdjax.multiindex.problem import OverlapSummary
 from hdjax.multiindex.simulate import CLOCK, first_of, flow_time
 from hdjax.multiindex.small import inverse_root, product
 from hdjax.multiindex.starts import lift
@@ -168,8 +168,8 @@ class AnisotropicSimulator(Simulator):
         )
         return first_of(moved.values, state, k0 == k1)
 
-    def summary(self, state: Float[Array, "d q"]) -> Overlap:
-        return Overlap.of(anisotropic_overlap(self.method.eigenvalues, state, self.target))
+    def summary(self, state: Float[Array, "d q"]) -> OverlapSummary:
+        return OverlapSummary.of(anisotropic_overlap(self.method.eigenvalues, state, self.target))
 
     def bytes_per_run(self) -> int:
         return 8 * 20 * self.method.eigenvalues.shape[0] * self.system.problem.directions

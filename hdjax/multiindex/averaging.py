@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from hdjax.checks import is_concrete
-from hdjax.multiindex.links import Link
+from hdjax.multiindex.links.link import Link
 from hdjax.multiindex.small import product
 from hdjax.multiindex.tensors import (
     PowerSum,
@@ -51,7 +51,7 @@ def average(link: Link, matrix: Float[Array, "q r"]) -> Tensors:
         ValueError: M has another number of columns than the link has variables.
 
     Example:
-        >>> link = hd.multiindex.from_coefficients({(1,): 1.0})
+        >>> link = hd.multiindex.links.from_coefficients({(1,): 1.0})
         >>> average(link, jnp.array([[0.5]]))[1].tolist()
         [0.5]
     """
@@ -72,7 +72,7 @@ def energy(link: Link, matrix: Float[Array, "q r"]) -> Float[Array, ""]:
         ValueError: M has another number of columns than the link has variables.
 
     Example:
-        >>> link = hd.multiindex.from_coefficients({(2,): 1.0})
+        >>> link = hd.multiindex.links.from_coefficients({(2,): 1.0})
         >>> float(energy(link, jnp.array([[0.5]])))
         0.0625
     """
@@ -90,7 +90,7 @@ def energy_gradient(link: Link, matrix: Float[Array, "q r"]) -> Float[Array, "r 
         ValueError: M has another number of columns than the link has variables.
 
     Example:
-        >>> link = hd.multiindex.from_coefficients({(2,): 1.0})
+        >>> link = hd.multiindex.links.from_coefficients({(2,): 1.0})
         >>> energy_gradient(link, jnp.array([[0.5]])).tolist()
         [[0.5]]
     """
@@ -119,7 +119,7 @@ def profiled_loss(
         ValueError: M has another shape than (q, r), or the gap another than (r, r).
 
     Example:
-        >>> link = hd.multiindex.from_coefficients({(2,): 1.0})
+        >>> link = hd.multiindex.links.from_coefficients({(2,): 1.0})
         >>> float(profiled_loss(link, jnp.array([[0.5]]), jnp.array([[0.75]])))
         0.9375
     """
@@ -183,7 +183,7 @@ def planted_loss(
             F is a link that does not end at its degree.
 
     Example:
-        >>> link = hd.multiindex.from_coefficients({(1,): 1.0})
+        >>> link = hd.multiindex.links.from_coefficients({(1,): 1.0})
         >>> float(planted_loss(link, link, jnp.array([[0.5]])))
         1.0
     """

@@ -33,7 +33,7 @@ declare("multiindex.algorithm", Slot(given=("link", "dimension", "directions", "
 
 
 @register("multiindex.link", "coefficients")
-def _coefficients(values: Reals, degrees: list[list[int]]) -> multiindex.Link:
+def _coefficients(values: Reals, degrees: list[list[int]]) -> multiindex.links.Link:
     """The sum of value times H_beta over the rows beta of `degrees`.
 
     Args:
@@ -44,11 +44,11 @@ def _coefficients(values: Reals, degrees: list[list[int]]) -> multiindex.Link:
         raise ValueError(
             f"values: {len(values)} numbers; allowed: {len(degrees)}, one for each row of degrees"
         )
-    return multiindex.from_coefficients(dict(zip(map(tuple, degrees), values, strict=True)))
+    return multiindex.links.from_coefficients(dict(zip(map(tuple, degrees), values, strict=True)))
 
 
 @register("multiindex.link", "radial_harmonics")
-def _radial_harmonics(weights: dict[str, NonNegative]) -> multiindex.Link:
+def _radial_harmonics(weights: dict[str, NonNegative]) -> multiindex.links.Link:
     """A radial part plus harmonics: `weights = { m3 = 0.02, m4 = 0.04 }` are the a_m^2.
 
     Args:
@@ -57,25 +57,25 @@ def _radial_harmonics(weights: dict[str, NonNegative]) -> multiindex.Link:
     for name in weights:
         if not (name[:1] == "m" and name[1:].isdecimal() and 1 <= len(name[1:]) <= 2):
             raise ValueError(f"weights: {name[:20]!r}; allowed: m1 to m99")
-    return multiindex.radial_harmonics({int(m[1:]): square for m, square in weights.items()})
+    return multiindex.traps.radial_harmonics({int(m[1:]): square for m, square in weights.items()})
 
 
 @register("multiindex.link", "product")
 def _product(
     factors: list[Annotated[Any, In("multiindex.link")]], degree: Size | None = None
-) -> multiindex.Link:
+) -> multiindex.links.Link:
     """The product of links in one variable each.
 
     Args:
         factors: the links.
         degree: the highest total Hermite degree; None: the sum of the factors' degrees.
     """
-    return multiindex.product(*factors, degree=degree)
+    return multiindex.links.product(*factors, degree=degree)
 
 
 @register("multiindex.student", "joint")
 def _joint(
-    target_link: multiindex.Link,
+    target_link: multiindex.links.Link,
     ratio: NonNegative,
     start: Annotated[str, OneOf("best", "planted")] = "best",
 ) -> Any:
@@ -87,18 +87,18 @@ def _joint(
         start: the link at the start.
     """
     if ratio == 0:
-        return multiindex.Profiled()
-    return multiindex.Joint(ratio, target_link if start == "planted" else None)
+        return multiindex.flows.Profiled()
+    return multiindex.flows.Joint(ratio, target_link if start == "planted" else None)
 
 
 @register("multiindex.statistic", "conditioning")
-def _conditioning(degrees: list[Size] = [1, 2, 4]) -> multiindex.conditioning:  # noqa: B006
+def _conditioning(degrees: list[Size] = [1, 2, 4]) -> multiindex.averaging.conditioning:  # noqa: B006
     """The statistic log10 of lambda_min(M)^{-k}.
 
     Args:
         degrees: the degrees k.
     """
-    return multiindex.conditioning(tuple(degrees))
+    return multiindex.averaging.conditioning(tuple(degrees))
 
 
 @register("multiindex.system", "")

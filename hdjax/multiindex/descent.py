@@ -13,7 +13,7 @@ So descent is as free of the dimension as the flow (`flows.py`).  At r = 1 a ste
 time are a matter of normalisation, and noise makes the exponents of samples.  Keep
 2 eta lambda_max(S G) below 1: a longer step overshoots, and angles oscillate.
 
-The system `GradientDescent` is for users; `FiniteSamples` has the same recursion as its limit.
+The system `StiefelDescent` is for users; `FiniteSamples` has the same recursion as its limit.
 Source of the loss and its flow: arXiv 2310.19793.
 """
 
@@ -32,8 +32,15 @@ from hdjax.clocks import Steps
 from hdjax.limits import Limit
 from hdjax.multiindex.averaging import gradient_covariance
 from hdjax.multiindex.flows import Planted, Profiled, Student, full_summary
-from hdjax.multiindex.links import Link
-from hdjax.multiindex.problem import DETERMINISTIC, LABELS, Algorithm, Direct, Overlap, Problem
+from hdjax.multiindex.links.link import Link
+from hdjax.multiindex.problem import (
+    DETERMINISTIC,
+    LABELS,
+    Algorithm,
+    Direct,
+    OverlapSummary,
+    Problem,
+)
 from hdjax.multiindex.small import inverse_root, product
 from hdjax.multiindex.starts import lift
 from hdjax.registry import In, OneOf, Positive, Slot, declare, register
@@ -113,7 +120,7 @@ def descend(
 ) -> Float[Array, "q r"]:
     """The overlap M after one step of descent."""
     delta = displacement(link, student, step, matrix)
-    moved = product(delta, Overlap.of(matrix).gap)
+    moved = product(delta, OverlapSummary.of(matrix).gap)
     stay, go = coefficients(product(moved, delta.T), retraction)
     return product(stay, matrix) + product(go, moved)
 
@@ -151,7 +158,7 @@ def recursion(
     step: Adaptive | Constant,
     matrix: Float[Array, "q r"],
     ts: Float[Array, " times"],
-    save: Callable[[Overlap], PyTree[Array]],
+    save: Callable[[OverlapSummary], PyTree[Array]],
     retraction: str = "polar",
 ) -> PyTree[Array]:
     """The recursion of overlaps from `matrix`: `save(summary)` after each number of steps in `ts`.
@@ -171,13 +178,13 @@ def recursion(
         k = jnp.round(t).astype(int)
         body = lambda _, m: descend(link, student, step, m, retraction)  # noqa: E731
         matrix = jax.lax.fori_loop(last, k, body, matrix)
-        return (matrix, k), save(Overlap.of(matrix))
+        return (matrix, k), save(OverlapSummary.of(matrix))
 
     return jax.lax.scan(record, (matrix, jnp.asarray(0)), ts)[1]
 
 
 @register("multiindex.algorithm", "gradient_descent")
-class GradientDescent(Algorithm, PlainSystem, WithoutFluctuations):
+class StiefelDescent(Algorithm, PlainSystem, WithoutFluctuations):
     """Gradient descent on the population loss, with a retraction to orthonormal columns.
 
     The number of steps is traced, so that the limit has derivatives in forward mode alone.
@@ -196,7 +203,8 @@ class GradientDescent(Algorithm, PlainSystem, WithoutFluctuations):
 
     Example:
         >>> import hdjax as hd
-        >>> system = hd.multiindex.GradientDescent(hd.multiindex.sine(), 100, 0.1, start=[[0.1]])
+        >>> link = hd.multiindex.links.sine()
+        >>> system = hd.multiindex.StiefelDescent(link, 100, 0.1, start=[[0.1]])
         >>> hd.limit(system, ts=[0.0, 10.0]).limit["cosines"].shape
         (2, 1)
     """
@@ -242,19 +250,19 @@ class GradientDescent(Algorithm, PlainSystem, WithoutFluctuations):
         self.problem.coordinates()
         return DescentSimulator(self)
 
-    def start(self) -> Overlap:
-        return Overlap.of(self.problem.start())
+    def start(self) -> OverlapSummary:
+        return OverlapSummary.of(self.problem.start())
 
-    def statistics(self, summary: Overlap) -> dict[str, Array]:
+    def statistics(self, summary: OverlapSummary) -> dict[str, Array]:
         return self.problem.statistics(summary, self.student.loss(self.problem.link, summary))
 
     @eqx.filter_jit
     def limit(
         self,
         ts: Float[Array, " times"],
-        start: Overlap | None = None,
+        start: OverlapSummary | None = None,
         horizon: None = None,
-        save: Callable[[Overlap], PyTree[Array]] = lambda summary: summary,
+        save: Callable[[OverlapSummary], PyTree[Array]] = lambda summary: summary,
     ) -> Limit:
         """The recursion of overlaps after `ts` steps, which is exact at every d."""
         matrix = self.problem.start() if start is None else start.matrix
@@ -266,7 +274,7 @@ class GradientDescent(Algorithm, PlainSystem, WithoutFluctuations):
 class DescentSimulator(Simulator):
     """One realisation of descent in R^d, where W* is the first r coordinate vectors."""
 
-    system: GradientDescent
+    system: StiefelDescent
 
     @property
     def clock(self) -> Steps:
@@ -303,7 +311,7 @@ class DescentSimulator(Simulator):
 
         return jax.lax.fori_loop(k0, k1, step, state)
 
-    def summary(self, state: Float[Array, "d q"]) -> Overlap:
+    def summary(self, state: Float[Array, "d q"]) -> OverlapSummary:
         return full_summary(state, self.target, None)
 
     def bytes_per_run(self) -> int:

@@ -25,8 +25,8 @@ from hdjax.clocks import Steps
 from hdjax.limits import Limit
 from hdjax.multiindex.descent import Adaptive, Constant, as_step, polar, recursion
 from hdjax.multiindex.flows import full_summary
-from hdjax.multiindex.links import Link
-from hdjax.multiindex.problem import LABELS, Algorithm, Direct, Overlap, Problem
+from hdjax.multiindex.links.link import Link
+from hdjax.multiindex.problem import LABELS, Algorithm, Direct, OverlapSummary, Problem
 from hdjax.multiindex.readouts import HermiteRidge, Readout
 from hdjax.multiindex.starts import lift
 from hdjax.random import Stream
@@ -66,7 +66,8 @@ class FiniteSamples(Algorithm, PlainSystem, WithoutFluctuations):
 
     Example:
         >>> import hdjax as hd
-        >>> system = hd.multiindex.FiniteSamples(hd.multiindex.sine(degree=5), 20, samples=160)
+        >>> link = hd.multiindex.links.sine(degree=5)
+        >>> system = hd.multiindex.FiniteSamples(link, 20, samples=160)
     """
 
     family: ClassVar[str] = "multiindex"
@@ -135,10 +136,10 @@ class FiniteSamples(Algorithm, PlainSystem, WithoutFluctuations):
         """The simulator of the two-timescale algorithm on samples in R^d."""
         return SampleSimulator(self)
 
-    def start(self) -> Overlap:
-        return Overlap.of(self.problem.start())
+    def start(self) -> OverlapSummary:
+        return OverlapSummary.of(self.problem.start())
 
-    def statistics(self, summary: Overlap) -> dict[str, Array]:
+    def statistics(self, summary: OverlapSummary) -> dict[str, Array]:
         loss = self.readout.student.loss(self.problem.link, summary)
         return self.problem.statistics(summary, loss)
 
@@ -146,9 +147,9 @@ class FiniteSamples(Algorithm, PlainSystem, WithoutFluctuations):
     def limit(
         self,
         ts: Float[Array, " times"],
-        start: Overlap | None = None,
+        start: OverlapSummary | None = None,
         horizon: None = None,
-        save: Callable[[Overlap], PyTree[Array]] = lambda summary: summary,
+        save: Callable[[OverlapSummary], PyTree[Array]] = lambda summary: summary,
     ) -> Limit:
         """The recursion of overlaps of unlimited samples, after `ts` steps."""
         matrix = self.problem.start() if start is None else start.matrix
@@ -237,7 +238,7 @@ class SampleSimulator(Simulator):
 
         return jax.lax.fori_loop(k0, k1, step, state)
 
-    def summary(self, state: SampleState) -> Overlap:
+    def summary(self, state: SampleState) -> OverlapSummary:
         return full_summary(state.w, self.system.directions(), None)
 
     def bytes_per_run(self) -> int:

@@ -34,8 +34,8 @@ from hdjax.multiindex.averaging import (
     planted_loss,
     profiled_loss,
 )
-from hdjax.multiindex.links import Link, LinkLike
-from hdjax.multiindex.problem import Overlap
+from hdjax.multiindex.links.link import Link, LinkLike
+from hdjax.multiindex.problem import OverlapSummary
 from hdjax.multiindex.small import inverse_root, product
 from hdjax.multiindex.tensors import Tensors
 from hdjax.registry import NonNegative, Slot, declare, register
@@ -66,7 +66,7 @@ class Student(eqx.Module):
         """The gradient T of the correlation E[F F*] in M, at fixed F."""
         return correlation_gradient(link, self.readout(link, matrix, moving), matrix)
 
-    def loss(self, link: Link, summary: Overlap) -> Float[Array, ""]:
+    def loss(self, link: Link, summary: OverlapSummary) -> Float[Array, ""]:
         """The loss E (F - F*)^2."""
         readout = self.readout(link, summary.matrix, summary.readout)
         return planted_loss(link, readout, summary.matrix, summary.gap)
@@ -123,7 +123,7 @@ class Profiled(Student):
     ) -> Float[Array, "q r"]:
         return product(matrix, energy_gradient(self.effective(link), matrix))
 
-    def loss(self, link: Link, summary: Overlap) -> Float[Array, ""]:
+    def loss(self, link: Link, summary: OverlapSummary) -> Float[Array, ""]:
         if self.ridge is None:
             return profiled_loss(link, summary.matrix, summary.gap)
         return super().loss(link, summary)
@@ -233,7 +233,7 @@ def reduced_velocity(link: Link, student: Student, metric: str, state: State) ->
     elif metric == "canonical":
         velocity = 2 * (slope - product(product(matrix, slope.T), matrix))
     else:
-        velocity = 2 * product(slope, Overlap.of(matrix).gap)
+        velocity = 2 * product(slope, OverlapSummary.of(matrix).gap)
     return velocity, student.rate(link, matrix, moving)
 
 
@@ -268,34 +268,36 @@ def to_odds(matrix: Float[Array, "q r"]) -> Float[Array, "q r"]:
         matrix: the overlap M = W^T W* (q, r), with singular values below 1.
 
     Example:
-        >>> round(float(hd.multiindex.to_odds(jnp.array([[0.6]]))[0, 0]), 4)
+        >>> round(float(hd.multiindex.flows.to_odds(jnp.array([[0.6]]))[0, 0]), 4)
         0.75
     """
     gap = jnp.eye(matrix.shape[0], dtype=matrix.dtype) - product(matrix, matrix.T)
     return product(inverse_root(gap), matrix)
 
 
-def from_odds(factor: Float[Array, "q r"]) -> Overlap:
+def from_odds(factor: Float[Array, "q r"]) -> OverlapSummary:
     """The summary with the overlap M = (I + R R^T)^{-1/2} R of an odds factor R (q, r).
 
     Its gap K = (I + R^T R)^{-1} does not cancel near recovery.
 
     Example:
-        >>> round(float(hd.multiindex.from_odds(jnp.array([[0.75]])).matrix[0, 0]), 4)
+        >>> round(float(hd.multiindex.flows.from_odds(jnp.array([[0.75]])).matrix[0, 0]), 4)
         0.6
     """
     q, r = factor.shape
     outer = jnp.eye(q, dtype=factor.dtype) + product(factor, factor.T)
     inner = jnp.eye(r, dtype=factor.dtype) + product(factor.T, factor)
     half = inverse_root(inner)
-    return Overlap(product(inverse_root(outer), factor), product(half, half))
+    return OverlapSummary(product(inverse_root(outer), factor), product(half, half))
 
 
-def full_summary(w: Float[Array, "d q"], target: Float[Array, "d r"], moving: Any) -> Overlap:
+def full_summary(
+    w: Float[Array, "d q"], target: Float[Array, "d r"], moving: Any
+) -> OverlapSummary:
     """The summary of columns W in R^d; its gap K comes from W* - W M, in which nothing cancels."""
     matrix = precise.dot(w.T, target)
     rest = target - precise.dot(w, matrix)
-    return Overlap(matrix, precise.dot(rest.T, rest), moving)
+    return OverlapSummary(matrix, precise.dot(rest.T, rest), moving)
 
 
 def _zeros(link: Link, q: int) -> Tensors:

@@ -28,7 +28,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from hdjax import gaussian, precise
-from hdjax.multiindex.problem import Overlap
+from hdjax.multiindex.problem import OverlapSummary
 from hdjax.multiindex.small import product
 from hdjax.multiindex.stiefel_steps import StiefelSteps
 
@@ -41,8 +41,8 @@ _NOISE = ((0.0, 2 / 3), (np.sqrt(3), 1 / 6), (-np.sqrt(3), 1 / 6))
 def fluctuations(
     system: StiefelSteps,
     ts: Float[Array, " times"],
-    statistics: Callable[[Overlap], dict[str, Array]],
-    start: Overlap | None = None,
+    statistics: Callable[[OverlapSummary], dict[str, Array]],
+    start: OverlapSummary | None = None,
 ) -> dict[str, Array]:
     """Predicted standard deviations of `statistics` at the times `ts` (see `System.fluctuations`).
 
@@ -67,7 +67,7 @@ def fluctuations(
         return force(flat), moved + moved.T + noise
 
     def values(flat: Float[Array, " n"]) -> dict[str, Array]:
-        return statistics(Overlap.of(flat.reshape(shape)))
+        return statistics(OverlapSummary.of(flat.reshape(shape)))
 
     def save(state: tuple[Array, Array]) -> dict[str, Array]:
         flat, covariance = state

@@ -26,7 +26,7 @@ from jaxtyping import Array, Float, Int
 from hdjax.checks import is_concrete
 from hdjax.multiindex.averaging import energy_gradient
 from hdjax.multiindex.leaps import learnable
-from hdjax.multiindex.links import Link
+from hdjax.multiindex.links.link import Link
 from hdjax.multiindex.small import jacobi_svd, orthonormalised, product, whitened
 from hdjax.multiindex.tensors import Tensors, transform
 
@@ -97,7 +97,7 @@ def escape_times(
         ValueError: R is not in float64, or the link is in power sums.
 
     Example:
-        >>> link = hd.multiindex.from_coefficients({(2,): 1.0})
+        >>> link = hd.multiindex.links.from_coefficients({(2,): 1.0})
         >>> times = jnp.exp(escape_times(link, jnp.array([[1e-3]])))
         >>> abs(times[0] / 125001.72 - 1) < 1e-6
         Array(True, dtype=bool)

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 from hdjax import precise
 from hdjax.checks import check_arguments
 from hdjax.multiindex.hermite import hermite
-from hdjax.multiindex.links import Link
+from hdjax.multiindex.links.link import Link
 from hdjax.registry import Size, register
 
 # Nodes of the grid for each bin, with which a zeta_k that is zero comes out below 1e-6, and the
@@ -50,7 +50,7 @@ def generative_spectrum(
             there are too few nodes.
 
     Example:
-        >>> zeta = generative_spectrum(hd.multiindex.from_coefficients({(3,): 1.0}))
+        >>> zeta = generative_spectrum(hd.multiindex.links.from_coefficients({(3,): 1.0}))
         >>> bool(zeta[0] > 0.5)
         True
     """
@@ -101,7 +101,7 @@ def generative_exponent(link: Link, degree: int = 6, **options: Any) -> int:
         ValueError: as for `generative_spectrum`.
 
     Example:
-        >>> generative_exponent(hd.multiindex.from_coefficients({(2,): 1.0}))
+        >>> generative_exponent(hd.multiindex.links.from_coefficients({(2,): 1.0}))
         2
     """
     found = generative_spectrum(link, degree, **options) > _THRESHOLD

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from hdjax.multiindex.links import Link
+from hdjax.multiindex.links.link import Link
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ def leaps(link: Link, threshold: float = 1e-8) -> list[Leap]:
         ValueError: the threshold is not positive.
 
     Example:
-        >>> link = hd.multiindex.from_coefficients({(1, 0): 0.8, (0, 2): 0.6})
+        >>> link = hd.multiindex.links.from_coefficients({(1, 0): 0.8, (0, 2): 0.6})
         >>> [leap.exponent for leap in leaps(link)]
         [1, 2]
     """
@@ -95,7 +95,7 @@ def exponents(link: Link, threshold: float = 1e-8) -> list[int]:
         ValueError: the threshold is not positive.
 
     Example:
-        >>> exponents(hd.multiindex.from_coefficients({(1, 0): 0.8, (0, 2): 0.6}))
+        >>> exponents(hd.multiindex.links.from_coefficients({(1, 0): 0.8, (0, 2): 0.6}))
         [0, 1]
     """
     stages = [leap.exponent - 1 for leap in leaps(link, threshold) for _ in leap.strengths]
@@ -106,7 +106,7 @@ def learnable(link: Link) -> int:
     """The number of directions that a link depends on.
 
     Example:
-        >>> learnable(hd.multiindex.from_coefficients({(1, 0): 0.8, (2, 0): 0.6}))
+        >>> learnable(hd.multiindex.links.from_coefficients({(1, 0): 0.8, (2, 0): 0.6}))
         1
     """
     return sum(len(leap.strengths) for leap in leaps(link))

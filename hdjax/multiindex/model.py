@@ -26,8 +26,8 @@ from hdjax.multiindex.flows import (
     to_odds,
 )
 from hdjax.multiindex.limit import flow_path
-from hdjax.multiindex.links import Link
-from hdjax.multiindex.problem import DETERMINISTIC, LABELS, Overlap, Problem
+from hdjax.multiindex.links.link import Link
+from hdjax.multiindex.problem import DETERMINISTIC, LABELS, OverlapSummary, Problem
 from hdjax.multiindex.simulate import FullFlow, Reduced
 from hdjax.registry import In, OneOf, register
 from hdjax.system import Method, PlainSystem, WithoutFluctuations
@@ -58,7 +58,7 @@ class GradientFlow(PlainSystem, WithoutFluctuations):
 
     Example:
         >>> import hdjax as hd
-        >>> flow = hd.multiindex.GradientFlow(hd.multiindex.sine(), 100, start=[[0.1]])
+        >>> flow = hd.multiindex.GradientFlow(hd.multiindex.links.sine(), 100, start=[[0.1]])
         >>> hd.limit(flow, ts=[0.0, 5.0]).limit["cosines"].shape
         (2, 1)
     """
@@ -105,11 +105,11 @@ class GradientFlow(PlainSystem, WithoutFluctuations):
         self.problem.check()
         self.problem.warn(profiled=isinstance(self.student, Profiled))
 
-    def start(self) -> Overlap:
+    def start(self) -> OverlapSummary:
         matrix = self.problem.start()
-        return Overlap.of(matrix, self.student.initial(self.problem.link, matrix))
+        return OverlapSummary.of(matrix, self.student.initial(self.problem.link, matrix))
 
-    def statistics(self, summary: Overlap) -> dict[str, Array]:
+    def statistics(self, summary: OverlapSummary) -> dict[str, Array]:
         return self.problem.statistics(summary, self.student.loss(self.problem.link, summary))
 
     def reduced_velocity(self, state: State) -> State:
@@ -120,9 +120,9 @@ class GradientFlow(PlainSystem, WithoutFluctuations):
     def limit(
         self,
         ts: Float[Array, " times"],
-        start: Overlap | None = None,
+        start: OverlapSummary | None = None,
         horizon: None = None,
-        save: Callable[[Overlap], PyTree[Array]] = lambda summary: summary,
+        save: Callable[[OverlapSummary], PyTree[Array]] = lambda summary: summary,
     ) -> Limit:
         """The reduced flow at the times `ts` (increasing, from 0 on), which is exact at every d."""
         start = self.start() if start is None else start
@@ -137,5 +137,5 @@ class GradientFlow(PlainSystem, WithoutFluctuations):
             return flow_path(own, odds_rate, factor, ts, dimension, lambda y: save(from_odds(y)))
         state = (start.matrix, start.readout)
         return flow_path(
-            own, self.reduced_velocity, state, ts, dimension, lambda y: save(Overlap.of(*y))
+            own, self.reduced_velocity, state, ts, dimension, lambda y: save(OverlapSummary.of(*y))
         )

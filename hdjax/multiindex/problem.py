@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from hdjax.checks import is_concrete
-from hdjax.multiindex.links import Link
+from hdjax.multiindex.links.link import Link
 from hdjax.multiindex.small import product
 from hdjax.multiindex.starts import haar_overlap, small_overlap
 from hdjax.multiindex.tensors import Tensors, squared_norm
@@ -38,7 +38,7 @@ DETERMINISTIC = (
 _TRAPPED = 0.01
 
 
-class Overlap(eqx.Module):
+class OverlapSummary(eqx.Module):
     """The summary of a state: its overlap, and what statistics need beside it.
 
     Attributes:
@@ -52,7 +52,7 @@ class Overlap(eqx.Module):
     readout: Tensors | None = None
 
     @classmethod
-    def of(cls, matrix: Float[Array, "q r"], readout: Tensors | None = None) -> "Overlap":
+    def of(cls, matrix: Float[Array, "q r"], readout: Tensors | None = None) -> "OverlapSummary":
         """The summary of an overlap M, whose gap I - M^T M is computed from M."""
         gram = product(matrix.T, matrix)
         return cls(matrix, jnp.eye(matrix.shape[1], dtype=matrix.dtype) - gram, readout)
@@ -99,7 +99,7 @@ class Problem(eqx.Module):
 
     Example:
         >>> import hdjax as hd
-        >>> problem = Problem(hd.multiindex.sine(), dimension=100)
+        >>> problem = Problem(hd.multiindex.links.sine(), dimension=100)
     """
 
     link: Link
@@ -198,7 +198,7 @@ class Problem(eqx.Module):
             raise ValueError("dimension: an array; allowed: an int, as R^d itself is simulated")
         return self.size
 
-    def statistics(self, summary: Overlap, loss: Float[Array, ""]) -> dict[str, Array]:
+    def statistics(self, summary: OverlapSummary, loss: Float[Array, ""]) -> dict[str, Array]:
         """The loss, the squared cosines, the overlaps and the indicators `recovered` and `trapped`.
 
         `recovered` is 1 where every squared cosine exceeds 1/2, and `trapped` is 1 where the loss

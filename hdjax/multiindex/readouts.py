@@ -20,7 +20,7 @@ from hdjax import precise
 from hdjax.checks import check_arguments
 from hdjax.multiindex.flows import Planted, Profiled, Student
 from hdjax.multiindex.hermite import all_indices, hermite, products
-from hdjax.multiindex.links import Link, LinkLike
+from hdjax.multiindex.links.link import Link, LinkLike
 from hdjax.registry import Bounds, Positive, Size, register
 
 
@@ -176,7 +176,7 @@ class Fixed(Readout):
 
     Example:
         >>> import hdjax as hd
-        >>> readout = Fixed(hd.multiindex.sine())
+        >>> readout = Fixed(hd.multiindex.links.sine())
     """
 
     link: LinkLike

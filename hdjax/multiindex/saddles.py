@@ -18,7 +18,7 @@ from hdjax.checks import is_concrete
 from hdjax.clocks import Fine
 from hdjax.multiindex.freezing import SaddleState, check_dense, follow, start_of
 from hdjax.multiindex.leaps import exponents, learnable
-from hdjax.multiindex.links import Link
+from hdjax.multiindex.links.link import Link
 from hdjax.multiindex.problem import Algorithm, Direct, Problem
 from hdjax.multiindex.small import product
 from hdjax.multiindex.starts import haar_odds
@@ -65,7 +65,7 @@ class SaddleToSaddle(Algorithm, PlainSystem, WithoutLimit, WithoutFluctuations):
 
     Example:
         >>> import hdjax as hd
-        >>> link = hd.multiindex.from_coefficients({(1, 0): 0.8, (0, 2): 0.6})
+        >>> link = hd.multiindex.links.from_coefficients({(1, 0): 0.8, (0, 2): 0.6})
         >>> system = hd.multiindex.SaddleToSaddle(link, dimension=1e12)
         >>> system.exponents.tolist()
         [0.0, 1.0]

@@ -17,7 +17,7 @@ from hdjax.clocks import Fine
 from hdjax.integrate import Integrator
 from hdjax.multiindex.flows import State, full_summary, full_velocity
 from hdjax.multiindex.limit import flow_path
-from hdjax.multiindex.problem import Overlap
+from hdjax.multiindex.problem import OverlapSummary
 from hdjax.multiindex.starts import lift
 from hdjax.registry import In, Precision, register
 from hdjax.system import Method, Simulator
@@ -112,7 +112,7 @@ class FullSimulator(Simulator):
         moved = flow_path(self.integrator, rate, state, t1[None], dimension, lambda y: y, begin=t0)
         return first_of(moved.values, state, k0 == k1)
 
-    def summary(self, state: State) -> Overlap:
+    def summary(self, state: State) -> OverlapSummary:
         return cast(full_summary(state[0], self.target, state[1]), self.limit_dtype)
 
     def bytes_per_run(self) -> int:
@@ -145,8 +145,8 @@ class ReducedSimulator(Simulator):
         moved = flow_path(self.integrator, rate, state, t1[None], dimension, lambda y: y, begin=t0)
         return first_of(moved.values, state, k0 == k1)
 
-    def summary(self, state: State) -> Overlap:
-        return cast(Overlap.of(*state), self.limit_dtype)
+    def summary(self, state: State) -> OverlapSummary:
+        return cast(OverlapSummary.of(*state), self.limit_dtype)
 
     def bytes_per_run(self) -> int:
         return 8 * 20 * 4 * self.system.problem.directions * self.system.problem.link.variables

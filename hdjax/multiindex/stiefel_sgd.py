@@ -41,8 +41,8 @@ from hdjax.multiindex.descent import check_positive, polar
 from hdjax.multiindex.flows import Planted, Profiled, Student, full_summary
 from hdjax.multiindex.fluctuations import fluctuations
 from hdjax.multiindex.limit import flow_path
-from hdjax.multiindex.links import Link
-from hdjax.multiindex.problem import LABELS, Algorithm, Direct, Overlap, Problem
+from hdjax.multiindex.links.link import Link
+from hdjax.multiindex.problem import LABELS, Algorithm, Direct, OverlapSummary, Problem
 from hdjax.multiindex.starts import lift
 from hdjax.multiindex.stiefel_steps import StiefelSteps
 from hdjax.random import Stream
@@ -78,7 +78,7 @@ class StiefelSGD(StiefelSteps, Algorithm, PlainSystem):
 
     Example:
         >>> import hdjax as hd
-        >>> sgd = hd.multiindex.StiefelSGD(hd.multiindex.erf(), 200, 0.3, start=[[0.3]])
+        >>> sgd = hd.multiindex.StiefelSGD(hd.multiindex.links.erf(), 200, 0.3, start=[[0.3]])
         >>> hd.limit(sgd, ts=[0.0, 1.0]).limit["overlaps"].shape
         (2, 1, 1)
     """
@@ -144,34 +144,34 @@ class StiefelSGD(StiefelSteps, Algorithm, PlainSystem):
         self.problem.coordinates()
         return SGDSimulator(self)
 
-    def start(self) -> Overlap:
-        return Overlap.of(self.problem.start())
+    def start(self) -> OverlapSummary:
+        return OverlapSummary.of(self.problem.start())
 
-    def statistics(self, summary: Overlap) -> dict[str, Array]:
+    def statistics(self, summary: OverlapSummary) -> dict[str, Array]:
         return self.problem.statistics(summary, self.student.loss(self.problem.link, summary))
 
     @eqx.filter_jit
     def limit(
         self,
         ts: Float[Array, " times"],
-        start: Overlap | None = None,
+        start: OverlapSummary | None = None,
         horizon: None = None,
-        save: Callable[[Overlap], PyTree[Array]] = lambda summary: summary,
+        save: Callable[[OverlapSummary], PyTree[Array]] = lambda summary: summary,
     ) -> Limit:
         """The ODE of the overlap M at the times `ts`, in units of d steps."""
         matrix = self.problem.start() if start is None else start.matrix
         own, dimension = self.integrator, self.problem.dimension
 
         def record(matrix: Array) -> PyTree[Array]:
-            return save(Overlap.of(matrix))
+            return save(OverlapSummary.of(matrix))
 
         return flow_path(own, self.velocity, matrix, ts, dimension, record, rtol=1e-6)
 
     def fluctuations(
         self,
         ts: Float[Array, " times"],
-        statistics: Callable[[Overlap], dict[str, Array]],
-        start: Overlap | None = None,
+        statistics: Callable[[OverlapSummary], dict[str, Array]],
+        start: OverlapSummary | None = None,
         horizon: None = None,
     ) -> dict[str, Array]:
         """Standard deviations of statistics at this d, predicted by the linear-noise equation."""
@@ -234,7 +234,7 @@ class SGDSimulator(Simulator):
 
         return jax.lax.fori_loop(k0, k1, step, state)
 
-    def summary(self, state: Float[Array, "d q"]) -> Overlap:
+    def summary(self, state: Float[Array, "d q"]) -> OverlapSummary:
         return full_summary(state, self.target, None)
 
     def bytes_per_run(self) -> int:

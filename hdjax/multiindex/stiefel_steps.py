@@ -22,7 +22,7 @@ from hdjax import gaussian
 from hdjax.integrate import Integrator
 from hdjax.multiindex.averaging import average
 from hdjax.multiindex.flows import Planted, Profiled, Student, reduced_velocity
-from hdjax.multiindex.links import Link
+from hdjax.multiindex.links.link import Link
 from hdjax.multiindex.problem import Problem
 from hdjax.multiindex.small import product
 from hdjax.multiindex.tensors import evaluate

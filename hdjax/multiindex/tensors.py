@@ -84,7 +84,7 @@ def transform(tensors: Tensors, matrix: Float[Array, "q r"]) -> Tensors:
     """The tensors M^{(x) k} C_k: every C_k with `matrix` applied to each of its indices.
 
     Example:
-        >>> link = hd.multiindex.from_coefficients({(1,): 2.0})
+        >>> link = hd.multiindex.links.from_coefficients({(1,): 2.0})
         >>> transform(link.tensors, jnp.array([[0.5]]))[1].tolist()
         [1.0]
     """

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from hdjax.multiindex.links import Link, from_coefficients
+from hdjax.multiindex.links.link import Link, from_coefficients
 
 _GRID = 2**14
 
@@ -114,7 +114,7 @@ def single_probability(link: Link, threshold: float = 1e-8) -> float:
         ValueError: the link has several variables.
 
     Example:
-        >>> single_probability(hd.multiindex.from_coefficients({(2,): 0.7, (3,): 0.7}))
+        >>> single_probability(hd.multiindex.links.from_coefficients({(2,): 0.7, (3,): 0.7}))
         0.5
     """
     if link.variables != 1:

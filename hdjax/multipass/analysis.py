@@ -44,7 +44,7 @@ def limit_loss(modes: Modes, learning_rate: float) -> float:
         learning_rate: gamma, constant.
 
     Example:
-        >>> modes = hd.multipass.Modes(*[jnp.ones(1)] * 3, jnp.zeros(1), jnp.array(3.0),
+        >>> modes = hd.multipass.modes.Modes(*[jnp.ones(1)] * 3, jnp.zeros(1), jnp.array(3.0),
         ...                            jnp.array(2.0), {})
         >>> limit_loss(modes, 1.0)
         2.0
@@ -54,7 +54,7 @@ def limit_loss(modes: Modes, learning_rate: float) -> float:
     return loss / (1 - share) if share < 1 else np.inf
 
 
-def critical_learning_rate(law: Any) -> float:
+def transition_learning_rate(law: Any) -> float:
     """The learning rate gamma_* of the phase transition of the rate.
 
         gamma_* = [r/2 int x^2/(x - lambda_min) dmu(x)]^-1
@@ -71,7 +71,7 @@ def critical_learning_rate(law: Any) -> float:
             lambda_min, and `malthusian_exponent` is the exponent at any learning rate.
 
     Example:
-        >>> round(critical_learning_rate(MarchenkoPastur(0.5, variance=2.0)), 10)
+        >>> round(transition_learning_rate(MarchenkoPastur(0.5, variance=2.0)), 10)
         1.7836116249
     """
     if not isinstance(law, SpectralLaw):
@@ -100,7 +100,7 @@ def malthusian_exponent(spectrum: Any, learning_rate: float) -> float:
 
     Example:
         >>> law = MarchenkoPastur(0.5, variance=2.0)
-        >>> round(malthusian_exponent(law, (critical_learning_rate(law) + 2) / 2), 10)
+        >>> round(malthusian_exponent(law, (transition_learning_rate(law) + 2) / 2), 10)
         0.1010676315
     """
     if not (np.isfinite(learning_rate) and learning_rate > 0):
@@ -109,7 +109,7 @@ def malthusian_exponent(spectrum: Any, learning_rate: float) -> float:
         return _marchenko_pastur_exponent(spectrum, learning_rate)
     if isinstance(spectrum, SpectralLaw):
         least = spectrum.edges[0]
-        if learning_rate <= critical_learning_rate(spectrum):
+        if learning_rate <= transition_learning_rate(spectrum):
             return least
 
         def excess(z: float) -> float:
@@ -151,7 +151,7 @@ def power_exponent(law: Any, learning_rate: float) -> float:
         >>> power_exponent(MarchenkoPastur(0.5), 0.5)
         -1.5
     """
-    critical = critical_learning_rate(law)
+    critical = transition_learning_rate(law)
     positive_edges(law)
     if np.isclose(learning_rate, critical, rtol=1e-12):
         return -0.5
@@ -223,7 +223,7 @@ def measure(spectrum: Any) -> tuple[np.ndarray, np.ndarray]:
 def _marchenko_pastur_exponent(law: MarchenkoPastur, learning_rate: float) -> float:
     """The Malthusian exponent of a Marchenko-Pastur law in closed form."""
     r, v = law.ratio, law.variance
-    if learning_rate <= critical_learning_rate(law):
+    if learning_rate <= transition_learning_rate(law):
         return law.edges[0]
     c = 2 / (learning_rate * v * r)
     return float(v * (c - 1) * (1 + r + np.sqrt((1 + r) ** 2 - 4 * r * c)) / (2 * c))

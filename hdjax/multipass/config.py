@@ -42,7 +42,7 @@ declare("multipass.spectrum", Slot(given=("chosen",)))
 _COMMON = ("problem", "modes", "learning_rate", "solver")
 declare("multipass.algorithm", Slot(given=_COMMON))
 
-register("multipass.data", "digits")(multipass.digits)
+register("multipass.data", "digits")(multipass.data.digits)
 
 
 @register("multipass.data", "npz")
@@ -52,7 +52,7 @@ def _npz(
     positive: list[Count],
     inputs: str = "X",
     classes: str = "Y",
-) -> multipass.Labelled:
+) -> multipass.data.Labelled:
     """An `.npz` archive of `inputs` and `classes`, from which two groups of classes are chosen.
 
     Args:
@@ -62,14 +62,14 @@ def _npz(
         inputs: the array of inputs.
         classes: the array of classes.
     """
-    data = multipass.load_npz(file, inputs, classes)
-    return multipass.binary(data, negative, positive)
+    data = multipass.data.load_npz(file, inputs, classes)
+    return multipass.data.binary(data, negative, positive)
 
 
 @register("multipass.data", "idx")
 def _idx(
     inputs: File, classes: File, negative: list[Count], positive: list[Count]
-) -> multipass.Labelled:
+) -> multipass.data.Labelled:
     """A pair of IDX files, the format of MNIST, from which two groups of classes are chosen.
 
     Args:
@@ -78,7 +78,7 @@ def _idx(
         negative: the classes whose labels are -1.
         positive: the classes whose labels are 1.
     """
-    return multipass.binary(multipass.load_idx(inputs, classes), negative, positive)
+    return multipass.data.binary(multipass.data.load_idx(inputs, classes), negative, positive)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +86,7 @@ class _Chosen:
     """A problem, and its law if it has one: the modes as a function of the number of points."""
 
     problem: multipass.Problem
-    law: Callable[[int], multipass.Modes] | None = None
+    law: Callable[[int], multipass.modes.Modes] | None = None
 
 
 def _gaussian(
@@ -128,12 +128,14 @@ def _gaussian(
         **planted,
     )
 
-    def law(points: int) -> multipass.Modes:
-        found: Any = multipass.MarchenkoPastur(d / n)
+    def law(points: int) -> multipass.modes.Modes:
+        found: Any = multipass.laws.MarchenkoPastur(d / n)
         if eigenvalues is not None:
             values, counts = np.unique(eigenvalues / (d / n), return_counts=True)
-            found = multipass.SampleCovariance(d / n, values, counts / d)
-        return multipass.law_modes(found, n, points=points, risk=eigenvalues is None, **planted)
+            found = multipass.laws.SampleCovariance(d / n, values, counts / d)
+        return multipass.modes.law_modes(
+            found, n, points=points, risk=eigenvalues is None, **planted
+        )
 
     return _Chosen(problem, law)
 
@@ -163,7 +165,7 @@ def _random_features(
         activation: the activation of the features.
         seed: seed of the split and of the features.
     """
-    parts = multipass.split(data, samples, test, seed)
+    parts = multipass.data.split(data, samples, test, seed)
     key = jax.random.key(seed)
     problem = multipass.random_features_problem(
         parts, _required(dimension), key=key, activation=activation
@@ -208,13 +210,13 @@ def _arrays(
 
 
 @register("multipass.spectrum", "empirical")
-def _empirical(chosen: _Chosen) -> multipass.Modes:
+def _empirical(chosen: _Chosen) -> multipass.modes.Modes:
     """The limit of the given matrix, from its singular values."""
-    return multipass.svd_modes(chosen.problem)[0]
+    return multipass.modes.svd_modes(chosen.problem)[0]
 
 
 @register("multipass.spectrum", "law")
-def _law(chosen: _Chosen, points: Size = 400) -> multipass.Modes:
+def _law(chosen: _Chosen, points: Size = 400) -> multipass.modes.Modes:
     """The limit of the law of a Gaussian matrix as n and d grow.
 
     Args:
@@ -232,7 +234,7 @@ def _law(chosen: _Chosen, points: Size = 400) -> multipass.Modes:
 @register("multipass.spectrum", "lanczos")
 def _lanczos(
     chosen: _Chosen, points: Size = 32, probes: Size = 8, seed: Count = 0
-) -> multipass.Modes:
+) -> multipass.modes.Modes:
     """The limit of a large matrix by Lanczos quadrature, without its decomposition.
 
     Args:
@@ -243,11 +245,11 @@ def _lanczos(
     """
     own = chosen.problem
     bare = multipass.Problem(own.matrix, own.labels, own.start)
-    return multipass.lanczos_modes(bare, points, jax.random.key(seed), probes)
+    return multipass.modes.lanczos_modes(bare, points, jax.random.key(seed), probes)
 
 
 def _sgd(
-    problem: multipass.Problem, modes: multipass.Modes, learning_rate: Any, **options: Any
+    problem: multipass.Problem, modes: multipass.modes.Modes, learning_rate: Any, **options: Any
 ) -> multipass.MultiPassSGD:
     """SGD that draws a single sample in each step."""
     return multipass.MultiPassSGD(problem, _rate(learning_rate, modes), modes=modes, **options)
@@ -258,7 +260,7 @@ register("multipass.algorithm", "sgd", _sgd)(multipass.MultiPassSGD)
 
 def _momentum(  # noqa: D417 (the others are the constructor's)
     problem: multipass.Problem,
-    modes: multipass.Modes,
+    modes: multipass.modes.Modes,
     learning_rate: Any,
     *,
     batch_fraction: Positive,
@@ -268,7 +270,7 @@ def _momentum(  # noqa: D417 (the others are the constructor's)
     """SGD with momentum and batches.
 
     Without `learning_rate`, `momentum` may be "best" or "near_optimal"; learning rate and momentum
-    are then chosen by `hdjax.multipass.best_momentum` or `hdjax.multipass.near_optimal`.
+    are then chosen by `best_momentum` or `near_optimal` of `hdjax.multipass.rates`.
 
     Args:
         momentum: Delta, or the way in which learning rate and momentum are chosen.
@@ -276,7 +278,9 @@ def _momentum(  # noqa: D417 (the others are the constructor's)
     if isinstance(momentum, str):
         if learning_rate is not None:
             raise ValueError(f"learning_rate: given; allowed with momentum {momentum!r}: none")
-        choose = multipass.best_momentum if momentum == "best" else multipass.near_optimal
+        choose = (
+            multipass.rates.best_momentum if momentum == "best" else multipass.rates.near_optimal
+        )
         rate, momentum, _ = choose(modes, batch_fraction)
     else:
         rate = _rate(learning_rate, modes)
@@ -315,12 +319,12 @@ def _system(
     )
 
 
-def _rate(rate: Any, modes: multipass.Modes) -> Any:
+def _rate(rate: Any, modes: multipass.modes.Modes) -> Any:
     """The learning rate of the table `rate`; "critical" is relative to gamma_max of `modes`."""
     if rate is None:
         raise ValueError("learning_rate: missing; allowed: a number or a schedule")
     if isinstance(rate, Critical):
-        return rate.factor * multipass.max_learning_rate(modes)
+        return rate.factor * multipass.analysis.max_learning_rate(modes)
     return rate
 
 

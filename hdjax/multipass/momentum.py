@@ -128,7 +128,7 @@ class MomentumSGD(Batched, WithoutFluctuations):
             warn_of_growth(
                 f"learning_rate: {gamma:.4g}, which is not stable with momentum {delta:.4g} and "
                 f"batch_fraction {zeta:.4g}; allowed for a bounded loss: see "
-                "hd.multipass.is_stable"
+                "hd.multipass.rates.is_stable"
             )
         else:
             warn_of_localisation(self.modes, self.problem, gamma)

@@ -50,7 +50,7 @@ def condition_number(spectrum: Any) -> float:
         ValueError: a law with lower edge 0.
 
     Example:
-        >>> round(condition_number(hd.multipass.MarchenkoPastur(0.25)), 6)
+        >>> round(condition_number(hd.multipass.laws.MarchenkoPastur(0.25)), 6)
         9.0
     """
     low, high = positive_edges(spectrum)
@@ -69,7 +69,7 @@ def average_condition_number(spectrum: Any) -> float:
         ValueError: a law with lower edge 0.
 
     Example:
-        >>> average_condition_number(hd.multipass.MarchenkoPastur(0.25))
+        >>> average_condition_number(hd.multipass.laws.MarchenkoPastur(0.25))
         1.0
     """
     return trace(spectrum) / positive_edges(spectrum)[0]
@@ -127,7 +127,7 @@ def near_optimal(spectrum: Any, batch_fraction: float) -> Tuned:
         ValueError: a fraction out of range, or a law with lower edge 0.
 
     Example:
-        >>> tuned = near_optimal(hd.multipass.MarchenkoPastur(0.5), 0.2)
+        >>> tuned = near_optimal(hd.multipass.laws.MarchenkoPastur(0.5), 0.2)
         >>> tuned.rate > tuned.momentum
         True
     """
@@ -164,7 +164,7 @@ def kernel_norm(
         momentum: Delta in [0, 1).
 
     Example:
-        >>> kernel_norm(hd.multipass.MarchenkoPastur(0.5), 0.5, 1.0, 0.3)
+        >>> kernel_norm(hd.multipass.laws.MarchenkoPastur(0.5), 0.5, 1.0, 0.3)
         0.0
     """
     if batch_fraction == 1:
@@ -195,7 +195,7 @@ def limit_rate(
         ValueError: a number out of range.
 
     Example:
-        >>> 0 < limit_rate(hd.multipass.MarchenkoPastur(0.5), 0.5, 0.2, 0.3) < 1
+        >>> 0 < limit_rate(hd.multipass.laws.MarchenkoPastur(0.5), 0.5, 0.2, 0.3) < 1
         True
     """
     _check_fraction(batch_fraction)
@@ -243,7 +243,7 @@ def is_stable(
 
     Example:
         >>> problem = hd.multipass.gaussian_problem(40, 20, key=jax.random.key(0))
-        >>> modes = hd.multipass.svd_modes(problem)[0]
+        >>> modes = hd.multipass.modes.svd_modes(problem)[0]
         >>> is_stable(modes, 0.5, 0.25), is_stable(modes, 4.0, 0.25)
         (True, False)
     """
@@ -269,7 +269,7 @@ def best_momentum(spectrum: Any, batch_fraction: float) -> Tuned:
         ValueError: a fraction out of range, or a law with lower edge 0.
 
     Example:
-        >>> law = hd.multipass.MarchenkoPastur(0.5)
+        >>> law = hd.multipass.laws.MarchenkoPastur(0.5)
         >>> best_momentum(law, 0.2).rate < near_optimal(law, 0.2).rate
         True
     """
@@ -287,7 +287,7 @@ def best_plain(spectrum: Any, batch_fraction: float) -> Tuned:
         ValueError: a fraction out of range, or a law with lower edge 0.
 
     Example:
-        >>> law = hd.multipass.MarchenkoPastur(0.5)
+        >>> law = hd.multipass.laws.MarchenkoPastur(0.5)
         >>> best_plain(law, 0.2).rate > best_momentum(law, 0.2).rate
         True
     """

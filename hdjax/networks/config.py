@@ -137,18 +137,18 @@ class _GradientDescent:
             return Partial(optax.sgd, self.learning_rate)
         return Partial(optax.sgd, self.learning_rate, self.momentum)
 
-    def algorithm(self) -> landscapes.Algorithm:
+    def algorithm(self) -> landscapes.algorithms.Algorithm:
         """The algorithm on a Gaussian random function."""
         if not self.momentum:
-            return landscapes.GradientDescent(self.learning_rate)
-        return landscapes.HeavyBall(self.learning_rate, self.momentum)
+            return landscapes.algorithms.GradientDescent(self.learning_rate)
+        return landscapes.algorithms.HeavyBall(self.learning_rate, self.momentum)
 
 
 _KERNELS = {
-    "squared_exponential": landscapes.SquaredExponential,
-    "rational_quadratic": landscapes.RationalQuadratic,
-    "matern32": landscapes.Matern32,
-    "matern52": landscapes.Matern52,
+    "squared_exponential": landscapes.kernels.SquaredExponential,
+    "rational_quadratic": landscapes.kernels.RationalQuadratic,
+    "matern32": landscapes.kernels.Matern32,
+    "matern52": landscapes.kernels.Matern52,
 }
 
 

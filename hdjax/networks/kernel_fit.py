@@ -23,7 +23,9 @@ from jaxtyping import Array, Float, Int, Key
 
 from hdjax import random
 from hdjax.checks import is_concrete
-from hdjax.landscapes import Algorithm, GradientSpan, Stationary
+from hdjax.landscapes import GradientSpan
+from hdjax.landscapes.algorithms import Algorithm
+from hdjax.landscapes.kernels import Stationary
 from hdjax.networks.simulate import Direct, TrainingSummary
 from hdjax.random import Stream
 
@@ -73,12 +75,12 @@ def fit_kernel(
             a gradient or the change of the cost is zero.
 
     Example:
-        >>> algorithm = hd.landscapes.GradientDescent(0.5)
+        >>> algorithm = hd.landscapes.algorithms.GradientDescent(0.5)
         >>> true = hd.landscapes.GradientSpan(
-        ...     hd.landscapes.SquaredExponential(2.0, 1.5), algorithm, jnp.inf, mean=1.0)
+        ...     hd.landscapes.kernels.SquaredExponential(2.0, 1.5), algorithm, jnp.inf, mean=1.0)
         >>> seen = true.limit(
         ...     np.arange(8.0), save=lambda order: (order.value, order.gradient_norm))
-        >>> fit = fit_kernel(hd.landscapes.SquaredExponential(), algorithm, *seen.values)
+        >>> fit = fit_kernel(hd.landscapes.kernels.SquaredExponential(), algorithm, *seen.values)
         >>> round(float(fit.theory.kernel.scale), 4)
         1.5
     """
@@ -128,9 +130,10 @@ class Fitted(eqx.Module):
         ...     return hd.networks.MLP(64, [16], key=key)
         >>> parts = network, hd.networks.cross_entropy, data.inputs, data.classes
         >>> observed = hd.networks.Training(*parts, optax.sgd(0.03))
-        >>> algorithms = hd.landscapes.GradientDescent(0.03), hd.landscapes.GradientDescent(0.1)
+        >>> descent = hd.landscapes.algorithms.GradientDescent
+        >>> algorithms = descent(0.03), descent(0.1)
         >>> theory = Fitted(
-        ...     hd.landscapes.Matern32(), observed, *algorithms, steps=10, runs=2,
+        ...     hd.landscapes.kernels.Matern32(), observed, *algorithms, steps=10, runs=2,
         ...     key=jax.random.key(0))
         >>> predicted = hd.networks.Training(*parts, optax.sgd(0.1), theory=theory)
     """

@@ -30,7 +30,9 @@ from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from hdjax import random
 from hdjax.clocks import Clock
-from hdjax.curvature import NetworkMatrix, TopSpace, overlap, share, top_space
+from hdjax.curvature import NetworkMatrix, top_space
+from hdjax.curvature.alignment import overlap, share
+from hdjax.curvature.solvers import TopSpace
 from hdjax.networks.model import Training
 from hdjax.networks.simulate import TrainingSimulator, TrainingSummary
 from hdjax.random import Stream

@@ -34,7 +34,7 @@ from jaxtyping import Array, Complex, Float, Int, Key
 from hdjax import precise, random
 from hdjax.random import Stream
 from hdjax.streaming.limit import Side
-from hdjax.streaming.optimisers import moved
+from hdjax.streaming.optimisers.linear import moved
 
 # The number of normals drawn at a time: half a megabyte in float32, which fits a core's cache.
 _DRAWN = 2**17

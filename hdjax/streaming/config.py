@@ -179,7 +179,7 @@ def _projected(
     if not isinstance(learning_rate, schedules.Critical):
         return system(learning_rate)
     unit = system(schedules.Constant(1.0))
-    return system(learning_rate.factor * streaming.critical_learning_rate(unit))
+    return system(learning_rate.factor * streaming.learning_rates.critical_learning_rate(unit))
 
 
 register("streaming.system", "projected", _projected)(streaming.OnePassSGD)
@@ -201,15 +201,15 @@ def _power_law_features(
         batch_size: number of samples averaged in each step.
         optimiser: as for "projected".
         integrator: the solver of the limit and its tolerances.
-        **options: further arguments of `hdjax.streaming.power_law_features`.
+        **options: further arguments of `hdjax.streaming.features.power_law_features`.
     """
     options |= {"batch_size": batch_size, "optimiser": optimiser, "integrator": integrator}
-    return streaming.power_law_features(jax.random.key(draw), dimension, **options)
+    return streaming.features.power_law_features(jax.random.key(draw), dimension, **options)
 
 
 register(
     "streaming.system", "power_law_features", _power_law_features, without=("key", "features")
-)(streaming.power_law_features)
+)(streaming.features.power_law_features)
 
 
 def _cosines(spectrum: Spectrum, columns: int) -> Any:

@@ -101,7 +101,7 @@ class Rademacher(ProductLaw):
     """Samples a = mean + K^{1/2} z with entries of z that are +1 or -1 with probability 1/2.
 
     Example:
-        >>> method = hd.streaming.Direct(data=hd.streaming.Rademacher())
+        >>> method = hd.streaming.Direct(data=hd.streaming.data.Rademacher())
     """
 
     def entries(
@@ -115,7 +115,7 @@ class UniformEntries(ProductLaw):
     """Samples a = mean + K^{1/2} z with entries of z that are uniform on [-sqrt 3, sqrt 3].
 
     Example:
-        >>> method = hd.streaming.Direct(data=hd.streaming.UniformEntries())
+        >>> method = hd.streaming.Direct(data=hd.streaming.data.UniformEntries())
     """
 
     def entries(
@@ -138,7 +138,7 @@ class StudentT(ProductLaw):
         ValueError: 2 or fewer degrees of freedom.
 
     Example:
-        >>> method = hd.streaming.Direct(data=hd.streaming.StudentT(dof=5.0))
+        >>> method = hd.streaming.Direct(data=hd.streaming.data.StudentT(dof=5.0))
     """
 
     dof: Annotated[float, Bounds(above=2)] = eqx.field(static=True)
@@ -182,7 +182,7 @@ class Sampler(_Given):
         ...     spikes, signs = jax.random.split(key)
         ...     on = jax.random.bernoulli(spikes, 0.1, (100,))
         ...     return on * jax.random.normal(signs, (100,)) / 0.1**0.5
-        >>> method = hd.streaming.Direct(data=hd.streaming.Sampler(sparse))
+        >>> method = hd.streaming.Direct(data=hd.streaming.data.Sampler(sparse))
     """
 
     function: Callable = eqx.field(static=True)
@@ -237,7 +237,7 @@ class Rows(_Given):
 
     Example:
         >>> rows = np.random.default_rng(0).standard_normal((500, 100))
-        >>> method = hd.streaming.Direct(data=hd.streaming.Rows(rows))
+        >>> method = hd.streaming.Direct(data=hd.streaming.data.Rows(rows))
     """
 
     array: Float[Array, "n d"]

@@ -24,9 +24,9 @@ from hdjax.streaming.forces import Field, Forces
 from hdjax.streaming.limit import BlockState, Coefficients, Side
 from hdjax.streaming.losses import Loss
 from hdjax.streaming.moments import moments
-from hdjax.streaming.optimisers import Optimiser, Rule, moved, times_weights
+from hdjax.streaming.optimisers.linear import Optimiser, Rule, moved, times_weights
+from hdjax.streaming.optimisers.state_rates import StateRate
 from hdjax.streaming.projections import Layout, Moments, Projections
-from hdjax.streaming.state_rates import StateRate
 
 
 class GramSummary(eqx.Module):

@@ -32,7 +32,7 @@ from hdjax import gaussian, precise
 from hdjax.streaming.field import BlockField
 from hdjax.streaming.limit import BlockState, Side
 from hdjax.streaming.moments import mean_over_samples
-from hdjax.streaming.optimisers import moved, times_weights
+from hdjax.streaming.optimisers.linear import moved, times_weights
 from hdjax.streaming.projections import Layout
 
 

@@ -27,7 +27,7 @@ from hdjax.spectra import Spectrum
 from hdjax.streaming.field import GramSummary
 from hdjax.streaming.losses.base import check_positive
 from hdjax.streaming.onepass import OnePass
-from hdjax.streaming.state_rates import StateRate, check_centred, distance_terms
+from hdjax.streaming.optimisers.state_rates import StateRate, check_centred, distance_terms
 
 
 def critical_learning_rate(system: OnePass, summary: GramSummary | None = None) -> Float[Array, ""]:

@@ -47,11 +47,11 @@ from hdjax.streaming.fluctuations import TOLERANCE, fluctuations, many_groups
 from hdjax.streaming.limit import BlockState, block_path
 from hdjax.streaming.losses import FunctionLoss, Loss
 from hdjax.streaming.onepass import OnePass, bounded
-from hdjax.streaming.optimisers import LinearMemory, Optimiser
+from hdjax.streaming.optimisers.linear import LinearMemory, Optimiser
+from hdjax.streaming.optimisers.state_rates import StateRate
+from hdjax.streaming.optimisers.transformed import as_optimiser
 from hdjax.streaming.sampler import GramSampler
 from hdjax.streaming.simulate import Direct
-from hdjax.streaming.state_rates import StateRate
-from hdjax.streaming.transformed import as_optimiser
 from hdjax.system import Method, NoFluctuationsError, Simulator
 
 # The largest relative error that `compression` may leave in the limit's sums over the spectrum.
@@ -127,7 +127,7 @@ class OnePassSGD(OnePass):
     Example:
         >>> import hdjax as hd
         >>> system = hd.streaming.OnePassSGD(
-        ...     loss=hd.streaming.phase_retrieval,
+        ...     loss=hd.streaming.losses.PhaseRetrieval(),
         ...     spectrum=hd.spectra.identity(100),
         ...     learning_rate=0.03,
         ...     start=hd.streaming.GaussianStart(overlap=0.2),

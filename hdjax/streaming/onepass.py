@@ -28,9 +28,9 @@ from hdjax.streaming.columns import Columns
 from hdjax.streaming.field import BlockField, GramSummary
 from hdjax.streaming.limit import BlockState, Side, velocity
 from hdjax.streaming.losses import Loss
-from hdjax.streaming.optimisers import Optimiser
+from hdjax.streaming.optimisers.linear import Optimiser
+from hdjax.streaming.optimisers.state_rates import StateRate
 from hdjax.streaming.projections import Layout
-from hdjax.streaming.state_rates import StateRate
 from hdjax.system import System
 
 # Where the squared norms exceed this many times their order of magnitude, X = O(1) no longer

@@ -37,8 +37,8 @@ from hdjax.registry import Precision, register
 from hdjax.streaming.field import GramSummary
 from hdjax.streaming.limit import Side
 from hdjax.streaming.onepass import OnePass
-from hdjax.streaming.optimisers import LinearMemory, Rule, moved, times_weights
-from hdjax.streaming.state_rates import StateRate
+from hdjax.streaming.optimisers.linear import LinearMemory, Rule, moved, times_weights
+from hdjax.streaming.optimisers.state_rates import StateRate
 from hdjax.system import Method, Simulator
 
 _MOST_STEPS = 64  # the largest number of steps whose normals are drawn together

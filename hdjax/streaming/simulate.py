@@ -32,9 +32,9 @@ from hdjax.streaming.data import Data
 from hdjax.streaming.field import GramSummary
 from hdjax.streaming.limit import Side
 from hdjax.streaming.onepass import OnePass
-from hdjax.streaming.optimisers import LinearMemory, Rule
+from hdjax.streaming.optimisers.linear import LinearMemory, Rule
+from hdjax.streaming.optimisers.state_rates import StateRate
 from hdjax.streaming.sampler import state_rate, with_ridge
-from hdjax.streaming.state_rates import StateRate
 from hdjax.streaming.stepwise import StepwiseSimulator
 from hdjax.system import Method, Simulator
 

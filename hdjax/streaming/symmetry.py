@@ -15,7 +15,7 @@ from hdjax.streaming.accuracy import start_error
 from hdjax.streaming.field import GramSummary
 from hdjax.streaming.limit import BlockState
 from hdjax.streaming.onepass import OnePass
-from hdjax.streaming.optimisers import SGD
+from hdjax.streaming.optimisers.linear import SGD
 
 
 def never_leaves(system: OnePass) -> bool:

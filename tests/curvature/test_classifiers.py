@@ -9,19 +9,21 @@ import pytest
 
 import hdjax as hd
 from hdjax import curvature, streaming
+from hdjax.curvature import classifiers
+from hdjax.streaming import mixtures
 
 
 def test_success_probabilities():
     expected = [0.09375, 0.234375, 0.380859375, 0.5126953125, 0.6229248047]
-    found = [curvature.success_probability(width) for width in range(4, 9)]
+    found = [classifiers.success_probability(width) for width in range(4, 9)]
     np.testing.assert_allclose(found, expected, atol=1e-10)
-    assert curvature.success_probability(3) == 0
-    assert curvature.fixed_point_output(0.02) == pytest.approx(2.4423470354)
-    assert curvature.fixed_point_output(0.125) == 0
+    assert classifiers.success_probability(3) == 0
+    assert classifiers.fixed_point_output(0.02) == pytest.approx(2.4423470354)
+    assert classifiers.fixed_point_output(0.125) == 0
     for call in (
-        lambda: curvature.success_probability(0),
-        lambda: curvature.fixed_point_output(0.0),
-        lambda: curvature.softmax_fixed_point(1, 0.1),
+        lambda: classifiers.success_probability(0),
+        lambda: classifiers.fixed_point_output(0.0),
+        lambda: classifiers.softmax_fixed_point(1, 0.1),
     ):
         with pytest.raises(ValueError, match="allowed"):
             call()
@@ -33,11 +35,11 @@ def test_success_probabilities():
 def test_rank_and_spectrum_of_the_fixed_point():
     """At infinite signal-to-noise, units on +mu, +mu, -mu: two means learned, rank two."""
     d, beta = 40, 0.04
-    means = streaming.xor_means(d)
-    height = curvature.fixed_point_output(beta)
+    means = mixtures.xor_means(d)
+    height = classifiers.fixed_point_output(beta)
     v = np.sqrt(height) * np.array([0.6, 0.8, 1.0])
     first = v[None] * np.asarray(means)[:, [0, 0, 1]]
-    system = streaming.xor(
+    system = mixtures.xor(
         d,
         theta=jnp.asarray(v),
         snr=1e12,
@@ -47,17 +49,19 @@ def test_rank_and_spectrum_of_the_fixed_point():
         rule=hd.gaussian.QMC(6),
     )
     summary = system.start()
-    learned = curvature.learned_means(system, summary, jnp.asarray(height / 2))
+    learned = classifiers.learned_means(system, summary, jnp.asarray(height / 2))
     assert learned.tolist() == [True, True, False, False]
     np.testing.assert_array_equal(
-        curvature.taken_means(np.asarray(summary.overlaps)[:3, 3:], v), [0, 0, 1]
+        classifiers.taken_means(np.asarray(summary.overlaps)[:3, 3:], v), [0, 0, 1]
     )
     # A fixed point: nothing moves.
     rate, side = system.vector_field(jnp.zeros(()), summary.state)
     assert np.abs(rate).max() < 1e-4
     assert np.abs(side.theta).max() < 1e-4
     nodes = curvature.quadrature(system, summary.overlaps)
-    found = curvature.predicted(curvature.Block("theta", "hessian", 2), system, summary, 4.0, nodes)
+    found = curvature.blocks.predicted(
+        curvature.Block("theta", "hessian", 2), system, summary, 4.0, nodes
+    )
     expected = beta * (1 - 4 * beta) * height
     np.testing.assert_allclose(
         found["hessian_theta_eigenvalues"], [expected, expected, 0], atol=1e-4
@@ -66,10 +70,10 @@ def test_rank_and_spectrum_of_the_fixed_point():
     assert float(found["hessian_theta_student"]) == pytest.approx(1, abs=1e-6)
     # Rank-deficient, and aligned all the same: the second layer is in its two outliers' space.
     assert float(found["hessian_theta_aligned"]) == pytest.approx(1, abs=1e-6)
-    rank = curvature.OutlierCount(index="theta")
+    rank = curvature.emergence.OutlierCount(index="theta")
     alignment = curvature.Alignment(system)
     assert float(rank(alignment, alignment.start())) == 2
-    found = curvature.predicted(
+    found = curvature.blocks.predicted(
         curvature.Block("theta", "gradient", 2), system, summary, 4.0, nodes
     )
     np.testing.assert_allclose(
@@ -82,7 +86,7 @@ def test_rank_and_spectrum_of_the_fixed_point():
 def test_training_samples_are_remembered():
     """Loss and edges on training data, d = 300, from the limit alone."""
     d, t = 300, 3.0
-    system = streaming.mixture_softmax(d, 3, snr=1.5, learning_rate=3.0)
+    system = mixtures.mixture_softmax(d, 3, snr=1.5, learning_rate=3.0)
     law = curvature.training_samples(system, jnp.array(t))
     loss = float(curvature.training_loss(system, law))
     n, simulator = int(t * d), system.simulator()
@@ -90,7 +94,7 @@ def test_training_samples_are_remembered():
     @jax.jit
     def run(key):
         state = simulator.advance(simulator.init(key), jnp.asarray(0), jnp.asarray(n), key)
-        samples = streaming.draw_samples(system, key, 0, n, state.frozen)
+        samples = streaming.samples.draw_samples(system, key, 0, n, state.frozen)
         x, none = jnp.dot(samples.rows, state.moving), jnp.zeros(0, jnp.float32)
         losses = jax.vmap(lambda x, c: system.loss(x, none, c, none, None))(x, samples.component)
         tops = [
@@ -127,7 +131,7 @@ def test_training_samples_are_remembered():
 @pytest.mark.optimised
 def test_limits_and_runs_agree_on_what_is_learned():
     system = curvature.Alignment(
-        streaming.xor(
+        mixtures.xor(
             60,
             theta=jnp.zeros(4),
             snr=100.0,
@@ -137,7 +141,7 @@ def test_limits_and_runs_agree_on_what_is_learned():
             integrator=hd.Integrator(diffrax.Tsit5(), steps=40),
         ),
         theta_scale=1.0,
-        threshold=curvature.fixed_point_output(0.02) / 2,
+        threshold=classifiers.fixed_point_output(0.02) / 2,
     )
     result = hd.compare(
         system,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from hdjax import curvature, gaussian, spectra, streaming
+from hdjax.streaming import mixtures
 
 
 @pytest.mark.slow
@@ -16,9 +17,9 @@ from hdjax import curvature, gaussian, spectra, streaming
 def test_outliers_of_both_layers():
     """Softplus network, n = 4 d, d = 150: within three standard errors and 1 % (shares 2/d)."""
     d, alpha, draws = 150, 4, 12
-    means = streaming.xor_means(d)
-    columns, _ = streaming.xor_start(jax.random.key(0), means, [0, 2], overlap=0.8)
-    system = streaming.xor(
+    means = mixtures.xor_means(d)
+    columns, _ = mixtures.xor_start(jax.random.key(0), means, [0, 2], overlap=0.8)
+    system = mixtures.xor(
         d,
         theta=jnp.array([0.8, -1.1]),
         snr=4.0,
@@ -32,18 +33,18 @@ def test_outliers_of_both_layers():
 
     @jax.jit
     def measure(key):
-        samples = streaming.draw_samples(system, key, 0, alpha * d, means, jnp.float64)
+        samples = streaming.samples.draw_samples(system, key, 0, alpha * d, means, jnp.float64)
         matrix = curvature.empirical(
             system, samples, columns, means, jnp.array([0.8, -1.1]), "hessian"
         )
         values, vectors = jnp.linalg.eigh(matrix.dense())
         first = vectors[:, -1]
         parts = jnp.dot(first[: 2 * d].reshape(2, d), basis)
-        inside = jnp.dot(first[: 2 * d].reshape(2, d), curvature.orthonormal(means))
+        inside = jnp.dot(first[: 2 * d].reshape(2, d), curvature.alignment.orthonormal(means))
         shares = jnp.stack([*(parts**2).sum(1), (inside**2).sum(), *first[2 * d :] ** 2])
         return values[-6:][::-1], shares
 
-    basis = curvature.orthonormal(jnp.concatenate([columns, means], axis=1))
+    basis = curvature.alignment.orthonormal(jnp.concatenate([columns, means], axis=1))
     draw = [measure(jax.random.key(i)) for i in range(draws)]
     found, shares = (np.stack(x) for x in zip(*draw, strict=True))
     mean = found.mean(0)
@@ -76,10 +77,10 @@ def test_commuting_covariances():
     """1/d tr (A - z)^{-1} at d = 200 within four standard errors and 1/d."""
     d, alpha, z = 200, 3, -0.2
     kappa = np.array([[2.5, 0.7], [0.4, 1.6]])
-    means = streaming.orthonormal_means(d, 2)
+    means = mixtures.orthonormal_means(d, 2)
     start = 0.8 * np.random.default_rng(0).standard_normal((d, 2)) / np.sqrt(d)
     system = streaming.OnePassSGD(
-        streaming.MixtureSoftmax(2),
+        streaming.losses.MixtureSoftmax(2),
         spectra.explicit([1.0, 2.0], [d // 2, d // 2]),
         1.0,
         start,
@@ -91,7 +92,7 @@ def test_commuting_covariances():
 
     @jax.jit
     def measure(key):
-        samples = streaming.draw_samples(system, key, 0, alpha * d, means, jnp.float64)
+        samples = streaming.samples.draw_samples(system, key, 0, alpha * d, means, jnp.float64)
         matrix = curvature.empirical(system, samples, jnp.asarray(start), means, None)
         return jnp.mean(1 / (jnp.linalg.eigvalsh(matrix.restrict([0]).dense()) - z))
 
@@ -106,10 +107,10 @@ def test_outliers_of_commuting_covariances():
     """Two outliers and their angles with a mean, d = 200: three standard errors and 1 %."""
     d, alpha, draws = 200, 4, 6
     kappa = np.array([[2.5, 0.7], [0.4, 1.6]]) / 12
-    means = streaming.orthonormal_means(d, 2)
-    start = 1.2 * means + 0.3 * streaming.orthonormal_means(d, 4)[:, 2:]
+    means = mixtures.orthonormal_means(d, 2)
+    start = 1.2 * means + 0.3 * mixtures.orthonormal_means(d, 4)[:, 2:]
     system = streaming.OnePassSGD(
-        streaming.MixtureSoftmax(2),
+        streaming.losses.MixtureSoftmax(2),
         spectra.explicit([1.0, 2.0], [d // 2, d // 2]),
         1.0,
         start,
@@ -121,7 +122,7 @@ def test_outliers_of_commuting_covariances():
 
     @jax.jit
     def measure(key):
-        samples = streaming.draw_samples(system, key, 0, alpha * d, means, jnp.float64)
+        samples = streaming.samples.draw_samples(system, key, 0, alpha * d, means, jnp.float64)
         block = curvature.empirical(system, samples, start, means, None).restrict([0])
         values, vectors = jnp.linalg.eigh(block.dense())
         cosines = jnp.dot(vectors[:, -2:].T, means[:, 0]) ** 2
@@ -140,7 +141,7 @@ def test_outliers_of_commuting_covariances():
     seen = [0, 1, 3, 4]
     np.testing.assert_array_less(np.abs(mean[seen] - expected), 3 * error[seen] + slack)
     # Where they agree, covariances give the law of one isotropic block.
-    same = streaming.mixture_softmax(d, 2, snr=9.0, learning_rate=1.0, start=start, means=means)
+    same = mixtures.mixture_softmax(d, 2, snr=9.0, learning_rate=1.0, start=start, means=means)
     own = curvature.commuting_theory(same, same.start(), 0, "hessian", alpha, gaussian.QMC(12))
     block = curvature.block_theory(same, same.start(), 0, "hessian", alpha).spectrum()
     count = int(block.count)
@@ -157,7 +158,7 @@ def test_edges_of_constant_weights():
     d, snr, alpha = 40, 4.0, 0.7
     rule = gaussian.GaussHermite(4)
     zero = jnp.zeros((d, 2))
-    system = streaming.mixture_softmax(d, 2, snr=snr, learning_rate=1.0, start=zero, rule=rule)
+    system = mixtures.mixture_softmax(d, 2, snr=snr, learning_rate=1.0, start=zero, rule=rule)
     ratio = (1 + np.sqrt(1 / alpha)) ** 2
     # All of the Hessian is [[1, -1], [-1, 1]]/4 times a covariance, with the eigenvalue 1/2.
     whole = curvature.full_theory(system, system.start(), "hessian", alpha)
@@ -168,9 +169,9 @@ def test_edges_of_constant_weights():
     assert np.isnan(EDGE(dataclasses.replace(block, weights=0 * block.weights)))
 
     e = np.array([2.5, 0.4])
-    means = streaming.orthonormal_means(d, 2)
+    means = mixtures.orthonormal_means(d, 2)
     system = streaming.OnePassSGD(
-        streaming.MixtureSoftmax(2),
+        streaming.losses.MixtureSoftmax(2),
         spectra.explicit([1.0, 2.0], [d // 4, 3 * d // 4]),
         1.0,
         zero,
@@ -191,14 +192,14 @@ EDGE = eqx.filter_jit(lambda theory: theory.edge())
 @pytest.mark.parametrize(("kind", "alpha"), [("hessian", 0.5), ("hessian", 4.0), ("gradient", 2.0)])
 def test_edge_of_one_column_is_that_of_the_block(kind, alpha):
     """The same nodes and weights: the right ends agree to rounding."""
-    columns = streaming.orthonormal_means(50, 4)
+    columns = mixtures.orthonormal_means(50, 4)
     x = 1.5 * columns[:, :2] + jnp.roll(columns, 1, axis=1)[:, :2]
-    system = streaming.mixture_softmax(
+    system = mixtures.mixture_softmax(
         50, 2, snr=3.0, learning_rate=1.0, start=x, means=columns[:, :2]
     )
     block = curvature.block_theory(system, system.start(), 0, kind, alpha)
     # Without knowledge of the supremum of D, which lies beyond the nodes.
     block = dataclasses.replace(block, largest=block.weights.max())
     nodes = dataclasses.replace(block.nodes, students=1)
-    whole = curvature.FullTheory(nodes, block.weights[..., None, None], block.alpha)
+    whole = curvature.full_theory.FullTheory(nodes, block.weights[..., None, None], block.alpha)
     np.testing.assert_allclose(EDGE(whole), block.edges()[1], rtol=1e-7)

@@ -12,9 +12,13 @@ from hdjax.streaming.simulate import Direct
 
 D, N = 30, 70
 SYSTEMS = {
-    "softmax": lambda: streaming.mixture_softmax(D, 3, snr=2.0, learning_rate=1.0, ridge=0.3),
-    "relu": lambda: streaming.xor(D, theta=jnp.array([0.5, -0.7, 0.3]), snr=3.0, learning_rate=1.0),
-    "softplus": lambda: streaming.three_layers(
+    "softmax": lambda: streaming.mixtures.mixture_softmax(
+        D, 3, snr=2.0, learning_rate=1.0, ridge=0.3
+    ),
+    "relu": lambda: streaming.mixtures.xor(
+        D, theta=jnp.array([0.5, -0.7, 0.3]), snr=3.0, learning_rate=1.0
+    ),
+    "softplus": lambda: streaming.mixtures.three_layers(
         D,
         second=jnp.array([[0.5, 0.2], [-0.3, 0.6]]),
         third=jnp.array([1.0, -1.0]),
@@ -30,7 +34,9 @@ DENSE = eqx.filter_jit(lambda matrix: matrix.dense())
 
 def run_of(system):
     state = system.simulator(Direct("float64")).init(jax.random.key(0))
-    samples = streaming.draw_samples(system, jax.random.key(1), 0, N, state.frozen, jnp.float64)
+    samples = streaming.samples.draw_samples(
+        system, jax.random.key(1), 0, N, state.frozen, jnp.float64
+    )
     return state, samples
 
 
@@ -67,7 +73,7 @@ def test_products_are_those_of_autodiff(name):
     gradients = jax.vmap(
         lambda x, c: ravel_pytree(system.loss.gradient(x, none, c, none, theta))[0]
     )(jnp.dot(samples.rows, state.moving), samples.component)
-    dual = np.linalg.eigvalsh(curvature.dual_gram(samples.rows, gradients, m))[::-1]
+    dual = np.linalg.eigvalsh(curvature.matrices.dual_gram(samples.rows, gradients, m))[::-1]
     exact = np.linalg.eigvalsh(dense)[::-1]
     np.testing.assert_allclose(dual[:20], exact[:20], atol=1e-13)
     start = matrix.lift(jnp.concatenate([state.moving, state.frozen], axis=1))
@@ -92,12 +98,12 @@ def test_streamed_products_are_those_of_stored_samples():
     state, samples = run_of(system)
     theta = state.side.theta
     stored = curvature.empirical(system, samples, state.moving, state.frozen, theta)
-    streamed = curvature.StreamedMatrix(
+    streamed = curvature.matrices.StreamedMatrix(
         system, jax.random.key(1), state.moving, state.frozen, theta, chunk=14, chunks=5
     )
     probe = jax.random.normal(jax.random.key(5), (stored.size, 3))
     np.testing.assert_allclose(streamed.product(probe), stored.product(probe), atol=1e-14)
-    block = curvature.StreamedMatrix(
+    block = curvature.matrices.StreamedMatrix(
         system,
         jax.random.key(1),
         state.moving,
@@ -121,7 +127,9 @@ def test_top_space_of_close_and_degenerate_eigenvalues():
     )
     np.testing.assert_allclose(found.values, [3, 3, 2.999], atol=1e-9)
     np.testing.assert_allclose(
-        curvature.principal_cosines(found.vectors, jnp.asarray(rotation[:, :3])), 1, atol=1e-8
+        curvature.alignment.principal_cosines(found.vectors, jnp.asarray(rotation[:, :3])),
+        1,
+        atol=1e-8,
     )
 
 
@@ -151,17 +159,28 @@ def test_spectral_measure_of_a_wishart_matrix_with_an_outlier():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: curvature.SampleMatrix(jnp.ones((2, 3)), jnp.ones((3, 1, 1)), 1), "rows, weights"),
-        (lambda: curvature.SampleMatrix(jnp.ones((0, 3)), jnp.ones((0, 1, 1)), 1), "1 or more"),
-        (lambda: curvature.SampleMatrix(jnp.ones((2, 3)), jnp.ones((2, 1, 1)), 2), "columns: 2"),
         (
-            lambda: curvature.SampleMatrix(jnp.ones((2, 3)), jnp.ones((2, 2, 2)), 1).restrict([2]),
+            lambda: curvature.matrices.SampleMatrix(jnp.ones((2, 3)), jnp.ones((3, 1, 1)), 1),
+            "rows, weights",
+        ),
+        (
+            lambda: curvature.matrices.SampleMatrix(jnp.ones((0, 3)), jnp.ones((0, 1, 1)), 1),
+            "1 or more",
+        ),
+        (
+            lambda: curvature.matrices.SampleMatrix(jnp.ones((2, 3)), jnp.ones((2, 1, 1)), 2),
+            "columns: 2",
+        ),
+        (
+            lambda: curvature.matrices.SampleMatrix(
+                jnp.ones((2, 3)), jnp.ones((2, 2, 2)), 1
+            ).restrict([2]),
             "indices",
         ),
         (
-            lambda: curvature.SampleMatrix(jnp.ones((2, 3)), jnp.ones((2, 2, 2)), 1).restrict(
-                [1, 0]
-            ),
+            lambda: curvature.matrices.SampleMatrix(
+                jnp.ones((2, 3)), jnp.ones((2, 2, 2)), 1
+            ).restrict([1, 0]),
             r"columns \(below 1\) first",
         ),
         (

@@ -10,6 +10,7 @@ import pytest
 
 import hdjax as hd
 from hdjax import curvature, gaussian, streaming
+from hdjax.streaming import losses, mixtures
 from hdjax.streaming.simulate import Direct
 
 FINE = hd.Integrator(diffrax.Dopri8(), rtol=1e-9, atol=1e-11)
@@ -30,7 +31,7 @@ def parts(blocks, m):
 
 @pytest.mark.slow
 def test_softmax_reference():
-    system = streaming.mixture_softmax(
+    system = mixtures.mixture_softmax(
         100,
         3,
         snr=2.0,
@@ -86,14 +87,14 @@ def test_softmax_reference():
 
 @pytest.mark.slow
 def test_heavy_ball_reference():
-    system = streaming.mixture_softmax(
+    system = mixtures.mixture_softmax(
         100,
         3,
         snr=2.0,
         learning_rate=1.5,
         ridge=0.1,
         probabilities=[0.5, 0.3, 0.2],
-        optimiser=streaming.HeavyBall(2.0),
+        optimiser=streaming.optimisers.HeavyBall(2.0),
         integrator=hd.Integrator(diffrax.Dopri8(), rtol=1e-8, atol=1e-10),
     )
     gram = np.zeros((9, 9))
@@ -146,7 +147,7 @@ REFERENCE = {
 @pytest.mark.parametrize("activation", list(REFERENCE))
 def test_xor_reference(activation):
     expected = REFERENCE[activation]
-    system = streaming.xor(
+    system = mixtures.xor(
         100,
         theta=jnp.array([0.8, -1.1]),
         snr=3.0,
@@ -181,12 +182,12 @@ def test_commuting_covariances_reference():
     """Two bins of coordinates whose eigenvalues differ between the components."""
     snr, kappa = 2.0, np.array([[2.5, 0.7], [0.4, 1.6]])
     system = streaming.OnePassSGD(
-        streaming.MixtureSoftmax(2),
+        losses.MixtureSoftmax(2),
         hd.spectra.explicit([1.0, 2.0], [50, 50]),
         1.5,
         streaming.GaussianStart(columns=2),
         mixture=streaming.Mixture(
-            [0.6, 0.4], streaming.orthonormal_means(100, 2), eigenvalues=kappa.T / snr
+            [0.6, 0.4], mixtures.orthonormal_means(100, 2), eigenvalues=kappa.T / snr
         ),
         ridge=0.1,
         integrator=FINE,
@@ -211,20 +212,22 @@ def test_commuting_covariances_reference():
 @pytest.mark.slow
 def test_without_noise_softmax_ends_at_its_fixed_point():
     k, beta = 3, 0.05
-    system = streaming.mixture_softmax(
+    system = mixtures.mixture_softmax(
         60, k, snr=float("inf"), learning_rate=4.0, ridge=beta, start=0.1 * np.eye(60)[:, :k]
     )
     end = system.limit(jnp.array([0.0, 80.0]), save=lambda s: s.overlaps).values[-1]
-    s = curvature.softmax_fixed_point(k, beta)
+    s = curvature.classifiers.softmax_fixed_point(k, beta)
     np.testing.assert_allclose(end[:k, k:], s * (np.eye(k) - 1 / k), atol=2e-4)
-    assert curvature.softmax_fixed_point(5, 0.01) == pytest.approx(3.2775458976, abs=1e-9)
+    assert curvature.classifiers.softmax_fixed_point(5, 0.01) == pytest.approx(
+        3.2775458976, abs=1e-9
+    )
 
 
 @pytest.mark.slow
 def test_gradient_flow_lacks_the_noise_alone():
-    system = streaming.mixture_softmax(100, 3, snr=2.0, learning_rate=1.5)
+    system = mixtures.mixture_softmax(100, 3, snr=2.0, learning_rate=1.5)
     ts = jnp.array([0.0, 0.01])
-    flow = streaming.gradient_flow(system, ts, save=lambda s: s.overlaps)
+    flow = mixtures.gradient_flow(system, ts, save=lambda s: s.overlaps)
     own = system.limit(ts, save=lambda s: s.overlaps).values
     field = system.field()
     noise = field.noise(field.component_moments(system.start().state))[0]
@@ -246,7 +249,7 @@ def test_sgd_follows_the_limit_closer_like_root_d(model):
 
     def make(d):
         if model == "relu":
-            return streaming.xor(
+            return mixtures.xor(
                 d,
                 theta=jnp.array([0.8, -1.1]),
                 snr=5.0,
@@ -254,7 +257,7 @@ def test_sgd_follows_the_limit_closer_like_root_d(model):
                 integrator=LOOSE,
                 rule=gaussian.QMC(9),
             )
-        return streaming.mixture_softmax(
+        return mixtures.mixture_softmax(
             d,
             3,
             snr=2.0,
@@ -293,61 +296,64 @@ def test_sgd_follows_the_limit_closer_like_root_d(model):
 def test_samples_are_those_of_the_run():
     """SGD written out on the samples drawn again is the simulator's."""
     d, steps, gamma = 40, 23, 1.3
-    system = streaming.mixture_softmax(d, 3, snr=2.0, learning_rate=gamma, ridge=0.1)
+    system = mixtures.mixture_softmax(d, 3, snr=2.0, learning_rate=gamma, ridge=0.1)
     simulator, key = system.simulator(Direct("float64")), jax.random.key(3)
     state = simulator.init(key)
     end = simulator.advance(state, jnp.asarray(0), jnp.asarray(steps), key)
-    samples = streaming.draw_samples(system, key, 0, steps, state.frozen, jnp.float64)
+    samples = streaming.samples.draw_samples(system, key, 0, steps, state.frozen, jnp.float64)
     columns = np.asarray(state.moving)
     for row, c in zip(np.asarray(samples.rows), np.asarray(samples.component), strict=True):
         logits = columns.T @ row
         pi = np.exp(logits) / np.exp(logits).sum()
         columns = columns - gamma / d * (np.outer(row, pi - np.eye(3)[c]) + 0.1 * columns)
     np.testing.assert_allclose(end.moving, columns, atol=1e-12)
-    later = streaming.draw_samples(system, key, 7, 5, state.frozen, jnp.float64)
+    later = streaming.samples.draw_samples(system, key, 7, 5, state.frozen, jnp.float64)
     np.testing.assert_array_equal(later.rows, samples.rows[7:12])
 
 
 def test_means_and_starts():
-    simplex = streaming.simplex_means(30, 4)
+    simplex = mixtures.simplex_means(30, 4)
     np.testing.assert_allclose(simplex.sum(1), 0, atol=1e-12)
     gram = simplex.T @ simplex
     np.testing.assert_allclose(gram, np.eye(4) * 4 / 3 - 1 / 3, atol=1e-12)
-    means = streaming.xor_means(30)
-    columns, v = streaming.xor_start(jax.random.key(0), means, [0, 1, 2, 3], overlap=0.4)
+    means = mixtures.xor_means(30)
+    columns, v = mixtures.xor_start(jax.random.key(0), means, [0, 1, 2, 3], overlap=0.4)
     np.testing.assert_allclose(np.diag(columns.T @ means), 0.4, atol=1e-12)
     assert v.tolist() == [1, 1, -1, -1]
     own = np.array([[2.0, 0.3], [0.3, 1.0]])
-    columns = streaming.columns_with_gram(20, own)
+    columns = mixtures.columns_with_gram(20, own)
     np.testing.assert_allclose(columns.T @ columns, own, atol=1e-12)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: streaming.noise_spectrum(10, 0.0), "snr: 0"),
-        (lambda: streaming.orthonormal_means(3, 3), "classes: 3 in dimension 3"),
-        (lambda: streaming.MixtureSoftmax(1), "classes: 1"),
-        (lambda: streaming.MixtureSoftmax(2, [0, 2]), "labels"),
-        (lambda: streaming.MixtureLogistic([0.5], streaming.Perceptron()), "labels"),
-        (lambda: streaming.Perceptron("rleu"), "activation: 'rleu'"),
-        (lambda: streaming.columns_with_gram(9, [[1.0, 2.0], [2.0, 1.0]]), "lowest eigenvalue"),
-        (lambda: streaming.xor_start(jax.random.key(0), jnp.eye(4), [4], 0.1), "targets"),
-        (lambda: streaming.xor_start(jax.random.key(0), jnp.eye(4), [0], 0.0), "overlap"),
+        (lambda: mixtures.noise_spectrum(10, 0.0), "snr: 0"),
+        (lambda: mixtures.orthonormal_means(3, 3), "classes: 3 in dimension 3"),
+        (lambda: losses.MixtureSoftmax(1), "classes: 1"),
+        (lambda: losses.MixtureSoftmax(2, [0, 2]), "labels"),
+        (lambda: losses.MixtureLogistic([0.5], losses.Perceptron()), "labels"),
+        (lambda: losses.Perceptron("rleu"), "activation: 'rleu'"),
         (
-            lambda: streaming.mixture_softmax(
-                20, 2, snr=1.0, learning_rate=1.0, means=streaming.orthonormal_means(20, 3)
+            lambda: mixtures.columns_with_gram(9, [[1.0, 2.0], [2.0, 1.0]]),
+            "lowest eigenvalue",
+        ),
+        (lambda: mixtures.xor_start(jax.random.key(0), jnp.eye(4), [4], 0.1), "targets"),
+        (lambda: mixtures.xor_start(jax.random.key(0), jnp.eye(4), [0], 0.0), "overlap"),
+        (
+            lambda: mixtures.mixture_softmax(
+                20, 2, snr=1.0, learning_rate=1.0, means=mixtures.orthonormal_means(20, 3)
             ),
             "labels: None with 3 components",
         ),
         (
-            lambda: streaming.mixture_softmax(
+            lambda: mixtures.mixture_softmax(
                 20, 3, snr=1.0, learning_rate=1.0, probabilities=[0.5, 0.5, 0.5]
             ),
             "probabilities",
         ),
         (
-            lambda: streaming.xor(
+            lambda: mixtures.xor(
                 20,
                 theta=jnp.ones(3),
                 snr=1.0,
@@ -357,8 +363,8 @@ def test_means_and_starts():
             "theta",
         ),
         (
-            lambda: streaming.draw_samples(
-                streaming.mixture_softmax(20, 2, snr=1.0, learning_rate=1.0, batch_size=2),
+            lambda: streaming.samples.draw_samples(
+                mixtures.mixture_softmax(20, 2, snr=1.0, learning_rate=1.0, batch_size=2),
                 jax.random.key(0),
                 0,
                 4,

@@ -8,6 +8,7 @@ import pytest
 import hdjax as hd
 from hdjax import config, curvature, streaming
 from hdjax.curvature import Alignment, Block
+from hdjax.streaming import mixtures
 
 STATE = [
     [2.05, -1.38, -0.06, 1.2, 0.1, 1.2],
@@ -24,8 +25,8 @@ TWO = (Block(0, "hessian", 2),)
 
 def fixed(d, alpha, snr=4.0, blocks=TWO, **options):
     """No training: a given state at any dimension."""
-    columns = streaming.columns_with_gram(d, STATE)
-    mixture = streaming.mixture_softmax(
+    columns = mixtures.columns_with_gram(d, STATE)
+    mixture = mixtures.mixture_softmax(
         d,
         3,
         snr=snr,
@@ -47,9 +48,9 @@ def test_alignment_along_xor_training():
     A single run is off by 0.03 (t = 2); the mean of 16 by a fourth of that.
     """
     d, ridge = 300, 0.02
-    means = streaming.xor_means(d)
-    first, second = streaming.xor_start(jax.random.key(0), means, [0, 2, 1, 3], overlap=0.3)
-    mixture = streaming.xor(
+    means = mixtures.xor_means(d)
+    first, second = mixtures.xor_start(jax.random.key(0), means, [0, 2, 1, 3], overlap=0.3)
+    mixture = mixtures.xor(
         d,
         theta=second,
         snr=10.0,
@@ -58,7 +59,7 @@ def test_alignment_along_xor_training():
         start=first,
         rule=hd.gaussian.QMC(9),
     )
-    threshold = curvature.fixed_point_output(ridge) / 2
+    threshold = curvature.classifiers.fixed_point_output(ridge) / 2
     blocks = [Block(0, "hessian", 2), Block("theta", "hessian", 4)]
     system = Alignment(mixture, blocks, alpha=8.0, threshold=threshold)
     result = hd.compare(
@@ -98,7 +99,7 @@ def test_alignment_along_xor_training():
 )
 def test_diagnostics_on_both_sides(d, alpha, snr, no_separation, unconcentrated):
     """X = 0, where the block is that of a spiked covariance: each failure without the other."""
-    mixture = streaming.mixture_softmax(
+    mixture = mixtures.mixture_softmax(
         d,
         2,
         snr=snr,
@@ -116,7 +117,7 @@ def test_diagnostics_on_both_sides(d, alpha, snr, no_separation, unconcentrated)
 
 @pytest.mark.slow
 def test_columns_outside_the_means():
-    far = Alignment(streaming.mixture_softmax(100, 3, snr=4.0, learning_rate=1.0))
+    far = Alignment(mixtures.mixture_softmax(100, 3, snr=4.0, learning_rate=1.0))
     np.testing.assert_array_equal(far.statistics(far.start())["outside_means"], 1)
     near = fixed(60, 1.0, blocks=())
     np.testing.assert_array_equal(near.statistics(near.start())["outside_means"][:2], 0)
@@ -135,7 +136,7 @@ def test_fresh_samples_differ_between_records_and_runs():
 
 @pytest.mark.slow
 def test_random_side_parameters():
-    mixture = streaming.xor(50, theta=jnp.zeros(3), snr=10.0, learning_rate=1.0)
+    mixture = mixtures.xor(50, theta=jnp.zeros(3), snr=10.0, learning_rate=1.0)
     system = Alignment(mixture, theta_scale=2.0)
     simulator = system.simulator(streaming.GramSampler())
     theta = jax.vmap(lambda i: simulator.init(jax.random.key(i)).run.side.theta)(jnp.arange(500))
@@ -160,25 +161,25 @@ def test_random_side_parameters():
             r"allowed: from 2 on, when training has used the 60 samples of a matrix \(t = alpha\)",
         ),
         (
-            lambda: fixed(30, 2.0).simulator(streaming.Direct(data=streaming.Rademacher())),
+            lambda: fixed(30, 2.0).simulator(streaming.Direct(data=streaming.data.Rademacher())),
             "samples are Gaussian",
         ),
         (
             lambda: Alignment(
-                streaming.mixture_softmax(30, 3, snr=1.0, learning_rate=40.0, ridge=1.0)
+                mixtures.mixture_softmax(30, 3, snr=1.0, learning_rate=40.0, ridge=1.0)
             ),
             "a product below the dimension, 30",
         ),
         (
             lambda: Alignment(
-                streaming.mixture_softmax(5, 3, snr=1.0, learning_rate=1.0), alpha=1.0
+                mixtures.mixture_softmax(5, 3, snr=1.0, learning_rate=1.0), alpha=1.0
             ),
             "3 columns and 3 means in dimension 5",
         ),
         (
             lambda: Alignment(
-                streaming.mixture_softmax(
-                    30, 3, snr=1.0, learning_rate=1.0, optimiser=streaming.HeavyBall(1.0)
+                mixtures.mixture_softmax(
+                    30, 3, snr=1.0, learning_rate=1.0, optimiser=streaming.optimisers.HeavyBall(1.0)
                 ),
                 train=True,
             ),
@@ -195,13 +196,13 @@ def test_warnings():
     """Tensor Gauss-Hermite with a kink, and a start that the limit without noise never leaves."""
     theta, hermite = jnp.array([1.0, -1.0]), hd.gaussian.GaussHermite(4)
     with pytest.warns(UserWarning, match="an expectation is off by 0.19 of its size"):
-        kinked = streaming.xor(40, theta=theta, snr=1.0, learning_rate=1.0, rule=hermite)
+        kinked = mixtures.xor(40, theta=theta, snr=1.0, learning_rate=1.0, rule=hermite)
     with pytest.warns(UserWarning, match="an expectation is off by 0.19 of its size"):
         Alignment(kinked)
-    plain = streaming.xor(40, theta=theta, snr=1.0, learning_rate=1.0)
+    plain = mixtures.xor(40, theta=theta, snr=1.0, learning_rate=1.0)
     with pytest.warns(UserWarning, match="off by some 5e-3"):
         curvature.quadrature(plain, plain.start().overlaps, hermite)
-    quiet = Alignment(streaming.xor(40, theta=theta, snr=float("inf"), learning_rate=1.0))
+    quiet = Alignment(mixtures.xor(40, theta=theta, snr=float("inf"), learning_rate=1.0))
     with pytest.warns(UserWarning, match="never leaves"):
         quiet.validate(compared=True)
     quiet.validate(compared=True, realised=True)
@@ -211,11 +212,11 @@ def test_warnings():
 def test_empty_components_and_one_sample():
     """A component that no sample is of, and n = 1: a matrix of rank one."""
     d = 40
-    mixture = streaming.mixture_softmax(
+    mixture = mixtures.mixture_softmax(
         d, 2, snr=4.0, learning_rate=1.0, probabilities=[1 - 1e-6, 1e-6]
     )
-    means = streaming.orthonormal_means(d, 2)
-    samples = streaming.draw_samples(mixture, jax.random.key(1), 0, 1, means)
+    means = mixtures.orthonormal_means(d, 2)
+    samples = streaming.samples.draw_samples(mixture, jax.random.key(1), 0, 1, means)
     assert int(samples.component[0]) == 0
     x, means = (0.5 * means).astype(jnp.float32), means.astype(jnp.float32)
     block = curvature.empirical(mixture, samples, x, means, None).restrict([0])
@@ -257,7 +258,9 @@ def test_configs():
     system = system_of(model=xor, start=leaning, threshold="half")
     assert float(system.training.eigenvalues[0, 0]) == 0
     assert system.training.theta.tolist() == [1, -1, 1, 1, -1, 1]
-    assert float(system.threshold) == pytest.approx(curvature.fixed_point_output(0.04) / 2)
+    assert float(system.threshold) == pytest.approx(
+        curvature.classifiers.fixed_point_output(0.04) / 2
+    )
     deep = {"kind": "three_layers", "snr": 3.0, "second": [[1.0, 0.0]], "theta": [1.0]}
     assert system_of(model=deep).training.layout.students == 2
     system = system_of(start={"kind": "gram", "students": 3, "gram": STATE})
@@ -266,7 +269,7 @@ def test_configs():
     gram = tilted.start().gram.overlaps[6:, 6:]
     np.testing.assert_allclose(gram[0], [1, -1, 0.5, -0.5], atol=1e-12)
     system = system_of(optimiser={"kind": "heavy_ball", "damping": 2.0}, steps=50)
-    assert isinstance(system.training.optimiser, streaming.HeavyBall)
+    assert isinstance(system.training.optimiser, streaming.optimisers.HeavyBall)
 
 
 @pytest.mark.parametrize(
@@ -288,7 +291,7 @@ def test_configs_that_are_wrong(changes, message):
 def test_training_in_the_top_space_alone():
     """Keeps most of the progress, the complement loses most; records do not change a run."""
     d = 80
-    mixture = streaming.mixture_softmax(d, 3, snr=6.0, learning_rate=1.0, ridge=0.01)
+    mixture = mixtures.mixture_softmax(d, 3, snr=6.0, learning_rate=1.0, ridge=0.01)
     system, key = Alignment(mixture), jax.random.key(0)
 
     def fall(method):
@@ -310,8 +313,8 @@ def test_methods_that_are_wrong():
         curvature.ProjectedSGD("bottom")
     with pytest.raises(ValueError, match="refresh: 0"):
         curvature.ProjectedSGD(refresh=0)
-    heavy = streaming.mixture_softmax(
-        20, 2, snr=1.0, learning_rate=1.0, optimiser=streaming.HeavyBall(1.0)
+    heavy = mixtures.mixture_softmax(
+        20, 2, snr=1.0, learning_rate=1.0, optimiser=streaming.optimisers.HeavyBall(1.0)
     )
     with pytest.raises(ValueError, match="HeavyBall"):
         curvature.ProjectedSGD().simulator(heavy)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from hdjax import curvature, gaussian, streaming
+from hdjax.streaming import mixtures
 
 # A state with six non-zero rows of [X | means].
 COLUMNS = np.array(
@@ -27,7 +28,7 @@ COLUMNS = np.array(
 def softmax(d=100, snr=4.0):
     padded = np.zeros((d, 6))
     padded[:6] = COLUMNS
-    return streaming.mixture_softmax(
+    return mixtures.mixture_softmax(
         d,
         3,
         snr=snr,
@@ -157,7 +158,7 @@ def test_matrices_of_600_dimensions():
 
     @jax.jit
     def measure(key):
-        samples = streaming.draw_samples(system, key, 0, alpha * d, means, jnp.float64)
+        samples = streaming.samples.draw_samples(system, key, 0, alpha * d, means, jnp.float64)
         found = []
         for kind, rank in (("hessian", 2), ("gradient", 1)):
             matrix = curvature.empirical(system, samples, x, means, None, kind).restrict([0])
@@ -208,7 +209,7 @@ def test_largest_bulk_eigenvalue(alpha):
 
     @jax.jit
     def measure(key):
-        samples = streaming.draw_samples(system, key, 0, alpha * d, means, jnp.float64)
+        samples = streaming.samples.draw_samples(system, key, 0, alpha * d, means, jnp.float64)
         found = []
         for kind, rank in ranks.items():
             matrix = curvature.empirical(system, samples, x, means, None, kind).restrict([0])
@@ -227,7 +228,7 @@ def test_largest_bulk_eigenvalue(alpha):
 
 @pytest.mark.slow
 def test_emergence_map_counts_what_the_spectrum_has():
-    mixture = streaming.mixture_softmax(100, 3, snr=4.0, learning_rate=1.0, ridge=0.01)
+    mixture = mixtures.mixture_softmax(100, 3, snr=4.0, learning_rate=1.0, ridge=0.01)
     alphas, snrs = jnp.array([0.7, 3.0, 20.0]), jnp.array([1.0, 6.0])
     counts, margins = curvature.emergence_map(
         mixture,
@@ -242,7 +243,7 @@ def test_emergence_map_counts_what_the_spectrum_has():
     assert np.all(np.diff(counts, axis=-1) >= 0)
     assert counts[0, 0, 0] == 0
     assert counts[1, 1, 2] == 3
-    own = streaming.mixture_softmax(100, 3, snr=6.0, learning_rate=1.0, ridge=0.01)
+    own = mixtures.mixture_softmax(100, 3, snr=6.0, learning_rate=1.0, ridge=0.01)
     summary = jax.tree.map(lambda x: x[-1], own.limit(jnp.array([0.0, 2.0])).values)
     theory = curvature.block_theory(own, summary, 0, "hessian", 3.0, gaussian.GaussHermite(16))
     np.testing.assert_allclose(theory.emergence()[1], margins[1, 1, 1], atol=1e-7)
@@ -253,7 +254,7 @@ def test_emergence_map_counts_what_the_spectrum_has():
 def test_constant_weights_are_those_of_spiked_covariances(alpha):
     """X = 0: D = 1/4, two equal spikes p snr; the formulas of Marchenko-Pastur and BBP."""
     snr, ratio = 4.0, 1 / alpha
-    system = streaming.mixture_softmax(
+    system = mixtures.mixture_softmax(
         60, 2, snr=snr, learning_rate=1.0, start=jnp.zeros((60, 2)), rule=gaussian.GaussHermite(8)
     )
     for kind in ("hessian", "gradient"):
@@ -285,7 +286,7 @@ def test_outliers_cross_as_a_space():
     """
     shares, angles = [], []
     for p in (0.245, 0.25, 0.255):
-        system = streaming.mixture_softmax(
+        system = mixtures.mixture_softmax(
             60,
             3,
             snr=20.0,
@@ -316,9 +317,9 @@ def test_outliers_to_the_left():
     gram = np.array(
         [[6.0, -6.0, 0.2, -0.2], [-6.0, 6.5, -0.2, 0.2], [0.2, -0.2, 0.1, 0], [-0.2, 0.2, 0, 0.1]]
     )
-    columns = streaming.columns_with_gram(d, gram)
+    columns = mixtures.columns_with_gram(d, gram)
     x, means = columns[:, :2], columns[:, 2:]
-    system = streaming.mixture_softmax(d, 2, snr=1.0, learning_rate=1.0, start=x, means=means)
+    system = mixtures.mixture_softmax(d, 2, snr=1.0, learning_rate=1.0, start=x, means=means)
     theory = curvature.block_theory(system, system.start(), 0, "hessian", alpha)
     found = eqx.filter_jit(lambda theory: theory.spectrum("left"))(theory)
     assert int(found.count) == int(theory.emergence("left")[0]) == 1
@@ -326,7 +327,7 @@ def test_outliers_to_the_left():
 
     @jax.jit
     def measure(key):
-        samples = streaming.draw_samples(system, key, 0, alpha * d, means, jnp.float64)
+        samples = streaming.samples.draw_samples(system, key, 0, alpha * d, means, jnp.float64)
         block = curvature.empirical(system, samples, x, means, None).restrict([0])
         values, vectors = jnp.linalg.eigh(block.dense())
         cosine = jnp.dot(vectors[:, 0], x[:, 0]) ** 2 / (x[:, 0] ** 2).sum()
@@ -342,12 +343,12 @@ def test_outliers_to_the_left():
 def test_fewer_samples_of_weight_than_dimensions():
     """D = 1 for half of the samples, n = d: zero half of the time, and then a left edge."""
     d = 300
-    loss = streaming.FunctionLoss(half_square, smooth=False, rule=gaussian.QMC(10))
-    both = streaming.orthonormal_means(d, 2)
+    loss = streaming.losses.FunctionLoss(half_square, smooth=False, rule=gaussian.QMC(10))
+    both = mixtures.orthonormal_means(d, 2)
     x, means = both[:, :1], both[:, 1:]
     system = streaming.OnePassSGD(
         loss,
-        streaming.noise_spectrum(d, 1.0),
+        mixtures.noise_spectrum(d, 1.0),
         1.0,
         x,
         mixture=streaming.Mixture([1.0], means),
@@ -356,7 +357,7 @@ def test_fewer_samples_of_weight_than_dimensions():
     assert float(theory.zeros()) == pytest.approx(0.5, abs=1e-3)
     left, edge = theory.edges()
     np.testing.assert_allclose([left, edge], (1 - np.sqrt(0.5) * np.array([1, -1])) ** 2, rtol=3e-3)
-    samples = streaming.draw_samples(system, jax.random.key(0), 0, d, means, jnp.float64)
+    samples = streaming.samples.draw_samples(system, jax.random.key(0), 0, d, means, jnp.float64)
     block = curvature.empirical(system, samples, x, means, None)
     values = np.linalg.eigvalsh(DENSE(block))
     positive = values[values > 1e-12]
@@ -373,12 +374,12 @@ def half_square(x, teacher, component, noise, theta):
 
 def test_without_noise_outliers_are_those_of_the_means():
     """Snr = infinity: sum_a p_a D_a mu_a mu_a^T, and a bulk at zero."""
-    mixture = streaming.mixture_softmax(
+    mixture = mixtures.mixture_softmax(
         40,
         3,
         snr=float("inf"),
         learning_rate=1.0,
-        start=1.5 * streaming.orthonormal_means(40, 3),
+        start=1.5 * mixtures.orthonormal_means(40, 3),
         rule=gaussian.GaussHermite(4),
     )
     found = SPECTRUM(curvature.block_theory(mixture, mixture.start(), 0, "hessian", 2.0))
@@ -424,8 +425,8 @@ def test_wrong_input():
     with pytest.raises(ValueError, match="kind: 'fisher'"):
         curvature.block_theory(system, system.start(), 0, "fisher", 1.0)
     plain = streaming.OnePassSGD(
-        streaming.logistic,
-        streaming.noise_spectrum(20, 1.0),
+        streaming.losses.Logistic(),
+        mixtures.noise_spectrum(20, 1.0),
         1.0,
         streaming.GaussianStart(),
         streaming.GaussianStart(),

@@ -8,6 +8,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from hdjax import curvature, streaming
+from hdjax.streaming import mixtures
 
 
 @pytest.mark.optimised
@@ -16,16 +17,18 @@ from hdjax import curvature, streaming
 def test_without_noise_units_are_on_their_side_of_the_kink(dtype, rtol):
     """The fixed point of XOR: the Hessian of the mean loss over the four means, by autodiff."""
     beta, d = 0.03, 41
-    size = curvature.fixed_point_output(beta)
+    size = curvature.classifiers.fixed_point_output(beta)
     signs = np.array([1.0, 1, -1, -1])
     with jax.enable_x64(dtype == jnp.float64):
-        means, theta = streaming.xor_means(d), jnp.asarray(signs * size**0.5)
+        means, theta = mixtures.xor_means(d), jnp.asarray(signs * size**0.5)
         parts = {"theta": theta, "snr": np.inf, "learning_rate": 1.0, "ridge": beta}
-        mixture = streaming.xor(d, start=jnp.abs(theta)[None] * means, **parts)
+        mixture = mixtures.xor(d, start=jnp.abs(theta)[None] * means, **parts)
         summary = mixture.start()
         nodes = curvature.quadrature(mixture, summary.overlaps)
         block = curvature.Block("theta")
-        own = curvature.predicted(block, mixture, summary, 2.0, nodes)["hessian_theta_eigenvalues"]
+        own = curvature.blocks.predicted(block, mixture, summary, 2.0, nodes)[
+            "hessian_theta_eigenvalues"
+        ]
         found = eqx.filter_jit(lambda theory: theory.spectrum())(
             curvature.block_theory(mixture, summary, 0, "hessian", 2.0)
         )
@@ -47,7 +50,7 @@ def test_without_noise_units_are_on_their_side_of_the_kink(dtype, rtol):
         ]
         return jnp.mean(jnp.stack(losses))
 
-    means = streaming.xor_means(d)
+    means = mixtures.xor_means(d)
     flat, unravel = ravel_pytree((size**0.5 * means, jnp.asarray(signs * size**0.5)))
     hessian = jax.hessian(lambda flat: risk(unravel(flat)))(flat)
     np.testing.assert_allclose(values[:8], np.linalg.eigvalsh(hessian)[::-1][:8], rtol=rtol)
@@ -57,14 +60,12 @@ def test_without_noise_units_are_on_their_side_of_the_kink(dtype, rtol):
 def test_samples_without_noise_are_on_their_side_of_the_kink():
     """The empirical block of a unit on +mu: no sample of the other means has a part in it."""
     beta, d = 0.03, 41
-    size = curvature.fixed_point_output(beta)
+    size = curvature.classifiers.fixed_point_output(beta)
     theta = size**0.5 * jnp.array([1.0, 1, -1, -1])
-    means = streaming.xor_means(d)
+    means = mixtures.xor_means(d)
     columns = size**0.5 * means
-    mixture = streaming.xor(
-        d, theta=theta, snr=np.inf, learning_rate=1.0, ridge=beta, start=columns
-    )
-    samples = streaming.draw_samples(mixture, jax.random.key(0), 0, 200, means, jnp.float64)
+    mixture = mixtures.xor(d, theta=theta, snr=np.inf, learning_rate=1.0, ridge=beta, start=columns)
+    samples = streaming.samples.draw_samples(mixture, jax.random.key(0), 0, 200, means, jnp.float64)
     block = curvature.empirical(mixture, samples, columns, means, theta).restrict([0])
     values = np.linalg.eigvalsh(block.dense())
     share = np.mean(np.asarray(samples.component) == 0)

@@ -17,7 +17,7 @@ OPTIONS = {"ts": [0.0, 1.0], "key": jax.random.key(0), "runs": 2}
 
 def least_squares(rate=0.5, d=8, **ignored):
     law = st.GaussianStart()
-    return st.OnePassSGD(st.LeastSquares(), hd.spectra.identity(d), rate, law, law)
+    return st.OnePassSGD(st.losses.LeastSquares(), hd.spectra.identity(d), rate, law, law)
 
 
 @pytest.mark.slow

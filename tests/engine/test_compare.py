@@ -21,7 +21,7 @@ compare = partial(hd.compare, fluctuations=False)
 
 def least_squares(rate=0.7, sigma=0.5, d=40, exponent=0.3, **options):
     return hd.streaming.OnePassSGD(
-        hd.streaming.LeastSquares(sigma=sigma),
+        hd.streaming.losses.LeastSquares(sigma=sigma),
         hd.spectra.power_law(d, exponent=exponent),
         rate,
         hd.streaming.GaussianStart(),
@@ -169,7 +169,7 @@ class Mortal(hd.streaming.OnePassSGD):
 
 def test_mixed_divergence_keeps_the_good_runs_in_the_moments(key):
     system = Mortal(
-        hd.streaming.LeastSquares(),
+        hd.streaming.losses.LeastSquares(),
         hd.spectra.power_law(40, exponent=0.3),
         0.7,
         hd.streaming.GaussianStart(),
@@ -398,7 +398,7 @@ def test_wrong_arguments(key, change, message):
 def test_a_run_that_does_not_fit(key):
     """d = 10^12 is fine for the limit, and refused by a method that holds every coordinate."""
     law = hd.streaming.GaussianStart()
-    loss, spectrum = hd.streaming.least_squares, hd.spectra.identity(10**12)
+    loss, spectrum = hd.streaming.losses.LeastSquares(), hd.spectra.identity(10**12)
     system = hd.streaming.OnePassSGD(loss, spectrum, 0.5, law, law)
     with pytest.raises(ValueError, match=r"needs .* GiB for a run"):
         hd.simulate(system, [1e-11], key=key, runs=1)

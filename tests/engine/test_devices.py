@@ -15,7 +15,7 @@ import hdjax as hd
 
 jax.config.update("jax_enable_x64", True)
 system = hd.streaming.OnePassSGD(
-    hd.streaming.LeastSquares(sigma=0.5),
+    hd.streaming.losses.LeastSquares(sigma=0.5),
     hd.spectra.power_law(40, 0.3),
     0.7,
     hd.streaming.GaussianStart(),

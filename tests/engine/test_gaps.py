@@ -18,7 +18,7 @@ st = hd.streaming
 def from_zero(rate=0.5, **options):
     """Least squares in d = 50 from X_0 = 0, where the cosine of student and teacher is 0/0."""
     return st.OnePassSGD(
-        st.LeastSquares(),
+        st.losses.LeastSquares(),
         hd.spectra.identity(50),
         rate,
         np.zeros(50),
@@ -165,7 +165,9 @@ def test_true_divergence_still_ends_a_run():
     assert (result.codes["since"] <= 50).all()
     assert result.codes["alive"].values[-1] == 0
     landscape = hd.landscapes.GradientSpan(
-        hd.landscapes.SquaredExponential(), hd.landscapes.GradientDescent(1e6), 50
+        hd.landscapes.kernels.SquaredExponential(),
+        hd.landscapes.algorithms.GradientDescent(1e6),
+        50,
     )
     result = hd.simulate(landscape, [0, 1, 2], key=jax.random.key(0), runs=2)
     assert (result.codes["since"] == 1).all()

@@ -14,7 +14,7 @@ THIRDS = np.array([0.0, 0.3, 0.6, 0.9, 1.2])
 
 def least_squares(d=7, rate=0.5):
     law = st.GaussianStart()
-    return st.OnePassSGD(st.LeastSquares(), hd.spectra.identity(d), rate, law, law)
+    return st.OnePassSGD(st.losses.LeastSquares(), hd.spectra.identity(d), rate, law, law)
 
 
 def problem(n=10):
@@ -39,9 +39,11 @@ def simulator(system, ts, method=None):
 
 def clocks():
     """Each family's clock: how to make it, its steps in a unit of time, and a unit of its times."""
-    link = hd.multiindex.from_coefficients({(1,): 0.8, (2,): 0.6})
+    link = hd.multiindex.links.from_coefficients({(1,): 0.8, (2,): 0.6})
     landscape = hd.landscapes.GradientSpan(
-        hd.landscapes.SquaredExponential(), hd.landscapes.GradientDescent(0.5), 50
+        hd.landscapes.kernels.SquaredExponential(),
+        hd.landscapes.algorithms.GradientDescent(0.5),
+        50,
     )
     momentum = hd.multipass.MomentumSGD(problem(), 0.1, batch_fraction=0.5, momentum=0.5)
     return {
@@ -60,7 +62,7 @@ def clocks():
         "networks": (training(), None, 1, 1.0),
         "flow": (hd.multiindex.GradientFlow(link, 50), None, 2**20, 0.1),
         "stiefel_sgd": (hd.multiindex.StiefelSGD(link, 400, 0.1), None, 400, 0.1),
-        "descent": (hd.multiindex.GradientDescent(link, 50, 0.1), None, 1, 1.0),
+        "descent": (hd.multiindex.StiefelDescent(link, 50, 0.1), None, 1, 1.0),
     }
 
 

@@ -4,23 +4,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hdjax.landscapes import (
-    Amplitude,
+from hdjax.landscapes import GradientSpan
+from hdjax.landscapes.algorithms import (
     BarzilaiBorwein,
-    Clipped,
     ConjugateGradient,
     GradientDescent,
-    GradientSpan,
     HeavyBall,
+    Nesterov,
+    SphereDescent,
+)
+from hdjax.landscapes.kernels import (
+    Amplitude,
     Matern32,
     Matern52,
-    Nesterov,
-    RandomFunctionDescent,
     RationalQuadratic,
-    SphereDescent,
     SpinGlass,
     SquaredExponential,
 )
+from hdjax.landscapes.rates import Clipped, RandomFunctionDescent
 
 SE = SquaredExponential
 

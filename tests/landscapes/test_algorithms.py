@@ -7,29 +7,25 @@ import numpy as np
 import pytest
 
 import hdjax as hd
-from hdjax.landscapes import (
+from hdjax.landscapes import Explicit, Function, GradientSpan
+from hdjax.landscapes.algorithms import (
     BarzilaiBorwein,
-    Clipped,
     ConjugateGradient,
-    Explicit,
-    Function,
     GradientDescent,
-    GradientSpan,
     HeavyBall,
     LowerTriangular,
+    Nesterov,
+    SphereDescent,
+)
+from hdjax.landscapes.frame import conditional_law
+from hdjax.landscapes.kernels import (
     Matern32,
     Matern52,
-    Nesterov,
-    Normalised,
-    Polyak,
-    RandomFunctionDescent,
     RationalQuadratic,
-    SphereDescent,
     SpinGlass,
     SquaredExponential,
-    Steps,
-    conditional_law,
 )
+from hdjax.landscapes.rates import Clipped, Normalised, Polyak, RandomFunctionDescent, Steps
 
 # A function of R^4 with values, gradients and a start in general position.
 CURVATURES = np.array([0.3, 0.7, 1.1, 1.9])

@@ -7,21 +7,10 @@ import optax
 import pytest
 
 import hdjax as hd
-from hdjax.landscapes import (
-    Adam,
-    Amplitude,
-    ComponentWise,
-    Explicit,
-    GradientSpan,
-    HeavyBall,
-    Matern52,
-    Optimiser,
-    Previsible,
-    RMSProp,
-    SignDescent,
-    SpinGlass,
-    SquaredExponential,
-)
+from hdjax.landscapes import ComponentWise, Explicit, GradientSpan, Previsible
+from hdjax.landscapes.algorithms import HeavyBall
+from hdjax.landscapes.kernels import Amplitude, Matern52, SpinGlass, SquaredExponential
+from hdjax.landscapes.optimisers import Adam, Optimiser, RMSProp, SignDescent
 
 SE = SquaredExponential()
 TIMES = np.arange(6.0)

@@ -11,29 +11,27 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hdjax.landscapes import (
+from hdjax.landscapes import GradientSpan, Previsible
+from hdjax.landscapes.algorithms import (
     Algorithm,
     BarzilaiBorwein,
     ConjugateGradient,
     GradientDescent,
-    GradientSpan,
     HeavyBall,
-    Kernel,
     LowerTriangular,
+    Nesterov,
+    SphereDescent,
+)
+from hdjax.landscapes.kernels import (
+    Kernel,
     Matern32,
     Matern52,
-    Nesterov,
-    Normalised,
-    Polyak,
-    Previsible,
-    RandomFunctionDescent,
     RationalQuadratic,
-    SphereDescent,
     SpinGlass,
     SquaredExponential,
-    Steps,
 )
 from hdjax.landscapes.landscape import Horizon
+from hdjax.landscapes.rates import Normalised, Polyak, RandomFunctionDescent, Steps
 
 N, DIMENSIONS, RUNS = 7, (1e4, 1e6), 200
 STATISTICS = ("value", "gradient_norm", "norm", "start_overlap", "gradient_overlap")

@@ -6,14 +6,10 @@ import numpy as np
 import pytest
 
 import hdjax as hd
-from hdjax.landscapes import (
-    GradientDescent,
-    GradientSpan,
-    SquaredExponential,
-    critical_dimension,
-    expansion,
-    halting_law,
-)
+from hdjax.landscapes import GradientSpan
+from hdjax.landscapes.algorithms import GradientDescent
+from hdjax.landscapes.fluctuations import critical_dimension, expansion, halting_law
+from hdjax.landscapes.kernels import SquaredExponential
 
 SYSTEM = GradientSpan(SquaredExponential(), GradientDescent(0.5), 100)
 

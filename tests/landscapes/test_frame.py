@@ -5,15 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hdjax.landscapes import (
-    Amplitude,
-    Matern52,
-    SpinGlass,
-    conditional_law,
-    previsible_frame,
-    rotated_covariance,
-)
-from hdjax.landscapes.frame import jet_at
+from hdjax.landscapes.frame import conditional_law, jet_at, previsible_frame, rotated_covariance
+from hdjax.landscapes.kernels import Amplitude, Matern52, SpinGlass
 
 KERNEL = Amplitude([1, 0.3]) * Matern52(1.0, 1.2) + SpinGlass([0, 0.3, 0.2])
 D, N = 9, 3

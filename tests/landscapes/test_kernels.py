@@ -5,19 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hdjax.landscapes import (
+from hdjax.landscapes.frame import block_covariance, jet_at
+from hdjax.landscapes.kernels import (
     Amplitude,
     FunctionKernel,
     Kernel,
     Matern32,
     Matern52,
-    RandomFunctionDescent,
     RationalQuadratic,
     SpinGlass,
     SquaredExponential,
-    block_covariance,
 )
-from hdjax.landscapes.frame import jet_at
+from hdjax.landscapes.rates import RandomFunctionDescent
 
 STATIONARY = {
     "squared exponential": SquaredExponential(1.3, 0.8),

@@ -7,18 +7,11 @@ import numpy as np
 import pytest
 
 import hdjax as hd
-from hdjax.landscapes import (
-    Amplitude,
-    FunctionKernel,
-    GradientDescent,
-    LowerTriangular,
-    Matern32,
-    SphereDescent,
-    SpinGlass,
-    Steps,
-)
-from hdjax.landscapes import SquaredExponential as SE
+from hdjax.landscapes.algorithms import GradientDescent, LowerTriangular, SphereDescent
+from hdjax.landscapes.kernels import Amplitude, FunctionKernel, Matern32, SpinGlass
+from hdjax.landscapes.kernels import SquaredExponential as SE
 from hdjax.landscapes.limit import Problem, trajectory
+from hdjax.landscapes.rates import Steps
 
 
 def curve(order):
@@ -151,7 +144,7 @@ def test_float32_serves(problem):
 def test_mini_batch_noise(problem):
     system = problem(
         SpinGlass([0, 0, 0.3, 0.4]),
-        hd.landscapes.HeavyBall(0.15, 0.3),
+        hd.landscapes.algorithms.HeavyBall(0.15, 0.3),
         [0, 2],
         noise=SpinGlass([0, 0.4, 0.5]),
     )
@@ -201,9 +194,13 @@ def test_anisotropic_reference_values(problem):
 def test_anisotropic_runs_follow_their_own_limit(problem):
     """Linear and quadratic with a ridge: within 4 s.e. (and a bias of order 1/d) at d = 300."""
     system = problem(
-        SpinGlass([0, 0.3, 0.2]), hd.landscapes.HeavyBall(0.2, 0.3), [0, 2], dimension=300,
-        spectrum=SPLIT, shares=[0.2, 0.3, 0.5],
-    )  # fmt: skip
+        SpinGlass([0, 0.3, 0.2]),
+        hd.landscapes.algorithms.HeavyBall(0.2, 0.3),
+        [0, 2],
+        dimension=300,
+        spectrum=SPLIT,
+        shares=[0.2, 0.3, 0.5],
+    )
     runs = 400
     result = hd.compare(
         system, np.arange(5.0), key=jax.random.key(0), runs=runs,

@@ -4,8 +4,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hdjax.landscapes import GradientDescent, LowerTriangular, Steps, optimise
-from hdjax.landscapes import SquaredExponential as SE
+from hdjax.landscapes.algorithms import GradientDescent, LowerTriangular
+from hdjax.landscapes.kernels import SquaredExponential as SE
+from hdjax.landscapes.meta import optimise
+from hdjax.landscapes.rates import Steps
 
 
 @pytest.mark.slow

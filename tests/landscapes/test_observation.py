@@ -5,16 +5,9 @@ import numpy as np
 import pytest
 
 import hdjax as hd
-from hdjax.landscapes import (
-    Ambient,
-    Amplitude,
-    GradientDescent,
-    GradientSpan,
-    Matern52,
-    NextObservation,
-    SpinGlass,
-    SquaredExponential,
-)
+from hdjax.landscapes import Ambient, GradientSpan, NextObservation
+from hdjax.landscapes.algorithms import GradientDescent
+from hdjax.landscapes.kernels import Amplitude, Matern52, SpinGlass, SquaredExponential
 
 SYSTEM = GradientSpan(SquaredExponential(), GradientDescent(0.5), 50)
 TIMES = np.arange(4.0)

@@ -8,19 +8,13 @@ import pytest
 from scipy import stats
 
 import hdjax as hd
-from hdjax.landscapes import (
-    Ambient,
+from hdjax.landscapes import Ambient, Explicit, GradientSpan, OverlapWithStep, Previsible
+from hdjax.landscapes.algorithms import GradientDescent, HeavyBall, SphereDescent
+from hdjax.landscapes.kernels import (
     Amplitude,
-    Explicit,
     FunctionKernel,
-    GradientDescent,
-    GradientSpan,
-    HeavyBall,
     Matern32,
-    Overlap,
-    Previsible,
     RationalQuadratic,
-    SphereDescent,
     SpinGlass,
     SquaredExponential,
 )
@@ -28,8 +22,8 @@ from hdjax.landscapes.simulate import _PROPOSED, _chi_squared, draw
 
 GD = GradientDescent(0.5)
 RECORDED = {"value": None, "gradient_norm": None, "norm": None, "gradient_overlap": None} | {
-    "from one": Overlap(1, "gradients"),
-    "from two": Overlap(2),
+    "from one": OverlapWithStep(1, "gradients"),
+    "from two": OverlapWithStep(2),
 }
 
 
@@ -242,8 +236,8 @@ SPLIT = hd.spectra.explicit([0.5, 1.5], [2, 2])
         (lambda: Explicit(features=0), ValueError, "features: 0"),
         (lambda: Explicit(dtype="float16"), ValueError, "dtype: 'float16'"),
         (lambda: Ambient(dtype="float32"), ValueError, "dtype: 'float32'; allowed: 'float64'"),
-        (lambda: Overlap(-1), ValueError, "step: -1"),
-        (lambda: Overlap(0, "values"), ValueError, "of: 'values'"),
+        (lambda: OverlapWithStep(-1), ValueError, "step: -1"),
+        (lambda: OverlapWithStep(0, "values"), ValueError, "of: 'values'"),
     ],
 )
 def test_wrong_arguments(make, error, message):

@@ -8,15 +8,10 @@ import pytest
 
 import hdjax as hd
 from hdjax import gaussian, multiindex
-from hdjax.multiindex import (
-    Adaptive,
-    FiniteSamples,
-    GradientDescent,
-    Planted,
-    Profiled,
-    StiefelSGD,
-    from_coefficients,
-)
+from hdjax.multiindex import FiniteSamples, StiefelDescent, StiefelSGD, links
+from hdjax.multiindex.descent import Adaptive
+from hdjax.multiindex.flows import Planted, Profiled
+from hdjax.multiindex.links import from_coefficients
 
 A = from_coefficients({(1, 0): 0.8, (1, 1): 0.6, (0, 2): 0.5})
 B = from_coefficients({(1,): 0.8, (2,): 0.6})
@@ -24,15 +19,15 @@ M = jnp.array([[0.2, 0.1], [-0.15, 0.25]])
 
 
 def test_reference_descent_and_the_odds_recursion():
-    matrix = GradientDescent(A, 40, 0.05, start=M).limit(jnp.array([0.0, 20.0])).values.matrix[-1]
+    matrix = StiefelDescent(A, 40, 0.05, start=M).limit(jnp.array([0.0, 20.0])).values.matrix[-1]
     g = np.asarray(matrix.T @ matrix)
     expected = [[0.476648011, -0.024345702], [-0.024345702, 0.098702260]]
     np.testing.assert_allclose(g, expected, atol=1e-9)
     # Y_+ = Phi Y Phi with Phi = I + 2 eta (I - 2 eta S G)^{-1} S.
-    g0, s, eta = np.asarray(M.T @ M), np.asarray(multiindex.energy_gradient(A, M)), 0.05
+    g0, s, eta = np.asarray(M.T @ M), np.asarray(multiindex.averaging.energy_gradient(A, M)), 0.05
     y0 = g0 @ np.linalg.inv(np.eye(2) - g0)
     phi = np.eye(2) + 2 * eta * np.linalg.solve(np.eye(2) - 2 * eta * s @ g0, s)
-    one = GradientDescent(A, 40, eta, start=M).limit(jnp.array([1.0])).values.matrix[0]
+    one = StiefelDescent(A, 40, eta, start=M).limit(jnp.array([1.0])).values.matrix[0]
     g1 = np.asarray(one.T @ one)
     np.testing.assert_allclose(g1 @ np.linalg.inv(np.eye(2) - g1), phi @ y0 @ phi, atol=1e-12)
 
@@ -42,7 +37,7 @@ def test_reference_descent_and_the_odds_recursion():
     ("student", "retraction"), [(Profiled(), "polar"), (Planted(), "exponential")]
 )
 def test_descent_in_r_d_is_the_recursion(student, retraction):
-    system = GradientDescent(A, 40, 0.05, student, retraction=retraction)
+    system = StiefelDescent(A, 40, 0.05, student, retraction=retraction)
     result = hd.compare(
         system,
         [0, 7, 60],
@@ -58,7 +53,7 @@ def test_descent_in_r_d_is_the_recursion(student, retraction):
 
 def test_one_adaptive_step_of_the_population_finds_a_single_index():
     """2 eta S g = 1 sends W to W* at once, whatever the overlap."""
-    system = GradientDescent(multiindex.hermite_polynomial(3), 10**4, Adaptive(0.5), start=[[0.01]])
+    system = StiefelDescent(links.hermite_polynomial(3), 10**4, Adaptive(0.5), start=[[0.01]])
     assert float(system.limit(jnp.array([1.0])).values.matrix[0, 0, 0]) == pytest.approx(
         1, abs=1e-6
     )
@@ -67,9 +62,9 @@ def test_one_adaptive_step_of_the_population_finds_a_single_index():
 def test_geodesics_have_the_length_of_the_step():
     """At r = 1 the angle to W* falls by the norm of the step, 2 eta m S (1 - m^2)^{1/2}."""
     m, eta = 0.4, 0.07
-    system = GradientDescent(B, 40, eta, start=[[m]], retraction="exponential")
+    system = StiefelDescent(B, 40, eta, start=[[m]], retraction="exponential")
     after = float(system.limit(jnp.array([1.0])).values.matrix[0, 0, 0])
-    s = float(multiindex.energy_gradient(B, jnp.array([[m]]))[0, 0])
+    s = float(multiindex.averaging.energy_gradient(B, jnp.array([[m]]))[0, 0])
     length = 2 * eta * m * s * np.sqrt(1 - m**2)
     assert np.arccos(m) - np.arccos(after) == pytest.approx(length, abs=1e-12)
 
@@ -79,7 +74,7 @@ def test_what_predicts_no_fluctuations_says_why():
     flow = multiindex.GradientFlow(A, 40)
     for system, why in (
         (flow, "deterministic given its start"),
-        (GradientDescent(A, 40, 0.1), "deterministic given its start"),
+        (StiefelDescent(A, 40, 0.1), "deterministic given its start"),
         (FiniteSamples(A, 40, 100), "same n samples"),
     ):
         with pytest.raises(hd.NoFluctuationsError, match=why):
@@ -126,7 +121,7 @@ def test_drift_by_quadrature_is_that_of_the_tensors():
 @pytest.mark.parametrize("projection", ["horizontal", "embedded"])
 def test_sgd_follows_its_limit(projection):
     """Two bounded directions: means and spreads within four standard errors plus O(1/d)."""
-    link = multiindex.product(multiindex.erf(5), multiindex.sine(1.0, 5), degree=6)
+    link = links.product(links.erf(5), links.sine(1.0, 5), degree=6)
     link = eqx.tree_at(lambda x: x.residual, link, jnp.zeros(()))
     start = jnp.array([[0.6, 0.1], [-0.2, 0.5]])
     rule = gaussian.GaussHermite(8)
@@ -157,10 +152,10 @@ def test_reuse_finds_what_one_use_does_not():
     cosines = {}
     for reuse in (0.0, 0.2):
         system = StiefelSGD(
-            multiindex.hermite_polynomial(3),
+            links.hermite_polynomial(3),
             200,
             0.1,
-            Planted(multiindex.sine()),
+            Planted(links.sine()),
             reuse=reuse,
             rule=gaussian.GaussHermite(16),
         )
@@ -182,10 +177,10 @@ def test_reuse_finds_what_one_use_does_not():
 
 
 READOUTS = {
-    "hermite": multiindex.HermiteRidge(3),
-    "kernel": multiindex.KernelRidge(0.4),
-    "random": multiindex.RandomFeatures(8, 3),
-    "network": multiindex.Network(16, updates=30),
+    "hermite": multiindex.readouts.HermiteRidge(3),
+    "kernel": multiindex.readouts.KernelRidge(0.4),
+    "random": multiindex.readouts.RandomFeatures(8, 3),
+    "network": multiindex.readouts.Network(16, updates=30),
 }
 
 
@@ -236,7 +231,7 @@ def test_gradient_is_that_of_the_ridge_objective(name):
 
 
 def test_mehler_kernel_is_its_series():
-    kernel = multiindex.KernelRidge(0.3)
+    kernel = multiindex.readouts.KernelRidge(0.3)
     u, v = jnp.array([0.4, -0.7]), jnp.array([1.1, 0.2])
     rows = multiindex.hermite.all_indices(2, 30)
     both = multiindex.hermite.products(u, rows) * multiindex.hermite.products(v, rows)
@@ -251,7 +246,7 @@ def test_samples_approach_the_recursion_like_their_inverse_root():
     errors = []
     for n in (250, 4000):
         system = FiniteSamples(
-            A, 12, n, multiindex.HermiteRidge(2), step=0.1, start=[[0.5, 0.1], [-0.2, 0.4]]
+            A, 12, n, multiindex.readouts.HermiteRidge(2), step=0.1, start=[[0.5, 0.1], [-0.2, 0.4]]
         )
         result = hd.compare(
             system,
@@ -268,8 +263,8 @@ def test_samples_approach_the_recursion_like_their_inverse_root():
 
 @pytest.mark.slow
 def test_inputs_targets_and_fresh_samples():
-    link = multiindex.hermite_polynomial(2)
-    options = dict(readout=multiindex.HermiteRidge(2), step=0.1, start=[[0.4]])
+    link = links.hermite_polynomial(2)
+    options = dict(readout=multiindex.readouts.HermiteRidge(2), step=0.1, start=[[0.4]])
     system = FiniteSamples(link, 16, 4000, inputs="student", **options)
     for inputs, fourth in (("gaussian", 3.0), ("rademacher", 1.0), ("student", 3 + 6 / 5)):
         drawn = FiniteSamples(link, 16, 4000, inputs=inputs, **options)
@@ -296,19 +291,19 @@ def test_inputs_targets_and_fresh_samples():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: GradientDescent(A, 10, 0.0), "step"),
-        (lambda: GradientDescent(A, 10, 0.1, retraction="qr"), "retraction"),
+        (lambda: StiefelDescent(A, 10, 0.0), "step"),
+        (lambda: StiefelDescent(A, 10, 0.1, retraction="qr"), "retraction"),
         (lambda: Adaptive(-1.0), "factor"),
         (lambda: FiniteSamples(A, 10, 0), "samples"),
         (lambda: FiniteSamples(A, 10, 5, inputs="cauchy"), "inputs"),
         (lambda: FiniteSamples(A, 10, 5, target="here"), "target"),
         (lambda: FiniteSamples(A, 2, 5, target="spread"), "dimension"),
         (lambda: FiniteSamples(A, 10, 5, noise=-1.0), "noise"),
-        (lambda: FiniteSamples(A, 10, 5, multiindex.HermiteRidge(1)), "degree"),
-        (lambda: FiniteSamples(A, 10, 5, multiindex.Fixed(B)), "student"),
-        (lambda: multiindex.HermiteRidge(0), "degree"),
-        (lambda: multiindex.KernelRidge(1.5), "rho"),
-        (lambda: multiindex.Network(updates=0), "updates"),
+        (lambda: FiniteSamples(A, 10, 5, multiindex.readouts.HermiteRidge(1)), "degree"),
+        (lambda: FiniteSamples(A, 10, 5, multiindex.readouts.Fixed(B)), "student"),
+        (lambda: multiindex.readouts.HermiteRidge(0), "degree"),
+        (lambda: multiindex.readouts.KernelRidge(1.5), "rho"),
+        (lambda: multiindex.readouts.Network(updates=0), "updates"),
         (lambda: StiefelSGD(B, 10, -0.1), "learning_rate"),
         (lambda: StiefelSGD(B, 10, 0.1, noise=-0.1), "noise"),
         (lambda: StiefelSGD(B, 10, 0.1, projection="polar"), "projection"),
@@ -322,11 +317,11 @@ def test_wrong_algorithms(make, message):
 
 def test_wrong_types():
     for make, message in (
-        (lambda: GradientDescent(A, 10, 0.1, multiindex.Joint(1.0)), "student"),
+        (lambda: StiefelDescent(A, 10, 0.1, multiindex.flows.Joint(1.0)), "student"),
         (lambda: FiniteSamples(A, 10, 5, "ridge"), "readout"),
         (lambda: StiefelSGD(B, 10, 0.1, Profiled(0.1)), "student"),
         (lambda: StiefelSGD(B, 10, 0.1).simulator("direct"), "method"),
-        (lambda: GradientDescent(A, 10, 0.1).simulator("direct"), "method"),
+        (lambda: StiefelDescent(A, 10, 0.1).simulator("direct"), "method"),
         (lambda: FiniteSamples(A, 10, 5).simulator("direct"), "method"),
     ):
         with pytest.raises(TypeError, match=message):

@@ -8,10 +8,11 @@ import pytest
 
 import hdjax as hd
 from hdjax import multiindex
-from hdjax.multiindex import GradientFlow, Joint, Planted, Profiled, flows
-from hdjax.multiindex.problem import Overlap
+from hdjax.multiindex import GradientFlow, flows, links
+from hdjax.multiindex.flows import Joint, Planted, Profiled
+from hdjax.multiindex.problem import OverlapSummary
 
-A = multiindex.from_coefficients({(1, 0): 0.8, (1, 1): 0.6, (0, 2): 0.5})
+A = links.from_coefficients({(1, 0): 0.8, (1, 1): 0.6, (0, 2): 0.5})
 M = jnp.array([[0.2, 0.1], [-0.15, 0.25]])
 RATES = {
     ("profiled", "embedded"): [[0.254698456, 0.021966240], [-0.175619680, 0.010270212]],
@@ -37,7 +38,7 @@ def test_reference_velocities(kind, metric):
     np.testing.assert_allclose(velocity, RATES[kind, metric], atol=1e-9)
     # The same from columns in R^d.
     target = jnp.eye(12, 2)
-    w = multiindex.lift(jax.random.key(3), M, target)
+    w = multiindex.starts.lift(jax.random.key(3), M, target)
     np.testing.assert_allclose(w.T @ w, np.eye(2), atol=1e-14)
     full, _ = flows.full_velocity(A, student, metric, target, (w, None))
     np.testing.assert_allclose(full.T @ target, velocity, atol=1e-13)
@@ -47,7 +48,7 @@ def test_reference_velocities(kind, metric):
 def test_gradient_in_r_d_is_that_of_the_loss():
     """Along a retracted curve the loss falls at |W'|^2 (horizontal: the metric is Euclidean)."""
     target = jnp.eye(12, 2)
-    w = multiindex.lift(jax.random.key(3), M, target)
+    w = multiindex.starts.lift(jax.random.key(3), M, target)
 
     def loss(t, velocity):
         columns, _ = jnp.linalg.qr(w + t * velocity)
@@ -126,17 +127,17 @@ def test_full_flow_in_r_d_is_the_reduced_one(student, directions, metric):
 
 @pytest.mark.slow
 def test_principal_angles_are_monotone_and_log_det_grows_by_the_trace():
-    link = multiindex.from_coefficients(
+    link = links.from_coefficients(
         {(1, 0, 0): 0.4, (1, 1, 0): 0.7, (0, 1, 1): 0.5, (1, 1, 1): 0.8, (0, 0, 3): -0.4}
     )
-    start = multiindex.haar_overlap(jax.random.key(5), jnp.asarray(30.0), 4, 3)
+    start = multiindex.starts.haar_overlap(jax.random.key(5), jnp.asarray(30.0), 4, 3)
     flow = GradientFlow(link, 30, directions=4, start=start)
     path = flow.limit(jnp.linspace(0, 8, 81)).values
     cosines = np.linalg.eigvalsh(gram(path.matrix))
     assert np.diff(cosines, axis=0).min() > -1e-8
     assert cosines[-1].min() > 0.9
     # d log det Y / dt = 4 tr S, by Simpson's rule over the first half.
-    slope = jax.jit(jax.vmap(lambda m: multiindex.energy_gradient(link, m)))
+    slope = jax.jit(jax.vmap(lambda m: multiindex.averaging.energy_gradient(link, m)))
     traces = np.trace(slope(path.matrix[:41]), axis1=1, axis2=2)
     log_det = np.log(cosines[:41] / (1 - cosines[:41])).sum(axis=1)
     weights = np.array([1, *[4, 2] * 19, 4, 1]) * 0.1 / 3
@@ -156,20 +157,20 @@ def test_ridge_is_a_flow_of_a_shrunk_link():
 
     def objective(matrix):
         """The ridge objective minimised over the link, degree by degree, by its closed form."""
-        averaged = multiindex.average(A, matrix)
+        averaged = multiindex.averaging.average(A, matrix)
         parts = [jnp.sum(averaged[k] ** 2) / (1 + rho) for k, rho in ((1, 0.5), (2, 0.2))]
         return -sum(parts)
 
     np.testing.assert_allclose(-jax.grad(objective)(M) / 2, slope, atol=1e-14)
     readout = student.readout(A, M, None)
-    np.testing.assert_allclose(readout[1], multiindex.average(A, M)[1] / 1.5, atol=1e-15)
+    np.testing.assert_allclose(readout[1], multiindex.averaging.average(A, M)[1] / 1.5, atol=1e-15)
 
 
 def test_single_index_times_against_the_exact_integral():
     """t(g0 -> g1) = int dx / (4 S) in x = logit g; for h_2 (1/g0 - 1/g1 + logit)/8."""
     g0, g1 = 1e-4, 0.5
     exact = (1 / g0 - 1 / g1 + np.log(g1 / (1 - g1)) - np.log(g0 / (1 - g0))) / 8
-    flow = GradientFlow(multiindex.hermite_polynomial(2), 10**4, start=[[np.sqrt(g0)]])
+    flow = GradientFlow(links.hermite_polynomial(2), 10**4, start=[[np.sqrt(g0)]])
     matrix = flow.limit(jnp.array([exact])).values.matrix
     assert float(matrix[0, 0, 0]) ** 2 == pytest.approx(g1, abs=1e-5)
 
@@ -180,7 +181,7 @@ def test_haar_law_by_moments():
     q, r, n = 3, 2, 20_000
     keys = jax.random.split(jax.random.key(0), n)
     d = jnp.asarray(7.0)
-    m = jax.jit(jax.vmap(lambda key: multiindex.haar_overlap(key, d, q, r)))(keys)
+    m = jax.jit(jax.vmap(lambda key: multiindex.starts.haar_overlap(key, d, q, r)))(keys)
     g = gram(np.asarray(m))
     for values, mean in (
         (np.trace(g, axis1=1, axis2=2), q * r / 7),
@@ -191,7 +192,7 @@ def test_haar_law_by_moments():
     ):
         assert abs(values.mean() - mean) < 4 * values.std() / np.sqrt(n)
     # The odds factor of the same draw has the same G.
-    factor = jax.vmap(lambda key: multiindex.haar_odds(key, d, q, r))(keys[:5])
+    factor = jax.vmap(lambda key: multiindex.starts.haar_odds(key, d, q, r))(keys[:5])
     y = gram(np.asarray(factor))
     np.testing.assert_allclose(y @ np.linalg.inv(np.eye(2) + y), g[:5], atol=1e-12)
 
@@ -200,12 +201,12 @@ def test_small_dimensions_and_common_random_numbers():
     tight = GradientFlow(A, 3)  # d < q + r: one angle is exactly zero
     m = tight.problem.sample(jax.random.key(1))
     assert np.linalg.svd(m)[1].max() == pytest.approx(1, abs=1e-12)
-    w = multiindex.lift(jax.random.key(2), m, jnp.eye(3, 2))
+    w = multiindex.starts.lift(jax.random.key(2), m, jnp.eye(3, 2))
     np.testing.assert_allclose(w.T @ w, np.eye(2), atol=1e-7)
     np.testing.assert_allclose(w.T @ jnp.eye(3, 2), m, atol=1e-12)
     key = jax.random.key(4)
     small, large = (
-        multiindex.haar_overlap(key, jnp.asarray(d), 2, 2) * d**0.5 for d in (1e6, 1e12)
+        multiindex.starts.haar_overlap(key, jnp.asarray(d), 2, 2) * d**0.5 for d in (1e6, 1e12)
     )
     np.testing.assert_allclose(small, large, rtol=5e-3)
 
@@ -243,7 +244,9 @@ def test_gradient_of_the_limit():
 
     def final(x):
         flow = GradientFlow(A, 100, start=M)
-        return flow.limit(jnp.array([0.5]), Overlap.of(M.at[0, 0].set(x))).values.matrix[0, 0, 0]
+        return flow.limit(jnp.array([0.5]), OverlapSummary.of(M.at[0, 0].set(x))).values.matrix[
+            0, 0, 0
+        ]
 
     slope = jax.grad(final)(0.2)
     h = 1e-4
@@ -262,11 +265,11 @@ def test_gradient_of_the_limit():
         (lambda: GradientFlow(A, 10, start=1.1 * jnp.eye(2)), "largest squared cosine"),
         (lambda: GradientFlow(A, 10, metric="euclidean"), "metric"),
         (lambda: GradientFlow(A, 10, Planted(), directions=3), "student"),
-        (lambda: GradientFlow(A, 10, Joint(1.0, multiindex.sine())), "student"),
+        (lambda: GradientFlow(A, 10, Joint(1.0, links.sine())), "student"),
         (lambda: GradientFlow(A, 10, Profiled(ridge=jnp.ones(2))), "ridge"),
         (lambda: GradientFlow(A, 10, Planted(), form="odds"), "form"),
-        (lambda: GradientFlow(multiindex.from_coefficients({(0,): 1.0}), 10), "constant"),
-        (lambda: GradientFlow(multiindex.from_coefficients({(2,): 0.0}), 10), "constant"),
+        (lambda: GradientFlow(links.from_coefficients({(0,): 1.0}), 10), "constant"),
+        (lambda: GradientFlow(links.from_coefficients({(2,): 0.0}), 10), "constant"),
         (lambda: Joint(0.0), "ratio"),
         (lambda: Profiled(-1.0), "ridge"),
         (lambda: multiindex.Reduced(dtype="float16"), "dtype"),
@@ -303,13 +306,13 @@ def test_warnings_of_what_cannot_find_all_directions():
 
 def test_too_few_directions_have_bad_local_minima():
     """h_3 + .8 h_3 with q = 1: the profiled loss rests at .64 or 1.00, by the larger overlap."""
-    link = multiindex.from_coefficients({(3, 0): 1.0, (0, 3): 0.8})
+    link = links.from_coefficients({(3, 0): 1.0, (0, 3): 0.8})
     flow = GradientFlow(link, 20, directions=1)
 
     @jax.jit
     def end(matrix):
         last = jax.tree.map(
-            lambda x: x[0], flow.limit(jnp.array([20.0]), Overlap.of(matrix)).values
+            lambda x: x[0], flow.limit(jnp.array([20.0]), OverlapSummary.of(matrix)).values
         )
         return flow.statistics(last)["loss"]
 
@@ -319,14 +322,14 @@ def test_too_few_directions_have_bad_local_minima():
 
 def test_irrelevant_directions_and_truncation_floor():
     """L reaches 0 while a squared cosine does not; a truncated link keeps its residual as floor."""
-    link = multiindex.from_coefficients({(1, 0): 1.0})
+    link = links.from_coefficients({(1, 0): 1.0})
     flow = GradientFlow(link, 10, start=[[0.3, 0.0], [0.0, 0.2]])
     last = jax.tree.map(lambda x: x[0], flow.limit(jnp.array([12.0])).values)
     values = flow.statistics(last)
     assert float(values["loss"]) < 1e-8
     assert float(values["cosines"][-1]) < 0.05
-    cut = multiindex.sine(2.0, 3)
-    loss = Profiled().loss(cut, Overlap.of(jnp.eye(1)))
+    cut = links.sine(2.0, 3)
+    loss = Profiled().loss(cut, OverlapSummary.of(jnp.eye(1)))
     assert float(loss) == pytest.approx(float(cut.residual), abs=1e-12)
     assert float(cut.residual) > 0.1
 
@@ -356,8 +359,8 @@ def test_anisotropic_flow():
     scale, target = jnp.asarray(eigenvalues), plain.target
 
     def loss(w):
-        matrix = multiindex.anisotropic_overlap(scale, w, target)
-        return Profiled().loss(link, Overlap.of(matrix))
+        matrix = multiindex.anisotropic.anisotropic_overlap(scale, w, target)
+        return Profiled().loss(link, OverlapSummary.of(matrix))
 
     from hdjax.multiindex.anisotropic import gradient
 

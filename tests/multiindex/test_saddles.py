@@ -7,7 +7,9 @@ import pytest
 
 import hdjax as hd
 from hdjax import multiindex
-from hdjax.multiindex import SaddleToSaddle, escape_times, from_coefficients
+from hdjax.multiindex import SaddleToSaddle, links
+from hdjax.multiindex.freezing import escape_times
+from hdjax.multiindex.links import from_coefficients
 
 R0 = jnp.array([[1e-3, 2e-3], [-2e-3, 1.5e-3]])
 ROTATION = jnp.array([[np.cos(0.7), -np.sin(0.7)], [np.sin(0.7), np.cos(0.7)]])
@@ -35,28 +37,28 @@ REFERENCE = {
 def test_stages_of_links():
     for coefficients, stages in STAGES[:-1]:
         link = from_coefficients(coefficients)
-        found = [(leap.exponent, len(leap.strengths)) for leap in multiindex.leaps(link)]
+        found = [(leap.exponent, len(leap.strengths)) for leap in multiindex.leaps.leaps(link)]
         assert found == stages, coefficients
     # h_4(z_1) + h_2(z_1) z_2/2 in plain powers has no linear term: z_2 comes with h_2(z_1).
     mixed = from_coefficients({(4, 0): 1.0, (2, 1): 0.5})
-    assert [(s.exponent, len(s.strengths)) for s in multiindex.leaps(mixed)] == [(3, 2)]
-    assert multiindex.exponents(from_coefficients({(1, 0): 1.0})) == [0, -1]
+    assert [(s.exponent, len(s.strengths)) for s in multiindex.leaps.leaps(mixed)] == [(3, 2)]
+    assert multiindex.leaps.exponents(from_coefficients({(1, 0): 1.0})) == [0, -1]
 
 
 def test_leaps_do_not_depend_on_coordinates_and_give_the_slope():
     link = from_coefficients({(1, 0): 0.8, (0, 2): 0.5, (0, 3): 0.4})
-    rotated = multiindex.leaps(link.rotate(ROTATION))
+    rotated = multiindex.leaps.leaps(link.rotate(ROTATION))
     assert [leap.exponent for leap in rotated] == [1, 2]
     np.testing.assert_allclose(abs(rotated[0].directions[:, 0] @ ROTATION[:, 0]), 1, atol=1e-12)
     # S(P_E + eps P_N) on the complement is sum_s s eps^{s-1} Q_s.
-    strength = multiindex.leaps(link)[1].strengths[0]
+    strength = multiindex.leaps.leaps(link)[1].strengths[0]
     eps = 1e-6
-    s = multiindex.energy_gradient(link, jnp.diag(jnp.array([1.0, eps**0.5])))
+    s = multiindex.averaging.energy_gradient(link, jnp.diag(jnp.array([1.0, eps**0.5])))
     assert float(s[1, 1]) == pytest.approx(2 * eps * strength, rel=1e-4)
     # Below the threshold a coefficient does not count.
     faint = from_coefficients({(1,): 1e-5, (2,): 1.0})
-    assert multiindex.exponents(faint) == [1]
-    assert multiindex.exponents(faint, threshold=1e-12) == [0]
+    assert multiindex.leaps.exponents(faint) == [1]
+    assert multiindex.leaps.exponents(faint, threshold=1e-12) == [0]
 
 
 @pytest.mark.parametrize("name", REFERENCE)
@@ -81,9 +83,9 @@ def test_escape_times_against_the_exact_integral():
         (4, 1e-12, (1 / (3 * 1e-36) + 1 / (2 * 1e-24) + 1e12) / 16),
     ):
         factor = jnp.array([[np.sqrt(g / (1 - g))]])
-        time = jnp.exp(follow(multiindex.hermite_polynomial(s), factor))
+        time = jnp.exp(follow(links.hermite_polynomial(s), factor))
         assert float(time[0]) == pytest.approx(exact, rel=2e-6)
-    sine = jax.jit(lambda factor: jnp.exp(escape_times(multiindex.sine(), factor, step=0.01)))
+    sine = jax.jit(lambda factor: jnp.exp(escape_times(links.sine(), factor, step=0.01)))
     factor = jnp.array([[np.sqrt(1e-6 / (1 - 1e-6))]])
     assert float(sine(factor)[0]) == pytest.approx(9.326486558, rel=2e-6)
 
@@ -95,8 +97,8 @@ def test_turning_direction_against_the_integrated_flow():
     follow = jax.jit(lambda factor: jnp.exp(escape_times(link, factor, step=0.01)))
     np.testing.assert_allclose(follow(R0), [4.767979, 13.112057], rtol=2e-7)
     key, d = jax.random.key(1), jnp.asarray(1e8)
-    times = follow(multiindex.haar_odds(key, d, 2, 2))
-    start = multiindex.haar_overlap(key, d, 2, 2)
+    times = follow(multiindex.starts.haar_odds(key, d, 2, 2))
+    start = multiindex.starts.haar_overlap(key, d, 2, 2)
     integrator = hd.Integrator(rtol=1e-10, atol=1e-20)
     flow = multiindex.GradientFlow(link, d, start=start, integrator=integrator)
     matrices = flow.limit(times).values.matrix
@@ -117,7 +119,7 @@ def test_slopes_between_the_largest_dimensions():
 
     @jax.jit
     def times(link, d):
-        starts = jax.vmap(lambda key: multiindex.haar_odds(key, d, 2, 2))(keys)
+        starts = jax.vmap(lambda key: multiindex.starts.haar_odds(key, d, 2, 2))(keys)
         return jax.vmap(lambda factor: escape_times(link, factor))(starts)
 
     for coefficients, logarithmic, slopes in (
@@ -143,7 +145,9 @@ def test_three_directions_of_leap_three():
     link = from_coefficients({(1, 1, 1): 1.0})
     follow = jax.jit(lambda factor: escape_times(link, factor, step=0.05))
     key = jax.random.key(0)
-    low, high = (follow(multiindex.haar_odds(key, jnp.asarray(d), 3, 3)) for d in (1e10, 1e12))
+    low, high = (
+        follow(multiindex.starts.haar_odds(key, jnp.asarray(d), 3, 3)) for d in (1e10, 1e12)
+    )
     np.testing.assert_allclose((high - low) / np.log(100), [2, 2, 2], rtol=0.02)
 
 
@@ -192,7 +196,7 @@ def test_directions_that_are_never_learnt():
 
 
 def test_wrong_saddles():
-    link = multiindex.sine()
+    link = links.sine()
     for options, message in (
         ({"level": 1.0}, "level"),
         ({"step": 0.0}, "step"),
@@ -205,6 +209,6 @@ def test_wrong_saddles():
     with pytest.raises(ValueError, match="float64"):
         escape_times(link, jnp.ones((1, 1), jnp.float32))
     with jax.enable_x64(False), pytest.raises(ValueError, match="single precision"):
-        SaddleToSaddle(multiindex.sine(), 1e12)
+        SaddleToSaddle(links.sine(), 1e12)
     with pytest.raises(hd.NoLimitError):
         SaddleToSaddle(link, 100).limit(jnp.array([1.0]))

@@ -9,7 +9,9 @@ import hdjax as hd
 from hdjax import multiindex
 from hdjax.config import Experiment
 from hdjax.config.tables import slot
-from hdjax.multiindex import GradientFlow, Planted, Reduced, from_coefficients
+from hdjax.multiindex import GradientFlow, Reduced, links
+from hdjax.multiindex.flows import Planted
+from hdjax.multiindex.links import from_coefficients
 from hdjax.schema import ConfigError, read
 
 QUICK = hd.Integrator(rtol=1e-6)
@@ -37,10 +39,10 @@ def test_single_index_is_trapped_from_half_of_the_starts():
     link = from_coefficients({(2,): 0.7, (3,): 0.7})
     result = trapped(link, 10**4, 40.0, 2000)
     share = float(result.mean["trapped"][-1])
-    assert abs(share - multiindex.single_probability(link)) < 3 * 0.5 / np.sqrt(2000)
+    assert abs(share - multiindex.traps.single_probability(link)) < 3 * 0.5 / np.sqrt(2000)
     ends = result.runs["overlaps"].values[:, -1, 0, 0]
     starts = jax.vmap(
-        lambda run: multiindex.haar_overlap(
+        lambda run: multiindex.starts.haar_overlap(
             jax.random.fold_in(jax.random.key(0), run), jnp.asarray(1e4), 1, 1
         )
     )(jnp.arange(1024))[:, 0, 0]
@@ -56,7 +58,7 @@ def test_two_cubics_are_trapped_from_31_of_48_starts():
     link = from_coefficients({(3, 0): 1.0, (0, 3): 1.0})
     runs = 3000
     result = trapped(link, 10**4, 1000.0, runs)
-    p = multiindex.cubics_probability()
+    p = multiindex.traps.cubics_probability()
     assert p == 31 / 48
     assert abs(float(result.mean["trapped"][-1]) - p) < 3 * np.sqrt(p * (1 - p) / runs)
     # Some rest at M = 0 with loss 2 |f*|^2: four negative entries.
@@ -67,19 +69,19 @@ def test_two_cubics_are_trapped_from_31_of_48_starts():
 @pytest.mark.slow
 @pytest.mark.optimised
 def test_two_symmetries_trap_and_one_does_not():
-    both = trapped(multiindex.radial_harmonics({3: 0.02, 4: 0.04}), 10**6, 400.0, 500)
-    expected = multiindex.basin_probability({3: 0.02, 4: 0.04})
+    both = trapped(multiindex.traps.radial_harmonics({3: 0.02, 4: 0.04}), 10**6, 400.0, 500)
+    expected = multiindex.traps.basin_probability({3: 0.02, 4: 0.04})
     error = np.sqrt(expected * (1 - expected) / 500)
     assert abs(float(both.mean["trapped"][-1]) - expected) < 3 * error
-    one = trapped(multiindex.radial_harmonics({3: 0.0, 4: 0.04}), 10**6, 400.0, 200)
+    one = trapped(multiindex.traps.radial_harmonics({3: 0.0, 4: 0.04}), 10**6, 400.0, 200)
     assert float(one.mean["trapped"][-1]) == 0
 
 
 def test_probabilities():
-    assert multiindex.basin_probability({3: 0.02, 4: 0.04}) == pytest.approx(0.733, abs=1e-3)
-    assert multiindex.basin_probability({3: 0.04, 4: 0.02}) == pytest.approx(0.705, abs=1e-3)
-    assert multiindex.basin_probability({3: 0.01, 5: 0.04}) == pytest.approx(0.791, abs=1e-3)
-    assert multiindex.basin_probability({4: 0.04}) == 0
+    assert multiindex.traps.basin_probability({3: 0.02, 4: 0.04}) == pytest.approx(0.733, abs=1e-3)
+    assert multiindex.traps.basin_probability({3: 0.04, 4: 0.02}) == pytest.approx(0.705, abs=1e-3)
+    assert multiindex.traps.basin_probability({3: 0.01, 5: 0.04}) == pytest.approx(0.791, abs=1e-3)
+    assert multiindex.traps.basin_probability({4: 0.04}) == 0
     for coefficients, expected in (
         ({1: 1.0}, 0),
         ({2: 1.0}, 0),
@@ -89,9 +91,9 @@ def test_probabilities():
         ({1: 1e-9, 2: 1.0}, 0),
     ):
         link = from_coefficients({(k,): value for k, value in coefficients.items()})
-        assert multiindex.single_probability(link) == expected
+        assert multiindex.traps.single_probability(link) == expected
     # The harmonic polynomial of order 3 by its definition.
-    link = multiindex.radial_harmonics({3: 1.0})
+    link = multiindex.traps.radial_harmonics({3: 1.0})
     z = jnp.array([0.3, -1.1])
     radial = ((z**2 - 1) / np.sqrt(2)).sum() / np.sqrt(2)
     harmonic = np.real((0.3 - 1.1j) ** 3) / np.sqrt(4 * 6)
@@ -102,11 +104,21 @@ def test_probabilities():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: multiindex.radial_harmonics({}), "weights"),
-        (lambda: multiindex.radial_harmonics({0: 0.1}), "weights"),
-        (lambda: multiindex.basin_probability({2: 0.1}), "weights"),
-        (lambda: multiindex.single_probability(multiindex.radial_harmonics({3: 1.0})), "link"),
-        (lambda: multiindex.generative_spectrum(multiindex.radial_harmonics({3: 1.0})), "link"),
+        (lambda: multiindex.traps.radial_harmonics({}), "weights"),
+        (lambda: multiindex.traps.radial_harmonics({0: 0.1}), "weights"),
+        (lambda: multiindex.traps.basin_probability({2: 0.1}), "weights"),
+        (
+            lambda: multiindex.traps.single_probability(
+                multiindex.traps.radial_harmonics({3: 1.0})
+            ),
+            "link",
+        ),
+        (
+            lambda: multiindex.generative.generative_spectrum(
+                multiindex.traps.radial_harmonics({3: 1.0})
+            ),
+            "link",
+        ),
     ],
 )
 def test_wrong_families(make, message):
@@ -120,9 +132,9 @@ def curves(system, ts):
         ts,
         statistics=["loss", "cosines"],
         paths={
-            "wait": multiindex.slow_growth("loss"),
-            "fall": multiindex.oscillation("cosines"),
-            "stuck": multiindex.trapped(0.01),
+            "wait": multiindex.diagnostics.slow_growth("loss"),
+            "fall": multiindex.diagnostics.oscillation("cosines"),
+            "stuck": multiindex.diagnostics.trapped(0.01),
         },
     )
     return {name: float(result.paths_limit[name]) for name in ("wait", "fall", "stuck")}
@@ -131,15 +143,15 @@ def curves(system, ts):
 @pytest.mark.slow
 def test_signs_of_failure():
     """Each on a case that shows it, and on one that does not."""
-    link = multiindex.hermite_polynomial(2)
+    link = links.hermite_polynomial(2)
     ts = np.linspace(0, 20, 201)
     waiting = curves(GradientFlow(link, 100, start=[[0.1]]), ts)
     assert waiting["wait"] > 0.3  # 1/(8 g_0) = 12.5 at a saddle
     assert waiting["fall"] < 1e-7  # principal angles are monotone
     assert waiting["stuck"] == 0
-    linear = curves(GradientFlow(multiindex.hermite_polynomial(1), 100, start=[[0.6]]), ts / 10)
+    linear = curves(GradientFlow(links.hermite_polynomial(1), 100, start=[[0.6]]), ts / 10)
     assert linear["wait"] < 0.1
-    swinging = curves(multiindex.GradientDescent(link, 100, 5.0, start=[[0.3]]), np.arange(30.0))
+    swinging = curves(multiindex.StiefelDescent(link, 100, 5.0, start=[[0.3]]), np.arange(30.0))
     assert swinging["fall"] > 0.1
     cubic = from_coefficients({(2,): 0.7, (3,): 0.7})
     stuck = curves(GradientFlow(cubic, 100, Planted(), start=[[-0.2]]), ts)
@@ -149,13 +161,13 @@ def test_signs_of_failure():
 @pytest.mark.slow
 def test_generative_exponents():
     """Section 11 of the derivation; values move a little with the bins."""
-    quadratic = multiindex.generative_spectrum(multiindex.hermite_polynomial(2))
+    quadratic = multiindex.generative.generative_spectrum(links.hermite_polynomial(2))
     np.testing.assert_allclose(quadratic, [0, 0.995, 0, 0.850], atol=2e-3)
-    cubic = multiindex.generative_spectrum(multiindex.hermite_polynomial(3))
+    cubic = multiindex.generative.generative_spectrum(links.hermite_polynomial(3))
     np.testing.assert_allclose(cubic, [0.663, 0.612, 0.936, 0.481], atol=2e-3)
-    bump = multiindex.from_function(lambda z: z[0] ** 2 * jnp.exp(-(z[0] ** 2)), 1, 12)
-    assert multiindex.generative_exponent(bump) == 4
-    assert multiindex.generative_exponent(multiindex.hermite_polynomial(3)) == 1
+    bump = links.from_function(lambda z: z[0] ** 2 * jnp.exp(-(z[0] ** 2)), 1, 12)
+    assert multiindex.generative.generative_exponent(bump) == 4
+    assert multiindex.generative.generative_exponent(links.hermite_polynomial(3)) == 1
 
 
 def built(**tables):
@@ -180,7 +192,7 @@ def test_configs_build_what_they_say():
     assert float(flow.student.ratio) == 0.5
     assert flow.student.start is not None
     flow = built(algorithm={"kind": "gradient_flow", "student": {"kind": "joint", "ratio": 0.0}})
-    assert isinstance(flow.student, multiindex.Profiled)
+    assert isinstance(flow.student, multiindex.flows.Profiled)
     sgd = built(
         algorithm={
             "kind": "sgd",
@@ -188,7 +200,7 @@ def test_configs_build_what_they_say():
             "student": {"kind": "planted", "link": "erf"},
         }
     )
-    assert float(sgd.student.link.residual) == pytest.approx(float(multiindex.erf().residual))
+    assert float(sgd.student.link.residual) == pytest.approx(float(links.erf().residual))
     samples = built(
         algorithm={
             "kind": "finite_samples",
@@ -226,9 +238,9 @@ def test_configs_build_what_they_say():
     }
     paths = Experiment.of(raw).config.run.paths
     assert {name: path.build() for name, path in paths.items()} == {
-        "wait": multiindex.slow_growth("loss", 0.1),
-        "fall": multiindex.oscillation(),
-        "stuck": multiindex.trapped(0.2),
+        "wait": multiindex.diagnostics.slow_growth("loss", 0.1),
+        "fall": multiindex.diagnostics.oscillation(),
+        "stuck": multiindex.diagnostics.trapped(0.2),
         "half": hd.paths.hitting_time("loss", 0.5),
     }
     method = read(

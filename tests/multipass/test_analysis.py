@@ -7,32 +7,29 @@ import pytest
 from scipy.integrate import quad
 from scipy.optimize import brentq
 
-from hdjax.multipass import (
-    MarchenkoPastur,
-    Modes,
-    MultiPassSGD,
-    SampleCovariance,
-    Spectral,
+from hdjax.multipass import MultiPassSGD, Spectral, gaussian_problem
+from hdjax.multipass.analysis import (
+    limit_loss,
+    malthusian_exponent,
+    max_learning_rate,
+    power_exponent,
+    transition_learning_rate,
+)
+from hdjax.multipass.laws import MarchenkoPastur, SampleCovariance
+from hdjax.multipass.modes import Modes, law_modes, svd_modes
+from hdjax.multipass.momentum import MomentumSGD
+from hdjax.multipass.rates import (
     average_condition_number,
     best_momentum,
     best_plain,
     condition_number,
-    critical_learning_rate,
-    gaussian_problem,
     implicit_conditioning_ratio,
     kernel_norm,
-    law_modes,
-    limit_loss,
     limit_rate,
-    malthusian_exponent,
-    max_learning_rate,
     near_optimal,
-    power_exponent,
+    root_rate,
     saturating_fraction,
-    svd_modes,
 )
-from hdjax.multipass.momentum import MomentumSGD
-from hdjax.multipass.rates import root_rate
 from tests.multipass.test_limit import reference
 
 HALF = MarchenkoPastur(0.5, 2.0)
@@ -72,8 +69,8 @@ def test_the_exponent_is_the_rate_of_the_curve(modes):
     ],
 )
 def test_reference_values_of_laws(law, critical, exponent, stieltjes):
-    np.testing.assert_allclose(critical_learning_rate(law), critical, atol=1e-9)
-    gamma = (critical_learning_rate(law) + max_learning_rate(law)) / 2
+    np.testing.assert_allclose(transition_learning_rate(law), critical, atol=1e-9)
+    gamma = (transition_learning_rate(law) + max_learning_rate(law)) / 2
     np.testing.assert_allclose(malthusian_exponent(law, gamma), exponent, atol=1e-9)
     np.testing.assert_allclose(law.below(-0.3), stieltjes, atol=1e-9)
     assert malthusian_exponent(law, critical / 2) == law.edges[0]
@@ -94,11 +91,11 @@ def test_sample_covariances_by_quadrature_and_by_a_matrix(ratio):
         np.testing.assert_allclose(w @ (1 / (x - z)) - atom / z, law.below(z), rtol=1e-8)
     assert len(law.intervals) == (2 if ratio < 1 else 1)
     np.testing.assert_allclose(law.density(x[::20]), density(law, x[::20]), rtol=1e-4, atol=2e-5)
-    gamma = (critical_learning_rate(law) + max_learning_rate(law)) / 2
+    gamma = (transition_learning_rate(law) + max_learning_rate(law)) / 2
     root = malthusian_exponent(law, gamma)
     np.testing.assert_allclose(gamma * ratio / 2 * (w @ (x**2 / (x - root))), 1, rtol=1e-8)
     edge = w @ (x**2 / (x - law.edges[0]))
-    np.testing.assert_allclose(critical_learning_rate(law), 2 / (ratio * edge), rtol=0.03)
+    np.testing.assert_allclose(transition_learning_rate(law), 2 / (ratio * edge), rtol=0.03)
     rng = np.random.default_rng(0)
     d, n = 600, int(600 / ratio)
     rows = rng.standard_normal((n, d)) * np.sqrt(np.repeat(s, (shares * d).astype(int)) / n)
@@ -123,7 +120,7 @@ def density(law, x, height=1e-6):
 def test_edge_cases_of_ratio_one():
     for law in (MarchenkoPastur(1.0), SampleCovariance(1.0, [1.0])):
         assert abs(law.edges[0]) < 1e-12
-        np.testing.assert_allclose(critical_learning_rate(law), max_learning_rate(law), rtol=1e-9)
+        np.testing.assert_allclose(transition_learning_rate(law), max_learning_rate(law), rtol=1e-9)
         x, w = law.rule(200)
         np.testing.assert_allclose([w.sum(), w @ x, w @ x**2], [1, 1, 2], rtol=5e-5)
         with pytest.raises(ValueError, match="lower edge is 0"):
@@ -137,7 +134,7 @@ def test_edge_cases_of_ratio_one():
 )
 def test_power_exponents_round_the_critical_rate(factor, expected):
     """The local exponent of L exp(2 gamma lambda* t) over a factor two in time, noiseless."""
-    gamma = factor * critical_learning_rate(HALF)
+    gamma = factor * transition_learning_rate(HALF)
     assert power_exponent(HALF, gamma) == expected
     modes = law_modes(HALF, 1000, points=500)
     system = MultiPassSGD(None, gamma, modes=modes, solver=Spectral())
@@ -264,8 +261,8 @@ def test_the_best_parameters_beat_the_closed_form():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda m: critical_learning_rate(m), "belongs to a continuous law"),
-        (lambda m: critical_learning_rate(np.ones(3)), "belongs to a continuous law"),
+        (lambda m: transition_learning_rate(m), "belongs to a continuous law"),
+        (lambda m: transition_learning_rate(np.ones(3)), "belongs to a continuous law"),
         (lambda m: max_learning_rate(np.ones(3)), "spectrum: ndarray"),
         (lambda m: malthusian_exponent(m, -1.0), "learning_rate: -1.0"),
         (lambda m: limit_rate(m, 0.5, 0.0), "batch_fraction: 0.0"),

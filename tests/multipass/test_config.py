@@ -56,11 +56,11 @@ def test_a_system_is_the_call_that_it_stands_for():
 
 def test_rates_by_the_spectrum():
     system = built(learning_rate={"kind": "critical", "factor": 0.5})
-    most = multipass.max_learning_rate(system.modes)
+    most = multipass.analysis.max_learning_rate(system.modes)
     np.testing.assert_allclose(system.learning_rate(0.0), most / 2)
     for kind, choose in (
-        ("best", multipass.best_momentum),
-        ("near_optimal", multipass.near_optimal),
+        ("best", multipass.rates.best_momentum),
+        ("near_optimal", multipass.rates.near_optimal),
     ):
         algorithm = {"kind": "momentum", "batch_fraction": 0.25, "momentum": kind}
         system = built(algorithm=algorithm, learning_rate=None)
@@ -77,7 +77,7 @@ def test_spectra():
     law = built(spectrum={"kind": "law", "points": 30}, problem=spread)
     assert set(law.start()) == {"loss"}
     empirical = built(problem=spread)
-    most = [multipass.max_learning_rate(system.modes) for system in (law, empirical)]
+    most = [multipass.analysis.max_learning_rate(system.modes) for system in (law, empirical)]
     np.testing.assert_allclose(most[0], most[1], rtol=0.2)
     assert set(built(spectrum="lanczos").start()) == {"loss"}
 

@@ -11,20 +11,10 @@ import pytest
 
 import hdjax as hd
 from hdjax import config
-from hdjax.multipass import (
-    Labelled,
-    MultiPassSGD,
-    Spectral,
-    binary,
-    delocalisation,
-    digits,
-    load_idx,
-    load_npz,
-    random_features_problem,
-    row_norms,
-    split,
-    svd_modes,
-)
+from hdjax.multipass import MultiPassSGD, Spectral, random_features_problem
+from hdjax.multipass.data import Labelled, binary, digits, load_idx, load_npz, split
+from hdjax.multipass.diagnostics import row_norms
+from hdjax.multipass.modes import delocalisation, svd_modes
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

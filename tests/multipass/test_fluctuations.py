@@ -10,16 +10,8 @@ import numpy as np
 import pytest
 
 import hdjax as hd
-from hdjax.multipass import (
-    MultiPassSGD,
-    Problem,
-    Spectral,
-    fluctuations,
-    gaussian_problem,
-    linear_noise_error,
-    moments,
-    row_kurtosis,
-)
+from hdjax.multipass import MultiPassSGD, Problem, Spectral, fluctuations, gaussian_problem, moments
+from hdjax.multipass.diagnostics import linear_noise_error, row_kurtosis
 from hdjax.schedules import Constant, PiecewiseConstant
 
 exact = jax.jit(moments.exact_variances)

@@ -12,7 +12,6 @@ import pytest
 import hdjax as hd
 from hdjax.multipass import (
     BlockODE,
-    MarchenkoPastur,
     MomentumSGD,
     MultiPassSGD,
     Problem,
@@ -21,11 +20,11 @@ from hdjax.multipass import (
     SampleRisk,
     Spectral,
     Squaring,
-    condition_number,
-    law_modes,
-    svd_modes,
     volterra,
 )
+from hdjax.multipass.laws import MarchenkoPastur
+from hdjax.multipass.modes import law_modes, svd_modes
+from hdjax.multipass.rates import condition_number
 
 N, D = 12, 8
 
@@ -227,7 +226,7 @@ def test_the_law_gives_the_curve_of_a_large_matrix(ratio, expected):
 def test_lanczos_measures_give_the_curve_of_the_decomposition():
     problem = hd.multipass.gaussian_problem(300, 150, key=jax.random.key(2), noise=0.5)
     plain = Problem(problem.matrix, problem.labels)
-    rule = hd.multipass.lanczos_modes(plain, 20, jax.random.key(3), probes=8)
+    rule = hd.multipass.modes.lanczos_modes(plain, 20, jax.random.key(3), probes=8)
     ts = jnp.array([0, 0.5, 2, 8.0])
     exact = MultiPassSGD(plain, 0.8, solver=Spectral()).limit(ts).values["loss"]
     found = MultiPassSGD(plain, 0.8, modes=rule).limit(ts).values["loss"]
@@ -238,7 +237,7 @@ def test_lanczos_measures_give_the_curve_of_the_decomposition():
 def test_lanczos_ends_where_it_breaks_down():
     """Two distinct eigenvalues: two nodes, though more are asked for."""
     matrix = np.diag([1.0, 1.0, 2.0, 2.0, 2.0])
-    rule = hd.multipass.lanczos_modes(Problem(matrix, np.ones(5)), 5, jax.random.key(0))
+    rule = hd.multipass.modes.lanczos_modes(Problem(matrix, np.ones(5)), 5, jax.random.key(0))
     assert np.isfinite(np.asarray(rule.eigenvalues)).all()
     used = (np.asarray(rule.multiplicities) > 1e-9) | (np.asarray(rule.labels) ** 2 > 1e-9)
     values = np.unique(np.round(np.asarray(rule.eigenvalues)[used], 6))

@@ -289,7 +289,7 @@ def test_unstable_momentum_and_localised_vectors_are_warned_of():
 
 
 def test_a_law_alone_is_not_simulated():
-    modes = hd.multipass.law_modes(hd.multipass.MarchenkoPastur(0.5), 100)
+    modes = hd.multipass.modes.law_modes(hd.multipass.laws.MarchenkoPastur(0.5), 100)
     system = MultiPassSGD(None, 1.0, modes=modes, solver=Spectral())
     with pytest.raises(ValueError, match=r"problem: None.*allowed"):
         hd.simulate(system, [0.0, 1.0], key=jax.random.key(0), runs=1)

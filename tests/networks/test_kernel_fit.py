@@ -8,14 +8,9 @@ import pytest
 
 import hdjax as hd
 from hdjax import networks, random
-from hdjax.landscapes import (
-    GradientDescent,
-    GradientSpan,
-    HeavyBall,
-    Matern32,
-    SpinGlass,
-    SquaredExponential,
-)
+from hdjax.landscapes import GradientSpan
+from hdjax.landscapes.algorithms import GradientDescent, HeavyBall
+from hdjax.landscapes.kernels import Matern32, SpinGlass, SquaredExponential
 from hdjax.random import Stream
 
 X = jax.random.normal(jax.random.key(0), (20, 4))

@@ -15,18 +15,17 @@ import hdjax as hd
 from hdjax.config.tables import slot
 from hdjax.gaussian import QMC, GaussHermite
 from hdjax.schema import read
-from hdjax.streaming import (
+from hdjax.streaming import GaussianStart, moments
+from hdjax.streaming.losses import (
     DiscreteNoise,
     FunctionLoss,
     GaussianNoise,
-    GaussianStart,
     Hinge,
     Logistic,
-    Projections,
     UniformNoise,
-    moments,
-    quadrature_moments,
 )
+from hdjax.streaming.moments import quadrature_moments
+from hdjax.streaming.projections import Projections
 
 B = np.array([[0.8, 0.3], [0.3, 1.1]])
 
@@ -285,10 +284,10 @@ def test_what_moves_is_not_told_that_it_rests():
     warm_up = hd.schedules.Table([0.0, 1.0], [0.0, 0.5])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        system(hd.streaming.LeastSquares(), warm_up).validate(compared=True)
+        system(hd.streaming.losses.LeastSquares(), warm_up).validate(compared=True)
         system(hinge).validate(compared=True)
     with pytest.warns(UserWarning, match="never leaves"):
-        system(hd.streaming.phase_retrieval, warm_up).validate(compared=True)
+        system(hd.streaming.losses.PhaseRetrieval(), warm_up).validate(compared=True)
 
 
 def test_a_loss_that_cannot_be_measured_gets_a_rule_for_jumps():

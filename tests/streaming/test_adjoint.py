@@ -7,13 +7,7 @@ import numpy as np
 import pytest
 
 import hdjax as hd
-from hdjax.streaming import (
-    GaussianStart,
-    Mixture,
-    OnePassSGD,
-    adjoint,
-    covariance,
-)
+from hdjax.streaming import GaussianStart, Mixture, OnePassSGD, adjoint, covariance
 
 TIMES = jnp.array([0.0, 0.1, 1.5])
 FINE = hd.Integrator(rtol=1e-6, atol=1e-9)
@@ -27,7 +21,7 @@ def gain(x, teacher, component, noise, theta):
 
 def linear(**options):
     spectrum = hd.spectra.explicit([0.5, 2.0], [60, 40])
-    loss, start = hd.streaming.LeastSquares(sigma=0.5), GaussianStart(overlap=0.3)
+    loss, start = hd.streaming.losses.LeastSquares(sigma=0.5), GaussianStart(overlap=0.3)
     return OnePassSGD(loss, spectrum, 0.6, start, GaussianStart(), integrator=FINE, **options)
 
 
@@ -35,7 +29,7 @@ def parameters():
     """Side parameters, and a mixture whose components have eigenvalues of their own."""
     means = np.stack([np.cos(np.arange(100)), np.sin(np.arange(100) + 1.0)], 1) / 7
     return OnePassSGD(
-        hd.streaming.FunctionLoss(gain, smooth=True, rule=hd.gaussian.GaussHermite(6)),
+        hd.streaming.losses.FunctionLoss(gain, smooth=True, rule=hd.gaussian.GaussHermite(6)),
         hd.spectra.explicit([0.5, 2.0], [60, 40]),
         0.4,
         GaussianStart(scale=0.7),
@@ -48,14 +42,14 @@ def parameters():
 
 
 def stiff():
-    loss, spectrum = hd.streaming.LeastSquares(sigma=0.2), hd.spectra.power_law(2000, 1.5)
+    loss, spectrum = hd.streaming.losses.LeastSquares(sigma=0.2), hd.spectra.power_law(2000, 1.5)
     law = GaussianStart()
     return OnePassSGD(loss, spectrum, 0.4, law, law, compression=5e-3, integrator=COARSE)
 
 
 MODELS = {
     "ridge and batch": lambda: linear(ridge=0.3, batch_size=3),
-    "linear memory": lambda: linear(optimiser=hd.streaming.Dana(2.0, 0.7), ridge=0.1),
+    "linear memory": lambda: linear(optimiser=hd.streaming.optimisers.Dana(2.0, 0.7), ridge=0.1),
     "side parameters, mixture": parameters,
     "stiff": stiff,
 }

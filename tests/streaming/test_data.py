@@ -6,20 +6,9 @@ import numpy as np
 import pytest
 
 import hdjax as hd
-from hdjax.streaming import (
-    Direct,
-    GaussianStart,
-    GramStart,
-    LeastSquares,
-    Logistic,
-    Mixture,
-    OnePassSGD,
-    Rademacher,
-    Rows,
-    Sampler,
-    StudentT,
-    UniformEntries,
-)
+from hdjax.streaming import Direct, GaussianStart, GramStart, Mixture, OnePassSGD
+from hdjax.streaming.data import Rademacher, Rows, Sampler, StudentT, UniformEntries
+from hdjax.streaming.losses import LeastSquares, Logistic
 
 # Fourth moments of an entry.
 LAWS = {"rademacher": (Rademacher(), 1.0), "uniform": (UniformEntries(), 1.8)}
@@ -190,7 +179,7 @@ def test_wrong_data():
         )
     mixture = Mixture([0.5, 0.5], GaussianStart(columns=2))
     mixed = OnePassSGD(
-        hd.streaming.ComponentLogistic([0.0, 1.0]),
+        hd.streaming.losses.ComponentLogistic([0.0, 1.0]),
         hd.spectra.identity(8),
         1.0,
         GaussianStart(),

@@ -55,7 +55,7 @@ def exact(spectrum, ts):
 
 def system(spectrum, compression):
     law, stiff = GaussianStart(), hd.Integrator(ExponentialMidpoint())
-    loss = hd.streaming.LeastSquares(sigma=SIGMA)
+    loss = hd.streaming.losses.LeastSquares(sigma=SIGMA)
     return OnePassSGD(loss, spectrum, GAMMA, law, law, compression=compression, integrator=stiff)
 
 

@@ -14,7 +14,7 @@ def least_squares(d, **options):
     blocks = np.zeros((2, 2, 2))
     blocks[:, 0, 0] = [0.7, 0.3]
     spectrum = hd.spectra.explicit([0.5, 2.0], [6 * d // 10, 4 * d // 10])
-    loss = hd.streaming.LeastSquares(sigma=0.5)
+    loss = hd.streaming.losses.LeastSquares(sigma=0.5)
     return OnePassSGD(loss, spectrum, 0.8, GramStart(blocks), **options)
 
 
@@ -44,7 +44,7 @@ def test_corrected_diffusion_against_the_exact_sampler(d, end):
     block = np.array([[0.6, 0.15], [0.15, 0.9]])
     spectrum = hd.spectra.explicit([0.5, 2.0], [6 * d // 10, 4 * d // 10])
     start = GramStart(np.array([0.6, 0.4])[:, None, None] * block)
-    model = OnePassSGD(hd.streaming.LeastSquares(0.3), spectrum, 1.0, start, ridge=0.2)
+    model = OnePassSGD(hd.streaming.losses.LeastSquares(0.3), spectrum, 1.0, start, ridge=0.2)
     runs = 1500
     sampled, diffused = (
         hd.simulate(
@@ -66,7 +66,7 @@ def test_small_groups_and_several_columns_of_homogenised_sgd():
     """Two columns, a group of one coordinate: the mean follows the limit at d = 400."""
     law = hd.streaming.GaussianStart(columns=2)
     model = OnePassSGD(
-        hd.streaming.LeastSquares(0.3, columns=2), hd.spectra.explicit([1.0, 2.0], [399, 1]),
+        hd.streaming.losses.LeastSquares(0.3, columns=2), hd.spectra.explicit([1.0, 2.0], [399, 1]),
         0.7, hd.streaming.GaussianStart(columns=2, overlap=0.3), law, ridge=0.1,
     )  # fmt: skip
     result = hd.compare(

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import hdjax as hd
-from hdjax.streaming import Direct, Sampler, compute_optimal, power_law_features
+from hdjax.streaming import Direct
+from hdjax.streaming.data import Sampler
+from hdjax.streaming.features import compute_optimal, power_law_features
 
 FEATURES, INPUTS, ALPHA, BETA, STEP = 12, 48, 1.0, 0.7, 0.2
 

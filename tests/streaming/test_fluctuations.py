@@ -16,9 +16,11 @@ from hdjax.streaming import (
     Mixture,
     OnePassSGD,
     covariance,
+    losses,
 )
 from hdjax.streaming.fluctuations import fluctuations
 from hdjax.streaming.increment import increment
+from hdjax.streaming.optimisers import Dana
 
 
 def two_groups(loss, rate, block, d=100, **options):
@@ -34,7 +36,7 @@ def test_reference_of_least_squares():
     blocks = np.zeros((2, 2, 2))
     blocks[:, 0, 0] = [0.7, 0.3]
     exact = hd.Integrator(rtol=1e-8, atol=1e-11)
-    model = two_groups(hd.streaming.LeastSquares(sigma=0.5), 0.8, blocks, integrator=exact)
+    model = two_groups(losses.LeastSquares(sigma=0.5), 0.8, blocks, integrator=exact)
     ts = jnp.array([0.0, 1.0])
     risk = lambda summary: model.statistics(summary)["risk"]  # noqa: E731
     std = model.fluctuations(ts, lambda summary: {"risk": risk(summary)})["risk"]
@@ -59,7 +61,7 @@ def trained(x, teacher, component, noise, theta):
 
 def mixture(d, start, means, **options):
     return OnePassSGD(
-        hd.streaming.FunctionLoss(trained),
+        losses.FunctionLoss(trained),
         hd.spectra.explicit([0.5, 2.0], [6 * d // 10, 4 * d // 10]),
         1.5,
         start,
@@ -74,14 +76,14 @@ def one_column(loss, **options):
 
 
 MODELS = {
-    "least squares": lambda: one_column(hd.streaming.LeastSquares(sigma=0.3)),
-    "logistic": lambda: one_column(hd.streaming.Logistic("sampled")),
+    "least squares": lambda: one_column(losses.LeastSquares(sigma=0.3)),
+    "logistic": lambda: one_column(losses.Logistic("sampled")),
     "two columns, batch": lambda: two_groups(
-        hd.streaming.LeastSquares(sigma=0.5, columns=2), 0.6, HALF * (PAIR @ PAIR.T), D,
+        losses.LeastSquares(sigma=0.5, columns=2), 0.6, HALF * (PAIR @ PAIR.T), D,
         batch_size=2,
     ),
     "heavy ball": lambda: one_column(
-        hd.streaming.Logistic("sampled"), optimiser=hd.streaming.Dana(2.0, 0.7), ridge=0.3
+        losses.Logistic("sampled"), optimiser=Dana(2.0, 0.7), ridge=0.3
     ),
     "mixture": lambda: mixture(D, GIVEN[:, :1] * 0.8, GIVEN),
 }  # fmt: skip
@@ -122,7 +124,7 @@ def test_increment_covariance_is_that_of_one_step(name):
 @pytest.mark.slow
 def test_start_covariance_is_that_of_the_law():
     model = OnePassSGD(
-        hd.streaming.least_squares,
+        losses.LeastSquares(),
         hd.spectra.explicit([0.5, 2.0], [60, 40]),
         0.5,
         GaussianStart(scale=1.2, overlap=0.4),
@@ -157,8 +159,8 @@ def test_predicted_spread_is_the_measured_one(name, fixed):
         model = mixture(d, 0.7 * means[:, :1] if fixed else GaussianStart(scale=0.7), means)
     else:
         loss, rate = {
-            "least_squares": (hd.streaming.LeastSquares(sigma=0.5), 0.8),
-            "logistic": (hd.streaming.Logistic(), 4.0),
+            "least_squares": (losses.LeastSquares(sigma=0.5), 0.8),
+            "logistic": (losses.Logistic(), 4.0),
         }[name]
         spectrum = hd.spectra.explicit([0.5, 2.0], [240, 160])
         start, target = GaussianStart(scale=0.8, overlap=0.15), GaussianStart()
@@ -231,14 +233,19 @@ def test_spread_on_few_nodes_is_that_of_all_groups(exponent, given, integrator):
         start, target = np.random.default_rng(0).standard_normal((2, d)) / d**0.5
         distances, variances = (start - target) ** 2, np.zeros(d)
     model = OnePassSGD(
-        hd.streaming.LeastSquares(sigma=0.2), spectrum, 0.4, start, target, integrator=integrator
+        losses.LeastSquares(sigma=0.2),
+        spectrum,
+        0.4,
+        start,
+        target,
+        integrator=integrator,
     )
     assert model.reduction.spectrum.eigenvalues.size < d / 2
     risk, spread = noise_of_least_squares(spectrum, 0.4, 0.2, distances, variances, ts)
     found = model.fluctuations(jnp.asarray(ts), risk_of(model))["risk"]
     np.testing.assert_allclose(found, spread, rtol=2e-3, atol=1e-12)
     compressed = OnePassSGD(
-        hd.streaming.LeastSquares(sigma=0.2), spectrum, 0.4, start, target,
+        losses.LeastSquares(sigma=0.2), spectrum, 0.4, start, target,
         compression=1e-4, integrator=FINER,
     )  # fmt: skip
     limit = compressed.limit(jnp.asarray(ts), save=risk_of(compressed)).values["risk"]
@@ -255,7 +262,7 @@ def test_spread_has_the_accuracy_that_is_asked_for(solver):
     errors = []
     for rtol in (1e-4, 1e-7):
         model = OnePassSGD(
-            hd.streaming.LeastSquares(sigma=0.5), spectrum, 0.8, GaussianStart(), GaussianStart(),
+            losses.LeastSquares(sigma=0.5), spectrum, 0.8, GaussianStart(), GaussianStart(),
             integrator=hd.Integrator(solver, rtol=rtol, atol=1e-3 * rtol),
         )  # fmt: skip
         found = model.fluctuations(jnp.asarray(ts), risk_of(model))["risk"]
@@ -266,7 +273,7 @@ def test_spread_has_the_accuracy_that_is_asked_for(solver):
 
 def broad(**tolerances):
     law, stiff = GaussianStart(), hd.Integrator(hd.streaming.ExponentialMidpoint(), **tolerances)
-    spectrum, loss = hd.spectra.power_law(100_000, 1.2), hd.streaming.LeastSquares(sigma=0.2)
+    spectrum, loss = hd.spectra.power_law(100_000, 1.2), losses.LeastSquares(sigma=0.2)
     return OnePassSGD(loss, spectrum, 0.4, law, law, integrator=stiff)
 
 
@@ -305,7 +312,7 @@ def test_spread_from_a_given_start_is_that_of_its_blocks():
     d, ts = 60, np.array([0.0, 0.5, 2.0])
     spectrum = hd.spectra.power_law(d, 1.0)
     model = OnePassSGD(
-        hd.streaming.LeastSquares(sigma=0.2), spectrum, 0.4, GaussianStart(), GaussianStart()
+        losses.LeastSquares(sigma=0.2), spectrum, 0.4, GaussianStart(), GaussianStart()
     )
     distances = np.random.default_rng(1).standard_normal(d) ** 2 / d
     start = model.start()
@@ -321,7 +328,7 @@ def test_spread_from_a_given_start_is_that_of_its_blocks():
 def test_spread_of_many_groups_on_nodes_and_without_any():
     spectrum = hd.spectra.power_law(300, exponent=0.4)
     start, target = GaussianStart(overlap=0.3), GaussianStart()
-    loss = hd.streaming.LeastSquares(sigma=0.3)
+    loss = losses.LeastSquares(sigma=0.3)
     model = OnePassSGD(loss, spectrum, 0.4, start, target, compression=1e-3)
     result = hd.compare(model, [0.0, 1.0], key=jax.random.key(2), runs=1000, statistics=["risk"])
     np.testing.assert_allclose(result.predicted_std["risk"], result.std["risk"], rtol=0.08)
@@ -331,7 +338,7 @@ def test_spread_of_many_groups_on_nodes_and_without_any():
     # The components' eigenvalues differ: there is no one spectrum to reduce.
     eigenvalues = np.stack([spectrum.eigenvalues, 2 * spectrum.eigenvalues])
     split = OnePassSGD(
-        hd.streaming.ComponentLogistic([0.0, 1.0]), spectrum, 0.4, GaussianStart(),
+        losses.ComponentLogistic([0.0, 1.0]), spectrum, 0.4, GaussianStart(),
         mixture=Mixture([0.5, 0.5], GaussianStart(columns=2), eigenvalues),
     )  # fmt: skip
     assert not covariance.fits(split.expansion())
@@ -359,7 +366,7 @@ def test_bias_of_least_squares_is_the_exact_one(batch):
     blocks, d = np.zeros((2, 2, 2)), 4000
     blocks[:, 0, 0] = [0.7, 0.3]
     fine = hd.Integrator(rtol=1e-10, atol=1e-13)
-    loss = hd.streaming.LeastSquares(sigma=0.5)
+    loss = losses.LeastSquares(sigma=0.5)
     model = two_groups(loss, 0.8, blocks, d, integrator=fine, batch_size=batch)
     ts = jnp.array([0.0, 1.0])
     risk = lambda summary: {"risk": model.statistics(summary)["risk"]}  # noqa: E731
@@ -379,7 +386,7 @@ def test_bias_is_that_of_many_runs(name):
         spectrum = hd.spectra.explicit([0.5, 2.0], [12, 8])
         start, target = GaussianStart(scale=1.5, overlap=0.3), GaussianStart(scale=2.0)
         rate = hd.schedules.PowerDecay(5.0, 0.5, 1.0)
-        model = OnePassSGD(hd.streaming.Logistic(), spectrum, rate, start, target, ridge=0.3)
+        model = OnePassSGD(losses.Logistic(), spectrum, rate, start, target, ridge=0.3)
     else:
         k = np.arange(d)
         means = np.stack([np.cos(k), np.sin(k + 1.0)], axis=1) / np.sqrt(d / 2)

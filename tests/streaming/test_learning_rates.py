@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import hdjax as hd
-from hdjax.streaming import GaussianStart, GramSampler, GramStart, Greedy, Polyak
+from hdjax.streaming import GaussianStart, GramSampler, GramStart, learning_rates, losses
+from hdjax.streaming.optimisers import Greedy, Polyak
 
 FINE = hd.Integrator(rtol=1e-10, atol=1e-13)
 TS = jnp.array([0.0, 0.5, 1.0, 3.0])
@@ -27,7 +28,7 @@ def risks(system, ts=TS):
 
 @pytest.mark.slow
 def test_reference_risks():
-    loss = hd.streaming.LeastSquares(sigma=0.5)
+    loss = losses.LeastSquares(sigma=0.5)
     greedy, polyak = (risks(reference(loss, rate)) for rate in (Greedy(), Polyak()))
     np.testing.assert_allclose(greedy[1:], [0.516177851, 0.389914628, 0.231856448], rtol=2e-8)
     np.testing.assert_allclose(polyak[1:], [0.516676300, 0.391211677, 0.230403512], rtol=2e-8)
@@ -38,7 +39,7 @@ def test_greedy_isotropic_closed_form():
     """V(1) for V(0) = 2 and sigma = .6, by Lambert's function."""
     blocks = np.array([[[2.0, 0.0], [0.0, 0.0]]])
     system = hd.streaming.OnePassSGD(
-        hd.streaming.LeastSquares(sigma=0.6),
+        losses.LeastSquares(sigma=0.6),
         hd.spectra.identity(50),
         Greedy(),
         GramStart(blocks, students=1),
@@ -49,8 +50,8 @@ def test_greedy_isotropic_closed_form():
 
 
 LOSSES = {
-    "least squares": (hd.streaming.LeastSquares(sigma=0.5), {"ridge": 0.2, "batch_size": 3}),
-    "logistic": (hd.streaming.Logistic(), {"ridge": 0.1}),
+    "least squares": (losses.LeastSquares(sigma=0.5), {"ridge": 0.2, "batch_size": 3}),
+    "logistic": (losses.Logistic(), {"ridge": 0.1}),
 }
 
 
@@ -83,10 +84,10 @@ def test_rules_are_the_steepest_of_all_rates(name, statistic):
 
 
 def test_critical_rate_is_twice_polyaks_also_with_a_ridge():
-    system = reference(hd.streaming.Logistic(), 1.0, ridge=0.3)
+    system = reference(losses.Logistic(), 1.0, ridge=0.3)
     start = system.start()
     half = Polyak().rate(system.field(), start.state)
-    np.testing.assert_allclose(hd.streaming.critical_learning_rate(system), 2 * half, rtol=1e-12)
+    np.testing.assert_allclose(learning_rates.critical_learning_rate(system), 2 * half, rtol=1e-12)
 
 
 @pytest.mark.slow
@@ -96,7 +97,7 @@ def test_critical_rate_is_twice_polyaks_also_with_a_ridge():
 def test_simulation_follows_the_limit(rule, method):
     d = 400
     system = hd.streaming.OnePassSGD(
-        hd.streaming.LeastSquares(sigma=0.3),
+        losses.LeastSquares(sigma=0.3),
         hd.spectra.explicit([0.5, 2.0], [240, 160]),
         rule,
         GaussianStart(),
@@ -112,7 +113,7 @@ def test_simulation_follows_the_limit(rule, method):
 @pytest.mark.slow
 def test_error_bars_of_rules():
     """The linear-noise equation with a rate that follows the state, within 7 % of 6000 runs."""
-    system = reference(hd.streaming.LeastSquares(sigma=0.5), Greedy())
+    system = reference(losses.LeastSquares(sigma=0.5), Greedy())
     options = {"statistics": ["risk"], "method": GramSampler("float64"), "keep": "summary"}
     result = hd.compare(
         system, [0.0, 1.0], key=jax.random.key(4), runs=6000, fluctuations=True, **options
@@ -125,7 +126,7 @@ def test_stability_threshold():
     spectrum = hd.spectra.explicit([0.5, 2.0, 7.0], [3, 4, 2])
     d, lam = 9, np.repeat([0.5, 2.0, 7.0], [3, 4, 2])
     for b in (1, 3):
-        found = float(hd.streaming.stability_threshold(spectrum, batch_size=b, exact=True))
+        found = float(learning_rates.stability_threshold(spectrum, batch_size=b, exact=True))
 
         def growth(gamma, b=b):
             g = gamma / d
@@ -133,18 +134,18 @@ def test_stability_threshold():
             return np.abs(np.linalg.eigvals(step)).max()
 
         assert growth(found * (1 - 1e-6)) < 1 < growth(found * (1 + 1e-6))
-        limit = hd.streaming.stability_threshold(spectrum, batch_size=b)
+        limit = learning_rates.stability_threshold(spectrum, batch_size=b)
         assert found < limit == pytest.approx(2 * b * d / lam.sum())
-    sphere = hd.streaming.stability_threshold(hd.spectra.identity(50), exact=True)
+    sphere = learning_rates.stability_threshold(hd.spectra.identity(50), exact=True)
     assert float(sphere) == pytest.approx(100 / 52, rel=1e-10)
 
 
 @pytest.mark.slow
 def test_strongly_convex_rate_is_kept_by_sgd():
     spectrum = hd.spectra.explicit([0.5, 1.5], [200, 200])
-    gamma, a = hd.streaming.strongly_convex_rate(spectrum, 1.0, 2.0)
+    gamma, a = learning_rates.strongly_convex_rate(spectrum, 1.0, 2.0)
     system = hd.streaming.OnePassSGD(
-        hd.streaming.LogCosh(1.0, 2.0),
+        losses.LogCosh(1.0, 2.0),
         spectrum,
         gamma,
         GaussianStart(scale=3.0),
@@ -158,9 +159,9 @@ def test_strongly_convex_rate_is_kept_by_sgd():
     assert np.all(limit <= bound * (1 + 1e-6))
     assert np.all(mean[1:] < bound[1:])
     with pytest.raises(ValueError, match=r"convexity, smoothness: 3\.0, 2\.0"):
-        hd.streaming.strongly_convex_rate(spectrum, 3.0, 2.0)
+        learning_rates.strongly_convex_rate(spectrum, 3.0, 2.0)
     with pytest.raises(ValueError, match=r"share: 1\.5"):
-        hd.streaming.strongly_convex_rate(spectrum, 1.0, 2.0, 1.5)
+        learning_rates.strongly_convex_rate(spectrum, 1.0, 2.0, 1.5)
 
 
 @pytest.fixture
@@ -175,7 +176,7 @@ def excess_system(rate):
     blocks = np.zeros((2, 2, 2))
     blocks[:, 0, 0] = 0.5
     return hd.streaming.OnePassSGD(
-        hd.streaming.LeastSquares(sigma=0.5), spectrum, rate, GramStart(blocks, students=1)
+        losses.LeastSquares(sigma=0.5), spectrum, rate, GramStart(blocks, students=1)
     )
 
 
@@ -187,9 +188,9 @@ def excess(system):
 @pytest.mark.usefixtures("usual_promotion")
 def test_optimal_schedule_beats_greedy_and_constant():
     greedy = excess(excess_system(Greedy()))
-    best = hd.streaming.optimal_schedule(excess_system(0.3), 6.0, pieces=1, iterations=10)
+    best = learning_rates.optimal_schedule(excess_system(0.3), 6.0, pieces=1, iterations=10)
     constant = excess(excess_system(best))
-    schedule = hd.streaming.optimal_schedule(excess_system(0.3), 6.0, iterations=30)
+    schedule = learning_rates.optimal_schedule(excess_system(0.3), 6.0, iterations=30)
     optimal = excess(excess_system(schedule))
     assert greedy == pytest.approx(0.042674, abs=2e-6)
     # A fine scan has its minimum at .2155; the derivation's .049172 is that of a coarse one.
@@ -208,18 +209,18 @@ def test_optimal_schedule_of_a_family():
         return hd.schedules.PowerDecay(jnp.exp(numbers[0]), jax.nn.softplus(numbers[1]))
 
     system = excess_system(Greedy())
-    found = hd.streaming.optimal_schedule(
+    found = learning_rates.optimal_schedule(
         system, 6.0, family=family, parameters=jnp.array([-1.0, 0.0]), iterations=20
     )
     assert 0.038158 < excess(excess_system(found)) < 0.049172
     with pytest.raises(TypeError, match="learning_rate"):
-        hd.streaming.optimal_schedule(system, 6.0)
+        learning_rates.optimal_schedule(system, 6.0)
     with pytest.raises(ValueError, match="parameters: None"):
-        hd.streaming.optimal_schedule(system, 6.0, family=family)
+        learning_rates.optimal_schedule(system, 6.0, family=family)
     with pytest.raises(ValueError, match="statistic: 'rsk'"):
-        hd.streaming.optimal_schedule(excess_system(0.3), 6.0, statistic="rsk")
+        learning_rates.optimal_schedule(excess_system(0.3), 6.0, statistic="rsk")
     with pytest.raises(ValueError, match="diverges"):
-        hd.streaming.optimal_schedule(excess_system(30.0), 6.0, iterations=2)
+        learning_rates.optimal_schedule(excess_system(30.0), 6.0, iterations=2)
 
 
 @pytest.mark.slow
@@ -230,7 +231,7 @@ def test_wrong_rules():
         Greedy(-1.0)
     with pytest.raises(ValueError, match="1 student and 0 teacher"):
         hd.streaming.OnePassSGD(
-            hd.streaming.ComponentLogistic([0.0, 1.0]),
+            losses.ComponentLogistic([0.0, 1.0]),
             hd.spectra.identity(20),
             Polyak(),
             GaussianStart(),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import hdjax as hd
-from hdjax.streaming import ExponentialMidpoint, GramStart, OnePassSGD
+from hdjax.streaming import ExponentialMidpoint, GramStart, OnePassSGD, losses
 
 BLOCK = np.array([[0.6, 0.15], [0.15, 0.9]])
 SPECTRUM = dict(eigenvalues=[0.5, 2.0], multiplicities=[60, 40])
@@ -16,43 +16,43 @@ FINE = hd.Integrator(diffrax.Dopri8(), rtol=1e-10, atol=1e-12)
 # math, section 14: risk and squared distance at t = .5, 1, 3.
 REFERENCE = {
     "least_squares": (
-        hd.streaming.LeastSquares(sigma=0.5),
+        losses.LeastSquares(sigma=0.5),
         0.8,
         (0.520876217, 0.403379654, 0.265476623),
         (0.832058222, 0.624314990, 0.296240481),
     ),
     "logistic": (
-        hd.streaming.Logistic(),
+        losses.Logistic(),
         3.0,
         (0.675049777, 0.646566941, 0.612564801),
         (0.797647516, 0.564374879, 0.179552570),
     ),
     "phase_retrieval": (
-        hd.streaming.PhaseRetrieval(),
+        losses.PhaseRetrieval(),
         0.03,
         (2.704956313, 2.615464635, 2.289497742),
         (1.141584443, 1.089359794, 0.889994138),
     ),
     "lipschitz": (
-        hd.streaming.LipschitzPhaseRetrieval(),
+        losses.LipschitzPhaseRetrieval(),
         0.25,
         (0.593031072, 0.581411710, 0.468645175),
         (1.163690022, 1.115841947, 0.829607254),
     ),
     "huber": (
-        hd.streaming.Huber(0.7, sigma=(0.3, 3.0), probabilities=(0.8, 0.2)),
+        losses.Huber(0.7, sigma=(0.3, 3.0), probabilities=(0.8, 0.2)),
         0.9,
         (0.596010725, 0.537766846, 0.437725784),
         (0.940530286, 0.752423975, 0.371921366),
     ),
     "hinge": (
-        hd.streaming.Hinge(),
+        losses.Hinge(),
         0.7,
         (0.746223250, 0.634255974, 0.438420111),
         (0.982429847, 0.855214655, 0.736505322),
     ),
     "relu": (
-        hd.streaming.ReLUUnit(sigma=0.3),
+        losses.ReLUUnit(sigma=0.3),
         1.1,
         (0.245601034, 0.214329715, 0.144473358),
         (1.022688277, 0.879866181, 0.521424416),
@@ -62,13 +62,13 @@ TWO = np.array([[1.0, 0, 0, 0], [0.3, 0.8, 0, 0], [0.5, -0.2, 0.9, 0], [-0.1, 0.
 # The same with two students and two teachers.
 PAIRS = {
     "least_squares": (
-        hd.streaming.LeastSquares(sigma=0.5, columns=2),
+        losses.LeastSquares(sigma=0.5, columns=2),
         0.6,
         (0.902027862, 0.700188008, 0.460304958),
         (1.377328445, 1.042417590, 0.487664589),
     ),
     "erf_committee": (
-        hd.streaming.ErfCommittee([0.7, 1.2], [1.0, -0.5], sigma=0.2),
+        losses.ErfCommittee([0.7, 1.2], [1.0, -0.5], sigma=0.2),
         0.7,
         (0.358401050, 0.273588451, 0.133807509),
         (1.996476468, 2.062474565, 2.319402825),
@@ -103,7 +103,7 @@ def test_two_columns(name):
 
 
 def test_ridge_and_batches():
-    model = system(hd.streaming.Logistic(), 2.0, ridge=0.3, batch_size=4)
+    model = system(losses.Logistic(), 2.0, ridge=0.3, batch_size=4)
     risk = model.limit(jnp.array([2.0]), save=lambda s: model.statistics(s)["risk"]).values
     np.testing.assert_allclose(risk, 0.630187941, rtol=1e-8)
 
@@ -144,7 +144,7 @@ def test_stiff_power_law_keeps_blocks_semidefinite():
     """lambda_max about 860: 20 exponential steps where an explicit solver needs thousands."""
     spectrum = hd.spectra.power_law(2000, exponent=1.2)
     model = OnePassSGD(
-        hd.streaming.LeastSquares(sigma=0.1),
+        losses.LeastSquares(sigma=0.1),
         spectrum,
         0.5,
         hd.streaming.GaussianStart(),
@@ -157,7 +157,7 @@ def test_stiff_power_law_keeps_blocks_semidefinite():
     assert lowest > -1e-12
     coarse = model.limit(jnp.array([4.0]), save=lambda s: model.statistics(s)["risk"]).values
     fine = OnePassSGD(
-        hd.streaming.LeastSquares(sigma=0.1),
+        losses.LeastSquares(sigma=0.1),
         spectrum,
         0.5,
         hd.streaming.GaussianStart(),
@@ -173,7 +173,7 @@ def test_float32_reaches_tiny_risks():
     """Noiseless least squares in centred coordinates: no stall at the rounding of |X*|^2."""
     with jax.enable_x64(False):
         model = OnePassSGD(
-            hd.streaming.LeastSquares(),
+            losses.LeastSquares(),
             hd.spectra.explicit([0.5, 1.5], [50, 50]),
             0.8,
             hd.streaming.GaussianStart(),
@@ -205,7 +205,7 @@ def test_resolvent_form():
     def contour_velocity(t, s, args):
         gram = jnp.einsum("z,zab->ab", dz, s)
         b = jnp.einsum("z,zab->ab", dz * z, s).real
-        law = hd.streaming.Projections(b, jnp.asarray(model.layout.frame), 1)
+        law = hd.streaming.projections.Projections(b, jnp.asarray(model.layout.frame), 1)
         found = hd.streaming.moments(model.loss, law, 0, None)  # in the frame
         h = found.stein.astype(complex)
         moved = jnp.einsum("zab,bm->zam", z[:, None, None] * s - gram[None], h)
@@ -239,9 +239,9 @@ def test_resolvent_form():
 def test_resolvent_statistic_holds_every_moment():
     model = system(*REFERENCE["logistic"][:2])
     summary = model.start()
-    z = hd.streaming.contour(0.5, 2.0, 160)
-    weights = hd.streaming.contour_weights(0.5, 2.0, 160)
-    s = np.asarray(hd.streaming.resolvent(tuple(z))(model, summary))
+    z = hd.streaming.resolvents.contour(0.5, 2.0, 160)
+    weights = hd.streaming.resolvents.contour_weights(0.5, 2.0, 160)
+    s = np.asarray(hd.streaming.resolvents.Resolvent(tuple(z))(model, summary))
     s = s[..., 0] + 1j * s[..., 1]
     for power in (0, 1, 2, 3):
         moment = np.einsum("z,zab->ab", weights * z**power, s)
@@ -253,7 +253,7 @@ def test_resolvent_statistic_holds_every_moment():
 def test_gradient_through_the_limit_both_modes():
     def risk(rate, adjoint):
         integrator = hd.Integrator(rtol=1e-9, atol=1e-11, adjoint=adjoint)
-        model = system(hd.streaming.LeastSquares(sigma=0.5), rate, integrator)
+        model = system(losses.LeastSquares(sigma=0.5), rate, integrator)
         return model.limit(jnp.array([1.0]), save=lambda s: model.statistics(s)["risk"]).values[0]
 
     reverse = diffrax.RecursiveCheckpointAdjoint()
@@ -284,8 +284,8 @@ def test_vector_field_serves_the_users_own_solver():
 def test_compression_meets_its_tolerance(loss, exponent):
     """The risk on few nodes is that on 1000 groups, over many decades of the spectrum."""
     loss, gamma = {
-        "least squares": (hd.streaming.LeastSquares(sigma=0.2), 0.4),
-        "logistic": (hd.streaming.logistic, 2.0),
+        "least squares": (losses.LeastSquares(sigma=0.2), 0.4),
+        "logistic": (losses.Logistic(), 2.0),
     }[loss]
     start = hd.streaming.GaussianStart(scale=1.5, overlap=0.3)
     ts = jnp.array([0.0, 0.01, 0.1, 1.0, 8.0])
@@ -310,7 +310,10 @@ def test_tolerances_see_groups_of_tiny_weight():
     law, ts = hd.streaming.GaussianStart(), jnp.array([8.0])
 
     def risk(integrator):
-        loss, spectrum = hd.streaming.LeastSquares(sigma=0.2), hd.spectra.power_law(1000, 1.5)
+        loss, spectrum = (
+            losses.LeastSquares(sigma=0.2),
+            hd.spectra.power_law(1000, 1.5),
+        )
         model = OnePassSGD(loss, spectrum, 0.4, law, law, integrator=integrator)
         return model.limit(ts, save=lambda s: model.statistics(s)["risk"]).values
 
@@ -324,20 +327,26 @@ def test_tolerances_see_groups_of_tiny_weight():
 @pytest.mark.slow
 def test_critical_learning_rate():
     model = system(*REFERENCE["logistic"][:2])
-    np.testing.assert_allclose(hd.streaming.critical_learning_rate(model), 8.464319089, rtol=1e-8)
-    quiet = system(hd.streaming.LeastSquares(), 1.0)
+    np.testing.assert_allclose(
+        hd.streaming.learning_rates.critical_learning_rate(model), 8.464319089, rtol=1e-8
+    )
+    quiet = system(losses.LeastSquares(), 1.0)
     trace = float(quiet.spectrum.trace)
-    np.testing.assert_allclose(hd.streaming.critical_learning_rate(quiet), 2 / trace, rtol=1e-12)
+    np.testing.assert_allclose(
+        hd.streaming.learning_rates.critical_learning_rate(quiet), 2 / trace, rtol=1e-12
+    )
 
 
 @pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0, 2.0])
 def test_critical_rate_of_the_slides(exponent):
     """|X_0|^2 = 4 orthogonal to |X*|^2 = 1, tr K/d = 1: 11.445034 whatever the spectrum."""
     model = OnePassSGD(
-        hd.streaming.logistic,
+        losses.Logistic(),
         hd.spectra.powers(1000, exponent),
         1.0,
         hd.streaming.GaussianStart(scale=2.0),
         hd.streaming.GaussianStart(),
     )
-    np.testing.assert_allclose(hd.streaming.critical_learning_rate(model), 11.445034, rtol=1e-7)
+    np.testing.assert_allclose(
+        hd.streaming.learning_rates.critical_learning_rate(model), 11.445034, rtol=1e-7
+    )

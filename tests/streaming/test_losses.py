@@ -9,8 +9,10 @@ import pytest
 
 import hdjax as hd
 from hdjax.gaussian import QMC, Trapezoid
-from hdjax.streaming import Committee, ErfCommittee, Projections, Softmax, moments
-from hdjax.streaming import quadrature_moments as generic
+from hdjax.streaming import losses, moments
+from hdjax.streaming.losses import Committee, ErfCommittee, Softmax
+from hdjax.streaming.moments import quadrature_moments as generic
+from hdjax.streaming.projections import Projections
 
 LOWER = np.array([[1.0, 0, 0, 0], [0.3, 0.8, 0, 0], [0.5, -0.2, 0.9, 0], [-0.1, 0.4, 0.2, 0.7]])
 GRAM = LOWER @ LOWER.T
@@ -98,7 +100,7 @@ def test_relu_committee_by_integration_by_parts():
 def test_softmax_of_two_classes_is_logistic(labels):
     found = moments(Softmax(2, labels), law(), 0, None)
     difference = np.kron(np.eye(2), [[1.0], [-1.0]])
-    pair = moments(hd.streaming.Logistic(labels), law(difference.T @ GRAM @ difference, 1), 0, None)
+    pair = moments(losses.Logistic(labels), law(difference.T @ GRAM @ difference, 1), 0, None)
     sign = np.array([[1.0, -1.0]])
     np.testing.assert_allclose(found.risk, pair.risk, rtol=1e-9)
     np.testing.assert_allclose(found.stein, difference @ pair.stein @ sign, atol=1e-10)
@@ -120,7 +122,7 @@ def test_softmax_of_three_classes_against_the_generic_path(labels):
 
 
 def test_gaussian_mixture_noise_draws():
-    noise = hd.streaming.GaussianMixtureNoise([0.3, 3.0], [0.8, 0.2])
+    noise = losses.GaussianMixtureNoise([0.3, 3.0], [0.8, 0.2])
     z = jax.random.normal(jax.random.key(0), (100_000, 2))
     draws = np.asarray(jax.vmap(noise)(z))[:, 0]
     variance = 0.8 * 0.09 + 0.2 * 9
@@ -137,10 +139,10 @@ def test_gaussian_mixture_noise_draws():
     [
         (lambda: Softmax(1), "classes: 1"),
         (lambda: Softmax(3, "hard"), "labels: 'hard'"),
-        (lambda: hd.streaming.Huber(0.0), "delta: 0"),
-        (lambda: hd.streaming.Huber(1.0, sigma=(1.0, 2.0)), "sigma, probabilities: shapes"),
-        (lambda: hd.streaming.AbsoluteError(sigma=-1.0), "sigma: "),
-        (lambda: hd.streaming.GaussianMixtureNoise([1.0, 2.0], [0.5, 0.4]), "sum 0.9"),
+        (lambda: losses.Huber(0.0), "delta: 0"),
+        (lambda: losses.Huber(1.0, sigma=(1.0, 2.0)), "sigma, probabilities: shapes"),
+        (lambda: losses.AbsoluteError(sigma=-1.0), "sigma: "),
+        (lambda: losses.GaussianMixtureNoise([1.0, 2.0], [0.5, 0.4]), "sum 0.9"),
         (lambda: ErfCommittee([[1.0]]), "teacher_weights: shape"),
         (lambda: Committee(jnp.tanh, [1.0], [np.nan]), "weights: "),
         (lambda: system(ErfCommittee([1.0])), "theta: None"),

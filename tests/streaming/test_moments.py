@@ -8,55 +8,62 @@ import pytest
 
 import hdjax as hd
 from hdjax.gaussian import Trapezoid
-from hdjax.streaming import Projections, moments, quadrature_moments
+from hdjax.streaming import moments
 from hdjax.streaming.limit import block_path
+from hdjax.streaming.moments import quadrature_moments
+from hdjax.streaming.projections import Projections
 
 B = np.array([[0.8, 0.3], [0.3, 1.1]])
 # frame of W' = [X - X* | X*]: B = A^T B' A.
 CENTRE = np.array([[1.0, 0.0], [1.0, 1.0]])
 
 REFERENCE = {
-    "least_squares": (hd.streaming.LeastSquares(sigma=0.5), 0.775, (1.0, -1.0), 1.55),
+    "least_squares": (hd.streaming.losses.LeastSquares(sigma=0.5), 0.775, (1.0, -1.0), 1.55),
     "soft": (
-        hd.streaming.Logistic("soft"),
+        hd.streaming.losses.Logistic("soft"),
         0.7240000872,
         (0.2132045456, -0.2035791499),
         0.0571366021,
     ),
     "sampled": (
-        hd.streaming.Logistic("sampled"),
+        hd.streaming.losses.Logistic("sampled"),
         0.7240000872,
         (0.2132045456, -0.2035791499),
         0.2607157519,
     ),
     "hard": (
-        hd.streaming.Logistic("hard"),
+        hd.streaming.losses.Logistic("hard"),
         0.6709608703,
         (0.2132045456, -0.3803765396),
         0.2379172453,
     ),
-    "phase_retrieval": (hd.streaming.PhaseRetrieval(), 3.43, (5.2, -2.4), 93.12),
+    "phase_retrieval": (hd.streaming.losses.PhaseRetrieval(), 3.43, (5.2, -2.4), 93.12),
     "lipschitz": (
-        hd.streaming.LipschitzPhaseRetrieval(),
+        hd.streaming.losses.LipschitzPhaseRetrieval(),
         0.6439806377,
         (0.5853999233, -0.4144643366),
         2.5759225507,
     ),
     "huber": (
-        hd.streaming.Huber(0.7, sigma=(0.3, 3.0), probabilities=(0.8, 0.2)),
+        hd.streaming.losses.Huber(0.7, sigma=(0.3, 3.0), probabilities=(0.8, 0.2)),
         0.6735394583,
         (0.3923786530, -0.3923786530),
         0.3590872085,
     ),
     "absolute": (
-        hd.streaming.AbsoluteError(sigma=(0.3, 3.0), probabilities=(0.8, 0.2)),
+        hd.streaming.losses.AbsoluteError(sigma=(0.3, 3.0), probabilities=(0.8, 0.2)),
         1.2646935864,
         (0.5911278082, -0.5911278082),
         1.0,
     ),
-    "hinge": (hd.streaming.Hinge(), 0.8601127487, (0.3089571852, -0.6702237057), 0.8140141122),
+    "hinge": (
+        hd.streaming.losses.Hinge(),
+        0.8601127487,
+        (0.3089571852, -0.6702237057),
+        0.8140141122,
+    ),
     "relu": (
-        hd.streaming.ReLUUnit(sigma=0.3),
+        hd.streaming.losses.ReLUUnit(sigma=0.3),
         0.2879975797,
         (0.3231749904, -0.3018080421),
         0.3660315086,
@@ -122,11 +129,11 @@ def log_cosh(x, teacher, component, noise, theta):
 
 
 USER = {
-    "cauchy": hd.streaming.FunctionLoss(cauchy),
-    "quantile": hd.streaming.FunctionLoss(
-        quantile, noise=hd.streaming.GaussianNoise(jnp.asarray(0.6)), smooth=False
+    "cauchy": hd.streaming.losses.FunctionLoss(cauchy),
+    "quantile": hd.streaming.losses.FunctionLoss(
+        quantile, noise=hd.streaming.losses.GaussianNoise(jnp.asarray(0.6)), smooth=False
     ),
-    "log_cosh": hd.streaming.FunctionLoss(log_cosh),
+    "log_cosh": hd.streaming.losses.FunctionLoss(log_cosh),
 }
 
 
@@ -141,7 +148,7 @@ def test_derivative_of_risk_is_b_h(loss):
         return moments(loss, Projections.natural(matrix.T @ B @ matrix, 1), 0, None).risk
 
     expected = B @ np.asarray(found.stein)
-    smooth = loss.smooth or not isinstance(loss, hd.streaming.FunctionLoss)
+    smooth = loss.smooth or not isinstance(loss, hd.streaming.losses.FunctionLoss)
     for a in range(2):
         derivative = jax.jacfwd(risk)(0.0, a)
         np.testing.assert_allclose(
@@ -164,7 +171,7 @@ def test_quantile_loss_against_its_closed_form():
 @pytest.mark.parametrize("gram", [np.ones((2, 2)), np.zeros((2, 2)), np.diag([0.0, 1.0])])
 @pytest.mark.parametrize("loss", [*(REFERENCE[n][0] for n in REFERENCE), *USER.values()])
 def test_singular_b_is_finite_with_gradient(gram, loss):
-    by_sign = isinstance(loss, hd.streaming.Hinge) or getattr(loss, "labels", None) == "hard"
+    by_sign = isinstance(loss, hd.streaming.losses.Hinge) or getattr(loss, "labels", None) == "hard"
     if by_sign and gram[1, 1] == 0:
         pytest.skip("P = 0: the label is not defined")
 
@@ -185,7 +192,10 @@ def test_large_logits():
     from scipy.special import expit
 
     found = moments(
-        hd.streaming.Logistic(), Projections.natural(jnp.diag(jnp.array([900.0, 1.0])), 1), 0, None
+        hd.streaming.losses.Logistic(),
+        Projections.natural(jnp.diag(jnp.array([900.0, 1.0])), 1),
+        0,
+        None,
     )
     exact = quad(
         lambda w: expit(30 * w) * expit(-30 * w) * np.exp(-w * w / 2) / np.sqrt(2 * np.pi),
@@ -212,9 +222,9 @@ def mixture_field(
     loss, s, q, g, probabilities, eigenvalues, ridge, rate, theta=None, optimiser=None
 ):
     """A block field with students and means (natural frame) from Gram blocks alone."""
-    optimiser = hd.streaming.SGD() if optimiser is None else optimiser
-    layout = hd.streaming.Layout(s.shape[0], 0, s.shape[1], optimiser.memory)
-    field = hd.streaming.BlockField(
+    optimiser = hd.streaming.optimisers.SGD() if optimiser is None else optimiser
+    layout = hd.streaming.projections.Layout(s.shape[0], 0, s.shape[1], optimiser.memory)
+    field = hd.streaming.field.BlockField(
         loss,
         hd.schedules.Constant(jnp.asarray(rate)),
         optimiser,
@@ -227,7 +237,7 @@ def mixture_field(
     )
     # Memories come first, and start at zero.
     blocks = jnp.pad(jnp.asarray(np.block([[q, s], [s.T, g]])), (layout.first, 0))[None]
-    return field, (blocks, hd.streaming.Side(theta))
+    return field, (blocks, hd.streaming.limit.Side(theta))
 
 
 def integrate(field, state, t):
@@ -241,7 +251,7 @@ def integrate(field, state, t):
 @pytest.mark.slow
 def test_softmax_mixture_reference():
     """Model S of the spectral-alignment note, T1: three classes, correlated means, lambda = 2."""
-    loss = hd.streaming.FunctionLoss(softmax, rule=Trapezoid(21, radius=6.0))
+    loss = hd.streaming.losses.FunctionLoss(softmax, rule=Trapezoid(21, radius=6.0))
     field, state = mixture_field(
         loss, T1["S"], T1["Q"], T1["G"], [0.5, 0.3, 0.2], np.full((3, 1), 0.5), 0.1, 1.5
     )
@@ -268,13 +278,13 @@ def test_softmax_mixture_reference():
 def test_heavy_ball_reference():
     """Model S again, by heavy ball with c = 2 from no momentum."""
     field, state = mixture_field(
-        hd.streaming.FunctionLoss(softmax, rule=Trapezoid(15, radius=6.0)),
+        hd.streaming.losses.FunctionLoss(softmax, rule=Trapezoid(15, radius=6.0)),
         *(T1[name] for name in "SQG"),
         [0.5, 0.3, 0.2],
         np.full((3, 1), 0.5),
         0.1,
         1.5,
-        optimiser=hd.streaming.HeavyBall(2.0),
+        optimiser=hd.streaming.optimisers.HeavyBall(2.0),
     )
     gram, _ = integrate(field, state, 2.0)
     found = gram[3, 6], gram[5, 8], gram[3, 3], gram[3, 4]
@@ -284,9 +294,9 @@ def test_heavy_ball_reference():
 @pytest.mark.slow
 def test_adam_reference():
     """Model S once more, by Adam with second moments of .3 at the start."""
-    optimiser = hd.streaming.Adam(jnp.asarray(5.0), jnp.asarray(0.3))
+    optimiser = hd.streaming.optimisers.Adam(jnp.asarray(5.0), jnp.asarray(0.3))
     field, (blocks, _) = mixture_field(
-        hd.streaming.FunctionLoss(softmax, rule=Trapezoid(15, radius=6.0)),
+        hd.streaming.losses.FunctionLoss(softmax, rule=Trapezoid(15, radius=6.0)),
         *(T1[name] for name in "SQG"),
         [0.5, 0.3, 0.2],
         np.full((3, 1), 0.5),
@@ -294,7 +304,7 @@ def test_adam_reference():
         0.5,
         optimiser=optimiser,
     )
-    side = hd.streaming.Side(None, None, optimiser.accumulator(1, 3))
+    side = hd.streaming.limit.Side(None, None, optimiser.accumulator(1, 3))
     integrator = hd.Integrator(rtol=1e-8, atol=1e-10)
     alive = lambda y: jnp.isfinite(y[0]).all()  # noqa: E731
     ts, start = jnp.array([0.0, 2.0]), (blocks, side)
@@ -317,7 +327,7 @@ def test_xor_with_trained_second_layer_reference():
     q = np.array([[1.3, 0.1], [0.1, 0.9]])
     g = np.kron(np.eye(2), np.array([[1.0, -1.0], [-1.0, 1.0]]))
     field, state = mixture_field(
-        hd.streaming.FunctionLoss(xor),
+        hd.streaming.losses.FunctionLoss(xor),
         s,
         q,
         g,
@@ -349,13 +359,13 @@ def test_xor_with_trained_second_layer_reference():
         (lambda: Projections.natural(jnp.eye(2), 3), "students: 3; allowed: 1 to 2"),
         (
             lambda: moments(
-                hd.streaming.LeastSquares(), Projections.natural(jnp.eye(3), 2), 0, None
+                hd.streaming.losses.LeastSquares(), Projections.natural(jnp.eye(3), 2), 0, None
             ),
             r"2 student and 1 teacher columns",
         ),
         (
             lambda: moments(
-                hd.streaming.MixtureSoftmax(3), Projections.natural(jnp.eye(2), 2), 0, None
+                hd.streaming.losses.MixtureSoftmax(3), Projections.natural(jnp.eye(2), 2), 0, None
             ),
             r"MixtureSoftmax\(3\): 3 and 0",
         ),

@@ -7,20 +7,9 @@ import pytest
 from scipy.linalg import expm
 
 import hdjax as hd
-from hdjax.streaming import (
-    AdaGradNorm,
-    Averaging,
-    Dana,
-    Direct,
-    GaussianStart,
-    GramSampler,
-    GramStart,
-    HeavyBall,
-    Mixture,
-    Momentum,
-    OnePassSGD,
-)
+from hdjax.streaming import Direct, GaussianStart, GramSampler, GramStart, Mixture, OnePassSGD
 from hdjax.streaming.limit import _doubled
+from hdjax.streaming.optimisers import AdaGradNorm, Averaging, Dana, HeavyBall, Momentum
 
 FINE = hd.Integrator(rtol=1e-9, atol=1e-12)
 LAM = np.array([0.5, 2.0])
@@ -38,7 +27,7 @@ def least_squares(d, optimiser, *, sigma=0.5, gamma=0.6, **options):
     blocks = np.zeros((2, 2, 2))
     blocks[:, 0, 0] = [0.7, 0.3]
     spectrum = hd.spectra.explicit(LAM, [6 * d // 10, 4 * d // 10])
-    loss = hd.streaming.LeastSquares(sigma=sigma)
+    loss = hd.streaming.losses.LeastSquares(sigma=sigma)
     options = {"optimiser": optimiser, "integrator": FINE, **options}
     return OnePassSGD(loss, spectrum, gamma, GramStart(blocks, students=1), **options)
 
@@ -165,7 +154,7 @@ def test_error_bars_and_bias(name):
 @pytest.mark.parametrize("method", [Direct(), GramSampler()])
 def test_adagrad_norm_follows_its_limit(method):
     system = OnePassSGD(
-        hd.streaming.Logistic(),
+        hd.streaming.losses.Logistic(),
         hd.spectra.explicit([0.5, 2.0], [120, 80]),
         AdaGradNorm(2.0, 0.5),
         GaussianStart(scale=2.0),
@@ -236,6 +225,6 @@ def test_wrong_optimisers():
     with pytest.raises(TypeError, match="optimiser: 'adam'"):
         least_squares(20, "adam")
     with pytest.raises(ValueError, match="Greedy with HeavyBall"):
-        least_squares(20, HeavyBall(1.0), gamma=hd.streaming.Greedy())
+        least_squares(20, HeavyBall(1.0), gamma=hd.streaming.optimisers.Greedy())
     with pytest.raises(TypeError, match="remembers single steps"):
         hd.streaming.bias(least_squares(20, Momentum(0.5)), jnp.array([0.0, 1.0]), lambda s: {})

@@ -10,7 +10,15 @@ import pytest
 from scipy import stats
 
 import hdjax as hd
-from hdjax.streaming import Direct, GaussianStart, GramSampler, GramStart, Mixture, OnePassSGD
+from hdjax.streaming import (
+    Direct,
+    GaussianStart,
+    GramSampler,
+    GramStart,
+    Mixture,
+    OnePassSGD,
+    losses,
+)
 from hdjax.streaming.sampler import bartlett, fold
 
 LAM, SIGMA, RATE = np.array([0.5, 2.0]), 0.5, 0.8
@@ -21,7 +29,7 @@ def least_squares(d, **options):
     blocks = np.zeros((2, 2, 2))
     blocks[:, 0, 0] = [0.7, 0.3]
     spectrum = hd.spectra.explicit(LAM, [6 * d // 10, 4 * d // 10])
-    loss = hd.streaming.LeastSquares(sigma=SIGMA)
+    loss = losses.LeastSquares(sigma=SIGMA)
     return OnePassSGD(loss, spectrum, RATE, GramStart(blocks), **options)
 
 
@@ -68,19 +76,19 @@ D = 30
 GIVEN = np.stack([np.cos(np.arange(D)), np.sin(np.arange(D) + 1.0)], axis=1) / np.sqrt(D)
 PROBLEMS = {
     "least squares, two columns, ridge": (
-        hd.streaming.LeastSquares(0.3, columns=2), 0.7, columns(2, overlap=0.3), columns(2),
+        losses.LeastSquares(0.3, columns=2), 0.7, columns(2, overlap=0.3), columns(2),
         {"ridge": 0.5},
     ),
-    "logistic, sampled": (hd.streaming.Logistic("sampled"), 3.0, columns(1), GIVEN[:, :1], {}),
-    "phase retrieval": (hd.streaming.lipschitz_phase_retrieval, 0.25, columns(1), columns(1), {}),
-    "softmax": (hd.streaming.Softmax(3), 2.0, columns(3), columns(3), {}),
-    "huber, batch": (hd.streaming.Huber(0.5, 1.0), 1.5, GIVEN[:, :1], columns(1),
+    "logistic, sampled": (losses.Logistic("sampled"), 3.0, columns(1), GIVEN[:, :1], {}),
+    "phase retrieval": (losses.LipschitzPhaseRetrieval(), 0.25, columns(1), columns(1), {}),
+    "softmax": (losses.Softmax(3), 2.0, columns(3), columns(3), {}),
+    "huber, batch": (losses.Huber(0.5, 1.0), 1.5, GIVEN[:, :1], columns(1),
         {"batch_size": 3}),
     "one student, two teachers": (
-        hd.streaming.ErfCommittee([1.0, 0.5], [1.0], 0.2), 1.0, GIVEN[:, 0], columns(2), {},
+        losses.ErfCommittee([1.0, 0.5], [1.0], 0.2), 1.0, GIVEN[:, 0], columns(2), {},
     ),
     "mixture": (
-        hd.streaming.FunctionLoss(trained), 2.0, columns(1, scale=0.7), None,
+        losses.FunctionLoss(trained), 2.0, columns(1, scale=0.7), None,
         {
             "mixture": Mixture([0.3, 0.7], GIVEN, eigenvalues=[[0.1, 0.9], [1.2, 0.3]]),
             "theta": {"gain": 1.0, "bias": -0.2},
@@ -154,7 +162,7 @@ def test_dimensions_share_a_program():
 
     def make(d):
         law = GaussianStart()
-        return OnePassSGD(hd.streaming.logistic, hd.spectra.identity(jnp.asarray(d)), 2.0, law, law)
+        return OnePassSGD(losses.Logistic(), hd.spectra.identity(jnp.asarray(d)), 2.0, law, law)
 
     result = hd.sweep(
         make, {"d": [20.0, 300.0, 4000.0]}, [0.0, 0.2], key=jax.random.key(0), runs=64,

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import hdjax as hd
-from hdjax.streaming import Direct, GaussianStart, GramStart, Mixture, OnePassSGD
+from hdjax.streaming import Direct, GaussianStart, GramStart, Mixture, OnePassSGD, losses
 
 LAM, COUNTS = np.array([0.5, 2.0]), np.array([60, 40])
 
@@ -31,7 +31,7 @@ def test_exact_finite_dimensional_mean(batch):
     blocks = np.zeros((2, 2, 2))
     blocks[:, 0, 0] = [0.7, 0.3]
     model = OnePassSGD(
-        hd.streaming.LeastSquares(sigma=0.5),
+        losses.LeastSquares(sigma=0.5),
         hd.spectra.explicit(LAM, COUNTS),
         0.8,
         GramStart(blocks),
@@ -50,7 +50,7 @@ def test_exact_finite_dimensional_mean(batch):
 
 def mixture(d, loss=None, **options):
     means = np.stack([np.ones(d), -np.ones(d)], axis=1) / np.sqrt(d)
-    loss = hd.streaming.ComponentLogistic([1.0, 0.0]) if loss is None else loss
+    loss = losses.ComponentLogistic([1.0, 0.0]) if loss is None else loss
     return OnePassSGD(
         loss,
         hd.spectra.explicit([0.25], [d]),
@@ -77,10 +77,10 @@ def test_mixtures_follow_their_limit(kind):
     def make(d):
         if kind == "trained_head":
             theta = {"gain": 1.0, "bias": -0.2}
-            return mixture(d, hd.streaming.FunctionLoss(head), theta=theta)
+            return mixture(d, losses.FunctionLoss(head), theta=theta)
         means = np.stack([np.ones(d), -np.ones(d)], axis=1) / np.sqrt(d)
         return OnePassSGD(
-            hd.streaming.ComponentLogistic([1.0, 0.0]),
+            losses.ComponentLogistic([1.0, 0.0]),
             hd.spectra.explicit([0.5, 1.5], [d // 2, d // 2]),
             2.0,
             GaussianStart(scale=0.7),
@@ -112,7 +112,7 @@ def test_gram_start_has_its_blocks_exactly():
     vector = np.array([0.5, -0.2, 0.3])
     block = np.array([[0.6, 0.1, 0.2], [0.1, 0.9, 0.0], [0.2, 0.0, 0.4]])
     blocks = np.stack([block, np.outer(vector, vector), 2 * block])
-    loss = hd.streaming.FunctionLoss(lambda x, t, c, n, theta: jnp.sum(x**2) * t[0] ** 2)
+    loss = losses.FunctionLoss(lambda x, t, c, n, theta: jnp.sum(x**2) * t[0] ** 2)
     spectrum = hd.spectra.explicit([0.5, 1.0, 2.0], [10, 1, 7])
     model = OnePassSGD(loss, spectrum, 0.1, GramStart(blocks, students=2))
     simulator = model.simulator(Direct("float64"))
@@ -128,7 +128,7 @@ def test_dense_covariance_is_the_diagonal_problem():
     covariance = root @ root.T / 30
     start, target = rng.normal(size=(2, 30)) / np.sqrt(30)
     spectrum = hd.spectra.from_covariance(covariance)
-    model = OnePassSGD(hd.streaming.least_squares, spectrum, 0.3, start, target)
+    model = OnePassSGD(losses.LeastSquares(), spectrum, 0.3, start, target)
     gap = start - target
     risk = float(model.statistics(model.start())["risk"])
     np.testing.assert_allclose(risk, gap @ covariance @ gap / 2, rtol=1e-10)
@@ -157,7 +157,7 @@ def test_schedules_of_time_and_of_steps_agree():
 
     def run(rate):
         model = OnePassSGD(
-            hd.streaming.least_squares,
+            losses.LeastSquares(),
             hd.spectra.identity(64),
             rate,
             GaussianStart(),
@@ -185,7 +185,7 @@ def test_schedules_of_time_and_of_steps_agree():
 def test_symmetric_start_warns_and_realised_starts_serve():
     def model(overlap):
         return OnePassSGD(
-            hd.streaming.phase_retrieval,
+            losses.PhaseRetrieval(),
             hd.spectra.identity(50),
             0.03,
             GaussianStart(overlap=overlap),
@@ -204,9 +204,9 @@ def test_symmetric_start_warns_and_realised_starts_serve():
 @pytest.mark.parametrize(
     ("loss", "rate", "overlap", "end"),
     [
-        (hd.streaming.LeastSquares(sigma=0.3), 0.6, 0.0, 1.0),
-        (hd.streaming.logistic, 3.0, 0.0, 1.0),
-        (hd.streaming.phase_retrieval, 0.03, 0.5, 1.0),
+        (losses.LeastSquares(sigma=0.3), 0.6, 0.0, 1.0),
+        (losses.Logistic(), 3.0, 0.0, 1.0),
+        (losses.PhaseRetrieval(), 0.03, 0.5, 1.0),
     ],
     ids=["least_squares", "logistic", "phase_retrieval"],
 )
@@ -255,7 +255,7 @@ def test_error_falls_like_the_root_of_d(loss, rate, overlap, end):
 )
 def test_wrong_systems(change, message):
     arguments = {
-        "loss": hd.streaming.least_squares,
+        "loss": losses.LeastSquares(),
         "spectrum": hd.spectra.identity(20),
         "learning_rate": 0.1,
         "start": GaussianStart(),
@@ -279,15 +279,15 @@ def test_wrong_parts():
     with pytest.raises(ValueError, match="probabilities"):
         Mixture([0.5, 0.6])
     with pytest.raises(ValueError, match="sigma"):
-        hd.streaming.LeastSquares(sigma=-1.0)
+        losses.LeastSquares(sigma=-1.0)
     with pytest.raises(ValueError, match="labels"):
-        hd.streaming.Logistic("fuzzy")
+        losses.Logistic("fuzzy")
     with pytest.raises(ValueError, match="dtype"):
         Direct("float16")
     with pytest.raises(ValueError, match="eigenvalues"):
         hd.spectra.explicit([1.0, -1.0], [3, 3])
     with pytest.raises(TypeError, match="spectrum"):
-        OnePassSGD(hd.streaming.least_squares, np.ones(3), 0.1, GaussianStart())
+        OnePassSGD(losses.LeastSquares(), np.ones(3), 0.1, GaussianStart())
     with pytest.raises(TypeError, match="method"):
         mixture(20).simulator("direct")
 
@@ -303,7 +303,7 @@ def test_values_changed_behind_the_constructor_are_checked_at_the_engine():
 @pytest.mark.slow
 def test_compressed_spectrum_has_no_coordinates():
     spectrum = hd.spectra.power_law(200, 0.3).compress(6)
-    model = OnePassSGD(hd.streaming.least_squares, spectrum, 0.3, GaussianStart(), GaussianStart())
+    model = OnePassSGD(losses.LeastSquares(), spectrum, 0.3, GaussianStart(), GaussianStart())
     assert hd.limit(model, [0.0, 1.0]).limit["risk"][1] > 0
     with pytest.raises(ValueError, match="no coordinates"):
         hd.simulate(model, [0.0, 1.0], key=jax.random.key(0), runs=1)

@@ -7,17 +7,9 @@ import numpy as np
 import pytest
 
 import hdjax as hd
-from hdjax.streaming import (
-    ErfCommittee,
-    GaussianStart,
-    GramStart,
-    LeastSquares,
-    Logistic,
-    OnePassSGD,
-    stability,
-    steady,
-    steady_state,
-)
+from hdjax.streaming import GaussianStart, GramStart, OnePassSGD
+from hdjax.streaming.losses import ErfCommittee, LeastSquares, Logistic
+from hdjax.streaming.steady_states import stability, steady_state
 
 LAMBDA, WEIGHTS = np.array([0.5, 2.0]), np.array([0.6, 0.4])
 
@@ -47,7 +39,9 @@ def test_floor_of_least_squares():
     assert np.all(growth < 0)
     blocks = np.zeros((2, 2, 2))
     for b in (1, 3):
-        threshold = float(hd.streaming.stability_threshold(base.spectrum, batch_size=b))
+        threshold = float(
+            hd.streaming.learning_rates.stability_threshold(base.spectrum, batch_size=b)
+        )
         for share, sign in ((0.99, -1), (1.01, 1)):
             system = least_squares(share * threshold, 0.0, b)
             recovered = eqx.tree_at(lambda s: s.blocks, system.start(), jnp.asarray(blocks))
@@ -88,7 +82,7 @@ def test_floor_of_logistic_is_where_the_limit_ends():
     np.testing.assert_allclose(floor["risk"], end["risk"][0], rtol=1e-5)
     np.testing.assert_allclose(floor["distance"], end["distance"][0], rtol=1e-4)
     # What Newton's method finds from the end is what it finds from far before.
-    own = {"floor": steady("risk"), "growth": steady("growth")}
+    own = {"floor": AtSteadyState("risk"), "growth": AtSteadyState("growth")}
     limit = hd.limit(system, [20.0, 60.0], statistics=own)
     np.testing.assert_allclose(limit.limit["floor"], floor["risk"], rtol=1e-6)
     np.testing.assert_allclose(limit.limit["growth"], found.growth, rtol=1e-4)

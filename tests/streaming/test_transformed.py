@@ -7,21 +7,10 @@ import optax
 import pytest
 
 import hdjax as hd
-from hdjax.streaming import (
-    Adam,
-    Clipped,
-    Direct,
-    GaussianStart,
-    GramSampler,
-    GramStart,
-    LeastSquares,
-    Logistic,
-    OnePassSGD,
-    Optax,
-    RMSProp,
-    SignSGD,
-)
+from hdjax.streaming import Direct, GaussianStart, GramSampler, GramStart, OnePassSGD
+from hdjax.streaming.losses import LeastSquares, Logistic
 from hdjax.streaming.losses.altered import Altered, signed
+from hdjax.streaming.optimisers import Adam, Clipped, Optax, RMSProp, SignSGD
 
 FINE = hd.Integrator(rtol=1e-9, atol=1e-12)
 
@@ -53,9 +42,11 @@ def test_reference_risks(optimiser, gamma, excess):
 @pytest.mark.slow
 def test_generic_gradients_agree_with_closed_forms():
     """Clipping and signs by quasi-Monte Carlo against Huber's and the absolute error's moments."""
-    law = hd.streaming.Projections.natural(jnp.array([[0.8, 0.3], [0.3, 1.1]]), students=1)
+    law = hd.streaming.projections.Projections.natural(
+        jnp.array([[0.8, 0.3], [0.3, 1.1]]), students=1
+    )
     loss = LeastSquares(sigma=[0.3, 2.0], probabilities=[0.8, 0.2], scale=1.5)
-    huber = hd.streaming.Huber(0.7 / 1.5, [0.3, 2.0], [0.8, 0.2]).closed_form(law, None)
+    huber = hd.streaming.losses.Huber(0.7 / 1.5, [0.3, 2.0], [0.8, 0.2]).closed_form(law, None)
     generic = hd.streaming.moments(Altered(loss, jnp.array([0.7])), law, jnp.asarray(0), None)
     # What 8192 points leave of an integrand with a kink.
     np.testing.assert_allclose(generic.stein, 1.5 * huber.stein, atol=8e-3)
@@ -122,7 +113,7 @@ def test_adam_on_a_mixture():
     d = 200
     angle = np.pi * (np.arange(d)[:, None] + 0.5) * np.arange(1, 3)[None] / d
     system = OnePassSGD(
-        hd.streaming.FunctionLoss(softmax),
+        hd.streaming.losses.FunctionLoss(softmax),
         hd.spectra.explicit([0.3, 0.8], [d // 2, d // 2]),
         0.5,
         GaussianStart(columns=2),

@@ -76,7 +76,8 @@ def steady_state(
             instead).
 
     Example:
-        >>> noisy = eqx.tree_at(lambda s: s.loss, system, hd.streaming.LeastSquares(sigma=0.5))
+        >>> loss = hd.streaming.losses.LeastSquares(sigma=0.5)
+        >>> noisy = eqx.tree_at(lambda s: s.loss, system, loss)
         >>> floor = steady_state(noisy, horizon=10.0)
         >>> risk = noisy.statistics(floor.summary)["risk"]
         >>> round(float(risk), 6)  # sigma^2/2 / (1 - gamma/2) at gamma = 1/2
@@ -127,18 +128,18 @@ def _steady(
     statistic: Annotated[
         str, OneOf("risk", "distance", "gradient_norm", "overlaps", "growth")
     ] = "risk",
-) -> "steady":
+) -> "AtSteadyState":
     """A statistic of the steady state near the current state, or "growth" for its stability.
 
     Args:
         statistic: the name of the statistic.
     """
-    return steady(statistic)
+    return AtSteadyState(statistic)
 
 
 @register("streaming.statistic", "steady", _steady)
 @dataclasses.dataclass(frozen=True)
-class steady:
+class AtSteadyState:
     """A statistic of the steady state near the current state, for records along a run or the limit.
 
     A search for a root of F begins at the current state; nothing is integrated.
@@ -148,7 +149,7 @@ class steady:
             part of an eigenvalue of the Jacobian there).
 
     Example:
-        >>> floor = steady("risk")
+        >>> floor = AtSteadyState("risk")
     """
 
     name: str

@@ -45,7 +45,7 @@ def contour_weights(low: float, high: float, nodes: int = 64) -> Complex[np.ndar
     return (z - (low + high) / 2) / nodes
 
 
-def _resolvent(low: float = 0.0, *, high: float, nodes: Size = 16) -> "resolvent":
+def _resolvent(low: float = 0.0, *, high: float, nodes: Size = 16) -> "Resolvent":
     """The resolvent S(t, z) at points z of a circle round an interval that contains the spectrum.
 
     Args:
@@ -53,12 +53,12 @@ def _resolvent(low: float = 0.0, *, high: float, nodes: Size = 16) -> "resolvent
         high: upper end of the interval, at least the largest eigenvalue.
         nodes: number of points.
     """
-    return resolvent(tuple(complex(z) for z in contour(low, high, nodes)))
+    return Resolvent(tuple(complex(z) for z in contour(low, high, nodes)))
 
 
 @register("streaming.statistic", "resolvent", _resolvent)
 @dataclasses.dataclass(frozen=True)
-class resolvent:
+class Resolvent:
     """The statistic S(t, z) at given points z outside the spectrum.
 
     Its value (points, q, q, 2) has the real and imaginary parts of W^T (z - K)^{-1} W on the last
@@ -68,7 +68,7 @@ class resolvent:
         points: a tuple of complex numbers, which is hashable: the statistic is compiled once.
 
     Example:
-        >>> statistic = resolvent(tuple(contour(0.0, 2.0, nodes=16)))
+        >>> statistic = Resolvent(tuple(contour(0.0, 2.0, nodes=16)))
     """
 
     points: tuple[complex, ...]

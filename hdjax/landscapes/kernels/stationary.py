@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from hdjax.landscapes._arguments import numbers
-from hdjax.landscapes.kernels import Jet, Kernel, Scalar
+from hdjax.landscapes.kernels.base import Jet, Kernel, Scalar
 from hdjax.registry import Positive, register
 
 

@@ -28,7 +28,7 @@ from hdjax.registry import Positive, Slot, declare, register
 from hdjax.streaming.forces import Field
 from hdjax.streaming.limit import BlockState
 from hdjax.streaming.losses.base import Number, check_positive, leaf
-from hdjax.streaming.optimisers import SGD, LinearMemory, Optimiser
+from hdjax.streaming.optimisers.linear import SGD, LinearMemory, Optimiser
 from hdjax.streaming.projections import Layout
 
 declare("streaming.rate", Slot(number="constant", includes=("rate",)))
@@ -71,7 +71,7 @@ class Polyak(StateRate):
             defined.
 
     Example:
-        >>> rate = hd.streaming.Polyak()
+        >>> rate = hd.streaming.optimisers.Polyak()
     """
 
     factor: Number
@@ -105,7 +105,7 @@ class Greedy(StateRate):
         ValueError: `largest` not positive.
 
     Example:
-        >>> rate = hd.streaming.Greedy(largest=10.0)
+        >>> rate = hd.streaming.optimisers.Greedy(largest=10.0)
     """
 
     largest: Number
@@ -148,7 +148,7 @@ class AdaGradNorm(StateRate):
         ValueError: a scale or an offset that is not positive.
 
     Example:
-        >>> rate = hd.streaming.AdaGradNorm(scale=1.0, offset=1.0)
+        >>> rate = hd.streaming.optimisers.AdaGradNorm(scale=1.0, offset=1.0)
     """
 
     accumulates: ClassVar[bool] = True

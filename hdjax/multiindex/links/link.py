@@ -252,7 +252,7 @@ def product(*factors: Link, degree: int | None = None) -> Link:
         ValueError: there is no factor, or a factor has several variables.
 
     Example:
-        >>> u, v = hd.multiindex.sine(1.0), hd.multiindex.cosine(1.0)
+        >>> u, v = hd.multiindex.links.sine(1.0), hd.multiindex.links.cosine(1.0)
         >>> link = product(u, v, degree=5)
     """
     if not factors or any(link.variables != 1 for link in factors):
@@ -294,7 +294,7 @@ def ridge(link: LinkLike, direction: Values) -> Link:
         ValueError: phi has several variables, or theta is not a unit vector.
 
     Example:
-        >>> link = ridge(hd.multiindex.sine(1.0, degree=7), [0.6, 0.8])
+        >>> link = ridge(hd.multiindex.links.sine(1.0, degree=7), [0.6, 0.8])
     """
     theta = jnp.asarray(direction, jnp.result_type(float))
     if link.variables != 1 or theta.ndim != 1:
@@ -325,7 +325,7 @@ def ridge_sum(link: LinkLike, directions: Values, weights: Values | None = None)
             weights.
 
     Example:
-        >>> link = ridge_sum(hd.multiindex.relu(4), np.eye(8), weights=np.full(8, 0.5))
+        >>> link = ridge_sum(hd.multiindex.links.relu(4), np.eye(8), weights=np.full(8, 0.5))
         >>> link.variables, round(float(link.coefficient((2, *[0] * 7))), 3)
         (8, 0.141)
     """

@@ -68,10 +68,10 @@ class LinearMemory(Optimiser):
     at zero.
 
     Example:
-        >>> class Slow(hd.streaming.LinearMemory):
+        >>> class Slow(hd.streaming.optimisers.LinearMemory):
         ...     "X follows the gradients with a delay of one unit of time."
         ...
-        ...     memory = (hd.streaming.Memory("delayed"),)
+        ...     memory = (hd.streaming.projections.Memory("delayed"),)
         ...
         ...     def flow(self, gamma, t):
         ...         weights = jnp.stack([-gamma, 0 * gamma])
@@ -91,7 +91,7 @@ class SGD(LinearMemory):
     """Plain SGD, X_{k+1} = X_k - gamma/d a g^T.
 
     Example:
-        >>> optimiser = hd.streaming.SGD()
+        >>> optimiser = hd.streaming.optimisers.SGD()
     """
 
 
@@ -111,7 +111,7 @@ class Momentum(LinearMemory):
         ValueError: a beta outside [0, 1).
 
     Example:
-        >>> optimiser = hd.streaming.Momentum(0.9)
+        >>> optimiser = hd.streaming.optimisers.Momentum(0.9)
     """
 
     memory: ClassVar[tuple[Memory, ...]] = (Memory("momentum"),)
@@ -149,7 +149,7 @@ class HeavyBall(LinearMemory):
         ValueError: negative damping.
 
     Example:
-        >>> optimiser = hd.streaming.HeavyBall(damping=hd.schedules.PowerDecay(3.0, 1.0))
+        >>> optimiser = hd.streaming.optimisers.HeavyBall(damping=hd.schedules.PowerDecay(3.0, 1.0))
     """
 
     memory: ClassVar[tuple[Memory, ...]] = (Memory("momentum"),)
@@ -181,7 +181,7 @@ class Dana(LinearMemory):
 
     Example:
         >>> damping = hd.schedules.PowerDecay(4.0, 1.0)
-        >>> optimiser = hd.streaming.Dana(damping, momentum_rate=0.5)
+        >>> optimiser = hd.streaming.optimisers.Dana(damping, momentum_rate=0.5)
     """
 
     memory: ClassVar[tuple[Memory, ...]] = (Memory("momentum"),)
@@ -213,7 +213,7 @@ class Averaging(LinearMemory):
         ValueError: a negative rate.
 
     Example:
-        >>> optimiser = hd.streaming.Averaging(hd.schedules.PowerDecay(10.0, 1.0, 0.1))
+        >>> optimiser = hd.streaming.optimisers.Averaging(hd.schedules.PowerDecay(10.0, 1.0, 0.1))
     """
 
     memory: ClassVar[tuple[Memory, ...]] = (Memory("average", iterate=True),)

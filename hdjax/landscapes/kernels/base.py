@@ -142,7 +142,7 @@ class Amplitude(Kernel):
         TypeError: `s` is neither.
 
     Example:
-        >>> kernel = Amplitude([1.0, 0.3]) * hd.landscapes.SquaredExponential()
+        >>> kernel = Amplitude([1.0, 0.3]) * hd.landscapes.kernels.SquaredExponential()
     """
 
     s: Callable

@@ -37,7 +37,7 @@ from hdjax.streaming.limit import BlockState
 from hdjax.streaming.losses import Loss
 from hdjax.streaming.losses.altered import clipped, signed
 from hdjax.streaming.losses.base import Number, check_positive, leaf
-from hdjax.streaming.optimisers import SGD, Optimiser
+from hdjax.streaming.optimisers.linear import SGD, Optimiser
 from hdjax.streaming.projections import Moments, Projections
 from hdjax.system import NoLimitError
 
@@ -71,7 +71,7 @@ class Optax(Transformed):
 
     Example:
         >>> import optax
-        >>> optimiser = hd.streaming.Optax(optax.scale_by_lion())
+        >>> optimiser = hd.streaming.optimisers.Optax(optax.scale_by_lion())
     """
 
     chain: optax.GradientTransformation = eqx.field(static=True)
@@ -115,7 +115,7 @@ class Clipped(Transformed):
             gradient is not a function of one sample), a ridge or side parameters.
 
     Example:
-        >>> optimiser = hd.streaming.Clipped(level=1.0)
+        >>> optimiser = hd.streaming.optimisers.Clipped(level=1.0)
     """
 
     level: Number
@@ -147,7 +147,7 @@ class SignSGD(Transformed):
             spectrum with a basis.
 
     Example:
-        >>> optimiser = hd.streaming.SignSGD()
+        >>> optimiser = hd.streaming.optimisers.SignSGD()
     """
 
     def transformation(self, system: Any) -> optax.GradientTransformation:
@@ -191,7 +191,7 @@ class RMSProp(Transformed):
             or side parameters, or a spectrum with a basis.
 
     Example:
-        >>> optimiser = hd.streaming.RMSProp(beta2=0.9)
+        >>> optimiser = hd.streaming.optimisers.RMSProp(beta2=0.9)
     """
 
     beta2: Annotated[float, Bounds(least=0, below=1)] = eqx.field(static=True)
@@ -286,7 +286,7 @@ class Adam(Transformed):
             a basis.
 
     Example:
-        >>> optimiser = hd.streaming.Adam(forgetting=5.0, initial=0.3)
+        >>> optimiser = hd.streaming.optimisers.Adam(forgetting=5.0, initial=0.3)
     """
 
     forgetting: Number

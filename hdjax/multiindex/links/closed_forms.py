@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from hdjax.checks import is_concrete
-from hdjax.multiindex.links import Link
+from hdjax.multiindex.links.link import Link
 from hdjax.multiindex.tensors import squared_norm
 from hdjax.registry import Real, Size, register
 
