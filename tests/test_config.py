@@ -483,16 +483,16 @@ def test_json_schema_knows_the_names():
         config.json_schema("steaming")
 
 
-S, SP = hd.streaming, hd.spectra
+S, SP, L = hd.streaming, hd.spectra, hd.streaming.losses
 
 
 @pytest.mark.parametrize(
     ("tables", "arguments"),
     [
-        ({"loss": {"kind": "least_squares", "scale": 2.0}}, {"loss": S.LeastSquares(scale=2.0)}),
-        ({"loss": {"kind": "logistic", "labels": "sampled"}}, {"loss": S.Logistic("sampled")}),
-        ({"loss": {"kind": "phase_retrieval", "scale": 0.5}}, {"loss": S.PhaseRetrieval(0.5)}),
-        ({"loss": "lipschitz_phase_retrieval"}, {"loss": S.lipschitz_phase_retrieval}),
+        ({"loss": {"kind": "least_squares", "scale": 2.0}}, {"loss": L.LeastSquares(scale=2.0)}),
+        ({"loss": {"kind": "logistic", "labels": "sampled"}}, {"loss": L.Logistic("sampled")}),
+        ({"loss": {"kind": "phase_retrieval", "scale": 0.5}}, {"loss": L.PhaseRetrieval(0.5)}),
+        ({"loss": "lipschitz_phase_retrieval"}, {"loss": L.LipschitzPhaseRetrieval()}),
         (
             {"spectrum": {"kind": "power_law", "exponent": 0.5}},
             {"spectrum": SP.power_law(6, exponent=0.5)},
@@ -559,7 +559,7 @@ S, SP = hd.streaming, hd.spectra
 )
 def test_tables_stand_for_constructors(tables, arguments):
     base = {
-        "loss": S.LeastSquares(),
+        "loss": L.LeastSquares(),
         "spectrum": SP.identity(6),
         "learning_rate": 0.3,
         "start": S.GaussianStart(),
@@ -572,7 +572,7 @@ def test_the_critical_rate_is_that_of_the_start():
     system = built(learning_rate={"kind": "critical", "factor": 0.5}, start={"overlap": 0.3})
     # Least squares without noise: gamma_crit = 2 / (tr K/d) = 2.
     np.testing.assert_allclose(system.learning_rate(0.0), 1.0, rtol=1e-12)
-    np.testing.assert_allclose(S.critical_learning_rate(system), 2.0, rtol=1e-12)
+    np.testing.assert_allclose(S.learning_rates.critical_learning_rate(system), 2.0, rtol=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["orthonormal", "opposite", "gaussian", "array"])

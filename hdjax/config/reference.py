@@ -21,7 +21,7 @@ from hdjax.registry import Bounds, Each, Entry, FromFile, In, OneOf
 from hdjax.schema import Parameter, arguments, parameters, slots_in, summary
 
 # Slots that several families share, whose tables are written once.
-SHARED = ("integrator", "path", "rate", "schedule", "solver", "spectrum")
+SHARED = ("integrator", "path", "schedule", "solver", "spectrum")
 _MARKS = re.compile(r"(<!-- tables: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 

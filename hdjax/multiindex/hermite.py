@@ -1,4 +1,4 @@
-"""Normalised Hermite polynomials and their products, from which links are built (`links.py`).
+"""Normalised Hermite polynomials and their products, from which links are built (`links/`).
 
     h_{k+1}(x) = (x h_k(x) - sqrt(k) h_{k-1}(x)) / sqrt(k+1),   H_beta(z) = prod_i h_{beta_i}(z_i)
 

@@ -3,7 +3,7 @@
     [system]
     dimension = 500
     problem = { kind = "gaussian", ratio = 0.5, noise = 0.5 }   # "random_features", "arrays"
-    learning_rate = 0.8                                         # of gamma_max: "critical", factor
+    learning_rate = 0.8                                         # of gamma_max: "stable", factor
     algorithm = "sgd"                   # { kind = "momentum", batch_fraction, momentum = "best" }
     spectrum = "empirical"              # what the limit is computed from: "law", "lanczos"
     solver = "block_ode"                # "spectral"; for momentum "recursion", "squaring"
@@ -33,7 +33,6 @@ from hdjax.registry import (
     declare,
     register,
 )
-from hdjax.schedules import Critical
 
 declare("multipass.method", Slot(default="direct"))
 declare("multipass.data", Slot(default="digits"))
@@ -297,7 +296,7 @@ def _system(
     *,
     dimension: Size | None = None,
     problem: Annotated[Any, In("multipass.problem")],
-    learning_rate: Annotated[Any, In("rate")] = None,
+    learning_rate: Annotated[Any, In("multipass.rate")] = None,
     algorithm: Annotated[Any, In("multipass.algorithm")] = "sgd",
     spectrum: Annotated[Any, In("multipass.spectrum")] = "empirical",
     solver: Annotated[Any, In("multipass.solver")] = None,
@@ -320,10 +319,10 @@ def _system(
 
 
 def _rate(rate: Any, modes: multipass.modes.Modes) -> Any:
-    """The learning rate of the table `rate`; "critical" is relative to gamma_max of `modes`."""
+    """The learning rate of the table `rate`; "stable" is relative to gamma_max of `modes`."""
     if rate is None:
         raise ValueError("learning_rate: missing; allowed: a number or a schedule")
-    if isinstance(rate, Critical):
+    if isinstance(rate, multipass.analysis.Stable):
         return rate.factor * multipass.analysis.max_learning_rate(modes)
     return rate
 

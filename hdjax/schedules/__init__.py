@@ -8,7 +8,7 @@ tabulated rates, or a module-level function with its numbers as arguments,
 `jax.tree_util.Partial(rate, jnp.array(0.3))`.
 """
 
-from hdjax.schedules.base import Constant, Critical, Schedule, ScheduleLike
+from hdjax.schedules.base import Constant, Schedule, ScheduleLike
 from hdjax.schedules.functions import FunctionOfStep, FunctionOfTime, as_schedule, from_optax
 from hdjax.schedules.shapes import (
     Cosine,
@@ -22,7 +22,6 @@ from hdjax.schedules.shapes import (
 __all__ = [
     "Constant",
     "Cosine",
-    "Critical",
     "FunctionOfStep",
     "FunctionOfTime",
     "Joined",

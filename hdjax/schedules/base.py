@@ -12,10 +12,7 @@ from jaxtyping import Array, Float
 from hdjax.checks import is_concrete
 from hdjax.registry import In, NonNegative, Slot, declare, register
 
-# The slot "schedule" holds functions of time.  The slot "rate" adds rates that a family computes
-# from the start, such as multiples of a critical rate.
 declare("schedule", Slot(number="constant"))
-declare("rate", Slot(number="constant", includes=("schedule",)))
 
 # The arguments of `as_schedule`; in a config a number or a table of the slot "schedule".
 ScheduleLike = Annotated[Any, In("schedule")]
@@ -52,27 +49,6 @@ class Constant(Schedule):
     def __call__(self, t: ArrayLike) -> Float[Array, ""]:
         """The rate, which does not depend on `t`."""
         return self.value
-
-
-@register("rate", "critical")
-class Critical(eqx.Module):
-    """`factor` times the critical learning rate of the start, which a family computes.
-
-    Args:
-        factor: the rate as a multiple of the critical rate.
-
-    Raises:
-        ValueError: a factor that is negative or not finite.
-
-    Example:
-        >>> float(Critical(0.5).factor)
-        0.5
-    """
-
-    factor: Float[Array, ""]
-
-    def __init__(self, factor: NonNegative):
-        self.factor = as_numbers("factor", factor, ndim=0)
 
 
 def as_numbers(name: str, value: Any, ndim: int) -> Float[Array, "..."]:

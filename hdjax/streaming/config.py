@@ -176,7 +176,7 @@ def _projected(
             **options,
         )
 
-    if not isinstance(learning_rate, schedules.Critical):
+    if not isinstance(learning_rate, streaming.learning_rates.Critical):
         return system(learning_rate)
     unit = system(schedules.Constant(1.0))
     return system(learning_rate.factor * streaming.learning_rates.critical_learning_rate(unit))

@@ -5,7 +5,7 @@ A = <X - X*, grad R> and I the trace of the noise of a step (Gaussian data: (tr 
 
     d/dt |X - X*|^2 = -2 gamma A + gamma^2 I,           gamma_critical = 2 A / I.
 
-Rules that follow the state during a run are in `state_rates.py`.
+Rules that follow the state during a run are in `optimisers/state_rates.py`.
 
 Sources: the slides "Hitting the High-D(imensional) Notes", slide "Intuition-Critical Threshold" and
 the theorem "Convergence of strongly convex" (papers: arXiv 2308.08977 and 2405.19585).
@@ -22,12 +22,35 @@ import optimistix
 import scipy
 from jaxtyping import Array, Float
 
+from hdjax.registry import NonNegative, register
 from hdjax.schedules import PiecewiseConstant, Schedule
+from hdjax.schedules.base import as_numbers
 from hdjax.spectra import Spectrum
 from hdjax.streaming.field import GramSummary
 from hdjax.streaming.losses.base import check_positive
 from hdjax.streaming.onepass import OnePass
 from hdjax.streaming.optimisers.state_rates import StateRate, check_centred, distance_terms
+
+
+@register("streaming.rate", "critical")
+class Critical(eqx.Module):
+    """In configs: `factor` times the `critical_learning_rate` of the start.
+
+    Args:
+        factor: the rate as a multiple of the critical rate.
+
+    Raises:
+        ValueError: a factor that is negative or not finite.
+
+    Example:
+        >>> float(Critical(0.5).factor)
+        0.5
+    """
+
+    factor: Float[Array, ""]
+
+    def __init__(self, factor: NonNegative):
+        self.factor = as_numbers("factor", factor, ndim=0)
 
 
 def critical_learning_rate(system: OnePass, summary: GramSummary | None = None) -> Float[Array, ""]:

@@ -11,7 +11,7 @@ that holds the mean of component c, and the moments of each component (see `Mome
     dtheta/dt = -gamma (sum_c p_c E_c[grad_theta f] + tau theta)
 
 for learning rate gamma/d, ridge tau and mini-batches of b.  With an optimiser's memories
-(`optimisers.py`) gamma Y_i E_x^T becomes (Y_i Gamma - A E_z Theta) E_z^T, where E_z is the
+(`optimisers/`) gamma Y_i E_x^T becomes (Y_i Gamma - A E_z Theta) E_z^T, where E_z is the
 inclusion of all moving columns.  `field.py` computes the coefficients, `block_path` integrates.
 
 Sources: for Gaussian data, the slides "Hitting the High-D(imensional) Notes", slides "Main Result"

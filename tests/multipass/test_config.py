@@ -55,7 +55,7 @@ def test_a_system_is_the_call_that_it_stands_for():
 
 
 def test_rates_by_the_spectrum():
-    system = built(learning_rate={"kind": "critical", "factor": 0.5})
+    system = built(learning_rate={"kind": "stable", "factor": 0.5})
     most = multipass.analysis.max_learning_rate(system.modes)
     np.testing.assert_allclose(system.learning_rate(0.0), most / 2)
     for kind, choose in (

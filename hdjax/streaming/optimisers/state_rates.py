@@ -31,7 +31,7 @@ from hdjax.streaming.losses.base import Number, check_positive, leaf
 from hdjax.streaming.optimisers.linear import SGD, LinearMemory, Optimiser
 from hdjax.streaming.projections import Layout
 
-declare("streaming.rate", Slot(number="constant", includes=("rate",)))
+declare("streaming.rate", Slot(number="constant", includes=("schedule",)))
 
 
 class StateRate(eqx.Module):
