@@ -375,6 +375,10 @@ class VectorSimulator(Simulator):
 
         return jax.lax.fori_loop(state.seen, k1 + 1, step, state)
 
+    def iterate(self, state: Vectors) -> Float[Array, " d"]:
+        """The point x_k of a run."""
+        return state.points[state.seen - 1]
+
     def summary(self, state: Vectors) -> OrderParameters:
         k, dtype = state.seen - 1, self.system.radius.dtype
         points, gradients = state.points.astype(dtype), state.gradients.astype(dtype)

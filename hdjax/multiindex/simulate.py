@@ -112,6 +112,10 @@ class FullSimulator(Simulator):
         moved = flow_path(self.integrator, rate, state, t1[None], dimension, lambda y: y, begin=t0)
         return first_of(moved.values, state, k0 == k1)
 
+    def iterate(self, state: State) -> Float[Array, "d q"]:
+        """The columns W of a run."""
+        return state[0]
+
     def summary(self, state: State) -> OverlapSummary:
         return cast(full_summary(state[0], self.target, state[1]), self.limit_dtype)
 

@@ -160,6 +160,10 @@ class SGDSimulator(_Iterates):
         here, after = order(first), order(first + 1)
         return jnp.where(epochs == first, here[ticks % n], after[ticks % n])
 
+    def iterate(self, state: Float[Array, " d"]) -> Float[Array, " d"]:
+        """The parameters X_k of a run."""
+        return state
+
     def summary(self, state: Float[Array, " d"]) -> dict[str, Array]:
         values = self.problem.values(state.astype(self.problem.start.dtype))
         return {name: values[name] for name in self.system.statistics_of}
@@ -217,6 +221,10 @@ class MomentumSimulator(_Iterates):
             return jnp.stack([x - gamma * gradient + delta * (x - before), x])
 
         return lax.fori_loop(k0, k1, step, state)
+
+    def iterate(self, state: Float[Array, "2 d"]) -> Float[Array, " d"]:
+        """The parameters X_k of a run."""
+        return state[0]
 
     def summary(self, state: Float[Array, "2 d"]) -> dict[str, Array]:
         values = self.problem.values(state[0].astype(self.problem.start.dtype))

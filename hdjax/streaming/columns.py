@@ -1,5 +1,7 @@
 """The law of the start: student, teacher and mean columns W = [X | X* | means] at t = 0.
 
+The memories of an optimiser follow from X (`OnePass.extended`), unless a `GramStart` gives them.
+
 Users describe the columns of a `OnePassSGD` by arrays, by `GaussianStart` or by `GramStart`; this
 module makes of them the joint law (`Columns`) from which simulations draw and the limit starts.
 Columns that are not prescribed by Gram blocks are linear in a few given columns F (d, f) and in
@@ -22,9 +24,9 @@ from jaxtyping import Array, Float, Key
 
 from hdjax import gaussian, precise, random
 from hdjax.checks import check_arguments, is_concrete
-from hdjax.registry import OneOrMoreNonNegative, OneOrMoreReal, Size, Values, register
+from hdjax.registry import Count, OneOrMoreNonNegative, OneOrMoreReal, Size, Values, register
 from hdjax.spectra import Reduction, Spectrum, reduced
-from hdjax.streaming.projections import Layout
+from hdjax.streaming.projections import Layout, Memory
 
 
 @register("streaming.columns", "gaussian")
@@ -74,31 +76,49 @@ class GaussianStart(eqx.Module):
 
 
 class GramStart(eqx.Module):
-    """A start that prescribes only the Gram blocks of the columns [X | X*].
+    """A start that prescribes only the Gram blocks of the columns [memories | X | X*].
 
     In simulations the orientation of the columns within each eigenspace is uniformly random.
 
     Args:
-        blocks: (g, q, q) Gram blocks V_i = W^T P_i W of W = [X | X*], one for each group of the
-            spectrum, symmetric and positive semidefinite.
-        students: number m of student columns, which are the first ones of W.
+        blocks: (g, q, q) Gram blocks V_i = W^T P_i W of W = [memories | X | X*], one for each group
+            of the spectrum, symmetric and positive semidefinite.
+        students: number m of student columns; None: as many as teacher columns.
+        memories: number of memories of the optimiser, each with m columns, that the blocks
+            contain.  0: memories start as they do with any other start, at zero or, if they are
+            iterates, at X.
 
     Raises:
-        ValueError: blocks of another shape, not finite, not symmetric or indefinite.
+        ValueError: blocks of another shape, not finite, not symmetric or indefinite; a number of
+            columns from which `students` does not follow.
 
     Example:
         >>> start = GramStart(jnp.array([[[0.6, 0.15], [0.15, 0.9]]]), students=1)
+        >>> moving = jnp.array([[[0.1, 0.0, 0.0], [0.0, 0.6, 0.15], [0.0, 0.15, 0.9]]])
+        >>> with_velocity = GramStart(moving, students=1, memories=1)
     """
 
     blocks: Float[Array, "g q q"]
     students: int = eqx.field(static=True)
+    memories: int = eqx.field(static=True)
 
-    def __init__(self, blocks: Values, students: Size = 1):
+    def __init__(self, blocks: Values, students: Size | None = None, memories: Count = 0):
+        check_arguments(GramStart, students=students, memories=memories)
         self.blocks = jnp.asarray(blocks, jnp.result_type(float))
-        self.students = students
         if self.blocks.ndim != 3 or self.blocks.shape[1] != self.blocks.shape[2]:
             raise ValueError(f"blocks: shape {self.blocks.shape}; allowed: (groups, q, q)")
         check_blocks(self.blocks)
+        width = self.blocks.shape[1]
+        if students is None and width % (memories + 2):
+            raise ValueError(
+                f"students: None, with blocks of width {width}; allowed: the number of student "
+                "columns, or blocks with as many teacher columns as student columns"
+            )
+        self.students = width // (memories + 2) if students is None else students
+        self.memories = memories
+        most = width // (memories + 1)
+        if not 1 <= self.students <= most:
+            raise ValueError(f"students: {students}; allowed: 1 to {most}, by the blocks' width")
 
 
 def check_blocks(blocks: Float[Array, "g q q"]) -> None:
@@ -272,6 +292,13 @@ def group_gram(columns: Float[Array, "d q"], spectrum: Spectrum) -> Float[Array,
     return gaussian.without_rounding(gram, norms[:, :, None] * norms[:, None, :])
 
 
+def as_given(columns: Float[Array, "d q"], spectrum: Spectrum) -> Float[Array, "d q"]:
+    """Columns in the eigenbasis of K, rotated to the coordinates in which K is given."""
+    if spectrum.basis is None:
+        return columns
+    return precise.dot(spectrum.basis.astype(columns.dtype), columns)
+
+
 def reduction_of(columns: Columns, spectrum: Spectrum, tolerance: float) -> Reduction | None:
     """The reduction of a spectrum to few nodes, for the limit of `columns`.
 
@@ -300,9 +327,16 @@ def coordinates(spectrum: Spectrum) -> int:
 
 
 def joint_columns(
-    start: Any, target: Any, means: Any, components: int, spectrum: Spectrum
+    start: Any,
+    target: Any,
+    means: Any,
+    components: int,
+    spectrum: Spectrum,
+    memory: tuple[Memory, ...],
 ) -> Columns:
     """The joint law of student columns, teacher columns and the means of a mixture's components.
+
+    It contains the columns of the optimiser's `memory` if a `GramStart` gives them.
 
     Raises:
         ValueError: a target or means given beside a `GramStart`, or Gram blocks that do not fit
@@ -321,9 +355,14 @@ def joint_columns(
                 f"start: {g} Gram blocks; allowed: {spectrum.eigenvalues.shape[-1]}, one for each "
                 "group of the spectrum"
             )
-        if not 1 <= start.students <= q:
-            raise ValueError(f"students: {start.students}; allowed: 1 to {q}, the blocks' width")
-        return GramColumns(gram=start.blocks, layout=Layout(start.students, q - start.students))
+        if start.memories not in (0, len(memory)):
+            raise ValueError(
+                f"start: Gram blocks with {start.memories} memories; allowed: 0, or the "
+                f"{len(memory)} memories of the optimiser"
+            )
+        teachers = q - start.students * (1 + start.memories)
+        layout = Layout(start.students, teachers, memory=memory if start.memories else ())
+        return GramColumns(gram=start.blocks, layout=layout)
     for name, value in (("target", target), ("mixture.means", means)):
         if isinstance(value, GramStart):
             raise TypeError(f"{name}: GramStart; allowed: GaussianStart, an array or None")

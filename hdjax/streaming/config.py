@@ -71,11 +71,13 @@ def _axis(spectrum: Spectrum, index: Count = 0, scale: NonNegative = 1.0) -> Any
     return jnp.zeros((d, 1), jnp.result_type(float)).at[index].set(scale)
 
 
-def _gram(spectrum: Spectrum, blocks: Values, students: Size = 1) -> streaming.GramStart:
+def _gram(
+    spectrum: Spectrum, blocks: Values, students: Size | None = None, memories: Count = 0
+) -> streaming.GramStart:
     """Gram blocks (g, q, q) of students and teachers; one (q, q) is spread over all groups."""
     if blocks.ndim == 2:
         blocks = np.asarray(spectrum.weights)[:, None, None] * blocks[None]
-    return streaming.GramStart(blocks, students)
+    return streaming.GramStart(blocks, students, memories)
 
 
 register("streaming.start", "gram", _gram)(streaming.GramStart)

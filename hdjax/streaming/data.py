@@ -210,18 +210,19 @@ class Sampler(_Given):
             _check_covariance("function", samples, system.spectrum)
 
 
-def _rows(values: Values) -> "Rows":
+def _rows(values: Values, shuffled: bool = True) -> "Rows":
     """The rows of an array as samples, each used once.
 
     Args:
         values: (n, d) the samples.
+        shuffled: whether each run draws an order of its own; otherwise the order is as given.
     """
-    return Rows(values)
+    return Rows(values, shuffled)
 
 
 @register("streaming.data", "array", _rows)
 class Rows(_Given):
-    """A data set as samples: each run uses each row once, in a random order drawn with its key.
+    """A data set as samples: each run uses each row once, in an order drawn with its key.
 
     The Gaussian limit for a data set is that of its covariance C = rows^T rows/n, whose spectrum is
     `hd.spectra.from_covariance(rows.T @ rows / n)`.  The system's K must agree with C in tr C, in
@@ -231,9 +232,12 @@ class Rows(_Given):
 
     Args:
         rows: (n, d), of mean zero, in the coordinates in which the arrays of the system are given.
+        shuffled: whether each run draws an order of its own; False: the order is as given, the same
+            for all runs.
 
     Raises:
         ValueError: another shape, entries that are not finite, a system of another covariance.
+        TypeError: a `shuffled` that is neither True nor False.
 
     Example:
         >>> rows = np.random.default_rng(0).standard_normal((500, 100))
@@ -241,8 +245,12 @@ class Rows(_Given):
     """
 
     array: Float[Array, "n d"]
+    shuffled: bool = eqx.field(static=True)
 
-    def __init__(self, rows: Any):
+    def __init__(self, rows: Any, shuffled: bool = True):
+        if not isinstance(shuffled, bool):
+            raise TypeError(f"shuffled: {shuffled!r}; allowed: True, False")
+        self.shuffled = shuffled
         self.array = jnp.asarray(rows, jnp.result_type(float))
         if self.array.ndim != 2:
             raise ValueError(f"rows: shape {self.array.shape}; allowed: (n, d)")
@@ -250,7 +258,8 @@ class Rows(_Given):
             raise ValueError("rows: NaN or infinite entries; allowed: finite numbers")
 
     def order(self, key: Key[Array, ""]) -> Int[Array, " n"]:
-        return jax.random.permutation(key, self.array.shape[0])
+        n = self.array.shape[0]
+        return jax.random.permutation(key, n) if self.shuffled else jnp.arange(n)
 
     def rows(
         self,

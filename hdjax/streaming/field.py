@@ -59,7 +59,12 @@ class GramSummary(eqx.Module):
     def natural(self) -> Float[Array, "*times g k k"]:
         """The Gram blocks W^T P_i W of the columns W = [X | X* | means]."""
         first = self.layout.first
-        frame = jnp.asarray(self.layout.frame[:, first:], self.blocks.dtype)
+        return self.with_memories[..., first:, first:]
+
+    @property
+    def with_memories(self) -> Float[Array, "*times g q q"]:
+        """The Gram blocks of [memories | X | X* | means], which a `GramStart` may take."""
+        frame = jnp.asarray(self.layout.frame, self.blocks.dtype)
         return precise.einsum("ca,...cd,db->...ab", frame, self.blocks, frame)
 
     def moment(self, function: Callable[[Array], Array]) -> Float[Array, "k k"]:

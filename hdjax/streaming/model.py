@@ -194,7 +194,9 @@ class OnePassSGD(OnePass):
         self.optimiser = cast(as_optimiser(optimiser))
         self.probabilities = mixture.probabilities
         c, g = self.probabilities.shape[0], spectrum.eigenvalues.shape[-1]
-        self.columns = joint_columns(start, target, mixture.means, c, spectrum)
+        self.columns = joint_columns(
+            start, target, mixture.means, c, spectrum, self.optimiser.memory
+        )
         eigenvalues = spectrum.eigenvalues if mixture.eigenvalues is None else mixture.eigenvalues
         if mixture.eigenvalues is not None and eigenvalues.shape != (c, g):
             raise ValueError(
@@ -290,14 +292,8 @@ class OnePassSGD(OnePass):
             horizon: None.
             save: the part of each summary that is kept.
         """
-        if start is None:
-            start, field = self.start(), self.field()
-        else:
-            spectrum, own = self.limit_spectrum
-            if start.eigenvalues.shape != own.shape:
-                spectrum = self.spectrum
-            field = self.field_of(start.eigenvalues, spectrum.weights)
-        initial = start.state
+        start = self.start() if start is None else start
+        field, initial = self.field_at(start), start.state
         origin = jnp.trace(start.blocks.sum(0))
 
         def summary(state: BlockState) -> GramSummary:

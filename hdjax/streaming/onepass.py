@@ -50,6 +50,7 @@ class OnePass(System):
         "overlaps": "overlaps W^T W",
         "average_risk": "risk of the average",
         "average_distance": "squared distance of the average to X*",
+        "learning_rate": "learning rate gamma",
     }
 
     loss: eqx.AbstractVar[Loss]
@@ -92,9 +93,10 @@ class OnePass(System):
         return self.reduction.gather(self.spectrum.eigenvalues, values)
 
     def extended(self, columns: Float[Array, "*d k"]) -> Float[Array, "*d q"]:
-        """Columns [memories | X | X* | means] from columns [X | X* | means] of a start."""
-        extension = jnp.asarray(self.layout.extension, columns.dtype)
-        return precise.dot(columns, extension) if self.layout.memory else columns
+        """Columns [memories | X | X* | means] from those of a start, which may lack memories."""
+        if self.columns.layout.memory == self.layout.memory:
+            return columns
+        return precise.dot(columns, jnp.asarray(self.layout.extension, columns.dtype))
 
     def start_side(self, spectrum: Spectrum) -> Side:
         """Side parameters, memories and accumulated sums at the start, for groups of `spectrum`."""
@@ -118,6 +120,13 @@ class OnePass(System):
         shape = (self.probabilities.shape[0], *spectrum.eigenvalues.shape)
         return self.field_of(jnp.broadcast_to(spectrum.eigenvalues, shape), spectrum.weights)
 
+    def field_at(self, summary: GramSummary) -> BlockField:
+        """The right-hand side of the limit on the groups of a summary, of a run or of the limit."""
+        spectrum, own = self.limit_spectrum
+        if summary.eigenvalues.shape != own.shape:
+            spectrum = self.spectrum
+        return self.field_of(summary.eigenvalues, spectrum.weights)
+
     def vector_field(self, t: Float[Array, ""], state: BlockState, args: Any = None) -> BlockState:
         """The time derivative of (blocks, side) in frame coordinates, for a `diffrax.diffeqsolve`.
 
@@ -137,8 +146,12 @@ class OnePass(System):
         They are the `risk`, the squared `gradient_norm`, the `overlaps` W^T W of
         W = [X | X* | means] and, for m = s, the squared `distance` |X - X*|^2.  For each memory of
         the optimiser that is an iterate there are its risk and distance, such as `average_risk`.
+        If the learning rate follows the state, it is the statistic `learning_rate`.
         """
         statistics = self._statistics(summary)
+        if isinstance(self.learning_rate, StateRate):
+            field = self.field_at(summary)
+            statistics["learning_rate"] = self.learning_rate.rate(field, summary.state)
         for i, memory in enumerate(summary.layout.memory):
             if memory.iterate:
                 own = self._statistics(summary.at(i))

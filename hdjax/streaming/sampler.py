@@ -274,7 +274,8 @@ def start_state(system: OnePass, key: Key[Array, ""], dtype: Any) -> GramState:
     layout, p = system.layout, system.layout.moving
     factor = system.columns.sample_factor(random.stream(key, Stream.START), system.spectrum)
     factor = system.extended(factor)
-    factor = layout.to_frame(jnp.pad(factor, ((0, 0), (0, layout.first), (0, 0))))
+    rows = layout.width - factor.shape[1]
+    factor = layout.to_frame(jnp.pad(factor, ((0, 0), (0, rows), (0, 0))))
     # In the triangular factor frozen columns come first, so that its last p rows are zero in them
     # and belong to the p moving columns.
     order = np.roll(np.arange(layout.width), -p)

@@ -27,7 +27,7 @@ from hdjax.clocks import Steps
 from hdjax.random import Stream
 from hdjax.registry import In, Precision, Size, register
 from hdjax.streaming import _kernel
-from hdjax.streaming.columns import coordinates, group_gram
+from hdjax.streaming.columns import as_given, coordinates, group_gram
 from hdjax.streaming.data import Data
 from hdjax.streaming.field import GramSummary
 from hdjax.streaming.limit import Side
@@ -171,6 +171,10 @@ class DirectSimulator(Simulator):
         blocks = group_gram(columns, system.spectrum)
         side = jax.tree.map(lambda x: x.astype(dtype), state.side)
         return GramSummary(blocks, side, system.eigenvalues, system.layout)
+
+    def iterate(self, state: DirectState) -> Float[Array, "d m"]:
+        """The student columns X of a run, in the coordinates in which K is given."""
+        return as_given(state.moving[:, self.system.layout.first :], self.system.spectrum)
 
     def bytes_per_run(self) -> int:
         layout, d = self.system.layout, coordinates(self.system.spectrum)

@@ -20,7 +20,7 @@ from hdjax import precise, random
 from hdjax.arrays import cast
 from hdjax.clocks import Clock, Steps, Within
 from hdjax.random import Stream
-from hdjax.streaming.columns import coordinates, group_gram
+from hdjax.streaming.columns import as_given, coordinates, group_gram
 from hdjax.streaming.data import Data
 from hdjax.streaming.field import GramSummary
 from hdjax.streaming.limit import Side
@@ -99,6 +99,10 @@ class StepwiseSimulator(Simulator):
         side = cast(side, dtype)
         blocks = group_gram(columns, system.spectrum)
         return GramSummary(blocks, side, system.eigenvalues, system.layout)
+
+    def iterate(self, state: StepwiseState) -> Float[Array, "d m"]:
+        """The student columns X of a run, in the coordinates in which K is given."""
+        return as_given(state.moving[:, self.system.layout.first :], self.system.spectrum)
 
     def bytes_per_run(self) -> int:
         layout, d = self.system.layout, coordinates(self.system.spectrum)
