@@ -2,10 +2,11 @@
 
 Start with `Problem` and the systems `MultiPassSGD` and `MomentumSGD`.  `gaussian_problem` and
 `random_features_problem` draw problems, and `data` makes them of data sets.  The solvers of the
-limit are `BlockODE` and `Spectral`, with momentum `Recursion` and `Squaring`; `volterra` is the
-limit as an integral equation.  The limit depends on the eigenvalues of a problem through its
-`modes`, and in the mean on the `laws` of random matrices.  `analysis` and `rates` compute stability
-and rates of convergence, and `diagnostics` warns of data on which SGD may leave its limit.
+limit are `BlockODE` and `Spectral`, with momentum `Recursion` and `Squaring`; `volterra` and
+`discrete_volterra` are the limit as one equation of the loss alone.  The limit depends on the
+eigenvalues of a problem through its `modes`, and in the mean on the `laws` of random matrices.
+`analysis` and `rates` compute stability and rates of convergence, and `diagnostics` warns of data
+on which SGD may leave its limit.
 """
 
 from hdjax.multipass import analysis, data, diagnostics, laws, modes, rates
@@ -15,7 +16,7 @@ from hdjax.multipass.model import MultiPassSGD
 from hdjax.multipass.momentum import MomentumSGD
 from hdjax.multipass.problem import Problem
 from hdjax.multipass.quadratics import Quadratic, QuadraticForm, SampleRisk
-from hdjax.multipass.recursion import Recursion, Squaring
+from hdjax.multipass.recursion import Recursion, Squaring, discrete_volterra
 from hdjax.multipass.simulate import Direct, Homogenised
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "analysis",
     "data",
     "diagnostics",
+    "discrete_volterra",
     "gaussian_problem",
     "laws",
     "modes",

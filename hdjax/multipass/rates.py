@@ -177,6 +177,36 @@ def kernel_norm(
     return odds * (trace(spectrum) - second(spectrum, z)) / z
 
 
+def limit_loss_with_batches(
+    modes: Modes, learning_rate: float, batch_fraction: float, momentum: float = 0.0
+) -> float:
+    """The loss per sample as k grows, with batches and momentum: floor/n/(1 - |K| n/(n - 1)).
+
+    It is infinite where the loss is not bounded (`is_stable`).  `hdjax.multipass.analysis` has
+    `limit_loss` for single samples.
+
+    Args:
+        modes: the problem in the eigenbasis of A^T A.
+        learning_rate: gamma, which multiplies the sum over the batch.
+        batch_fraction: zeta in (0, 1].
+        momentum: Delta in [0, 1).
+
+    Raises:
+        ValueError: a number out of range.
+
+    Example:
+        >>> problem = hd.multipass.gaussian_problem(40, 20, key=jax.random.key(0), noise=0.5)
+        >>> modes = hd.multipass.modes.svd_modes(problem)[0]
+        >>> small, large = (limit_loss_with_batches(modes, 0.5, zeta, 0.3) for zeta in (0.1, 1.0))
+        >>> small > large
+        True
+    """
+    _check_numbers(learning_rate, batch_fraction, momentum)
+    n, loss = float(modes.samples), float(modes.floor) / float(modes.samples)
+    norm = kernel_norm(modes, learning_rate, batch_fraction, momentum) * n / max(n - 1, 1)
+    return loss / (1 - norm) if norm < 1 else np.inf
+
+
 def limit_rate(
     spectrum: Any, learning_rate: float, batch_fraction: float, momentum: float = 0.0
 ) -> float:
@@ -198,11 +228,7 @@ def limit_rate(
         >>> 0 < limit_rate(hd.multipass.laws.MarchenkoPastur(0.5), 0.5, 0.2, 0.3) < 1
         True
     """
-    _check_fraction(batch_fraction)
-    if not (np.isfinite(learning_rate) and learning_rate > 0):
-        raise ValueError(f"learning_rate: {learning_rate}; allowed: finite and positive")
-    if not 0 <= momentum < 1:
-        raise ValueError(f"momentum: {momentum}; allowed: at least 0 and below 1")
+    _check_numbers(learning_rate, batch_fraction, momentum)
     return _rate(spectrum, learning_rate, batch_fraction, momentum)
 
 
@@ -348,6 +374,14 @@ def _rate(spectrum: Any, gamma: float, zeta: float, delta: float) -> float:
     while excess(high) > 0:
         high *= 2
     return find_root(excess, least * (1 + step), high)
+
+
+def _check_numbers(learning_rate: float, batch_fraction: float, momentum: float) -> None:
+    _check_fraction(batch_fraction)
+    if not (np.isfinite(learning_rate) and learning_rate > 0):
+        raise ValueError(f"learning_rate: {learning_rate}; allowed: finite and positive")
+    if not 0 <= momentum < 1:
+        raise ValueError(f"momentum: {momentum}; allowed: at least 0 and below 1")
 
 
 def _check_fraction(batch_fraction: float) -> None:

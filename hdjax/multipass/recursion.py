@@ -15,7 +15,8 @@ with kappa = gamma^2 zeta (1 - zeta) n/(n - 1) and L = L(mean path) + 1/2 sum_j 
 The factor n/(n - 1), which is exact for batches drawn without replacement, tends to 1.
 
 `MomentumSGD` takes a solver as an option: `Recursion` iterates these equations, and `Squaring`
-multiplies powers of their matrix.
+multiplies powers of their matrix.  `discrete_volterra` solves the equation of the loss alone that
+follows from them, as a check of both.
 
 Sources: slides "Hitting the High-D(imensional) Notes", frame "Large batch: SGD+M"; arXiv
 2206.01029 ("Trajectory of Mini-Batch Momentum", the discrete Volterra equation).
@@ -26,6 +27,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.scipy.linalg
 from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
@@ -137,6 +139,56 @@ class Squaring(eqx.Module):
             return save(flow.values(p, jnp.where(empty, 0, spread / jnp.where(empty, 1, scale))))
 
         return jax.vmap(at)(moments, paths[..., 0])
+
+
+def discrete_volterra(
+    system: Batched, steps: int
+) -> tuple[Int[Array, " times"], Float[Array, " times"]]:
+    """The loss per sample by the discrete Volterra equation, as a check of the two solvers.
+
+        L(k) = L(mean path) + sum_{l < k} K(k - 1 - l) L(l),
+        K(k) = kappa/n sum_j m_j lambda_j^2 h_j(k)^2,
+        h_j(k+1) = Omega_j h_j(k) - Delta h_j(k-1),    h_j(0) = 1,    h_j(-1) = 0.
+
+    The cost is O(steps^2 + steps p).  Source: arXiv 2206.01029.
+
+    Args:
+        system: a system with a constant learning rate.
+        steps: the last step.
+
+    Returns:
+        Steps k, and losses per sample L/n, (steps + 1,) each.
+
+    Raises:
+        ValueError: the learning rate is a schedule, or `steps` is below 1.
+
+    Example:
+        >>> problem = hd.multipass.Problem(jnp.eye(4), jnp.ones(4))
+        >>> system = hd.multipass.MomentumSGD(problem, 0.5, batch_fraction=0.25, momentum=0.3)
+        >>> ks, loss = discrete_volterra(system, 100)
+    """
+    if not isinstance(system.learning_rate, Constant):
+        raise ValueError("learning_rate: a schedule; allowed with discrete_volterra: a number")
+    if steps < 1:
+        raise ValueError(f"steps: {steps}; allowed: at least 1")
+    modes, flow, gamma = system.modes, system.flow, system.learning_rate(0.0)
+    omega = _omega(system, gamma)
+
+    def move(pair: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], Array]:
+        now, before = pair
+        return (omega * now - system.momentum * before, now), now
+
+    one = jnp.ones_like(omega)
+    _, paths = lax.scan(move, (one, one), length=steps + 1)
+    _, responses = lax.scan(move, (one, jnp.zeros_like(omega)), length=steps)
+    mean = jax.vmap(lambda p: modes.mean_loss(flow.residuals(p)))(paths)
+    weights = modes.multiplicities * modes.eigenvalues**2
+    kernel = _kappa(system, gamma) / modes.samples * precise.dot(responses**2, weights)
+    index = jnp.arange(steps + 1)
+    lag = index[:, None] - index[None, :] - 1
+    matrix = jnp.eye(steps + 1) - jnp.where(lag >= 0, kernel[jnp.maximum(lag, 0)], 0)
+    loss = jax.scipy.linalg.solve_triangular(matrix, mean, lower=True)
+    return index, loss / modes.samples
 
 
 def _omega(system: Batched, gamma: Float[Array, ""]) -> Float[Array, " p"]:
