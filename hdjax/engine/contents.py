@@ -122,7 +122,7 @@ def _notes(
         yield about.get("fluctuations", "")
     for name, spread in (kept.predicted_std or {}).items():
         # Times at which the limit has a value and the predicted spread has none.
-        finite = np.isfinite(kept.limit.values[name])
+        finite = np.isfinite(kept.limit[name])
         finite = finite.all(axis=0) if kept.limit.code.ndim else finite
         missing = (finite & ~np.isfinite(spread)).reshape(len(spread), -1).any(axis=1)
         if missing.any():
@@ -162,7 +162,7 @@ def _std(moments: Moments) -> np.ndarray:
 
 def _compared(kept: Any, name: str) -> np.ndarray:
     """(run,) the number of times at which a run and the limit have a finite entry in common."""
-    values, limit = kept.runs.values[name], kept.limit.values[name]
+    values, limit = kept.runs[name], kept.limit[name]
     found = np.isfinite(values) & np.isfinite(limit if limit.ndim == values.ndim else limit[None])
     return found.reshape(*found.shape[:2], -1).any(axis=2).sum(axis=1)
 

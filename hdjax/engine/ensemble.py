@@ -73,7 +73,7 @@ class Plan(eqx.Module):
 
 
 class Curves(eqx.Module):
-    """The statistics of a run, or of a limit, along time.
+    """The statistics of a run, or of a limit, along time; `curves[name]` is one of them.
 
     Attributes:
         values: the curve (times, ...) of each statistic; NaN from the end of the run on, and where
@@ -90,6 +90,12 @@ class Curves(eqx.Module):
     alive: Numbers
     code: Numbers
     since: Numbers
+
+    def __getitem__(self, name: str) -> Any:
+        """The curve (times, ...) of a statistic, with the leading axes of these curves."""
+        if name not in self.values:
+            raise KeyError(f"{name!r}; allowed: {', '.join(map(repr, self.values))}")
+        return self.values[name]
 
 
 class Ensemble(eqx.Module):
@@ -135,6 +141,8 @@ def ensemble(
     Example:
         >>> plan = make_plan(system, ts=[0.0, 1.0])
         >>> out = jax.jit(lambda s: ensemble(s, plan, jax.random.key(0), jnp.arange(8)))(system)
+        >>> out.runs["risk"].shape, out.limit["risk"].shape
+        ((8, 2), (2,))
     """
     limit = limit_curves(system, plan, None) if plan.start == "law" else None
     if not plan.runs:
