@@ -260,7 +260,7 @@ def odds_velocity(link: Link, factor: Float[Array, "q r"]) -> Float[Array, "q r"
 
 
 def to_odds(matrix: Float[Array, "q r"]) -> Float[Array, "q r"]:
-    """The odds factor R = (I - M M^T)^{-1/2} M of an overlap M, which `escape_times` starts from.
+    """The odds factor R = (I - M M^T)^{-1/2} M of an overlap M.
 
     The eigenvalues of R^T R are the odds cos^2/(1 - cos^2) of the squared cosines.
 

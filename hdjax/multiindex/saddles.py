@@ -16,17 +16,14 @@ from jaxtyping import Array, Float, Int, Key
 
 from hdjax.checks import is_concrete
 from hdjax.clocks import Fine
-from hdjax.multiindex.freezing import SaddleState, check_dense, follow, start_of
+from hdjax.multiindex.freezing import SaddleState, check_dense, follow, odds_of, start_of
 from hdjax.multiindex.leaps import exponents, learnable
 from hdjax.multiindex.links.link import Link
 from hdjax.multiindex.problem import Algorithm, Direct, Problem
-from hdjax.multiindex.small import product
 from hdjax.multiindex.starts import haar_odds
 from hdjax.registry import Positive, register
 from hdjax.system import Method, PlainSystem, Simulator, WithoutFluctuations, WithoutLimit
 
-# The odds of a given start are cut here: a direction beyond is as good as learnt.
-_BIG = 1e7
 # A decade of time has 2^12 ticks.
 CLOCK = Fine(2**12)
 
@@ -157,10 +154,7 @@ class SaddleSimulator(Simulator):
         if problem.matrix is None:
             factor = haar_odds(key, problem.dimension, q, r)
         else:
-            gap = jnp.eye(q, dtype=jnp.float64) - product(problem.matrix, problem.matrix.T)
-            values, vectors = jnp.linalg.eigh(gap)
-            root = 1 / jnp.sqrt(jnp.maximum(values, 1 / _BIG))
-            factor = product((vectors * root[None, :]).T, problem.matrix)
+            factor = odds_of(problem.matrix)
         return start_of(problem.link, factor, self.system.level, self.system.relevant)
 
     def advance(

@@ -37,7 +37,7 @@ def never_leaves(system: OnePass) -> bool:
     rate = _rate(plain, start.blocks[:, p - m :, p - m :])
     change = np.abs((frame.T @ np.asarray(rate) @ frame)[:, :m, m : m + s]).max()
     # A velocity within the error of the expectations counts as zero.
-    return change <= max(1e-6, start_error(system)) * float(jnp.abs(rate).max())
+    return bool(change <= max(1e-6, start_error(system)) * float(jnp.abs(rate).max()))
 
 
 # The jit compiles one program; without it each operation would be a program of its own.

@@ -1,4 +1,4 @@
-"""Traps of the planted flow, signs of failure, generative exponents, configs of the family."""
+"""Haar starts of the planted flow are trapped as often as their probabilities say."""
 
 import jax
 import jax.numpy as jnp
@@ -7,12 +7,9 @@ import pytest
 
 import hdjax as hd
 from hdjax import multiindex
-from hdjax.config import Experiment
-from hdjax.config.tables import slot
-from hdjax.multiindex import GradientFlow, Reduced, links
+from hdjax.multiindex import GradientFlow, Reduced
 from hdjax.multiindex.flows import Planted
 from hdjax.multiindex.links import from_coefficients
-from hdjax.schema import ConfigError, read
 
 QUICK = hd.Integrator(rtol=1e-6)
 
@@ -113,153 +110,8 @@ def test_probabilities():
             ),
             "link",
         ),
-        (
-            lambda: multiindex.generative.generative_spectrum(
-                multiindex.traps.radial_harmonics({3: 1.0})
-            ),
-            "link",
-        ),
     ],
 )
-def test_wrong_families(make, message):
+def test_wrong_arguments(make, message):
     with pytest.raises(ValueError, match=message):
         make()
-
-
-def curves(system, ts):
-    result = hd.limit(
-        system,
-        ts,
-        statistics=["loss", "cosines"],
-        paths={
-            "wait": multiindex.diagnostics.slow_growth("loss"),
-            "fall": multiindex.diagnostics.oscillation("cosines"),
-            "stuck": multiindex.diagnostics.trapped(0.01),
-        },
-    )
-    return {name: float(result.paths_limit[name]) for name in ("wait", "fall", "stuck")}
-
-
-@pytest.mark.slow
-def test_signs_of_failure():
-    """Each on a case that shows it, and on one that does not."""
-    link = links.hermite_polynomial(2)
-    ts = np.linspace(0, 20, 201)
-    waiting = curves(GradientFlow(link, 100, start=[[0.1]]), ts)
-    assert waiting["wait"] > 0.3  # 1/(8 g_0) = 12.5 at a saddle
-    assert waiting["fall"] < 1e-7  # principal angles are monotone
-    assert waiting["stuck"] == 0
-    linear = curves(GradientFlow(links.hermite_polynomial(1), 100, start=[[0.6]]), ts / 10)
-    assert linear["wait"] < 0.1
-    swinging = curves(multiindex.StiefelDescent(link, 100, 5.0, start=[[0.3]]), np.arange(30.0))
-    assert swinging["fall"] > 0.1
-    cubic = from_coefficients({(2,): 0.7, (3,): 0.7})
-    stuck = curves(GradientFlow(cubic, 100, Planted(), start=[[-0.2]]), ts)
-    assert stuck["stuck"] == 1
-
-
-@pytest.mark.slow
-def test_generative_exponents():
-    """Section 11 of the derivation; values move a little with the bins."""
-    quadratic = multiindex.generative.generative_spectrum(links.hermite_polynomial(2))
-    np.testing.assert_allclose(quadratic, [0, 0.995, 0, 0.850], atol=2e-3)
-    cubic = multiindex.generative.generative_spectrum(links.hermite_polynomial(3))
-    np.testing.assert_allclose(cubic, [0.663, 0.612, 0.936, 0.481], atol=2e-3)
-    bump = links.from_function(lambda z: z[0] ** 2 * jnp.exp(-(z[0] ** 2)), 1, 12)
-    assert multiindex.generative.generative_exponent(bump) == 4
-    assert multiindex.generative.generative_exponent(links.hermite_polynomial(3)) == 1
-
-
-def built(**tables):
-    return read(slot("multiindex", "system"), {"dimension": 50, "link": "sine", **tables}).build()
-
-
-PATHS = {
-    "wait": {"kind": "slow_growth", "tolerance": 0.1},
-    "fall": "oscillation",
-    "stuck": {"kind": "trapped", "level": 0.2},
-    "half": {"kind": "hitting_time", "statistic": "loss", "level": 0.5},
-}
-
-
-@pytest.mark.slow
-def test_configs_build_what_they_say():
-    flow = built(directions=2, algorithm={"kind": "gradient_flow", "metric": "canonical"})
-    assert isinstance(flow, GradientFlow)
-    assert (flow.problem.directions, flow.metric) == (2, "canonical")
-    joint = {"kind": "joint", "ratio": 0.5, "start": "planted"}
-    flow = built(algorithm={"kind": "gradient_flow", "student": joint})
-    assert float(flow.student.ratio) == 0.5
-    assert flow.student.start is not None
-    flow = built(algorithm={"kind": "gradient_flow", "student": {"kind": "joint", "ratio": 0.0}})
-    assert isinstance(flow.student, multiindex.flows.Profiled)
-    sgd = built(
-        algorithm={
-            "kind": "sgd",
-            "learning_rate": 0.1,
-            "student": {"kind": "planted", "link": "erf"},
-        }
-    )
-    assert float(sgd.student.link.residual) == pytest.approx(float(links.erf().residual))
-    samples = built(
-        algorithm={
-            "kind": "finite_samples",
-            "samples": 30,
-            "readout": {"kind": "network", "width": 4},
-            "step": 0.2,
-        }
-    )
-    assert samples.readout.width == 4
-    assert float(samples.step.value) == pytest.approx(0.2)
-    descent = built(algorithm={"kind": "gradient_descent", "step": {"factor": 0.1}})
-    assert float(descent.step.factor) == pytest.approx(0.1)
-    saddle = built(dimension=1e12, algorithm="saddle_to_saddle", start=[[0.1]])
-    assert float(saddle.problem.dimension) == 1e12
-    for link in (
-        {"kind": "product", "factors": ["cosine", {"kind": "exponential"}], "degree": 4},
-        {"kind": "ridge_sum", "link": "erf", "directions": [[1.0, 0.6], [0.0, 0.8]]},
-        {"kind": "ridge", "link": "relu", "direction": [0.6, 0.8]},
-        {"kind": "radial_harmonics", "weights": {"m3": 0.1}},
-    ):
-        assert built(link=link).problem.link.variables == 2
-    descent = built(
-        algorithm={"kind": "gradient_descent", "step": 0.1, "retraction": "exponential"}
-    )
-    assert descent.retraction == "exponential"
-    method = read(
-        slot("multiindex", "method"),
-        {"kind": "reduced", "dtype": "float32", "integrator": {"rtol": 1e-5}},
-    ).build()
-    assert (method.dtype, method.integrator.rtol) == ("float32", 1e-5)
-    raw = {
-        "family": "multiindex",
-        "system": {"dimension": 50, "link": "sine"},
-        "run": {"times": [0.0, 1.0], "runs": 1, "paths": PATHS},
-    }
-    paths = Experiment.of(raw).config.run.paths
-    assert {name: path.build() for name, path in paths.items()} == {
-        "wait": multiindex.diagnostics.slow_growth("loss", 0.1),
-        "fall": multiindex.diagnostics.oscillation(),
-        "stuck": multiindex.diagnostics.trapped(0.2),
-        "half": hd.paths.hitting_time("loss", 0.5),
-    }
-    method = read(
-        slot("multiindex", "method"), {"kind": "anisotropic", "eigenvalues": [1.0, 2.0]}
-    ).build()
-    assert method.preconditioned
-
-
-@pytest.mark.parametrize(
-    ("tables", "message"),
-    [
-        ({"link": "sin"}, "did you mean 'sine'"),
-        ({"link": {"kind": "coefficients", "values": [1.0], "degrees": []}}, "values"),
-        ({"link": {"kind": "radial_harmonics", "weights": {"3": 1.0}}}, "weights"),
-        ({"algorithm": "flow"}, "allowed"),
-        ({"algorithm": {"kind": "sgd", "learning_rate": -1.0}}, "learning_rate"),
-        ({"algorithm": {"kind": "finite_samples", "samples": 0}}, "samples"),
-    ],
-)
-def test_wrong_configs(tables, message):
-    with pytest.raises(ConfigError, match=message):
-        built(**tables)
