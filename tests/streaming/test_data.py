@@ -80,6 +80,23 @@ def test_rows_are_used_once_each():
         hd.simulate(system, [1.5], method=method, **plan)
 
 
+def test_rows_as_given_are_used_in_their_order():
+    """SGD in NumPy on rows of a covariance with a basis, batches of two; the same in each run."""
+    rows, covariance = correlated_rows(n=20)
+    target = np.linspace(-1.0, 1.0, 12)
+    spectrum = hd.spectra.from_covariance(covariance)
+    system = OnePassSGD(LeastSquares(), spectrum, 0.1, np.zeros(12), target, batch_size=2)
+    method = Direct("float64", data=Rows(rows, shuffled=False))
+    plan = {"key": jax.random.key(0), "runs": 2, "statistics": ["distance"]}
+    result = hd.simulate(system, [10 / 12], method=method, **plan)
+    x = np.zeros(12)
+    for batch in rows.reshape(10, 2, 12):
+        x = x - 0.1 / 12 * batch.T @ (batch @ (x - target)) / 2
+    np.testing.assert_allclose(result.runs["distance"][:, 0], np.sum((x - target) ** 2), rtol=1e-10)
+    with pytest.raises(TypeError, match="shuffled: 'no'; allowed: True, False"):
+        Rows(rows, shuffled="no")
+
+
 @pytest.mark.slow
 @pytest.mark.optimised
 def test_universality_and_where_it_ends():

@@ -14,33 +14,14 @@ from hdjax.streaming import (
     Direct,
     GaussianStart,
     GramSampler,
-    GramStart,
     Mixture,
     OnePassSGD,
     losses,
 )
 from hdjax.streaming.sampler import bartlett, fold
+from tests.streaming.models import exact_mean_risk, least_squares, trained
 
-LAM, SIGMA, RATE = np.array([0.5, 2.0]), 0.5, 0.8
-
-
-def least_squares(d, **options):
-    """The model of the exact finite-d mean: group distances (.7, .3) spread evenly."""
-    blocks = np.zeros((2, 2, 2))
-    blocks[:, 0, 0] = [0.7, 0.3]
-    spectrum = hd.spectra.explicit(LAM, [6 * d // 10, 4 * d // 10])
-    loss = losses.LeastSquares(sigma=SIGMA)
-    return OnePassSGD(loss, spectrum, RATE, GramStart(blocks), **options)
-
-
-def exact_mean_risk(d, steps, batch):
-    """E risk by the recursion for E delta_i^2, group by group (math, section 9)."""
-    counts, total = np.array([6 * d // 10, 4 * d // 10]), np.array([0.7, 0.3])
-    g = RATE / d
-    for _ in range(steps):
-        spread = counts * LAM * (LAM @ total + SIGMA**2) + LAM**2 * total
-        total = total * (1 - g * LAM) ** 2 + g**2 / batch * spread
-    return (LAM @ total + SIGMA**2) / 2
+LAM = np.array([0.5, 2.0])
 
 
 @pytest.mark.slow
@@ -64,12 +45,6 @@ def test_exact_mean(d, steps, runs, batch):
 
 def columns(count, **options):
     return GaussianStart(columns=count, **options)
-
-
-def trained(x, teacher, component, noise, theta):
-    logit = theta["gain"] * jnp.tanh(x[0]) + theta["bias"]
-    label = jnp.where(component == 0, 1.0, 0.0).astype(x.dtype)
-    return jnp.logaddexp(0.0, logit) - label * logit
 
 
 D = 30

@@ -1,18 +1,16 @@
-"""Optimisers with a linear memory: references, exact means, limits, fluctuations."""
+"""Optimisers with a linear memory have the limits, means and error bars of their recursions."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.linalg import expm
 
 import hdjax as hd
-from hdjax.streaming import Direct, GaussianStart, GramSampler, GramStart, Mixture, OnePassSGD
-from hdjax.streaming.limit import _doubled
-from hdjax.streaming.optimisers import AdaGradNorm, Averaging, Dana, HeavyBall, Momentum
+from hdjax.streaming import Direct, GaussianStart, GramSampler, Mixture, OnePassSGD
+from hdjax.streaming.optimisers import Averaging, Dana, HeavyBall, Momentum
+from hdjax.streaming.optimisers.linear import moved, times_weights
+from tests.streaming.optimisers.problems import FINE, LAM, check_error_bars, least_squares
 
-FINE = hd.Integrator(rtol=1e-9, atol=1e-12)
-LAM = np.array([0.5, 2.0])
 OPTIMISERS = {
     "heavy ball": HeavyBall(2.0),
     "nesterov": HeavyBall(hd.schedules.PowerDecay(3.0, 1.0)),
@@ -22,14 +20,33 @@ OPTIMISERS = {
 }
 
 
-def least_squares(d, optimiser, *, sigma=0.5, gamma=0.6, **options):
-    """Distances .7 and .3 in two groups, X* = 0: everything is in |X|^2."""
-    blocks = np.zeros((2, 2, 2))
-    blocks[:, 0, 0] = [0.7, 0.3]
-    spectrum = hd.spectra.explicit(LAM, [6 * d // 10, 4 * d // 10])
-    loss = hd.streaming.losses.LeastSquares(sigma=sigma)
-    options = {"optimiser": optimiser, "integrator": FINE, **options}
-    return OnePassSGD(loss, spectrum, gamma, GramStart(blocks, students=1), **options)
+RECURSIONS = {
+    # (U_{k+1}, X_{k+1}) from (U_k, X_k) and the gradient G of a step, at t = .5 with gamma = .6.
+    "heavy ball": lambda u, x, g, d: (u - 2 * u / d + g / d, x - 0.6 / d * u),
+    "nesterov": lambda u, x, g, d: (u - 3 / 1.5 * u / d + g / d, x - 0.6 / d * u),
+    "dana": lambda u, x, g, d: (
+        u - 4 / 1.5 * u / d + g / d,
+        x - 0.6 / d * g - 0.6 / d * u,
+    ),
+    "averaging": lambda u, x, g, d: (u + 10 / 6 / d * (x - u), x - 0.6 / d * g),
+    "momentum": lambda u, x, g, d: (0.8 * u + 0.6 / d * g, x - 0.8 * u - 0.6 / d * g),
+}
+
+
+@pytest.mark.parametrize("name", RECURSIONS)
+def test_steps_are_those_of_the_recursions(name):
+    """Of columns in R^d and of trained parameters alike."""
+    d, rng = 20, np.random.default_rng(0)
+    u, x, g = rng.standard_normal((3, d, 2))
+    weights, mixing = OPTIMISERS[name].step(jnp.asarray(0.6), jnp.asarray(0.5), jnp.asarray(20.0))
+    expected = RECURSIONS[name](u, x, g, d)
+    change = moved((jnp.asarray(u), jnp.asarray(x)), jnp.asarray(g), weights, mixing)
+    np.testing.assert_allclose(u + change[0], expected[0], atol=1e-14)
+    np.testing.assert_allclose(x + change[1], expected[1], atol=1e-14)
+    z = np.concatenate([u, x], axis=1)
+    kept = z @ np.kron(np.eye(2) + mixing, np.eye(2))
+    found = kept - times_weights(jnp.asarray(g), weights)
+    np.testing.assert_allclose(found, np.concatenate(expected, axis=1), atol=1e-14)
 
 
 def exact_risks(d, ts, optimiser, *, sigma=0.5, gamma=0.6, ridge=0.0, batch=1):
@@ -127,65 +144,8 @@ def test_side_parameters_have_memories_too(optimiser):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["averaging", "adagrad"])
-def test_error_bars_and_bias(name):
-    """Spread within 6 %, and mean within 4 standard errors of limit and bias, at d = 40."""
-    runs, ts = 8000, [0.0, 0.5, 1.5]
-    if name == "adagrad":
-        system = least_squares(40, None, gamma=AdaGradNorm(0.7, 1.0), ridge=0.1)
-    else:
-        system = least_squares(40, OPTIMISERS[name], ridge=0.1)
-    statistic = "average_risk" if name == "averaging" else "risk"
-    plan = {"statistics": [statistic], "method": GramSampler("float64"), "keep": "summary"}
-    result = hd.compare(system, ts, key=jax.random.key(4), runs=runs, fluctuations=True, **plan)
-    std = result.std[statistic].values[1:]
-    np.testing.assert_allclose(std, result.predicted_std[statistic][1:], rtol=0.06)
-    gap = (result.mean[statistic].values - result.limit[statistic].values)[1:]
-    shift = hd.streaming.bias(
-        system, jnp.array(ts), lambda s: {"it": system.statistics(s)[statistic]}
-    )
-    # What is left is of order 1/d^2.
-    assert np.all(np.abs(gap - shift["it"][1:]) < 4 * std / np.sqrt(runs) + 3 / 40**2)
-    if name != "averaging":
-        assert np.any(np.abs(gap) > 8 * std / np.sqrt(runs))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("method", [Direct(), GramSampler()])
-def test_adagrad_norm_follows_its_limit(method):
-    system = OnePassSGD(
-        hd.streaming.losses.Logistic(),
-        hd.spectra.explicit([0.5, 2.0], [120, 80]),
-        AdaGradNorm(2.0, 0.5),
-        GaussianStart(scale=2.0),
-        GaussianStart(),
-        batch_size=2,
-    )
-    own = {
-        "risk": lambda system, summary: system.statistics(summary)["risk"],
-        "accumulated": lambda system, summary: summary.side.accumulated,
-    }
-    plan = {"statistics": own, "method": method, "start": "law", "fluctuations": False}
-    result = hd.compare(system, [0.0, 0.5, 2.0], key=jax.random.key(3), runs=96, **plan)
-    for name in own:
-        gap = result.mean[name].values - result.limit[name].values
-        error = result.std[name].values / np.sqrt(96)
-        assert np.all(np.abs(gap) <= 4 * error + 2 * result.limit[name].values / 200)
-    assert result.limit["accumulated"].values[-1] > 0.05
-
-
-def test_flows_of_drifts_that_are_not_symmetric():
-    rng = np.random.default_rng(0)
-    own = 30 * rng.standard_normal((3, 3)) + 60 * np.eye(3)
-    factor, h = rng.standard_normal((3, 3)), 0.7
-    noise = factor @ factor.T
-    decay, integral, sheared = _doubled(*(jnp.asarray(x)[None] for x in (own, noise)), jnp.array(h))
-    np.testing.assert_allclose(decay[0], expm(-h * own), atol=1e-10)
-    np.testing.assert_allclose(integral[0] @ own, np.eye(3) - expm(-h * own), atol=1e-9)
-    # Lyapunov's equation of the stationary noise, up to what has decayed.
-    left = own.T @ np.asarray(sheared[0]) + np.asarray(sheared[0]) @ own
-    right = noise - expm(-h * own).T @ noise @ expm(-h * own)
-    np.testing.assert_allclose(left, right, atol=1e-8)
+def test_error_bars_and_bias():
+    check_error_bars(least_squares(40, OPTIMISERS["averaging"], ridge=0.1), "average_risk")
 
 
 @pytest.mark.slow

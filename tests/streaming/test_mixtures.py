@@ -1,4 +1,4 @@
-"""The mixtures' limits against reference values, exact identities, fixed points and SGD."""
+"""Mixtures against reference values, exact identities and SGD; their means, starts and errors."""
 
 import dataclasses
 
@@ -9,14 +9,11 @@ import numpy as np
 import pytest
 
 import hdjax as hd
-from hdjax import curvature, gaussian, streaming
+from hdjax import gaussian, streaming
 from hdjax.streaming import losses, mixtures
-from hdjax.streaming.simulate import Direct
+from tests.streaming.models import G, Q, S
 
 FINE = hd.Integrator(diffrax.Dopri8(), rtol=1e-9, atol=1e-11)
-S = np.array([[0.8, -0.3, 0.1], [-0.4, 0.9, -0.2], [-0.1, -0.2, 0.5]])
-Q = np.array([[1.2, 0.1, -0.2], [0.1, 1.0, -0.3], [-0.2, -0.3, 0.9]])
-G = np.array([[1.0, 0.0, 0.5], [0.0, 1.44, 0.0], [0.5, 0.0, 1.25]])
 
 
 def at(system, students, overlaps, means):
@@ -210,20 +207,6 @@ def test_commuting_covariances_reference():
 
 
 @pytest.mark.slow
-def test_without_noise_softmax_ends_at_its_fixed_point():
-    k, beta = 3, 0.05
-    system = mixtures.mixture_softmax(
-        60, k, snr=float("inf"), learning_rate=4.0, ridge=beta, start=0.1 * np.eye(60)[:, :k]
-    )
-    end = system.limit(jnp.array([0.0, 80.0]), save=lambda s: s.overlaps).values[-1]
-    s = curvature.classifiers.softmax_fixed_point(k, beta)
-    np.testing.assert_allclose(end[:k, k:], s * (np.eye(k) - 1 / k), atol=2e-4)
-    assert curvature.classifiers.softmax_fixed_point(5, 0.01) == pytest.approx(
-        3.2775458976, abs=1e-9
-    )
-
-
-@pytest.mark.slow
 def test_gradient_flow_lacks_the_noise_alone():
     system = mixtures.mixture_softmax(100, 3, snr=2.0, learning_rate=1.5)
     ts = jnp.array([0.0, 0.01])
@@ -292,25 +275,6 @@ def test_sgd_follows_the_limit_closer_like_root_d(model):
     assert 1.5 < errors[0] / errors[1] < 2.7
 
 
-@pytest.mark.slow
-def test_samples_are_those_of_the_run():
-    """SGD written out on the samples drawn again is the simulator's."""
-    d, steps, gamma = 40, 23, 1.3
-    system = mixtures.mixture_softmax(d, 3, snr=2.0, learning_rate=gamma, ridge=0.1)
-    simulator, key = system.simulator(Direct("float64")), jax.random.key(3)
-    state = simulator.init(key)
-    end = simulator.advance(state, jnp.asarray(0), jnp.asarray(steps), key)
-    samples = streaming.samples.draw_samples(system, key, 0, steps, state.frozen, jnp.float64)
-    columns = np.asarray(state.moving)
-    for row, c in zip(np.asarray(samples.rows), np.asarray(samples.component), strict=True):
-        logits = columns.T @ row
-        pi = np.exp(logits) / np.exp(logits).sum()
-        columns = columns - gamma / d * (np.outer(row, pi - np.eye(3)[c]) + 0.1 * columns)
-    np.testing.assert_allclose(end.moving, columns, atol=1e-12)
-    later = streaming.samples.draw_samples(system, key, 7, 5, state.frozen, jnp.float64)
-    np.testing.assert_array_equal(later.rows, samples.rows[7:12])
-
-
 def test_means_and_starts():
     simplex = mixtures.simplex_means(30, 4)
     np.testing.assert_allclose(simplex.sum(1), 0, atol=1e-12)
@@ -325,15 +289,24 @@ def test_means_and_starts():
     np.testing.assert_allclose(columns.T @ columns, own, atol=1e-12)
 
 
+def test_three_layers_are_xor_with_a_layer_more():
+    """One unit in each hidden layer, of weights 1 and 2: the logit is 2 tanh(tanh(x))."""
+    deep = mixtures.three_layers(
+        20, second=np.ones((1, 1)), third=2 * np.ones(1), snr=4.0, learning_rate=1.0
+    )
+    logit, nothing = 2 * np.tanh(np.tanh(-0.8)), jnp.zeros(0)
+    for component, label in ((0, 1.0), (2, 0.0)):
+        found = deep.loss(jnp.array([-0.8]), nothing, jnp.asarray(component), nothing, deep.theta)
+        np.testing.assert_allclose(found, np.log1p(np.exp(logit)) - label * logit, rtol=1e-12)
+    np.testing.assert_allclose(deep.eigenvalues, 0.25)
+    np.testing.assert_allclose(deep.probabilities, 0.25)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: mixtures.noise_spectrum(10, 0.0), "snr: 0"),
         (lambda: mixtures.orthonormal_means(3, 3), "classes: 3 in dimension 3"),
-        (lambda: losses.MixtureSoftmax(1), "classes: 1"),
-        (lambda: losses.MixtureSoftmax(2, [0, 2]), "labels"),
-        (lambda: losses.MixtureLogistic([0.5], losses.Perceptron()), "labels"),
-        (lambda: losses.Perceptron("rleu"), "activation: 'rleu'"),
         (
             lambda: mixtures.columns_with_gram(9, [[1.0, 2.0], [2.0, 1.0]]),
             "lowest eigenvalue",
@@ -361,15 +334,6 @@ def test_means_and_starts():
                 start=streaming.GaussianStart(columns=2),
             ),
             "theta",
-        ),
-        (
-            lambda: streaming.samples.draw_samples(
-                mixtures.mixture_softmax(20, 2, snr=1.0, learning_rate=1.0, batch_size=2),
-                jax.random.key(0),
-                0,
-                4,
-            ),
-            "batch_size: 2",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Steady states: floors, thresholds, the plateau of a committee and how fast it is left."""
+"""Steady states of the limit are floors of the risk, and plateaus left at their growth rate."""
 
 import equinox as eqx
 import jax
@@ -9,7 +9,7 @@ import pytest
 import hdjax as hd
 from hdjax.streaming import GaussianStart, GramStart, OnePassSGD
 from hdjax.streaming.losses import ErfCommittee, LeastSquares, Logistic
-from hdjax.streaming.steady_states import stability, steady_state
+from hdjax.streaming.steady_states import AtSteadyState, stability, steady_state
 
 LAMBDA, WEIGHTS = np.array([0.5, 2.0]), np.array([0.6, 0.4])
 

@@ -1,4 +1,4 @@
-"""Optimisers that transform the gradient: references, simulations, what is refused."""
+"""Optimisers that transform the gradient have reference values, and limits of their simulations."""
 
 import jax
 import jax.numpy as jnp
@@ -7,26 +7,11 @@ import optax
 import pytest
 
 import hdjax as hd
-from hdjax.streaming import Direct, GaussianStart, GramSampler, GramStart, OnePassSGD
+from hdjax.streaming import Direct, GaussianStart, GramSampler, OnePassSGD
 from hdjax.streaming.losses import LeastSquares, Logistic
 from hdjax.streaming.losses.altered import Altered, signed
 from hdjax.streaming.optimisers import Adam, Clipped, Optax, RMSProp, SignSGD
-
-FINE = hd.Integrator(rtol=1e-9, atol=1e-12)
-
-
-def quadratic(d, optimiser, gamma, loss=None, **options):
-    """Distances .7 and .3 in two groups, X* = 0."""
-    blocks = np.zeros((2, 2, 2))
-    blocks[:, 0, 0] = [0.7, 0.3]
-    spectrum = hd.spectra.explicit([0.5, 2.0], [6 * d // 10, 4 * d // 10])
-    loss = LeastSquares(sigma=0.3) if loss is None else loss
-    options = {"optimiser": optimiser, "integrator": FINE, **options}
-    return OnePassSGD(loss, spectrum, gamma, GramStart(blocks, students=1), **options)
-
-
-def risks(system, ts):
-    return system.limit(jnp.array(ts), save=lambda s: system.statistics(s)["risk"]).values
+from tests.streaming.optimisers.problems import quadratic, risks
 
 
 @pytest.mark.parametrize(

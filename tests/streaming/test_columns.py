@@ -1,0 +1,191 @@
+"""The law of the start: its Gram blocks, draws of it, given columns, what is refused."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import hdjax as hd
+from hdjax.streaming import (
+    Direct,
+    GaussianStart,
+    GramSampler,
+    GramStart,
+    Mixture,
+    OnePassSGD,
+    losses,
+)
+from hdjax.streaming.columns import group_gram
+
+
+@pytest.mark.slow
+def test_gram_start_has_its_blocks_exactly():
+    """Also in groups with fewer coordinates than columns, whose blocks are of low rank."""
+    vector = np.array([0.5, -0.2, 0.3])
+    block = np.array([[0.6, 0.1, 0.2], [0.1, 0.9, 0.0], [0.2, 0.0, 0.4]])
+    blocks = np.stack([block, np.outer(vector, vector), 2 * block])
+    loss = losses.FunctionLoss(lambda x, t, c, n, theta: jnp.sum(x**2) * t[0] ** 2)
+    spectrum = hd.spectra.explicit([0.5, 1.0, 2.0], [10, 1, 7])
+    model = OnePassSGD(loss, spectrum, 0.1, GramStart(blocks, students=2))
+    simulator = model.simulator(Direct("float64"))
+    for seed in range(3):
+        summary = simulator.summary(simulator.init(jax.random.key(seed)))
+        np.testing.assert_allclose(summary.natural, blocks, atol=1e-12)
+
+
+def test_dense_covariance_is_the_diagonal_problem():
+    """Given arrays are rotated once: the same risk as in any other coordinates."""
+    rng = np.random.default_rng(0)
+    root = rng.normal(size=(30, 30))
+    covariance = root @ root.T / 30
+    start, target = rng.normal(size=(2, 30)) / np.sqrt(30)
+    spectrum = hd.spectra.from_covariance(covariance)
+    model = OnePassSGD(losses.LeastSquares(), spectrum, 0.3, start, target)
+    gap = start - target
+    risk = float(model.statistics(model.start())["risk"])
+    np.testing.assert_allclose(risk, gap @ covariance @ gap / 2, rtol=1e-10)
+    gradient = float(model.statistics(model.start())["gradient_norm"])
+    np.testing.assert_allclose(gradient, np.sum((covariance @ gap) ** 2), rtol=1e-10)
+
+
+@pytest.mark.slow
+def test_gram_blocks_with_a_memory_are_those_of_the_draws():
+    """Direct columns and factors [average | X | X*] have the blocks that were given."""
+    root = np.random.default_rng(2).normal(size=(2, 4, 3))
+    blocks = root.mT @ root
+    average = hd.streaming.optimisers.Averaging(1.0)
+    model = OnePassSGD(
+        losses.LeastSquares(),
+        hd.spectra.explicit([0.5, 2.0], [8, 6]),
+        0.1,
+        GramStart(blocks, memories=1),
+        optimiser=average,
+    )
+    np.testing.assert_allclose(model.start().with_memories, blocks, atol=1e-12)
+    for method in (Direct("float64"), GramSampler("float64")):
+        simulator = model.simulator(method)
+        summary = simulator.summary(simulator.init(jax.random.key(1)))
+        np.testing.assert_allclose(summary.with_memories, blocks, atol=1e-11)
+
+
+@pytest.mark.slow
+def test_a_limit_goes_on_from_blocks_with_its_memory():
+    """Half of a path of the heavy ball, and the other half from the Gram blocks in the middle."""
+    spectrum, ball = hd.spectra.explicit([0.5, 2.0], [8, 6]), hd.streaming.optimisers.HeavyBall(0.5)
+    fine = hd.Integrator(rtol=1e-9, atol=1e-12)
+    parts = losses.LeastSquares(sigma=0.3), spectrum, 0.4
+    whole = OnePassSGD(
+        *parts, GaussianStart(overlap=0.2), GaussianStart(), optimiser=ball, integrator=fine
+    )
+    path = whole.limit(jnp.array([0.0, 1.0, 3.0])).values
+    start = GramStart(path.with_memories[1], students=1, memories=1)
+    rest = OnePassSGD(*parts, start, optimiser=ball, integrator=fine)
+    found = rest.limit(jnp.array([0.0, 2.0])).values
+    np.testing.assert_allclose(found.with_memories, path.with_memories[1:], rtol=1e-6)
+    # Without the memory the ball starts at rest.
+    still = OnePassSGD(*parts, GramStart(path.natural[1]), optimiser=ball, integrator=fine)
+    moved = still.limit(jnp.array([0.0, 2.0])).values.natural[1]
+    assert not np.allclose(moved, path.natural[2], rtol=0.01)
+
+
+@pytest.mark.parametrize("counts", [[2, 1, 4], [7], [1] * 7])
+def test_gram_blocks_are_sums_over_their_groups(counts):
+    columns = np.random.default_rng(0).normal(size=(7, 3))
+    found = group_gram(
+        jnp.asarray(columns), hd.spectra.explicit(1.0 + np.arange(len(counts)), counts)
+    )
+    ends = np.cumsum(counts)
+    for block, rows in zip(found, np.split(columns, ends[:-1]), strict=True):
+        np.testing.assert_allclose(block, rows.T @ rows, rtol=1e-12)
+
+
+def test_blocks_of_an_overlap_with_a_given_target():
+    """X = .6 X* + sqrt(2^2 - .6^2) Z: the mean of W^T P_i W, by hand."""
+    target = np.sin(np.arange(10.0))
+    spectrum = hd.spectra.explicit([0.5, 2.0], [6, 4])
+    start = GaussianStart(2.0, overlap=0.6)
+    model = OnePassSGD(losses.LeastSquares(), spectrum, 0.1, start, target)
+    for block, rows, weight in zip(
+        model.start().natural, np.split(target, [6]), (0.6, 0.4), strict=True
+    ):
+        p = rows @ rows
+        expected = [[0.36 * p + 3.64 * weight, 0.6 * p], [0.6 * p, p]]
+        np.testing.assert_allclose(block, expected, rtol=1e-12)
+
+
+def test_draws_of_factors_and_of_columns_have_the_mean_of_the_law():
+    """R^T R and W^T P W over 1500 draws, also where a group has fewer coordinates than columns."""
+    spectrum = hd.spectra.explicit([0.5, 2.0], [7, 2])
+    target = np.cos(np.arange(9.0))
+    start = GaussianStart(1.5, overlap=0.5)
+    model = OnePassSGD(losses.LeastSquares(), spectrum, 0.1, start, target)
+    columns, keys = model.columns, jax.random.split(jax.random.key(0), 1500)
+
+    @jax.jit
+    @jax.vmap
+    def both(key):
+        factor = columns.sample_factor(key, spectrum)
+        return factor.mT @ factor, group_gram(columns.sample(key, spectrum), spectrum)
+
+    for draws in map(np.asarray, both(keys)):
+        error = draws.std(0) / np.sqrt(len(draws))
+        assert np.all(np.abs(draws.mean(0) - model.start().natural) <= 4.5 * error + 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "message"),
+    [
+        ({"start": np.ones(7)}, ValueError, r"start: shape \(7, 1\)"),
+        ({"start": np.full(20, np.nan)}, ValueError, "start: NaN"),
+        ({"start": None}, ValueError, "start: None; allowed: GaussianStart"),
+        (
+            {"mixture": Mixture([0.5, 0.5], np.ones((20, 3)))},
+            ValueError,
+            "mixture.means: 3 columns",
+        ),
+        ({"start": GramStart(np.eye(2)[None])}, ValueError, "given together with a GramStart"),
+        (
+            {"start": GramStart(np.stack([np.eye(2)] * 3)), "target": None},
+            ValueError,
+            "start: 3 Gram blocks; allowed: 1",
+        ),
+        (
+            {"start": GramStart(np.eye(3)[None], memories=1), "target": None},
+            ValueError,
+            "start: Gram blocks with 1 memories; allowed: 0, or the 0 memories",
+        ),
+        ({"target": GramStart(np.eye(2)[None])}, TypeError, "target: GramStart; allowed"),
+        (
+            {"start": GaussianStart(overlap=0.5), "target": GaussianStart(columns=2)},
+            ValueError,
+            r"overlap: \[0.5\]; allowed with 1 student and 2 teacher columns: 0",
+        ),
+    ],
+)
+def test_wrong_systems(change, kind, message):
+    arguments = {
+        "loss": losses.LeastSquares(),
+        "spectrum": hd.spectra.identity(20),
+        "learning_rate": 0.1,
+        "start": GaussianStart(),
+        "target": GaussianStart(),
+    }
+    with pytest.raises(kind, match=message):
+        OnePassSGD(**(arguments | change))
+
+
+def test_wrong_parts():
+    with pytest.raises(ValueError, match="indefinite"):
+        GramStart(np.array([[[1.0, 2.0], [2.0, 1.0]]]))
+    with pytest.raises(ValueError, match="not symmetric"):
+        GramStart(np.array([[[1.0, 0.5], [0.2, 1.0]]]))
+    with pytest.raises(ValueError, match="NaN"):
+        GramStart(np.full((1, 2, 2), np.nan))
+    with pytest.raises(ValueError, match=r"students: None, with blocks of width 3"):
+        GramStart(np.eye(3)[None])
+    with pytest.raises(ValueError, match=r"students: 3; allowed: 1 to 2"):
+        GramStart(np.eye(2)[None], 3)
+    with pytest.raises(ValueError, match="scale"):
+        GaussianStart(scale=-1.0)
+    with pytest.raises(ValueError, match="overlap"):
+        GaussianStart(overlap=1.5)
