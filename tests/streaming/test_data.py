@@ -93,7 +93,7 @@ def test_rows_as_given_are_used_in_their_order():
     for batch in rows.reshape(10, 2, 12):
         x = x - 0.1 / 12 * batch.T @ (batch @ (x - target)) / 2
     np.testing.assert_allclose(result.runs["distance"][:, 0], np.sum((x - target) ** 2), rtol=1e-10)
-    with pytest.raises(TypeError, match="shuffled: 'no'; allowed: True, False"):
+    with pytest.raises(TypeError, match="shuffled"):
         Rows(rows, shuffled="no")
 
 
