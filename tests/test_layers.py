@@ -101,7 +101,25 @@ def module_of(path):
     return name.removesuffix(".__init__")
 
 
+def file_of_tests(module):
+    """The file with the tests of a module: of its name, without a leading underscore."""
+    folder, _, name = module.removeprefix("hdjax/").rpartition("/")
+    return "/".join(filter(None, ("tests", folder, f"test_{name.removeprefix('_')}")))
+
+
+def has_tests(module, sources):
+    """Whether a file of tests of a module is among the sources of files, and holds a test."""
+    return "\ndef test_" in sources.get(file_of_tests(module), "")
+
+
 FILES = sorted((ROOT / "hdjax").rglob("*.py"))
+OWN = [
+    path.relative_to(ROOT).as_posix() for path in FILES if path.stem not in ("__init__", "__main__")
+]
+TESTS = {
+    path.relative_to(ROOT).as_posix(): path.read_text()
+    for path in sorted((ROOT / "tests").rglob("test_*.py"))
+}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -119,6 +137,11 @@ def test_no_circles_between_files():
     assert circle({module_of(path): path.read_text() for path in FILES}) == []
 
 
+@pytest.mark.parametrize("module", OWN)
+def test_every_module_has_a_file_of_tests(module):
+    assert has_tests(module, TESTS), f"{module} has no tests in {file_of_tests(module)}"
+
+
 def test_the_rules_can_be_broken():
     assert wrong_imports("gaussian", "from hdjax import spectra") == ["spectra"]
     assert wrong_imports("system", "def f():\n    import hdjax.engine.drive") == ["engine"]
@@ -128,6 +151,11 @@ def test_the_rules_can_be_broken():
     assert hidden_imports(hidden) == ["hdjax.streaming.model.OnePassSGD"]
     assert circle({"a": "import b", "b": "from c import d", "c": "import a"}) != []
     assert circle({"a": "import b", "b": "from c import d", "c": "def f():\n    import a"}) == []
+    assert file_of_tests("hdjax/cli.py") == "tests/test_cli.py"
+    assert file_of_tests("hdjax/a/b/_c.py") == "tests/a/b/test_c.py"
+    assert has_tests("hdjax/a/b.py", {"tests/a/test_b.py": "x = 1\n\n\ndef test_x(): ...\n"})
+    assert not has_tests("hdjax/a/b.py", {"tests/a/test_b.py": "x = 1\n"})
+    assert not has_tests("hdjax/a/b.py", {"tests/test_b.py": "\ndef test_x(): ...\n"})
 
 
 def test_dependencies_are_those_that_are_imported():

@@ -8,10 +8,11 @@ import pytest
 import xarray as xr
 
 import hdjax as hd
-from hdjax import layout, reading, store
+from hdjax import expect, layout, reading, store
 from hdjax.limits import Limit
+from tests.expect.results import SHAPES, TIMES
 from tests.still import Still
-from tests.trees import made
+from tests.trees import LEVELS, made
 
 # What is a dimension, a coordinate, a group or an entry elsewhere, or no name in NetCDF.
 NAMES = [
@@ -224,3 +225,20 @@ def test_a_sweep_over_an_axis_called_like_its_statistic(tmp_path):
     assert table[1][:3] == ["level", "time", "a/b"]
     at = result.at(1.0)
     np.testing.assert_array_equal(at["mean/level"], result.mean["level"].isel(time=1))
+
+
+@pytest.mark.parametrize("kind", layout.KINDS)
+@pytest.mark.parametrize("start", ["law", "realised", None])
+def test_an_empty_result_has_the_groups_of_its_kind(kind, start):
+    axes = {"sweep": {"rate": [0.1, 0.2]}, "scaling": {"dimension": [8, 16]}}.get(kind)
+    times = [] if kind == "scaling" else TIMES
+    empty = layout.empty(kind, SHAPES, times, paths=["half"], axes=axes, levels=LEVELS, start=start)
+    if start is None and kind == "sweep":
+        assert not {"limit", "sup_error", "paths_limit"} & set(empty.children)
+        with pytest.raises(ValueError, match="this sweep has no limit"):
+            expect.check(["limit(risk, rate=0.1) < 1"], empty)
+    for group in empty.children:
+        assert all(np.isnan(value).all() for value in empty[group].data_vars.values())
+    assert ("mean" in empty.children) == (kind not in ("limit", "scaling"))
+    predicts = kind in ("compare", "limit", "sweep") and start is not None
+    assert ("predicted_std" in empty.children) == predicts

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import hdjax as hd
-from hdjax.arrays import all_finite, cast
 from hdjax.clocks import Steps
 from hdjax.system import Watching
 
@@ -128,14 +127,3 @@ def test_no_implemented_method_is_overridden(contract):
             above = [vars(base)[name] for base in kind.__mro__[1:] if name in vars(base)]
             implemented = [x for x in above if not getattr(x, "__isabstractmethod__", False)]
             assert not implemented, f"{kind.__name__}.{name}"
-
-
-def test_all_finite_and_cast_look_at_floating_arrays_alone():
-    tree = {"a": jnp.ones(2), "n": jnp.arange(3), "text": "x"}
-    assert bool(all_finite(tree))
-    assert not bool(all_finite(tree | {"b": jnp.array([1.0, jnp.nan])}))
-    found = cast(tree, "float32")
-    assert found["a"].dtype == jnp.float32
-    assert found["n"].dtype == tree["n"].dtype
-    assert found["text"] == "x"
-    assert cast(tree, None) is tree

@@ -1,4 +1,4 @@
-"""Empirical matrices and their solvers against dense ones."""
+"""Empirical matrices against autodiff, and streamed ones against stored ones."""
 
 import equinox as eqx
 import jax
@@ -8,9 +8,12 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from hdjax import curvature, streaming
+from hdjax.streaming import mixtures
 from hdjax.streaming.simulate import Direct
 
 D, N = 30, 70
+
+
 SYSTEMS = {
     "softmax": lambda: streaming.mixtures.mixture_softmax(
         D, 3, snr=2.0, learning_rate=1.0, ridge=0.3
@@ -29,14 +32,15 @@ SYSTEMS = {
 }
 
 
+# One program each: every operation by itself would be a program of its own.
 DENSE = eqx.filter_jit(lambda matrix: matrix.dense())
+DRAW = eqx.filter_jit(streaming.samples.draw_samples)
+EMPIRICAL = eqx.filter_jit(curvature.empirical)
 
 
 def run_of(system):
-    state = system.simulator(Direct("float64")).init(jax.random.key(0))
-    samples = streaming.samples.draw_samples(
-        system, jax.random.key(1), 0, N, state.frozen, jnp.float64
-    )
+    state = eqx.filter_jit(system.simulator(Direct("float64")).init)(jax.random.key(0))
+    samples = DRAW(system, jax.random.key(1), 0, N, state.frozen, jnp.float64)
     return state, samples
 
 
@@ -59,7 +63,7 @@ def test_products_are_those_of_autodiff(name):
     jacobian = jax.jit(jax.jacobian(losses))(flat)
     arguments = system, samples, state.moving, state.frozen, theta
     for kind, dense in (("hessian", hessian), ("gradient", jacobian.T @ jacobian / N)):
-        matrix = curvature.empirical(*arguments, kind)
+        matrix = EMPIRICAL(*arguments, kind)
         np.testing.assert_allclose(DENSE(matrix), dense, atol=1e-14)
         block = matrix.restrict([1])
         np.testing.assert_allclose(DENSE(block), dense[D : 2 * D, D : 2 * D], atol=1e-14)
@@ -84,8 +88,8 @@ def test_products_are_those_of_autodiff(name):
     assert np.all(found.residuals < 1e-6 * exact[0])
     np.testing.assert_allclose(found.vectors.T @ found.vectors, np.eye(4), atol=1e-10)
     if name == "softmax":
-        shifted = curvature.empirical(*arguments, include_ridge=True)
-        plain = curvature.empirical(*arguments)
+        shifted = EMPIRICAL(*arguments, include_ridge=True)
+        plain = EMPIRICAL(*arguments)
         probe = jnp.ones((plain.size, 1))
         np.testing.assert_allclose(
             shifted.product(probe) - plain.product(probe), 0.3 * probe, atol=1e-14
@@ -97,7 +101,7 @@ def test_streamed_products_are_those_of_stored_samples():
     system = SYSTEMS["relu"]()
     state, samples = run_of(system)
     theta = state.side.theta
-    stored = curvature.empirical(system, samples, state.moving, state.frozen, theta)
+    stored = EMPIRICAL(system, samples, state.moving, state.frozen, theta)
     streamed = curvature.matrices.StreamedMatrix(
         system, jax.random.key(1), state.moving, state.frozen, theta, chunk=14, chunks=5
     )
@@ -116,44 +120,6 @@ def test_streamed_products_are_those_of_stored_samples():
     np.testing.assert_allclose(
         block.product(probe[:D]), stored.restrict([2]).product(probe[:D]), atol=1e-14
     )
-
-
-def test_top_space_of_close_and_degenerate_eigenvalues():
-    values = np.concatenate([[3.0, 3.0, 2.999], np.linspace(0, 2.5, 97)])
-    rotation = np.linalg.qr(np.random.default_rng(0).standard_normal((100, 100)))[0]
-    matrix = jnp.asarray(rotation * values @ rotation.T)
-    found = curvature.top_space(
-        lambda v: jnp.dot(matrix, v), jnp.zeros((100, 1)), 3, jax.random.key(0), tolerance=1e-9
-    )
-    np.testing.assert_allclose(found.values, [3, 3, 2.999], atol=1e-9)
-    np.testing.assert_allclose(
-        curvature.alignment.principal_cosines(found.vectors, jnp.asarray(rotation[:, :3])),
-        1,
-        atol=1e-8,
-    )
-
-
-@pytest.mark.slow
-def test_spectral_measure_of_a_wishart_matrix_with_an_outlier():
-    rng = np.random.default_rng(1)
-    rows = rng.standard_normal((400, 150))
-    rows[:, 0] *= 5
-    matrix = jnp.asarray(rows.T @ rows / 400)
-    product = lambda v: jnp.dot(matrix, v)  # noqa: E731
-    exact = np.linalg.eigvalsh(matrix)
-    top = curvature.top_space(product, jnp.eye(150)[:, :1], 1, jax.random.key(0))
-    measure = curvature.spectral_measure(
-        product, 150, jax.random.key(1), known=top, probes=20, steps=40
-    )
-    assert measure.atoms.dtype == jnp.float64
-    assert float(measure.weights.sum()) == pytest.approx(1, abs=1e-12)
-    # Lanczos is exact for moments; the probes' spread is what is left (4 standard errors).
-    for power, bound in ((1, 0.02), (2, 0.04)):
-        bulk = (exact[:-1] ** power).sum() / 150
-        own = float(measure.mean(lambda x: x**power)) - exact[-1] ** power / 150  # noqa: B023
-        assert abs(own / bulk - 1) < bound
-    grid = jnp.linspace(-1, 40, 4000)
-    assert float(jnp.trapezoid(measure.density(grid, 0.1), grid)) == pytest.approx(1, abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -184,14 +150,6 @@ def test_spectral_measure_of_a_wishart_matrix_with_an_outlier():
             r"columns \(below 1\) first",
         ),
         (
-            lambda: curvature.top_space(lambda v: v, jnp.ones((5, 1)), 4, jax.random.key(0)),
-            "rank: 4",
-        ),
-        (
-            lambda: curvature.spectral_measure(lambda v: v, 5, jax.random.key(0), steps=6),
-            "probes, steps",
-        ),
-        (
             lambda: curvature.empirical(
                 SYSTEMS["softmax"](),
                 run_of(SYSTEMS["softmax"]())[1],
@@ -203,11 +161,41 @@ def test_spectral_measure_of_a_wishart_matrix_with_an_outlier():
             ),
             "include_ridge",
         ),
-        (lambda: curvature.Block(0, "fisher"), "kind: 'fisher'"),
-        (lambda: curvature.Block(-1), "index: -1"),
-        (lambda: curvature.Block(0, rank=0), "rank: 0"),
     ],
 )
 def test_wrong_input(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.slow
+def test_empty_components_and_one_sample():
+    """A component that no sample is of, and n = 1: a matrix of rank one."""
+    d = 40
+    mixture = mixtures.mixture_softmax(
+        d, 2, snr=4.0, learning_rate=1.0, probabilities=[1 - 1e-6, 1e-6]
+    )
+    means = mixtures.orthonormal_means(d, 2)
+    samples = DRAW(mixture, jax.random.key(1), 0, 1, means)
+    assert int(samples.component[0]) == 0
+    x, means = (0.5 * means).astype(jnp.float32), means.astype(jnp.float32)
+    block = EMPIRICAL(mixture, samples, x, means, None).restrict([0])
+    values = np.linalg.eigvalsh(DENSE(block))
+    assert values[-1] > 0
+    np.testing.assert_allclose(values[:-1], 0, atol=1e-6 * values[-1])
+
+
+def test_samples_without_noise_are_on_their_side_of_the_kink():
+    """The empirical block of a unit on +mu: no sample of the other means has a part in it."""
+    beta, d = 0.03, 41
+    size = curvature.classifiers.fixed_point_output(beta)
+    theta = size**0.5 * jnp.array([1.0, 1, -1, -1])
+    means = mixtures.xor_means(d)
+    columns = size**0.5 * means
+    mixture = mixtures.xor(d, theta=theta, snr=np.inf, learning_rate=1.0, ridge=beta, start=columns)
+    samples = DRAW(mixture, jax.random.key(0), 0, 200, means, jnp.float64)
+    block = EMPIRICAL(mixture, samples, columns, means, theta).restrict([0])
+    values = np.linalg.eigvalsh(DENSE(block))
+    share = np.mean(np.asarray(samples.component) == 0)
+    np.testing.assert_allclose(values[-1], 4 * share * beta * (1 - 4 * beta) * size, rtol=1e-12)
+    assert abs(values[:-1]).max() < 1e-15

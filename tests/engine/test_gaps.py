@@ -10,21 +10,9 @@ import pytest
 import hdjax as hd
 from hdjax import store
 from hdjax.codes import Code
+from tests.engine.problems import from_zero
 
 TIMES = [0.0, 1.0, 2.0]
-st = hd.streaming
-
-
-def from_zero(rate=0.5, **options):
-    """Least squares in d = 50 from X_0 = 0, where the cosine of student and teacher is 0/0."""
-    return st.OnePassSGD(
-        st.losses.LeastSquares(),
-        hd.spectra.identity(50),
-        rate,
-        np.zeros(50),
-        np.ones(50) / 50**0.5,
-        **options,
-    )
 
 
 def cosine(system, summary):
@@ -171,60 +159,3 @@ def test_true_divergence_still_ends_a_run():
     )
     result = hd.simulate(landscape, [0, 1, 2], key=jax.random.key(0), runs=2)
     assert (result.codes["since"] == 1).all()
-
-
-@pytest.mark.parametrize("value", [None, {"a": 1.0}, np.zeros(0)])
-def test_what_is_no_number_is_refused_before_the_run(value):
-    options = {"key": jax.random.key(0), "runs": 2, "progress": False}
-    with pytest.raises(TypeError, match=r"statistics: 'v' returns .*; allowed: a number or an"):
-        hd.simulate(from_zero(), TIMES, statistics={"v": lambda s, m: value}, **options)
-    with pytest.raises(TypeError, match=r"probes: 'v' returns .*; allowed: a number or an"):
-        hd.simulate(from_zero(), TIMES, probes={"v": lambda s, x, k: value}, **options)
-
-
-@pytest.mark.parametrize(
-    "path",
-    [hd.paths.hitting_time("v", 0.5), hd.paths.value_at("v", 1.0), hd.paths.first_bad_time("w")],
-)
-def test_paths_of_what_is_no_scalar_are_refused(path):
-    with pytest.raises(ValueError, match=r"statistic: '[vw]'.*; allowed: "):
-        path(jnp.array(TIMES), {"v": jnp.ones((3, 2))})
-
-
-@pytest.mark.slow
-def test_a_complex_statistic_has_no_predicted_spread_and_takes_none_away():
-    def turned(system, summary):
-        risk = system.statistics(summary)["risk"]
-        return jax.lax.complex(risk, 2 * risk)
-
-    statistics = {"risk": None, "turned": turned}
-    options = {"key": jax.random.key(0), "runs": 2, "progress": False}
-    with jax.numpy_dtype_promotion("standard"):
-        result = hd.compare(from_zero(), TIMES, statistics=statistics, **options)
-    assert np.isfinite(result.predicted_std["risk"]).all()
-    assert "turned" not in result.predicted_std
-    np.testing.assert_allclose(result.runs["turned"].imag, 2 * result.runs["risk"])
-
-
-def test_a_time_that_is_no_number_is_refused():
-    with pytest.raises(ValueError, match=r"t: \[0.3\]; allowed: a number"):
-        hd.paths.value_at("risk", [0.3])
-
-
-@pytest.mark.slow
-def test_missing_error_bars_are_told():
-    """In 24 steps the limit gets to t = 30, and its spread does not."""
-    options = {"key": jax.random.key(0), "runs": 2, "statistics": ["risk"]}
-
-    def result(steps):
-        integrator = hd.Integrator(rtol=1e-3, atol=1e-6, max_steps=steps)
-        return hd.compare(from_zero(integrator=integrator), [0.0, 0.01, 30.0], **options)
-
-    few, enough = result(24), result(4096)
-    assert np.isfinite(few.limit["risk"]).all()
-    assert np.isnan(few.predicted_std["risk"][-1])
-    assert "no predicted spread of risk at 1 of 3 times, first at t = 30: the theory" in " ".join(
-        str(few).split()
-    )
-    assert np.isfinite(enough.predicted_std["risk"]).all()
-    assert "no predicted spread" not in str(enough)

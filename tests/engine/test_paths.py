@@ -28,3 +28,17 @@ def test_the_time_between_two_levels(curve, expected):
 def test_levels_in_the_wrong_order_are_refused():
     with pytest.raises(ValueError, match=r"low, high: 0.6, 0.4; allowed: low < high"):
         hd.paths.plateau("risk", low=0.6, high=0.4)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [hd.paths.hitting_time("v", 0.5), hd.paths.value_at("v", 1.0), hd.paths.first_bad_time("w")],
+)
+def test_paths_of_what_is_no_scalar_are_refused(path):
+    with pytest.raises(ValueError, match=r"statistic: '[vw]'.*; allowed: "):
+        path(jnp.array([0.0, 1.0, 2.0]), {"v": jnp.ones((3, 2))})
+
+
+def test_a_time_that_is_no_number_is_refused():
+    with pytest.raises(ValueError, match=r"t: \[0.3\]; allowed: a number"):
+        hd.paths.value_at("risk", [0.3])

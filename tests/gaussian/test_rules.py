@@ -1,3 +1,5 @@
+"""Rules of quadrature: exact moments, symmetry, and what they refuse."""
+
 import jax.numpy as jnp
 import numpy as np
 import pytest

@@ -1,0 +1,195 @@
+"""The loop over chunks: the same numbers in any chunks and on any devices, and interrupts."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import hdjax as hd
+from hdjax.engine import drive
+from tests.engine.problems import TIMES, compare, least_squares
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", ["law", "realised"])
+def test_chunks_draw_the_same_numbers(key, start):
+    options = {"key": key, "runs": 7, "start": start, "statistics": ["risk"]}
+    options["fluctuations"] = False
+    whole = compare(least_squares(), TIMES, **options)
+    chunked = compare(least_squares(), TIMES, **options, chunk=3)
+    again = compare(least_squares(), TIMES, **options, chunk=3)
+    np.testing.assert_allclose(whole.runs["risk"], chunked.runs["risk"], rtol=2e-5)
+    np.testing.assert_allclose(whole.std["risk"], chunked.std["risk"], rtol=1e-4)
+    np.testing.assert_array_equal(chunked.runs["risk"], again.runs["risk"])
+    np.testing.assert_array_equal(chunked.std["risk"], again.std["risk"])
+
+
+@pytest.mark.slow
+def test_summary_streams_moments(key):
+    """More runs than are kept: moments cover all of them, quantiles the first 1024."""
+    system, ts = least_squares(d=8), [0.0, 1.0]
+    full = compare(system, ts, key=key, runs=1500, statistics=["risk"])
+    streamed = compare(system, ts, key=key, runs=1500, statistics=["risk"], keep="summary")
+    assert streamed.runs.sizes["run"] == 1024
+    assert "1024" in streamed.tree.attrs["note"]
+    assert streamed.tree.attrs["runs"] == 1500
+    np.testing.assert_allclose(streamed.mean["risk"], full.mean["risk"], rtol=1e-12)
+    np.testing.assert_allclose(streamed.std["risk"], full.std["risk"], rtol=1e-12)
+    error = full.sup_error["risk"].values
+    np.testing.assert_allclose(streamed.sup_error_mean["risk"], error.mean(), rtol=1e-10)
+    np.testing.assert_allclose(streamed.sup_error_std["risk"], error.std(ddof=1), rtol=1e-10)
+
+
+class Mortal(hd.streaming.OnePassSGD):
+    """SGD whose runs end where the squared norm of the student is above 1."""
+
+    def alive(self, summary):
+        return summary.overlaps[0, 0] <= 1
+
+
+def test_mixed_divergence_keeps_the_good_runs_in_the_moments(key):
+    system = Mortal(
+        hd.streaming.losses.LeastSquares(),
+        hd.spectra.power_law(40, exponent=0.3),
+        0.7,
+        hd.streaming.GaussianStart(),
+        hd.streaming.GaussianStart(),
+    )
+    result = hd.simulate(system, [0.0], key=key, runs=40)
+    bad = np.isfinite(result.codes["since"].values)
+    whole = hd.simulate(least_squares(sigma=0.0), [0.0], key=key, runs=40)
+    np.testing.assert_array_equal(bad, whole.runs["overlaps"].values[:, 0, 0, 0] > 1)
+    assert 0 < bad.sum() < 40
+    assert int(result.codes["alive"][0]) == int(result.count["risk"][0]) == 40 - bad.sum()
+    np.testing.assert_allclose(result.mean["risk"][0], whole.runs["risk"].values[~bad, 0].mean())
+
+
+def test_an_interrupt_does_not_wait_for_what_is_computed():
+    never = threading.Event()
+    threading.Timer(0.1, lambda: signal.raise_signal(signal.SIGINT)).start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            drive._wait_for(lambda: never.wait(60))
+        assert not never.is_set()
+    finally:
+        never.set()
+
+
+def test_an_interrupt_while_a_chunk_is_added_leaves_it_out(key, monkeypatch):
+    merge, calls = drive._merge, []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return merge(*arguments)
+
+    monkeypatch.setattr(drive, "_merge", interrupted)
+    options = {"key": key, "runs": 6, "chunk": 2, "statistics": ["risk"]}
+    result = hd.simulate(least_squares(), [0.0, 1.0], **options)
+    assert (result.tree.attrs["runs"], result.tree.attrs["interrupted"]) == (4, 1)
+    np.testing.assert_array_equal(result.codes["alive"], 4)
+    np.testing.assert_allclose(result.mean["risk"], result.runs["risk"].mean("run"))
+    assert result.runs.sizes["run"] == 4
+
+
+def test_curves_that_the_host_cannot_keep_are_refused(key):
+    with pytest.raises(ValueError, match=r"runs: the curves of 10{12} at 2 times need .*summary"):
+        hd.simulate(least_squares(), [0.0, 1.0], key=key, runs=10**12)
+
+
+def test_a_run_that_does_not_fit(key):
+    """d = 10^12 is fine for the limit, and refused by a method that holds every coordinate."""
+    law = hd.streaming.GaussianStart()
+    loss, spectrum = hd.streaming.losses.LeastSquares(), hd.spectra.identity(10**12)
+    system = hd.streaming.OnePassSGD(loss, spectrum, 0.5, law, law)
+    with pytest.raises(ValueError, match=r"needs .* GiB for a run"):
+        hd.simulate(system, [1e-11], key=key, runs=1)
+
+
+def test_points_are_stacked_by_their_numbers():
+    """A solver's number of steps is an integer of the program, a rate an array."""
+    points = [{"steps": 7, "rate": rate, "curve": np.ones(2) * rate} for rate in (0.5, 1.0)]
+    stacked = drive._stack(points)
+    assert stacked["steps"] == 7
+    assert isinstance(stacked["steps"], int)
+    np.testing.assert_allclose(stacked["rate"], [0.5, 1.0])
+    assert stacked["curve"].shape == (2, 2)
+
+
+SCRIPT = """
+import sys
+import jax
+import numpy as np
+import hdjax as hd
+
+jax.config.update("jax_enable_x64", True)
+system = hd.streaming.OnePassSGD(
+    hd.streaming.losses.LeastSquares(sigma=0.5),
+    hd.spectra.power_law(40, 0.3),
+    0.7,
+    hd.streaming.GaussianStart(),
+    hd.streaming.GaussianStart(),
+)
+jax.config.update("jax_disable_most_optimizations", True)
+result = hd.compare(
+    system,
+    [0.0, 1.0],
+    key=jax.random.key(3),
+    runs=6,
+    start="realised",
+    statistics=["risk"],
+    fluctuations=False,
+)
+np.savez(sys.argv[1], devices=len(jax.devices()), risk=result.runs["risk"].values,
+         std=result.std["risk"].values, limit=result.limit["risk"].values)
+"""
+
+
+def run(path, devices):
+    flag = f"--xla_force_host_platform_device_count={devices}"
+    environment = {**os.environ, "XLA_FLAGS": flag, "JAX_PLATFORMS": "cpu"}
+    subprocess.run([sys.executable, "-c", SCRIPT, str(path)], check=True, env=environment)
+    return np.load(path)
+
+
+@pytest.mark.slow
+def test_runs_are_spread_over_devices(tmp_path):
+    # Six runs on four devices: the chunk is padded to eight, and the padding is not counted.
+    one, four = run(tmp_path / "one.npz", 1), run(tmp_path / "four.npz", 4)
+    assert int(four["devices"]) == 4
+    assert four["risk"].shape == (6, 2)
+    np.testing.assert_allclose(four["risk"], one["risk"], rtol=2e-5)
+    np.testing.assert_allclose(four["std"], one["std"], rtol=1e-4)
+    np.testing.assert_allclose(four["limit"], one["limit"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("gaps", [False, True])
+def test_moments_of_two_chunks_are_those_of_all_runs(gaps):
+    """Of complex numbers too, and where one chunk has no finite run at all."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(5.0, 1.0, (9, 4)) + 1j * rng.normal(size=(9, 4))
+    if gaps:
+        values[:4, 0], values[:, 1], values[4:, 2] = np.nan, np.nan, np.nan
+
+    def moments(part):
+        found = np.isfinite(part)
+        count = found.sum(0)
+        mean = np.where(found, part, 0).sum(0) / np.maximum(count, 1)
+        squares = (np.abs(np.where(found, part - mean, 0)) ** 2).sum(0)
+        return drive.Moments(count.astype(float), mean, squares)
+
+    parts = [
+        drive.Streamed({"a": moments(part)}, {}, moments(part.real))
+        for part in (values[:4], values[4:])
+    ]
+    merged = drive._merge(*parts)
+    for found, whole in ((merged.values["a"], values), (merged.alive, values.real)):
+        expected = moments(whole)
+        np.testing.assert_array_equal(found.count, expected.count)
+        np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-14)
+        np.testing.assert_allclose(found.squares, expected.squares, rtol=1e-13, atol=1e-14)
