@@ -24,6 +24,7 @@ def test_the_mean_of_a_decay_is_exact_on_all_scales():
     np.testing.assert_allclose(decay_share(jnp.asarray(x)), scipy.special.exprel(-x), rtol=1e-14)
     slope = jax.grad(decay_share)(jnp.asarray(2.0))
     np.testing.assert_allclose(slope, (3 * np.exp(-2) - 1) / 4, rtol=1e-12)
+    assert float(jax.grad(decay_share)(jnp.asarray(0.0))) == -0.5
 
 
 def test_a_statistic_without_a_derivative_takes_none_away():
