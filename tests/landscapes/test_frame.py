@@ -1,12 +1,55 @@
-"""The previsible frame: block structure, and the law of the next observation in it."""
+"""The previsible frame: covariances, block structure, and the law of the next observation in it."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hdjax.landscapes.frame import conditional_law, jet_at, previsible_frame, rotated_covariance
-from hdjax.landscapes.kernels import Amplitude, Matern52, SpinGlass
+from hdjax.landscapes.frame import (
+    block_covariance,
+    conditional_law,
+    jet_at,
+    previsible_frame,
+    rotated_covariance,
+)
+from hdjax.landscapes.kernels import Amplitude, Matern32, Matern52, SpinGlass, SquaredExponential
+from tests.landscapes.problems import OTHERS, STATIONARY, X, Y
+
+KERNELS = STATIONARY | OTHERS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KERNELS)
+def test_block_covariance_is_the_derivative_of_the_covariance(name):
+    kernel = KERNELS[name]
+
+    def covariance(x, y):
+        return jet_at(kernel, x, y).value
+
+    block = block_covariance(kernel, X, Y)
+    np.testing.assert_allclose(block[0, 0], covariance(X, Y))
+    np.testing.assert_allclose(block[1:, 0], jax.grad(covariance)(X, Y), atol=1e-13)
+    np.testing.assert_allclose(block[0, 1:], jax.grad(covariance, 1)(X, Y), atol=1e-13)
+    mixed = jax.jacfwd(jax.grad(covariance), 1)(X, Y)
+    np.testing.assert_allclose(block[1:, 1:], mixed, atol=1e-12)
+    np.testing.assert_allclose(block_covariance(kernel, Y, X), block.T, atol=1e-13)
+
+
+def test_reference_blocks():
+    modulated = block_covariance(Amplitude([1, 0.3]) * SquaredExponential(), X, Y)
+    expected = [
+        [0.862835742, 0.370636831, -0.354910268],
+        [-0.221104243, 0.767858944, 0.090946819],
+        [0.381805849, 0.164007242, 0.705787523],
+    ]
+    np.testing.assert_allclose(modulated, expected, atol=1e-9)
+    expected = [
+        [0.695715609, 0.395845184, -0.494806480],
+        [-0.395845184, 0.561307061, 0.535382374],
+        [0.494806480, 0.535382374, 0.320384993],
+    ]
+    np.testing.assert_allclose(block_covariance(Matern32(), X, Y), expected, atol=1e-9)
+
 
 KERNEL = Amplitude([1, 0.3]) * Matern52(1.0, 1.2) + SpinGlass([0, 0.3, 0.2])
 D, N = 9, 3

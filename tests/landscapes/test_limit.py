@@ -1,6 +1,5 @@
 """The inverse-free limit: reference values, closed forms, derivatives, float32."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,14 +7,11 @@ import pytest
 
 import hdjax as hd
 from hdjax.landscapes.algorithms import GradientDescent, LowerTriangular, SphereDescent
-from hdjax.landscapes.kernels import Amplitude, FunctionKernel, Matern32, SpinGlass
+from hdjax.landscapes.kernels import Matern32, SpinGlass
 from hdjax.landscapes.kernels import SquaredExponential as SE
 from hdjax.landscapes.limit import Problem, trajectory
 from hdjax.landscapes.rates import Steps
-
-
-def curve(order):
-    return order.value, order.gradient_norm
+from tests.landscapes.problems import curve
 
 
 def test_reference_values(reference):
@@ -120,15 +116,6 @@ def test_schedules_and_matrices_are_the_same_method(problem):
     np.testing.assert_allclose(one[0], other[0], atol=1e-14)
 
 
-def test_a_kernel_of_ones_own_is_differentiated(references):
-    make, expected, _ = references["CG on a modulated SE"]
-    own = FunctionKernel(lambda a, b, t: (1 + 0.3 * a) * (1 + 0.3 * b) * jnp.exp(t - a - b))
-    for kernel in (own, SE() * Amplitude(lambda r: 1 + 0.3 * r)):
-        system = eqx.tree_at(lambda s: s.kernel, make(), kernel)
-        found = system.limit(np.arange(6.0), save=curve).values[0]
-        np.testing.assert_allclose(found, expected, atol=1e-9)
-
-
 def test_float32_serves(problem):
     system = problem(SpinGlass([0, 0, 0, 1]), SphereDescent(0.1))
     single = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), system.problem)
@@ -162,54 +149,3 @@ def test_repeated_points_are_harmless(problem):
     )
     np.testing.assert_allclose(value, 0.0, atol=1e-14)
     np.testing.assert_allclose(square, 3.0, atol=1e-13)
-
-
-def test_traced_times_need_a_horizon(problem, references):
-    system = problem(SE(), GradientDescent(0.5))
-    with pytest.raises(ValueError, match="ts: traced"):
-        jax.jit(lambda ts: system.limit(ts, save=curve).values)(jnp.arange(3.0))
-    horizon = system.horizon(np.arange(3.0))
-    found = jax.jit(lambda ts: system.limit(ts, save=curve, horizon=horizon).values)(
-        jnp.arange(3.0)
-    )
-    np.testing.assert_allclose(found[0], references["GD on SE"][1][:3], atol=1e-9)
-
-
-SPLIT = hd.spectra.explicit([0.5, 1.0, 1.5], [100, 100, 100])
-
-
-def test_anisotropic_reference_values(problem):
-    system = problem(
-        SE(), GradientDescent(0.5), dimension=300, spectrum=SPLIT, shares=[0.2, 0.3, 0.5]
-    )
-    value, square = system.limit(np.arange(5.0), save=curve).values
-    expected = [0, -0.432150871, -0.707528171, -0.891282388, -1.022969168]
-    np.testing.assert_allclose(value, expected, atol=1e-9)
-    expected = [1, 0.634272682, 0.410576384, 0.287918502, 0.214313001]
-    np.testing.assert_allclose(square, expected, atol=1e-9)
-
-
-@pytest.mark.slow
-@pytest.mark.optimised
-def test_anisotropic_runs_follow_their_own_limit(problem):
-    """Linear and quadratic with a ridge: within 4 s.e. (and a bias of order 1/d) at d = 300."""
-    system = problem(
-        SpinGlass([0, 0.3, 0.2]),
-        hd.landscapes.algorithms.HeavyBall(0.2, 0.3),
-        [0, 2],
-        dimension=300,
-        spectrum=SPLIT,
-        shares=[0.2, 0.3, 0.5],
-    )
-    runs = 400
-    result = hd.compare(
-        system, np.arange(5.0), key=jax.random.key(0), runs=runs,
-        method=hd.landscapes.Explicit(), statistics=["value", "gradient_norm"],
-    )  # fmt: skip
-    isotropic = problem(SpinGlass([0, 0.3, 0.2]), system.algorithm, [0, 2])
-    other = isotropic.limit(np.arange(5.0), save=curve).values
-    for name, wrong in zip(result.statistics, other, strict=True):
-        error = 4 * result.std[name].values / np.sqrt(runs) + 1 / 300
-        mean = result.mean[name].values
-        assert np.all(np.abs(mean - result.limit[name].values) < error)
-        assert np.any(np.abs(mean - wrong) > 2 * error)

@@ -6,8 +6,9 @@ import pytest
 
 from hdjax.landscapes.algorithms import GradientDescent, LowerTriangular
 from hdjax.landscapes.kernels import SquaredExponential as SE
-from hdjax.landscapes.meta import optimise
+from hdjax.landscapes.meta import algorithm_family, optimise
 from hdjax.landscapes.rates import Steps
+from tests.landscapes.plain import STEPS, assert_formula, descended
 
 
 @pytest.mark.slow
@@ -26,6 +27,21 @@ def test_best_matrix(problem):
     start = jnp.tril(jnp.full((2, 2), 0.7))
     found = optimise(lambda matrix: problem(SE(), LowerTriangular(matrix)), start, 2, 40)
     np.testing.assert_allclose(found.value, -0.936195, atol=1e-6)
+
+
+def test_families_of_algorithms():
+    """With the same step size they are one algorithm."""
+    for name, rates in (
+        ("constant", 0.3),
+        ("schedule", np.full(STEPS, 0.3)),
+        ("heavy_ball", [0.3, 0.0]),
+        ("lower_triangular", 0.3 * np.tri(STEPS)),
+    ):
+        make, start = algorithm_family(name, STEPS)
+        assert start.shape == np.shape(rates)
+        assert_formula(make(jnp.asarray(rates)), descended(lambda k, x: 0.3))
+    with pytest.raises(ValueError, match="name: 'adam'; allowed: constant, schedule, heavy_ball"):
+        algorithm_family("adam", steps=3)
 
 
 def test_wrong_arguments():

@@ -1,11 +1,13 @@
 """Configs of the family: what is written is what is built."""
 
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
 
 import hdjax as hd
-from hdjax import multipass
+from hdjax import config, multipass
 from hdjax.config import ConfigError, Experiment
 from hdjax.config.tables import slot
 from hdjax.schema import read
@@ -148,3 +150,21 @@ def test_an_experiment_of_the_family():
     assert set(result.runs["loss"].dims) == {"run", "time"}
     with pytest.raises(ConfigError, match=r"run\.method"):
         Experiment.of(raw | {"run": raw["run"] | {"method": "gram_sampler"}})
+
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+@pytest.mark.slow
+def test_the_config_of_cifar_runs_on_a_file_of_its_layout(tmp_path, images):
+    """The shipped config beside a small synthetic archive, with fewer samples."""
+    arrays = {"X": np.tile(images[0], (4, 1, 1, 1)), "Y": np.tile(images[1], 4)}
+    np.savez(tmp_path / "cifar5m_part0.npz", **arrays)
+    shipped = CONFIGS / "data" / "cifar5m_car_plane.toml"
+    (tmp_path / "car_plane.toml").write_text(shipped.read_text())
+    with pytest.raises(config.ConfigError, match="no file"):
+        config.load(shipped)
+    changes = ["system.dimension=20", "system.problem.samples=60", "system.problem.test=30"]
+    experiment = config.load(tmp_path / "car_plane.toml", [*changes, "run.runs=2"])
+    result = experiment.run(progress=False)
+    assert result.limit["test"][-1] < result.limit["test"][0]

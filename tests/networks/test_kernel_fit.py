@@ -12,9 +12,7 @@ from hdjax.landscapes import GradientSpan
 from hdjax.landscapes.algorithms import GradientDescent, HeavyBall
 from hdjax.landscapes.kernels import Matern32, SpinGlass, SquaredExponential
 from hdjax.random import Stream
-
-X = jax.random.normal(jax.random.key(0), (20, 4))
-Y = jax.random.randint(jax.random.key(1), (20,), 0, 3)
+from tests.networks.problems import X, Y, network
 
 
 def curves(system, steps):
@@ -40,25 +38,6 @@ def test_a_kernel_is_found_from_its_own_curves(kernel, algorithm):
     assert max(fit.cost_error, fit.gradient_error) < 1e-8
 
 
-def network(key):
-    return networks.MLP(4, [8], 3, jnp.tanh, key=key)
-
-
-@pytest.fixture(scope="module")
-def fitted():
-    parts = network, networks.cross_entropy, X, Y
-    theory = networks.Fitted(
-        Matern32(),
-        networks.Training(*parts, optax.sgd(0.05)),
-        GradientDescent(0.05),
-        HeavyBall(0.02, 0.5),
-        steps=6,
-        runs=3,
-        key=jax.random.key(5),
-    )
-    return networks.Training(*parts, optax.sgd(0.02, momentum=0.5), theory=theory)
-
-
 @pytest.mark.slow
 def test_a_fitted_kernel_is_the_limit_of_a_training(fitted):
     result = hd.limit(fitted, [0, 1, 2])
@@ -79,11 +58,6 @@ def test_a_fitted_kernel_is_the_limit_of_a_training(fitted):
     np.testing.assert_allclose(result.limit["gradient_norm"], gradients, rtol=1e-6)
     moved = [float(p[k] - 2 * p[0] + 9) for k, p in enumerate(orders.points)]
     np.testing.assert_allclose(result.limit["distance"], moved, atol=1e-7)
-
-
-def test_realised_starts_are_refused(fitted):
-    with pytest.raises(ValueError, match="start: 'realised'"):
-        hd.compare(fitted, [0, 1], key=jax.random.key(0), runs=1, start="realised")
 
 
 GOOD = np.array([2.0, 1.5, 1.2]), np.array([1.0, 0.8, 0.7])
