@@ -19,8 +19,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 Panels = list[Float[Array, "_ _ _"]]
-# Runs of at least _SHORT steps are cut where these fifths of their steps end: the wide panels of late
-# steps have fewer steps.
+# Runs of at least _SHORT steps are cut where these fifths of their steps end: the wide panels of
+# late steps have fewer steps.
 _SHORT, _FIFTHS = 12, (2, 3, 4, 5)
 
 
