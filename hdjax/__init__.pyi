@@ -32,11 +32,13 @@ from .system import (
     Method,
     NoFluctuationsError,
     NoLimitError,
+    NoMeanCorrectionError,
     PlainSystem,
     Simulator,
     System,
     WithoutFluctuations,
     WithoutLimit,
+    WithoutMeanCorrection,
 )
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "Method",
     "NoFluctuationsError",
     "NoLimitError",
+    "NoMeanCorrectionError",
     "PlainSystem",
     "Plan",
     "Result",
@@ -53,6 +56,7 @@ __all__ = [
     "System",
     "WithoutFluctuations",
     "WithoutLimit",
+    "WithoutMeanCorrection",
     "compare",
     "curvature",
     "datasets",

@@ -10,6 +10,7 @@ dimensions.
     count               time             number of finite runs
     quantile            quantile, time   quantiles of the kept runs
     limit               time             the deterministic equivalent
+    predicted_mean      time             the limit and its correction to order 1/d
     predicted_std       time             the standard deviation that theory predicts
     sup_error           run              sup over times and entries of |run - limit|
     sup_error_count     run              number of times in that supremum
@@ -56,6 +57,7 @@ _DIMS: dict[str, tuple[str, ...]] = {
     "count": ("time",),
     "quantile": ("quantile", "time"),
     "limit": (_OWN, "time"),
+    "predicted_mean": ("time",),
     "predicted_std": ("time",),
     "sup_error": ("run",),
     "sup_error_count": ("run",),
@@ -79,12 +81,13 @@ _HOW = ("code", "limit_code")
 GROUPS = (*_DIMS, "codes")
 _OF_RUNS = ("runs", "mean", "std", "count", "quantile", "paths", "codes")
 _OF_BOTH = ("limit", "sup_error", "sup_error_count", "paths_limit")
-# The groups that each kind of result can have; `predicted_std` is there if theory predicts it.
+_PREDICTED = ("predicted_mean", "predicted_std")
+# The groups that each kind of result can have; those of _PREDICTED are there if theory has them.
 KINDS: dict[str, tuple[str, ...]] = {
     "simulate": _OF_RUNS,
-    "limit": ("limit", "paths_limit", "predicted_std", "codes"),
-    "compare": (*_OF_RUNS, *_OF_BOTH, "predicted_std"),
-    "sweep": (*_OF_RUNS, *_OF_BOTH, "predicted_std"),
+    "limit": ("limit", "paths_limit", *_PREDICTED, "codes"),
+    "compare": (*_OF_RUNS, *_OF_BOTH, *_PREDICTED),
+    "sweep": (*_OF_RUNS, *_OF_BOTH, *_PREDICTED),
     "scaling": (
         *("sup_error", "sup_error_count", "sup_error_median", "exponent", "exponent_interval"),
         "codes",
@@ -286,7 +289,7 @@ def empty(
             name: blank(group, name, value) for name, value in names.get(group, statistics).items()
         }
         for group in KINDS[kind]
-        if with_limit or kind == "scaling" or group not in (*_OF_BOTH, "predicted_std")
+        if with_limit or kind == "scaling" or group not in (*_OF_BOTH, *_PREDICTED)
     }
     attributes |= {"kind": kind, "statistics": list(statistics), "paths": list(paths)}
     attributes = {"runs": 1, "config": None, "start": start or "", **attributes}

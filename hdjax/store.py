@@ -9,7 +9,8 @@ text, and the attribute `json_attributes` lists their names.
 
     {"family": str, "config": {...} or null, "versions": {...}, "device": str, "runs": int,
      "times": [...], "recorded_times": [...],
-     "statistics": {NAME: {"limit", "mean", "std", "predicted_std": [...] over times,
+     "statistics": {NAME: {"limit", "mean", "std", "predicted_mean",
+                           "predicted_std": [...] over times,
                            "sup_error": median over the runs}},
      "path": {NAME: {"median", "mean", "std": over the runs, "limit"}},
      "expect": [{"rule": str, "value": number, "passed": bool}],
@@ -351,6 +352,7 @@ def _statistic(result: xr.DataTree, name: str) -> dict[str, Any]:
         "limit": _values(result, "limit", name, np.nanmean),
         "mean": _values(result, "mean", name),
         "std": _values(result, "std", name),
+        "predicted_mean": _values(result, "predicted_mean", name),
         "predicted_std": _values(result, "predicted_std", name),
         "sup_error": _values(result, "sup_error", name),
     }

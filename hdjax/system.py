@@ -41,6 +41,10 @@ class NoFluctuationsError(TypeError):
     """The theory of the system does not predict the spread at finite d."""
 
 
+class NoMeanCorrectionError(TypeError):
+    """The theory of the system does not predict by how much means differ from the limit."""
+
+
 class Simulator(eqx.Module):
     """Runs one realisation of a system at finite d, from tick to tick (abstract).
 
@@ -151,8 +155,8 @@ class System(eqx.Module):
     sweep, and a gradient through `limit` gives the derivative with respect to any number.
 
     Most systems inherit `simulator_of`, `horizon`, `alive`, `review` and `about` from
-    `PlainSystem`.  A system without a theory of the limit or of the fluctuations inherits from
-    `WithoutLimit` or `WithoutFluctuations`.
+    `PlainSystem`.  A system without a theory of the limit, of the fluctuations or of the mean at
+    finite d inherits from `WithoutLimit`, `WithoutFluctuations` or `WithoutMeanCorrection`.
 
     Attributes:
         family: the name of the family.
@@ -270,6 +274,29 @@ class System(eqx.Module):
         """
 
     @abc.abstractmethod
+    def mean_correction(
+        self,
+        ts: Float[Array, " times"],
+        statistics: Callable[[Summary], dict[str, Array]],
+        start: Summary | None = None,
+        horizon: Any = None,
+    ) -> dict[str, Array]:
+        """The mean of `statistics(summary)` over runs minus its limit, to order 1/d, at `ts`.
+
+        Args:
+            ts: (times,) increasing times.
+            statistics: maps a summary to real statistics by name.
+            start: the summary of a fixed start; None: a random start.
+            horizon: the value of `self.horizon` for these times.
+
+        Returns:
+            For each statistic an array (times, ...) at the d of the system (divided by d already).
+
+        Raises:
+            NoMeanCorrectionError: the theory does not cover this system.
+        """
+
+    @abc.abstractmethod
     def alive(self, summary: Summary) -> Bool[Array, ""]:
         """Whether a run or the limit has not ended: False from its divergence on."""
 
@@ -350,8 +377,30 @@ class WithoutLimit(System):
         raise NoLimitError(f"{type(self).__name__} has no limit: {self.no_limit}")
 
 
+class WithoutMeanCorrection(System):
+    """A system whose means no theory of this package predicts beyond the limit (abstract).
+
+    Attributes:
+        no_mean_correction: the reason, which ends the message.
+    """
+
+    no_mean_correction: ClassVar[str]
+
+    def mean_correction(self, *args: Any, **kwargs: Any) -> dict[str, Array]:
+        """Refuse: means at finite d are not predicted.
+
+        Raises:
+            NoMeanCorrectionError: always, with the reason.
+        """
+        raise NoMeanCorrectionError(
+            f"{type(self).__name__} predicts no means beyond the limit: {self.no_mean_correction}"
+        )
+
+
 class WithoutFluctuations(System):
     """A system whose spread at finite d no theory of this package predicts (abstract).
+
+    It has no correction of means either, because the covariance of a summary is part of one.
 
     Attributes:
         no_fluctuations: the reason, which ends the message.
@@ -367,4 +416,14 @@ class WithoutFluctuations(System):
         """
         raise NoFluctuationsError(
             f"{type(self).__name__} predicts no fluctuations: {self.no_fluctuations}"
+        )
+
+    def mean_correction(self, *args: Any, **kwargs: Any) -> dict[str, Array]:
+        """Refuse: the covariance, on which means at finite d depend, is not predicted.
+
+        Raises:
+            NoMeanCorrectionError: always, with the reason.
+        """
+        raise NoMeanCorrectionError(
+            f"{type(self).__name__} predicts no means beyond the limit: {self.no_fluctuations}"
         )

@@ -61,21 +61,21 @@ SLOW = {
         "engine.ensemble.ensemble",
         "engine.scaling.scaling",
         "engine.sweep.sweep",
-        "streaming.fluctuations.bias",
+        "streaming.model.OnePassSGD.mean_correction",
         "streaming.learning_rates.optimal_schedule",
-        "streaming.steady_states.AtSteadyState.stability",
-        "streaming.steady_states.AtSteadyState.steady_state",
+        "streaming.steady_states.stability",
+        "streaming.steady_states.steady_state",
         "landscapes.fluctuations.critical_dimension",
         "landscapes.fluctuations.expansion",
         "landscapes.fluctuations.halting_law",
-        "multiindex.links.from_function",
+        "multiindex.links.link.from_function",
         "networks.kernel_fit.fit_kernel",
         "curvature.blocks.predicted",
         "curvature.commuting.commuting_theory",
         "curvature.emergence.emergence_map",
         "curvature.full_theory.full_theory",
         "curvature.matrices.empirical",
-        "curvature.training_loss",
+        "curvature.train.training_loss",
     )
 }
 
@@ -91,7 +91,14 @@ def examples():
                 yield pytest.param(test, id=test.name, marks=marks)
 
 
-@pytest.mark.parametrize("example", list(examples()))
+EXAMPLES = list(examples())
+
+
+def test_slow_examples_exist():
+    assert {example.id for example in EXAMPLES} >= SLOW
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
 def test_examples_run(example, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     # As a reader runs them (Optax mixes dtypes and ranks).

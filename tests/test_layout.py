@@ -95,6 +95,7 @@ def test_groups_have_the_documented_dimensions():
         "count": ("time",),
         "quantile": ("quantile", "time"),
         "limit": ("time",),
+        "predicted_mean": ("time",),
         "predicted_std": ("time",),
         "sup_error": ("run",),
         "sup_error_count": ("run",),
@@ -241,4 +242,5 @@ def test_an_empty_result_has_the_groups_of_its_kind(kind, start):
         assert all(np.isnan(value).all() for value in empty[group].data_vars.values())
     assert ("mean" in empty.children) == (kind not in ("limit", "scaling"))
     predicts = kind in ("compare", "limit", "sweep") and start is not None
-    assert ("predicted_std" in empty.children) == predicts
+    for group in ("predicted_mean", "predicted_std"):
+        assert (group in empty.children) == predicts

@@ -96,6 +96,8 @@ def test_a_system_without_theory_says_why():
         Counter().limit(ts)
     with pytest.raises(hd.NoFluctuationsError, match="no fluctuations: nothing is random"):
         Counter().fluctuations(ts, lambda summary: {"counted": summary})
+    with pytest.raises(hd.NoMeanCorrectionError, match="beyond the limit: nothing is random"):
+        Counter().mean_correction(ts, lambda summary: {"counted": summary})
     with pytest.raises(hd.NoLimitError, match="it only counts"):
         hd.compare(Counter(), [0.0, 1.0], key=jax.random.key(0), runs=2, progress=False)
 

@@ -129,9 +129,11 @@ class Experiment:
         ignored: dict[str, bool] = {}
         if kind == "scaling":
             given = {"fluctuations": run.fluctuations, "paths": run.paths, "limit": not run.limit}
+            given["mean_correction"] = run.mean_correction
             ignored = {name: bool(value) for name, value in given.items()}
         elif not run.limit:
-            ignored = {"fluctuations": bool(run.fluctuations)}
+            given = {"fluctuations": run.fluctuations, "mean_correction": run.mean_correction}
+            ignored = {name: bool(value) for name, value in given.items()}
         for name in (name for name, given in ignored.items() if given):
             raise ConfigError(
                 f"run.{name}: {brief(self.raw['run'][name])}; allowed in a {kind}: its default"
@@ -245,6 +247,7 @@ class Experiment:
                 statistics=options["statistics"],
                 paths=named,
                 fluctuations=bool(run.fluctuations),
+                mean_correction=run.mean_correction,
             )
         elif not run.limit:
             result = simulate(self.system(), self.times, key=key, paths=named, **options)
@@ -255,6 +258,7 @@ class Experiment:
                 key=key,
                 start=run.start,
                 fluctuations=run.fluctuations,
+                mean_correction=run.mean_correction,
                 paths=named,
                 **options,
             )
@@ -285,6 +289,7 @@ class Experiment:
             key=key,
             start=run.start if run.limit else None,
             fluctuations=bool(run.fluctuations),
+            mean_correction=run.mean_correction,
             **options,
         )
 

@@ -78,6 +78,7 @@ class Run(Strict):
             of each run ("realised").
         limit: whether the limit is computed; false: the simulation alone.
         fluctuations: whether to predict standard deviations; none: if the theory covers the system.
+        mean_correction: whether to predict means to order 1/d.
         method: how runs are simulated, a table of the family's slot `method`; none: its default.
         keep: "runs" keeps all curves; "summary" streams moments and keeps the curves of 1024 runs.
         chunk: number of runs side by side; none: as many as memory allows.
@@ -92,6 +93,7 @@ class Run(Strict):
     start: Literal["law", "realised"] = "law"
     limit: bool = True
     fluctuations: bool | None = None
+    mean_correction: bool = False
     method: Any = None
     keep: Literal["runs", "summary"] = "runs"
     chunk: PositiveInteger | None = None

@@ -89,6 +89,7 @@ def limit(
     statistics: Statistics = None,
     paths: Paths | None = None,
     fluctuations: bool = False,
+    mean_correction: bool = False,
 ) -> Result:
     """Compute the deterministic equivalent of `system` at `ts`, from the law of its start.
 
@@ -100,15 +101,17 @@ def limit(
         statistics: as for `simulate`.
         paths: as for `simulate`, evaluated on the limit.
         fluctuations: whether to predict the standard deviations of runs, without simulating any.
+        mean_correction: whether to predict the means of runs to order 1/d.
 
     Returns:
         A `Result` with the groups `limit`, `paths_limit`, `codes` and, if they are asked for,
-        `predicted_std`.
+        `predicted_std` and `predicted_mean`.
 
     Raises:
         ValueError, TypeError: naming the argument, its value and what is allowed.
         NoLimitError: the system has no limit.
         NoFluctuationsError: `fluctuations` is True, and the theory does not cover the system.
+        NoMeanCorrectionError: the same of `mean_correction`.
         FloatingPointError: the limit diverges, or its solver gives up, before the last time.
 
     Example:
@@ -117,7 +120,13 @@ def limit(
     """
     system.validate(compared=True)
     plan, records = prepare(
-        system, ts, statistics=statistics, paths=paths, runs=False, fluctuations=fluctuations
+        system,
+        ts,
+        statistics=statistics,
+        paths=paths,
+        runs=False,
+        fluctuations=fluctuations,
+        mean_correction=mean_correction,
     )
     collected = drive([system], [plan], jax.random.key(0), runs=0, progress=False)
     measured = contents(system, plan, records, collected, kind="limit", key=None, keep="runs")
@@ -137,6 +146,7 @@ def compare(
     probes: Probes | None = None,
     paths: Paths | None = None,
     fluctuations: bool | None = None,
+    mean_correction: bool = False,
     keep: str = "runs",
     chunk: int | None = None,
     progress: bool = True,
@@ -157,6 +167,8 @@ def compare(
         probes: as for `simulate`.
         paths: as for `simulate`, evaluated on the limit too.
         fluctuations: whether to predict standard deviations; None: if the theory covers the system.
+        mean_correction: whether to predict means to order 1/d, for a limit from the law of the
+            start.
         keep: as for `simulate`.
         chunk: as for `simulate`.
         progress: as for `simulate`.
@@ -168,6 +180,7 @@ def compare(
         ValueError, TypeError: naming the argument, its value and what is allowed.
         NoLimitError: the system has no limit.
         NoFluctuationsError: `fluctuations` is True, and the theory does not cover the system.
+        NoMeanCorrectionError: the same of `mean_correction`.
 
     Example:
         >>> result = compare(system, [0.0, 1.0], key=jax.random.key(0), runs=8)
@@ -187,6 +200,7 @@ def compare(
         paths=paths,
         start=start,
         fluctuations=fluctuations,
+        mean_correction=mean_correction,
     )
     collected = drive([system], [plan], key, runs=runs, keep=keep, chunk=chunk, progress=progress)
     measured = contents(system, plan, records, collected, kind="compare", key=key, keep=keep)
@@ -201,8 +215,9 @@ def make_plan(system: System, ts: Any, **options: Any) -> Plan:
     Args:
         system: the system.
         ts: (times,) increasing times of the records.
-        **options: `method`, `statistics`, `probes`, `paths` and `fluctuations` as for `compare`;
-            `start` as for `compare`, or None for no limit; `runs=False` for the limit alone.
+        **options: `method`, `statistics`, `probes`, `paths`, `fluctuations` and `mean_correction`
+            as for `compare`; `start` as for `compare`, or None for no limit; `runs=False` for the
+            limit alone.
 
     Raises:
         ValueError: times that do not increase, are negative or not finite; a path at a time that no
@@ -227,8 +242,14 @@ def prepare(
     start: str | None = "law",
     runs: bool = True,
     fluctuations: bool | None = False,
+    mean_correction: bool = False,
 ) -> tuple[Plan, Records]:
     """The plan of an experiment as in `make_plan`, and its ticks and times in 64 bits."""
+    if mean_correction and start != "law":
+        raise ValueError(
+            f"mean_correction: True with start={start!r}; allowed with start='law', because it is "
+            "the mean over random starts"
+        )
     ts = as_times(ts)
     horizon = system.horizon(ts, method)
     asked = nominal(ts)
@@ -262,6 +283,7 @@ def prepare(
         start=start,
         runs=runs,
         fluctuations=fluctuations,
+        mean_correction=mean_correction,
         horizon=horizon,
     )
     return plan, records

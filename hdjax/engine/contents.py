@@ -76,6 +76,7 @@ def contents(
             "limit_code": kept.limit.code,
             "limit_since": _since(kept.limit, records),
         }
+    groups["predicted_mean"] = kept.predicted_mean or {}
     groups["predicted_std"] = kept.predicted_std or {}
 
     seconds: dict[str, float | None] = {

@@ -177,7 +177,7 @@ def _program(
             own: Any = PartitionSpec("runs")
             alike: Any = PartitionSpec()
             limit = own if plan.start == "realised" else alike
-            specs = Ensemble(own, limit, own, alike, own)
+            specs = Ensemble(own, limit, own, alike, alike, own)
             run = jax.shard_map(run, mesh=mesh, in_specs=own, out_specs=specs, check_vma=False)
         result = run(run_ids)
         return result, None if result.runs is None else _stream(result.runs, result.sup_error, mask)
@@ -276,6 +276,7 @@ class _Row(NamedTuple):
             per_run(results.runs),
             per_run(results.limit) if own else once(results.limit),
             per_run(results.sup_error),
+            once(results.predicted_mean),
             once(results.predicted_std),
             per_run(results.probes),
         )
@@ -292,6 +293,7 @@ class _Row(NamedTuple):
             runs(lambda piece: piece.runs),
             runs(lambda piece: piece.limit) if own else first.limit,
             runs(lambda piece: piece.sup_error),
+            first.predicted_mean,
             first.predicted_std,
             runs(lambda piece: piece.probes),
         )

@@ -6,6 +6,7 @@ values on the host, loops over chunks and shows progress is in `hdjax.engine.dri
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -45,6 +46,7 @@ class Plan(eqx.Module):
             each run; None for no limit.
         runs: whether runs are simulated.
         fluctuations: whether to predict standard deviations; None: if the theory covers the system.
+        mean_correction: whether to predict means to order 1/d.
         horizon: the value of `System.horizon` for the times of the records.
     """
 
@@ -58,6 +60,7 @@ class Plan(eqx.Module):
     start: str | None = eqx.field(static=True, default="law")
     runs: bool = eqx.field(static=True, default=True)
     fluctuations: bool | None = eqx.field(static=True, default=False)
+    mean_correction: bool = eqx.field(static=True, default=False)
     horizon: Any = eqx.field(static=True, default=None)
 
     def evaluate(self, system: System, summary: Any) -> dict[str, Array]:
@@ -105,6 +108,7 @@ class Ensemble(eqx.Module):
         runs: the curves of the runs, with leading axes (runs, times).
         limit: the curves of the limit (times, ...); with realised starts (runs, times, ...).
         sup_error: for each statistic (runs,) the sup over times and entries of |run - limit|.
+        predicted_mean: for each statistic (times, ...) its predicted mean.
         predicted_std: for each statistic (times, ...) its predicted standard deviation.
         probes: the probes, with leading axes (runs, times).
     """
@@ -112,6 +116,7 @@ class Ensemble(eqx.Module):
     runs: Curves | None
     limit: Curves | None
     sup_error: Values
+    predicted_mean: Values | None
     predicted_std: Values | None
     probes: Values
 
@@ -136,7 +141,7 @@ def ensemble(
 
     Returns:
         The curves of the runs and of the limit, the sup over time of their distance, the predicted
-        standard deviations, and the probes.
+        means and standard deviations, and the probes.
 
     Example:
         >>> plan = make_plan(system, ts=[0.0, 1.0])
@@ -146,7 +151,8 @@ def ensemble(
     """
     limit = limit_curves(system, plan, None) if plan.start == "law" else None
     if not plan.runs:
-        return Ensemble(None, limit, {}, predicted_std(system, plan), {})
+        means = predicted_mean(system, plan, limit)
+        return Ensemble(None, limit, {}, means, predicted_std(system, plan), {})
     simulator = system.simulator(plan.method, plan.horizon)
 
     def one(run: Int[Array, ""]) -> tuple[Curves, dict[str, Array], Any]:
@@ -162,7 +168,8 @@ def ensemble(
         error = jax.vmap(_sup_error)(curves, limit)
     elif limit is not None:
         error = jax.vmap(_sup_error, in_axes=(0, None))(curves, limit)
-    return Ensemble(curves, limit, error, predicted_std(system, plan), probes)
+    means = predicted_mean(system, plan, limit)
+    return Ensemble(curves, limit, error, means, predicted_std(system, plan), probes)
 
 
 def _map(function: Callable[[Array], Any], run_ids: Array, batch_size: int | None) -> Any:
@@ -220,6 +227,25 @@ def limit_curves(system: System, plan: Plan, start: Any) -> Curves:
     return _curves(plan, values, found.reached & (alive > 0), found.code)
 
 
+def predicted_mean(system: System, plan: Plan, limit: Curves | None) -> dict[str, Array] | None:
+    """The limit of the real statistics plus their corrections; None if the plan does not ask.
+
+    Raises:
+        NoMeanCorrectionError: the plan asks for them, and the theory does not cover the system.
+    """
+    if not plan.mean_correction or limit is None:
+        return None
+    real = partial(_real, system, plan)
+    found = system.mean_correction(plan.times, real, horizon=plan.horizon)
+    return {name: limit[name] + correction for name, correction in found.items()}
+
+
+def _real(system: System, plan: Plan, summary: Any) -> dict[str, Array]:
+    """The real statistics of the plan, evaluated on a summary."""
+    values = plan.evaluate(system, summary)
+    return {name: value for name, value in values.items() if not jnp.iscomplexobj(value)}
+
+
 def predicted_std(system: System, plan: Plan) -> dict[str, Array] | None:
     """The standard deviations that the theory predicts for the real statistics of the plan.
 
@@ -231,11 +257,7 @@ def predicted_std(system: System, plan: Plan) -> dict[str, Array] | None:
     """
     if plan.fluctuations is False:
         return None
-
-    def real(summary: Any) -> dict[str, Array]:
-        values = plan.evaluate(system, summary)
-        return {name: value for name, value in values.items() if not jnp.iscomplexobj(value)}
-
+    real = partial(_real, system, plan)
     start = system.start() if plan.start == "realised" else None
     try:
         return system.fluctuations(plan.times, real, start=start, horizon=plan.horizon)

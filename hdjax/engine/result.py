@@ -40,6 +40,7 @@ class Result:
         count: (time) number of finite runs.
         quantile: (quantile, time) quantiles of the kept runs.
         limit: (time) the deterministic equivalent; (run, time) with realised starts.
+        predicted_mean: (time) the limit and its correction to order 1/d, if it was asked for.
         predicted_std: (time) the standard deviation that theory predicts.
         sup_error: (run) sup over time of |run - limit|.
         sup_error_count: (run) number of times in that supremum.
@@ -100,13 +101,15 @@ class Result:
         return self.tree.isel(time=record_at(self.times, t))
 
     def zscore(self, statistic: str) -> xr.DataArray:
-        """(run, time) the z-scores (run - limit) / predicted_std of a statistic.
+        """(run, time) the z-scores (run - mean) / predicted_std of a statistic.
+
+        The mean is the predicted mean, if the result has it, and otherwise the limit.
 
         Raises:
             AttributeError: the result has no predicted standard deviations, runs or limit.
         """
-        gap = self.runs[statistic] - self.limit[statistic]
-        return gap / self.predicted_std[statistic]
+        mean = self.predicted_mean if "predicted_mean" in self.tree.children else self.limit
+        return (self.runs[statistic] - mean[statistic]) / self.predicted_std[statistic]
 
     def to_xarray(self) -> xr.DataTree:
         """The tree of the result, as `xarray.DataTree`."""

@@ -36,6 +36,7 @@ def sweep(
     probes: Any = None,
     paths: Any = None,
     fluctuations: bool | None = False,
+    mean_correction: bool = False,
     keep: str = "runs",
     chunk: int | None = None,
     shared_keys: bool = True,
@@ -62,6 +63,7 @@ def sweep(
         paths: as for `compare`.
         fluctuations: as for `compare`; the predictions are NaN at points that the theory does not
             cover.
+        mean_correction: as for `compare`.
         keep: as for `compare`.
         chunk: as for `compare`.
         shared_keys: whether all points use the same random numbers, so that differences between
@@ -87,9 +89,10 @@ def sweep(
     systems, methods = _systems(make_system, method, grid)
     for system in systems:
         system.validate(compared=start is not None, realised=start == "realised")
-    asked = {"statistics": statistics, "probes": probes, "paths": paths, "start": start}
+    asked: dict[str, Any] = {"statistics": statistics, "probes": probes, "paths": paths}
+    asked |= {"start": start, "fluctuations": fluctuations, "mean_correction": mean_correction}
     prepared = [
-        prepare(system, ts, method=own, fluctuations=fluctuations, **asked)
+        prepare(system, ts, method=own, **asked)
         for system, own in zip(systems, methods, strict=True)
     ]
     plans, records = [plan for plan, _ in prepared], [clock for _, clock in prepared]

@@ -20,6 +20,7 @@ time of a record; without it a function refers to the last record.
     largest(s, t=)         largest value among the kept runs
     quantile(s, q=, t=)    quantile of the kept runs, q from 0 to 1
     limit(s, t=)           the limit; with realised starts the mean of the limits of the runs
+    predicted_mean(s, t=)  the limit and its correction to order 1/d
     predicted_std(s, t=)   the standard deviation that theory predicts
     rise(s)                the largest rise of the limit from one record to the next
     sup_error(s)           median over the finite runs of sup over t of |run - limit|

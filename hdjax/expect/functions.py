@@ -89,6 +89,7 @@ FUNCTIONS = {
     "quantile": _Function(_quantile, "quantile", arguments=("q", "t")),
     "limit": _of("limit", np.nanmean, arguments=("t",)),
     "rise": _Function(_rise, "limit"),
+    "predicted_mean": _of("predicted_mean", arguments=("t",)),
     "predicted_std": _of("predicted_std", arguments=("t",)),
     "sup_error": _of("sup_error"),
     "max_sup_error": _Function(

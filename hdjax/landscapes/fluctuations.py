@@ -34,7 +34,7 @@ from hdjax.landscapes.order import OrderParameters, from_vectors
 from hdjax.landscapes.sampler import Draws
 from hdjax.landscapes.simulate import draw
 from hdjax.random import Stream
-from hdjax.system import NoFluctuationsError
+from hdjax.system import NoFluctuationsError, NoMeanCorrectionError
 
 # An expansion of n observations needs about n^2/2 derivatives of a sampler of 2 n^4 bytes.  Beyond
 # MOST_EXACT observations, F is estimated from runs at a dimension where only the first order in 1/d
@@ -278,6 +278,30 @@ def standard_deviations(
     names = _order(system, statistics)
     found = _expansion(system, ticks, evaluations, statistics, names, False)
     return jax.tree.map(lambda v: _roots(v / system.dimension), found.variance)
+
+
+def mean_corrections(
+    system: Spanning,
+    ts: Float[Array, " times"],
+    statistics: Statistics,
+    evaluations: int,
+) -> dict[str, Array]:
+    """The bias b/d of statistics at the dimension of the system, by name.
+
+    The arguments are those of `standard_deviations`.
+
+    Raises:
+        NoMeanCorrectionError: there are more than 16 observations.
+        NoFluctuationsError: float64 is not enabled.
+    """
+    if evaluations > MOST_EXACT:
+        raise NoMeanCorrectionError(
+            f"ts: {evaluations} observations; allowed with mean_correction: up to {MOST_EXACT}"
+        )
+    ticks = jnp.round(ts).astype(int)
+    found = _expansion(system, ticks, evaluations, statistics, _order(system, statistics), True)
+    assert found.bias is not None
+    return jax.tree.map(lambda b: b / system.dimension, found.bias)
 
 
 def critical_dimension(

@@ -28,7 +28,7 @@ from hdjax.landscapes import limit
 from hdjax.landscapes._arguments import check_numbers, numbers
 from hdjax.landscapes.algorithms import Algorithm
 from hdjax.landscapes.explicit import Ambient, Explicit, Function
-from hdjax.landscapes.fluctuations import source, standard_deviations
+from hdjax.landscapes.fluctuations import mean_corrections, source, standard_deviations
 from hdjax.landscapes.kernels.base import Kernel, as_radial
 from hdjax.landscapes.landscape import Horizon, Spanning, check_kernels, jet_at_start
 from hdjax.landscapes.limit import Problem
@@ -37,7 +37,7 @@ from hdjax.landscapes.rates import RandomFunctionDescent
 from hdjax.landscapes.simulate import Previsible
 from hdjax.registry import In, NonNegative, NonNegatives, OneOrMoreReal
 from hdjax.spectra import Spectrum
-from hdjax.system import Method, NoFluctuationsError
+from hdjax.system import Method, NoFluctuationsError, NoMeanCorrectionError
 
 
 class GradientSpan(Spanning):
@@ -195,6 +195,26 @@ class GradientSpan(Spanning):
             raise NoFluctuationsError("spectrum: given; allowed with fluctuations: None")
         horizon = self.given_horizon(ts, horizon)
         return standard_deviations(self, jnp.asarray(ts), statistics, horizon.evaluations)
+
+    def mean_correction(
+        self,
+        ts: Float[Array, " times"],
+        statistics: Callable[[OrderParameters], dict[str, Array]],
+        start: OrderParameters | None = None,
+        horizon: Horizon | None = None,
+    ) -> dict[str, Array]:
+        """The bias of statistics to first order in 1/d (`fluctuations.py`), at this dimension.
+
+        The arguments are those of `fluctuations`.
+
+        Raises:
+            NoMeanCorrectionError: the system has a spectrum, or there are more than 16
+                observations.
+        """
+        if self.spectrum is not None:
+            raise NoMeanCorrectionError("spectrum: given; allowed with mean_correction: None")
+        horizon = self.given_horizon(ts, horizon)
+        return mean_corrections(self, jnp.asarray(ts), statistics, horizon.evaluations)
 
     def about(self, horizon: Horizon) -> Mapping[str, str]:
         """Whether the predicted spread comes from derivatives of the sampler or from runs."""

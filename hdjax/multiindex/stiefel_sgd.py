@@ -47,13 +47,13 @@ from hdjax.multiindex.starts import lift
 from hdjax.multiindex.stiefel_steps import StiefelSteps
 from hdjax.random import Stream
 from hdjax.registry import In, NonNegative, OneOf, Positive, Real, register
-from hdjax.system import Method, PlainSystem, Simulator
+from hdjax.system import Method, PlainSystem, Simulator, WithoutMeanCorrection
 
 PROJECTIONS = ("horizontal", "embedded")
 
 
 @register("multiindex.algorithm", "sgd")
-class StiefelSGD(StiefelSteps, Algorithm, PlainSystem):
+class StiefelSGD(StiefelSteps, Algorithm, PlainSystem, WithoutMeanCorrection):
     """One-pass SGD on the Stiefel manifold, and its deterministic equivalent.
 
     Args:
@@ -87,6 +87,7 @@ class StiefelSGD(StiefelSteps, Algorithm, PlainSystem):
     time_label: ClassVar[str] = "t = k/d"
     labels: ClassVar[Mapping[str, str]] = LABELS
     methods: ClassVar[tuple[type[Method], ...]] = (Direct,)
+    no_mean_correction: ClassVar[str] = "no correction of the limit at finite d is known here"
 
     problem: Problem
     learning_rate: Float[Array, ""]

@@ -36,10 +36,16 @@ from hdjax.multipass.problem import Problem
 from hdjax.multipass.simulate import SAMPLINGS, Direct, Homogenised, SGDSimulator
 from hdjax.registry import NonNegative, OneOf
 from hdjax.schedules import Constant, Schedule, as_schedule
-from hdjax.system import Method, NoFluctuationsError, NoLimitError, Simulator
+from hdjax.system import (
+    Method,
+    NoFluctuationsError,
+    NoLimitError,
+    Simulator,
+    WithoutMeanCorrection,
+)
 
 
-class MultiPassSGD(MultiPass):
+class MultiPassSGD(MultiPass, WithoutMeanCorrection):
     """SGD on a fixed least-squares problem, and its deterministic equivalent.
 
     Args:
@@ -66,6 +72,7 @@ class MultiPassSGD(MultiPass):
 
     time_label: ClassVar[str] = "t = k/n (epochs)"
     methods: ClassVar[tuple[type[Method], ...]] = (Direct, Homogenised)
+    no_mean_correction: ClassVar[str] = "no correction of the limit at finite n and d is known here"
 
     problem: Problem | None
     modes: Modes

@@ -41,6 +41,7 @@ class _Curves:
         limits: (run, time) the limits from realised starts.
         limit: the limit, or the mean of `limits`.
         predicted: the predicted standard deviation.
+        centre: the predicted mean; None: theory has the limit alone.
     """
 
     label: str
@@ -52,6 +53,7 @@ class _Curves:
     limits: Any = None
     limit: Any = None
     predicted: Any = None
+    centre: Any = None
 
     def values(self) -> list[np.ndarray]:
         """The curves that determine the scale of the axis."""
@@ -191,7 +193,7 @@ def _collect(
         curves.limit = reductions.skip_nan(np.nanmean, kept)
     elif limit is not None:
         curves.limit = limit
-        curves.predicted = get("predicted_std")
+        curves.predicted, curves.centre = get("predicted_std"), get("predicted_mean")
     return curves
 
 
@@ -258,9 +260,12 @@ def _draw_entry(
             linestyle="--",
             label=label(name) or (curves.label if curves.mean is None else None),
         )
+    tint = ORANGE if alone else theory
+    if curves.centre is not None:
+        ax.plot(time, curves.centre, color=tint, linewidth=1.2, label=label("predicted mean"))
     if curves.predicted is not None and curves.limit is not None:
         edge = _Z95 * curves.predicted
-        tint = ORANGE if alone else theory
+        centre = curves.limit if curves.centre is None else curves.centre
         dots: dict[str, Any] = {"color": tint, "linewidth": 1.2, "linestyle": ":"}
-        ax.plot(time, curves.limit + edge, label=label("predicted 5–95 %"), **dots)
-        ax.plot(time, curves.limit - edge, **dots)
+        ax.plot(time, centre + edge, label=label("predicted 5–95 %"), **dots)
+        ax.plot(time, centre - edge, **dots)

@@ -4,7 +4,7 @@ Start with `OnePassSGD`, the system: it takes a loss of `losses`, an optimiser o
 of `data`, and a start.  `mixtures` makes whole systems on Gaussian mixtures, and `features` those
 of random features.  At finite d the methods `Direct`, `GramSampler`, `Homogenised` and
 `CorrectedDiffusion` run a system; `ExponentialMidpoint` is a solver of its limit.
-`learning_rates`, `steady_states`, `resolvents` and `bias` answer questions about the limit.
+`learning_rates`, `steady_states` and `resolvents` answer questions about the limit.
 
 Sources: the slides "Hitting the High-D(imensional) Notes: An ODE for SGD learning dynamics"
 (papers: arXiv 2308.08977, 2405.19585); for Gaussian mixtures arXiv 2310.03010 and 2206.04030.
@@ -25,7 +25,6 @@ from hdjax.streaming import (
 from hdjax.streaming.columns import GaussianStart, GramStart
 from hdjax.streaming.diffusions import CorrectedDiffusion, Homogenised
 from hdjax.streaming.field import GramSummary
-from hdjax.streaming.fluctuations import bias
 from hdjax.streaming.limit import ExponentialMidpoint
 from hdjax.streaming.model import Mixture, OnePassSGD
 from hdjax.streaming.moments import moments
@@ -43,7 +42,6 @@ __all__ = [
     "Homogenised",
     "Mixture",
     "OnePassSGD",
-    "bias",
     "data",
     "features",
     "learning_rates",

@@ -1,10 +1,10 @@
 """The spread of one-pass SGD round its limit at finite d, and the 1/d bias of its means.
 
-`OnePassSGD.fluctuations` and the public function `bias` are computed here.  With y the stacked Gram
-blocks and side parameters, sqrt(d) (y_SGD - y) tends to a Gaussian process (`expansion.py`).  If P
-is its covariance, a statistic phi has the standard deviation sqrt(grad phi^T P grad phi / d).  P at
-t = 0 is the covariance of the start's law, or 0 for a given start.  If P is too large for a matrix
-in memory, an adjoint equation gives the variance of each statistic (`adjoint.py`).
+`OnePassSGD.fluctuations` and `OnePassSGD.mean_correction` are computed here.  With y the stacked
+Gram blocks and side parameters, sqrt(d) (y_SGD - y) tends to a Gaussian process (`expansion.py`).
+If P is its covariance, a statistic phi has the standard deviation sqrt(grad phi^T P grad phi / d).
+P at t = 0 is the covariance of the start's law, or 0 for a given start.  If P is too large for a
+matrix in memory, an adjoint equation gives the variance of each statistic (`adjoint.py`).
 
 If a spectrum has many groups, y consists of blocks on the few nodes of the system's reduction: the
 variance of a statistic, like the limit, depends on the spectrum through sums over it.
@@ -14,9 +14,8 @@ the mean of SGD but not its spread.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -29,7 +28,7 @@ from hdjax.streaming.adjoint import variances
 from hdjax.streaming.expansion import Expansion
 from hdjax.streaming.field import GramSummary
 from hdjax.streaming.projections import Layout
-from hdjax.system import NoFluctuationsError
+from hdjax.system import NoMeanCorrectionError
 
 # States with at most this number of entries are used on all groups; larger states are used on the
 # nodes of a reduction with an error of TOLERANCE.
@@ -72,19 +71,10 @@ def fluctuations(
     return jax.tree.map(lambda x: gaussian.safe_sqrt(x / expansion.dimension), found)
 
 
-@runtime_checkable
-class Expandable(Protocol):
-    """A system that has an expansion round its limit, such as `OnePassSGD`."""
-
-    def expansion(self, start: GramSummary | None = None) -> Expansion: ...
-
-
-@eqx.filter_jit
 def bias(
-    system: Expandable,
+    expansion: Expansion,
     ts: Float[Array, " times"],
     statistics: Callable[[GramSummary], dict[str, Array]],
-    start: GramSummary | None = None,
 ) -> dict[str, Array]:
     """The bias of `statistics` to order 1/d: their mean over runs minus their value in the limit.
 
@@ -96,35 +86,24 @@ def bias(
     The last term is due to steps of finite length 1/d.  The bias of a statistic phi is
     (phi' y_1 + phi''[P]/2)/d.  JAX differentiates this function in forward mode only.
 
-    Args:
-        system: a `OnePassSGD`.
-        ts: (times,) increasing, from 0 on, in units of d steps.
-        statistics: a function from a summary to a dict of arrays.
-        start: the summary at t = 0, which then has no variance; None: the law of the start.
-
     Returns:
         The bias of each statistic at `ts`, at the d of the system (already divided by d).
 
     Raises:
-        NoFluctuationsError: a covariance that is too large for a matrix, an optimiser without a
-            linear memory, or one whose steps are not of order 1/d (`Momentum`).
-
-    Example:
-        >>> ts = jnp.array([0.0, 1.0])
-        >>> shift = hd.streaming.bias(system, ts, lambda s: {"risk": system.statistics(s)["risk"]})
+        NoMeanCorrectionError: a covariance that is too large for a matrix, or an optimiser whose
+            steps are not of order 1/d (`Momentum`).
     """
-    expansion = system.expansion(start)
     optimiser = expansion.field.optimiser
     if not optimiser.small_steps:
-        raise NoFluctuationsError(
-            f"bias: {type(optimiser).__name__} remembers single steps; allowed: optimisers "
-            "whose steps are of order 1/d (SGD, HeavyBall, Dana, Averaging)"
+        raise NoMeanCorrectionError(
+            f"mean_correction: {type(optimiser).__name__} remembers single steps; allowed: "
+            "optimisers whose steps are of order 1/d (SGD, HeavyBall, Dana, Averaging)"
         )
     if not covariance.fits(expansion):
-        raise NoFluctuationsError(
-            f"bias: {expansion.size} numbers in the limit's state; allowed: a number whose square "
-            "fits into a processor's cache, for the covariance matrix (fewer groups, or a larger "
-            "compression)"
+        raise NoMeanCorrectionError(
+            f"mean_correction: {expansion.size} numbers in the limit's state; allowed: a number "
+            "whose square fits into a processor's cache, for the covariance matrix (fewer groups, "
+            "or a larger compression)"
         )
 
     def values(flat: Array) -> dict[str, Array]:

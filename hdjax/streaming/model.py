@@ -43,7 +43,7 @@ from hdjax.streaming.columns import (
 from hdjax.streaming.diffusions import CorrectedDiffusion, Homogenised
 from hdjax.streaming.expansion import Expansion, start_covariance
 from hdjax.streaming.field import GramSummary
-from hdjax.streaming.fluctuations import TOLERANCE, fluctuations, many_groups
+from hdjax.streaming.fluctuations import TOLERANCE, bias, fluctuations, many_groups
 from hdjax.streaming.limit import BlockState, block_path
 from hdjax.streaming.losses import FunctionLoss, Loss
 from hdjax.streaming.onepass import OnePass, bounded
@@ -52,7 +52,7 @@ from hdjax.streaming.optimisers.state_rates import StateRate
 from hdjax.streaming.optimisers.transformed import as_optimiser
 from hdjax.streaming.sampler import GramSampler
 from hdjax.streaming.simulate import Direct
-from hdjax.system import Method, NoFluctuationsError, Simulator
+from hdjax.system import Method, NoFluctuationsError, NoMeanCorrectionError, Simulator
 
 # The largest relative error that `compression` may leave in the limit's sums over the spectrum.
 _COARSEST = 5e-3
@@ -322,6 +322,33 @@ class OnePassSGD(OnePass):
         variance of its own; None: the law of the start.
         """
         return fluctuations(self.expansion(start), ts, statistics)
+
+    @eqx.filter_jit
+    def mean_correction(
+        self,
+        ts: Float[Array, " times"],
+        statistics: Callable[[GramSummary], dict[str, Array]],
+        start: GramSummary | None = None,
+        horizon: None = None,
+    ) -> dict[str, Array]:
+        """The bias of `statistics` to order 1/d: their mean over runs minus their limit, at `ts`.
+
+        It comes from the expansion of SGD in 1/sqrt(d) (`fluctuations.py`).  A given `start` has no
+        variance; None: the law of the start.
+
+        Raises:
+            NoMeanCorrectionError: a covariance that is too large for a matrix, an optimiser without
+                a linear memory, or one whose steps are not of order 1/d.
+
+        Example:
+            >>> ts = jnp.array([0.0, 1.0])
+            >>> shift = system.mean_correction(ts, lambda s: {"risk": system.statistics(s)["risk"]})
+        """
+        try:
+            expansion = self.expansion(start)
+        except NoFluctuationsError as error:
+            raise NoMeanCorrectionError(str(error)) from error
+        return bias(expansion, ts, statistics)
 
     def expansion(self, start: GramSummary | None = None) -> Expansion:
         """The expansion of SGD in 1/sqrt(d) round the limit, on the nodes of any reduction."""

@@ -46,7 +46,7 @@ def collected(runs, limit, ends):
     )
     error = np.nanmax(np.abs(runs - limit), axis=1)
     found.kept = jax.tree.map(
-        lambda x: np.asarray(x)[None], Ensemble(of_runs, of_limit, {"risk": error}, None, {})
+        lambda x: np.asarray(x)[None], Ensemble(of_runs, of_limit, {"risk": error}, None, None, {})
     )
     whole = alive.sum(0).astype(float)
     found.streamed = jax.tree.map(

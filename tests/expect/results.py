@@ -29,6 +29,7 @@ def groups(scale=1.0):
         "std": {"risk": scale * np.array([0.2, 0.1, np.nan])},
         "quantile": {"risk": scale * np.arange(15.0).reshape(5, 3)},
         "limit": {"risk": scale * np.array([2.0, 1.1, 1.3])},
+        "predicted_mean": {"risk": scale * np.array([2.0, 1.05, 1.2])},
         "predicted_std": {"risk": scale * np.array([0.2, 0.125, 0.0])},
         "sup_error": {
             "risk": scale * np.array([0.1, 0.2, 0.6, np.nan]),

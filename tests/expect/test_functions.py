@@ -17,6 +17,7 @@ from tests.trees import codes, made
         ("value(risk) == 0.5", 0.5, True),
         ("limit(risk, t=0.5) == 1.1", 1.1, True),
         ("std(risk, t=0.5) == 0.1", 0.1, True),
+        ("predicted_mean(risk, t=0.5) == 1.05", 1.05, True),
         ("predicted_std(risk, t=0.5) == 0.125", 0.125, True),
         ("path_limit(half) == 0.25", 0.25, True),
         ("value('risk', t=0) != 2", 2.0, False),

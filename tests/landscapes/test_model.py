@@ -52,6 +52,26 @@ def test_anisotropic_runs_follow_their_own_limit(problem):
         assert np.any(np.abs(mean - wrong) > 2 * error)
 
 
+@pytest.mark.slow
+def test_predicted_means_are_those_of_many_runs(problem):
+    """At d = 20 the mean of 20 000 runs is within 4 s.e., and 15 % of the correction, of it."""
+    system, runs = problem(SE(), GradientDescent(0.5), dimension=20), 20_000
+    plan = {"statistics": ["value", "gradient_norm"], "mean_correction": True, "keep": "summary"}
+    result = hd.compare(system, np.arange(3.0), key=jax.random.key(0), runs=runs, **plan)
+    clear = 0
+    for name in ("value", "gradient_norm"):
+        mean, predicted = result.mean[name].values, result.predicted_mean[name].values
+        shift, error = predicted - result.limit[name].values, result.std[name].values / runs**0.5
+        assert np.all(np.abs(mean - predicted) < 4 * error + 0.15 * np.abs(shift))
+        clear += np.sum(np.abs(shift) > 8 * error)
+    assert clear >= 1
+    with pytest.raises(hd.NoMeanCorrectionError, match="17 observations; allowed"):
+        hd.limit(system, np.arange(17.0), mean_correction=True)
+    split = problem(SE(), GradientDescent(0.5), dimension=300, spectrum=SPLIT)
+    with pytest.raises(hd.NoMeanCorrectionError, match="spectrum: given"):
+        hd.limit(split, [0.0, 1.0], mean_correction=True)
+
+
 GD, FOUR = GradientDescent(0.5), hd.spectra.explicit([0.5, 1.5], [2, 2])
 
 

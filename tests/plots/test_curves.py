@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+import xarray as xr
 from matplotlib.figure import Figure
 
 from hdjax import plots
@@ -25,6 +26,16 @@ def test_comparison_draws_runs_mean_limit_and_both_bands():
     faint = [one for one in ax.get_lines() if (one.get_alpha() or 1) < 0.5]
     assert len(faint) == 12
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("t = k/d", "risk")
+
+
+def test_a_predicted_mean_is_the_centre_of_the_predicted_band():
+    ds = comparison()
+    ds["predicted_mean"] = xr.DataTree(1.05 * ds["limit"].to_dataset())
+    ax = rendered(plots.plot(ds, "risk"))
+    centre = 1.05 * ds["limit/risk"]
+    np.testing.assert_allclose(line(ax, "predicted mean").get_ydata(), centre)
+    upper = line(ax, "predicted 5").get_ydata()
+    np.testing.assert_allclose(upper, centre + 1.6449 * ds["predicted_std/risk"])
 
 
 def test_few_runs_and_standard_deviations_on_demand():

@@ -92,5 +92,5 @@ def test_what_fits_into_no_memory_is_refused(monkeypatch):
     monkeypatch.setattr(adjoint, "_BUDGET", 2**16)
     with pytest.raises(hd.NoFluctuationsError, match="a state of 6 numbers"):
         model.fluctuations(jnp.linspace(0, 1, 99), model.statistics)
-    with pytest.raises(hd.NoFluctuationsError, match="6 numbers in the limit's state"):
-        hd.streaming.bias(model, TIMES, model.statistics)
+    with pytest.raises(hd.NoMeanCorrectionError, match="6 numbers in the limit's state"):
+        model.mean_correction(TIMES, model.statistics)

@@ -51,9 +51,7 @@ def check_error_bars(system, statistic):
     std = result.std[statistic].values[1:]
     np.testing.assert_allclose(std, result.predicted_std[statistic][1:], rtol=0.06)
     gap = (result.mean[statistic].values - result.limit[statistic].values)[1:]
-    shift = hd.streaming.bias(
-        system, jnp.array(ts), lambda s: {"it": system.statistics(s)[statistic]}
-    )
+    shift = system.mean_correction(jnp.array(ts), lambda s: {"it": system.statistics(s)[statistic]})
     # What is left is of order 1/d^2.
     assert np.all(np.abs(gap - shift["it"][1:]) < 4 * std / np.sqrt(runs) + 3 / 40**2)
     return gap, std / np.sqrt(runs)

@@ -186,5 +186,5 @@ def test_wrong_optimisers():
         least_squares(20, "adam")
     with pytest.raises(ValueError, match="Greedy with HeavyBall"):
         least_squares(20, HeavyBall(1.0), gamma=hd.streaming.optimisers.Greedy())
-    with pytest.raises(TypeError, match="remembers single steps"):
-        hd.streaming.bias(least_squares(20, Momentum(0.5)), jnp.array([0.0, 1.0]), lambda s: {})
+    with pytest.raises(hd.NoMeanCorrectionError, match="remembers single steps"):
+        least_squares(20, Momentum(0.5)).mean_correction(jnp.array([0.0, 1.0]), lambda s: {})
