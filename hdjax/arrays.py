@@ -10,7 +10,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 
 def all_finite(tree: PyTree) -> Bool[Array, ""]:
@@ -57,6 +57,20 @@ def decay_share(x: Array) -> Array:
     safe = jnp.where(zero, 1, x)
     # The Taylor polynomial at 0 has the right derivative too.
     return jnp.where(zero, 1 - x / 2, -jnp.expm1(-safe) / safe)
+
+
+def whole_steps(ts: Float[Array, "*shape"]) -> Int[Array, "*shape"]:
+    """The numbers of whole steps at times `ts` in units of a step, as a clock of steps counts them.
+
+    A time within its rounding of an integer is that integer.
+
+    Example:
+        >>> whole_steps(jnp.array([0.0, 1.5, 3.0 - 5e-16])).tolist()
+        [0, 1, 3]
+    """
+    nearest = jnp.round(ts)
+    rounding = 8 * jnp.finfo(ts.dtype).eps * jnp.maximum(jnp.abs(ts), 1)
+    return jnp.where(jnp.abs(ts - nearest) <= rounding, nearest, jnp.floor(ts)).astype(int)
 
 
 def jacobians(statistics: Callable[[Any], dict[str, Array]], state: Any) -> dict[str, Any]:

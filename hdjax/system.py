@@ -132,7 +132,13 @@ class Method(eqx.Module):
     """A way to run systems at finite d (abstract); the fields of a method are its options.
 
     `System.methods` lists the classes of methods that can run a system.
+
+    Attributes:
+        exact: whether runs have the law of the algorithm at finite d, and not only its limit; means
+            beyond the limit are predicted for such methods alone.
     """
+
+    exact: ClassVar[bool] = True
 
     @abc.abstractmethod
     def simulator(self, system: Any, horizon: Any) -> Simulator:

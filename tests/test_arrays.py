@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.special
 
-from hdjax.arrays import all_finite, cast, decay_share, jacobians
+from hdjax.arrays import all_finite, cast, decay_share, jacobians, whole_steps
+from hdjax.clocks import Steps
 
 
 def test_all_finite_and_cast_look_at_floating_arrays_alone():
@@ -39,3 +40,10 @@ def test_a_statistic_without_a_derivative_takes_none_away():
     np.testing.assert_array_equal(found["both"]["y"], [0, 0])
     np.testing.assert_array_equal(found["sum"]["x"], [1, 1])
     assert float(found["sum"]["y"]) == 6
+
+
+def test_whole_steps_are_those_of_a_clock_of_steps():
+    ts = np.array([0.0, 0.3, 1.5, 2.9999999999999996, 3.0, 1e9 + 0.5, 2.0**40 + 0.25])
+    np.testing.assert_array_equal(whole_steps(jnp.asarray(ts)), Steps(1).ticks(ts))
+    small = jnp.asarray([0.5, 2.9999998, 7.0], jnp.float32)
+    assert whole_steps(small).tolist() == [0, 3, 7]

@@ -245,6 +245,13 @@ def prepare(
     mean_correction: bool = False,
 ) -> tuple[Plan, Records]:
     """The plan of an experiment as in `make_plan`, and its ticks and times in 64 bits."""
+    if not isinstance(mean_correction, bool):
+        raise TypeError(f"mean_correction: {mean_correction!r}; allowed: True, False")
+    if mean_correction and method is not None and not method.exact:
+        raise ValueError(
+            f"mean_correction: True with {type(method).__name__}, whose means differ from those of "
+            "the algorithm at order 1/d; allowed: a method that runs the algorithm itself"
+        )
     if mean_correction and start != "law":
         raise ValueError(
             f"mean_correction: True with start={start!r}; allowed with start='law', because it is "

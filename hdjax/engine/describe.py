@@ -120,20 +120,26 @@ def _text(value: Any, digits: int) -> str:
 
 
 def _curve_rows(result: xr.DataTree) -> tuple[list[list[str]], int]:
-    rows = [["statistic", "mean (end)", "std (end)", "limit (end)", "sup error"]]
-    for name in result.attrs["statistics"]:
-        ends = [_at_end(result, group, name) for group in ("mean", "std", "limit")]
+    groups, names = ["mean", "std", "limit"], result.attrs["statistics"]
+    # Predictions that were asked for; `compare` predicts standard deviations without being asked.
+    asked = ["predicted_mean", *["predicted_std"] * (result.attrs["kind"] == "limit")]
+    groups += [part for part in asked if any(reading.has(result, part, name) for name in names)]
+    titles = [f"{group.replace('_', ' ')} (end)" for group in groups]
+    rows = [["statistic", *titles, "sup error"]]
+    for name in names:
+        ends = [_at_end(result, group, name) for group in groups]
         error = _text(_at_end(result, "sup_error", name), 4)
         shape = next((end.shape for end in ends if end is not None), ())
         if not shape:
             rows.append([name, *[_text(end, 5) for end in ends], error])
             continue
-        rows.append([f"{name} ({' x '.join(map(str, shape))})", "", "", "", error])
+        empty = [""] * len(groups)
+        rows.append([f"{name} ({' x '.join(map(str, shape))})", *empty, error])
         for entry in _shown(shape):
             values = [None if end is None else end[entry] for end in ends]
             rows.append([f"  {list(entry)}", *[_text(value, 5) for value in values], ""])
         if (left := int(np.prod(shape)) - _FEW) > 0:
-            rows.append([f"  and {left} more", "", "", "", ""])
+            rows.append([f"  and {left} more", *empty, ""])
     return rows, 1
 
 

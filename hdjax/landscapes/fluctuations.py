@@ -26,6 +26,7 @@ from jax.scipy.stats import norm
 from jaxtyping import Array, Float, Int, Key
 
 from hdjax import random
+from hdjax.arrays import whole_steps
 from hdjax.landscapes import limit, sampler
 from hdjax.landscapes._arguments import numbers
 from hdjax.landscapes.landscape import CLOCK, Spanning
@@ -274,7 +275,7 @@ def standard_deviations(
     Raises:
         NoFluctuationsError: as for `expansion`.
     """
-    ticks = jnp.round(ts).astype(int)
+    ticks = whole_steps(ts)
     names = _order(system, statistics)
     found = _expansion(system, ticks, evaluations, statistics, names, False)
     return jax.tree.map(lambda v: _roots(v / system.dimension), found.variance)
@@ -298,7 +299,7 @@ def mean_corrections(
         raise NoMeanCorrectionError(
             f"ts: {evaluations} observations; allowed with mean_correction: up to {MOST_EXACT}"
         )
-    ticks = jnp.round(ts).astype(int)
+    ticks = whole_steps(ts)
     found = _expansion(system, ticks, evaluations, statistics, _order(system, statistics), True)
     assert found.bias is not None
     return jax.tree.map(lambda b: b / system.dimension, found.bias)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
-from hdjax.arrays import all_finite
+from hdjax.arrays import all_finite, whole_steps
 from hdjax.checks import is_concrete
 from hdjax.clocks import Steps
 from hdjax.landscapes._arguments import check_numbers
@@ -234,5 +234,5 @@ def _at_steps(
 ) -> PyTree[Array]:
     """The values of `save` on the limit at the steps `ts`."""
     saved = landscape.trajectory(evaluations, save)
-    recorded = jnp.round(ts).astype(int)
+    recorded = whole_steps(ts)
     return jax.tree.map(lambda leaf: leaf[recorded], saved)

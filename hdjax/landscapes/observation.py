@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from hdjax import precise
-from hdjax.arrays import all_finite, cast
+from hdjax.arrays import all_finite, cast, whole_steps
 from hdjax.clocks import Clock
 from hdjax.landscapes.explicit import VectorSimulator
 from hdjax.landscapes.frame import conditional_law, jet_at, previsible_frame, rotated_covariance
@@ -170,7 +170,7 @@ class NextObservation(WithoutFluctuations):
 
         saved = jax.lax.scan(step, simulator.init(key), jnp.arange(evaluations))[1]
         ts = jnp.asarray(ts)
-        recorded = jnp.round(ts).astype(int)
+        recorded = whole_steps(ts)
         return Limit.whole(jax.tree.map(lambda leaf: leaf[recorded], saved), ts)
 
     def statistics(self, summary: Observation) -> dict[str, Array]:

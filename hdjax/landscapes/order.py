@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from hdjax import precise
@@ -92,8 +93,8 @@ class OverlapWithStep:
     of: Annotated[str, OneOf("points", "gradients")] = "points"
 
     def __post_init__(self) -> None:
-        if self.step < 0:
-            raise ValueError(f"step: {self.step}; allowed: at least 0")
+        if not isinstance(self.step, int | np.integer) or self.step < 0:
+            raise ValueError(f"step: {self.step!r}; allowed: an integer of at least 0")
         if self.of not in ("points", "gradients"):
             raise ValueError(f"of: {self.of!r}; allowed: 'points', 'gradients'")
 

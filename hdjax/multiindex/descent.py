@@ -27,6 +27,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from hdjax import precise
+from hdjax.arrays import whole_steps
 from hdjax.checks import is_concrete
 from hdjax.clocks import Steps
 from hdjax.limits import Limit
@@ -175,7 +176,7 @@ def recursion(
 
     def record(carry: tuple[Array, Array], t: Array) -> tuple[tuple[Array, Array], Any]:
         matrix, last = carry
-        k = jnp.round(t).astype(int)
+        k = whole_steps(t)
         body = lambda _, m: descend(link, student, step, m, retraction)  # noqa: E731
         matrix = jax.lax.fori_loop(last, k, body, matrix)
         return (matrix, k), save(OverlapSummary.of(matrix))

@@ -28,6 +28,7 @@ from hdjax.checks import is_concrete
 from hdjax.multiindex.averaging import energy_gradient
 from hdjax.multiindex.leaps import learnable
 from hdjax.multiindex.links.link import Link
+from hdjax.multiindex.problem import check_overlap
 from hdjax.multiindex.small import jacobi_svd, orthonormalised, product, whitened
 from hdjax.multiindex.tensors import Tensors, transform
 
@@ -81,7 +82,7 @@ class SaddleState(eqx.Module):
 
 def escape_times(
     link: Link,
-    start: Float[Array, "q r"],
+    start: Any,
     *,
     level: Any = 0.5,
     step: Any = 0.02,
@@ -93,12 +94,13 @@ def escape_times(
 
     Args:
         link: f*, the link of the target, with dense tensors.
-        start: the overlap M at the start (q, r), in float64 (such as that of `haar_overlap`).
+        start: the overlap M at the start, an array or lists (q, r), such as `haar_overlap` draws.
         level: the squared cosine whose passing is an escape, in (0, 1).
         step: c; steps are c/|S|, and relative errors of times are of order 1e-6 at 0.02.
 
     Raises:
-        ValueError: M is not in float64, or the link is in power sums.
+        ValueError: 64-bit numbers are not enabled or M is in float32; M is no overlap of this link;
+            a level outside (0, 1) or a step outside (0, 0.5]; a link in power sums.
 
     Example:
         >>> link = hd.multiindex.links.from_coefficients({(2,): 1.0})
@@ -107,13 +109,25 @@ def escape_times(
         Array(True, dtype=bool)
     """
     check_dense(link)
+    start = jnp.asarray(start)
     if start.dtype != jnp.float64:
         raise ValueError(f"start: {start.dtype}; allowed: float64 (jax_enable_x64)")
+    if start.ndim != 2 or start.shape[1] != link.variables:
+        raise ValueError(f"start: shape {start.shape}; allowed: (q, {link.variables}), M = W^T W*")
+    check_overlap(start)
+    check_options(level, step)
     level, step = jnp.asarray(level, jnp.float64), jnp.asarray(step, jnp.float64)
     most = learnable(link) if is_concrete(link) else link.variables
     state = start_of(link, odds_of(start), level, most)
     state = eqx.tree_at(lambda s: s.record, state, jnp.asarray(_LATEST))
     return follow(state, level, step).escapes / math.log(10)
+
+
+def check_options(level: Any, step: Any) -> None:
+    """Raise ValueError unless a concrete level is in (0, 0.999] and a concrete step in (0, 0.5]."""
+    for name, value, most in (("level", level, 0.999), ("step", step, 0.5)):
+        if is_concrete(value) and not 0 < float(value) <= most:
+            raise ValueError(f"{name}: {float(value)}; allowed: above 0, up to {most}")
 
 
 def odds_of(matrix: Float[Array, "q r"]) -> Float[Array, "q r"]:

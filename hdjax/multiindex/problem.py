@@ -85,6 +85,18 @@ class Direct(Method):
         return system.direct()
 
 
+def check_overlap(matrix: Float[Array, "q r"]) -> None:
+    """Raise ValueError unless a concrete M is finite, with squared cosines of at most 1."""
+    if not is_concrete(matrix):
+        return
+    values = np.asarray(matrix)
+    if not np.isfinite(values).all():
+        raise ValueError("start: NaN or infinite entries; allowed: finite numbers")
+    cosine = float(np.linalg.norm(values, 2)) ** 2
+    if not cosine <= 1 + 1e-6:
+        raise ValueError(f"start: largest squared cosine {cosine:.6g}; allowed: at most 1")
+
+
 class Problem(eqx.Module):
     """A multi-index model in dimension d, and the law of its start.
 
@@ -145,10 +157,7 @@ class Problem(eqx.Module):
             return
         if self.matrix.shape != (q, r):
             raise ValueError(f"start: shape {self.matrix.shape}; allowed: {(q, r)}, M = W^T W*")
-        if is_concrete(self.matrix):
-            norm = float(np.linalg.norm(np.asarray(self.matrix), 2))
-            if not norm**2 <= 1 + 1e-6:
-                raise ValueError(f"start: largest squared cosine {norm**2:.6g}; allowed: at most 1")
+        check_overlap(self.matrix)
 
     def warn(self, *, profiled: bool) -> None:
         """Warn of a concrete problem in which some directions are never found."""

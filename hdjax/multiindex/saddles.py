@@ -14,9 +14,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from hdjax.checks import is_concrete
 from hdjax.clocks import Fine
-from hdjax.multiindex.freezing import SaddleState, check_dense, follow, odds_of, start_of
+from hdjax.multiindex.freezing import (
+    SaddleState,
+    check_dense,
+    check_options,
+    follow,
+    odds_of,
+    start_of,
+)
 from hdjax.multiindex.leaps import exponents, learnable
 from hdjax.multiindex.links.link import Link
 from hdjax.multiindex.problem import Algorithm, Direct, Problem
@@ -115,9 +121,7 @@ class SaddleToSaddle(Algorithm, PlainSystem, WithoutLimit, WithoutFluctuations):
 
     def validate(self, *, compared: bool = False, realised: bool = False) -> None:
         self.problem.check()
-        for name, value, most in (("level", self.level, 0.999), ("step", self.step, 0.5)):
-            if is_concrete(value) and not 0 < float(value) <= most:
-                raise ValueError(f"{name}: {float(value)}; allowed: above 0, up to {most}")
+        check_options(self.level, self.step)
 
     def direct(self) -> "SaddleSimulator":
         """The simulator of the freezing algorithm."""

@@ -18,6 +18,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from hdjax.arrays import whole_steps
 from hdjax.checks import is_concrete
 from hdjax.limits import Limit
 from hdjax.multipass.diagnostics import warn_of_growth, warn_of_localisation
@@ -157,6 +158,6 @@ class MomentumSGD(Batched, WithoutFluctuations):
             horizon: not used: one program serves any duration.
             save: a function of the statistics by name; its values at `ts` are kept.
         """
-        steps = jnp.round(ts).astype(int)
+        steps = whole_steps(ts)
         saved = self.solver(self, steps, lambda values: save(self.named(values)))
         return Limit.whole(saved, ts)

@@ -192,6 +192,7 @@ def limit_loss_with_batches(
         momentum: Delta in [0, 1).
 
     Raises:
+        TypeError: something other than `Modes`.
         ValueError: a number out of range.
 
     Example:
@@ -201,6 +202,8 @@ def limit_loss_with_batches(
         >>> small > large
         True
     """
+    if not isinstance(modes, Modes):
+        raise TypeError(f"modes: {type(modes).__name__}; allowed: Modes (system.modes)")
     _check_numbers(learning_rate, batch_fraction, momentum)
     n, loss = float(modes.samples), float(modes.floor) / float(modes.samples)
     norm = kernel_norm(modes, learning_rate, batch_fraction, momentum) * n / max(n - 1, 1)

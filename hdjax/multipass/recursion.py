@@ -28,6 +28,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.scipy.linalg
+import numpy as np
 from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
@@ -160,17 +161,20 @@ def discrete_volterra(
         Steps k, and losses per sample L/n, (steps + 1,) each.
 
     Raises:
-        ValueError: the learning rate is a schedule, or `steps` is below 1.
+        TypeError: another system than `MomentumSGD`.
+        ValueError: the learning rate is a schedule, or `steps` is no integer of at least 1.
 
     Example:
         >>> problem = hd.multipass.Problem(jnp.eye(4), jnp.ones(4))
         >>> system = hd.multipass.MomentumSGD(problem, 0.5, batch_fraction=0.25, momentum=0.3)
         >>> ks, loss = discrete_volterra(system, 100)
     """
+    if not isinstance(system, Batched):
+        raise TypeError(f"system: {type(system).__name__}; allowed: MomentumSGD")
     if not isinstance(system.learning_rate, Constant):
         raise ValueError("learning_rate: a schedule; allowed with discrete_volterra: a number")
-    if steps < 1:
-        raise ValueError(f"steps: {steps}; allowed: at least 1")
+    if not isinstance(steps, int | np.integer) or steps < 1:
+        raise ValueError(f"steps: {steps!r}; allowed: an integer of at least 1")
     modes, flow, gamma = system.modes, system.flow, system.learning_rate(0.0)
     omega = _omega(system, gamma)
 

@@ -16,6 +16,8 @@ Source: slides "Hitting the High-D(imensional) Notes", frames "Our framework" (S
 SGD) and "Large batch: SGD+M".
 """
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -255,6 +257,7 @@ class Homogenised(Method):
         >>> method = Homogenised(dt=0.01)
     """
 
+    exact: ClassVar[bool] = False
     dt: PositiveFloat = eqx.field(static=True, default=0.01)
 
     def __check_init__(self) -> None:

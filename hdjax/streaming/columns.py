@@ -91,6 +91,7 @@ class GramStart(eqx.Module):
     Raises:
         ValueError: blocks of another shape, not finite, not symmetric or indefinite; a number of
             columns from which `students` does not follow.
+        TypeError: complex blocks, or numbers of columns that are no integers.
 
     Example:
         >>> start = GramStart(jnp.array([[[0.6, 0.15], [0.15, 0.9]]]), students=1)
@@ -104,9 +105,15 @@ class GramStart(eqx.Module):
 
     def __init__(self, blocks: Values, students: Size | None = None, memories: Count = 0):
         check_arguments(GramStart, students=students, memories=memories)
+        for name, value in (("students", students), ("memories", memories)):
+            if not (isinstance(value, int | np.integer) or (value is None and name == "students")):
+                raise TypeError(f"{name}: {value!r}; allowed: an integer")
+        if np.iscomplexobj(blocks):
+            raise TypeError("blocks: complex; allowed: real Gram matrices")
         self.blocks = jnp.asarray(blocks, jnp.result_type(float))
-        if self.blocks.ndim != 3 or self.blocks.shape[1] != self.blocks.shape[2]:
-            raise ValueError(f"blocks: shape {self.blocks.shape}; allowed: (groups, q, q)")
+        shape = self.blocks.shape
+        if len(shape) != 3 or shape[1] != shape[2] or not self.blocks.size:
+            raise ValueError(f"blocks: shape {shape}; allowed: (groups, q, q)")
         check_blocks(self.blocks)
         width = self.blocks.shape[1]
         if students is None and width % (memories + 2):

@@ -248,9 +248,9 @@ class Rows(_Given):
     shuffled: bool = eqx.field(static=True)
 
     def __init__(self, rows: Any, shuffled: bool = True):
-        if not isinstance(shuffled, bool):
+        if not isinstance(shuffled, bool | np.bool_):
             raise TypeError(f"shuffled: {shuffled!r}; allowed: True, False")
-        self.shuffled = shuffled
+        self.shuffled = bool(shuffled)
         self.array = jnp.asarray(rows, jnp.result_type(float))
         if self.array.ndim != 2:
             raise ValueError(f"rows: shape {self.array.shape}; allowed: (n, d)")

@@ -22,7 +22,7 @@ Approximation" (homogenized SGD) and the theorem "High dimensional equivalence o
 """
 
 import abc
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -72,6 +72,7 @@ class Homogenised(Method):
         >>> method = Homogenised(dt=0.01)
     """
 
+    exact: ClassVar[bool] = False
     dt: PositiveFloat = eqx.field(static=True, default=0.01)
 
     def __check_init__(self) -> None:
@@ -98,6 +99,7 @@ class CorrectedDiffusion(Method):
         >>> method = CorrectedDiffusion(dt=0.01)
     """
 
+    exact: ClassVar[bool] = False
     dt: PositiveFloat = eqx.field(static=True, default=0.01)
 
     def __check_init__(self) -> None:

@@ -90,14 +90,19 @@ def bias(
         The bias of each statistic at `ts`, at the d of the system (already divided by d).
 
     Raises:
-        NoMeanCorrectionError: a covariance that is too large for a matrix, or an optimiser whose
-            steps are not of order 1/d (`Momentum`).
+        NoMeanCorrectionError: a covariance that is too large for a matrix, an optimiser whose steps
+            are not of order 1/d (`Momentum`), or a learning rate that accumulates gradients.
     """
     optimiser = expansion.field.optimiser
     if not optimiser.small_steps:
         raise NoMeanCorrectionError(
             f"mean_correction: {type(optimiser).__name__} remembers single steps; allowed: "
             "optimisers whose steps are of order 1/d (SGD, HeavyBall, Dana, Averaging)"
+        )
+    if expansion.origin[1].accumulated is not None:
+        raise NoMeanCorrectionError(
+            f"mean_correction: {type(expansion.field.learning_rate).__name__} accumulates squared "
+            "gradients, whose mean is not known to order 1/d; allowed: other learning rates"
         )
     if not covariance.fits(expansion):
         raise NoMeanCorrectionError(

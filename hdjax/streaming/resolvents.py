@@ -65,13 +65,26 @@ class Resolvent:
     axis, for W = [X | X* | means].
 
     Args:
-        points: a tuple of complex numbers, which is hashable: the statistic is compiled once.
+        points: complex numbers, in an array or a list; none is an eigenvalue of K.
+
+    Raises:
+        ValueError: no points, or points that are no finite numbers.
 
     Example:
-        >>> statistic = Resolvent(tuple(contour(0.0, 2.0, nodes=16)))
+        >>> statistic = Resolvent(contour(0.0, 2.0, nodes=16))
     """
 
-    points: tuple[complex, ...]
+    # A tuple is hashable, so that the statistic is compiled once.
+    points: Any
+
+    def __post_init__(self) -> None:
+        try:
+            points = np.asarray(self.points, complex).ravel()
+        except (TypeError, ValueError):
+            points = np.array([np.nan])
+        if not points.size or not np.isfinite(points).all():
+            raise ValueError(f"points: {self.points!r}; allowed: one or more finite numbers")
+        object.__setattr__(self, "points", tuple(points.tolist()))
 
     def __call__(self, system: Any, summary: Any) -> Float[Array, "points q q 2"]:
         dtype = summary.blocks.dtype

@@ -66,6 +66,11 @@ class Direct(Method):
         check_dtype(self.dtype)
         if self.block is not None and self.block < 1:
             raise ValueError(f"block: {self.block}; allowed: None or at least 1")
+        if not (self.data is None or isinstance(self.data, Data)):
+            raise TypeError(
+                f"data: {type(self.data).__name__}; allowed: None, or a law of "
+                "hdjax.streaming.data (such as Rows(array))"
+            )
         if self.block is not None and self.data is not None:
             raise ValueError(
                 f"block: {self.block}; allowed with data: None (steps are taken one at a time)"

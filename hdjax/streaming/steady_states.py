@@ -26,6 +26,7 @@ from jaxtyping import Array, Bool, Complex, Float
 
 from hdjax.checks import is_concrete
 from hdjax.registry import OneOf, register
+from hdjax.schedules import Constant, Schedule
 from hdjax.streaming.field import GramSummary
 from hdjax.streaming.limit import BlockState, velocity
 from hdjax.streaming.losses.base import check_positive
@@ -85,6 +86,8 @@ def steady_state(
         >>> bool(floor.growth < 0)
         True
     """
+    if not (start is None or isinstance(start, GramSummary)):
+        raise TypeError(f"start: {start!r}; allowed: a GramSummary or None")
     origin = system.start() if start is None else start
     unknowns = _count(origin)
     if unknowns > _MOST:
@@ -155,7 +158,20 @@ class AtSteadyState:
     name: str
 
     def __call__(self, system: OnePass, summary: GramSummary) -> Array:
-        """The value of the statistic; NaN, recorded as a divergence, without a steady state."""
+        """The value of the statistic; NaN, recorded as a divergence, without a steady state.
+
+        Raises:
+            ValueError: a learning rate that depends on time, or an unknown statistic.
+        """
+        rate = system.learning_rate
+        if isinstance(rate, Schedule) and not isinstance(rate, Constant):
+            raise ValueError(
+                f"learning_rate: {type(rate).__name__}, which depends on t; allowed with "
+                "AtSteadyState: a constant rate, or one that follows the state"
+            )
+        names = [*jax.eval_shape(system.statistics, summary), "growth"]
+        if self.name not in names:
+            raise ValueError(f"name: {self.name!r}; allowed: {', '.join(names)}")
         state = _solve(system, summary, jnp.zeros((), summary.blocks.dtype))
         if self.name == "growth":
             return jnp.where(state.found, state.growth, jnp.nan)

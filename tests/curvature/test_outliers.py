@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hdjax import curvature, gaussian, spectra, streaming
+from hdjax.curvature.full_theory import FullTheory
 from hdjax.streaming import mixtures
 
 
@@ -60,5 +61,5 @@ def test_edge_of_one_column_is_that_of_the_block(kind, alpha):
     # Without knowledge of the supremum of D, which lies beyond the nodes.
     block = dataclasses.replace(block, largest=block.weights.max())
     nodes = dataclasses.replace(block.nodes, students=1)
-    whole = curvature.full_theory.FullTheory(nodes, block.weights[..., None, None], block.alpha)
+    whole = FullTheory(nodes, block.weights[..., None, None], block.alpha)
     np.testing.assert_allclose(EDGE(whole), block.edges()[1], rtol=1e-7)

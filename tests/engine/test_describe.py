@@ -37,6 +37,18 @@ def test_a_limit_alone_has_no_numbers_of_runs():
     assert cells(text)[2] == ["risk", "-", "-", "3.5", "-"]
 
 
+def test_predictions_that_were_asked_for_are_shown():
+    groups = {
+        "limit": {"risk": [2.0, 3.5]},
+        "predicted_mean": {"risk": [2.0, 3.25]},
+        "predicted_std": {"risk": [0.5, 0.75]},
+        "codes": codes(limit=np.nan),
+    }
+    text = describe(made(groups, kind="limit", runs=0))
+    assert "predicted mean (end)  predicted std (end)" in text
+    assert cells(text)[2] == ["risk", "-", "-", "3.5", "3.25", "0.75", "-"]
+
+
 def test_a_matrix_has_a_row_for_each_of_its_first_entries():
     runs = np.broadcast_to(np.arange(16.0).reshape(4, 4), (3, 2, 4, 4))
     groups = moments({"overlaps": runs}) | {"codes": codes(NONE)}

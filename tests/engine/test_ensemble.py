@@ -63,17 +63,19 @@ def test_array_level_is_pure(key):
 
     one = jax.jit(run)(0.5)
     stacked = jax.jit(jax.vmap(run))(jnp.array([0.5, 0.7]))
-    np.testing.assert_allclose(stacked.runs.values["risk"][0], one.runs.values["risk"], rtol=2e-5)
+    np.testing.assert_allclose(stacked.runs["risk"][0], one.runs["risk"], rtol=2e-5)
     mapped = jax.jit(
         lambda rate: ensemble(least_squares(rate), plan, key, jnp.arange(3), batch_size=2)
     )(0.5)
-    np.testing.assert_allclose(mapped.runs.values["risk"], one.runs.values["risk"], rtol=2e-5)
+    np.testing.assert_allclose(mapped.runs["risk"], one.runs["risk"], rtol=2e-5)
+    with pytest.raises(KeyError, match="'loss'; allowed: 'risk'"):
+        one.runs["loss"]
     only_limit = hd.make_plan(least_squares(), TIMES, statistics=["risk"], runs=False)
 
     @jax.jit
     def final(rate):
         out = ensemble(least_squares(rate), only_limit, key, jnp.arange(1))
-        return out.limit.values["risk"][-1]
+        return out.limit["risk"][-1]
 
     slope = jax.grad(final)(0.7)
     step = 1e-4
@@ -88,7 +90,7 @@ def test_forward_mode_through_a_simulation(key):
 
     @jax.jit
     def risk(rate):
-        return ensemble(least_squares(rate), plan, key, jnp.arange(2)).runs.values["risk"][:, -1]
+        return ensemble(least_squares(rate), plan, key, jnp.arange(2)).runs["risk"][:, -1]
 
     slope = jax.jacfwd(risk)(0.5)
     finite = (risk(0.5 + 1e-5) - risk(0.5 - 1e-5)) / 2e-5

@@ -10,6 +10,7 @@ from hdjax import multiindex
 from hdjax.multiindex import StiefelDescent, links
 from hdjax.multiindex.descent import Adaptive
 from hdjax.multiindex.flows import Planted, Profiled
+from hdjax.multiindex.links import from_coefficients
 from tests.multiindex.problems import A, B, M
 
 
@@ -84,3 +85,12 @@ def test_wrong_types():
     ):
         with pytest.raises(TypeError, match=message):
             make()
+
+
+def test_a_time_between_steps_is_the_step_before():
+    """The limit alone and beside runs, at t = 1.4 and 1.6."""
+    system = StiefelDescent(from_coefficients({(2,): 1.0}), 100, 0.1, start=[[0.3]])
+    alone = hd.limit(system, [0.0, 1.4, 1.6]).limit["cosines"].values
+    beside = hd.compare(system, [0.0, 1.6], key=jax.random.key(0), runs=1).limit["cosines"].values
+    np.testing.assert_array_equal(alone[1], alone[2])
+    np.testing.assert_array_equal(beside[1], alone[1])

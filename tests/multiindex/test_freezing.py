@@ -123,11 +123,20 @@ def test_directions_that_are_never_learnt():
     assert np.isinf(few[1])
 
 
+LEAP = from_coefficients({(2,): 1.0})
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: multiindex.freezing.escape_times(NEURONS, jnp.eye(2)), "power sums"),
+        (lambda: escape_times(NEURONS, jnp.eye(2)), "power sums"),
         (lambda: escape_times(links.sine(), jnp.ones((1, 1), jnp.float32)), "float64"),
+        (lambda: escape_times(LEAP, [[np.nan]]), "start: NaN"),
+        (lambda: escape_times(LEAP, [[2.0]]), r"start: largest squared cosine 4; allowed"),
+        (lambda: escape_times(LEAP, [0.1]), r"start: shape \(1,\); allowed: \(q, 1\)"),
+        (lambda: escape_times(LEAP, [[0.1, 0.2]]), r"start: shape \(1, 2\)"),
+        (lambda: escape_times(LEAP, [[0.1]], level=2.0), r"level: 2\.0; allowed: above 0"),
+        (lambda: escape_times(LEAP, [[0.1]], step=-1.0), r"step: -1\.0; allowed: above 0"),
     ],
 )
 def test_wrong_arguments(make, message):

@@ -17,6 +17,7 @@ from hdjax.multipass.rates import (
     condition_number,
     implicit_conditioning_ratio,
     kernel_norm,
+    limit_loss_with_batches,
     limit_rate,
     near_optimal,
     root_rate,
@@ -140,3 +141,15 @@ def test_the_best_parameters_beat_the_closed_form():
 def test_wrong_input_is_refused(call, message, modes):
     with pytest.raises((ValueError, TypeError), match=message):
         call(modes)
+
+
+def test_the_loss_at_late_times_with_batches_and_momentum():
+    """The recursion after 10^4 steps, and infinity where it grows."""
+    problem = gaussian_problem(60, 30, key=jax.random.key(0), noise=0.5, normalise_rows=True)
+    system = MomentumSGD(problem, 0.6, batch_fraction=0.1, momentum=0.4)
+    late = system.limit(jnp.array([0.0, 1e4])).values["loss"][1]
+    found = limit_loss_with_batches(system.modes, 0.6, 0.1, 0.4)
+    np.testing.assert_allclose(found, late, rtol=1e-10)
+    assert limit_loss_with_batches(system.modes, 60.0, 0.1, 0.4) == np.inf
+    with pytest.raises(ValueError, match=r"momentum: 1\.0; allowed"):
+        limit_loss_with_batches(system.modes, 0.6, 0.1, 1.0)

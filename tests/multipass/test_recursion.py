@@ -113,3 +113,26 @@ def test_powers_of_the_matrix_know_no_ridge():
     options = {"batch_fraction": 0.5, "ridge": 1.0, "solver": Squaring()}
     with pytest.raises(ValueError, match="solver: Squaring"):
         MomentumSGD(plain_reference(), 0.5, **options)
+
+
+@pytest.mark.parametrize("ridge", [None, 0.2])
+def test_the_discrete_volterra_equation_has_the_loss_of_the_recursion(ridge):
+    problem = hd.multipass.gaussian_problem(
+        60, 30, key=jax.random.key(0), noise=0.5, normalise_rows=True
+    )
+    options = {"batch_fraction": 0.1, "momentum": 0.4, "ridge": ridge}
+    system = hd.multipass.MomentumSGD(problem, 0.6, **options)
+    steps, loss = hd.multipass.discrete_volterra(system, 300)
+    recursion = system.limit(jnp.asarray(steps, float)).values["loss"]
+    np.testing.assert_allclose(loss, recursion, rtol=1e-12)
+
+
+def test_systems_without_a_discrete_volterra_equation_are_refused():
+    problem = hd.multipass.Problem(np.eye(4), np.ones(4))
+    moving = hd.schedules.PowerDecay(0.5, 1.0)
+    scheduled = hd.multipass.MomentumSGD(problem, moving, batch_fraction=0.25)
+    with pytest.raises(ValueError, match="learning_rate: a schedule"):
+        hd.multipass.discrete_volterra(scheduled, 10)
+    constant = hd.multipass.MomentumSGD(problem, 0.5, batch_fraction=0.25)
+    with pytest.raises(ValueError, match="steps: 0; allowed: an integer"):
+        hd.multipass.discrete_volterra(constant, 0)

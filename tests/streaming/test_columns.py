@@ -189,3 +189,23 @@ def test_wrong_parts():
         GaussianStart(scale=-1.0)
     with pytest.raises(ValueError, match="overlap"):
         GaussianStart(overlap=1.5)
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "message"),
+    [
+        (lambda: GramStart(np.eye(3)[None]), ValueError, "students: None, with blocks of width 3"),
+        (lambda: GramStart(np.eye(3)[None], 2, memories=1), ValueError, "students: 2; allowed"),
+        (lambda: GramStart(1j * np.eye(2)[None]), TypeError, "blocks"),
+        (lambda: GramStart(np.zeros((0, 2, 2))), ValueError, r"blocks: shape \(0, 2, 2\)"),
+    ],
+)
+def test_gram_starts_that_are_refused(make, kind, message):
+    with pytest.raises(kind, match=message):
+        make()
+
+
+def test_memories_that_the_optimiser_lacks_are_refused():
+    start = GramStart(np.eye(3)[None], 1, memories=1)
+    with pytest.raises(ValueError, match="Gram blocks with 1 memories; allowed: 0, or the 0"):
+        OnePassSGD(losses.LeastSquares(), hd.spectra.identity(9), 0.5, start)

@@ -102,3 +102,16 @@ def test_clock():
 def test_wrong_arguments(dt):
     with pytest.raises(ValueError, match="dt: "):
         Homogenised(dt)
+
+
+@pytest.mark.parametrize(
+    "method", [hd.streaming.Homogenised(0.1), hd.streaming.CorrectedDiffusion(0.1)]
+)
+def test_means_of_the_algorithm_are_not_predicted_for_a_diffusion(method):
+    law = hd.streaming.GaussianStart()
+    system = OnePassSGD(
+        hd.streaming.losses.LeastSquares(0.5), hd.spectra.identity(50), 0.5, law, law
+    )
+    plan = {"key": jax.random.key(0), "runs": 2, "method": method, "mean_correction": True}
+    with pytest.raises(ValueError, match=f"True with {type(method).__name__}, whose means differ"):
+        hd.compare(system, [0.0, 1.0], **plan)

@@ -47,3 +47,15 @@ def test_the_resolvent_of_columns_is_that_of_matrices():
         inverse = np.linalg.inv(z * np.eye(4) - np.diag(eigenvalues))
         expected = columns.T @ inverse @ columns
         np.testing.assert_allclose(found[..., 0] + 1j * found[..., 1], expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("points", [[], ["a"], [np.nan], np.inf])
+def test_points_that_are_no_numbers_are_refused(points):
+    with pytest.raises(ValueError, match=r"points: .*; allowed: one or more finite numbers"):
+        Resolvent(points)
+
+
+def test_points_are_hashable_in_every_form():
+    forms = [Resolvent(np.array([2.0, 3j])), Resolvent([2.0, 3j]), Resolvent((2.0, 3j))]
+    assert len(set(forms)) == 1
+    assert Resolvent(1j).points == (1j,)

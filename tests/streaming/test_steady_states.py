@@ -117,3 +117,19 @@ def test_plateau_of_a_committee_is_left_at_its_growth_rate():
     gap = system.limit(ts, save=lambda s: s.overlaps[0, 2] - s.overlaps[0, 3]).values
     rate = np.log(gap[2] / gap[1]) / 20
     np.testing.assert_allclose(rate, plateau.growth, rtol=0.01)
+
+
+def test_a_statistic_of_a_steady_state_needs_a_rate_and_a_name():
+    def system(rate):
+        law = hd.streaming.GaussianStart()
+        return hd.streaming.OnePassSGD(
+            hd.streaming.losses.LeastSquares(0.5), hd.spectra.identity(60), rate, law, law
+        )
+
+    moving, plain = system(hd.schedules.PowerDecay(0.8, 1.0)), system(0.5)
+    with pytest.raises(ValueError, match="PowerDecay, which depends on t"):
+        AtSteadyState("risk")(moving, moving.start())
+    with pytest.raises(ValueError, match=r"name: 'rsk'; allowed: .*risk.*growth"):
+        AtSteadyState("rsk")(plain, plain.start())
+    with pytest.raises(TypeError, match="start"):
+        hd.streaming.steady_states.steady_state(plain, 10.0)
