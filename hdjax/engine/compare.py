@@ -19,7 +19,7 @@ from hdjax.engine.drive import drive
 from hdjax.engine.ensemble import Named, Plan
 from hdjax.engine.result import QUANTILES, Result
 from hdjax.layout import Contents, check_names, tree
-from hdjax.system import System
+from hdjax.system import Method, System
 from hdjax.times import as_times, nominal
 
 Statistics = Sequence[str | tuple[str, Callable | None]] | Mapping[str, Callable | None] | None
@@ -247,7 +247,7 @@ def prepare(
     """The plan of an experiment as in `make_plan`, and its ticks and times in 64 bits."""
     if not isinstance(mean_correction, bool):
         raise TypeError(f"mean_correction: {mean_correction!r}; allowed: True, False")
-    if mean_correction and method is not None and not method.exact:
+    if mean_correction and isinstance(method, Method) and not method.exact:
         raise ValueError(
             f"mean_correction: True with {type(method).__name__}, whose means differ from those of "
             "the algorithm at order 1/d; allowed: a method that runs the algorithm itself"
