@@ -28,7 +28,7 @@ gc.set_threshold(200_000, 50, 50)
 
 
 # Linux gives a process 65530 memory maps, of which each compiled program takes several; 10 000 of
-# them belong to some 3 GB of programs.
+# them belong to some 4 GB of programs.
 MAPS, MOST_MAPS = Path("/proc/self/maps"), 10_000
 
 
