@@ -25,11 +25,13 @@ import abc
 import itertools
 from typing import Any
 
+import jax
 import numpy as np
 import scipy
 from jaxtyping import Float
 
 from hdjax.multipass._roots import find_root
+from hdjax.spectra import marchenko_pastur
 
 
 class SpectralLaw(abc.ABC):
@@ -138,16 +140,14 @@ class MarchenkoPastur(SpectralLaw):
         return float(far if above == (b > 0) else v * z / far)
 
     def rule(self, points: int) -> tuple[Float[np.ndarray, " nodes"], Float[np.ndarray, " nodes"]]:
-        # The Gauss rule by its known recurrence.  For r > 1 it is that of A A^T, without the atom.
+        # For r > 1 the rule is that of A A^T, which has no atom.  The nodes of a law are concrete, also
+        # within a traced function, and have 64 bits.
         _check_points(points)
         wide = max(self.ratio, 1.0)
-        r, v = self.ratio / wide**2, self.variance * wide
-        diagonal = np.full(points, v * (1 + r))
-        diagonal[0] = v
-        nodes, vectors = scipy.linalg.eigh_tridiagonal(
-            diagonal, np.full(points - 1, v * np.sqrt(r))
-        )
-        return nodes, vectors[0] ** 2 / wide
+        with jax.enable_x64(True), jax.ensure_compile_time_eval():
+            found = marchenko_pastur(1, self.ratio / wide**2, points=points)
+            nodes, weights = np.asarray(found.eigenvalues), np.asarray(found.weights)
+        return self.variance * wide * nodes, weights / wide
 
 
 class SampleCovariance(SpectralLaw):
