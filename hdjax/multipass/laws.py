@@ -140,8 +140,8 @@ class MarchenkoPastur(SpectralLaw):
         return float(far if above == (b > 0) else v * z / far)
 
     def rule(self, points: int) -> tuple[Float[np.ndarray, " nodes"], Float[np.ndarray, " nodes"]]:
-        # For r > 1 the rule is that of A A^T, which has no atom.  The nodes of a law are concrete, also
-        # within a traced function, and have 64 bits.
+        # For r > 1 the rule is that of A A^T, which has no atom.  The nodes of a law are concrete,
+        # also within a traced function, and have 64 bits.
         _check_points(points)
         wide = max(self.ratio, 1.0)
         with jax.enable_x64(True), jax.ensure_compile_time_eval():
