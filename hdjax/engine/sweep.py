@@ -110,15 +110,22 @@ def sweep(
         progress=progress,
     )
     measured = stack(found, tuple(len(values) for values in labels.values()))
-    interrupted = len(found) < len(systems) or measured.attributes["interrupted"]
-    measured.attributes.update(
-        points=len(found),
-        interrupted=int(interrupted),
-        programs=len(groups),
-        reasons=_reasons(systems, groups),
-        seconds=_seconds(found, groups),
-    )
+    measured.attributes.update(_about(systems, groups, found))
+    if len(found) < len(systems):
+        measured.attributes["interrupted"] = 1
     return Result(tree(measured, labels, QUANTILES))
+
+
+def _about(
+    systems: list[System], groups: dict[Any, list[int]], found: dict[int, Contents]
+) -> dict[str, Any]:
+    """What a result says of a sweep: finished points, programs and why they differ, seconds."""
+    return {
+        "points": len(found),
+        "programs": len(groups),
+        "reasons": _reasons(systems, groups),
+        "seconds": _seconds(found, groups),
+    }
 
 
 def _checked(grid: Any) -> dict[Any, list[Any]]:

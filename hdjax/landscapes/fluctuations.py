@@ -292,15 +292,17 @@ def mean_corrections(
     The arguments are those of `standard_deviations`.
 
     Raises:
-        NoMeanCorrectionError: there are more than 16 observations.
-        NoFluctuationsError: float64 is not enabled.
+        NoMeanCorrectionError: there are more than 16 observations, or float64 is not enabled.
     """
     if evaluations > MOST_EXACT:
         raise NoMeanCorrectionError(
             f"ts: {evaluations} observations; allowed with mean_correction: up to {MOST_EXACT}"
         )
-    ticks = whole_steps(ts)
-    found = _expansion(system, ticks, evaluations, statistics, _order(system, statistics), True)
+    ticks, names = whole_steps(ts), _order(system, statistics)
+    try:
+        found = _expansion(system, ticks, evaluations, statistics, names, True)
+    except NoFluctuationsError as error:
+        raise NoMeanCorrectionError(str(error)) from error
     assert found.bias is not None
     return jax.tree.map(lambda b: b / system.dimension, found.bias)
 

@@ -16,15 +16,13 @@ and the theorem on both rates); arXiv 2102.04396.
 
 from typing import Any
 
-import equinox as eqx
 import numpy as np
-from jaxtyping import Array, Float
 
 from hdjax.multipass._roots import find_root
 from hdjax.multipass.laws import MarchenkoPastur, SpectralLaw
 from hdjax.multipass.modes import Modes
-from hdjax.registry import NonNegative, Slot, declare, register
-from hdjax.schedules.base import as_numbers
+from hdjax.registry import Slot, declare, register
+from hdjax.schedules.base import Multiple
 
 declare("multipass.rate", Slot(number="constant", includes=("schedule",)))
 
@@ -43,24 +41,17 @@ def max_learning_rate(spectrum: Any) -> float:
 
 
 @register("multipass.rate", "stable")
-class Stable(eqx.Module):
+class Stable(Multiple):
     """In configs: `factor` times the largest stable learning rate (`max_learning_rate`).
 
     Args:
-        factor: the rate as a multiple of the largest stable rate; below 1 the loss stays bounded.
-
-    Raises:
-        ValueError: a factor that is negative or not finite.
+        factor: the learning rate as a multiple of the largest stable one; below 1 the loss stays
+            bounded.
 
     Example:
         >>> float(Stable(0.5).factor)
         0.5
     """
-
-    factor: Float[Array, ""]
-
-    def __init__(self, factor: NonNegative):
-        self.factor = as_numbers("factor", factor, ndim=0)
 
 
 def limit_loss(modes: Modes, learning_rate: float) -> float:

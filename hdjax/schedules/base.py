@@ -51,6 +51,24 @@ class Constant(Schedule):
         return self.value
 
 
+class Multiple(eqx.Module):
+    """A learning rate that a config gives as a multiple of a rate that depends on the system.
+
+    A family registers a subclass for each such rate, and computes the rate when it makes a system.
+
+    Args:
+        factor: the learning rate as a multiple of that rate.
+
+    Raises:
+        ValueError: a factor that is negative or not finite.
+    """
+
+    factor: Float[Array, ""]
+
+    def __init__(self, factor: NonNegative):
+        self.factor = as_numbers("factor", factor, ndim=0)
+
+
 def as_numbers(name: str, value: Any, ndim: int) -> Float[Array, "..."]:
     """`value` as a floating-point array of finite numbers >= 0, which are checked if concrete."""
     if isinstance(value, bool | str) or value is None:

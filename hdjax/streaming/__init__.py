@@ -22,7 +22,6 @@ from hdjax.streaming import (
     samples,
     steady_states,
 )
-from hdjax.streaming.columns import GaussianStart, GramStart
 from hdjax.streaming.diffusions import CorrectedDiffusion, Homogenised
 from hdjax.streaming.field import GramSummary
 from hdjax.streaming.limit import ExponentialMidpoint
@@ -30,6 +29,7 @@ from hdjax.streaming.model import Mixture, OnePassSGD
 from hdjax.streaming.moments import moments
 from hdjax.streaming.sampler import GramSampler
 from hdjax.streaming.simulate import Direct
+from hdjax.streaming.starts import GaussianStart, GramStart
 
 __all__ = [
     "CorrectedDiffusion",

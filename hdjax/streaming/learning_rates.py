@@ -22,9 +22,9 @@ import optimistix
 import scipy
 from jaxtyping import Array, Float
 
-from hdjax.registry import NonNegative, register
+from hdjax.registry import register
 from hdjax.schedules import PiecewiseConstant, Schedule
-from hdjax.schedules.base import as_numbers
+from hdjax.schedules.base import Multiple
 from hdjax.spectra import Spectrum
 from hdjax.streaming.field import GramSummary
 from hdjax.streaming.losses.base import check_positive
@@ -33,24 +33,16 @@ from hdjax.streaming.optimisers.state_rates import StateRate, check_centred, dis
 
 
 @register("streaming.rate", "critical")
-class Critical(eqx.Module):
+class Critical(Multiple):
     """In configs: `factor` times the `critical_learning_rate` of the start.
 
     Args:
-        factor: the rate as a multiple of the critical rate.
-
-    Raises:
-        ValueError: a factor that is negative or not finite.
+        factor: the learning rate as a multiple of the critical rate.
 
     Example:
         >>> float(Critical(0.5).factor)
         0.5
     """
-
-    factor: Float[Array, ""]
-
-    def __init__(self, factor: NonNegative):
-        self.factor = as_numbers("factor", factor, ndim=0)
 
 
 def critical_learning_rate(system: OnePass, summary: GramSummary | None = None) -> Float[Array, ""]:

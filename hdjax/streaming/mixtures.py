@@ -24,11 +24,11 @@ from jaxtyping import Array, Float, Key, PyTree
 from hdjax import precise, spectra
 from hdjax.integrate import Integrator
 from hdjax.spectra import Spectrum
-from hdjax.streaming.columns import GaussianStart
 from hdjax.streaming.field import GramSummary
 from hdjax.streaming.limit import block_path
 from hdjax.streaming.losses import MixtureLogistic, MixtureSoftmax, Perceptron
 from hdjax.streaming.model import Mixture, OnePassSGD
+from hdjax.streaming.starts import GaussianStart
 
 # Labels of the components +mu, -mu, +nu, -nu of XOR.
 XOR_LABELS = (1.0, 1.0, 0.0, 0.0)

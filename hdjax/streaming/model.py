@@ -31,15 +31,7 @@ from hdjax.registry import Bounds, FromFile, In, NonNegative, Positives, Size, V
 from hdjax.schedules import Schedule, as_schedule
 from hdjax.spectra import Reduction, Spectrum
 from hdjax.streaming import accuracy, symmetry
-from hdjax.streaming.columns import (
-    Columns,
-    GramColumns,
-    LinearColumns,
-    check_blocks,
-    group_gram,
-    joint_columns,
-    reduction_of,
-)
+from hdjax.streaming.columns import Columns, GramColumns, LinearColumns, group_gram, reduction_of
 from hdjax.streaming.diffusions import CorrectedDiffusion, Homogenised
 from hdjax.streaming.expansion import Expansion, start_covariance
 from hdjax.streaming.field import GramSummary
@@ -52,6 +44,7 @@ from hdjax.streaming.optimisers.state_rates import StateRate
 from hdjax.streaming.optimisers.transformed import as_optimiser
 from hdjax.streaming.sampler import GramSampler
 from hdjax.streaming.simulate import Direct
+from hdjax.streaming.starts import check_blocks, joint_columns
 from hdjax.system import Method, NoFluctuationsError, NoMeanCorrectionError, Simulator
 
 # The largest relative error that `compression` may leave in the limit's sums over the spectrum.

@@ -1,4 +1,4 @@
-"""The law of the start: its Gram blocks, draws of it, given columns, what is refused."""
+"""The joint law of the columns: its Gram blocks, and draws of it."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,6 @@ from hdjax.streaming import (
     GaussianStart,
     GramSampler,
     GramStart,
-    Mixture,
     OnePassSGD,
     losses,
 )
@@ -31,21 +30,6 @@ def test_gram_start_has_its_blocks_exactly():
     for seed in range(3):
         summary = simulator.summary(simulator.init(jax.random.key(seed)))
         np.testing.assert_allclose(summary.natural, blocks, atol=1e-12)
-
-
-def test_dense_covariance_is_the_diagonal_problem():
-    """Given arrays are rotated once: the same risk as in any other coordinates."""
-    rng = np.random.default_rng(0)
-    root = rng.normal(size=(30, 30))
-    covariance = root @ root.T / 30
-    start, target = rng.normal(size=(2, 30)) / np.sqrt(30)
-    spectrum = hd.spectra.from_covariance(covariance)
-    model = OnePassSGD(losses.LeastSquares(), spectrum, 0.3, start, target)
-    gap = start - target
-    risk = float(model.statistics(model.start())["risk"])
-    np.testing.assert_allclose(risk, gap @ covariance @ gap / 2, rtol=1e-10)
-    gradient = float(model.statistics(model.start())["gradient_norm"])
-    np.testing.assert_allclose(gradient, np.sum((covariance @ gap) ** 2), rtol=1e-10)
 
 
 @pytest.mark.slow
@@ -68,26 +52,6 @@ def test_gram_blocks_with_a_memory_are_those_of_the_draws():
         np.testing.assert_allclose(summary.with_memories, blocks, atol=1e-11)
 
 
-@pytest.mark.slow
-def test_a_limit_goes_on_from_blocks_with_its_memory():
-    """Half of a path of the heavy ball, and the other half from the Gram blocks in the middle."""
-    spectrum, ball = hd.spectra.explicit([0.5, 2.0], [8, 6]), hd.streaming.optimisers.HeavyBall(0.5)
-    fine = hd.Integrator(rtol=1e-9, atol=1e-12)
-    parts = losses.LeastSquares(sigma=0.3), spectrum, 0.4
-    whole = OnePassSGD(
-        *parts, GaussianStart(overlap=0.2), GaussianStart(), optimiser=ball, integrator=fine
-    )
-    path = whole.limit(jnp.array([0.0, 1.0, 3.0])).values
-    start = GramStart(path.with_memories[1], students=1, memories=1)
-    rest = OnePassSGD(*parts, start, optimiser=ball, integrator=fine)
-    found = rest.limit(jnp.array([0.0, 2.0])).values
-    np.testing.assert_allclose(found.with_memories, path.with_memories[1:], rtol=1e-6)
-    # Without the memory the ball starts at rest.
-    still = OnePassSGD(*parts, GramStart(path.natural[1]), optimiser=ball, integrator=fine)
-    moved = still.limit(jnp.array([0.0, 2.0])).values.natural[1]
-    assert not np.allclose(moved, path.natural[2], rtol=0.01)
-
-
 @pytest.mark.parametrize("counts", [[2, 1, 4], [7], [1] * 7])
 def test_gram_blocks_are_sums_over_their_groups(counts):
     columns = np.random.default_rng(0).normal(size=(7, 3))
@@ -97,20 +61,6 @@ def test_gram_blocks_are_sums_over_their_groups(counts):
     ends = np.cumsum(counts)
     for block, rows in zip(found, np.split(columns, ends[:-1]), strict=True):
         np.testing.assert_allclose(block, rows.T @ rows, rtol=1e-12)
-
-
-def test_blocks_of_an_overlap_with_a_given_target():
-    """X = .6 X* + sqrt(2^2 - .6^2) Z: the mean of W^T P_i W, by hand."""
-    target = np.sin(np.arange(10.0))
-    spectrum = hd.spectra.explicit([0.5, 2.0], [6, 4])
-    start = GaussianStart(2.0, overlap=0.6)
-    model = OnePassSGD(losses.LeastSquares(), spectrum, 0.1, start, target)
-    for block, rows, weight in zip(
-        model.start().natural, np.split(target, [6]), (0.6, 0.4), strict=True
-    ):
-        p = rows @ rows
-        expected = [[0.36 * p + 3.64 * weight, 0.6 * p], [0.6 * p, p]]
-        np.testing.assert_allclose(block, expected, rtol=1e-12)
 
 
 def test_draws_of_factors_and_of_columns_have_the_mean_of_the_law():
@@ -130,82 +80,3 @@ def test_draws_of_factors_and_of_columns_have_the_mean_of_the_law():
     for draws in map(np.asarray, both(keys)):
         error = draws.std(0) / np.sqrt(len(draws))
         assert np.all(np.abs(draws.mean(0) - model.start().natural) <= 4.5 * error + 1e-12)
-
-
-@pytest.mark.parametrize(
-    ("change", "kind", "message"),
-    [
-        ({"start": np.ones(7)}, ValueError, r"start: shape \(7, 1\)"),
-        ({"start": np.full(20, np.nan)}, ValueError, "start: NaN"),
-        ({"start": None}, ValueError, "start: None; allowed: GaussianStart"),
-        (
-            {"mixture": Mixture([0.5, 0.5], np.ones((20, 3)))},
-            ValueError,
-            "mixture.means: 3 columns",
-        ),
-        ({"start": GramStart(np.eye(2)[None])}, ValueError, "given together with a GramStart"),
-        (
-            {"start": GramStart(np.stack([np.eye(2)] * 3)), "target": None},
-            ValueError,
-            "start: 3 Gram blocks; allowed: 1",
-        ),
-        (
-            {"start": GramStart(np.eye(3)[None], memories=1), "target": None},
-            ValueError,
-            "start: Gram blocks with 1 memories; allowed: 0, or the 0 memories",
-        ),
-        ({"target": GramStart(np.eye(2)[None])}, TypeError, "target: GramStart; allowed"),
-        (
-            {"start": GaussianStart(overlap=0.5), "target": GaussianStart(columns=2)},
-            ValueError,
-            r"overlap: \[0.5\]; allowed with 1 student and 2 teacher columns: 0",
-        ),
-    ],
-)
-def test_wrong_systems(change, kind, message):
-    arguments = {
-        "loss": losses.LeastSquares(),
-        "spectrum": hd.spectra.identity(20),
-        "learning_rate": 0.1,
-        "start": GaussianStart(),
-        "target": GaussianStart(),
-    }
-    with pytest.raises(kind, match=message):
-        OnePassSGD(**(arguments | change))
-
-
-def test_wrong_parts():
-    with pytest.raises(ValueError, match="indefinite"):
-        GramStart(np.array([[[1.0, 2.0], [2.0, 1.0]]]))
-    with pytest.raises(ValueError, match="not symmetric"):
-        GramStart(np.array([[[1.0, 0.5], [0.2, 1.0]]]))
-    with pytest.raises(ValueError, match="NaN"):
-        GramStart(np.full((1, 2, 2), np.nan))
-    with pytest.raises(ValueError, match=r"students: None, with blocks of width 3"):
-        GramStart(np.eye(3)[None])
-    with pytest.raises(ValueError, match=r"students: 3; allowed: 1 to 2"):
-        GramStart(np.eye(2)[None], 3)
-    with pytest.raises(ValueError, match="scale"):
-        GaussianStart(scale=-1.0)
-    with pytest.raises(ValueError, match="overlap"):
-        GaussianStart(overlap=1.5)
-
-
-@pytest.mark.parametrize(
-    ("make", "kind", "message"),
-    [
-        (lambda: GramStart(np.eye(3)[None]), ValueError, "students: None, with blocks of width 3"),
-        (lambda: GramStart(np.eye(3)[None], 2, memories=1), ValueError, "students: 2; allowed"),
-        (lambda: GramStart(1j * np.eye(2)[None]), TypeError, "blocks"),
-        (lambda: GramStart(np.zeros((0, 2, 2))), ValueError, r"blocks: shape \(0, 2, 2\)"),
-    ],
-)
-def test_gram_starts_that_are_refused(make, kind, message):
-    with pytest.raises(kind, match=message):
-        make()
-
-
-def test_memories_that_the_optimiser_lacks_are_refused():
-    start = GramStart(np.eye(3)[None], 1, memories=1)
-    with pytest.raises(ValueError, match="Gram blocks with 1 memories; allowed: 0, or the 0"):
-        OnePassSGD(losses.LeastSquares(), hd.spectra.identity(9), 0.5, start)

@@ -108,7 +108,7 @@ def assert_flips(loss, gram):
     np.testing.assert_allclose(never.noise, plain.noise, rtol=1e-12)
 
 
-def agree(found, expected, tolerance):
+def assert_agree(found, expected, tolerance):
     """All moments that are given agree."""
     for name in ("risk", "stein", "noise", "theta_gradient"):
         a, b = getattr(found, name), getattr(expected, name)

@@ -8,7 +8,7 @@ from scipy.integrate import quad
 
 from hdjax.streaming.losses import FunctionLoss, MixtureLogistic, MixtureSoftmax, Perceptron
 from hdjax.streaming.projections import Projections
-from tests.streaming.losses.closed_forms import agree, moments, quadrature_moments
+from tests.streaming.losses.closed_forms import assert_agree, moments, quadrature_moments
 from tests.streaming.models import G, Q
 
 
@@ -17,7 +17,7 @@ def test_softmax_by_contrasts_is_that_by_all_projections():
     law = Projections(jnp.asarray(Q[:2, :2]), jnp.eye(2), 2, jnp.array([0.4, -0.2]))
     loss = MixtureSoftmax(2, labels=[1, 1, 0])
     found = moments(loss, law, jnp.asarray(2), None)
-    agree(found, quadrature_moments(loss, law, jnp.asarray(2), None), 1e-6)
+    assert_agree(found, quadrature_moments(loss, law, jnp.asarray(2), None), 1e-6)
     assert float(found.gradient[0]) < 0
 
 
@@ -70,7 +70,7 @@ def test_any_head_is_a_loss_of_its_function():
     own = MixtureLogistic([0.0, 1.0], gate, smooth=True)
     plain, theta = FunctionLoss(gate_loss, smooth=True), jnp.asarray(0.8)
     found, expected = (moments(x, law, jnp.asarray(1), theta) for x in (own, plain))
-    agree(found, expected, 1e-10)
+    assert_agree(found, expected, 1e-10)
 
 
 @pytest.mark.parametrize(

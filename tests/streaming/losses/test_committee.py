@@ -10,7 +10,7 @@ import pytest
 from hdjax.gaussian import QMC, Trapezoid
 from hdjax.streaming.losses import Committee, ErfCommittee
 from hdjax.streaming.moments import quadrature_moments as generic
-from tests.streaming.losses.closed_forms import agree, derivative_of_risk, law, moments
+from tests.streaming.losses.closed_forms import assert_agree, derivative_of_risk, law, moments
 from tests.streaming.models import GRAM, isotropic
 
 
@@ -40,7 +40,7 @@ def erf_by_quadrature():
 def test_erf_committee_against_the_generic_path():
     trained = ErfCommittee(teacher_weights=[0.7, 1.2])
     found = moments(trained, law(), 0, jnp.array([1.0, -0.5]))
-    agree(found, erf_by_quadrature(), 1e-4)
+    assert_agree(found, erf_by_quadrature(), 1e-4)
     assert np.abs(found.theta_gradient).min() > 0.01
 
 
