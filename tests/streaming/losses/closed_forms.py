@@ -1,11 +1,12 @@
-"""Checks of a loss's moments: reference values, quadrature, Stein's identity, singular laws."""
+"""Tests of losses in closed form: reference values, quadrature, Stein's identity, singular laws."""
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from hdjax.gaussian import QMC
 from hdjax.streaming import losses
@@ -22,13 +23,17 @@ CENTRE = np.array([[1.0, 0.0], [1.0, 1.0]])
 
 
 class Reference(NamedTuple):
-    """A loss, its R, H and C under the covariance B, and the accuracy of quadrature there."""
+    """A loss, its R, H and C under the covariance B, and the accuracy of quadrature there.
+
+    A loss with `hard` labels, the signs of x*, is not defined where x* is zero.
+    """
 
     loss: Any
     risk: float
     h: tuple[float, float]
     c: float
     tolerance: float
+    hard: bool = False
 
 
 def law(gram=GRAM, students=2):
@@ -44,55 +49,58 @@ def in_frame(frame):
     return Projections(jnp.asarray(inverse.T @ B @ inverse), jnp.asarray(CENTRE), 1)
 
 
-def assert_reference(case, frame):
-    """The moments in natural coordinates are the reference values."""
-    law = in_frame(frame)
-    found = moments(case.loss, law, 0, None)
-    natural = np.linalg.solve(np.asarray(law.frame), np.asarray(found.stein))
-    np.testing.assert_allclose(found.risk, case.risk, rtol=2e-9)
-    np.testing.assert_allclose(natural[:, 0], case.h, rtol=2e-9)
-    np.testing.assert_allclose(found.noise[0, 0], case.c, rtol=2e-9)
+class ClosedForms:
+    """The tests of losses in closed form; a subclass names them in `cases`."""
 
+    cases: ClassVar[dict[str, Reference]]
 
-def assert_quadrature(case, frame):
-    """The moments by quadrature are those in closed form."""
-    # Non-smooth losses: a tensor rule meets the jump at a random place of its grid.
-    loss, tolerance, law = case.loss, case.tolerance, in_frame(frame)
-    closed, generic = moments(loss, law, 0, None), quadrature_moments(loss, law, 0, None)
-    np.testing.assert_allclose(generic.risk, closed.risk, rtol=tolerance)
-    np.testing.assert_allclose(generic.stein, closed.stein, rtol=tolerance, atol=tolerance)
-    np.testing.assert_allclose(generic.noise, closed.noise, rtol=tolerance)
+    @pytest.mark.parametrize("frame", FRAMES)
+    def test_reference_values(self, case, frame):
+        law = in_frame(frame)
+        found = moments(case.loss, law, 0, None)
+        natural = np.linalg.solve(np.asarray(law.frame), np.asarray(found.stein))
+        np.testing.assert_allclose(found.risk, case.risk, rtol=2e-9)
+        np.testing.assert_allclose(natural[:, 0], case.h, rtol=2e-9)
+        np.testing.assert_allclose(found.noise[0, 0], case.c, rtol=2e-9)
 
+    @pytest.mark.parametrize("frame", FRAMES)
+    def test_generic_path_agrees(self, case, frame):
+        # Non-smooth losses: a tensor rule meets the jump at a random place of its grid.
+        loss, tolerance, law = case.loss, case.tolerance, in_frame(frame)
+        closed, generic = moments(loss, law, 0, None), quadrature_moments(loss, law, 0, None)
+        np.testing.assert_allclose(generic.risk, closed.risk, rtol=tolerance)
+        np.testing.assert_allclose(generic.stein, closed.stein, rtol=tolerance, atol=tolerance)
+        np.testing.assert_allclose(generic.noise, closed.noise, rtol=tolerance)
 
-def assert_derivative(loss):
-    """d/dh R((I + hE)^T B (I + hE)) at 0 with E = e_a e_1^T is (B H)_{a1} (math, section 3)."""
-    found = moments(loss, Projections.natural(jnp.asarray(B), 1), 0, None)
+    @pytest.mark.slow
+    def test_derivative_of_risk_is_b_h(self, case):
+        """d/dh R((I + hE)^T B (I + hE)) at 0 with E = e_a e_1^T is (B H)_{a1} (math, section 3)."""
+        loss = case.loss
+        found = moments(loss, Projections.natural(jnp.asarray(B), 1), 0, None)
 
-    def risk(step, a):
-        matrix = jnp.eye(2).at[a, 0].add(step)
-        return moments(loss, Projections.natural(matrix.T @ B @ matrix, 1), 0, None).risk
+        def risk(step, a):
+            matrix = jnp.eye(2).at[a, 0].add(step)
+            return moments(loss, Projections.natural(matrix.T @ B @ matrix, 1), 0, None).risk
 
-    expected = B @ np.asarray(found.stein)
-    smooth = loss.smooth or not isinstance(loss, losses.FunctionLoss)
-    for a in range(2):
-        derivative = jax.jacfwd(risk)(0.0, a)
-        np.testing.assert_allclose(
-            derivative, expected[a, 0], rtol=1e-7 if smooth else 1e-2, atol=1e-8
-        )
+        expected = B @ np.asarray(found.stein)
+        smooth = loss.smooth or not isinstance(loss, losses.FunctionLoss)
+        for a in range(2):
+            derivative = jax.jacfwd(risk)(0.0, a)
+            np.testing.assert_allclose(
+                derivative, expected[a, 0], rtol=1e-7 if smooth else 1e-2, atol=1e-8
+            )
 
+    @pytest.mark.slow
+    def test_singular_b_is_finite_with_gradient(self, case, gram):
+        def drift(gram):
+            law = Projections.natural(gram, 1)
+            found = moments(case.loss, law, 0, None)
+            return jnp.sum(gram @ found.stein) + jnp.sum(found.noise) + found.risk
 
-def assert_finite(loss, gram):
-    """The moments and their gradients are finite under a singular law."""
-
-    def drift(gram):
-        law = Projections.natural(gram, 1)
-        found = moments(loss, law, 0, None)
-        return jnp.sum(gram @ found.stein) + jnp.sum(found.noise) + found.risk
-
-    value, gradient = jax.value_and_grad(drift)(jnp.asarray(gram))
-    assert np.isfinite(value)
-    if gram.any():
-        assert np.isfinite(gradient).all()
+        value, gradient = jax.value_and_grad(drift)(jnp.asarray(gram))
+        assert np.isfinite(value)
+        if gram.any():
+            assert np.isfinite(gradient).all()
 
 
 def assert_flips(loss, gram):

@@ -1,5 +1,7 @@
 """The hinge loss: moments in closed form, flipped labels, SGD written in NumPy."""
 
+from typing import ClassVar
+
 import jax
 import numpy as np
 import pytest
@@ -7,41 +9,16 @@ import pytest
 import hdjax as hd
 from hdjax.streaming import GaussianStart
 from hdjax.streaming.losses import FunctionLoss, Hinge, UniformNoise
-from tests.streaming.losses.closed_forms import (
-    FRAMES,
-    SINGULAR,
-    Reference,
-    assert_derivative,
-    assert_finite,
-    assert_flips,
-    assert_quadrature,
-    assert_reference,
-)
+from tests.streaming.losses.closed_forms import ClosedForms, Reference, assert_flips
 from tests.streaming.models import B, flipped_by_draw, isotropic
 
-CASE = Reference(Hinge(), 0.8601127487, (0.3089571852, -0.6702237057), 0.8140141122, 5e-2)
 
-
-@pytest.mark.parametrize("frame", FRAMES)
-def test_reference_values(frame):
-    assert_reference(CASE, frame)
-
-
-@pytest.mark.parametrize("frame", FRAMES)
-def test_generic_path_agrees(frame):
-    assert_quadrature(CASE, frame)
-
-
-@pytest.mark.slow
-def test_derivative_of_risk_is_b_h():
-    assert_derivative(CASE.loss)
-
-
-@pytest.mark.slow
-# At P = 0 the label is not defined.
-@pytest.mark.parametrize("gram", [gram for gram in SINGULAR if gram[1, 1] > 0])
-def test_singular_b_is_finite_with_gradient(gram):
-    assert_finite(CASE.loss, gram)
+class TestClosedForms(ClosedForms):
+    cases: ClassVar = {
+        "hinge": Reference(
+            Hinge(), 0.8601127487, (0.3089571852, -0.6702237057), 0.8140141122, 5e-2, hard=True
+        )
+    }
 
 
 def test_flipped_labels_in_closed_form():

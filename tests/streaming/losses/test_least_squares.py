@@ -1,46 +1,21 @@
 """Least squares: moments in closed form, label noise that is a mixture, several columns."""
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 
 import hdjax as hd
 from hdjax.streaming import GaussianStart, OnePassSGD
 from hdjax.streaming.losses import LeastSquares
-from tests.streaming.losses.closed_forms import (
-    FRAMES,
-    SINGULAR,
-    Reference,
-    assert_derivative,
-    assert_finite,
-    assert_quadrature,
-    assert_reference,
-    law,
-    moments,
-)
+from tests.streaming.losses.closed_forms import ClosedForms, Reference, law, moments
 from tests.streaming.models import GRAM, B
 
-CASE = Reference(LeastSquares(sigma=0.5), 0.775, (1.0, -1.0), 1.55, 1e-9)
 
-
-@pytest.mark.parametrize("frame", FRAMES)
-def test_reference_values(frame):
-    assert_reference(CASE, frame)
-
-
-@pytest.mark.parametrize("frame", FRAMES)
-def test_generic_path_agrees(frame):
-    assert_quadrature(CASE, frame)
-
-
-@pytest.mark.slow
-def test_derivative_of_risk_is_b_h():
-    assert_derivative(CASE.loss)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("gram", SINGULAR)
-def test_singular_b_is_finite_with_gradient(gram):
-    assert_finite(CASE.loss, gram)
+class TestClosedForms(ClosedForms):
+    cases: ClassVar = {
+        "least_squares": Reference(LeastSquares(sigma=0.5), 0.775, (1.0, -1.0), 1.55, 1e-9)
+    }
 
 
 def test_scale_and_mixture_of_label_noise():

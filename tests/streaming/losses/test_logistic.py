@@ -1,5 +1,7 @@
 """Logistic regression: moments in closed form, large logits, flipped labels, wrong input."""
 
+from typing import ClassVar
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,57 +9,27 @@ import pytest
 from hdjax.streaming import moments
 from hdjax.streaming.losses import ComponentLogistic, Logistic
 from hdjax.streaming.projections import Projections
-from tests.streaming.losses.closed_forms import (
-    FRAMES,
-    SINGULAR,
-    Reference,
-    assert_derivative,
-    assert_finite,
-    assert_flips,
-    assert_quadrature,
-    assert_reference,
-)
+from tests.streaming.losses.closed_forms import ClosedForms, Reference, assert_flips
 from tests.streaming.models import B, isotropic
 
-CASES = {
-    "soft": Reference(
-        Logistic("soft"), 0.7240000872, (0.2132045456, -0.2035791499), 0.0571366021, 1e-9
-    ),
-    "sampled": Reference(
-        Logistic("sampled"), 0.7240000872, (0.2132045456, -0.2035791499), 0.2607157519, 2e-2
-    ),
-    "hard": Reference(
-        Logistic("hard"), 0.6709608703, (0.2132045456, -0.3803765396), 0.2379172453, 2e-2
-    ),
-}
 
-
-@pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("frame", FRAMES)
-def test_reference_values(name, frame):
-    assert_reference(CASES[name], frame)
-
-
-@pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("frame", FRAMES)
-def test_generic_path_agrees(name, frame):
-    assert_quadrature(CASES[name], frame)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", CASES)
-def test_derivative_of_risk_is_b_h(name):
-    assert_derivative(CASES[name].loss)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("gram", "name"),
-    # At P = 0 a hard label is not defined.
-    [(gram, name) for gram in SINGULAR for name in CASES if gram[1, 1] > 0 or name != "hard"],
-)
-def test_singular_b_is_finite_with_gradient(gram, name):
-    assert_finite(CASES[name].loss, gram)
+class TestClosedForms(ClosedForms):
+    cases: ClassVar = {
+        "soft": Reference(
+            Logistic("soft"), 0.7240000872, (0.2132045456, -0.2035791499), 0.0571366021, 1e-9
+        ),
+        "sampled": Reference(
+            Logistic("sampled"), 0.7240000872, (0.2132045456, -0.2035791499), 0.2607157519, 2e-2
+        ),
+        "hard": Reference(
+            Logistic("hard"),
+            0.6709608703,
+            (0.2132045456, -0.3803765396),
+            0.2379172453,
+            2e-2,
+            hard=True,
+        ),
+    }
 
 
 def test_large_logits():

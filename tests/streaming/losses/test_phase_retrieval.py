@@ -1,57 +1,27 @@
 """Phase retrieval, smooth and Lipschitz: moments in closed form, its symmetry, wrong input."""
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 
 from hdjax.streaming.losses import LipschitzPhaseRetrieval, PhaseRetrieval
 from hdjax.streaming.projections import Projections
-from tests.streaming.losses.closed_forms import (
-    FRAMES,
-    SINGULAR,
-    Reference,
-    assert_derivative,
-    assert_finite,
-    assert_quadrature,
-    assert_reference,
-    moments,
-)
+from tests.streaming.losses.closed_forms import ClosedForms, Reference, moments
 from tests.streaming.models import isotropic
 
-CASES = {
-    "phase_retrieval": Reference(PhaseRetrieval(), 3.43, (5.2, -2.4), 93.12, 1e-9),
-    "lipschitz": Reference(
-        LipschitzPhaseRetrieval(),
-        0.6439806377,
-        (0.5853999233, -0.4144643366),
-        2.5759225507,
-        2e-2,
-    ),
-}
 
-
-@pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("frame", FRAMES)
-def test_reference_values(name, frame):
-    assert_reference(CASES[name], frame)
-
-
-@pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("frame", FRAMES)
-def test_generic_path_agrees(name, frame):
-    assert_quadrature(CASES[name], frame)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", CASES)
-def test_derivative_of_risk_is_b_h(name):
-    assert_derivative(CASES[name].loss)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("gram", SINGULAR)
-@pytest.mark.parametrize("name", CASES)
-def test_singular_b_is_finite_with_gradient(gram, name):
-    assert_finite(CASES[name].loss, gram)
+class TestClosedForms(ClosedForms):
+    cases: ClassVar = {
+        "phase_retrieval": Reference(PhaseRetrieval(), 3.43, (5.2, -2.4), 93.12, 1e-9),
+        "lipschitz": Reference(
+            LipschitzPhaseRetrieval(),
+            0.6439806377,
+            (0.5853999233, -0.4144643366),
+            2.5759225507,
+            2e-2,
+        ),
+    }
 
 
 @pytest.mark.parametrize("kind", [PhaseRetrieval, LipschitzPhaseRetrieval])

@@ -1,46 +1,22 @@
 """One ReLU unit: moments in closed form, exact recovery, wrong input."""
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 
 from hdjax.streaming.losses import ReLUUnit
 from hdjax.streaming.projections import Projections
-from tests.streaming.losses.closed_forms import (
-    FRAMES,
-    SINGULAR,
-    Reference,
-    assert_derivative,
-    assert_finite,
-    assert_quadrature,
-    assert_reference,
-    moments,
-)
+from tests.streaming.losses.closed_forms import ClosedForms, Reference, moments
 from tests.streaming.models import isotropic
 
-CASE = Reference(
-    ReLUUnit(sigma=0.3), 0.2879975797, (0.3231749904, -0.3018080421), 0.3660315086, 2e-2
-)
 
-
-@pytest.mark.parametrize("frame", FRAMES)
-def test_reference_values(frame):
-    assert_reference(CASE, frame)
-
-
-@pytest.mark.parametrize("frame", FRAMES)
-def test_generic_path_agrees(frame):
-    assert_quadrature(CASE, frame)
-
-
-@pytest.mark.slow
-def test_derivative_of_risk_is_b_h():
-    assert_derivative(CASE.loss)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("gram", SINGULAR)
-def test_singular_b_is_finite_with_gradient(gram):
-    assert_finite(CASE.loss, gram)
+class TestClosedForms(ClosedForms):
+    cases: ClassVar = {
+        "relu": Reference(
+            ReLUUnit(sigma=0.3), 0.2879975797, (0.3231749904, -0.3018080421), 0.3660315086, 2e-2
+        )
+    }
 
 
 def test_at_recovery_only_the_label_noise_is_left():

@@ -1,64 +1,33 @@
 """Robust losses: moments in closed form, log-cosh against adaptive quadrature, wrong input."""
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 from scipy.integrate import quad
 
 from hdjax.streaming.losses import AbsoluteError, Huber, LogCosh
-from tests.streaming.losses.closed_forms import (
-    FRAMES,
-    SINGULAR,
-    Reference,
-    assert_derivative,
-    assert_finite,
-    assert_quadrature,
-    assert_reference,
-    law,
-    moments,
-)
+from tests.streaming.losses.closed_forms import ClosedForms, Reference, law, moments
 from tests.streaming.models import B
 
-CASES = {
-    "huber": Reference(
-        Huber(0.7, sigma=(0.3, 3.0), probabilities=(0.8, 0.2)),
-        0.6735394583,
-        (0.3923786530, -0.3923786530),
-        0.3590872085,
-        2e-3,
-    ),
-    "absolute": Reference(
-        AbsoluteError(sigma=(0.3, 3.0), probabilities=(0.8, 0.2)),
-        1.2646935864,
-        (0.5911278082, -0.5911278082),
-        1.0,
-        2e-3,
-    ),
-}
 
-
-@pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("frame", FRAMES)
-def test_reference_values(name, frame):
-    assert_reference(CASES[name], frame)
-
-
-@pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("frame", FRAMES)
-def test_generic_path_agrees(name, frame):
-    assert_quadrature(CASES[name], frame)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", CASES)
-def test_derivative_of_risk_is_b_h(name):
-    assert_derivative(CASES[name].loss)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("gram", SINGULAR)
-@pytest.mark.parametrize("name", CASES)
-def test_singular_b_is_finite_with_gradient(gram, name):
-    assert_finite(CASES[name].loss, gram)
+class TestClosedForms(ClosedForms):
+    cases: ClassVar = {
+        "huber": Reference(
+            Huber(0.7, sigma=(0.3, 3.0), probabilities=(0.8, 0.2)),
+            0.6735394583,
+            (0.3923786530, -0.3923786530),
+            0.3590872085,
+            2e-3,
+        ),
+        "absolute": Reference(
+            AbsoluteError(sigma=(0.3, 3.0), probabilities=(0.8, 0.2)),
+            1.2646935864,
+            (0.5911278082, -0.5911278082),
+            1.0,
+            2e-3,
+        ),
+    }
 
 
 def test_log_cosh_against_adaptive_quadrature():
