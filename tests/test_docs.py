@@ -1,5 +1,6 @@
 """What the pages of docs/ say about the code, looked up in the code."""
 
+import inspect
 import re
 from pathlib import Path
 
@@ -32,3 +33,23 @@ def test_a_name_of_the_notation_exists_where_the_page_says(name, file):
         found = getattr(found, part, None)
     # A file that defines it: the last part is a class, a function, a field or a method in it.
     assert re.search(rf"\b{re.escape(parts[-1] if parts else first)}\b", (ROOT / file).read_text())
+
+
+# The page of notation names internal functions too, with their files.
+PAGES = [
+    ROOT / "README.md",
+    *(page for page in sorted((ROOT / "docs").glob("*.md")) if page.stem != "notation"),
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pages_use_public_names_alone(page):
+    """A name of a family, or of a submodule that the family shows, is one that it lists."""
+    for family, name, inner in re.findall(r"\bhd\.([a-z]\w+)\.(\w+)(?:\.(\w+))?", page.read_text()):
+        package = getattr(hd, family, None)
+        if not hasattr(package, "__all__"):
+            continue
+        assert name in package.__all__, f"hd.{family}.{name}"
+        found = getattr(package, name)
+        if inner and inspect.ismodule(found):
+            assert inner in found.__all__, f"hd.{family}.{name}.{inner}"

@@ -2,9 +2,12 @@
 
 import ast
 import importlib.metadata
+import inspect
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 import hdjax as hd
 
@@ -43,3 +46,21 @@ def test_a_limit_needs_neither_figures_nor_statistics():
     loaded = modules_after("import hdjax", "hdjax.streaming.OnePassSGD", "hdjax.spectra.identity")
     heavy = {"matplotlib", "pandas", "pydantic", "scipy.stats", "scipy.optimize", "hdjax.curvature"}
     assert not heavy & loaded
+
+
+FAMILIES = ("curvature", "landscapes", "multiindex", "multipass", "networks", "streaming")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_and_its_submodules_list_their_names(family):
+    """Some 25 names a family; a submodule lists what users need, and nothing that it imports."""
+    package = getattr(hd, family)
+    assert len(package.__all__) <= 25
+    for name in package.__all__:
+        module = getattr(package, name)
+        if not inspect.ismodule(module):
+            continue
+        assert module.__doc__
+        for listed in module.__all__:
+            found = getattr(module, listed)
+            assert getattr(found, "__module__", module.__name__).startswith(module.__name__)

@@ -11,7 +11,7 @@ alignment, and `classifiers` the classifiers that a two-layer network reaches on
 from hdjax.curvature import alignment, blocks, classifiers, matrices
 from hdjax.curvature.blocks import Block
 from hdjax.curvature.commuting import commuting_theory
-from hdjax.curvature.emergence import emergence_map
+from hdjax.curvature.emergence import OutlierCount, emergence_map
 from hdjax.curvature.full_theory import full_theory
 from hdjax.curvature.law import quadrature
 from hdjax.curvature.matrices import empirical
@@ -27,6 +27,7 @@ __all__ = [
     "AlignmentSummary",
     "Block",
     "NetworkMatrix",
+    "OutlierCount",
     "ProjectedSGD",
     "alignment",
     "block_theory",

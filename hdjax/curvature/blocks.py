@@ -30,6 +30,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key, PyTree
 
 from hdjax import precise
+from hdjax.arrays import takes_lists
 from hdjax.curvature.alignment import principal_cosines, share
 from hdjax.curvature.law import Quadrature, small_weights
 from hdjax.curvature.matrices import empirical
@@ -39,6 +40,11 @@ from hdjax.curvature.weights import Kind, check_kind
 from hdjax.registry import Count, OneOf, Size, register
 from hdjax.streaming import GramSummary, OnePassSGD
 from hdjax.streaming.samples import Samples
+
+__all__ = [
+    "measured",
+    "predicted",
+]
 
 # Below this gap, or above this spread, the space of a block's outliers is not separated.
 SEPARATION, CONCENTRATION = 0.1, 0.5
@@ -80,6 +86,7 @@ class Block(eqx.Module):
         return f"{self.kind}_{self.index}"
 
 
+@takes_lists
 def measured(
     block: Block,
     system: OnePassSGD,

@@ -22,8 +22,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from hdjax.arrays import takes_lists
 from hdjax.streaming import GramSummary, OnePassSGD
 from hdjax.streaming.losses import MixtureLogistic
+
+__all__ = [
+    "fixed_point_output",
+    "learned_means",
+    "softmax_fixed_point",
+    "success_probability",
+    "taken_means",
+]
 
 
 def fixed_point_output(ridge: float) -> float:
@@ -90,6 +99,7 @@ def success_probability(width: int, means: int = 4) -> float:
     return sum(terms) / means**width
 
 
+@takes_lists
 def learned_means(
     system: OnePassSGD, summary: GramSummary, threshold: Float[Array, ""]
 ) -> Bool[Array, " c"]:
@@ -111,6 +121,7 @@ def learned_means(
     return (2 * jnp.asarray(loss.labels, output.dtype) - 1) * output > threshold
 
 
+@takes_lists
 def taken_means(
     overlaps: Float[np.ndarray, "k c"], theta: Float[np.ndarray, " k"]
 ) -> Int[np.ndarray, " k"]:

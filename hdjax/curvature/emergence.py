@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from hdjax.arrays import takes_lists
 from hdjax.checks import check_arguments
 from hdjax.curvature.blocks import Block, predicted
 from hdjax.curvature.law import quadrature
@@ -63,6 +64,7 @@ class OutlierCount(eqx.Module):
         return count.astype(system.alpha.dtype)
 
 
+@takes_lists
 @eqx.filter_jit
 def emergence_map(
     system: OnePassSGD,

@@ -20,9 +20,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from hdjax import gaussian, precise
+from hdjax.arrays import takes_lists
 from hdjax.curvature.weights import Kind, check_kind, small_matrix, small_size
 from hdjax.streaming import OnePassSGD
 from hdjax.streaming.samples import Samples, draw_samples
+
+__all__ = [
+    "CurvatureMatrix",
+    "SampleMatrix",
+    "StreamedMatrix",
+    "dual_gram",
+]
 
 
 class CurvatureMatrix(eqx.Module):
@@ -91,6 +99,7 @@ class SampleMatrix(CurvatureMatrix):
     columns: int = eqx.field(static=True)
 
     def __init__(self, rows: Any, weights: Any, columns: int, shift: Any = 0.0):
+        rows, weights = jnp.asarray(rows), jnp.asarray(weights)
         self.rows, self.weights, self.columns = rows, weights, columns
         self.shift = jnp.asarray(shift, rows.dtype)
         n, h = weights.shape[:2]
@@ -248,6 +257,7 @@ def sample_weights(
     )
 
 
+@takes_lists
 def empirical(
     system: OnePassSGD,
     samples: Samples,
@@ -289,6 +299,7 @@ def empirical(
     return SampleMatrix(samples.rows, weights, moving.shape[1], shift)
 
 
+@takes_lists
 def dual_gram(
     rows: Float[Array, "n d"], gradients: Float[Array, "n h"], columns: int
 ) -> Float[Array, "n n"]:

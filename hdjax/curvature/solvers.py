@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int, Key
 from matfree import decomp
 
 from hdjax import precise, random
+from hdjax.arrays import takes_lists
 
 Product = Callable[[Float[Array, "n k"]], Float[Array, "n k"]]
 
@@ -36,6 +37,7 @@ class TopSpace(NamedTuple):
     cycles: Int[Array, ""]
 
 
+@takes_lists
 def top_space(
     product: Product,
     start: Float[Array, "n b"],

@@ -29,6 +29,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from hdjax import gaussian, precise
+from hdjax.arrays import takes_lists
 from hdjax.curvature.law import Quadrature, check_system
 from hdjax.gaussian import QMC, Rule
 from hdjax.schedules import Schedule
@@ -48,6 +49,7 @@ class TrainingSamples(eqx.Module):
     summary: Any
 
 
+@takes_lists
 @eqx.filter_jit
 def training_samples(
     system: OnePassSGD,

@@ -2,13 +2,22 @@
 
 Start with `GradientSpan`, the system: it takes the law of the random function from `kernels`, an
 algorithm from `algorithms` and its step lengths from `rates`.  The method `Previsible` samples the
-exact law of a run at any d, and `Explicit` runs on a `Function` of vectors of R^d.
-`ComponentWise` is the system of the `optimisers` that look at the entries of a gradient, such as
-Adam.  `fluctuations` has corrections to the limit at finite d, `frame` the law of single
-observations, and `meta` optimises algorithms through the limit.
+exact law of a run at any d; `Explicit` draws a function of `functions` in each run, and `Function`
+runs on one fixed function.  `ComponentWise` is the system of the `optimisers` that look at the
+entries of a gradient, such as Adam.  `fluctuations` has corrections to the limit at finite d,
+`frame` the law of single observations, and `meta` optimises algorithms through the limit.
 """
 
-from hdjax.landscapes import algorithms, fluctuations, frame, kernels, meta, optimisers, rates
+from hdjax.landscapes import (
+    algorithms,
+    fluctuations,
+    frame,
+    functions,
+    kernels,
+    meta,
+    optimisers,
+    rates,
+)
 from hdjax.landscapes.componentwise import ComponentWise
 from hdjax.landscapes.explicit import Ambient, Explicit, Function
 from hdjax.landscapes.model import GradientSpan
@@ -30,6 +39,7 @@ __all__ = [
     "algorithms",
     "fluctuations",
     "frame",
+    "functions",
     "kernels",
     "meta",
     "optimisers",

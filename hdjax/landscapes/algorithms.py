@@ -41,6 +41,17 @@ from hdjax.landscapes.rates import Rate, RateLike, as_rate, divide, root
 from hdjax.registry import NonNegative, OneOf, Positive, Slot, Values, declare, register
 from hdjax.schedules import Schedule, ScheduleLike, as_schedule
 
+__all__ = [
+    "Algorithm",
+    "BarzilaiBorwein",
+    "ConjugateGradient",
+    "GradientDescent",
+    "HeavyBall",
+    "LowerTriangular",
+    "Nesterov",
+    "SphereDescent",
+]
+
 Scalar = Float[Array, ""]
 Vector = Float[Array, "..."]
 Dot = Callable[[Any, Any], Scalar]

@@ -37,6 +37,14 @@ from hdjax.landscapes.simulate import draw
 from hdjax.random import Stream
 from hdjax.system import NoFluctuationsError, NoMeanCorrectionError
 
+__all__ = [
+    "Expansion",
+    "HaltingLaw",
+    "critical_dimension",
+    "expansion",
+    "halting_law",
+]
+
 # An expansion of n observations needs about n^2/2 derivatives of a sampler of 2 n^4 bytes.  Beyond
 # MOST_EXACT observations, F is estimated from runs at a dimension where only the first order in 1/d
 # is left; beyond MOST_SAMPLED these runs would take minutes.

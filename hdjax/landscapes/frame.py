@@ -19,7 +19,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from hdjax import precise
+from hdjax.arrays import takes_lists
 from hdjax.landscapes.kernels.base import Jet, Kernel
+
+__all__ = [
+    "ConditionalLaw",
+    "block_covariance",
+    "conditional_law",
+    "previsible_frame",
+    "rotated_covariance",
+]
 
 
 def jet_at(kernel: Kernel, x: Float[Array, " d"], y: Float[Array, " d"]) -> Jet:
@@ -28,6 +37,7 @@ def jet_at(kernel: Kernel, x: Float[Array, " d"], y: Float[Array, " d"]) -> Jet:
     return kernel.jet(a, b, t, precise.dot(x - y, x - y) / 2)
 
 
+@takes_lists
 def block_covariance(
     kernel: Kernel, x: Float[Array, " d"], y: Float[Array, " d"]
 ) -> Float[Array, "d+1 d+1"]:
@@ -67,6 +77,7 @@ def jet_covariance(
     return outer
 
 
+@takes_lists
 def previsible_frame(
     start: Float[Array, " d"], gradients: Float[Array, "n d"]
 ) -> Float[Array, "d d"]:
@@ -93,6 +104,7 @@ def previsible_frame(
     return (basis * signs[None]).T
 
 
+@takes_lists
 def rotated_covariance(
     kernel: Kernel, points: Float[Array, "n d"], frame: Float[Array, "d d"]
 ) -> Float[Array, "d+1 n d+1 n"]:
@@ -132,6 +144,7 @@ class ConditionalLaw(eqx.Module):
     covariance: Float[Array, "c c"]
 
 
+@takes_lists
 def conditional_law(
     kernel: Kernel,
     mean: Callable[[Array], Array],

@@ -20,6 +20,14 @@ from hdjax import precise, random
 from hdjax.landscapes.kernels.base import Amplitude, Kernel, Product, SpinGlass, Sum
 from hdjax.landscapes.kernels.stationary import Stationary
 
+__all__ = [
+    "Added",
+    "Cosines",
+    "Modulated",
+    "Scaled",
+    "Tensors",
+]
+
 
 class Tensors(eqx.Module):
     """A mixed p-spin function f(x) = sum_p J_p[x, ..., x].

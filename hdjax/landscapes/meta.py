@@ -21,6 +21,12 @@ from hdjax.landscapes.algorithms import Algorithm, GradientDescent, HeavyBall, L
 from hdjax.landscapes.landscape import Landscape
 from hdjax.landscapes.rates import Steps
 
+__all__ = [
+    "Optimum",
+    "algorithm_family",
+    "optimise",
+]
+
 # The value of every step size from which the optimisation starts.
 _START = 0.7
 

@@ -34,6 +34,13 @@ from hdjax.landscapes._arguments import numbers
 from hdjax.registry import NonNegative, register
 from hdjax.schedules import Schedule, ScheduleLike, as_schedule
 
+__all__ = [
+    "Adam",
+    "Optimiser",
+    "RMSProp",
+    "SignDescent",
+]
+
 Scalar = Float[Array, ""]
 Entries = Float[Array, " entries"]
 

@@ -21,6 +21,16 @@ from hdjax.landscapes.kernels.stationary import Stationary
 from hdjax.registry import In, Positive, Real, Slot, Values, declare, register
 from hdjax.schedules import Schedule, as_schedule
 
+__all__ = [
+    "Clipped",
+    "Normalised",
+    "Polyak",
+    "RandomFunctionDescent",
+    "Rate",
+    "Scheduled",
+    "Steps",
+]
+
 Scalar = Float[Array, ""]
 
 

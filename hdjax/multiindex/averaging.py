@@ -22,6 +22,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from hdjax.arrays import takes_lists
 from hdjax.checks import is_concrete
 from hdjax.multiindex.links.link import Link
 from hdjax.multiindex.small import product
@@ -39,7 +40,17 @@ from hdjax.multiindex.tensors import (
     transform,
 )
 
+__all__ = [
+    "average",
+    "conditioning",
+    "energy",
+    "energy_gradient",
+    "planted_loss",
+    "profiled_loss",
+]
 
+
+@takes_lists
 def average(link: Link, matrix: Float[Array, "q r"]) -> Tensors:
     """Hermite tensors of A_M f*, the best link for directions of overlap M.
 
@@ -59,6 +70,7 @@ def average(link: Link, matrix: Float[Array, "q r"]) -> Tensors:
     return transform(link.tensors, matrix)
 
 
+@takes_lists
 def energy(link: Link, matrix: Float[Array, "q r"]) -> Float[Array, ""]:
     """The energy E(M^T M) without the mean of f*, which is learnt at once.
 
@@ -79,6 +91,7 @@ def energy(link: Link, matrix: Float[Array, "q r"]) -> Float[Array, ""]:
     return squared_norm(average(link, matrix)[1:])
 
 
+@takes_lists
 def energy_gradient(link: Link, matrix: Float[Array, "q r"]) -> Float[Array, "r r"]:
     """The gradient S(G) = dE/dG at G = M^T M, positive semidefinite by construction.
 
@@ -102,6 +115,7 @@ def energy_gradient(link: Link, matrix: Float[Array, "q r"]) -> Float[Array, "r 
     return result
 
 
+@takes_lists
 def profiled_loss(
     link: Link, matrix: Float[Array, "q r"], gap: Float[Array, "r r"]
 ) -> Float[Array, ""]:
@@ -162,6 +176,7 @@ def correlation_gradient(
     return result
 
 
+@takes_lists
 def planted_loss(
     link: Link,
     readout: Link | Tensors,

@@ -27,7 +27,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from hdjax import precise
-from hdjax.arrays import whole_steps
+from hdjax.arrays import takes_lists, whole_steps
 from hdjax.checks import is_concrete
 from hdjax.clocks import Steps
 from hdjax.limits import Limit
@@ -46,6 +46,11 @@ from hdjax.multiindex.small import inverse_root, product
 from hdjax.multiindex.starts import lift
 from hdjax.registry import In, OneOf, Positive, Slot, declare, register
 from hdjax.system import Method, PlainSystem, Simulator, WithoutFluctuations
+
+__all__ = [
+    "Adaptive",
+    "Constant",
+]
 
 RETRACTIONS = ("polar", "exponential")
 
@@ -257,6 +262,7 @@ class StiefelDescent(Algorithm, PlainSystem, WithoutFluctuations):
     def statistics(self, summary: OverlapSummary) -> dict[str, Array]:
         return self.problem.statistics(summary, self.student.loss(self.problem.link, summary))
 
+    @takes_lists
     @eqx.filter_jit
     def limit(
         self,

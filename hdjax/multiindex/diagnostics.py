@@ -15,6 +15,12 @@ from jaxtyping import Array, Float
 from hdjax.checks import check_arguments
 from hdjax.registry import NonNegativeFloat, PositiveFloat, register
 
+__all__ = [
+    "oscillation",
+    "slow_growth",
+    "trapped",
+]
+
 
 @register("multiindex.path", "slow_growth")
 @dataclasses.dataclass(frozen=True)

@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from hdjax import precise, random
+from hdjax.arrays import takes_lists
 from hdjax.checks import is_concrete
 from hdjax.clocks import Steps
 from hdjax.limits import Limit
@@ -143,6 +144,7 @@ class FiniteSamples(Algorithm, PlainSystem, WithoutFluctuations):
         loss = self.readout.student.loss(self.problem.link, summary)
         return self.problem.statistics(summary, loss)
 
+    @takes_lists
     @eqx.filter_jit
     def limit(
         self,

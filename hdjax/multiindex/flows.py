@@ -26,6 +26,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from hdjax import precise
+from hdjax.arrays import takes_lists
 from hdjax.checks import is_concrete
 from hdjax.multiindex.averaging import (
     average,
@@ -39,6 +40,14 @@ from hdjax.multiindex.problem import OverlapSummary
 from hdjax.multiindex.small import inverse_root, product
 from hdjax.multiindex.tensors import Tensors
 from hdjax.registry import NonNegative, Slot, declare, register
+
+__all__ = [
+    "Joint",
+    "Planted",
+    "Profiled",
+    "from_odds",
+    "to_odds",
+]
 
 METRICS = ("embedded", "canonical", "horizontal")
 
@@ -259,6 +268,7 @@ def odds_velocity(link: Link, factor: Float[Array, "q r"]) -> Float[Array, "q r"
     return 2 * product(factor, energy_gradient(link, from_odds(factor).matrix))
 
 
+@takes_lists
 def to_odds(matrix: Float[Array, "q r"]) -> Float[Array, "q r"]:
     """The odds factor R = (I - M M^T)^{-1/2} M of an overlap M.
 
@@ -275,6 +285,7 @@ def to_odds(matrix: Float[Array, "q r"]) -> Float[Array, "q r"]:
     return product(inverse_root(gap), matrix)
 
 
+@takes_lists
 def from_odds(factor: Float[Array, "q r"]) -> OverlapSummary:
     """The summary with the overlap M = (I + R R^T)^{-1/2} R of an odds factor R (q, r).
 

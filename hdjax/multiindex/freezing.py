@@ -32,6 +32,10 @@ from hdjax.multiindex.problem import check_overlap
 from hdjax.multiindex.small import jacobi_svd, orthonormalised, product, whitened
 from hdjax.multiindex.tensors import Tensors, transform
 
+__all__ = [
+    "escape_times",
+]
+
 _BIG = 1e7
 # Odds to which a direction that cannot be frozen yet is set back.
 _HELD = 1e6

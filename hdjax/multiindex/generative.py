@@ -24,6 +24,12 @@ from hdjax.multiindex.hermite import hermite
 from hdjax.multiindex.links.link import Link
 from hdjax.registry import Size, register
 
+__all__ = [
+    "generative",
+    "generative_exponent",
+    "generative_spectrum",
+]
+
 # Nodes of the grid for each bin, with which a zeta_k that is zero comes out below 1e-6, and the
 # fewest that are accepted.
 _PER_BIN, _LEAST = 64, 8

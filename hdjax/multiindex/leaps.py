@@ -23,6 +23,12 @@ from jaxtyping import Float
 
 from hdjax.multiindex.links.link import Link
 
+__all__ = [
+    "Leap",
+    "exponents",
+    "leaps",
+]
+
 
 @dataclasses.dataclass(frozen=True)
 class Leap:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar
 import equinox as eqx
 from jaxtyping import Array, Float, PyTree
 
+from hdjax.arrays import takes_lists
 from hdjax.integrate import Integrator
 from hdjax.limits import Limit
 from hdjax.multiindex.anisotropic import Anisotropic
@@ -116,6 +117,7 @@ class GradientFlow(PlainSystem, WithoutFluctuations):
         """The velocity (dM/dt, dF/dt) of the reduced flow at a state (M, F)."""
         return reduced_velocity(self.problem.link, self.student, self.metric, state)
 
+    @takes_lists
     @eqx.filter_jit
     def limit(
         self,

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from hdjax.arrays import takes_lists
 from hdjax.checks import is_concrete
 from hdjax.multiindex.links.link import Link
 from hdjax.multiindex.small import product
@@ -52,6 +53,7 @@ class OverlapSummary(eqx.Module):
     readout: Tensors | None = None
 
     @classmethod
+    @takes_lists
     def of(cls, matrix: Float[Array, "q r"], readout: Tensors | None = None) -> "OverlapSummary":
         """The summary of an overlap M, whose gap I - M^T M is computed from M."""
         gram = product(matrix.T, matrix)

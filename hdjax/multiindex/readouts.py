@@ -23,6 +23,15 @@ from hdjax.multiindex.hermite import all_indices, hermite, products
 from hdjax.multiindex.links.link import Link, LinkLike
 from hdjax.registry import Bounds, Positive, Size, register
 
+__all__ = [
+    "Fixed",
+    "HermiteRidge",
+    "KernelRidge",
+    "Network",
+    "RandomFeatures",
+    "Readout",
+]
+
 
 class Readout(eqx.Module):
     """A way to fit the student's link to samples."""

@@ -18,9 +18,17 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from hdjax import precise, random
+from hdjax.arrays import takes_lists
 from hdjax.checks import is_concrete
 from hdjax.multiindex.small import inverse_root
 from hdjax.random import Stream
+
+__all__ = [
+    "haar_odds",
+    "haar_overlap",
+    "lift",
+    "overlap",
+]
 
 # A larger |W^T W - I| cannot be rounding.
 _TOLERANCE = 1e-5
@@ -94,6 +102,7 @@ def small_overlap(
     return w[:variables].T
 
 
+@takes_lists
 def lift(
     key: Key[Array, ""], matrix: Float[Array, "q r"], target: Float[Array, "d r"]
 ) -> Float[Array, "d q"]:

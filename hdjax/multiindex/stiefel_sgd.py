@@ -33,6 +33,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from hdjax import gaussian, precise, random
+from hdjax.arrays import takes_lists
 from hdjax.checks import is_concrete
 from hdjax.clocks import Steps
 from hdjax.integrate import Integrator
@@ -151,6 +152,7 @@ class StiefelSGD(StiefelSteps, Algorithm, PlainSystem, WithoutMeanCorrection):
     def statistics(self, summary: OverlapSummary) -> dict[str, Array]:
         return self.problem.statistics(summary, self.student.loss(self.problem.link, summary))
 
+    @takes_lists
     @eqx.filter_jit
     def limit(
         self,

@@ -15,6 +15,13 @@ import numpy as np
 
 from hdjax.multiindex.links.link import Link, from_coefficients
 
+__all__ = [
+    "basin_probability",
+    "cubics_probability",
+    "radial_harmonics",
+    "single_probability",
+]
+
 _GRID = 2**14
 
 

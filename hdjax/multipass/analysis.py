@@ -24,6 +24,14 @@ from hdjax.multipass.modes import Modes
 from hdjax.registry import Slot, declare, register
 from hdjax.schedules.base import Multiple
 
+__all__ = [
+    "limit_loss",
+    "malthusian_exponent",
+    "max_learning_rate",
+    "power_exponent",
+    "transition_learning_rate",
+]
+
 declare("multipass.rate", Slot(number="constant", includes=("schedule",)))
 
 

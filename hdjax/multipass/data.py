@@ -13,6 +13,16 @@ from jaxtyping import Float, Int
 
 from hdjax import datasets
 
+__all__ = [
+    "Labelled",
+    "Split",
+    "binary",
+    "digits",
+    "load_idx",
+    "load_npz",
+    "split",
+]
+
 
 class Labelled(NamedTuple):
     """Samples: inputs with labels, or with the numbers of their classes as labels.

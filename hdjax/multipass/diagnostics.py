@@ -22,6 +22,12 @@ from jaxtyping import Array, Float
 from hdjax.multipass.modes import Modes
 from hdjax.multipass.problem import Problem
 
+__all__ = [
+    "linear_noise_error",
+    "row_kurtosis",
+    "row_norms",
+]
+
 # Estimated relative errors of the predicted spread above this one are warned of.
 _INEXACT = 0.2
 # The largest of n squared standard normal numbers is about this factor times log n.

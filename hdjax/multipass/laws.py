@@ -33,6 +33,12 @@ from jaxtyping import Float
 from hdjax.multipass._roots import find_root
 from hdjax.spectra import marchenko_pastur
 
+__all__ = [
+    "MarchenkoPastur",
+    "SampleCovariance",
+    "SpectralLaw",
+]
+
 
 class SpectralLaw(abc.ABC):
     """A continuous law mu of the eigenvalues of A^T A, with an atom at zero for r > 1.

@@ -20,6 +20,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from hdjax.arrays import takes_lists
 from hdjax.checks import is_concrete
 from hdjax.limits import Limit
 from hdjax.multipass.diagnostics import (
@@ -146,6 +147,7 @@ class MultiPassSGD(MultiPass, WithoutMeanCorrection):
         """The simulator of SGD on iterates in R^d of precision `dtype`."""
         return SGDSimulator.of(self, dtype)
 
+    @takes_lists
     @eqx.filter_jit
     def limit(
         self,

@@ -23,9 +23,18 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from hdjax import precise
+from hdjax.arrays import takes_lists
 from hdjax.multipass.laws import MarchenkoPastur, SpectralLaw
 from hdjax.multipass.problem import Problem
 from hdjax.multipass.quadratics import Quadratic, QuadraticForm
+
+__all__ = [
+    "Modes",
+    "delocalisation",
+    "lanczos_modes",
+    "law_modes",
+    "svd_modes",
+]
 
 
 class Modes(eqx.Module):
@@ -99,6 +108,7 @@ class Modes(eqx.Module):
         return {"loss": loss / self.samples} | values
 
 
+@takes_lists
 def delocalisation(
     eigenvalues: Float[np.ndarray, " p"], left: Float[np.ndarray, "n p"]
 ) -> Float[Array, ""]:

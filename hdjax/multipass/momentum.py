@@ -18,7 +18,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from hdjax.arrays import whole_steps
+from hdjax.arrays import takes_lists, whole_steps
 from hdjax.checks import is_concrete
 from hdjax.limits import Limit
 from hdjax.multipass.diagnostics import warn_of_growth, warn_of_localisation
@@ -142,6 +142,7 @@ class MomentumSGD(Batched, WithoutFluctuations):
         """No remarks: a result of this system needs no further explanation."""
         return {}
 
+    @takes_lists
     @eqx.filter_jit
     def limit(
         self,

@@ -25,6 +25,22 @@ from hdjax.multipass._roots import find_root
 from hdjax.multipass.analysis import edges, positive_edges, second, trace
 from hdjax.multipass.modes import Modes
 
+__all__ = [
+    "Tuned",
+    "average_condition_number",
+    "best_momentum",
+    "best_plain",
+    "condition_number",
+    "implicit_conditioning_ratio",
+    "is_stable",
+    "kernel_norm",
+    "limit_loss_with_batches",
+    "limit_rate",
+    "near_optimal",
+    "root_rate",
+    "saturating_fraction",
+]
+
 
 class Tuned(NamedTuple):
     """A learning rate and a momentum that were chosen, and the rate that they give.

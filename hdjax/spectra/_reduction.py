@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from hdjax.arrays import takes_lists
 from hdjax.checks import is_concrete
 from hdjax.spectra._checks import as_float
 from hdjax.spectra.spectrum import Spectrum
@@ -84,6 +85,7 @@ class Reduction(eqx.Module):
         return jnp.tensordot(self.vectors[0][:, None] * self.vectors.T, moments, 1)
 
 
+@takes_lists
 def reduced(
     spectrum: Spectrum,
     tolerance: float,

@@ -26,6 +26,15 @@ from hdjax.random import Stream
 from hdjax.registry import Bounds, Slot, Values, declare, register
 from hdjax.spectra import Spectrum
 
+__all__ = [
+    "Data",
+    "Rademacher",
+    "Rows",
+    "Sampler",
+    "StudentT",
+    "UniformEntries",
+]
+
 # The level of the tests by which data of another covariance than the system's are refused; and the
 # share of the sampling error within which a covariance is a multiple of the system's.
 _LEVEL, _MULTIPLE = 1e-7, 1e-6

@@ -23,11 +23,17 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from hdjax import precise
+from hdjax.arrays import takes_lists
 from hdjax.registry import Positive, Real, Size
 from hdjax.spectra import Spectrum
 from hdjax.streaming.losses import LeastSquares
 from hdjax.streaming.losses.base import check_positive
 from hdjax.streaming.model import OnePassSGD
+
+__all__ = [
+    "compute_optimal",
+    "power_law_features",
+]
 
 
 def power_law_features(
@@ -92,6 +98,7 @@ def power_law_features(
     )
 
 
+@takes_lists
 def compute_optimal(
     dims: Any, ts: Any, risks: Float[np.ndarray, "dimension times"], points: int = 32
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:

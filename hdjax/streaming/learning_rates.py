@@ -22,6 +22,7 @@ import optimistix
 import scipy
 from jaxtyping import Array, Float
 
+from hdjax.arrays import takes_lists
 from hdjax.registry import register
 from hdjax.schedules import PiecewiseConstant, Schedule
 from hdjax.schedules.base import Multiple
@@ -30,6 +31,13 @@ from hdjax.streaming.field import GramSummary
 from hdjax.streaming.losses.base import check_positive
 from hdjax.streaming.onepass import OnePass
 from hdjax.streaming.optimisers.state_rates import StateRate, check_centred, distance_terms
+
+__all__ = [
+    "critical_learning_rate",
+    "optimal_schedule",
+    "stability_threshold",
+    "strongly_convex_rate",
+]
 
 
 @register("streaming.rate", "critical")
@@ -158,6 +166,7 @@ def strongly_convex_rate(
     return gamma, 4 * share * (1 - share) * (convexity / smoothness) ** 2 * least / kappa
 
 
+@takes_lists
 def optimal_schedule(
     system: OnePass,
     horizon: float,

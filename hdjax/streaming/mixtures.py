@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
 from hdjax import precise, spectra
+from hdjax.arrays import takes_lists
 from hdjax.integrate import Integrator
 from hdjax.spectra import Spectrum
 from hdjax.streaming.field import GramSummary
@@ -29,6 +30,19 @@ from hdjax.streaming.limit import block_path
 from hdjax.streaming.losses import MixtureLogistic, MixtureSoftmax, Perceptron
 from hdjax.streaming.model import Mixture, OnePassSGD
 from hdjax.streaming.starts import GaussianStart
+
+__all__ = [
+    "columns_with_gram",
+    "gradient_flow",
+    "mixture_softmax",
+    "noise_spectrum",
+    "orthonormal_means",
+    "simplex_means",
+    "three_layers",
+    "xor",
+    "xor_means",
+    "xor_start",
+]
 
 # Labels of the components +mu, -mu, +nu, -nu of XOR.
 XOR_LABELS = (1.0, 1.0, 0.0, 0.0)
@@ -131,7 +145,7 @@ def mixture_softmax(
         >>> system = mixture_softmax(200, 3, snr=4.0, learning_rate=1.0, ridge=0.01)
     """
     means = orthonormal_means(d, classes) if means is None else means
-    components = means.columns if isinstance(means, GaussianStart) else means.shape[1]
+    components = means.columns if isinstance(means, GaussianStart) else np.shape(means)[1]
     if labels is None and components != classes:
         raise ValueError(
             f"labels: None with {components} components and {classes} classes; allowed: a class "
@@ -192,6 +206,8 @@ def xor(
         smooth=options.pop("smooth", None),
         rule=options.pop("rule", None),
     )
+    # A tuple has the arrays of two layers, a list is the array of one.
+    theta = np.asarray(theta) if isinstance(theta, list) else theta
     first = theta[0] if isinstance(theta, tuple) else theta
     columns, count = jnp.shape(first)[-1], len(labels)
     if not loss.smooth and columns > 2:
@@ -229,6 +245,7 @@ def three_layers(
     return xor(d, theta=(jnp.asarray(second), jnp.asarray(third)), activation=activation, **options)
 
 
+@takes_lists
 def xor_start(
     key: Key[Array, ""],
     means: Float[Array, "d c"],
@@ -305,6 +322,7 @@ def columns_with_gram(d: int, gram: Any) -> Float[Array, "d k"]:
     return precise.dot(orthonormal_means(d, len(gram)), root)
 
 
+@takes_lists
 @eqx.filter_jit
 def gradient_flow(
     system: OnePassSGD,

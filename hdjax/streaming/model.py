@@ -24,6 +24,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from hdjax import spectra
+from hdjax.arrays import takes_lists
 from hdjax.checks import check_leaves, is_concrete
 from hdjax.integrate import Integrator
 from hdjax.limits import Limit
@@ -269,6 +270,7 @@ class OnePassSGD(OnePass):
         """Return None: a compiled program of this family serves any duration."""
         return None
 
+    @takes_lists
     @eqx.filter_jit
     def limit(
         self,
@@ -301,6 +303,7 @@ class OnePassSGD(OnePass):
             alive=lambda state: bounded(state, origin),
         )
 
+    @takes_lists
     @eqx.filter_jit
     def fluctuations(
         self,
@@ -316,6 +319,7 @@ class OnePassSGD(OnePass):
         """
         return fluctuations(self.expansion(start), ts, statistics)
 
+    @takes_lists
     @eqx.filter_jit
     def mean_correction(
         self,

@@ -28,6 +28,13 @@ from jaxtyping import Array, Float, PyTree
 from hdjax import gaussian, precise
 from hdjax.checks import is_concrete
 
+__all__ = [
+    "Layout",
+    "Memory",
+    "Moments",
+    "Projections",
+]
+
 
 class Memory(NamedTuple):
     """A memory of an optimiser: one column for each student column.

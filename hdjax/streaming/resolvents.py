@@ -19,6 +19,12 @@ from jaxtyping import Array, Complex, Float
 from hdjax import precise
 from hdjax.registry import Size, register
 
+__all__ = [
+    "Resolvent",
+    "contour",
+    "contour_weights",
+]
+
 
 def contour(low: float, high: float, nodes: int = 64) -> Complex[np.ndarray, " nodes"]:
     """Nodes of a contour round [low, high]: a circle of 1.25 times the half-width of the interval.

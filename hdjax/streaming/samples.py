@@ -17,6 +17,11 @@ from hdjax.random import Stream
 from hdjax.streaming import _kernel
 from hdjax.streaming.columns import coordinates
 
+__all__ = [
+    "Samples",
+    "draw_samples",
+]
+
 
 class Samples(NamedTuple):
     """Samples of a system.

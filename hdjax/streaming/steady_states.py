@@ -32,6 +32,13 @@ from hdjax.streaming.limit import BlockState, velocity
 from hdjax.streaming.losses.base import check_positive
 from hdjax.streaming.onepass import OnePass
 
+__all__ = [
+    "AtSteadyState",
+    "SteadyState",
+    "stability",
+    "steady_state",
+]
+
 # The largest number of unknowns, since the Jacobian is dense.
 _MOST = 2048
 

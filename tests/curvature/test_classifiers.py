@@ -69,7 +69,7 @@ def test_rank_and_spectrum_of_the_fixed_point():
     assert float(found["hessian_theta_student"]) == pytest.approx(1, abs=1e-6)
     # Rank-deficient, and aligned all the same: the second layer is in its two outliers' space.
     assert float(found["hessian_theta_aligned"]) == pytest.approx(1, abs=1e-6)
-    rank = curvature.emergence.OutlierCount(index="theta")
+    rank = curvature.OutlierCount(index="theta")
     alignment = curvature.Alignment(system)
     assert float(rank(alignment, alignment.start())) == 2
     found = curvature.blocks.predicted(
