@@ -406,7 +406,8 @@ class WithoutMeanCorrection(System):
 class WithoutFluctuations(System):
     """A system whose spread at finite d no theory of this package predicts (abstract).
 
-    It has no correction of means either, because the covariance of a summary is part of one.
+    Its means beyond the limit are not predicted either, because they depend on the covariance of
+    the summary.
 
     Attributes:
         no_fluctuations: the reason, which ends the message.
@@ -425,7 +426,7 @@ class WithoutFluctuations(System):
         )
 
     def mean_correction(self, *args: Any, **kwargs: Any) -> dict[str, Array]:
-        """Refuse: the covariance, on which means at finite d depend, is not predicted.
+        """Refuse: means at finite d depend on the covariance, which is not predicted.
 
         Raises:
             NoMeanCorrectionError: always, with the reason.

@@ -93,8 +93,8 @@ def escape_times(
 ) -> Float[Array, " r"]:
     """log10 of the times at which the squared cosines pass `level`, in the order of learning.
 
-    These are the statistic `escapes` of `SaddleToSaddle` from one start and without a horizon.  The
-    entry of a direction that is never learnt is infinite.
+    They are the values of the statistic `escapes` of `SaddleToSaddle`, for one start and without a
+    last time.  The entry of a direction that is never learnt is infinite.
 
     Args:
         link: f*, the link of the target, with dense tensors.

@@ -42,7 +42,7 @@ __all__ = [
 
 @register("streaming.rate", "critical")
 class Critical(Multiple):
-    """In configs: `factor` times the `critical_learning_rate` of the start.
+    """The learning rate of a config that is a multiple of the start's `critical_learning_rate`.
 
     Args:
         factor: the learning rate as a multiple of the critical rate.

@@ -82,8 +82,8 @@ class GramStart(eqx.Module):
             iterates, at X.
 
     Raises:
-        ValueError: blocks of another shape, not finite, not symmetric or indefinite; a number of
-            columns from which `students` does not follow.
+        ValueError: blocks of another shape, not finite, not symmetric or indefinite; `students` is
+            None and the columns besides the memories are not twice a number of students.
         TypeError: complex blocks, or numbers of columns that are no integers.
 
     Example:
