@@ -50,7 +50,7 @@ def max_learning_rate(spectrum: Any) -> float:
 
 @register("multipass.rate", "stable")
 class Stable(Multiple):
-    """The learning rate of a config that is a multiple of `max_learning_rate`, the stable limit.
+    """The learning rate of a config, as a multiple of the largest stable one, `max_learning_rate`.
 
     Args:
         factor: the learning rate as a multiple of the largest stable one; below 1 the loss stays
