@@ -74,33 +74,41 @@ class ClosedForms:
 
     @pytest.mark.slow
     def test_derivative_of_risk_is_b_h(self, case):
-        """d/dh R((I + hE)^T B (I + hE)) at 0 with E = e_a e_1^T is (B H)_{a1} (math, section 3)."""
-        loss = case.loss
-        found = moments(loss, Projections.natural(jnp.asarray(B), 1), 0, None)
-
-        def risk(step, a):
-            matrix = jnp.eye(2).at[a, 0].add(step)
-            return moments(loss, Projections.natural(matrix.T @ B @ matrix, 1), 0, None).risk
-
-        expected = B @ np.asarray(found.stein)
-        smooth = loss.smooth or not isinstance(loss, losses.FunctionLoss)
-        for a in range(2):
-            derivative = jax.jacfwd(risk)(0.0, a)
-            np.testing.assert_allclose(
-                derivative, expected[a, 0], rtol=1e-7 if smooth else 1e-2, atol=1e-8
-            )
+        assert_derivative(case.loss)
 
     @pytest.mark.slow
     def test_singular_b_is_finite_with_gradient(self, case, gram):
-        def drift(gram):
-            law = Projections.natural(gram, 1)
-            found = moments(case.loss, law, 0, None)
-            return jnp.sum(gram @ found.stein) + jnp.sum(found.noise) + found.risk
+        assert_finite(case.loss, gram)
 
-        value, gradient = jax.value_and_grad(drift)(jnp.asarray(gram))
-        assert np.isfinite(value)
-        if gram.any():
-            assert np.isfinite(gradient).all()
+
+def assert_derivative(loss):
+    """d/dh R((I + hE)^T B (I + hE)) at 0 with E = e_a e_1^T is (B H)_{a1} (math, section 3)."""
+    found = moments(loss, law(B, 1), 0, None)
+
+    def risk(step, a):
+        matrix = jnp.eye(2).at[a, 0].add(step)
+        return moments(loss, law(matrix.T @ B @ matrix, 1), 0, None).risk
+
+    expected = B @ np.asarray(found.stein)
+    smooth = loss.smooth or not isinstance(loss, losses.FunctionLoss)
+    for a in range(2):
+        derivative = jax.jacfwd(risk)(0.0, a)
+        np.testing.assert_allclose(
+            derivative, expected[a, 0], rtol=1e-7 if smooth else 1e-2, atol=1e-8
+        )
+
+
+def assert_finite(loss, gram):
+    """The drift and the risk have finite values and derivatives under a singular covariance."""
+
+    def drift(gram):
+        found = moments(loss, law(gram, 1), 0, None)
+        return jnp.sum(gram @ found.stein) + jnp.sum(found.noise) + found.risk
+
+    value, gradient = jax.value_and_grad(drift)(jnp.asarray(gram))
+    assert np.isfinite(value)
+    if gram.any():
+        assert np.isfinite(gradient).all()
 
 
 def assert_flips(loss, gram):
