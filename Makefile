@@ -8,15 +8,16 @@ PIP := $(PY) -m pip --quiet --disable-pip-version-check install
 DEMO := results/phase_retrieval
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fast lint bench clean
+.PHONY: help demo test fast lint docs bench clean
 
 help:
 	@echo "make demo    run configs/phase_retrieval.toml: prints a table, leaves $(DEMO)/"
 	@echo "make test    run all tests"
 	@echo "make fast    run the tests that take seconds"
 	@echo "make lint    ruff and pyright"
+	@echo "make docs    build the documentation into site/, and check its links"
 	@echo "make bench   run the benchmarks"
-	@echo "make clean   remove .venv, results/ and caches"
+	@echo "make clean   remove .venv, results/, site/ and caches"
 
 demo: $(VENV)/.run
 	$(PY) -m hdjax run configs/phase_retrieval.toml --out $(DEMO) --force
@@ -32,11 +33,14 @@ lint: $(VENV)/.dev
 	$(PY) -m ruff format --check .
 	$(PY) -m pyright --pythonpath $(PY)
 
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
+
 bench: $(VENV)/.run
 	for script in benchmarks/*.py; do $(PY) $$script || exit 1; done
 
 clean:
-	rm -rf $(VENV) results .pytest_cache .ruff_cache
+	rm -rf $(VENV) results site .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is newer than pyproject.toml once everything that it asks for is installed.
@@ -46,6 +50,10 @@ $(VENV)/.run: $(VENV)/.made pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.made pyproject.toml
 	$(PIP) --editable ".[dev]"
+	@touch $@ $(VENV)/.run
+
+$(VENV)/.docs: $(VENV)/.made pyproject.toml
+	$(PIP) --editable ".[docs]"
 	@touch $@ $(VENV)/.run
 
 $(VENV)/.made:

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ def test_a_name_of_the_notation_exists_where_the_page_says(name, file):
 # The page of notation names internal functions too, with their files.
 PAGES = [
     ROOT / "README.md",
-    *(page for page in sorted((ROOT / "docs").glob("*.md")) if page.stem != "notation"),
+    *(page for page in sorted((ROOT / "docs").rglob("*.md")) if page.stem != "notation"),
 ]
 
 
@@ -53,3 +54,34 @@ def test_pages_use_public_names_alone(page):
         found = getattr(package, name)
         if inner and inspect.ismodule(found):
             assert inner in found.__all__, f"hd.{family}.{name}.{inner}"
+
+
+def test_every_page_is_in_the_navigation():
+    # A page that the navigation names and docs/ lacks is a file of the root.
+    of_the_root = {"index.md", "changelog.md"}
+    shown = re.findall(r"[\w/-]+\.md$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    pages = {str(p.relative_to(ROOT / "docs")) for p in (ROOT / "docs").rglob("*.md")}
+    assert len(shown) == len(set(shown))
+    # The reference is put there with the pages that are made.
+    assert set(shown) == (pages - {"api.md"}) | of_the_root
+
+
+def anchors(page):
+    """The anchors of the headings of a page, those of the site."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE):
+        plain = unicodedata.normalize("NFKD", heading).encode("ascii", "ignore").decode()
+        yield re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", plain).strip().lower())
+
+
+@pytest.mark.parametrize(
+    "page", [*PAGES, ROOT / "docs" / "notation.md"], ids=lambda page: page.name
+)
+def test_links_lead_to_a_heading(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if "://" in target:
+            continue
+        file, _, anchor = target.partition("#")
+        other = (page.parent / file).resolve() if file else page
+        assert other.exists(), target
+        assert not anchor or anchor in anchors(other), target
