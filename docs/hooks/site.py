@@ -142,19 +142,44 @@ def on_files(files, config):
     return files
 
 
+def on_page_markdown(markdown, page, config, files):
+    r"""Write escapes such as `\<`, which Python-Markdown does not know, as entities."""
+    return markdown.replace("\\<", "&lt;").replace("\\>", "&gt;")
+
+
 CODE = re.compile(r"(<a [^>]*>)?<code>(hd(?:jax)?\.[\w.]+)(?:\([^<]*\))?</code>")
 
 
+def link(match):
+    """A public name in code, such as `hd.streaming.OnePassSGD`, as a link to its entry."""
+    name = re.sub(r"^hd\.", "hdjax.", match[2])
+    # An attribute, such as `hd.streaming.OnePassSGD.theta`, leads to its class.
+    while name not in ENTRIES and "." in name:
+        name = name.rpartition(".")[0]
+    if match[1] or name not in ENTRIES:
+        return match[0]
+    return f'<autoref identifier="{ENTRIES[name]}">{match[0]}</autoref>'
+
+
+# Code and formulas, which are left as they are, and tags.
+KEPT = re.compile(
+    r"(<pre.*?</pre>|<code.*?</code>"
+    r"|<(?:span|div) class=\"arithmatex\">.*?</(?:span|div)>|<[^>]*>)",
+    re.DOTALL,
+)
+GREEK = "alpha|beta|gamma|delta|epsilon|zeta|eta|theta|kappa|lambda|mu|xi|rho|sigma|tau|phi|omega"
+INDEX = re.compile(rf"(?<![\w.])({GREEK}|[^\W\d_])_(?:\{{([^}}]*)\}}|([a-z0-9]{{1,4}})(?![\w(]))")
+POWER = re.compile(r"(?<=[\w)\]|⟩*>])\^(?:\{([^}]*)\}|(-\d+/\d+|-?\d+|[a-zA-Z*])(?!\w))")
+
+
+def raised(text):
+    """Plain text with its indices and powers, such as x_0 and d^{-1/2}, as HTML shows them."""
+    text = INDEX.sub(lambda m: f"{m[1]}<sub>{m[2] or m[3]}</sub>", text)
+    return POWER.sub(lambda m: f"<sup>{m[1] or m[2]}</sup>", text)
+
+
 def on_page_content(html, page, config, files):
-    """Link a public name in code, such as `hd.streaming.OnePassSGD`, to its entry."""
-
-    def link(match):
-        name = re.sub(r"^hd\.", "hdjax.", match[2])
-        # An attribute, such as `hd.streaming.OnePassSGD.theta`, leads to its class.
-        while name not in ENTRIES and "." in name:
-            name = name.rpartition(".")[0]
-        if match[1] or name not in ENTRIES:
-            return match[0]
-        return f'<autoref identifier="{ENTRIES[name]}">{match[0]}</autoref>'
-
-    return CODE.sub(link, html)
+    """Link names to their entries, and typeset what is written as in plain text."""
+    parts = KEPT.split(html)
+    parts[::2] = map(raised, parts[::2])
+    return CODE.sub(link, "".join(parts))
