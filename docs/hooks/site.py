@@ -147,18 +147,30 @@ def on_page_markdown(markdown, page, config, files):
     return markdown.replace("\\<", "&lt;").replace("\\>", "&gt;")
 
 
-CODE = re.compile(r"(<a [^>]*>)?<code>(hd(?:jax)?\.[\w.]+)(?:\([^<]*\))?</code>")
+CODE = re.compile(r"(<a [^>]*>)?<code>([A-Za-z][\w.]*)(\([^<]*\))?</code>")
 
 
-def link(match):
-    """A public name in code, such as `hd.streaming.OnePassSGD`, as a link to its entry."""
-    name = re.sub(r"^hd\.", "hdjax.", match[2])
-    # An attribute, such as `hd.streaming.OnePassSGD.theta`, leads to its class.
-    while name not in ENTRIES and "." in name:
-        name = name.rpartition(".")[0]
-    if match[1] or name not in ENTRIES:
-        return match[0]
-    return f'<autoref identifier="{ENTRIES[name]}">{match[0]}</autoref>'
+def entry(name, called, module):
+    """The entry that a name in code means on a page about `module`, or None.
+
+    `hd.streaming.OnePassSGD.theta` means its class.  A class, or a function with its arguments, may
+    lack its module on the pages of this module and of its family, if one entry alone has the name.
+    """
+    name = re.sub(r"^hd\.", "hdjax.", name)
+    if name.startswith("hdjax."):
+        while name not in ENTRIES and "." in name:
+            name = name.rpartition(".")[0]
+        return ENTRIES.get(name)
+    if module not in REFERENCE or not (called or name[0].isupper()):
+        return None
+    for inside in (module, ".".join(module.split(".")[:2])):
+        if f"{inside}.{name}" in ENTRIES:
+            return ENTRIES[f"{inside}.{name}"]
+        same = re.compile(rf"{inside}\.\w+\.{name}")
+        found = {path for shown, path in ENTRIES.items() if same.fullmatch(shown)}
+        if len(found) == 1:
+            return found.pop()
+    return ENTRIES.get(f"hdjax.{name}")
 
 
 # Code and formulas, which are left as they are, and tags.
@@ -182,4 +194,10 @@ def on_page_content(html, page, config, files):
     """Link names to their entries, and typeset what is written as in plain text."""
     parts = KEPT.split(html)
     parts[::2] = map(raised, parts[::2])
+    module = f"hdjax.{Path(page.file.src_uri).stem}".replace("hdjax.hdjax", "hdjax")
+
+    def link(match):
+        found = None if match[1] else entry(match[2], match[3], module)
+        return f'<autoref identifier="{found}">{match[0]}</autoref>' if found else match[0]
+
     return CODE.sub(link, "".join(parts))
