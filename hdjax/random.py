@@ -143,6 +143,21 @@ def at(key: Key[Array, ""], tick: int | Int[Array, "*shape"]) -> Key[Array, "*sh
     return jax.random.wrap_key_data(jnp.stack(words, axis=-1), impl="threefry2x32")
 
 
+def restored(data: np.ndarray, like: Key[Array, "*shape"]) -> Key[Array, "*shape"]:
+    """The keys whose words, `jax.random.key_data`, were kept.
+
+    Args:
+        data: the words, in the shape of those of `like`.
+        like: keys of the same kind and shape.
+
+    Example:
+        >>> key = jax.random.key(3)
+        >>> bool(restored(np.array(jax.random.key_data(key)), key) == key)
+        True
+    """
+    return jax.random.wrap_key_data(jnp.asarray(data), impl=jax.random.key_impl(like))
+
+
 def normals(
     key: Key[Array, ""],
     tick: int | Int[Array, ""],

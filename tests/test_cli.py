@@ -14,6 +14,7 @@ import xarray as xr
 
 from hdjax import cli, doctor, plots, store
 from hdjax.engine import drive
+from tests.engine.problems import at_chunk, interrupt
 
 CONFIG = """
 family = "streaming"
@@ -140,20 +141,12 @@ def test_a_wrong_rule_is_found_before_anything_is_run(path, monkeypatch):
     def never(*_, **__):
         raise AssertionError
 
-    monkeypatch.setattr(drive, "_execute", never)
+    monkeypatch.setattr(drive._Loop, "run", never)
     assert cli.main(["run", path, "--set", "expect.rules=['value(risk, t=0.7) < 1']"]) == 2
 
 
 def test_ctrl_c_keeps_the_runs_that_were_finished(path, out, monkeypatch, capsys):
-    execute, calls = drive._execute, []
-
-    def interrupted(*arguments):
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return execute(*arguments)
-
-    monkeypatch.setattr(drive, "_execute", interrupted)
+    interrupt(monkeypatch, 3)
     assert cli.main(["run", path, "--out", str(out)]) == 130
     assert "what was finished is kept (4 runs)" in capsys.readouterr().err
     kept = store.load(out / "result.nc")
@@ -161,26 +154,15 @@ def test_ctrl_c_keeps_the_runs_that_were_finished(path, out, monkeypatch, capsys
     assert np.isfinite(kept["runs/risk"]).all()
     assert json.loads((out / "summary.json").read_text())["runs"] == 4
 
-    def at_once(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(drive, "_execute", at_once)
+    interrupt(monkeypatch, 1)
     assert cli.main(["run", path, "--out", str(out), "--force"]) == 130
     assert capsys.readouterr().err == "interrupted: nothing was finished\n"
     assert store.load(out / "result.nc")["runs"].sizes["run"] == 4
 
 
 def stop_at(monkeypatch, call, number):
-    """A signal at the given call of a program."""
-    execute, calls = drive._execute, []
-
-    def stopped(*arguments):
-        calls.append(1)
-        if len(calls) == call:
-            signal.raise_signal(number)
-        return execute(*arguments)
-
-    monkeypatch.setattr(drive, "_execute", stopped)
+    """A signal before the given chunk is computed."""
+    at_chunk(monkeypatch, call, lambda: signal.raise_signal(number))
 
 
 @pytest.mark.parametrize(
@@ -240,7 +222,7 @@ def test_a_result_is_replaced_only_by_force_and_never_by_less(path, out, monkeyp
 
     assert run(at=3)[0] == 130
     with monkeypatch.context() as patch:
-        patch.setattr(drive, "_execute", None)  # nothing is computed
+        patch.setattr(drive._Loop, "run", None)  # nothing is computed
         code, errors = run()
     (line,) = errors.splitlines()
     assert code == 2

@@ -16,7 +16,7 @@ import pytest
 
 import hdjax as hd
 from hdjax import curvature, landscapes, multiindex, multipass, networks, random, streaming
-from hdjax.engine.ensemble import trajectory
+from hdjax.engine.runs import Stops, advance_one, blank, shapes
 from hdjax.random import Stream
 from tests.still import Still
 
@@ -226,11 +226,13 @@ def test_a_key_is_drawn_from_for_one_purpose(name, monkeypatch):
     """In the engine's own program, with two probes; their keys are drawn from by nobody else."""
     system, method = CASES[name][0]()
     run = random.at(jax.random.key(0), 5)
-    record = Record(monkeypatch)
     ts, probes = clock(system, method), {"a": odd, "b": odd}
     plan = hd.make_plan(system, ts, method=method, probes=probes, start=None)
     simulator = system.simulator(plan.method, plan.horizon)
-    jax.jit(lambda: trajectory(system, simulator, plan, run))()
+    running = blank(shapes(system, plan, run), run, ())
+    stops = Stops(plan.ticks, jax.numpy.arange(2))
+    record = Record(monkeypatch)
+    jax.jit(lambda: advance_one(system, simulator, plan, run, running, stops, 0, 2))()
     assert not record.drawn & set(record.folded)
     assert all(len(purposes) == 1 for purposes in record.purposes.values())
     # Ticks and counts are folded into the keys of streams, never into the run's own.

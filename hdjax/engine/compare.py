@@ -1,7 +1,7 @@
 """The functions `simulate`, `limit` and `compare`, which a user calls with a system and times.
 
-All three use the same jitted program (`hdjax.engine.ensemble`) and return a `Result`.  `prepare`
-makes the plan of that program, also for `hdjax.sweep`.
+All three use the same loop over jitted programs (`hdjax.engine.drive`) and return a `Result`.
+`prepare` makes the plan of these programs, also for `hdjax.sweep`.
 """
 
 import warnings
@@ -14,9 +14,10 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from hdjax.codes import Code
+from hdjax.engine.checkpoint import as_checkpoint
 from hdjax.engine.contents import Records, contents
 from hdjax.engine.drive import drive
-from hdjax.engine.ensemble import Named, Plan
+from hdjax.engine.plan import Named, Plan
 from hdjax.engine.result import QUANTILES, Result
 from hdjax.layout import Contents, check_names, tree
 from hdjax.system import Method, System
@@ -40,6 +41,7 @@ def simulate(
     keep: str = "runs",
     chunk: int | None = None,
     progress: bool = True,
+    checkpoint: Any = None,
 ) -> Result:
     """Simulate `runs` realisations of `system` at finite d.
 
@@ -59,7 +61,9 @@ def simulate(
         keep: "runs" keeps the curves of all runs; "summary" streams moments over all runs and keeps
             the curves of 1024 runs.
         chunk: number of runs that are computed side by side; None: as many as memory allows.
-        progress: whether to show a progress bar over chunks, if standard error is a terminal.
+        progress: whether to show a progress bar over steps, if standard error is a terminal.
+        checkpoint: a directory, or a `Checkpoint`, in which finished chunks are kept while the
+            experiment runs; the same call in another process goes on from there.
 
     Returns:
         A `Result` with the groups of runs (see `Result`).
@@ -77,7 +81,16 @@ def simulate(
         system, ts, method=method, statistics=statistics, probes=probes, paths=paths, start=None
     )
     check_run(runs, keep, chunk, key)
-    collected = drive([system], [plan], key, runs=runs, keep=keep, chunk=chunk, progress=progress)
+    collected = drive(
+        [system],
+        [plan],
+        key,
+        runs=runs,
+        keep=keep,
+        chunk=chunk,
+        progress=progress,
+        checkpoint=as_checkpoint(checkpoint),
+    )
     measured = contents(system, plan, records, collected, kind="simulate", key=key, keep=keep)
     return Result(tree(measured, levels=QUANTILES))
 
@@ -150,8 +163,9 @@ def compare(
     keep: str = "runs",
     chunk: int | None = None,
     progress: bool = True,
+    checkpoint: Any = None,
 ) -> Result:
-    """Simulate realisations, integrate the limit, and compare, in one jitted program.
+    """Simulate realisations, integrate the limit, and compare.
 
     Args:
         system: the system.
@@ -172,6 +186,7 @@ def compare(
         keep: as for `simulate`.
         chunk: as for `simulate`.
         progress: as for `simulate`.
+        checkpoint: as for `simulate`.
 
     Returns:
         A `Result` with the groups of runs, of the limit and of their distance (see `Result`).
@@ -202,7 +217,16 @@ def compare(
         fluctuations=fluctuations,
         mean_correction=mean_correction,
     )
-    collected = drive([system], [plan], key, runs=runs, keep=keep, chunk=chunk, progress=progress)
+    collected = drive(
+        [system],
+        [plan],
+        key,
+        runs=runs,
+        keep=keep,
+        chunk=chunk,
+        progress=progress,
+        checkpoint=as_checkpoint(checkpoint),
+    )
     measured = contents(system, plan, records, collected, kind="compare", key=key, keep=keep)
     return Result(tree(measured, levels=QUANTILES))
 

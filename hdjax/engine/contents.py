@@ -10,8 +10,10 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from hdjax.engine.drive import KEPT_RUNS, Collected, Moments
-from hdjax.engine.ensemble import Curves, Ensemble, Plan
+from hdjax.engine.collected import KEPT_RUNS, Collected
+from hdjax.engine.ensemble import Curves, Ensemble
+from hdjax.engine.moments import Moments
+from hdjax.engine.plan import Plan
 from hdjax.engine.result import QUANTILES, provenance
 from hdjax.layout import GROUPS, Arrays, Contents
 from hdjax.reductions import skip_nan
@@ -49,7 +51,7 @@ def contents(
         system: the system at this point.
         plan: the plan at this point.
         records: the ticks and times of the plan.
-        collected: the arrays that `hdjax.engine.drive.drive` collected at all points.
+        collected: the arrays that `hdjax.engine.drive` collected at all points.
         kind: "simulate", "limit", "compare" or "sweep".
         key: the key of the experiment, if there are runs.
         keep: as for `compare`.
@@ -82,11 +84,8 @@ def contents(
     seconds: dict[str, float | None] = {
         name: round(value, 4) for name, value in collected.seconds.items()
     }
-    if kind == "limit":
-        seconds = {"compile": seconds["compile"], "simulate": None, "limit": seconds["simulate"]}
-    else:
-        # Simulation and limit are one program, whose time cannot be divided between them.
-        seconds["limit"] = None
+    if kind in ("limit", "simulate"):
+        seconds["simulate" if kind == "limit" else "limit"] = None
     attributes = {
         "kind": kind,
         "family": system.family,

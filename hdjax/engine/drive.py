@@ -1,92 +1,54 @@
-"""The loop on the host that runs the pure program of `ensemble` chunk by chunk.
+"""The loop on the host that runs the pure programs of the engine chunk by chunk.
 
-A chunk is a set of runs at some points of a sweep.  Its size follows from the memory of the device.
-The numbers that are drawn do not depend on the size, and the results only by the rounding of merged
-moments.  With several devices the runs of a chunk are spread over them.  An interrupt (Ctrl-C)
-keeps the chunks that are finished, and does not wait for the chunk that is being computed.
+A chunk is a set of runs at some points of a sweep, and it is advanced in segments of time.  The
+numbers that are drawn do not depend on this division, and the results only by the rounding of
+merged moments.  With several devices the runs of a chunk are spread over them.  An interrupt
+(Ctrl-C) keeps the chunks that are finished, and with a checkpoint also the one that is running.
+
+Two programs are compiled side by side: the theory (`predict`) and the runs (`advance`).
 """
 
-import concurrent.futures
-import itertools
-import math
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Bool, Int, Key, PyTree
+from jaxtyping import Array, Int, Key, PyTree
 from tqdm import tqdm
 
 from hdjax import random
-from hdjax.engine.ensemble import Curves, Ensemble, Numbers, Plan, Values, ensemble
-from hdjax.engine.memory import device_memory, host_memory
+from hdjax.codes import Code
+from hdjax.engine.checkpoint import Checkpoint, Journal, opened
+from hdjax.engine.chunks import Size, check_memory, chunk_size, make_stops
+from hdjax.engine.collected import Chunk, Collected, Piece, Row, collect
+from hdjax.engine.ensemble import (
+    Curves,
+    Theory,
+    curves,
+    own_limits,
+    predict,
+    sup_errors,
+    with_paths,
+)
+from hdjax.engine.execution import Programs, wait_for
+from hdjax.engine.identity import identity
+from hdjax.engine.moments import moments_of
+from hdjax.engine.plan import Plan
+from hdjax.engine.runs import Running, Stops, advance, blank, shapes
 from hdjax.random import Stream
 from hdjax.system import System
 
-# Runs whose curves are kept with keep="summary": enough for quantiles and faint lines.
-KEPT_RUNS = 1024
-# The largest number of runs side by side: more would gain nothing and hide the progress.
-_MOST_RUNS = {"cpu": 1024, "other": 16384}
-# The share of the device's memory that a chunk may take.
-_SHARE = 0.25
-# Seconds between two looks at whether an interrupt has come.
-_LOOK = 0.2
-
-T = TypeVar("T")
-
-
-class Moments(eqx.Module):
-    """Moments over the finite runs, for each entry of an array.
-
-    Attributes:
-        count: number of finite runs.
-        mean: mean over these runs.
-        squares: sum over these runs of the squared distance from the mean.
-    """
-
-    count: Numbers
-    mean: Numbers
-    squares: Numbers
-
-
-class Streamed(eqx.Module):
-    """Moments over all runs, which are merged from chunk to chunk.
-
-    Attributes:
-        values: the moments of each statistic, over time.
-        sup_error: the moments of the sup error of each statistic, as a curve with a single time.
-        alive: over time; its count is the number of runs that have not ended.
-    """
-
-    values: dict[str, Moments]
-    sup_error: dict[str, Moments]
-    alive: Moments
-
-
-class Collected:
-    """The arrays that the chunks returned, on the host, with a leading axis of points.
-
-    Attributes:
-        kept: an `Ensemble` of NumPy arrays (points, kept runs, ...); from the law of the start its
-            `limit` is (points, ...).  After an interrupt it holds the first `points` points only.
-        streamed: a `Streamed`, or None without runs.
-        points: number of finished points.
-        runs: number of runs at each of these points.
-        interrupted: whether an interrupt left fewer points or runs than were asked for.
-        seconds: {"compile", "simulate"}, the time of compilation and of execution.
-    """
-
-    def __init__(self) -> None:
-        self.kept: Any = None
-        self.streamed: Any = None
-        self.points = self.runs = 0
-        self.interrupted = False
-        self.seconds = {"compile": 0.0, "simulate": 0.0}
+# Seconds that a segment should take: the progress moves, and a signal need not wait longer.
+_SEGMENT = 1.0
+# What XLA says when a device has not enough memory.
+_NO_MEMORY = "RESOURCE_EXHAUSTED"
 
 
 def drive(
@@ -99,6 +61,7 @@ def drive(
     chunk: int | None = None,
     shared_keys: bool = True,
     progress: bool = True,
+    checkpoint: Checkpoint | None = None,
 ) -> Collected:
     """Run systems of equal structure, chunk by chunk, and collect the results.
 
@@ -111,218 +74,336 @@ def drive(
         chunk: as for `compare`.
         shared_keys: whether all points use the same keys, as for `sweep`.
         progress: as for `compare`.
+        checkpoint: where finished chunks are kept, and found again.
 
     Raises:
         ValueError: a single run does not fit into the memory of the device, or the kept curves do
-            not fit into the memory of the host.
+            not fit into the memory of the host; or the checkpoint is of another experiment.
+        OSError: another process writes the checkpoint, or its directory cannot be written.
         KeyboardInterrupt: an interrupt came before the first chunk was finished.
     """
-    points = len(systems)
-    width, height = _chunk_shape(systems[0], plans[0], runs, points, chunk, keep)
-    mesh = _mesh()
-    width = -(-width // mesh.size) * mesh.size
-    firsts = range(0, points, height), range(0, max(runs, 1), width)
-    total = len(firsts[0]) * len(firsts[1])
-    collected = Collected()
-    rows: dict[int, _Row] = {}
-    bar = tqdm(total=total, unit="chunk", disable=None if progress else True, leave=False)
-    try:
-        for point, run in itertools.product(*firsts):
-            chosen = [min(p, points - 1) for p in range(point, point + height)]
-            ids = np.arange(run, run + width)
-            keys = [
-                key if shared_keys else random.at(random.stream(key, Stream.POINTS), p)
-                for p in chosen
-            ]
-            arguments = (
-                _stack([systems[p] for p in chosen]),
-                _stack([plans[p] for p in chosen]),
-                _stack(keys),
-                _place(np.minimum(ids, max(runs, 1) - 1), mesh),
-                _place(ids < runs, mesh),
-                mesh,
-            )
-            results, streamed = _execute(arguments, collected.seconds)
-            # One assignment adds a chunk, so that an interrupt keeps it as a whole or not at all.
-            row = rows.get(point, _Row(min(height, points - point), keep))
-            rows[point] = row.add(results, streamed, min(width, runs - run))
-            bar.update()
-        kept = list(rows.values())
-    except KeyboardInterrupt:
-        # Finished points are kept; if there are none, the finished runs of the first points.
-        every = list(rows.values())
-        kept = [row for row in every if row.runs == runs] or [row for row in every[:1] if row.runs]
-        if not kept:
+    experiment = Experiment(systems, plans, key, runs, keep, shared_keys)
+    one, size = None, Size(1, len(systems))
+    if runs:
+        check_memory(systems[0], plans[0])
+        one = shapes(systems[0], plans[0], key)
+        size = chunk_size(
+            systems[0], plans[0], one, runs=runs, points=len(systems), chunk=chunk, keep=keep
+        )
+    steps = sum(runs * int(plan.ticks[-1]) for plan in plans)
+    hidden = None if progress and runs else True
+    with (
+        tqdm(total=steps, unit="step", unit_scale=True, disable=hidden, leave=False) as bar,
+        contextlib.ExitStack() as stack,
+    ):
+        journal = None
+        if checkpoint is not None and runs:
+            journal = stack.enter_context(opened(checkpoint, experiment.names(), size))
+            size = journal.size
+        return _Loop(experiment, one, size, journal, bar).run()
+
+
+class Experiment(NamedTuple):
+    """What `drive` runs; the fields are its arguments."""
+
+    systems: Sequence[System]
+    plans: Sequence[Plan]
+    key: Key[Array, ""]
+    runs: int
+    keep: str
+    shared_keys: bool
+
+    def names(self) -> dict[str, str]:
+        """The names of the parts, by which a checkpoint knows its experiment."""
+        return {name: identity(part) for name, part in self._asdict().items()}
+
+
+class _Points(NamedTuple):
+    """Some points of a sweep, stacked if there are several in a chunk.
+
+    Attributes:
+        first: the position of the first point.
+        count: number of points; the stacked ones may repeat the last of them.
+        many: whether the systems, plans and keys have a leading axis.
+        systems: the systems.
+        plans: their plans.
+        keys: their keys.
+        ticks: the ticks of their stops.
+    """
+
+    first: int
+    count: int
+    many: bool
+    systems: System
+    plans: Plan
+    keys: Key[Array, "..."]
+    ticks: Int[Array, "*points stops"]
+
+    def fetch(self, tree: PyTree) -> PyTree:
+        """Results of a program as NumPy arrays with a leading axis of `count` points."""
+        arrays = jax.tree.map(np.asarray, tree)
+        return jax.tree.map(lambda x: (x if self.many else x[None])[: self.count], arrays)
+
+
+class _Loop:
+    """The loop of `drive` over the points and the chunks of an experiment."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        one: Any,
+        size: Size,
+        journal: Journal | None,
+        bar: tqdm,
+    ):
+        self.experiment, self.one, self.size = experiment, one, size
+        self.journal, self.bar = journal, bar
+        self.mesh = Mesh(np.array(jax.local_devices()), ("runs",))
+        self.programs = Programs()
+        # The number of stops of a segment, and of runs of a chunk; both may change on the way.
+        self.stride, self.width = 1, size.runs
+        ticks = [np.asarray(plan.ticks) for plan in experiment.plans]
+        self.ticks, records = make_stops(np.stack(ticks))
+        self.records = jnp.asarray(records)
+
+    def run(self) -> Collected:
+        """All points, or those that an interrupt left."""
+        rows: dict[int, Row] = {}
+        interrupted = False
+        runs, points = self.experiment.runs, len(self.experiment.systems)
+        try:
+            for first in range(0, points, self.size.points):
+                for row in self._rows(self._points(first)):
+                    # One assignment adds a chunk: an interrupt keeps all of it or nothing.
+                    rows[first] = row
+        except KeyboardInterrupt:
+            # Finished points are kept; if there are none, the finished runs of the first points.
+            begun = [row for row in rows.values() if row.runs]
+            whole = [row for row in begun if row.runs == runs] or begun[:1]
+            if not whole:
+                raise
+            rows, interrupted = dict(enumerate(whole)), True
+        return collect(list(rows.values()), interrupted, self.programs.seconds)
+
+    def _points(self, first: int) -> _Points:
+        systems, plans, key, _, _, shared = self.experiment
+        points = range(first, first + self.size.points)
+        chosen = [min(point, len(systems) - 1) for point in points]
+        keys = [
+            key if shared else random.at(random.stream(key, Stream.POINTS), point)
+            for point in chosen
+        ]
+        return _Points(
+            first,
+            min(len(chosen), len(systems) - first),
+            len(chosen) > 1,
+            stacked([systems[point] for point in chosen]),
+            stacked([plans[point] for point in chosen]),
+            stacked(keys),
+            stacked([self.ticks[point].astype(plans[0].ticks.dtype) for point in chosen]),
+        )
+
+    def _rows(self, points: _Points) -> Iterator[Row]:
+        """The row of some points after each of its chunks."""
+        runs, keep = self.experiment.runs, self.experiment.keep
+        question = points.systems, points.plans, points.many
+        self.programs.start(_predict, *question)
+        if runs:
+            running = self._blank()
+            self.programs.start(_advance, *self._segment(points, 0, running, 0, 0))
+            if running.start is not None:
+                self.programs.start(_own_limits, *self._starts(points, running))
+        row = Row(points.fetch(self._call("limit", _predict, *question)), keep)
+        if not runs:
+            yield row
+        while row.runs < runs:
+            found = self.journal and self.journal.load(points.first, row.runs)
+            try:
+                chunk, width = found or self._chunk(points, row)
+            except jax.errors.JaxRuntimeError as error:
+                self._halve(error)
+                continue
+            if found:
+                self.bar.update(width * self._ticks(points, len(self.records)))
+            row = row.add(chunk, width)
+            yield row
+
+    def _chunk(self, points: _Points, row: Row) -> tuple[Chunk, int]:
+        """The next chunk of a row, and its number of runs."""
+        running = self._advanced(points, row.runs)
+        width = min(self.width, self.experiment.runs - row.runs)
+        values, alive, probes = points.fetch((running.values, running.alive, running.probes))
+        values, alive, probes = jax.tree.map(lambda x: x[:, :width], (values, alive, probes))
+        plan = self.experiment.plans[points.first]
+        runs = curves(plan, values, alive, np.full(alive.shape[:2], Code.FINE, np.int32))
+        if plan.paths:
+            runs = jax.tree.map(np.asarray, self._call("simulate", _with_paths, plan, runs))
+        own, error = None, {}
+        if plan.start == "realised":
+            own = points.fetch(self._call("limit", _own_limits, *self._starts(points, running)))
+            own = jax.tree.map(lambda x: x[:, :width], own)
+            error = sup_errors(runs, own)
+        elif row.theory.limit is not None:
+            error = sup_errors(runs, jax.tree.map(lambda x: x[:, None], row.theory.limit))
+        piece = Piece(runs, own, error, probes).first(row.kept(width))
+        chunk = Chunk(piece, moments_of(runs, error))
+        if self.journal is not None:
+            self.journal.save(points.first, row.runs, chunk, width)
+        return chunk, width
+
+    def _advanced(self, points: _Points, run: int) -> Running:
+        """The runs of a chunk after their last stop.
+
+        With a checkpoint, the first interrupt waits for the segment that is being computed, and
+        saves it.
+        """
+        place = points.first, run, self.width
+        running, position = self._blank(), 0
+        saved = self.journal and self.journal.load_running(place, running)
+        if saved:
+            running, position = saved
+            running = jax.device_put(running, self._spread(points.many))
+        done = self._ticks(points, position)
+        self.bar.update(self.width * done)
+        segment = None
+        try:
+            while position < len(self.records):
+                begin, last = time.perf_counter(), min(position + self.stride, len(self.records))
+                arguments = self._segment(points, run, running, position, last)
+                segment = self.programs.run("simulate", _advance, *arguments)
+                running, position, segment = wait_for(segment), last, None
+                self._pace(time.perf_counter() - begin)
+                ticks = self._ticks(points, position)
+                self.bar.update(self.width * (ticks - done))
+                done = ticks
+                if self.journal is not None and position < len(self.records):
+                    self.journal.save_running(place, running, position)
+        except KeyboardInterrupt:
+            if self.journal is not None:
+                if segment is not None:
+                    running, position = wait_for(segment), last
+                self.journal.save_running(place, running, position, now=True)
             raise
-        collected.interrupted = True
-    finally:
-        bar.close()
-    _assemble(collected, kept)
-    return collected
+        return running
+
+    def _call(self, kind: str, function: Any, *arguments: Any) -> Any:
+        return wait_for(self.programs.run(kind, function, *arguments))
+
+    def _pace(self, seconds: float) -> None:
+        """Choose the number of stops of the next segment, from the seconds of the last one."""
+        factor = min(4.0, _SEGMENT / max(seconds, 1e-9))
+        self.stride = max(1, int(self.stride * factor))
+
+    def _ticks(self, points: _Points, stops: int) -> int:
+        """The ticks of a number of stops, summed over the points."""
+        own = self.ticks[points.first : points.first + points.count, :stops]
+        return int(own[:, -1].sum()) if stops else 0
+
+    def _segment(
+        self, points: _Points, run: int, running: Running, first: int, last: int
+    ) -> tuple[Any, ...]:
+        """The arguments of `_advance`."""
+        ids = self._ids(run)
+        bounds = jnp.asarray(first, jnp.int32), jnp.asarray(last, jnp.int32)
+        known = points.systems, points.plans, points.keys, ids, running, points.ticks
+        return *known, self.records, *bounds, self.mesh, points.many
+
+    def _starts(self, points: _Points, running: Running) -> tuple[Any, ...]:
+        """The arguments of `_own_limits`."""
+        return points.systems, points.plans, running.start, self.mesh, points.many
+
+    def _ids(self, run: int) -> Array:
+        """The numbers of the runs of a chunk, spread over the devices.
+
+        There are as many for each device; some beyond the last run are computed in vain.
+        """
+        ids = np.minimum(np.arange(run, run + self._lanes), self.experiment.runs - 1)
+        return jax.device_put(ids, self._spread(many=False))
+
+    @property
+    def _lanes(self) -> int:
+        return -(-self.width // self.mesh.size) * self.mesh.size
+
+    def _blank(self) -> Running:
+        """The runs of a chunk before they begin."""
+        many = self.size.points > 1
+        leading = (self.size.points, self._lanes) if many else (self._lanes,)
+        zeros = blank(self.one, self.experiment.key, leading)
+        return jax.device_put(zeros, self._spread(many))
+
+    def _spread(self, many: bool) -> NamedSharding:
+        """Runs divided between the devices; their axis is the first, or follows that of points."""
+        return NamedSharding(self.mesh, PartitionSpec(*[None] * many, "runs"))
+
+    def _halve(self, error: Exception) -> None:
+        """Halve the chunk if memory ran out; otherwise raise the error again."""
+        if _NO_MEMORY not in str(error) or self.width <= self.mesh.size:
+            raise error
+        self.width = -(-self.width // 2)
+        self.programs.forget()
+        warnings.warn(
+            f"chunk: the memory of the device ran out; from here on a chunk has {self.width} runs",
+            stacklevel=2,
+        )
 
 
 @eqx.filter_jit
-def _program(
+def _predict(systems: System, plans: Plan, many: bool) -> Theory:
+    return eqx.filter_vmap(predict)(systems, plans) if many else predict(systems, plans)
+
+
+@eqx.filter_jit
+def _advance(
     systems: System,
     plans: Plan,
     keys: Key[Array, "*points"],
     run_ids: Int[Array, " runs"],
-    mask: Bool[Array, " runs"],
+    running: Running,
+    ticks: Int[Array, "*points stops"],
+    records: Int[Array, " stops"],
+    first: Int[Array, ""],
+    last: Int[Array, ""],
     mesh: Mesh,
-) -> tuple[Ensemble, Streamed | None]:
-    def point(system: System, plan: Plan, key: Key[Array, ""]) -> Any:
-        run = partial(ensemble, system, plan, key)
+    many: bool,
+) -> Running:
+    def point(system: System, plan: Plan, key: Key[Array, ""], running: Any, ticks: Any) -> Any:
+        stops = Stops(ticks, records)
+
+        def part(run_ids: Int[Array, " runs"], running: Running) -> Running:
+            return advance(system, plan, key, run_ids, running, stops, first, last)
+
         if mesh.size > 1:
             # Every device advances its share of the runs, by the program of a single device.
-            own: Any = PartitionSpec("runs")
-            alike: Any = PartitionSpec()
-            limit = own if plan.start == "realised" else alike
-            specs = Ensemble(own, limit, own, alike, alike, own)
-            run = jax.shard_map(run, mesh=mesh, in_specs=own, out_specs=specs, check_vma=False)
-        result = run(run_ids)
-        return result, None if result.runs is None else _stream(result.runs, result.sup_error, mask)
+            spec: Any = PartitionSpec("runs")
+            part = jax.shard_map(
+                part, mesh=mesh, in_specs=(spec, spec), out_specs=spec, check_vma=False
+            )
+        return part(run_ids, running)
 
-    arguments = systems, plans, keys
-    if keys.ndim:
-        return eqx.filter_vmap(point)(*arguments)
-    return jax.tree.map(lambda x: x[None], point(*arguments))
+    arguments = systems, plans, keys, running, ticks
+    return eqx.filter_vmap(point)(*arguments) if many else point(*arguments)
 
 
-def _stream(runs: Curves, sup_error: Values, mask: Bool[Array, " runs"]) -> Streamed:
-    def moments(value: Array) -> Moments:
-        good = mask.reshape(-1, *[1] * (value.ndim - 1)) & jnp.isfinite(value)
-        count = good.sum(axis=0).astype(value.real.dtype)
-        mean = jnp.where(good, value, 0).sum(axis=0) / jnp.maximum(count, 1).astype(value.dtype)
-        squares = (jnp.where(good, jnp.abs(value - mean[None]), 0) ** 2).sum(axis=0)
-        return Moments(count, mean, squares)
+@eqx.filter_jit
+def _own_limits(systems: System, plans: Plan, starts: Any, mesh: Mesh, many: bool) -> Curves | None:
+    def point(system: System, plan: Plan, starts: Any) -> Curves | None:
+        part = partial(own_limits, system, plan)
+        if mesh.size > 1:
+            spec: Any = PartitionSpec("runs")
+            part = jax.shard_map(part, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
+        return part(starts)
 
-    return Streamed(
-        {name: moments(value) for name, value in runs.values.items()},
-        {name: moments(error[:, None]) for name, error in sup_error.items()},
-        moments(jnp.where(runs.alive, 1.0, jnp.nan)),
-    )
+    arguments = systems, plans, starts
+    return eqx.filter_vmap(point)(*arguments) if many else point(*arguments)
 
 
-def _execute(arguments: tuple[Any, ...], seconds: dict[str, float]) -> Any:
-    """Run the program, and add the times of compilation (cached by jit) and of execution."""
-    begin = time.perf_counter()
-    # Tracing happens in this thread, because another one would not have its settings, such as those
-    # of `jax.enable_x64`.
-    program = _wait_for(_program.lower(*arguments).compile)
-    compiled = time.perf_counter()
-    results = _wait_for(lambda: jax.block_until_ready(program(*arguments)))
-    seconds["compile"] += compiled - begin
-    seconds["simulate"] += time.perf_counter() - compiled
-    return results
+@eqx.filter_jit
+def _with_paths(plan: Plan, runs: Curves) -> Curves:
+    of_point = jax.vmap(partial(with_paths, plan))
+    return jax.vmap(of_point)(runs)
 
 
-def _wait_for(work: Callable[[], T]) -> T:
-    """The value of `work()`, computed in another thread.
-
-    An interrupt during a call of XLA is delayed until the call ends.  A wait for a thread can be
-    interrupted.
-    """
-    pool = concurrent.futures.ThreadPoolExecutor(1)
-    future = pool.submit(work)
-    pool.shutdown(wait=False)
-    # The wait is repeated, because a signal that reaches another thread does not end it.
-    while not concurrent.futures.wait([future], _LOOK).done:
-        pass
-    return future.result()
-
-
-class _Row(NamedTuple):
-    """The chunks of some points of a sweep, reduced one after the other.
-
-    Attributes:
-        points: number of points.
-        keep: as for `compare`.
-        runs: number of runs so far.
-        kept_runs: number of runs whose curves are kept so far.
-        pieces: the kept curves of each chunk.
-        streamed: the moments so far, a `Streamed` or None.
-    """
-
-    points: int
-    keep: str
-    runs: int = 0
-    kept_runs: int = 0
-    pieces: tuple[Ensemble, ...] = ()
-    streamed: Any = None
-
-    def add(self, results: Ensemble, streamed: Streamed | None, runs: int) -> "_Row":
-        kept = runs
-        if self.keep == "summary":
-            kept = max(0, min(runs, KEPT_RUNS - self.kept_runs))
-        row = self._replace(runs=self.runs + runs)
-        if kept or not self.pieces:
-            pieces = (*self.pieces, self._cut(results, kept))
-            row = row._replace(pieces=pieces, kept_runs=self.kept_runs + kept)
-        if streamed is not None:
-            part = jax.tree.map(lambda x: np.asarray(x[: self.points], _wide(x)), streamed)
-            part = part if self.streamed is None else _merge(self.streamed, part)
-            row = row._replace(streamed=part)
-        return row
-
-    def _cut(self, results: Ensemble, keep: int) -> Ensemble:
-        def per_run(tree: PyTree) -> PyTree:
-            return jax.tree.map(lambda x: np.asarray(x[: self.points, :keep]), tree)
-
-        def once(tree: PyTree) -> PyTree:
-            return jax.tree.map(lambda x: np.asarray(x[: self.points]), tree)
-
-        own = results.limit is not None and results.limit.code.ndim == 2
-        return Ensemble(
-            per_run(results.runs),
-            per_run(results.limit) if own else once(results.limit),
-            per_run(results.sup_error),
-            once(results.predicted_mean),
-            once(results.predicted_std),
-            per_run(results.probes),
-        )
-
-    def join(self) -> Ensemble:
-        first = self.pieces[0]
-        own = first.limit is not None and first.limit.code.ndim == 2
-
-        def runs(get: Any) -> PyTree:
-            parts = [get(piece) for piece in self.pieces]
-            return jax.tree.map(lambda *xs: np.concatenate(xs, axis=1), *parts)
-
-        return Ensemble(
-            runs(lambda piece: piece.runs),
-            runs(lambda piece: piece.limit) if own else first.limit,
-            runs(lambda piece: piece.sup_error),
-            first.predicted_mean,
-            first.predicted_std,
-            runs(lambda piece: piece.probes),
-        )
-
-
-def _merge(a: Streamed, b: Streamed) -> Streamed:
-    """The moments over the runs of two chunks together."""
-    return jax.tree.map(_union, a, b, is_leaf=lambda part: isinstance(part, Moments))
-
-
-def _union(a: Moments, b: Moments) -> Moments:
-    """The moments of the union of two samples, by the formula of Chan, Golub and LeVeque (1979)."""
-    count = a.count + b.count
-    share = b.count / np.maximum(count, 1)
-    delta = b.mean - a.mean
-    squares = a.squares + b.squares + np.abs(delta) ** 2 * a.count * share
-    return Moments(count, a.mean + share * delta, squares)
-
-
-def _assemble(collected: Collected, rows: list[_Row]) -> None:
-    """Join the rows, which have equally many runs: all of them, unless there is a single row."""
-    collected.points, collected.runs = sum(row.points for row in rows), rows[0].runs
-    concatenate = lambda *xs: np.concatenate(xs, axis=0)  # noqa: E731
-    collected.kept = jax.tree.map(concatenate, *[row.join() for row in rows])
-    if rows[0].streamed is not None:
-        collected.streamed = jax.tree.map(concatenate, *[row.streamed for row in rows])
-
-
-def _stack(trees: Sequence[Any]) -> Any:
+def stacked(trees: Sequence[Any]) -> Any:
     """The trees stacked along a leading axis.
 
     A single tree gets no such axis: without it the program is twice as fast as a batch of one.
@@ -336,58 +417,3 @@ def _stack(trees: Sequence[Any]) -> Any:
         return jnp.stack(arrays) if len(arrays) > 1 else arrays[0]
 
     return jax.tree.map(stack, *trees)
-
-
-def _wide(x: Array) -> Any:
-    return np.complex128 if jnp.iscomplexobj(x) else np.float64
-
-
-def _mesh() -> Mesh:
-    return Mesh(np.array(jax.local_devices()), ("runs",))
-
-
-def _place(values: np.ndarray, mesh: Mesh) -> Array:
-    return jax.device_put(values, NamedSharding(mesh, PartitionSpec("runs")))
-
-
-def _chunk_shape(
-    system: System, plan: Plan, runs: int, points: int, chunk: int | None, keep: str
-) -> tuple[int, int]:
-    """The number of runs and the number of points of a chunk.
-
-    Raises:
-        ValueError: as for `drive`.
-    """
-    if not runs or not plan.runs:
-        return 1, points
-    device = jax.devices()[0]
-    simulator = system.simulator(plan.method, plan.horizon)
-    need, memory = simulator.bytes_per_run(), device_memory(device)
-    if need > memory:
-        raise ValueError(
-            f"method: {type(simulator).__name__} needs {need / 2**30:.3g} GiB for a run; allowed: "
-            f"what the device has, {memory / 2**30:.3g} GiB"
-        )
-    shapes = jax.eval_shape(lambda: plan.evaluate(system, system.start()))
-    record = sum(8 * math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
-    kept = points * (runs if keep == "runs" else min(runs, KEPT_RUNS))
-    curves, host = kept * len(plan.ticks) * record, host_memory()
-    if curves > host:
-        raise ValueError(
-            f"runs: the curves of {kept} at {len(plan.ticks)} times need {curves / 2**30:.3g} GiB; "
-            f"allowed: what the host has, {host / 2**30:.3g} GiB (or keep='summary')"
-        )
-    most = _MOST_RUNS["cpu" if device.platform == "cpu" else "other"]
-    if chunk is not None:
-        lanes = chunk
-    else:
-        # The integration of a limit for each run holds some copies of the summary.
-        held = 0
-        if plan.start == "realised":
-            held = 16 * sum(x.nbytes for x in jax.tree.leaves(system.start()))
-        need += 3 * len(plan.ticks) * record + held
-        lanes = max(1, min(most, int(_SHARE * memory / need)))
-    # Chunks have equal sizes, so that the last one does not need another compilation.
-    pieces = -(-runs // min(runs, lanes))
-    width = -(-runs // pieces)
-    return width, max(1, min(points, lanes // width if chunk is None else points))

@@ -5,74 +5,18 @@ limit can be differentiated.  One program holds simulation and limit together.  
 values on the host, loops over chunks and shows progress is in `hdjax.engine.drive`.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Int, Key
 
-from hdjax import random
 from hdjax.codes import Code
-from hdjax.random import Stream
-from hdjax.system import NoFluctuationsError, Simulator, System
-
-Named = tuple[tuple[str, Any], ...]
-# Arrays are on the device while the program runs, and NumPy arrays after they were collected.
-Numbers = Array | np.ndarray
-Values = dict[str, Any]
-
-
-class Plan(eqx.Module):
-    """The plan of an experiment: what is run and what is recorded (made by `hdjax.make_plan`).
-
-    The array leaves may differ between the points of a sweep; the static fields belong to the
-    compiled program.
-
-    Attributes:
-        ticks: (times,) the ticks of the records.
-        times: (times,) the recorded times, those of the ticks, at which the limit is evaluated.
-        nominal: (times,) the times that the user gave; path statistics and codes use them.
-        method: the method of simulation, a pytree; None for the default method of the system.
-        statistics: pairs (name, function of (system, summary)), with None in place of the function
-            for the system's own statistic of that name.
-        probes: pairs (name, function of (simulator, state, key)); the key depends on the run, on
-            the position of the probe and on the tick, and the simulator never draws from it.
-        paths: pairs (name, function of (times, values)).
-        start: where the limit starts: from the "law" of the start or from the "realised" start of
-            each run; None for no limit.
-        runs: whether runs are simulated.
-        fluctuations: whether to predict standard deviations; None: if the theory covers the system.
-        mean_correction: whether to predict means to order 1/d.
-        horizon: the value of `System.horizon` for the times of the records.
-    """
-
-    ticks: Int[Array, " times"]
-    times: Float[Array, " times"]
-    nominal: Float[Array, " times"]
-    method: Any = None
-    statistics: Named = eqx.field(static=True, default=())
-    probes: Named = eqx.field(static=True, default=())
-    paths: Named = eqx.field(static=True, default=())
-    start: str | None = eqx.field(static=True, default="law")
-    runs: bool = eqx.field(static=True, default=True)
-    fluctuations: bool | None = eqx.field(static=True, default=False)
-    mean_correction: bool = eqx.field(static=True, default=False)
-    horizon: Any = eqx.field(static=True, default=None)
-
-    def evaluate(self, system: System, summary: Any) -> dict[str, Array]:
-        """The statistics of the plan, evaluated on one summary of a run or of the limit."""
-        own = system.statistics(summary)
-        values = {
-            name: own[name]
-            if function is None
-            else _as_array("statistics", name, function(system, summary))
-            for name, function in self.statistics
-        }
-        return {name: value.astype(_inexact(value.dtype)) for name, value in values.items()}
+from hdjax.engine.plan import Numbers, Plan, Values
+from hdjax.engine.runs import Stops, advance, blank, shapes
+from hdjax.system import NoFluctuationsError, System
 
 
 class Curves(eqx.Module):
@@ -121,6 +65,20 @@ class Ensemble(eqx.Module):
     probes: Values
 
 
+class Theory(eqx.Module):
+    """What the theory says without any run: the limit from the law of the start, and predictions.
+
+    Attributes:
+        limit: the curves of the limit (times, ...); None if the limit starts from realised starts.
+        predicted_mean: as in `Ensemble`.
+        predicted_std: as in `Ensemble`.
+    """
+
+    limit: Curves | None
+    predicted_mean: Values | None
+    predicted_std: Values | None
+
+
 def ensemble(
     system: System,
     plan: Plan,
@@ -149,65 +107,43 @@ def ensemble(
         >>> out.runs["risk"].shape, out.limit["risk"].shape
         ((8, 2), (2,))
     """
-    limit = limit_curves(system, plan, None) if plan.start == "law" else None
+    theory = predict(system, plan)
     if not plan.runs:
-        means = predicted_mean(system, plan, limit)
-        return Ensemble(None, limit, {}, means, predicted_std(system, plan), {})
-    simulator = system.simulator(plan.method, plan.horizon)
-
-    def one(run: Int[Array, ""]) -> tuple[Curves, dict[str, Array], Any]:
-        run_key = random.at(key, run)
-        start = simulator.summary(simulator.init(run_key)) if plan.start == "realised" else None
-        return *trajectory(system, simulator, plan, run_key), start
-
-    batch_size = simulator.side_by_side() if batch_size is None else batch_size
-    curves, probes, starts = _map(one, run_ids, batch_size)
-    error = {}
-    if plan.start == "realised":
-        limit = jax.vmap(lambda start: limit_curves(system, plan, start))(starts)
-        error = jax.vmap(_sup_error)(curves, limit)
-    elif limit is not None:
-        error = jax.vmap(_sup_error, in_axes=(0, None))(curves, limit)
-    means = predicted_mean(system, plan, limit)
-    return Ensemble(curves, limit, error, means, predicted_std(system, plan), probes)
+        return Ensemble(None, theory.limit, {}, theory.predicted_mean, theory.predicted_std, {})
+    records = Stops(plan.ticks, jnp.arange(plan.ticks.shape[0]))
+    start = blank(shapes(system, plan, key), key, run_ids.shape)
+    stop = plan.ticks.shape[0]
+    running = advance(system, plan, key, run_ids, start, records, 0, stop, batch_size=batch_size)
+    fine = jnp.full(run_ids.shape, Code.FINE, jnp.int32)
+    found = curves(plan, running.values, running.alive, fine)
+    found = jax.vmap(partial(with_paths, plan))(found)
+    own, error = own_limits(system, plan, running.start), {}
+    if (limit := theory.limit if own is None else own) is not None:
+        error = sup_errors(
+            found, limit if own is not None else jax.tree.map(lambda x: x[None], limit)
+        )
+    return Ensemble(
+        found, limit, error, theory.predicted_mean, theory.predicted_std, running.probes
+    )
 
 
-def _map(function: Callable[[Array], Any], run_ids: Array, batch_size: int | None) -> Any:
-    """`vmap` over the runs, in batches of equal size.
+def predict(system: System, plan: Plan) -> Theory:
+    """The limit from the law of the start, the predicted means and standard deviations."""
+    limit = limit_curves(system, plan, None) if plan.start == "law" else None
+    return Theory(limit, predicted_mean(system, plan, limit), predicted_std(system, plan))
 
-    A smaller last batch would need another compilation.
+
+def own_limits(system: System, plan: Plan, starts: Any) -> Curves | None:
+    """The limits of runs from their realised starts; None if the plan does not ask for them.
+
+    Args:
+        system: the system.
+        plan: the plan.
+        starts: the summaries of the starts, with a leading axis of runs.
     """
-    runs = run_ids.shape[0]
-    if batch_size is None or runs <= batch_size > 1:
-        return jax.vmap(function)(run_ids)
-    batch_size = max(size for size in range(1, batch_size + 1) if runs % size == 0)
-    # With an axis of length one the program would be twice as slow on a CPU.
-    return jax.lax.map(function, run_ids, batch_size=batch_size if batch_size > 1 else None)
-
-
-def trajectory(
-    system: System, simulator: Simulator, plan: Plan, run_key: Key[Array, ""]
-) -> tuple[Curves, dict[str, Array]]:
-    """The statistics and the probes of one run at the ticks of the plan."""
-
-    def record(carry: tuple[Any, Array], tick: Array) -> tuple[Any, Any]:
-        state, last = carry
-        state = simulator.advance(state, last, tick, run_key)
-        summary = simulator.summary(state)
-        probes = {
-            name: _as_array(
-                "probes",
-                name,
-                probe(simulator, state, random.at(random.at(probes_key, position), tick)),
-            )
-            for position, (name, probe) in enumerate(plan.probes)
-        }
-        return (state, tick), (plan.evaluate(system, summary), system.alive(summary), probes)
-
-    probes_key = random.stream(run_key, Stream.PROBES)
-    start = (simulator.init(run_key), jnp.zeros((), plan.ticks.dtype))
-    _, (values, alive, probes) = jax.lax.scan(record, start, plan.ticks)
-    return _curves(plan, values, alive, jnp.asarray(Code.FINE, jnp.int32)), probes
+    if plan.start != "realised":
+        return None
+    return jax.vmap(lambda start: limit_curves(system, plan, start))(starts)
 
 
 def limit_curves(system: System, plan: Plan, start: Any) -> Curves:
@@ -224,7 +160,7 @@ def limit_curves(system: System, plan: Plan, start: Any) -> Curves:
 
     found = system.limit(plan.times, start=start, horizon=plan.horizon, save=save)
     values, alive = found.values
-    return _curves(plan, values, found.reached & (alive > 0), found.code)
+    return with_paths(plan, curves(plan, values, found.reached & (alive > 0), found.code))
 
 
 def predicted_mean(system: System, plan: Plan, limit: Curves | None) -> dict[str, Array] | None:
@@ -267,62 +203,65 @@ def predicted_std(system: System, plan: Plan) -> dict[str, Array] | None:
         return None
 
 
-def _curves(plan: Plan, values: dict[str, Array], alive: Array, code: Array) -> Curves:
-    """The curves of a run or limit, with NaN from its end on and where a value is not finite.
+def curves(plan: Plan, values: Values, alive: Any, code: Any) -> Curves:
+    """The curves of runs or limits, with NaN from their end on and where a value is not finite.
 
     Args:
         plan: the plan.
-        values: the curve of each statistic.
-        alive: (times,) whether the summary at each time was alive.
-        code: the code of the solver of a limit; if it is `Code.FINE`, a run or limit that is not
-            alive at the end has diverged.
+        values: the curve of each statistic, as JAX or as NumPy arrays, with any leading axes.
+        alive: (..., times) whether the summary at each time was alive.
+        code: (...) the code of the solver of a limit; if it is `Code.FINE`, a run or limit that is
+            not alive at the end has diverged.
     """
-    alive = jnp.cumprod(alive.astype(jnp.int32)).astype(bool)
+    xp: Any = alive.__array_namespace__()
+    alive = xp.cumulative_prod(xp.astype(alive, xp.int32), axis=-1).astype(bool)
+    entries = {name: value.reshape(*alive.shape, -1) for name, value in values.items()}
     finite = alive
-    for value in values.values():
-        finite = finite & jnp.isfinite(value.reshape(value.shape[0], -1)).all(axis=1)
-    gaps = jnp.where(finite.all(), Code.FINE, Code.NOT_FINITE)
-    code = jnp.where(code == Code.FINE, Code.DIVERGED, code)
-    code = jnp.where(alive.all(), gaps, code).astype(jnp.int32)
-    first = jnp.where(alive.all(), jnp.argmin(finite), jnp.argmin(alive))
-    since = jnp.where(code == Code.FINE, jnp.nan, plan.nominal[first])
+    for value in entries.values():
+        finite = finite & xp.isfinite(value).all(axis=-1)
+    end = alive.all(axis=-1)
+    gaps = xp.where(finite.all(axis=-1), Code.FINE.value, Code.NOT_FINITE.value)
+    code = xp.where(code == Code.FINE.value, Code.DIVERGED.value, code)
+    code = xp.astype(xp.where(end, gaps, code), xp.int32)
+    first = xp.where(end, xp.argmin(finite, axis=-1), xp.argmin(alive, axis=-1))
+    nominal = xp.asarray(plan.nominal)
+    since = xp.where(code == Code.FINE.value, xp.nan, nominal[first])
 
-    def blank(value: Array) -> Array:
-        mask = alive.reshape(alive.shape + (1,) * (value.ndim - 1))
-        return jnp.where(mask & jnp.isfinite(value), value, jnp.nan)
+    def blank(name: str) -> Any:
+        value = entries[name]
+        good = alive[..., None] & xp.isfinite(value)
+        return xp.where(good, value, xp.nan).astype(value.dtype).reshape(values[name].shape)
 
-    values = {name: blank(value) for name, value in values.items()}
-    paths = {name: function(plan.nominal, values) for name, function in plan.paths}
-    return Curves(values, paths, alive, code, since)
+    return Curves({name: blank(name) for name in values}, {}, alive, code, since)
 
 
-def _sup_error(run: Curves, limit: Curves) -> dict[str, Array]:
+def with_paths(plan: Plan, found: Curves) -> Curves:
+    """Curves with the path statistics of the plan.
+
+    Args:
+        plan: the plan.
+        found: the curves of one run or limit.
+    """
+    paths = {name: function(plan.nominal, found.values) for name, function in plan.paths}
+    return eqx.tree_at(lambda curves: curves.paths, found, paths)
+
+
+def sup_errors(runs: Curves, limit: Curves) -> Values:
     """Sup of |run - limit| over the times and entries at which both are finite.
 
     The value is NaN if the run or the limit ended early.
+
+    Args:
+        runs: the curves of runs, as JAX or as NumPy arrays, with any leading axes.
+        limit: the curves of a limit, with leading axes that broadcast against those of the runs.
     """
-    whole = run.alive.all() & limit.alive.all()
+    xp: Any = runs.alive.__array_namespace__()
+    whole = runs.alive.all(axis=-1) & limit.alive.all(axis=-1)
 
-    def sup(name: str) -> Array:
-        gap = jnp.abs(run.values[name] - limit.values[name])
-        found = jnp.isfinite(gap)
-        return jnp.where(whole & found.any(), jnp.where(found, gap, 0).max(), jnp.nan)
+    def sup(name: str) -> Any:
+        gap = xp.abs(runs.values[name] - limit.values[name]).reshape(*whole.shape, -1)
+        found = xp.isfinite(gap)
+        most = xp.where(found, gap, 0).max(axis=-1)
+        return xp.where(whole & found.any(axis=-1), most, xp.nan).astype(gap.dtype)
 
-    return {name: sup(name) for name in run.values}
-
-
-def _inexact(dtype: Any) -> Any:
-    return dtype if jnp.issubdtype(dtype, jnp.inexact) else jnp.result_type(float)
-
-
-def _as_array(kind: str, name: str, value: Any) -> Array:
-    """The return value of a function of the user as an array; refused if it holds no numbers."""
-    try:
-        array = jnp.asarray(value)
-    except (TypeError, ValueError):
-        array = None
-    if array is None or not array.size or not jnp.issubdtype(array.dtype, np.generic):
-        raise TypeError(
-            f"{kind}: {name!r} returns {value!r}; allowed: a number or an array with entries"
-        )
-    return array
+    return {name: sup(name) for name in runs.values}

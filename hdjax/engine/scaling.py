@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from hdjax import random
+from hdjax.engine.checkpoint import as_checkpoint
 from hdjax.engine.compare import compare
 from hdjax.engine.result import Result, total_seconds
 from hdjax.layout import Contents, tree
@@ -29,6 +30,7 @@ def scaling(
     runs: int,
     start: str = "law",
     statistics: Any = None,
+    checkpoint: Any = None,
     **options: Any,
 ) -> Result:
     """Measure the distance between runs and limit at several d, and fit it by a power of d.
@@ -48,6 +50,7 @@ def scaling(
         runs: number of runs at each dimension.
         start: as for `compare`.
         statistics: as for `compare`.
+        checkpoint: as for `compare`.
         **options: further options of `compare`.
 
     Returns:
@@ -69,6 +72,7 @@ def scaling(
         raise ValueError(f"dims: {dims!r}; allowed: a list of integers") from None
     if len(set(sizes)) < 2 or min(sizes) < 1 or sizes != [float(d) for d in dims]:
         raise ValueError(f"dims: {list(dims)}; allowed: at least two different positive integers")
+    kept = as_checkpoint(checkpoint)
     parts = []
     for index, d in enumerate(sizes):
         try:
@@ -80,6 +84,7 @@ def scaling(
                 start=start,
                 statistics=statistics,
                 fluctuations=False,
+                checkpoint=kept and kept.part(f"dimension-{index}"),
                 **options,
             )
         except KeyboardInterrupt:

@@ -13,10 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
+from hdjax.engine.checkpoint import Checkpoint, as_checkpoint
 from hdjax.engine.compare import check_run, prepare
 from hdjax.engine.contents import Records, contents
 from hdjax.engine.drive import drive
-from hdjax.engine.ensemble import Plan
+from hdjax.engine.plan import Plan
 from hdjax.engine.result import QUANTILES, Result, total_seconds
 from hdjax.layout import Contents, check_names, stack, tree
 from hdjax.system import System
@@ -41,6 +42,7 @@ def sweep(
     chunk: int | None = None,
     shared_keys: bool = True,
     progress: bool = True,
+    checkpoint: Any = None,
 ) -> Result:
     """Compare runs and limit at every point of a grid of parameters.
 
@@ -69,6 +71,7 @@ def sweep(
         shared_keys: whether all points use the same random numbers, so that differences between
             points have less noise than the values themselves; False: independent numbers.
         progress: as for `compare`.
+        checkpoint: as for `compare`.
 
     Returns:
         A `Result` whose groups have the axes of the grid as leading dimensions.
@@ -108,6 +111,7 @@ def sweep(
         chunk=chunk,
         shared_keys=shared_keys,
         progress=progress,
+        checkpoint=as_checkpoint(checkpoint),
     )
     measured = stack(found, tuple(len(values) for values in labels.values()))
     measured.attributes.update(_about(systems, groups, found))
@@ -162,14 +166,16 @@ def _collect(
     *,
     runs: int,
     keep: str,
+    checkpoint: Checkpoint | None,
     **options: Any,
 ) -> dict[int, Contents]:
     """The contents of the finished points by position, from one program after the other."""
     found: dict[int, Contents] = {}
-    for members in groups.values():
+    for number, members in enumerate(groups.values()):
+        part = checkpoint and checkpoint.part(f"program-{number}")
         chosen = [systems[i] for i in members], [plans[i] for i in members]
         try:
-            collected = drive(*chosen, key, runs=runs, keep=keep, **options)
+            collected = drive(*chosen, key, runs=runs, keep=keep, checkpoint=part, **options)
             if collected.runs < runs and found:
                 break
             for position, i in enumerate(members[: collected.points]):

@@ -26,17 +26,26 @@ def least_squares(rate=0.7, sigma=0.5, d=40, exponent=0.3, **options):
     )
 
 
-def interrupt(monkeypatch, call):
-    """Ctrl-C at the given call of a program."""
-    execute, calls = drive._execute, []
+def at_chunk(monkeypatch, call, action):
+    """Call `action()` before the given chunk is computed."""
+    compute, calls = drive._Loop._chunk, []
 
-    def interrupted(*arguments):
+    def acted(*arguments):
         calls.append(1)
         if len(calls) == call:
-            raise KeyboardInterrupt
-        return execute(*arguments)
+            action()
+        return compute(*arguments)
 
-    monkeypatch.setattr(drive, "_execute", interrupted)
+    monkeypatch.setattr(drive._Loop, "_chunk", acted)
+
+
+def ctrl_c():
+    raise KeyboardInterrupt
+
+
+def interrupt(monkeypatch, call):
+    """Ctrl-C before the given chunk is computed."""
+    at_chunk(monkeypatch, call, ctrl_c)
 
 
 OPTIONS = {"ts": [0.0, 1.0], "key": jax.random.key(0), "runs": 2}

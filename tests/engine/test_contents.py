@@ -6,9 +6,10 @@ import pytest
 
 import hdjax as hd
 from hdjax.codes import Code
+from hdjax.engine.collected import Collected
 from hdjax.engine.contents import Records, contents
-from hdjax.engine.drive import Collected, Moments, Streamed
 from hdjax.engine.ensemble import Curves, Ensemble
+from hdjax.engine.moments import Moments, Streamed
 from tests.engine.problems import from_zero, isotropic
 
 
@@ -39,17 +40,16 @@ def collected(runs, limit, ends):
     squares = (np.where(finite, runs - mean, 0) ** 2).sum(0)
     codes = np.where(np.isnan(ends), Code.FINE, Code.DIVERGED).astype(np.int32)
     alive = finite.cumprod(1).astype(bool)
-    found = Collected()
     of_runs = Curves({"risk": runs}, {}, alive, codes, ends)
     of_limit = Curves(
         {"risk": limit}, {}, np.isfinite(limit), np.array(Code.FINE, np.int32), np.array(np.nan)
     )
     error = np.nanmax(np.abs(runs - limit), axis=1)
-    found.kept = jax.tree.map(
+    kept = jax.tree.map(
         lambda x: np.asarray(x)[None], Ensemble(of_runs, of_limit, {"risk": error}, None, None, {})
     )
     whole = alive.sum(0).astype(float)
-    found.streamed = jax.tree.map(
+    streamed = jax.tree.map(
         lambda x: np.asarray(x)[None],
         Streamed(
             {"risk": Moments(count.astype(float), mean, squares)},
@@ -57,8 +57,8 @@ def collected(runs, limit, ends):
             Moments(whole, np.ones_like(whole), np.zeros_like(whole)),
         ),
     )
-    found.points, found.runs = 1, len(runs)
-    return found
+    seconds = {"compile": 0.0, "simulate": 0.0, "limit": 0.0}
+    return Collected(kept, streamed, 1, len(runs), False, seconds)
 
 
 def test_groups_are_over_what_is_finite():

@@ -1,16 +1,14 @@
 """The loop over chunks: the same numbers in any chunks and on any devices, and interrupts."""
 
 import os
-import signal
 import subprocess
 import sys
-import threading
 
 import numpy as np
 import pytest
 
 import hdjax as hd
-from hdjax.engine import drive
+from hdjax.engine import collected, drive
 from tests.engine.problems import TIMES, compare, least_squares
 
 
@@ -68,19 +66,8 @@ def test_mixed_divergence_keeps_the_good_runs_in_the_moments(key):
     np.testing.assert_allclose(result.mean["risk"][0], whole.runs["risk"].values[~bad, 0].mean())
 
 
-def test_an_interrupt_does_not_wait_for_what_is_computed():
-    never = threading.Event()
-    threading.Timer(0.1, lambda: signal.raise_signal(signal.SIGINT)).start()
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            drive._wait_for(lambda: never.wait(60))
-        assert not never.is_set()
-    finally:
-        never.set()
-
-
 def test_an_interrupt_while_a_chunk_is_added_leaves_it_out(key, monkeypatch):
-    merge, calls = drive._merge, []
+    merge, calls = collected.merge, []
 
     def interrupted(*arguments):
         calls.append(1)
@@ -88,7 +75,7 @@ def test_an_interrupt_while_a_chunk_is_added_leaves_it_out(key, monkeypatch):
             raise KeyboardInterrupt
         return merge(*arguments)
 
-    monkeypatch.setattr(drive, "_merge", interrupted)
+    monkeypatch.setattr(collected, "merge", interrupted)
     options = {"key": key, "runs": 6, "chunk": 2, "statistics": ["risk"]}
     result = hd.simulate(least_squares(), [0.0, 1.0], **options)
     assert (result.tree.attrs["runs"], result.tree.attrs["interrupted"]) == (4, 1)
@@ -114,7 +101,7 @@ def test_a_run_that_does_not_fit(key):
 def test_points_are_stacked_by_their_numbers():
     """A solver's number of steps is an integer of the program, a rate an array."""
     points = [{"steps": 7, "rate": rate, "curve": np.ones(2) * rate} for rate in (0.5, 1.0)]
-    stacked = drive._stack(points)
+    stacked = drive.stacked(points)
     assert stacked["steps"] == 7
     assert isinstance(stacked["steps"], int)
     np.testing.assert_allclose(stacked["rate"], [0.5, 1.0])
@@ -166,30 +153,3 @@ def test_runs_are_spread_over_devices(tmp_path):
     np.testing.assert_allclose(four["risk"], one["risk"], rtol=2e-5)
     np.testing.assert_allclose(four["std"], one["std"], rtol=1e-4)
     np.testing.assert_allclose(four["limit"], one["limit"], rtol=1e-6)
-
-
-@pytest.mark.parametrize("gaps", [False, True])
-def test_moments_of_two_chunks_are_those_of_all_runs(gaps):
-    """Of complex numbers too, and where one chunk has no finite run at all."""
-    rng = np.random.default_rng(0)
-    values = rng.normal(5.0, 1.0, (9, 4)) + 1j * rng.normal(size=(9, 4))
-    if gaps:
-        values[:4, 0], values[:, 1], values[4:, 2] = np.nan, np.nan, np.nan
-
-    def moments(part):
-        found = np.isfinite(part)
-        count = found.sum(0)
-        mean = np.where(found, part, 0).sum(0) / np.maximum(count, 1)
-        squares = (np.abs(np.where(found, part - mean, 0)) ** 2).sum(0)
-        return drive.Moments(count.astype(float), mean, squares)
-
-    parts = [
-        drive.Streamed({"a": moments(part)}, {}, moments(part.real))
-        for part in (values[:4], values[4:])
-    ]
-    merged = drive._merge(*parts)
-    for found, whole in ((merged.values["a"], values), (merged.alive, values.real)):
-        expected = moments(whole)
-        np.testing.assert_array_equal(found.count, expected.count)
-        np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-14)
-        np.testing.assert_allclose(found.squares, expected.squares, rtol=1e-13, atol=1e-14)

@@ -1,0 +1,316 @@
+"""Experiments on disk while they run, so that a process that was killed loses at most a chunk.
+
+The directory of a checkpoint holds `experiment.json` (the name of the experiment, how it is divided
+into chunks, and the versions of the packages), a file for each finished chunk, and `running.npz`,
+the state of the chunk that is being computed, after some segment of time.  A process that finds the
+directory of its own experiment goes on from there.  Every file appears complete or not at all, and
+NumPy's archives carry checksums: a damaged chunk is computed again.
+
+The files are plain NumPy archives.  A library for checkpoints of sharded training states would add
+nothing here: the arrays of a chunk are small, and belong to one process.
+"""
+
+import contextlib
+import importlib.metadata
+import io
+import json
+import os
+import time
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from hdjax import random
+from hdjax.engine.chunks import Size
+from hdjax.engine.collected import Chunk, Piece
+from hdjax.engine.ensemble import Curves
+from hdjax.engine.moments import Moments, Streamed
+from hdjax.store import write
+
+_EXPERIMENT, _RUNNING, _LOCK = "experiment.json", "running.npz", "lock"
+
+
+class Checkpoint:
+    """Where an experiment is kept while it runs, and how often a chunk that is running is saved.
+
+    A finished chunk is always saved.
+
+    Args:
+        directory: the directory, which is made if necessary.
+        every: seconds between two saves of the chunk that is running.
+
+    Raises:
+        TypeError, ValueError: `directory` is no path, or `every` no positive number.
+
+    Example:
+        >>> Checkpoint("results/long", every=60).every
+        60.0
+    """
+
+    def __init__(self, directory: Any, every: Any = 300.0):
+        if not isinstance(directory, str | os.PathLike):
+            raise TypeError(f"checkpoint: {directory!r}; allowed: a directory, or a Checkpoint")
+        if isinstance(every, bool) or not isinstance(every, int | float) or not every > 0:
+            raise ValueError(f"every: {every!r}; allowed: a positive number of seconds")
+        self.directory, self.every = Path(directory), float(every)
+
+    def part(self, name: str) -> "Checkpoint":
+        """The checkpoint of a part of the experiment, such as one program of a sweep."""
+        return Checkpoint(self.directory / name, self.every)
+
+
+def as_checkpoint(value: Any) -> Checkpoint | None:
+    """The argument `checkpoint` of a user: a directory, a `Checkpoint`, or None."""
+    return value if value is None or isinstance(value, Checkpoint) else Checkpoint(value)
+
+
+class Journal:
+    """An open checkpoint, which this process alone may write.
+
+    Attributes:
+        size: the size of a chunk, as the first process of this experiment chose it.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, size: Size):
+        self._directory, self._every = checkpoint.directory, checkpoint.every
+        self._saved, self.size = time.monotonic(), size
+
+    def load(self, point: int, run: int) -> tuple[Chunk, int] | None:
+        """A finished chunk by its first point and run, and its number of runs; None if missing."""
+        arrays = self._read(_chunk_file(point, run))
+        if arrays is None:
+            return None
+        runs = int(arrays.pop("runs"))
+        return _to_chunk(arrays), runs
+
+    def save(self, point: int, run: int, chunk: Chunk, runs: int) -> None:
+        """Save a finished chunk, in place of the state of the chunk that was running."""
+        self._write(_chunk_file(point, run), {"runs": np.array(runs), **_to_arrays(chunk)})
+        (self._directory / _RUNNING).unlink(missing_ok=True)
+        self._saved = time.monotonic()
+
+    def load_running(self, place: tuple[int, ...], blank: PyTree) -> tuple[PyTree, int] | None:
+        """The state of the chunk that was running, and the position of its next stop.
+
+        Args:
+            place: the first point, the first run and the number of runs of the chunk.
+            blank: a state of the same structure.
+
+        Returns:
+            None if there is no such state.
+        """
+        arrays = self._read(_RUNNING)
+        if arrays is None or arrays["place"].tolist() != list(place):
+            return None
+        leaves, structure = jax.tree.flatten(blank)
+        loaded = [_from_bytes(arrays[str(i)], leaf) for i, leaf in enumerate(leaves)]
+        return jax.tree.unflatten(structure, loaded), int(arrays["position"])
+
+    def save_running(
+        self, place: tuple[int, ...], running: PyTree, position: int, now: bool = False
+    ) -> None:
+        """Save the state of the chunk that is running, if it is time to, or `now`."""
+        if now or time.monotonic() - self._saved >= self._every:
+            leaves = {str(i): _to_bytes(leaf) for i, leaf in enumerate(jax.tree.leaves(running))}
+            meta = {"place": np.array(place), "position": np.array(position)}
+            self._write(_RUNNING, leaves | meta)
+            self._saved = time.monotonic()
+
+    def _read(self, name: str) -> dict[str, np.ndarray] | None:
+        file = self._directory / name
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                return {unquote(key): archive[key] for key in archive.files}
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            warnings.warn(
+                f"checkpoint: {str(file)!r} is damaged ({error}); it is computed again",
+                stacklevel=2,
+            )
+            return None
+
+    def _write(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        content = io.BytesIO()
+        named: Any = {quote(key, safe=""): value for key, value in arrays.items()}
+        np.savez(content, **named)
+        try:
+            write(self._directory / name, content.getbuffer())
+        except OSError as error:
+            # The numbers are still in memory.
+            warnings.warn(f"checkpoint: not written ({error})", stacklevel=2)
+
+
+@contextlib.contextmanager
+def opened(checkpoint: Checkpoint, names: Mapping[str, str], size: Size) -> Iterator[Journal]:
+    """Open the checkpoint of an experiment, or begin it.
+
+    Args:
+        checkpoint: the checkpoint.
+        names: the name (`hdjax.engine.identity`) of each part of the experiment.
+        size: the size of a chunk, if the experiment begins.
+
+    Raises:
+        ValueError: the directory holds another experiment or other files, or the experiment of
+            other versions.
+        OSError: another process writes into the directory, or it cannot be written.
+    """
+    directory = checkpoint.directory
+    directory.mkdir(parents=True, exist_ok=True)
+    with _locked(directory):
+        for left in directory.glob(".*.part"):
+            left.unlink(missing_ok=True)
+        own = {"experiment": dict(names), "versions": _versions(), "chunk": size._asdict()}
+        file = directory / _EXPERIMENT
+        if file.exists():
+            size = _same(directory, _found(file), own)
+        else:
+            foreign = sorted(path.name for path in directory.iterdir() if path.name != _LOCK)
+            if foreign:
+                raise ValueError(
+                    f"checkpoint: {str(directory)!r} holds {foreign[0]!r} and no checkpoint; "
+                    "allowed: a new or empty directory, or that of the same experiment"
+                )
+            write(file, json.dumps(own, indent=1).encode())
+        yield Journal(checkpoint, size)
+
+
+def _found(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text())
+        if {"experiment", "versions", "chunk"} <= set(found):
+            return found
+    except (ValueError, TypeError):
+        pass
+    raise ValueError(
+        f"checkpoint: {str(file)!r} is damaged; allowed: the directory of the same experiment, or "
+        "a new one"
+    )
+
+
+def _same(directory: Path, found: dict[str, Any], own: dict[str, Any]) -> Size:
+    """The size of the chunks of a checkpoint, which must be of this experiment.
+
+    Raises:
+        ValueError: it is of another experiment, or of other versions.
+    """
+    for name, rule in (("experiment", "the same experiment"), ("versions", "the same versions")):
+        there, here = found[name], own[name]
+        different = sorted(key for key in {*there, *here} if there.get(key) != here.get(key))
+        if different:
+            told = ", ".join(different)
+            if name == "versions":
+                told = ", ".join(
+                    f"{key} {there.get(key)}, not {here.get(key)}" for key in different
+                )
+            raise ValueError(
+                f"checkpoint: {str(directory)!r} was begun with another {told}; allowed: {rule}, "
+                "or a new directory"
+            )
+    return Size(**found["chunk"])
+
+
+def _versions() -> dict[str, str]:
+    """What decides on the numbers beside the experiment itself."""
+    packages = {name: importlib.metadata.version(name) for name in ("hdjax", "jax", "equinox")}
+    precision = "float64" if jax.config.read("jax_enable_x64") else "float32"
+    return packages | {"precision": precision}
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Hold the lock of a directory; the system releases it when the process ends in any way."""
+    try:
+        import fcntl
+    except ImportError:  # Windows has no such locks
+        yield
+        return
+    with open(directory / _LOCK, "a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BlockingIOError(
+                f"checkpoint: another process writes into {str(directory)!r}; allowed: one at a "
+                "time"
+            ) from None
+        yield
+
+
+def _chunk_file(point: int, run: int) -> str:
+    return f"chunk-{point}-{run}.npz"
+
+
+def _to_bytes(leaf: Any) -> np.ndarray:
+    """A leaf of any dtype, a random key included, as bytes."""
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.random.key_data(leaf)
+    return np.frombuffer(np.asarray(leaf).tobytes(), np.uint8)
+
+
+def _from_bytes(content: np.ndarray, like: Any) -> Any:
+    """The leaf whose bytes are `content`, in the shape and dtype of `like`."""
+    if jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
+        data = jax.random.key_data(like)
+        found = np.frombuffer(content.tobytes(), data.dtype).reshape(data.shape)
+        return random.restored(found, like)
+    return np.frombuffer(content.tobytes(), like.dtype).reshape(like.shape)
+
+
+def _to_arrays(chunk: Chunk) -> dict[str, np.ndarray]:
+    """The arrays of a chunk by their path in it."""
+    return dict(_flat((), chunk))
+
+
+def _flat(path: tuple[str, ...], tree: Any) -> Iterator[tuple[str, np.ndarray]]:
+    if tree is None:
+        return
+    if isinstance(tree, np.ndarray):
+        yield "/".join(quote(name, safe="") for name in path), tree
+        return
+    fields = tree._asdict() if isinstance(tree, Chunk | Piece) else tree
+    fields = vars(fields) if isinstance(fields, eqx.Module) else fields
+    for name, part in fields.items():
+        yield from _flat((*path, name), part)
+
+
+def _to_chunk(arrays: Mapping[str, np.ndarray]) -> Chunk:
+    """The chunk whose arrays by path are given: the inverse of `_to_arrays`."""
+    tree: dict[str, Any] = {}
+    for path, array in arrays.items():
+        *names, last = map(unquote, path.split("/"))
+        node = tree
+        for name in names:
+            node = node.setdefault(name, {})
+        node[last] = array
+    piece, streamed = tree["piece"], tree["streamed"]
+    return Chunk(
+        Piece(
+            _curves(piece["runs"]),
+            _curves(piece["limit"]) if "limit" in piece else None,
+            piece.get("sup_error", {}),
+            piece.get("probes", {}),
+        ),
+        Streamed(
+            _moments(streamed.get("values", {})),
+            _moments(streamed.get("sup_error", {})),
+            Moments(**streamed["alive"]),
+        ),
+    )
+
+
+def _curves(tree: Mapping[str, Any]) -> Curves:
+    whole: Any = {"paths": {}} | dict(tree)
+    return Curves(**whole)
+
+
+def _moments(tree: Mapping[str, Any]) -> dict[str, Moments]:
+    return {name: Moments(**parts) for name, parts in tree.items()}

@@ -1,0 +1,75 @@
+"""Programs that are compiled side by side, and run in a way that an interrupt can leave.
+
+An interrupt during a call of XLA is delayed until the call ends.  Calls are therefore made in other
+threads, because a wait for a thread can be interrupted.
+"""
+
+import concurrent.futures
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+
+# Seconds between two looks at whether an interrupt has come.
+_LOOK = 0.2
+
+T = TypeVar("T")
+Future = concurrent.futures.Future
+
+
+class Programs:
+    """Jitted functions, each compiled for the arguments of its first call.
+
+    Attributes:
+        seconds: the seconds spent on waiting for compilers ("compile"), and on each kind of
+            execution.
+    """
+
+    def __init__(self) -> None:
+        self._compiled: dict[Callable[..., Any], Future[Any]] = {}
+        self.seconds = {"compile": 0.0, "simulate": 0.0, "limit": 0.0}
+
+    def start(self, function: Any, *arguments: Any) -> None:
+        """Begin to compile a function for such arguments, in another thread."""
+        if function not in self._compiled:
+            begin = time.perf_counter()
+            # Tracing happens in this thread, because another one would not have its settings, such
+            # as those of `jax.enable_x64`.
+            self._compiled[function] = in_thread(function.lower(*arguments).compile)
+            self.seconds["compile"] += time.perf_counter() - begin
+
+    def run(self, kind: str, function: Any, *arguments: Any) -> Future[Any]:
+        """Run a function in another thread, after it is compiled; `kind` names its seconds."""
+        self.start(function, *arguments)
+        begin = time.perf_counter()
+        program = wait_for(self._compiled[function])
+        compiled = time.perf_counter()
+        self.seconds["compile"] += compiled - begin
+
+        def execute() -> Any:
+            results = jax.block_until_ready(program(*arguments))
+            self.seconds[kind] += time.perf_counter() - compiled
+            return results
+
+        return in_thread(execute)
+
+    def forget(self) -> None:
+        """Forget all programs, because the shapes of their arguments change."""
+        self._compiled.clear()
+
+
+def in_thread(work: Callable[[], T]) -> "Future[T]":
+    """The value of `work()`, which is computed in a thread of its own."""
+    pool = concurrent.futures.ThreadPoolExecutor(1)
+    future = pool.submit(work)
+    pool.shutdown(wait=False)
+    return future
+
+
+def wait_for(future: "Future[T]") -> T:
+    """The value of a future; an interrupt ends the wait at once."""
+    # The wait is repeated, because a signal that reaches another thread does not end it.
+    while not concurrent.futures.wait([future], _LOOK).done:
+        pass
+    return future.result()
