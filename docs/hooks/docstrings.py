@@ -17,6 +17,8 @@ KEPT = re.compile(r"(`[^`]*`)")
 FIELDS = re.compile(r"\b(eqx\.Module|Module|BaseModel|Table)$")
 NAME = re.compile(r"\s*\*{0,2}\w+(?:, \w+)*:(?=\s|$)")
 
+ITEM = re.compile(r"\s*[*-] ")
+
 
 def escaped(text):
     """Text without code, with characters escaped that Markdown or HTML would take for its own."""
@@ -37,15 +39,18 @@ def readable(text):
         if content and indent < margin:
             margin, kind = indent, ""
         if not content:
-            last = "blank" if last == "text" else last
+            last = "formula" if last == "formula" else "blank"
         elif kind.startswith("Example"):
             last = "text"
         elif indent >= margin + 4 and last in ("blank", "formula"):
             last = "formula"  # indented below a blank line: Markdown shows it as code
         else:
-            last = "text"
+            item = ITEM.match(line)
+            if item and last == "text":
+                lines.append("")  # without which Markdown goes on with the paragraph
+            last = "item" if item or last == "item" else "text"
             name = NAME.match(line) if kind and indent == margin else None
-            start = name.end() if name else 0
+            start = max(match.end() if match else 0 for match in (item, name))
             parts = KEPT.split(line[start:])
             parts = [part if part.startswith("`") else escaped(part) for part in parts]
             line = line[:start] + "".join(parts)
