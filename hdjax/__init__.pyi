@@ -14,6 +14,7 @@ from . import (
 )
 from .codes import Code
 from .engine import (
+    Checkpoint,
     Plan,
     Result,
     compare,
@@ -42,6 +43,7 @@ from .system import (
 )
 
 __all__ = [
+    "Checkpoint",
     "Code",
     "Integrator",
     "Limit",

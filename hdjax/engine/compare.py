@@ -4,6 +4,7 @@ All three use the same loop over jitted programs (`hdjax.engine.drive`) and retu
 `prepare` makes the plan of these programs, also for `hdjax.sweep`.
 """
 
+import contextlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,9 +16,11 @@ from jaxtyping import Array, Key
 
 from hdjax.codes import Code
 from hdjax.engine.checkpoint import as_checkpoint
+from hdjax.engine.collected import Collected
 from hdjax.engine.contents import Records, contents
-from hdjax.engine.drive import drive
+from hdjax.engine.drive import drive, steps_of
 from hdjax.engine.plan import Named, Plan
+from hdjax.engine.progress import Progress
 from hdjax.engine.result import QUANTILES, Result
 from hdjax.layout import Contents, check_names, tree
 from hdjax.system import Method, System
@@ -40,7 +43,7 @@ def simulate(
     paths: Paths | None = None,
     keep: str = "runs",
     chunk: int | None = None,
-    progress: bool = True,
+    progress: bool | Callable = True,
     checkpoint: Any = None,
 ) -> Result:
     """Simulate `runs` realisations of `system` at finite d.
@@ -61,7 +64,8 @@ def simulate(
         keep: "runs" keeps the curves of all runs; "summary" streams moments over all runs and keeps
             the curves of 1024 runs.
         chunk: number of runs that are computed side by side; None: as many as memory allows.
-        progress: whether to show a progress bar over steps, if standard error is a terminal.
+        progress: whether to show a progress bar over steps, if standard error is a terminal; or a
+            function, which is called with what is done and left, as `hdjax.engine.progress` says.
         checkpoint: a directory, or a `Checkpoint`, in which finished chunks are kept while the
             experiment runs; the same call in another process goes on from there.
 
@@ -81,16 +85,7 @@ def simulate(
         system, ts, method=method, statistics=statistics, probes=probes, paths=paths, start=None
     )
     check_run(runs, keep, chunk, key)
-    collected = drive(
-        [system],
-        [plan],
-        key,
-        runs=runs,
-        keep=keep,
-        chunk=chunk,
-        progress=progress,
-        checkpoint=as_checkpoint(checkpoint),
-    )
+    collected = _driven(system, plan, key, runs, keep, chunk, progress, checkpoint)
     measured = contents(system, plan, records, collected, kind="simulate", key=key, keep=keep)
     return Result(tree(measured, levels=QUANTILES))
 
@@ -141,7 +136,7 @@ def limit(
         fluctuations=fluctuations,
         mean_correction=mean_correction,
     )
-    collected = drive([system], [plan], jax.random.key(0), runs=0, progress=False)
+    collected = _driven(system, plan, jax.random.key(0), 0, "runs", None, False, None)
     measured = contents(system, plan, records, collected, kind="limit", key=None, keep="runs")
     _judge(measured)
     return Result(tree(measured))
@@ -162,7 +157,7 @@ def compare(
     mean_correction: bool = False,
     keep: str = "runs",
     chunk: int | None = None,
-    progress: bool = True,
+    progress: bool | Callable = True,
     checkpoint: Any = None,
 ) -> Result:
     """Simulate realisations, integrate the limit, and compare.
@@ -217,18 +212,34 @@ def compare(
         fluctuations=fluctuations,
         mean_correction=mean_correction,
     )
-    collected = drive(
-        [system],
-        [plan],
-        key,
-        runs=runs,
-        keep=keep,
-        chunk=chunk,
-        progress=progress,
-        checkpoint=as_checkpoint(checkpoint),
-    )
+    collected = _driven(system, plan, key, runs, keep, chunk, progress, checkpoint)
     measured = contents(system, plan, records, collected, kind="compare", key=key, keep=keep)
     return Result(tree(measured, levels=QUANTILES))
+
+
+def _driven(
+    system: System,
+    plan: Plan,
+    key: Key[Array, ""],
+    runs: int,
+    keep: str,
+    chunk: int | None,
+    progress: Any,
+    checkpoint: Any,
+) -> Collected:
+    """The loop over chunks for a single system."""
+    kept = as_checkpoint(checkpoint)
+    with contextlib.closing(Progress(progress, steps_of([plan], runs), runs)) as counted:
+        return drive(
+            [system],
+            [plan],
+            key,
+            runs=runs,
+            keep=keep,
+            chunk=chunk,
+            progress=counted,
+            checkpoint=kept,
+        )
 
 
 def make_plan(system: System, ts: Any, **options: Any) -> Plan:

@@ -21,7 +21,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, Key, PyTree
-from tqdm import tqdm
 
 from hdjax import random
 from hdjax.codes import Code
@@ -41,6 +40,7 @@ from hdjax.engine.execution import Programs, wait_for
 from hdjax.engine.identity import identity
 from hdjax.engine.moments import moments_of
 from hdjax.engine.plan import Plan
+from hdjax.engine.progress import Progress
 from hdjax.engine.runs import Running, Stops, advance, blank, shapes
 from hdjax.random import Stream
 from hdjax.system import System
@@ -60,7 +60,7 @@ def drive(
     keep: str = "runs",
     chunk: int | None = None,
     shared_keys: bool = True,
-    progress: bool = True,
+    progress: Progress,
     checkpoint: Checkpoint | None = None,
 ) -> Collected:
     """Run systems of equal structure, chunk by chunk, and collect the results.
@@ -73,7 +73,7 @@ def drive(
         keep: as for `compare`.
         chunk: as for `compare`.
         shared_keys: whether all points use the same keys, as for `sweep`.
-        progress: as for `compare`.
+        progress: where the steps and runs are counted.
         checkpoint: where finished chunks are kept, and found again.
 
     Raises:
@@ -90,17 +90,17 @@ def drive(
         size = chunk_size(
             systems[0], plans[0], one, runs=runs, points=len(systems), chunk=chunk, keep=keep
         )
-    steps = sum(runs * int(plan.ticks[-1]) for plan in plans)
-    hidden = None if progress and runs else True
-    with (
-        tqdm(total=steps, unit="step", unit_scale=True, disable=hidden, leave=False) as bar,
-        contextlib.ExitStack() as stack,
-    ):
-        journal = None
+    journal, stack = None, contextlib.ExitStack()
+    with stack:
         if checkpoint is not None and runs:
             journal = stack.enter_context(opened(checkpoint, experiment.names(), size))
             size = journal.size
-        return _Loop(experiment, one, size, journal, bar).run()
+        return _Loop(experiment, one, size, journal, progress).run()
+
+
+def steps_of(plans: Sequence[Plan], runs: int) -> int:
+    """The number of steps of all runs at all points."""
+    return sum(runs * int(plan.ticks[-1]) for plan in plans)
 
 
 class Experiment(NamedTuple):
@@ -154,10 +154,10 @@ class _Loop:
         one: Any,
         size: Size,
         journal: Journal | None,
-        bar: tqdm,
+        progress: Progress,
     ):
         self.experiment, self.one, self.size = experiment, one, size
-        self.journal, self.bar = journal, bar
+        self.journal, self.progress = journal, progress
         self.mesh = Mesh(np.array(jax.local_devices()), ("runs",))
         self.programs = Programs()
         # The number of stops of a segment, and of runs of a chunk; both may change on the way.
@@ -224,14 +224,16 @@ class _Loop:
                 self._halve(error)
                 continue
             if found:
-                self.bar.update(width * self._ticks(points, len(self.records)))
+                steps = width * self._ticks(points, len(self.records))
+                self.progress.advance(steps, computed=False)
+            self.progress.finish(width * points.count, computed=not found)
             row = row.add(chunk, width)
             yield row
 
     def _chunk(self, points: _Points, row: Row) -> tuple[Chunk, int]:
         """The next chunk of a row, and its number of runs."""
         running = self._advanced(points, row.runs)
-        width = min(self.width, self.experiment.runs - row.runs)
+        width = self._width(row.runs)
         values, alive, probes = points.fetch((running.values, running.alive, running.probes))
         values, alive, probes = jax.tree.map(lambda x: x[:, :width], (values, alive, probes))
         plan = self.experiment.plans[points.first]
@@ -264,7 +266,7 @@ class _Loop:
             running, position = saved
             running = jax.device_put(running, self._spread(points.many))
         done = self._ticks(points, position)
-        self.bar.update(self.width * done)
+        self.progress.advance(self._width(run) * done, computed=False)
         segment = None
         try:
             while position < len(self.records):
@@ -274,7 +276,7 @@ class _Loop:
                 running, position, segment = wait_for(segment), last, None
                 self._pace(time.perf_counter() - begin)
                 ticks = self._ticks(points, position)
-                self.bar.update(self.width * (ticks - done))
+                self.progress.advance(self._width(run) * (ticks - done))
                 done = ticks
                 if self.journal is not None and position < len(self.records):
                     self.journal.save_running(place, running, position)
@@ -285,6 +287,10 @@ class _Loop:
                 self.journal.save_running(place, running, position, now=True)
             raise
         return running
+
+    def _width(self, run: int) -> int:
+        """The number of runs of the chunk that begins with a run."""
+        return min(self.width, self.experiment.runs - run)
 
     def _call(self, kind: str, function: Any, *arguments: Any) -> Any:
         return wait_for(self.programs.run(kind, function, *arguments))

@@ -37,7 +37,7 @@ class Running(eqx.Module):
     """
 
     state: Any
-    tick: Numbers
+    tick: Any
     values: Values
     alive: Numbers
     probes: Values

@@ -3,6 +3,7 @@
 Points whose systems have equal structure are stacked and run by one vmapped program.
 """
 
+import contextlib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -16,8 +17,9 @@ from jaxtyping import Array, Key
 from hdjax.engine.checkpoint import Checkpoint, as_checkpoint
 from hdjax.engine.compare import check_run, prepare
 from hdjax.engine.contents import Records, contents
-from hdjax.engine.drive import drive
+from hdjax.engine.drive import drive, steps_of
 from hdjax.engine.plan import Plan
+from hdjax.engine.progress import Progress
 from hdjax.engine.result import QUANTILES, Result, total_seconds
 from hdjax.layout import Contents, check_names, stack, tree
 from hdjax.system import System
@@ -41,7 +43,7 @@ def sweep(
     keep: str = "runs",
     chunk: int | None = None,
     shared_keys: bool = True,
-    progress: bool = True,
+    progress: bool | Callable = True,
     checkpoint: Any = None,
 ) -> Result:
     """Compare runs and limit at every point of a grid of parameters.
@@ -100,19 +102,21 @@ def sweep(
     ]
     plans, records = [plan for plan, _ in prepared], [clock for _, clock in prepared]
     groups = _groups(systems, plans)
-    found = _collect(
-        systems,
-        plans,
-        records,
-        groups,
-        key,
-        runs=runs,
-        keep=keep,
-        chunk=chunk,
-        shared_keys=shared_keys,
-        progress=progress,
-        checkpoint=as_checkpoint(checkpoint),
-    )
+    steps, total = steps_of(plans, runs), runs * len(plans)
+    with contextlib.closing(Progress(progress, steps, total)) as counted:
+        found = _collect(
+            systems,
+            plans,
+            records,
+            groups,
+            key,
+            runs=runs,
+            keep=keep,
+            chunk=chunk,
+            shared_keys=shared_keys,
+            progress=counted,
+            checkpoint=as_checkpoint(checkpoint),
+        )
     measured = stack(found, tuple(len(values) for values in labels.values()))
     measured.attributes.update(_about(systems, groups, found))
     if len(found) < len(systems):
