@@ -2,8 +2,9 @@
 
 Exit codes: 0 for success; 1 if an expectation failed (the results are kept); 2 for a mistake of the
 user (one line for each mistake on standard error; with the variable HDJAX_TRACEBACK set, the
-traceback); 75 after SIGTERM, SIGUSR1, SIGHUP or SIGXCPU and 130 after Ctrl-C (the finished part is
-kept; see `hdjax.signals`).
+traceback); 75 after SIGTERM, SIGUSR1, SIGHUP or SIGXCPU and 130 after Ctrl-C (see `hdjax.signals`).
+A run that was interrupted, or killed in any other way, goes on with the same command or with
+`hdjax resume DIR` (see `hdjax.rundir`).
 
 Files are written before the table is printed, so that a closed standard output loses no result.
 """
@@ -13,6 +14,8 @@ import functools
 import io
 import json
 import os
+import re
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -22,9 +25,9 @@ from typing import Annotated, Any, NoReturn
 import jax
 import typer
 
-from hdjax import config, doctor, expect, programs, store
+from hdjax import config, doctor, expect, programs, rundir, store
 from hdjax.config import reference
-from hdjax.engine import Result, load
+from hdjax.engine import Checkpoint, Result, load
 from hdjax.signals import INTERRUPTED, STOPPED, Signals
 
 _EXPECTATION_FAILED, _MISTAKE = 1, 2
@@ -58,11 +61,18 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a dotted key; may be repeated."),
 ]
-# The part of a command that runs the experiment, a function of the signals of the process; it
-# returns the exit code.
-Job = Callable[[Signals], int]
+# The part of a command that runs the experiment, a function of the signals of the process and of
+# its standard output; it returns the exit code.
+Job = Callable[[Signals, Any], int]
 Force = Annotated[bool, typer.Option("--force", help="Replace the result in DIR.")]
 Cache = Annotated[bool, typer.Option(help="Keep compiled programs on disk; see hdjax cache.")]
+Every = Annotated[
+    str,
+    typer.Option(
+        "--checkpoint-every", metavar="TIME", help="Save a chunk that is running so often."
+    ),
+]
+Lines = Annotated[bool, typer.Option("--json", help="Print a line of JSON a chunk, and no table.")]
 
 
 def command() -> NoReturn:
@@ -108,15 +118,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str], signals: Signals) -> int:
     """Run a command, and print its output when it has ended, normally or by an exception."""
-    printed = io.StringIO()
+    printed, output = io.StringIO(), sys.stdout
     try:
         with contextlib.redirect_stdout(printed):
             program = typer.main.get_command(app)
             outcome = program.main(words, "hdjax", standalone_mode=False)
-            # The outcome is an exit code, a `Job` that remains to be run, or None after --help.
-            return (outcome(signals) if isinstance(outcome, functools.partial) else outcome) or 0
+            return _finished(outcome, signals, output)
     finally:
         _print(printed.getvalue())
+
+
+def _finished(outcome: Any, signals: Signals, output: Any) -> int:
+    """The exit code of a command: its outcome is this code, None, or a `Job` that remains."""
+    return (outcome(signals, output) if isinstance(outcome, functools.partial) else outcome) or 0
 
 
 def _experiment(kind: str | None) -> Callable[..., Job]:
@@ -128,8 +142,12 @@ def _experiment(kind: str | None) -> Callable[..., Job]:
         changes: Overrides = None,
         force: Force = False,
         cache: Cache = True,
+        every: Every = "5min",
+        lines: Lines = False,
     ) -> Job:
-        return functools.partial(_execute, config_file, out, changes, kind, force, cache)
+        experiment = functools.partial(config.load, config_file, changes or [])
+        folder = Path("results") / config_file.stem if out is None else out
+        return functools.partial(_execute, experiment, folder, kind, force, cache, every, lines)
 
     return command
 
@@ -140,6 +158,23 @@ for _kind, _help in (
     ("sweep", "Run the [sweep] of CONFIG: a grid of parameters."),
 ):
     app.command(_kind or "run", help=_help)(_experiment(_kind))
+
+
+@app.command()
+def resume(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The --out of a run.")],
+    cache: Cache = True,
+    every: Every = "5min",
+    lines: Lines = False,
+) -> Job | int:
+    """Go on with a run that was interrupted or killed; nothing to do if it has ended."""
+    asked = rundir.read(directory)
+    if not rundir.unfinished(directory):
+        typer.echo(f"{directory} has ended")
+        return 0
+    experiment = functools.partial(config.Experiment.of, asked["config"], asked["directory"])
+    kind = asked["kind"]
+    return functools.partial(_execute, experiment, directory, kind, False, cache, every, lines)
 
 
 @app.command()
@@ -187,36 +222,75 @@ def clear() -> int:
 
 
 def _execute(
-    file: Path,
-    out: Path | None,
-    changes: list[str] | None,
+    load_experiment: Callable[[], config.Experiment],
+    folder: Path,
     kind: str | None,
     force: bool,
     cache: bool,
+    every: str,
+    lines: bool,
     signals: Signals,
+    output: Any,
 ) -> int:
     if cache:
         programs.enable()
-    experiment = config.load(file, changes or [])
+    seconds = _seconds(every)
+    experiment = load_experiment()
     kind = experiment.choose(kind)
     rules = experiment.config.expect.rules
     expect.check(rules, experiment.empty(kind))
-    folder = store.prepare(Path("results") / file.stem if out is None else out, force)
+    asked = {"config": experiment.raw, "directory": experiment.directory.resolve(), "kind": kind}
+    progress = functools.partial(_tell, output) if lines else True
 
-    try:
-        result = experiment.run(kind)
-    except KeyboardInterrupt:
-        _say("interrupted: nothing was finished")
-        return signals.exit_code
-    with signals.held():
-        passed = _report(result, rules, folder, force)
-    if result.tree.attrs["interrupted"]:
-        _say(f"interrupted: what was finished is kept ({result.tree.attrs['runs']} runs)")
-        return signals.exit_code
+    with rundir.opened(folder, asked, force) as directory:
+        try:
+            kept = Checkpoint(directory.checkpoint, seconds)
+            result = experiment.run(kind, progress, kept)
+        except KeyboardInterrupt:
+            directory.log("interrupted")
+            _say(f"interrupted: nothing was finished{_resumable(directory)}")
+            return signals.exit_code
+        with signals.held():
+            passed = _report(result, rules, directory, lines)
+            if result.tree.attrs["interrupted"]:
+                runs = result.tree.attrs["runs"]
+                directory.log("interrupted")
+                _say(f"interrupted: what was finished is kept ({runs} runs){_resumable(directory)}")
+                return signals.exit_code
+            directory.log("ends")
+            directory.end()
     return 0 if passed else _EXPECTATION_FAILED
 
 
-def _report(result: Result, rules: list[str], folder: Path, force: bool) -> bool:
+def _resumable(directory: rundir.RunDirectory) -> str:
+    """What a message says of a run that can be gone on with."""
+    if not directory.checkpoint.exists():
+        return ""
+    return f"; to go on: hdjax resume {shlex.quote(str(directory.path))}"
+
+
+def _tell(output: Any, report: dict[str, Any]) -> None:
+    """Print a report on what is done and left as a line of JSON, at once."""
+    with contextlib.suppress(OSError, ValueError):
+        print(json.dumps(report), file=output, flush=True)
+
+
+def _seconds(text: str) -> float:
+    """A time such as 30, 30s, 5min or 1.5h in seconds.
+
+    Raises:
+        ValueError: the text is no time, or the time is not positive.
+    """
+    found = re.fullmatch(r"(\d+\.?\d*)(s|min|h|)", text)
+    seconds = float(found[1]) * {"": 1, "s": 1, "min": 60, "h": 3600}[found[2]] if found else 0
+    if not seconds:
+        raise ValueError(f"--checkpoint-every: {text!r}; allowed: a time such as 30s, 5min or 1h")
+    return seconds
+
+
+def _report(
+    result: Result, rules: list[str], directory: rundir.RunDirectory, as_json: bool
+) -> bool:
     """Write a result to files and print it, and return whether it obeys the rules.
 
     Raises:
@@ -230,7 +304,7 @@ def _report(result: Result, rules: list[str], folder: Path, force: bool) -> bool
     except Exception as error:
         mistake = error
     try:
-        folder = _save(result, folder, force)
+        folder = _save(result, directory.path, directory.replaces)
         lines += [folder / store.RESULT, folder / store.SUMMARY]
         try:
             lines.append(_save_figure(result.plot(), folder / store.FIGURE))
@@ -238,8 +312,7 @@ def _report(result: Result, rules: list[str], folder: Path, force: bool) -> bool
             # An error in the figure must not lose the numbers.
             _say(f"warning: no figure: {error}")
     finally:
-        typer.echo(result)
-        for line in lines:
+        for line in [] if as_json else [result, *lines]:
             typer.echo(line)
     if mistake is not None:
         raise mistake

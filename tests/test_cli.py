@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,6 +39,9 @@ rules = ["sup_error(risk) < 5", "value(risk, t=1) > 0"]
 """
 
 
+FILES = ["figure.png", "log.txt", "result.nc", "run.json", "summary.json"]
+
+
 @pytest.fixture
 def path(tmp_path):
     file = tmp_path / "small.toml"
@@ -50,6 +54,10 @@ def out(tmp_path):
     return tmp_path / "out"
 
 
+def to_resume(folder):
+    return f"to go on: hdjax resume {folder}"
+
+
 def files(folder):
     return sorted(file.name for file in folder.iterdir())
 
@@ -58,7 +66,7 @@ def files(folder):
 def test_run_writes_files_and_prints_a_table(path, out, capsys):
     assert cli.main(["run", path, "--out", str(out)]) == 0
     printed, errors = capsys.readouterr()
-    assert files(out) == ["figure.png", "result.nc", "summary.json"]
+    assert files(out) == FILES
     assert "sup error" in printed
     assert "PASS  sup_error(risk) < 5" in printed
     assert str(out / "result.nc") in printed
@@ -86,7 +94,7 @@ def test_a_failed_expectation_is_exit_code_1_and_keeps_the_results(path, out, ca
     change = 'expect.rules=["sup_error(risk) < 5", "value(risk, t=1) < 0"]'
     assert cli.main(["run", path, "--out", str(out), "--set", change]) == 1
     assert "FAIL  value(risk, t=1) < 0" in capsys.readouterr().out
-    assert files(out) == ["figure.png", "result.nc", "summary.json"]
+    assert files(out) == FILES
     summary = json.loads((out / "summary.json").read_text())
     assert [line["passed"] for line in summary["expect"]] == [True, False]
 
@@ -156,7 +164,7 @@ def test_ctrl_c_keeps_the_runs_that_were_finished(path, out, monkeypatch, capsys
 
     interrupt(monkeypatch, 1)
     assert cli.main(["run", path, "--out", str(out), "--force"]) == 130
-    assert capsys.readouterr().err == "interrupted: nothing was finished\n"
+    assert capsys.readouterr().err == f"interrupted: nothing was finished; {to_resume(out)}\n"
     assert store.load(out / "result.nc")["runs"].sizes["run"] == 4
 
 
@@ -172,8 +180,9 @@ def test_signals_keep_what_was_finished(path, out, monkeypatch, capsys, number, 
     before = signal.getsignal(number)
     stop_at(monkeypatch, 3, number)
     assert cli.main(["run", path, "--out", str(out)]) == code
-    assert capsys.readouterr().err == "interrupted: what was finished is kept (4 runs)\n"
-    assert files(out) == ["figure.png", "result.nc", "summary.json"]
+    told = capsys.readouterr().err
+    assert told == f"interrupted: what was finished is kept (4 runs); {to_resume(out)}\n"
+    assert files(out) == ["checkpoint", *FILES]
     assert store.load(out / "result.nc")["runs"].sizes["run"] == 4
     assert signal.getsignal(number) == before
 
@@ -190,7 +199,7 @@ def test_a_signal_while_files_are_written_loses_nothing_and_a_second_one_stops(
 
     monkeypatch.setattr(plots, "plot_all", stopped)
     assert cli.main(["run", path, "--out", str(out)]) == 0
-    assert files(out) == ["figure.png", "result.nc", "summary.json"]
+    assert files(out) == FILES
     assert capsys.readouterr().err == ""
     signals.append(signal.SIGINT)
     assert cli.main(["run", path, "--out", str(out), "--force"]) == 75
@@ -207,6 +216,68 @@ def test_an_ignored_signal_stays_ignored(path, out, monkeypatch):
         signal.signal(signal.SIGHUP, before)
 
 
+def numbers(folder):
+    """All numbers of a result, by group and name."""
+    tree = store.load(folder / "result.nc")
+    return {
+        f"{node.path}/{name}": variable.values
+        for node in tree.subtree
+        for name, variable in node.data_vars.items()
+    }
+
+
+@pytest.mark.parametrize("command", ["run", "resume"])
+def test_an_interrupted_run_goes_on_with_the_same_numbers(
+    path, out, tmp_path, monkeypatch, capsys, command
+):
+    whole = tmp_path / "whole"
+    assert cli.main(["run", path, "--out", str(whole)]) == 0
+    with monkeypatch.context() as patch:
+        stop_at(patch, 3, signal.SIGTERM)
+        assert cli.main(["run", path, "--out", str(out)]) == 75
+    capsys.readouterr()
+    words = ["run", path, "--out", str(out)] if command == "run" else ["resume", str(out)]
+    assert cli.main([*words, "--json"]) == 0
+    reports = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(report["done"], report["remaining"]) for report in reports if report["done"]] == [
+        (2, 4),
+        (4, 2),
+        (6, 0),
+    ]
+    assert files(out) == FILES
+    found = numbers(out)
+    for name, values in numbers(whole).items():
+        np.testing.assert_array_equal(found[name], values)
+    log = (out / "log.txt").read_text().splitlines()
+    assert [line.split(" ", 1)[1] for line in log] == ["begins", "interrupted", "goes on", "ends"]
+    # A run that has ended is not run again.
+    monkeypatch.setattr(drive._Loop, "run", None)
+    assert cli.main(["resume", str(out)]) == 0
+    assert cli.main(["run", path, "--out", str(out)]) == 2
+
+
+def test_an_unfinished_run_is_not_mixed_with_another(path, out, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        stop_at(patch, 2, signal.SIGINT)
+        assert cli.main(["run", path, "--out", str(out)]) == 130
+    capsys.readouterr()
+    other = ["run", path, "--out", str(out), "--set", "run.seed=7"]
+    with monkeypatch.context() as patch:
+        patch.setattr(drive._Loop, "run", None)  # nothing is computed
+        assert cli.main(other) == 2
+    assert "holds an unfinished run of another config; allowed" in capsys.readouterr().err
+    assert cli.main([*other, "--force"]) == 0
+    assert files(out) == FILES
+
+
+def test_a_directory_without_a_run_is_not_resumed(tmp_path, path, out, capsys):
+    assert cli.main(["resume", str(tmp_path)]) == 2
+    assert "has no run.json; allowed: the directory of a hdjax run" in capsys.readouterr().err
+    assert cli.main(["run", path, "--out", str(out), "--checkpoint-every", "soon"]) == 2
+    assert "--checkpoint-every: 'soon'; allowed: a time such as 30s" in capsys.readouterr().err
+    assert not out.exists()
+
+
 @pytest.mark.slow
 def test_a_result_is_replaced_only_by_force_and_never_by_less(path, out, monkeypatch, capsys):
     def run(*words, at=None):
@@ -221,6 +292,7 @@ def test_a_result_is_replaced_only_by_force_and_never_by_less(path, out, monkeyp
         return kept
 
     assert run(at=3)[0] == 130
+    shutil.rmtree(out / "checkpoint")
     with monkeypatch.context() as patch:
         patch.setattr(drive._Loop, "run", None)  # nothing is computed
         code, errors = run()
@@ -247,7 +319,7 @@ def test_a_closed_standard_output_is_no_error(path, out, monkeypatch, capsys):
         assert cli.main(["run", path, "--out", str(out)]) == 0
         assert cli.main(["plot", str(out)]) == 0
         assert cli.main(["schema"]) == 0
-    assert files(out) == ["figure.png", "result.nc", "summary.json"]
+    assert files(out) == FILES
     monkeypatch.setattr(sys, "stdout", None)
     assert cli.main(["plot", str(out)]) == 0
     assert capsys.readouterr().err == ""
@@ -264,11 +336,12 @@ def test_no_room_is_one_line_and_the_old_file_stays_whole(path, out, capsys):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     again, errors = capsys.readouterr()
-    (line,) = errors.splitlines()
+    warned, line = errors.splitlines()
+    assert warned.startswith("warning: checkpoint: not written (")
     assert line.startswith("error: ")
     assert str(out / "result.nc") in line
     assert (out / "result.nc").read_bytes() == before
-    assert files(out) == ["figure.png", "result.nc", "summary.json"]
+    assert files(out) == ["checkpoint", *FILES]
     # What was computed is told at least.
     assert again.splitlines()[:3] == printed.splitlines()[:3]
 
@@ -280,7 +353,7 @@ def test_a_figure_that_fails_is_a_warning(path, out, monkeypatch, capsys):
     monkeypatch.setattr(plots, "plot_all", broken)
     assert cli.main(["run", path, "--out", str(out)]) == 0
     assert capsys.readouterr().err == "warning: no figure: no fonts\n"
-    assert files(out) == ["result.nc", "summary.json"]
+    assert files(out) == [name for name in FILES if name != "figure.png"]
 
 
 @pytest.mark.slow

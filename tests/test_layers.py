@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     ("__init__", "__main__"),
     ("cli",),
-    ("config", "expect", "doctor", "programs"),
+    ("config", "expect", "doctor", "programs", "rundir"),
     ("schema",),  # tables of configs, from what the families register: they know nothing of it
     ("engine",),
     ("networks",),  # their trajectories, their curvature, theory of landscapes against them

@@ -7,7 +7,7 @@ the comparison, sweep or scaling that the config describes.
 import copy
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -221,12 +221,18 @@ class Experiment:
             config=self.raw,
         )
 
-    def run(self, kind: str | None = None, progress: bool = True) -> Result:
+    def run(
+        self,
+        kind: str | None = None,
+        progress: bool | Callable = True,
+        checkpoint: Any = None,
+    ) -> Result:
         """Run the experiment; the config becomes an attribute of the result.
 
         Args:
             kind: "compare", "sweep" or "scaling"; None: the kind that `choose` returns.
             progress: as for `hdjax.compare`.
+            checkpoint: as for `hdjax.compare`.
 
         Raises:
             ConfigError: as for `choose`, or a constructor refuses a value.
@@ -234,7 +240,7 @@ class Experiment:
         """
         kind = self.choose(kind)
         run, key = self.config.run, jax.random.key(self.config.run.seed)
-        options = self._options(progress)
+        options = self._options(progress) | {"checkpoint": checkpoint}
         named = {name: built(path, f"run.paths.{name}") for name, path in run.paths.items()}
         if kind == "scaling":
             result = self._scaling(key, options)
@@ -293,7 +299,7 @@ class Experiment:
             **options,
         )
 
-    def _options(self, progress: bool) -> dict[str, Any]:
+    def _options(self, progress: bool | Callable) -> dict[str, Any]:
         run = self.config.run
         statistics = None if run.statistics is None else self._functions()
         return {

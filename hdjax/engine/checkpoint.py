@@ -83,6 +83,7 @@ class Journal:
     def __init__(self, checkpoint: Checkpoint, size: Size):
         self._directory, self._every = checkpoint.directory, checkpoint.every
         self._saved, self.size = time.monotonic(), size
+        self._warned = False
 
     def load(self, point: int, run: int) -> tuple[Chunk, int] | None:
         """A finished chunk by its first point and run, and its number of runs; None if missing."""
@@ -146,8 +147,10 @@ class Journal:
         try:
             write(self._directory / name, content.getbuffer())
         except OSError as error:
-            # The numbers are still in memory.
-            warnings.warn(f"checkpoint: not written ({error})", stacklevel=2)
+            # The numbers are still in memory, and one word is enough.
+            if not self._warned:
+                warnings.warn(f"checkpoint: not written ({error})", stacklevel=2)
+            self._warned = True
 
 
 @contextlib.contextmanager
@@ -166,7 +169,7 @@ def opened(checkpoint: Checkpoint, names: Mapping[str, str], size: Size) -> Iter
     """
     directory = checkpoint.directory
     directory.mkdir(parents=True, exist_ok=True)
-    with _locked(directory):
+    with locked(directory):
         for left in directory.glob(".*.part"):
             left.unlink(missing_ok=True)
         own = {"experiment": dict(names), "versions": _versions(), "chunk": size._asdict()}
@@ -227,7 +230,7 @@ def _versions() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
+def locked(directory: Path) -> Iterator[None]:
     """Hold the lock of a directory; the system releases it when the process ends in any way."""
     try:
         import fcntl

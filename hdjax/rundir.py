@@ -1,0 +1,131 @@
+"""The directory of a run of the command line: what was asked, a log, checkpoints, and results.
+
+    run.json       the config with all its changes, the versions of packages, the device
+    log.txt        a line for each time that the run began, went on, was interrupted or ended
+    checkpoint/    finished chunks and the state of the one that is running, until the run has ended
+    result.nc ...  the files of a result (`hdjax.store`)
+
+The same command again, or `hdjax resume`, goes on with a run that did not end.  One process at a
+time may write into the directory.
+"""
+
+import contextlib
+import datetime
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hdjax import store
+from hdjax.engine.checkpoint import locked
+from hdjax.engine.result import provenance
+
+_RECORD, _LOG, _CHECKPOINT = "run.json", "log.txt", "checkpoint"
+_ASKED = ("config", "directory", "kind")
+
+
+class RunDirectory:
+    """An open directory of a run.
+
+    Attributes:
+        path: the directory.
+        replaces: whether results that it holds may be replaced.
+    """
+
+    def __init__(self, path: Path, replaces: bool):
+        self.path, self.replaces = path, replaces
+
+    @property
+    def checkpoint(self) -> Path:
+        """The directory of the checkpoints."""
+        return self.path / _CHECKPOINT / "chunks"
+
+    def log(self, event: str) -> None:
+        """Add a line to the log; a log that cannot be written is no error."""
+        now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+        with contextlib.suppress(OSError), open(self.path / _LOG, "a") as file:
+            file.write(f"{now} {event}\n")
+
+    def end(self) -> None:
+        """Remove the checkpoints, because the results are written."""
+        shutil.rmtree(self.path / _CHECKPOINT, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def opened(path: str | Path, asked: dict[str, Any], force: bool = False) -> Iterator[RunDirectory]:
+    """Open the directory of a run, which is made if necessary, for this process alone.
+
+    Args:
+        path: the directory.
+        asked: what is run: the tables of the config ("config"), the directory of its array files
+            ("directory") and the kind of experiment ("kind").
+        force: whether to begin anew, and to replace what the directory holds.
+
+    Raises:
+        FileExistsError: the directory holds a result, or the unfinished run of something else, and
+            `force` is False.
+        OSError: another process writes into the directory, or it cannot be written.
+
+    Example:
+        >>> asked = {"config": {}, "directory": ".", "kind": "compare"}
+        >>> with opened("results/mine", asked) as directory:
+        ...     directory.log("begins")
+        >>> read("results/mine")["kind"]
+        'compare'
+    """
+    path, asked = Path(path), json.loads(json.dumps(asked, default=str))
+    unfinished = (path / _CHECKPOINT).is_dir()
+    if unfinished and not force and _asked(path) != asked:
+        raise FileExistsError(
+            f"directory: {str(path)!r} holds an unfinished run of another config; allowed: another "
+            "directory, or force (--force)"
+        )
+    store.prepare(path, force or unfinished)
+    (path / _CHECKPOINT).mkdir(exist_ok=True)
+    with locked(path / _CHECKPOINT):
+        directory = RunDirectory(path, force or unfinished)
+        if force:
+            shutil.rmtree(directory.checkpoint, ignore_errors=True)
+        goes_on = unfinished and not force
+        directory.log("goes on" if goes_on else "begins")
+        record = json.dumps({**asked, **provenance()}, indent=1)
+        store.write(path / _RECORD, record.encode())
+        try:
+            yield directory
+        finally:
+            if not directory.checkpoint.exists():
+                # Nothing was computed that could be gone on with.
+                directory.end()
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """What is run in a directory: "config", "directory" and "kind".
+
+    Raises:
+        FileNotFoundError: the directory holds no run.
+        ValueError: its record is damaged.
+    """
+    file = Path(path) / _RECORD
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"directory: {str(path)!r} has no {_RECORD}; allowed: the directory of a hdjax run"
+        )
+    asked = _asked(Path(path))
+    if asked is None:
+        raise ValueError(f"directory: {str(file)!r} is damaged; allowed: what hdjax run wrote")
+    return asked
+
+
+def unfinished(path: str | Path) -> bool:
+    """Whether a directory holds a run that did not end."""
+    return (Path(path) / _CHECKPOINT).is_dir() or not (Path(path) / store.RESULT).exists()
+
+
+def _asked(path: Path) -> dict[str, Any] | None:
+    """What the record of a directory says; None if there is none, or if it is damaged."""
+    try:
+        found = json.loads((path / _RECORD).read_text())
+        return {name: found[name] for name in _ASKED}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
