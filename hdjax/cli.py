@@ -72,6 +72,12 @@ Every = Annotated[
         "--checkpoint-every", metavar="TIME", help="Save a chunk that is running so often."
     ),
 ]
+Cores = Annotated[
+    int | None,
+    typer.Option(
+        min=1, envvar="HDJAX_CORES", help="Cores of the CPU for long simulations. Default: all."
+    ),
+]
 Lines = Annotated[bool, typer.Option("--json", help="Print a line of JSON a chunk, and no table.")]
 
 
@@ -128,6 +134,23 @@ def _run(words: list[str], signals: Signals) -> int:
         _print(printed.getvalue())
 
 
+def use_cores(cores: int | None) -> None:
+    """Make a device of each core that JAX may use on a CPU, before JAX finds its devices.
+
+    Args:
+        cores: their number; None: all cores of the process, unless a variable of JAX or XLA says
+            how many devices a CPU has.
+    """
+    if cores is None:
+        flags = os.environ.get("XLA_FLAGS", "")
+        if "xla_force_host_platform_device_count" in flags or "JAX_NUM_CPU_DEVICES" in os.environ:
+            return
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    # Where JAX has found its devices already, in a session of Python, there is nothing to choose.
+    with contextlib.suppress(RuntimeError):
+        jax.config.update("jax_num_cpu_devices", cores or 1)
+
+
 def _finished(outcome: Any, signals: Signals, output: Any) -> int:
     """The exit code of a command: its outcome is this code, None, or a `Job` that remains."""
     return (outcome(signals, output) if isinstance(outcome, functools.partial) else outcome) or 0
@@ -143,8 +166,10 @@ def _experiment(kind: str | None) -> Callable[..., Job]:
         force: Force = False,
         cache: Cache = True,
         every: Every = "5min",
+        cores: Cores = None,
         lines: Lines = False,
     ) -> Job:
+        use_cores(cores)
         experiment = functools.partial(config.load, config_file, changes or [])
         folder = Path("results") / config_file.stem if out is None else out
         return functools.partial(_execute, experiment, folder, kind, force, cache, every, lines)
@@ -165,9 +190,11 @@ def resume(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="The --out of a run.")],
     cache: Cache = True,
     every: Every = "5min",
+    cores: Cores = None,
     lines: Lines = False,
 ) -> Job | int:
     """Go on with a run that was interrupted or killed; nothing to do if it has ended."""
+    use_cores(cores)
     asked = rundir.read(directory)
     if not rundir.unfinished(directory):
         typer.echo(f"{directory} has ended")

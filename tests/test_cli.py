@@ -149,7 +149,7 @@ def test_a_wrong_rule_is_found_before_anything_is_run(path, monkeypatch):
     def never(*_, **__):
         raise AssertionError
 
-    monkeypatch.setattr(drive._Loop, "run", never)
+    monkeypatch.setattr(drive.Loop, "run", never)
     assert cli.main(["run", path, "--set", "expect.rules=['value(risk, t=0.7) < 1']"]) == 2
 
 
@@ -251,7 +251,7 @@ def test_an_interrupted_run_goes_on_with_the_same_numbers(
     log = (out / "log.txt").read_text().splitlines()
     assert [line.split(" ", 1)[1] for line in log] == ["begins", "interrupted", "goes on", "ends"]
     # A run that has ended is not run again.
-    monkeypatch.setattr(drive._Loop, "run", None)
+    monkeypatch.setattr(drive.Loop, "run", None)
     assert cli.main(["resume", str(out)]) == 0
     assert cli.main(["run", path, "--out", str(out)]) == 2
 
@@ -263,7 +263,7 @@ def test_an_unfinished_run_is_not_mixed_with_another(path, out, monkeypatch, cap
     capsys.readouterr()
     other = ["run", path, "--out", str(out), "--set", "run.seed=7"]
     with monkeypatch.context() as patch:
-        patch.setattr(drive._Loop, "run", None)  # nothing is computed
+        patch.setattr(drive.Loop, "run", None)  # nothing is computed
         assert cli.main(other) == 2
     assert "holds an unfinished run of another config; allowed" in capsys.readouterr().err
     assert cli.main([*other, "--force"]) == 0
@@ -294,7 +294,7 @@ def test_a_result_is_replaced_only_by_force_and_never_by_less(path, out, monkeyp
     assert run(at=3)[0] == 130
     shutil.rmtree(out / "checkpoint")
     with monkeypatch.context() as patch:
-        patch.setattr(drive._Loop, "run", None)  # nothing is computed
+        patch.setattr(drive.Loop, "run", None)  # nothing is computed
         code, errors = run()
     (line,) = errors.splitlines()
     assert code == 2

@@ -2,8 +2,9 @@
 
 A chunk is a set of runs at some points of a sweep, and it is advanced in segments of time.  The
 numbers that are drawn do not depend on this division, and the results only by the rounding of
-merged moments.  With several devices the runs of a chunk are spread over them.  An interrupt
-(Ctrl-C) keeps the chunks that are finished, and with a checkpoint also the one that is running.
+merged moments.  With several devices the runs of a chunk are spread over them; on a CPU only if
+there is much to compute.  An interrupt (Ctrl-C) keeps the chunks that are finished, and with a
+checkpoint also the one that is running.
 
 Two programs are compiled side by side: the theory (`predict`) and the runs (`advance`).
 """
@@ -47,11 +48,15 @@ from hdjax.system import System
 
 # Seconds that a segment should take: the progress moves, and a signal need not wait longer.
 _SEGMENT = 1.0
+# Bytes of states times steps, from which on a simulation is spread over the cores of a CPU.  Below
+# it the program for several devices takes longer to compile than it saves.
+_SPREAD = 1e11
 # What XLA says when a device has not enough memory.
 _NO_MEMORY = "RESOURCE_EXHAUSTED"
 
 
-def drive(
+@contextlib.contextmanager
+def prepared(
     systems: Sequence[System],
     plans: Sequence[Plan],
     key: Key[Array, ""],
@@ -62,8 +67,8 @@ def drive(
     shared_keys: bool = True,
     progress: Progress,
     checkpoint: Checkpoint | None = None,
-) -> Collected:
-    """Run systems of equal structure, chunk by chunk, and collect the results.
+) -> "Iterator[Loop]":
+    """Begin to compile the programs of systems of equal structure, which `Loop.run` then runs.
 
     Args:
         systems: the systems at the points of a sweep, or a single one.
@@ -80,7 +85,6 @@ def drive(
         ValueError: a single run does not fit into the memory of the device, or the kept curves do
             not fit into the memory of the host; or the checkpoint is of another experiment.
         OSError: another process writes the checkpoint, or its directory cannot be written.
-        KeyboardInterrupt: an interrupt came before the first chunk was finished.
     """
     experiment = Experiment(systems, plans, key, runs, keep, shared_keys)
     one, size = None, Size(1, len(systems))
@@ -95,7 +99,28 @@ def drive(
         if checkpoint is not None and runs:
             journal = stack.enter_context(opened(checkpoint, experiment.names(), size))
             size = journal.size
-        return _Loop(experiment, one, size, journal, progress).run()
+        loop = Loop(experiment, one, size, journal, progress)
+        loop.start(loop.points(0))
+        yield loop
+
+
+def drive(
+    systems: Sequence[System], plans: Sequence[Plan], key: Key[Array, ""], **options: Any
+) -> Collected:
+    """Run systems of equal structure, chunk by chunk, and collect the results.
+
+    Args:
+        systems: as for `prepared`.
+        plans: as for `prepared`.
+        key: as for `prepared`.
+        **options: as for `prepared`.
+
+    Raises:
+        ValueError, OSError: as for `prepared`.
+        KeyboardInterrupt: an interrupt came before the first chunk was finished.
+    """
+    with prepared(systems, plans, key, **options) as loop:
+        return loop.run()
 
 
 def steps_of(plans: Sequence[Plan], runs: int) -> int:
@@ -104,7 +129,7 @@ def steps_of(plans: Sequence[Plan], runs: int) -> int:
 
 
 class Experiment(NamedTuple):
-    """What `drive` runs; the fields are its arguments."""
+    """What is run; the fields are arguments of `prepared`."""
 
     systems: Sequence[System]
     plans: Sequence[Plan]
@@ -116,6 +141,18 @@ class Experiment(NamedTuple):
     def names(self) -> dict[str, str]:
         """The names of the parts, by which a checkpoint knows its experiment."""
         return {name: identity(part) for name, part in self._asdict().items()}
+
+
+def _mesh(experiment: Experiment) -> Mesh:
+    """The devices over which the runs are spread."""
+    devices = jax.local_devices()
+    if experiment.runs and devices[0].platform == "cpu":
+        plan = experiment.plans[0]
+        simulator = experiment.systems[0].simulator(plan.method, plan.horizon)
+        steps = steps_of(experiment.plans, experiment.runs)
+        if steps * simulator.bytes_per_run() < _SPREAD:
+            devices = devices[:1]
+    return Mesh(np.array(devices), ("runs",))
 
 
 class _Points(NamedTuple):
@@ -145,8 +182,8 @@ class _Points(NamedTuple):
         return jax.tree.map(lambda x: (x if self.many else x[None])[: self.count], arrays)
 
 
-class _Loop:
-    """The loop of `drive` over the points and the chunks of an experiment."""
+class Loop:
+    """The loop over the points and the chunks of an experiment."""
 
     def __init__(
         self,
@@ -158,7 +195,7 @@ class _Loop:
     ):
         self.experiment, self.one, self.size = experiment, one, size
         self.journal, self.progress = journal, progress
-        self.mesh = Mesh(np.array(jax.local_devices()), ("runs",))
+        self.mesh = _mesh(experiment)
         self.programs = Programs()
         # The number of stops of a segment, and of runs of a chunk; both may change on the way.
         self.stride, self.width = 1, size.runs
@@ -173,7 +210,7 @@ class _Loop:
         runs, points = self.experiment.runs, len(self.experiment.systems)
         try:
             for first in range(0, points, self.size.points):
-                for row in self._rows(self._points(first)):
+                for row in self._rows(self.points(first)):
                     # One assignment adds a chunk: an interrupt keeps all of it or nothing.
                     rows[first] = row
         except KeyboardInterrupt:
@@ -185,7 +222,8 @@ class _Loop:
             rows, interrupted = dict(enumerate(whole)), True
         return collect(list(rows.values()), interrupted, self.programs.seconds)
 
-    def _points(self, first: int) -> _Points:
+    def points(self, first: int) -> _Points:
+        """The points of a chunk, from the first one on."""
         systems, plans, key, _, _, shared = self.experiment
         points = range(first, first + self.size.points)
         chosen = [min(point, len(systems) - 1) for point in points]
@@ -203,16 +241,20 @@ class _Loop:
             stacked([self.ticks[point].astype(plans[0].ticks.dtype) for point in chosen]),
         )
 
-    def _rows(self, points: _Points) -> Iterator[Row]:
-        """The row of some points after each of its chunks."""
-        runs, keep = self.experiment.runs, self.experiment.keep
-        question = points.systems, points.plans, points.many
-        self.programs.start(_predict, *question)
-        if runs:
+    def start(self, points: _Points) -> None:
+        """Begin to compile the programs, unless that was done for other points."""
+        self.programs.start(_predict, points.systems, points.plans, points.many)
+        if self.experiment.runs:
             running = self._blank()
             self.programs.start(_advance, *self._segment(points, 0, running, 0, 0))
             if running.start is not None:
                 self.programs.start(_own_limits, *self._starts(points, running))
+
+    def _rows(self, points: _Points) -> Iterator[Row]:
+        """The row of some points after each of its chunks."""
+        runs, keep = self.experiment.runs, self.experiment.keep
+        self.start(points)
+        question = points.systems, points.plans, points.many
         row = Row(points.fetch(self._call("limit", _predict, *question)), keep)
         if not runs:
             yield row
@@ -270,9 +312,10 @@ class _Loop:
         segment = None
         try:
             while position < len(self.records):
-                begin, last = time.perf_counter(), min(position + self.stride, len(self.records))
+                last = min(position + self.stride, len(self.records))
                 arguments = self._segment(points, run, running, position, last)
                 segment = self.programs.run("simulate", _advance, *arguments)
+                begin = time.perf_counter()
                 running, position, segment = wait_for(segment), last, None
                 self._pace(time.perf_counter() - begin)
                 ticks = self._ticks(points, position)
@@ -284,7 +327,8 @@ class _Loop:
             if self.journal is not None:
                 if segment is not None:
                     running, position = wait_for(segment), last
-                self.journal.save_running(place, running, position, now=True)
+                if position:
+                    self.journal.save_running(place, running, position, now=True)
             raise
         return running
 

@@ -17,7 +17,7 @@ from jaxtyping import Array, Key
 from hdjax.engine.checkpoint import Checkpoint, as_checkpoint
 from hdjax.engine.compare import check_run, prepare
 from hdjax.engine.contents import Records, contents
-from hdjax.engine.drive import drive, steps_of
+from hdjax.engine.drive import Loop, prepared, steps_of
 from hdjax.engine.plan import Plan
 from hdjax.engine.progress import Progress
 from hdjax.engine.result import QUANTILES, Result, total_seconds
@@ -173,32 +173,43 @@ def _collect(
     checkpoint: Checkpoint | None,
     **options: Any,
 ) -> dict[int, Contents]:
-    """The contents of the finished points by position, from one program after the other."""
+    """The contents of the finished points by position, from one program after the other.
+
+    While a program runs, the next one is compiled.
+    """
     found: dict[int, Contents] = {}
-    for number, members in enumerate(groups.values()):
-        part = checkpoint and checkpoint.part(f"program-{number}")
-        chosen = [systems[i] for i in members], [plans[i] for i in members]
+    with contextlib.ExitStack() as stack:
+
+        def begun(number: int, members: list[int]) -> tuple[list[int], Loop]:
+            part = checkpoint and checkpoint.part(f"program-{number}")
+            chosen = [systems[i] for i in members], [plans[i] for i in members]
+            loop = prepared(*chosen, key, runs=runs, keep=keep, checkpoint=part, **options)
+            return members, stack.enter_context(loop)
+
         try:
-            collected = drive(*chosen, key, runs=runs, keep=keep, checkpoint=part, **options)
-            if collected.runs < runs and found:
-                break
-            for position, i in enumerate(members[: collected.points]):
-                found[i] = contents(
-                    systems[i],
-                    plans[i],
-                    records[i],
-                    collected,
-                    kind="sweep",
-                    key=key,
-                    keep=keep,
-                    point=position,
-                )
+            loops = itertools.starmap(begun, enumerate(groups.values()))
+            # A pair is made of a program and the one after it, so that the latter has begun.
+            pairs: Any = itertools.pairwise(itertools.chain(loops, [None]))
+            for (members, loop), _ in pairs:
+                collected = loop.run()
+                if collected.runs < runs and found:
+                    break
+                for position, i in enumerate(members[: collected.points]):
+                    found[i] = contents(
+                        systems[i],
+                        plans[i],
+                        records[i],
+                        collected,
+                        kind="sweep",
+                        key=key,
+                        keep=keep,
+                        point=position,
+                    )
+                if collected.interrupted:
+                    break
         except KeyboardInterrupt:
             if not found:
                 raise
-            break
-        if collected.interrupted:
-            break
     return found
 
 

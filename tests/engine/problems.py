@@ -28,7 +28,7 @@ def least_squares(rate=0.7, sigma=0.5, d=40, exponent=0.3, **options):
 
 def at_chunk(monkeypatch, call, action):
     """Call `action()` before the given chunk is computed."""
-    compute, calls = drive._Loop._chunk, []
+    compute, calls = drive.Loop._chunk, []
 
     def acted(*arguments):
         calls.append(1)
@@ -36,7 +36,7 @@ def at_chunk(monkeypatch, call, action):
             action()
         return compute(*arguments)
 
-    monkeypatch.setattr(drive._Loop, "_chunk", acted)
+    monkeypatch.setattr(drive.Loop, "_chunk", acted)
 
 
 def ctrl_c():

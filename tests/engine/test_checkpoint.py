@@ -39,8 +39,8 @@ def test_an_interrupted_experiment_goes_on(tmp_path, monkeypatch, start):
         part = compare(isotropic(), TIMES, start=start, checkpoint=tmp_path, **OPTIONS)
     assert part.tree.attrs["runs"] == 4
     computed = []
-    chunk = drive._Loop._chunk
-    monkeypatch.setattr(drive._Loop, "_chunk", lambda *args: computed.append(1) or chunk(*args))
+    chunk = drive.Loop._chunk
+    monkeypatch.setattr(drive.Loop, "_chunk", lambda *args: computed.append(1) or chunk(*args))
     same(compare(isotropic(), TIMES, start=start, checkpoint=tmp_path, **OPTIONS), whole)
     assert len(computed) == 1
     same(compare(isotropic(), TIMES, start=start, checkpoint=tmp_path, **OPTIONS), whole)
@@ -50,14 +50,14 @@ def test_an_interrupted_experiment_goes_on(tmp_path, monkeypatch, start):
 def test_an_interrupt_within_a_chunk_keeps_its_segment(tmp_path, monkeypatch):
     """The first interrupt waits for the segment, and a second process begins behind it."""
     whole = compare(isotropic(), TIMES, **OPTIONS)
-    update = drive._Loop._pace
+    update = drive.Loop._pace
 
     def interrupted(self, seconds):
         update(self, 1e9)  # a segment is one stop
         ctrl_c()
 
     with monkeypatch.context() as patch:
-        patch.setattr(drive._Loop, "_pace", interrupted)
+        patch.setattr(drive.Loop, "_pace", interrupted)
         for _ in range(3):
             with pytest.raises(KeyboardInterrupt):
                 compare(isotropic(), TIMES, checkpoint=tmp_path, **OPTIONS)

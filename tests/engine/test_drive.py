@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
@@ -98,6 +99,17 @@ def test_a_run_that_does_not_fit(key):
         hd.simulate(system, [1e-11], key=key, runs=1)
 
 
+def test_little_work_stays_on_one_core():
+    law, loss = hd.streaming.GaussianStart(), hd.streaming.losses.LeastSquares()
+    devices = {}
+    for t in (1.0, 1e5):
+        system = hd.streaming.OnePassSGD(loss, hd.spectra.identity(1000), 0.5, law, law)
+        plan = hd.make_plan(system, [t], start=None)
+        experiment = drive.Experiment([system], [plan], None, 16, "runs", True)
+        devices[t] = drive._mesh(experiment).size
+    assert devices == {1.0: 1, 1e5: jax.local_device_count()}
+
+
 def test_points_are_stacked_by_their_numbers():
     """A solver's number of steps is an integer of the program, a rate an array."""
     points = [{"steps": 7, "rate": rate, "curve": np.ones(2) * rate} for rate in (0.5, 1.0)]
@@ -113,7 +125,9 @@ import sys
 import jax
 import numpy as np
 import hdjax as hd
+from hdjax.engine import drive
 
+drive._SPREAD = 0
 jax.config.update("jax_enable_x64", True)
 system = hd.streaming.OnePassSGD(
     hd.streaming.losses.LeastSquares(sigma=0.5),

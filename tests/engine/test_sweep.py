@@ -121,7 +121,7 @@ def test_a_value_that_is_given_twice_is_run_twice():
 
 @pytest.mark.parametrize("axis", [1, "", None])
 def test_an_axis_that_has_no_name_is_refused_before_the_run(axis, monkeypatch):
-    monkeypatch.setattr(sys.modules["hdjax.engine.sweep"], "drive", None)
+    monkeypatch.setattr(sys.modules["hdjax.engine.sweep"], "prepared", None)
     with pytest.raises(ValueError, match=f"grid: {axis!r}; allowed: text"):
         hd.sweep(isotropic, {axis: [0.25, 0.5]}, statistics=["risk"], **OPTIONS)
 
