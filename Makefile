@@ -6,6 +6,8 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --quiet --disable-pip-version-check install
 DEMO := results/phase_retrieval
+BENCHMARKS := first_answer limit one_pass samplers multipass multipass_spread landscapes \
+	multiindex curvature
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test fast lint docs bench clean
@@ -16,7 +18,7 @@ help:
 	@echo "make fast    run the tests that take seconds"
 	@echo "make lint    ruff and pyright"
 	@echo "make docs    build the documentation into site/, and check its links"
-	@echo "make bench   run the benchmarks"
+	@echo "make bench   run the benchmarks: tables, and results/benchmarks/*.json"
 	@echo "make clean   remove .venv, results/, site/ and caches"
 
 demo: $(VENV)/.run
@@ -37,7 +39,10 @@ docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
 bench: $(VENV)/.run
-	for script in benchmarks/*.py; do $(PY) $$script || exit 1; done
+	@mkdir -p results/benchmarks
+	for name in $(BENCHMARKS); do \
+		$(PY) benchmarks/$$name.py --json results/benchmarks/$$name.json || exit 1; \
+	done
 
 clean:
 	rm -rf $(VENV) results site .pytest_cache .ruff_cache

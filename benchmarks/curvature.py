@@ -13,7 +13,6 @@
 """
 
 import argparse
-import json
 import resource
 import statistics
 import time
@@ -141,19 +140,14 @@ def main():
     jax.config.update("jax_enable_x64", True)
     mapped = emergence()
     print(f"emergence map of 20 x 20 points at two times: {mapped:.2f} s")
-    if options.json:
-        result = {
-            "product": own,
-            "matrix_products": bare,
-            "streamed": seconds,
-            "gibibytes": memory,
-            "residual": residual,
-            "found": found.values.tolist(),
-            "theory": spectrum.values[: options.rank].tolist(),
-            "emergence_map": mapped,
-        }
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump({**vars(options), **result}, file, indent=1)
+    sizes = {"d": d, "n": n, "rank": options.rank, "steps": steps}
+    report.write(
+        options.json,
+        "curvature",
+        product=[{"d": options.dim, "seconds": own, "matrix_products": bare}],
+        streamed=[{**sizes, "seconds": seconds, "gibibytes": memory, "residual": residual}],
+        emergence_map=[{"points": 400, "seconds": mapped}],
+    )
 
 
 if __name__ == "__main__":

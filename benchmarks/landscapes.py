@@ -11,12 +11,12 @@
 """
 
 import argparse
-import json
 import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import report
 
 import hdjax as hd
 
@@ -92,37 +92,35 @@ def main():
     parser.add_argument("--json", help="write the numbers to this file")
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
-    print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {jax.device_count()} device(s)")
-    found = {"jax": jax.__version__, "limit": limit_seconds(options.steps)}
-    print(f"limit, {options.steps} steps: {found['limit']:.3g} s")
+    report.head()
+    limit = {"steps": options.steps, "seconds": limit_seconds(options.steps)}
+    print(f"limit, {options.steps} steps: {limit['seconds']:.3g} s")
 
     n, ids = options.evaluations, jnp.arange(options.runs)
     program = sampler(hd.landscapes.Previsible(), n)
-    found["product"], found["sampler"] = {}, {}
+    samplers, ambient = [], []
     for d in options.dims:
         system = hd.landscapes.GradientSpan(KERNEL, ALGORITHM, d)
         # The machine's speed changes; so before and after.
         before = product_rate(n)
         spent = seconds(program, system, ids) / options.runs
         rate = (before + product_rate(n)) / 2
-        found["product"][d], found["sampler"][d] = rate, spent
         share = 2 / 3 * n**6 / spent / rate
+        samplers.append({"d": d, "product": rate, "seconds": spent, "share": share})
         print(
             f"sampler, {n} observations, d = {d:.0e}: {1e3 * spent:.3g} ms a run, "
             f"{share:.0%} of a product's {rate / 1e9:.3g} Gflop/s"
         )
 
-    found["ambient"], short = {}, 4
+    short = 4
     quick = sampler(hd.landscapes.Previsible(), short)
     for d in options.ambient:
         system = hd.landscapes.GradientSpan(KERNEL, ALGORITHM, d)
         slow = seconds(sampler(hd.landscapes.Ambient(), short, d), system, jnp.arange(2), repeats=1)
         ratio = slow / 2 / (seconds(quick, system, ids) / options.runs)
-        found["ambient"][d] = ratio
+        ambient.append({"d": d, "times slower": ratio})
         print(f"conditioning on {d} + 1 components, {short} observations: {ratio:.3g} times slower")
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump(found, file)
+    report.write(options.json, "landscapes", limit=[limit], samplers=samplers, ambient=ambient)
 
 
 if __name__ == "__main__":

@@ -12,12 +12,12 @@
 
 import argparse
 import itertools
-import json
 import time
 
 import equinox as eqx
 import jax
 import numpy as np
+import report
 
 import hdjax as hd
 
@@ -100,7 +100,7 @@ def main():
     parser.add_argument("--json", help="write the numbers to this file")
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
-    print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {jax.device_count()} device(s)")
+    report.head()
     limits, compiled = [], []
     print("limit of logistic regression, t = 10")
     print("spectrum        d    nodes  first call      s    risk at the end")
@@ -115,9 +115,7 @@ def main():
     for start, fluctuations in (("law", False), ("realised", True)):
         compiled.append(row := compile_row(start, fluctuations))
         print(f"{start:9} {fluctuations!s:17} {row['compile']:6.2f}", flush=True)
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump({"jax": jax.__version__, "limits": limits, "compile": compiled}, file)
+    report.write(options.json, "limit", limits=limits, compile=compiled)
 
 
 if __name__ == "__main__":

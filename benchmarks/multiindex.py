@@ -10,10 +10,10 @@ Compilation is counted apart.
 """
 
 import argparse
-import json
 
 import jax
 import numpy as np
+import report
 
 import hdjax as hd
 
@@ -82,7 +82,7 @@ def main():
     parser.add_argument("--json", help="write the numbers to this file")
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
-    print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {jax.device_count()} device(s)")
+    report.head()
     print(f"saddle to saddle, {options.starts} starts at d = 10^12")
     print("target   compile s   run s   log10 of the median escape times")
     saddles = []
@@ -97,11 +97,7 @@ def main():
     for d in options.dims:
         full.append(row := full_row(d, 8))
         print(f"{d:6} {row['run']:7.2f} {row['error']:14.1e}", flush=True)
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump(
-                {"jax": jax.__version__, "saddles": saddles, "flow": flow, "full": full}, file
-            )
+    report.write(options.json, "multiindex", saddles=saddles, flow=[flow], full=full)
 
 
 if __name__ == "__main__":

@@ -13,13 +13,13 @@ limits are those of n = d at 1000 times, after compilation: the spectrum is deco
 """
 
 import argparse
-import json
 import time
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import report
 
 import hdjax as hd
 
@@ -94,7 +94,7 @@ def main():
     parser.add_argument("--json", help="write the numbers to this file")
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
-    print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {jax.device_count()} device(s)")
+    report.head()
     rows, limits = [], []
     print("microseconds a step and run\n    n     d  runs |  hdjax    loop   batch | /loop  /batch")
     for n in options.sizes:
@@ -113,9 +113,7 @@ def main():
         seconds = measure({name: limit_program(n, name) for name in SOLVERS}, options.repeats)
         limits.append({"n": n, **seconds})
         print(f"{n:5}  " + "  ".join(f"{seconds[name]:{len(name)}.3f}" for name in SOLVERS))
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump({"jax": jax.__version__, "runs": rows, "limits": limits}, file, indent=1)
+    report.write(options.json, "multipass", runs=rows, limits=limits)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+import report
 
 import hdjax as hd
 from hdjax.multipass import fluctuations, moments
@@ -103,9 +104,7 @@ def main():
         for kind in KINDS if n <= options.largest else ():
             lines.append(line(n, d, kind, options.seeds, options.runs))
             print(json.dumps(lines[-1]), flush=True)
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump(lines, file, indent=1)
+    report.write(options.json, "multipass_spread", spreads=lines)
 
 
 if __name__ == "__main__":

@@ -15,14 +15,13 @@ rates; a GPU has no NumPy column to be compared with.
 """
 
 import argparse
-import json
-import platform
 import time
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import report
 from jax import lax
 
 import hdjax as hd
@@ -140,7 +139,8 @@ def row(loss, d, runs, normals, repeats, slow):
     seconds = measure(contenders(loss, d, runs, steps, slow), repeats)
     rates = {name: runs * steps * d / s / 1e6 for name, s in seconds.items()}
     bare = max(rate for name, rate in rates.items() if name.startswith("bare"))
-    result = {"loss": loss, "d": d, "runs": runs, "steps": steps, "rates": rates, "bare": bare}
+    measured = {name: rates[name] for name in ("hdjax", "numpy", "scan") if name in rates}
+    result = {"loss": loss, "d": d, "runs": runs, "steps": steps, **measured, "bare": bare}
     ratios = {"of_bare": rates["hdjax"] / bare}
     if slow:
         ratios |= {f"over_{name}": rates["hdjax"] / rates[name] for name in ("numpy", "scan")}
@@ -158,7 +158,7 @@ def main():
     parser.add_argument("--fast", action="store_true", help="leave out NumPy and the naive scan")
     parser.add_argument("--json", help="write the numbers to this file")
     options = parser.parse_args()
-    print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {jax.device_count()} device(s)")
+    report.head()
     print("millions of normals per second, and the ratios of hdjax to the others")
     header = "loss              d  runs |  hdjax  numpy   scan   bare | /numpy  /scan  /bare"
     print(header + "\n" + "-" * len(header))
@@ -168,20 +168,15 @@ def main():
             for d in options.dims:
                 line = row(loss, d, runs, options.normals, options.repeats, not options.fast)
                 rows.append(line)
-                rates = line["rates"]
                 nan = float("nan")
                 print(
-                    f"{loss:13} {d:5} {runs:5} | {rates['hdjax']:6.0f} "
-                    f"{rates.get('numpy', nan):6.0f} {rates.get('scan', nan):6.0f} "
+                    f"{loss:13} {d:5} {runs:5} | {line['hdjax']:6.0f} "
+                    f"{line.get('numpy', nan):6.0f} {line.get('scan', nan):6.0f} "
                     f"{line['bare']:6.0f} | {line.get('over_numpy', nan):6.2f} "
                     f"{line.get('over_scan', nan):6.2f} {line['of_bare']:6.2f}",
                     flush=True,
                 )
-    if options.json:
-        versions = {"jax": jax.__version__, "numpy": np.__version__, "hdjax": "0.1.0"}
-        machine = {"device": jax.devices()[0].device_kind, "machine": platform.machine()}
-        with open(options.json, "w") as file:
-            json.dump({"versions": versions, **machine, "rows": rows}, file, indent=1)
+    report.write(options.json, "one_pass", rows=rows)
 
 
 if __name__ == "__main__":

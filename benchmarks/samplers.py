@@ -12,7 +12,6 @@
 
 import argparse
 import itertools
-import json
 import time
 
 import diffrax
@@ -20,6 +19,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import report
 
 import hdjax as hd
 
@@ -111,7 +111,7 @@ def main():
     parser.add_argument("--json", help="write the numbers to this file")
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
-    print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {jax.device_count()} device(s)")
+    report.head()
     print("method                 d   runs   run-steps/s")
     simulations, solvers = [], []
     for name, d, runs in itertools.product(METHODS, options.dims, options.runs):
@@ -128,10 +128,7 @@ def main():
                 f"{row['error']:11.2e}",
                 flush=True,
             )
-    if options.json:
-        content = {"jax": jax.__version__, "simulations": simulations, "solvers": solvers}
-        with open(options.json, "w") as file:
-            json.dump(content, file)
+    report.write(options.json, "samplers", simulations=simulations, solvers=solvers)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,37 @@
+"""The file that a benchmark leaves: tables of rows, with the versions and the machine.
+
+A row is a dictionary.  Its floating-point numbers are measurements, and all other values say what
+was measured; `compare.py` pairs the rows of two files by the latter.
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+
+import jax
+
+PACKAGES = ("hdjax", "jax", "jaxlib", "equinox", "diffrax", "numpy")
+
+
+def machine():
+    """Versions of packages, and the device."""
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {
+        "versions": {"python": platform.python_version(), **versions},
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+    }
+
+
+def head():
+    """Print on what the benchmark runs."""
+    print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {jax.device_count()} device(s)")
+
+
+def write(path, benchmark, **tables):
+    """Write the tables of a benchmark as JSON; no path, no file."""
+    if path:
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump({"benchmark": benchmark, **machine(), "tables": tables}, file, indent=1)
