@@ -4,6 +4,7 @@ It prepares the process (signals, environment variables of XLA) and hands over t
 """
 
 import os
+import sys
 
 from hdjax import signals
 
@@ -18,8 +19,15 @@ def command() -> None:
     # XLA mistakes its own tuning flags in a program from disk for instructions that the processor
     # lacks, and prints a long warning.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from hdjax import cli
-
+    if sys.stderr is None:
+        # It was closed; progress and warnings go nowhere.
+        sys.stderr = open(os.devnull, "w")
+    try:
+        from hdjax import cli
+    except (ImportError, OSError, ValueError) as error:
+        # A package refuses its environment, as Matplotlib does with a wrong MPLBACKEND.
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        sys.exit(2)
     cli.command()
 
 

@@ -3,6 +3,8 @@
 Exit codes: 0 for success; 1 if an expectation failed (the results are kept); 2 for a mistake of the
 user (one line for each mistake on standard error; with the variable HDJAX_TRACEBACK set, the
 traceback); 75 after SIGTERM, SIGUSR1, SIGHUP or SIGXCPU and 130 after Ctrl-C (see `hdjax.signals`).
+A fault of the package itself gives 70.
+
 A run that was interrupted, or killed in any other way, goes on with the same command or with
 `hdjax resume DIR` (see `hdjax.rundir`).
 
@@ -17,6 +19,7 @@ import os
 import re
 import shlex
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,7 +33,7 @@ from hdjax.config import reference
 from hdjax.engine import Checkpoint, Result, load
 from hdjax.signals import INTERRUPTED, STOPPED, Signals
 
-_EXPECTATION_FAILED, _MISTAKE = 1, 2
+_EXPECTATION_FAILED, _MISTAKE, _FAULT = 1, 2, 70
 # Exceptions for wrong input, for a missing extra, and for problems that are too large.
 _MISTAKES = (
     ValueError,
@@ -82,8 +85,16 @@ Lines = Annotated[bool, typer.Option("--json", help="Print a line of JSON a chun
 
 
 def command() -> NoReturn:
-    """Run `main` with the arguments of the process, and exit with its code."""
-    code = main()
+    """Run `main` with the arguments of the process, and exit with its code.
+
+    A fault of the package itself prints a traceback and gives the code 70 (EX_SOFTWARE), so that 1
+    always means a failed expectation.
+    """
+    try:
+        code = main()
+    except Exception:
+        traceback.print_exc()
+        code = _FAULT
     if code in (INTERRUPTED, STOPPED):
         # Python would wait for the thread in which a chunk may still be computed.
         os._exit(code)
@@ -262,6 +273,7 @@ def _execute(
     if cache:
         programs.enable()
     seconds = _seconds(every)
+    _check_devices()
     experiment = load_experiment()
     kind = experiment.choose(kind)
     rules = experiment.config.expect.rules
@@ -287,6 +299,15 @@ def _execute(
             directory.log("ends")
             directory.end()
     return 0 if passed else _EXPECTATION_FAILED
+
+
+def _check_devices() -> None:
+    """Raise ValueError if JAX finds no device of the kind that was asked for."""
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        raise ValueError(f"JAX_PLATFORMS: {asked!r}: {error}") from None
 
 
 def _resumable(directory: rundir.RunDirectory) -> str:

@@ -311,6 +311,37 @@ def test_a_result_is_replaced_only_by_force_and_never_by_less(path, out, monkeyp
     assert (runs(out), runs(out / "other-2")) == (6, 4)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("variables", "redirection", "code", "told"),
+    [
+        ({"MPLBACKEND": "foo"}, "", 2, "error: Key backend: 'foo' is not a valid value"),
+        ({"JAX_PLATFORMS": "foo"}, "", 2, "error: JAX_PLATFORMS: 'foo': "),
+        ({}, "2>&-", 0, ""),
+    ],
+)
+def test_no_environment_ends_in_the_code_of_a_failed_expectation(
+    path, out, variables, redirection, code, told
+):
+    command = f"{sys.executable} -m hdjax run {path} --set run.runs=2 --out {out} {redirection}"
+    environment = {**os.environ, **variables}
+    done = subprocess.run(
+        command, shell=True, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code
+    assert done.stderr.startswith(told)
+    assert len(done.stderr.splitlines()) == bool(told)
+
+
+def test_a_fault_of_the_package_has_a_code_of_its_own(path, out, monkeypatch, capsys):
+    monkeypatch.setattr(drive.Loop, "run", lambda self: 1 // self.nothing)
+    monkeypatch.setattr(sys, "argv", ["hdjax", "run", path, "--out", str(out)])
+    with pytest.raises(SystemExit) as ended:
+        cli.command()
+    assert ended.value.code == 70
+    assert "AttributeError" in capsys.readouterr().err
+
+
 def test_a_closed_standard_output_is_no_error(path, out, monkeypatch, capsys):
     reader, writer = os.pipe()
     os.close(reader)

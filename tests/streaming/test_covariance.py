@@ -67,6 +67,7 @@ def test_stiff_steps_are_of_order_two_at_late_times():
     assert errors[-1] < 1e-6
 
 
+@pytest.mark.optimised
 @pytest.mark.slow
 def test_tight_tolerances_are_met_on_a_broad_spectrum():
     ts = jnp.array([0.01, 1.0, 100.0, 1000.0])
