@@ -27,17 +27,16 @@ def test_without_noise_units_are_on_their_side_of_the_kink(dtype, rtol):
         parts = {"theta": theta, "snr": np.inf, "learning_rate": 1.0, "ridge": beta}
         parts |= {"rule": gaussian.QMC(6)}
         mixture = mixtures.xor(d, start=jnp.abs(theta)[None] * means, **parts)
-        summary = mixture.start()
-        nodes = curvature.quadrature(mixture, summary.overlaps)
-        block = curvature.Block("theta")
-        own = curvature.blocks.predicted(block, mixture, summary, 2.0, nodes)[
-            "hessian_theta_eigenvalues"
-        ]
-        found = eqx.filter_jit(lambda theory: theory.spectrum())(
-            curvature.block_theory(mixture, summary, 0, "hessian", 2.0)
-        )
-        whole = curvature.full_theory(mixture, summary, "hessian", 2.0)
-        values = eqx.filter_jit(lambda theory: theory.outliers(9))(whole)
+
+        @eqx.filter_jit
+        def theories(mixture, summary):
+            nodes, block = curvature.quadrature(mixture, summary.overlaps), curvature.Block("theta")
+            own = curvature.blocks.predicted(block, mixture, summary, 2.0, nodes)
+            found = curvature.block_theory(mixture, summary, 0, "hessian", 2.0).spectrum()
+            values = curvature.full_theory(mixture, summary, "hessian", 2.0).outliers(9)
+            return own["hessian_theta_eigenvalues"], found, values
+
+        own, found, values = theories(mixture, mixture.start())
     expected = beta * (1 - 4 * beta) * size
     np.testing.assert_allclose(own, expected, rtol=rtol)
     np.testing.assert_allclose(found.values[:1], expected, rtol=rtol)
@@ -56,7 +55,7 @@ def test_without_noise_units_are_on_their_side_of_the_kink(dtype, rtol):
 
     means = mixtures.xor_means(d)
     flat, unravel = ravel_pytree((size**0.5 * means, jnp.asarray(signs * size**0.5)))
-    hessian = jax.hessian(lambda flat: risk(unravel(flat)))(flat)
+    hessian = jax.jit(jax.hessian(lambda flat: risk(unravel(flat))))(flat)
     np.testing.assert_allclose(values[:8], np.linalg.eigvalsh(hessian)[::-1][:8], rtol=rtol)
     assert np.isnan(values[8])
 
