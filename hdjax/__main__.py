@@ -21,7 +21,7 @@ def command() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if sys.stderr is None:
         # It was closed; progress and warnings go nowhere.
-        sys.stderr = open(os.devnull, "w")
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     try:
         from hdjax import cli
     except (ImportError, OSError, ValueError) as error:

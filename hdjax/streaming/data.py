@@ -305,8 +305,10 @@ def _check_covariance(name: str, rows: Float[Array, "n d"], spectrum: Spectrum) 
     """Raise ValueError if the covariance of samples is not that of `spectrum`, up to sampling."""
     if not is_concrete(rows, spectrum):
         return
-    squares = np.asarray(_in_eigenbasis(rows, spectrum), np.float64) ** 2
-    eigenvalues = np.asarray(spectrum.expand(spectrum.eigenvalues), np.float64)
+    # A system may be built while a program is traced that does not depend on it.
+    with jax.ensure_compile_time_eval():
+        squares = np.asarray(_in_eigenbasis(rows, spectrum), np.float64) ** 2
+        eigenvalues = np.asarray(spectrum.expand(spectrum.eigenvalues), np.float64)
     (n, d), found = squares.shape, squares.mean(0)
     rounding = 4 * float(jnp.finfo(rows.dtype).eps) * d
     seen = eigenvalues > rounding * eigenvalues.max()
