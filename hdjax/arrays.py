@@ -1,21 +1,17 @@
 """Small functions of arrays and pytrees that several families use.
 
 `all_finite` and `cast` act on the floating-point leaves of a pytree, `decay_share` is
-(1 - e^{-x})/x without cancellation, `whole_steps` counts steps, `takes_lists` lets a function take
-lists for arrays, and `jacobians` differentiates statistics one at a time.
+(1 - e^{-x})/x without cancellation, `whole_steps` counts steps, and `jacobians` differentiates
+statistics one at a time.
 """
 
-import functools
-import inspect
 from collections.abc import Callable
-from types import UnionType
-from typing import Any, ParamSpec, TypeVar, get_args
+from typing import Any, ParamSpec, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import AbstractArray, Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -79,47 +75,6 @@ def whole_steps(ts: Float[Array, "*shape"]) -> Int[Array, "*shape"]:
     nearest = jnp.round(ts)
     rounding = 8 * jnp.finfo(ts.dtype).eps * jnp.maximum(jnp.abs(ts), 1)
     return jnp.where(jnp.abs(ts - nearest) <= rounding, nearest, jnp.floor(ts)).astype(int)
-
-
-def takes_lists(function: Callable[P, T]) -> Callable[P, T]:
-    """Let a function take lists for its parameters that are arrays, and arrays of either library.
-
-    An argument is converted to the array, of JAX or of NumPy, with which `jaxtyping` annotates the
-    parameter.  None and arguments for other parameters are passed as they are.
-
-    Example:
-        >>> @takes_lists
-        ... def total(values: Float[Array, " n"]) -> Float[Array, ""]:
-        ...     return values.sum()
-        >>> float(total([1, 2, 3]))
-        6.0
-    """
-    signature = inspect.signature(function)
-    kinds = {name: _array_type(one.annotation) for name, one in signature.parameters.items()}
-
-    @functools.wraps(function)
-    def taking(*args: P.args, **kwargs: P.kwargs) -> T:
-        bound = signature.bind(*args, **kwargs)
-        for name, value in bound.arguments.items():
-            kind = kinds[name]
-            if kind is None or value is None or isinstance(value, kind.array_type):
-                continue
-            array = np.asarray(value) if kind.array_type is np.ndarray else jnp.asarray(value)
-            if "float64" in kind.dtypes and not jnp.issubdtype(array.dtype, jnp.inexact):
-                array = array.astype(jnp.result_type(float))
-            bound.arguments[name] = array
-        return function(*bound.args, **bound.kwargs)
-
-    return taking
-
-
-def _array_type(annotation: Any) -> Any:
-    """The array of `jaxtyping` that an annotation is, or has in a union; None if there is none."""
-    parts = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
-    for part in parts:
-        if inspect.isclass(part) and issubclass(part, AbstractArray):
-            return part
-    return None
 
 
 def jacobians(statistics: Callable[[Any], dict[str, Array]], state: Any) -> dict[str, Any]:

@@ -1,29 +1,28 @@
 """Checks of the arguments that a user gives to constructors and functions of the package.
 
-Only concrete values are checked: inside jit, vmap and grad a value is traced and cannot be looked
-at.  Every message has the form `name: value; allowed: rule`.
+A constructor that users call is a `Checked` module, or has the decorator `checked`, as public
+functions have: arguments are then checked against the annotations of the parameters.  Only concrete
+values are checked: inside jit, vmap and grad a value is traced and cannot be looked at.  Every
+message has the form `name: value; allowed: rule`.
 """
 
+import functools
 import inspect
-from collections.abc import Callable, Iterator
-from typing import Any, get_args
+from collections.abc import Callable, Mapping, Sequence
+from types import UnionType
+from typing import Any, TypeVar, cast, get_args
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
+from jaxtyping import AbstractArray
 
-from hdjax.registry import Bounds, OneOf
+from hdjax.annotations import Kind, is_concrete, kind_of, told
 
+Make = TypeVar("Make", bound=Callable[..., Any])
 
-def is_concrete(*leaves: Any) -> bool:
-    """Whether all leaves have values that Python can read: False for tracers of jit, vmap, grad.
-
-    Example:
-        >>> is_concrete(1.0), bool(jax.jit(lambda x: jnp.array(is_concrete(x)))(1.0))
-        (True, False)
-    """
-    return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(leaves))
+_ANY = Kind("anything", lambda value: None)
 
 
 def check_leaves(name: str, tree: Any, least: float) -> None:
@@ -50,37 +49,132 @@ def check_leaves(name: str, tree: Any, least: float) -> None:
             raise ValueError(f"{name}: {values[~good].ravel()[0]}; allowed: {rule}")
 
 
-def check_arguments(constructor: Callable[..., Any], **values: Any) -> None:
-    """Check concrete numbers and words against the annotations of a constructor's parameters.
+class Checked(eqx.Module):
+    """A module whose constructor checks its concrete arguments against its annotations (abstract).
 
-    Args:
-        constructor: a class or function whose parameters have annotations of `hdjax.registry`.
-        **values: arguments of the constructor by name, or some of them; None is not checked.
+    `hdjax.annotations` says what each annotation allows.  The arguments are checked before the
+    constructor looks at them.  Modules that JAX takes apart and puts together again are not made
+    by a constructor, so that their leaves may be anything.
 
     Raises:
-        ValueError: a number outside of its `Bounds`, or a word that its `OneOf` does not list.
+        ValueError, TypeError: naming the argument, its value and what is allowed.
 
     Example:
         >>> from hdjax.registry import Positive
-        >>> def ball(radius: Positive): ...
-        >>> check_arguments(ball, radius=1.0)
+        >>> class Ball(Checked):
+        ...     radius: Positive
+        >>> Ball(-1.0)
+        Traceback (most recent call last):
+        ValueError: radius: -1.0; allowed: a finite number, above 0
     """
-    for name, parameter in inspect.signature(constructor).parameters.items():
-        value = values.get(name)
-        if value is None or not is_concrete(value):
+
+    def __new__(cls, *args: Any, **kwargs: Any):
+        check_call(cls, args, kwargs)
+        return super().__new__(cls)
+
+
+def checked(target: Make) -> Make:
+    """Let a function check its concrete arguments, or a dataclass those of its constructor.
+
+    `hdjax.annotations` says what each annotation allows.  A list, and an array of the other
+    library, becomes the array of JAX or NumPy with which `jaxtyping` annotates the parameter.
+
+    Raises:
+        ValueError, TypeError: on a call: naming the argument, its value and what is allowed.
+
+    Example:
+        >>> from jaxtyping import Array, Float
+        >>> @checked
+        ... def total(values: Float[Array, " n"]) -> Float[Array, ""]:
+        ...     return values.sum()
+        >>> float(total([1, 2, 3]))
+        6.0
+    """
+    is_class = inspect.isclass(target)
+    made: Any = target.__init__ if is_class else target
+
+    @functools.wraps(made)
+    def checking(*args: Any, **kwargs: Any) -> Any:
+        self, own = args[:is_class], args[is_class:]
+        bound = check_call(target, own, kwargs)
+        if bound is not None:
+            own, kwargs = bound.args, bound.kwargs
+        return made(*self, *own, **kwargs)
+
+    if is_class:
+        target.__init__ = checking
+        return cast(Make, target)
+    return cast(Make, checking)
+
+
+def check_call(
+    target: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> inspect.BoundArguments | None:
+    """Check the concrete arguments of a call against the annotations of the parameters.
+
+    Args:
+        target: a class or function.
+        args: its positional arguments.
+        kwargs: its other arguments.
+
+    Returns:
+        The arguments, with arrays in place of lists; None if the function does not take them, as
+        Python itself says when it is called.
+
+    Raises:
+        ValueError, TypeError: naming the argument, its value and what is allowed.
+    """
+    signature, kinds, arrays = _parameters(target)
+    try:
+        bound = signature.bind(*args, **kwargs)
+    except TypeError:
+        return None
+    for name, value in bound.arguments.items():
+        if value is signature.parameters[name].default:
             continue
-        for mark in _marks(parameter.annotation):
-            if isinstance(mark, Bounds) and not mark.hold(value):
-                raise ValueError(f"{name}: {value}; allowed: {mark}")
-            if isinstance(mark, OneOf) and isinstance(value, str) and value not in mark.words:
-                raise ValueError(f"{name}: {value!r}; allowed: {', '.join(mark.words)}")
+        if name in arrays:
+            bound.arguments[name] = value = _as_array(name, value, arrays[name])
+        several = signature.parameters[name].kind is inspect.Parameter.VAR_POSITIONAL
+        kind = kinds.get(name, _ANY)
+        for one in value if several else (value,):
+            error = kind.judge(one)
+            if error:
+                raise error(f"{name}: {told(one)}; allowed: {kind.rule}")
+    return bound
 
 
-def _marks(annotation: Any) -> Iterator[Any]:
-    """The metadata of every `Annotated` in an annotation, also inside unions."""
-    for part in get_args(annotation):
-        yield part
-        yield from _marks(part)
+@functools.cache
+def _parameters(target: Any) -> tuple[inspect.Signature, dict[str, Kind], dict[str, Any]]:
+    """The signature of a class or function, the kinds of its parameters, and those for arrays."""
+    signature = inspect.signature(target)
+    own = signature.parameters.items()
+    arrays = {name: _array_type(one.annotation) for name, one in own}
+    return (
+        signature,
+        {name: kind for name, one in own if (kind := kind_of(one.annotation)) is not None},
+        {name: kind for name, kind in arrays.items() if kind is not None},
+    )
+
+
+def _array_type(annotation: Any) -> Any:
+    """The array of `jaxtyping` that an annotation is, or has in a union; None if there is none."""
+    parts = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    for part in parts:
+        if inspect.isclass(part) and issubclass(part, AbstractArray):
+            return part
+    return None
+
+
+def _as_array(name: str, value: Any, kind: Any) -> Any:
+    numbers = int | float | complex | np.generic | np.ndarray | jax.Array | Sequence
+    if isinstance(value, kind.array_type) or not isinstance(value, numbers):
+        return value
+    try:
+        array = np.asarray(value) if kind.array_type is np.ndarray else jnp.asarray(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: {told(value)}; allowed: an array of numbers") from None
+    whole = jnp.issubdtype(array.dtype, jnp.integer)
+    return array.astype(jnp.result_type(float)) if whole and "float64" in kind.dtypes else array
 
 
 def check_dtype(dtype: str) -> None:

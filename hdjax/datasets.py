@@ -58,13 +58,19 @@ def as_arrays(name: str, data: Any) -> PyTree[Array]:
 
     def array(leaf: Any) -> Array:
         try:
-            return jnp.asarray(np.asarray(leaf) if _is_nested(leaf) else leaf)
+            found = jnp.asarray(np.asarray(leaf) if _is_nested(leaf) else leaf)
         except ValueError as error:
             raise ValueError(f"{name}: {error}; allowed: lists of equal lengths") from error
         except TypeError as error:
             raise TypeError(f"{name}: {error}; allowed: numbers") from error
+        if jnp.iscomplexobj(found):
+            raise TypeError(f"{name}: complex numbers; allowed: real numbers")
+        return found
 
-    return jax.tree.map(array, data, is_leaf=_is_nested)
+    found = jax.tree.map(array, data, is_leaf=_is_nested)
+    if not jax.tree.leaves(found):
+        raise TypeError(f"{name}: {data!r}; allowed: an array, or a pytree of arrays")
+    return found
 
 
 def _is_nested(data: Any) -> bool:

@@ -17,7 +17,7 @@ import optimistix
 from jaxtyping import Array, Float, PyTree
 
 from hdjax.arrays import all_finite
-from hdjax.checks import check_arguments
+from hdjax.checks import Checked
 from hdjax.limits import Limit
 from hdjax.registry import In, PositiveFloat, Size, register
 
@@ -44,7 +44,7 @@ _TSIT5 = diffrax.Tsit5()
 
 
 @register("integrator", "")
-class Integrator(eqx.Module):
+class Integrator(Checked):
     """Solver, tolerances and number of steps with which the equations of a system are integrated.
 
     The object is callable, and then integrates an equation (see `__call__`); users pass it to a
@@ -88,7 +88,6 @@ class Integrator(eqx.Module):
         max_steps: Size = 16**4,
         adjoint: diffrax.AbstractAdjoint | None = None,
     ):
-        check_arguments(Integrator, rtol=rtol, atol=atol, steps=steps, max_steps=max_steps)
         self.solver, self.rtol, self.atol, self.max_steps = solver, rtol, atol, max_steps
         self.steps = None if steps is None else jnp.asarray(steps, jnp.result_type(float))
         self.adjoint = adjoint

@@ -23,9 +23,10 @@ import dataclasses
 import difflib
 import functools
 import importlib.metadata
-import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, TypeVar
+
+import numpy as np
 
 
 class NotGivenError(TypeError):
@@ -44,37 +45,45 @@ class Bounds:
         least: the number is at least this.
         below: the number is smaller than this.
         most: the number is at most this.
+        whole: whether the number is an integer, of any type.
+        infinite: whether the number may be infinite.
     """
 
     above: float | int | None = None
     least: float | int | None = None
     below: float | int | None = None
     most: float | int | None = None
+    whole: bool = False
+    infinite: bool = False
 
-    def hold(self, value: Any) -> bool:
-        """Whether a concrete number is finite and within the bounds; True if it is no number."""
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            return True
-        return (
-            math.isfinite(number)
-            and (self.above is None or number > self.above)
-            and (self.least is None or number >= self.least)
-            and (self.below is None or number < self.below)
-            and (self.most is None or number <= self.most)
+    def hold(self, values: Any) -> bool:
+        """Whether all numbers of a concrete array are finite and within the bounds."""
+        values = np.asarray(values, float)
+        return bool(
+            (np.isfinite(values) | (self.infinite & ~np.isnan(values))).all()
+            and (not self.whole or (values == np.floor(values)).all())
+            and (self.above is None or (values > self.above).all())
+            and (self.least is None or (values >= self.least).all())
+            and (self.below is None or (values < self.below).all())
+            and (self.most is None or (values <= self.most).all())
         )
 
     def __str__(self) -> str:
-        """The rule in words, for messages, such as "finite and above 0"."""
+        """The rule in words, for messages, such as "a finite number, above 0"."""
         rules = {
             "above": self.above,
             "at least": self.least,
             "below": self.below,
             "at most": self.most,
         }
-        told = [f"{words} {bound:g}" for words, bound in rules.items() if bound is not None]
-        return " and ".join(["finite", *told])
+        told = [
+            f"{words} {bound if isinstance(bound, int) else f'{bound:g}'}"
+            for words, bound in rules.items()
+            if bound is not None
+        ]
+        noun = "an integer" if self.whole else "a number"
+        kind = f"{noun} or infinity" if self.infinite else noun
+        return ", ".join([kind if self.whole or self.infinite else "a finite number", *told])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +145,12 @@ OneOrMoreReal = Annotated[Any, Each(Bounds(), alone=True)]
 Positives = Annotated[Any, Each(Bounds(above=0))]
 NonNegatives = Annotated[Any, Each(Bounds(least=0))]
 OneOrMoreNonNegative = Annotated[Any, Each(Bounds(least=0), alone=True)]
+# A dimension may be a number of any type, because it may be traced or stacked.
+Dimension = Annotated[Any, Bounds(least=1, whole=True)]
+AnyDimension = Annotated[Any, Bounds(least=1, whole=True, infinite=True)]
 Size = Annotated[int, Bounds(least=1)]
+# A key is folded with 32 bits of the number of a run.
+Runs = Annotated[int, Bounds(least=1, most=2**31 - 1)]
 Count = Annotated[int, Bounds(least=0)]
 Values = Annotated[Any, FromFile(array=True)]
 File = Annotated[Any, FromFile(array=False)]

@@ -25,6 +25,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from hdjax.arrays import all_finite
+from hdjax.checks import Checked
 from hdjax.clocks import Clock
 from hdjax.limits import Limit
 
@@ -128,7 +129,7 @@ class Watching(Simulator):
         return Watched(self.inner.advance(state.run, k0, k1, key), key, k1.astype(int))
 
 
-class Method(eqx.Module):
+class Method(Checked):
     """A way to run systems at finite d (abstract); the fields of a method are its options.
 
     `System.methods` lists the classes of methods that can run a system.
@@ -154,7 +155,7 @@ class Method(eqx.Module):
         """
 
 
-class System(eqx.Module):
+class System(Checked):
     """A model, an algorithm and the law of its start (abstract, immutable).
 
     The numbers of a system are array leaves.  A stacked `System` under `jax.vmap` is therefore a

@@ -45,7 +45,10 @@ def as_times(ts: Any) -> np.ndarray:
         dtype('float32')
     """
     try:
-        wide = np.asarray(ts, np.float64)
+        given = np.asarray(ts)
+        if given.dtype.kind in "bcSU":
+            raise TypeError
+        wide = given.astype(np.float64)
     except (TypeError, ValueError):
         raise ValueError(f"ts: {ts!r}; allowed: a list of numbers") from None
     if wide.ndim != 1 or wide.size == 0:

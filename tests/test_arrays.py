@@ -3,12 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 import scipy.special
-from jaxtyping import Array, Float, Int
 
-import hdjax as hd
-from hdjax.arrays import all_finite, cast, decay_share, jacobians, takes_lists, whole_steps
+from hdjax.arrays import all_finite, cast, decay_share, jacobians, whole_steps
 from hdjax.clocks import Steps
 
 
@@ -50,55 +47,3 @@ def test_whole_steps_are_those_of_a_clock_of_steps():
     np.testing.assert_array_equal(whole_steps(jnp.asarray(ts)), Steps(1).ticks(ts))
     small = jnp.asarray([0.5, 2.9999998, 7.0], jnp.float32)
     assert whole_steps(small).tolist() == [0, 3, 7]
-
-
-@takes_lists
-def scaled(values: Float[Array, " n"], steps: Int[Array, " n"] | None = None, *, factor=2):
-    return factor * values, steps
-
-
-def test_lists_become_arrays_where_an_array_is_annotated():
-    for given in ([1, 2], (1.0, 2.0), np.array([1, 2]), range(1, 3), jnp.array([1.0, 2.0])):
-        values, steps = scaled(given)
-        assert values.dtype == jnp.result_type(float)
-        np.testing.assert_array_equal(values, [2.0, 4.0])
-        assert steps is None
-    single = np.array([1.0, 2.0], np.float32)
-    assert scaled(single)[0].dtype == jnp.float32
-    _, steps = scaled([1.0, 2.0], steps=[3, 4], factor=3)
-    assert jnp.issubdtype(steps.dtype, jnp.integer)
-    np.testing.assert_array_equal(jax.jit(lambda x: scaled(x)[0])([1.0, 2.0]), [2.0, 4.0])
-
-
-COLUMNS = [[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]], [[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]
-MATRIX = [[0.1, 0.2], [0.0, 0.1]]
-LINK = hd.multiindex.links.from_coefficients({(1, 0): 0.8, (1, 1): 0.6})
-LISTS = {
-    "overlap": (hd.curvature.alignment.overlap, COLUMNS),
-    "principal cosines": (hd.curvature.alignment.principal_cosines, COLUMNS),
-    "share": (hd.curvature.alignment.share, ([1.0, 2.0, 3.0], COLUMNS[1])),
-    "energy": (lambda m: hd.multiindex.averaging.energy(LINK, m), (MATRIX,)),
-    "slope": (lambda m: hd.multiindex.averaging.energy_gradient(LINK, m), (MATRIX,)),
-    "odds": (hd.multiindex.flows.to_odds, (MATRIX,)),
-    "cosines": (lambda m: hd.multiindex.OverlapSummary.of(m).cosines, (MATRIX,)),
-    "frame": (
-        hd.landscapes.frame.previsible_frame,
-        ([1.0, 0.0, 0.0], [[0.0, 1.0, 0.0], [0.0, 1.0, 2.0]]),
-    ),
-}
-
-
-@pytest.mark.parametrize("name", LISTS)
-def test_public_functions_take_lists(name):
-    function, lists = LISTS[name]
-    expected = function(*(jnp.asarray(values) for values in lists))
-    np.testing.assert_allclose(function(*lists), expected, rtol=1e-12)
-
-
-def test_the_limit_of_a_system_takes_a_list_of_times():
-    law = hd.streaming.GaussianStart()
-    system = hd.streaming.OnePassSGD(
-        hd.streaming.losses.LeastSquares(), hd.spectra.identity(20), 0.5, law, law
-    )
-    found, expected = (system.limit(ts).values.blocks for ts in ([0, 1], jnp.array([0.0, 1.0])))
-    np.testing.assert_array_equal(found, expected)

@@ -23,7 +23,7 @@ LAYERS = (
     ("gaussian", "spectra", "random", "schedules", "datasets", "integrate"),
     ("system", "plots", "store", "signals"),
     ("clocks", "limits", "checks", "reading"),
-    ("layout",),
+    ("layout", "annotations"),
     ("arrays", "codes", "precise", "reductions", "registry", "times"),
 )
 # The engine is written against the contract alone, and derives the keys of runs and probes; figures

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from hdjax import gaussian, precise
-from hdjax.arrays import takes_lists
+from hdjax.checks import checked
 
 __all__ = [
     "orthonormal",
@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 
-@takes_lists
+@checked
 def orthonormal(columns: Float[Array, "d k"], cut: float = 1e-6) -> Float[Array, "d k"]:
     """An orthonormal basis of the columns' span, with zero columns where they are dependent.
 
@@ -42,7 +42,7 @@ def orthonormal(columns: Float[Array, "d k"], cut: float = 1e-6) -> Float[Array,
     return jnp.where(values > cut * values[:1], left, 0)
 
 
-@takes_lists
+@checked
 def principal_cosines(
     first: Float[Array, "d k"], second: Float[Array, "d l"]
 ) -> Float[Array, " r"]:
@@ -63,7 +63,7 @@ def principal_cosines(
     return jnp.linalg.svd(inner, compute_uv=False)
 
 
-@takes_lists
+@checked
 def principal_sines(first: Float[Array, "d k"], second: Float[Array, "d l"]) -> Float[Array, " l"]:
     """Sines of the principal angles of `second` with `first`, ascending, exact for small angles.
 
@@ -83,7 +83,7 @@ def principal_sines(first: Float[Array, "d k"], second: Float[Array, "d l"]) -> 
     return jnp.linalg.svd(two - precise.dot(one, precise.dot(one.T, two)), compute_uv=False)[::-1]
 
 
-@takes_lists
+@checked
 def share(vector: Float[Array, " d"], space: Float[Array, "d k"]) -> Float[Array, ""]:
     """The share |P v|/|v| of a vector in a span, with P the projection on the span.
 
@@ -101,7 +101,7 @@ def share(vector: Float[Array, " d"], space: Float[Array, "d k"]) -> Float[Array
     return gaussian.safe_sqrt((inside**2).sum()) / jnp.where(size > 0, size, 1)
 
 
-@takes_lists
+@checked
 def overlap(first: Float[Array, "d k"], second: Float[Array, "d l"]) -> Float[Array, ""]:
     """The overlap |Q_1^T Q_2|^2/min(k, l) of two spans, which is 1 if one contains the other.
 
@@ -136,7 +136,7 @@ def random_overlap(rank: int, dimension: int) -> float:
     return rank / dimension
 
 
-@takes_lists
+@checked
 def share_in_means(overlaps: Float[Array, "k k"], students: int) -> Float[Array, " m"]:
     """The share (S_c G^+ S_c/Q_cc)^(1/2) of every column X_c in the means' span.
 

@@ -22,7 +22,7 @@ outliers, without concentration of the matrices, and for parameters outside the 
 (`outside_means`).
 """
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -30,14 +30,14 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key, PyTree
 
 from hdjax import precise
-from hdjax.arrays import takes_lists
+from hdjax.checks import Checked, checked
 from hdjax.curvature.alignment import principal_cosines, share
 from hdjax.curvature.law import Quadrature, small_weights
 from hdjax.curvature.matrices import empirical
 from hdjax.curvature.solvers import top_space
 from hdjax.curvature.theory import block_theory
 from hdjax.curvature.weights import Kind, check_kind
-from hdjax.registry import Count, OneOf, Size, register
+from hdjax.registry import Count, OneOf, Positive, Size, register
 from hdjax.streaming import GramSummary, OnePassSGD
 from hdjax.streaming.samples import Samples
 
@@ -53,7 +53,7 @@ _LARGE = 1 / 3
 
 
 @register("curvature.block", "")
-class Block(eqx.Module):
+class Block(Checked):
     """A block of the Hessian or gradient covariance that `Alignment` measures and predicts.
 
     Args:
@@ -86,7 +86,7 @@ class Block(eqx.Module):
         return f"{self.kind}_{self.index}"
 
 
-@takes_lists
+@checked
 def measured(
     block: Block,
     system: OnePassSGD,
@@ -131,7 +131,7 @@ def measured(
 
 
 def predicted(
-    block: Block, system: OnePassSGD, summary: GramSummary, alpha: Any, nodes: Quadrature
+    block: Block, system: OnePassSGD, summary: GramSummary, alpha: Positive, nodes: Quadrature
 ) -> dict[str, Array]:
     """Statistics of a block in the limit, at n = alpha d samples of the law `nodes`.
 

@@ -22,7 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from hdjax.arrays import takes_lists
+from hdjax.checks import checked
+from hdjax.registry import PositiveFloat, Size
 from hdjax.streaming import GramSummary, OnePassSGD
 from hdjax.streaming.losses import MixtureLogistic
 
@@ -35,7 +36,8 @@ __all__ = [
 ]
 
 
-def fixed_point_output(ridge: float) -> float:
+@checked
+def fixed_point_output(ridge: PositiveFloat) -> float:
     """The output L = log((1 - 4 beta)/(4 beta)) at learned means of XOR; 0 for beta >= 1/8.
 
     Args:
@@ -53,7 +55,8 @@ def fixed_point_output(ridge: float) -> float:
     return math.log((1 - 4 * ridge) / (4 * ridge)) if ridge < 1 / 8 else 0.0
 
 
-def softmax_fixed_point(classes: int, ridge: float) -> float:
+@checked
+def softmax_fixed_point(classes: Size, ridge: PositiveFloat) -> float:
     """The number s > 0 with beta s (e^s + k - 1) = 1, the fixed point of softmax regression.
 
     The overlaps there are S = s (I - 1 1^T/k), for orthonormal means and snr = infinity.
@@ -79,7 +82,8 @@ def softmax_fixed_point(classes: int, ridge: float) -> float:
     return (low + high) / 2
 
 
-def success_probability(width: int, means: int = 4) -> float:
+@checked
+def success_probability(width: Size, means: Size = 4) -> float:
     """The probability that `width` units with independent uniform choices take all `means`.
 
     Args:
@@ -99,7 +103,7 @@ def success_probability(width: int, means: int = 4) -> float:
     return sum(terms) / means**width
 
 
-@takes_lists
+@checked
 def learned_means(
     system: OnePassSGD, summary: GramSummary, threshold: Float[Array, ""]
 ) -> Bool[Array, " c"]:
@@ -121,7 +125,7 @@ def learned_means(
     return (2 * jnp.asarray(loss.labels, output.dtype) - 1) * output > threshold
 
 
-@takes_lists
+@checked
 def taken_means(
     overlaps: Float[np.ndarray, "k c"], theta: Float[np.ndarray, " k"]
 ) -> Int[np.ndarray, " k"]:

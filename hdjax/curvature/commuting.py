@@ -13,18 +13,18 @@ Users call `commuting_theory` where `block_theory` refuses a system.  The theory
 "Spectral alignment of SGD" (arXiv 2310.03010), whose noise is isotropic.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from hdjax import gaussian, precise
+from hdjax.checks import checked
 from hdjax.curvature.law import positive_alpha
 from hdjax.curvature.outliers import OutlierTheory, above
 from hdjax.curvature.weights import Kind, small_matrix
 from hdjax.gaussian import Rule
+from hdjax.registry import Positive
 from hdjax.streaming import GramSummary, OnePassSGD
 
 
@@ -97,12 +97,13 @@ class CommutingTheory(OutlierTheory):
         return jnp.where(largest > 0, top, jnp.nan), zero
 
 
+@checked
 def commuting_theory(
     system: OnePassSGD,
     summary: GramSummary,
     index: int,
     kind: Kind,
-    alpha: Any,
+    alpha: Positive,
     rule: Rule | None = None,
 ) -> CommutingTheory:
     """The law of the block of a column, for components with commuting covariances.

@@ -13,8 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from hdjax.arrays import takes_lists
-from hdjax.checks import check_arguments
+from hdjax.checks import Checked, checked
 from hdjax.curvature.blocks import Block, predicted
 from hdjax.curvature.law import quadrature
 from hdjax.curvature.theory import block_theory
@@ -25,7 +24,7 @@ from hdjax.streaming import OnePassSGD
 
 
 @register("curvature.statistic", "outlier_count")
-class OutlierCount(eqx.Module):
+class OutlierCount(Checked):
     """The statistic "number of outliers of a block", of an `Alignment` and its summary.
 
     For side parameters the number is that of eigenvalues of the population's block above a third of
@@ -48,9 +47,6 @@ class OutlierCount(eqx.Module):
     index: Count | Annotated[str, OneOf("theta")] = eqx.field(static=True, default=0)
     matrix: Kind = eqx.field(static=True, default="hessian")
 
-    def __check_init__(self) -> None:
-        check_arguments(OutlierCount, **vars(self))
-
     def __call__(self, system: Any, summary: Any) -> Float[Array, ""]:
         if isinstance(self.index, str):
             block = Block(self.index, self.matrix)
@@ -64,7 +60,7 @@ class OutlierCount(eqx.Module):
         return count.astype(system.alpha.dtype)
 
 
-@takes_lists
+@checked
 @eqx.filter_jit
 def emergence_map(
     system: OnePassSGD,

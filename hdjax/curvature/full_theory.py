@@ -10,19 +10,19 @@ Users call `full_theory` for the spectrum of a whole network.  The theory goes b
 alignment of SGD" (arXiv 2310.03010), which is for n >> d.
 """
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from hdjax import gaussian, precise
+from hdjax.checks import checked
 from hdjax.curvature.alignment import orthonormal
 from hdjax.curvature.law import Quadrature, positive_alpha, quadrature, small_weights
 from hdjax.curvature.outliers import OutlierTheory, above
 from hdjax.curvature.weights import Kind
 from hdjax.gaussian import Rule
+from hdjax.registry import Positive
 from hdjax.streaming import GramSummary, OnePassSGD
 
 
@@ -142,8 +142,9 @@ class FullSpectrum(eqx.Module):
         return (inside**2).sum((1, 2))
 
 
+@checked
 def full_theory(
-    system: OnePassSGD, summary: GramSummary, kind: Kind, alpha: Any, rule: Rule | None = None
+    system: OnePassSGD, summary: GramSummary, kind: Kind, alpha: Positive, rule: Rule | None = None
 ) -> FullTheory:
     """The law of the matrix of all parameters at a state of a run or of the limit.
 

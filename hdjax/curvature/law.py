@@ -20,8 +20,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PyTree
 
 from hdjax import gaussian, precise
-from hdjax.arrays import takes_lists
-from hdjax.checks import is_concrete
+from hdjax.checks import checked, is_concrete
 from hdjax.curvature.weights import Kind, small_matrix
 from hdjax.gaussian import QMC, GaussHermite, Rule
 from hdjax.streaming import OnePassSGD
@@ -79,7 +78,7 @@ class Quadrature(eqx.Module):
         return jnp.block([[own, cross], [cross.T, other]])
 
 
-@takes_lists
+@checked
 def quadrature(
     system: OnePassSGD, gram: Float[Array, "k k"], rule: Rule | None = None
 ) -> Quadrature:

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from hdjax import gaussian, precise
-from hdjax.arrays import takes_lists
+from hdjax.checks import Checked, checked
 from hdjax.curvature.weights import Kind, check_kind, small_matrix, small_size
 from hdjax.streaming import OnePassSGD
 from hdjax.streaming.samples import Samples, draw_samples
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 
-class CurvatureMatrix(eqx.Module):
+class CurvatureMatrix(Checked):
     """A symmetric matrix on [columns x d | rest] that is known by its products.
 
     Attributes:
@@ -257,7 +257,7 @@ def sample_weights(
     )
 
 
-@takes_lists
+@checked
 def empirical(
     system: OnePassSGD,
     samples: Samples,
@@ -299,7 +299,7 @@ def empirical(
     return SampleMatrix(samples.rows, weights, moving.shape[1], shift)
 
 
-@takes_lists
+@checked
 def dual_gram(
     rows: Float[Array, "n d"], gradients: Float[Array, "n h"], columns: int
 ) -> Float[Array, "n n"]:

@@ -17,11 +17,14 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
+from hdjax.annotations import told
+from hdjax.checks import Checked
 from hdjax.curvature.weights import Kind, check_kind
 from hdjax.datasets import as_arrays
+from hdjax.registry import Size
 
 
-class NetworkMatrix(eqx.Module):
+class NetworkMatrix(Checked):
     """The Hessian or gradient covariance of a network's loss, in all parameters or a part of them.
 
     Args:
@@ -59,12 +62,12 @@ class NetworkMatrix(eqx.Module):
         self,
         loss: Callable,
         network: PyTree,
-        inputs: PyTree[Array],
-        targets: PyTree[Array],
+        inputs: PyTree,
+        targets: PyTree,
         kind: Kind = "hessian",
         *,
         where: Callable | None = None,
-        chunk: int | None = None,
+        chunk: Size | None = None,
     ):
         check_kind(kind)
         inputs, targets = as_arrays("inputs", inputs), as_arrays("targets", targets)
@@ -76,6 +79,8 @@ class NetworkMatrix(eqx.Module):
         size: int = n if chunk is None else chunk
         if size < 1 or n % size:
             raise ValueError(f"chunk: {chunk} with {n} samples; allowed: a divisor of {n}, or None")
+        if not any(map(eqx.is_array, jax.tree.leaves(network))):
+            raise TypeError(f"network: {told(network)}; allowed: a pytree with arrays")
         self.loss, self.network, self.inputs, self.targets = loss, network, inputs, targets
         self.kind, self.where, self.chunk = kind, where, size
 

@@ -16,7 +16,8 @@ from jaxtyping import Array, Float, Int, Key
 from matfree import decomp
 
 from hdjax import precise, random
-from hdjax.arrays import takes_lists
+from hdjax.checks import checked
+from hdjax.registry import PositiveFloat, Size
 
 Product = Callable[[Float[Array, "n k"]], Float[Array, "n k"]]
 
@@ -37,16 +38,16 @@ class TopSpace(NamedTuple):
     cycles: Int[Array, ""]
 
 
-@takes_lists
+@checked
 def top_space(
     product: Product,
     start: Float[Array, "n b"],
-    rank: int,
+    rank: Size,
     key: Key[Array, ""],
     *,
-    steps: int = 6,
-    tolerance: float = 1e-6,
-    cycles: int = 50,
+    steps: Size = 6,
+    tolerance: PositiveFloat = 1e-6,
+    cycles: Size = 50,
 ) -> TopSpace:
     """The `rank` largest eigenvalues of A and their eigenvectors.
 
@@ -141,14 +142,15 @@ class SpectralMeasure(eqx.Module):
         return precise.dot(heights, self.weights)
 
 
+@checked
 def spectral_measure(
     product: Product,
-    size: int,
+    size: Size,
     key: Key[Array, ""],
     *,
     known: TopSpace | None = None,
-    probes: int = 8,
-    steps: int = 60,
+    probes: Size = 8,
+    steps: Size = 60,
 ) -> SpectralMeasure:
     """The spectrum as a measure: known outliers exactly, the bulk by stochastic Lanczos quadrature.
 

@@ -29,7 +29,7 @@ from hdjax.curvature.train import check_training, training_samples
 from hdjax.gaussian import QMC, Rule
 from hdjax.limits import Limit, masked
 from hdjax.random import Stream
-from hdjax.registry import NonNegative, Positive
+from hdjax.registry import NonNegative, Positive, Real
 from hdjax.schedules import Constant
 from hdjax.streaming import Direct, GramSummary, OnePassSGD
 from hdjax.streaming.losses import MixtureLogistic
@@ -111,7 +111,7 @@ class Alignment(WithoutFluctuations):
         alpha: Positive = 4.0,
         train: bool = False,
         theta_scale: NonNegative = 0.0,
-        threshold: Any = 0.0,
+        threshold: Real = 0.0,
         rule: Rule | None = None,
     ):
         dtype = jnp.result_type(float)

@@ -34,7 +34,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Complex, Float, Inexact, Int
 
 from hdjax import gaussian, precise
-from hdjax.checks import is_concrete
+from hdjax.checks import checked, is_concrete
 from hdjax.curvature.alignment import orthonormal
 from hdjax.curvature.law import (
     Quadrature,
@@ -46,6 +46,7 @@ from hdjax.curvature.law import (
 from hdjax.curvature.outliers import joined, positive
 from hdjax.curvature.weights import Kind
 from hdjax.gaussian import Rule
+from hdjax.registry import Positive
 from hdjax.streaming import GramSummary, OnePassSGD
 
 # Mean and variance of the Tracy-Widom law of real symmetric matrices (F. Bornemann, arXiv
@@ -348,12 +349,13 @@ class BlockSpectrum(eqx.Module):
         return jnp.linalg.svd(inner, compute_uv=False)
 
 
+@checked
 def block_theory(
     system: OnePassSGD,
     summary: GramSummary,
     index: int,
     kind: Kind,
-    alpha: Any,
+    alpha: Positive,
     rule: Rule | None = None,
     nodes: Quadrature | None = None,
 ) -> BlockTheory:

@@ -29,9 +29,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from hdjax import gaussian, precise
-from hdjax.arrays import takes_lists
+from hdjax.checks import checked
 from hdjax.curvature.law import Quadrature, check_system
 from hdjax.gaussian import QMC, Rule
+from hdjax.registry import Size
 from hdjax.schedules import Schedule
 from hdjax.streaming import OnePassSGD
 from hdjax.streaming.optimisers import SGD
@@ -49,7 +50,7 @@ class TrainingSamples(eqx.Module):
     summary: Any
 
 
-@takes_lists
+@checked
 @eqx.filter_jit
 def training_samples(
     system: OnePassSGD,
@@ -57,7 +58,7 @@ def training_samples(
     start: Any = None,
     *,
     window: Float[Array, ""] | None = None,
-    grid: int = 33,
+    grid: Size = 33,
     rule: Rule | None = None,
 ) -> TrainingSamples:
     """The law at time `horizon` of the samples that training used.

@@ -7,13 +7,14 @@ All three use the same loop over jitted programs (`hdjax.engine.drive`) and retu
 import contextlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
+from hdjax.checks import checked
 from hdjax.codes import Code
 from hdjax.engine.checkpoint import as_checkpoint
 from hdjax.engine.collected import Collected
@@ -23,26 +24,30 @@ from hdjax.engine.plan import Named, Plan
 from hdjax.engine.progress import Progress
 from hdjax.engine.result import QUANTILES, Result
 from hdjax.layout import Contents, check_names, tree
+from hdjax.registry import OneOf, Runs, Size
 from hdjax.system import Method, System
 from hdjax.times import as_times, nominal
 
 Statistics = Sequence[str | tuple[str, Callable | None]] | Mapping[str, Callable | None] | None
 Probes = Mapping[str, Callable]
 Paths = Mapping[str, Callable]
+Start = Annotated[str, OneOf("law", "realised")]
+Keep = Annotated[str, OneOf("runs", "summary")]
 
 
+@checked
 def simulate(
     system: System,
     ts: Any,
     *,
     key: Key[Array, ""],
-    runs: int,
+    runs: Runs,
     method: Any = None,
     statistics: Statistics = None,
     probes: Probes | None = None,
     paths: Paths | None = None,
-    keep: str = "runs",
-    chunk: int | None = None,
+    keep: Keep = "runs",
+    chunk: Size | None = None,
     progress: bool | Callable = True,
     checkpoint: Any = None,
 ) -> Result:
@@ -84,12 +89,12 @@ def simulate(
     plan, records = prepare(
         system, ts, method=method, statistics=statistics, probes=probes, paths=paths, start=None
     )
-    check_run(runs, keep, chunk, key)
     collected = _driven(system, plan, key, runs, keep, chunk, progress, checkpoint)
     measured = contents(system, plan, records, collected, kind="simulate", key=key, keep=keep)
     return Result(tree(measured, levels=QUANTILES))
 
 
+@checked
 def limit(
     system: System,
     ts: Any,
@@ -142,21 +147,22 @@ def limit(
     return Result(tree(measured))
 
 
+@checked
 def compare(
     system: System,
     ts: Any,
     *,
     key: Key[Array, ""],
-    runs: int,
-    start: str = "law",
+    runs: Runs,
+    start: Start = "law",
     method: Any = None,
     statistics: Statistics = None,
     probes: Probes | None = None,
     paths: Paths | None = None,
     fluctuations: bool | None = None,
     mean_correction: bool = False,
-    keep: str = "runs",
-    chunk: int | None = None,
+    keep: Keep = "runs",
+    chunk: Size | None = None,
     progress: bool | Callable = True,
     checkpoint: Any = None,
 ) -> Result:
@@ -197,10 +203,7 @@ def compare(
         >>> float(result.sup_error["risk"].median()) < 1
         True
     """
-    if start not in ("law", "realised"):
-        raise ValueError(f"start: {start!r}; allowed: 'law', 'realised'")
     system.validate(compared=True, realised=start == "realised")
-    check_run(runs, keep, chunk, key)
     plan, records = prepare(
         system,
         ts,
@@ -242,6 +245,7 @@ def _driven(
         )
 
 
+@checked
 def make_plan(system: System, ts: Any, **options: Any) -> Plan:
     """The plan of an experiment, which `hdjax.ensemble` takes.
 
@@ -266,6 +270,7 @@ def make_plan(system: System, ts: Any, **options: Any) -> Plan:
     return prepare(system, ts, **options)[0]
 
 
+@checked
 def prepare(
     system: System,
     ts: Any,
@@ -274,14 +279,12 @@ def prepare(
     statistics: Statistics = None,
     probes: Probes | None = None,
     paths: Paths | None = None,
-    start: str | None = "law",
+    start: Start | None = "law",
     runs: bool = True,
     fluctuations: bool | None = False,
     mean_correction: bool = False,
 ) -> tuple[Plan, Records]:
     """The plan of an experiment as in `make_plan`, and its ticks and times in 64 bits."""
-    if not isinstance(mean_correction, bool):
-        raise TypeError(f"mean_correction: {mean_correction!r}; allowed: True, False")
     if mean_correction and isinstance(method, Method) and not method.exact:
         raise ValueError(
             f"mean_correction: True with {type(method).__name__}, whose means differ from those of "
@@ -329,22 +332,6 @@ def prepare(
         horizon=horizon,
     )
     return plan, records
-
-
-def check_run(runs: int, keep: str, chunk: int | None, key: Any) -> None:
-    """Check the arguments `runs`, `keep`, `chunk` and `key` of an experiment.
-
-    Raises:
-        ValueError, TypeError: naming the argument, its value and what is allowed.
-    """
-    if not isinstance(runs, int | np.integer) or runs < 1:
-        raise ValueError(f"runs: {runs!r}; allowed: an integer of at least 1")
-    if keep not in ("runs", "summary"):
-        raise ValueError(f"keep: {keep!r}; allowed: 'runs', 'summary'")
-    if chunk is not None and chunk < 1:
-        raise ValueError(f"chunk: {chunk!r}; allowed: None or at least 1")
-    if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
-        raise TypeError(f"key: {type(key).__name__}; allowed: a typed key, jax.random.key(seed)")
 
 
 def _judge(measured: Contents) -> None:

@@ -13,9 +13,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 
+from hdjax.checks import checked
 from hdjax.codes import Code
-from hdjax.engine.plan import Numbers, Plan, Values
+from hdjax.engine.plan import Numbers, Plan, Values, as_array
 from hdjax.engine.runs import Stops, advance, blank, shapes
+from hdjax.registry import Size
 from hdjax.system import NoFluctuationsError, System
 
 
@@ -79,13 +81,14 @@ class Theory(eqx.Module):
     predicted_std: Values | None
 
 
+@checked
 def ensemble(
     system: System,
     plan: Plan,
     key: Key[Array, ""],
     run_ids: Int[Array, " runs"],
     *,
-    batch_size: int | None = None,
+    batch_size: Size | None = None,
 ) -> Ensemble:
     """Simulate the runs `run_ids` of `system`, evaluate its limit, and compare.
 
@@ -242,7 +245,10 @@ def with_paths(plan: Plan, found: Curves) -> Curves:
         plan: the plan.
         found: the curves of one run or limit.
     """
-    paths = {name: function(plan.nominal, found.values) for name, function in plan.paths}
+    paths = {
+        name: as_array("paths", name, function(plan.nominal, found.values))
+        for name, function in plan.paths
+    }
     return eqx.tree_at(lambda curves: curves.paths, found, paths)
 
 

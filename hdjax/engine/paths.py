@@ -15,11 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from hdjax.checks import checked
 from hdjax.registry import Real, register
 from hdjax.times import as_time, is_at, record_at
 
 
 @register("path", "hitting_time")
+@checked
 @dataclasses.dataclass(frozen=True)
 class hitting_time:
     """The first time at which a scalar statistic reaches `level`, from either side; inf if never.
@@ -38,7 +40,7 @@ class hitting_time:
     """
 
     statistic: str
-    level: float
+    level: Real
 
     def __call__(
         self, times: Float[Array, " times"], values: Mapping[str, Array]
@@ -58,6 +60,7 @@ class hitting_time:
 
 
 @register("path", "value_at")
+@checked
 @dataclasses.dataclass(frozen=True)
 class value_at:
     """The value of a scalar statistic at time `t`: that of the record of this nominal time.
@@ -98,6 +101,7 @@ class value_at:
 
 
 @register("path", "plateau")
+@checked
 @dataclasses.dataclass(frozen=True)
 class plateau:
     """The time that a scalar statistic spends between two levels: the length of a plateau.
@@ -140,6 +144,7 @@ class plateau:
 
 
 @register("path", "first_bad_time")
+@checked
 @dataclasses.dataclass(frozen=True)
 class first_bad_time:
     """The first nominal time at which a statistic is not finite; inf if it is finite at all times.

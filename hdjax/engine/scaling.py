@@ -10,26 +10,29 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from hdjax import random
+from hdjax.checks import checked
 from hdjax.engine.checkpoint import as_checkpoint
-from hdjax.engine.compare import compare
+from hdjax.engine.compare import Start, Statistics, compare
 from hdjax.engine.result import Result, total_seconds
 from hdjax.layout import Contents, tree
 from hdjax.random import Stream
 from hdjax.reductions import skip_nan
+from hdjax.registry import Runs, Size
 from hdjax.system import System
 
 _RESAMPLES = 2000
 
 
+@checked
 def scaling(
-    make_system: Callable[[int], System],
-    dims: Sequence[int],
+    make_system: Callable[[int], System] | type[Any],
+    dims: Sequence[Size],
     ts: Any,
     *,
     key: Key[Array, ""],
-    runs: int,
-    start: str = "law",
-    statistics: Any = None,
+    runs: Runs,
+    start: Start = "law",
+    statistics: Statistics = None,
     checkpoint: Any = None,
     **options: Any,
 ) -> Result:
@@ -66,12 +69,9 @@ def scaling(
         >>> float(result.exponent["risk"]) < 0
         True
     """
-    try:
-        sizes = [int(d) for d in dims]
-    except (TypeError, ValueError):
-        raise ValueError(f"dims: {dims!r}; allowed: a list of integers") from None
-    if len(set(sizes)) < 2 or min(sizes) < 1 or sizes != [float(d) for d in dims]:
-        raise ValueError(f"dims: {list(dims)}; allowed: at least two different positive integers")
+    sizes = [int(d) for d in dims]
+    if len(set(sizes)) < 2:
+        raise ValueError(f"dims: {sizes}; allowed: at least two different ones")
     kept = as_checkpoint(checkpoint)
     parts = []
     for index, d in enumerate(sizes):

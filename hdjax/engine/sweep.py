@@ -14,34 +14,37 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
+from hdjax.checks import checked
 from hdjax.engine.checkpoint import Checkpoint, as_checkpoint
-from hdjax.engine.compare import check_run, prepare
+from hdjax.engine.compare import Keep, Paths, Probes, Start, Statistics, prepare
 from hdjax.engine.contents import Records, contents
 from hdjax.engine.drive import Loop, prepared, steps_of
 from hdjax.engine.plan import Plan
 from hdjax.engine.progress import Progress
 from hdjax.engine.result import QUANTILES, Result, total_seconds
 from hdjax.layout import Contents, check_names, stack, tree
+from hdjax.registry import Runs, Size
 from hdjax.system import System
 from hdjax.times import nominal
 
 
+@checked
 def sweep(
-    make_system: Callable[..., System],
+    make_system: Callable[..., System] | type[Any],
     grid: Mapping[Any, Sequence[Any] | Array | np.ndarray],
     ts: Any,
     *,
     key: Key[Array, ""],
-    runs: int,
-    start: str | None = "law",
+    runs: Runs,
+    start: Start | None = "law",
     method: Any = None,
-    statistics: Any = None,
-    probes: Any = None,
-    paths: Any = None,
+    statistics: Statistics = None,
+    probes: Probes | None = None,
+    paths: Paths | None = None,
     fluctuations: bool | None = False,
     mean_correction: bool = False,
-    keep: str = "runs",
-    chunk: int | None = None,
+    keep: Keep = "runs",
+    chunk: Size | None = None,
     shared_keys: bool = True,
     progress: bool | Callable = True,
     checkpoint: Any = None,
@@ -89,7 +92,6 @@ def sweep(
         2
     """
     grid = _checked(grid)
-    check_run(runs, keep, chunk, key)
     labels = {axis: _labels(values) for axis, values in grid.items()}
     systems, methods = _systems(make_system, method, grid)
     for system in systems:
@@ -157,7 +159,8 @@ def _systems(
 ) -> tuple[list[System], list[Any]]:
     """The system and the method of each point of the grid."""
     points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    methods = [method(**point) if callable(method) else method for point in points]
+    makes = callable(method) and not isinstance(method, type)
+    methods = [method(**point) if makes else method for point in points]
     return [make_system(**point) for point in points], methods
 
 

@@ -9,15 +9,18 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PyTree
 
 from hdjax import precise
+from hdjax.checks import checked
 from hdjax.gaussian.rules import Rule, default_rule
+from hdjax.registry import Count
 
 # The number of nodes in a chunk; sums over more nodes go chunk by chunk, to bound memory.
 _CHUNK = 2**16
 
 
+@checked
 def expectation(
     fn: Callable[[Float[Array, " dim"]], PyTree[Array]],
-    dim: int,
+    dim: Count,
     rule: Rule | None = None,
     dtype: DTypeLike | None = None,
 ) -> PyTree[Array]:
@@ -55,9 +58,10 @@ def expectation(
     return jax.tree.map(lambda leaf: leaf.sum(axis=0), sums)
 
 
+@checked
 def expectation_with_error(
     fn: Callable[[Float[Array, " dim"]], PyTree[Array]],
-    dim: int,
+    dim: Count,
     rule: Rule | None = None,
     dtype: DTypeLike | None = None,
 ) -> tuple[PyTree[Array], PyTree[Array]]:

@@ -22,6 +22,9 @@ import scipy
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from hdjax.checks import checked
+from hdjax.registry import Count, PositiveFloat, Size
+
 Nodes = tuple[Float[np.ndarray, "nodes dim"], Float[np.ndarray, " nodes"]]
 
 
@@ -59,6 +62,7 @@ class Rule(abc.ABC):
         """
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class Trapezoid(Rule):
     """The tensor trapezoid rule in a ball; it is accurate for large logits and usable for kinks.
@@ -80,8 +84,8 @@ class Trapezoid(Rule):
         True
     """
 
-    points: int
-    radius: float = 8.5
+    points: Size
+    radius: PositiveFloat = 8.5
 
     def __post_init__(self):
         _at_least("points", self.points, 1)
@@ -106,6 +110,7 @@ class Trapezoid(Rule):
         return abs(values[1] - values[0])
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class GaussHermite(Rule):
     """The tensor Gauss-Hermite rule, which is exact for polynomials of degree 2 points - 1.
@@ -125,7 +130,7 @@ class GaussHermite(Rule):
         True
     """
 
-    points: int
+    points: Size
 
     def __post_init__(self):
         _at_least("points", self.points, 1)
@@ -150,6 +155,7 @@ class GaussHermite(Rule):
         return abs(values[1] - values[0])
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class QMC(Rule):
     """Quasi-Monte Carlo: scrambled Sobol points mapped to normals z, with their mirror images -z.
@@ -171,9 +177,9 @@ class QMC(Rule):
         (1024, 5)
     """
 
-    log2_points: int = 13
-    seed: int = 0
-    replicates: int = 8
+    log2_points: Size = 13
+    seed: Count = 0
+    replicates: Size = 8
 
     def __post_init__(self):
         _at_least("log2_points", self.log2_points, 1)
@@ -201,7 +207,8 @@ class QMC(Rule):
         return values.std(axis=0, ddof=1)
 
 
-def default_rule(dim: int) -> Rule:
+@checked
+def default_rule(dim: Count) -> Rule:
     """The rule that `expectation` takes for a number of variables.
 
     For 1, 2 and 3 variables it is a trapezoid rule. Its error for the logistic function of logits

@@ -35,7 +35,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from hdjax import precise
-from hdjax.checks import is_concrete
+from hdjax.checks import Checked, is_concrete
 from hdjax.landscapes._arguments import numbers
 from hdjax.landscapes.rates import Rate, RateLike, as_rate, divide, root
 from hdjax.registry import NonNegative, OneOf, Positive, Slot, Values, declare, register
@@ -60,7 +60,7 @@ Dot = Callable[[Any, Any], Scalar]
 declare("landscapes.algorithm", Slot(given=("kernel", "mean", "radius", "noise")))
 
 
-class Algorithm(eqx.Module):
+class Algorithm(Checked):
     """A gradient span algorithm on opaque vectors."""
 
     @abc.abstractmethod

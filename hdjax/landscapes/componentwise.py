@@ -7,7 +7,7 @@ coordinates of x_0.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ from hdjax.landscapes.kernels.base import Kernel, as_radial
 from hdjax.landscapes.landscape import Horizon, Landscape, check_kernels, jet_at_start
 from hdjax.landscapes.optimisers import Optimiser
 from hdjax.landscapes.order import OrderParameters
+from hdjax.registry import AnyDimension, NonNegative, OneOrMoreReal, Size
 from hdjax.system import Method, WithoutFluctuations
 
 
@@ -71,18 +72,18 @@ class ComponentWise(Landscape, WithoutFluctuations):
     radius: Float[Array, ""]
     dimension: Float[Array, ""]
     noise: Kernel | None
-    sites: int = eqx.field(static=True)
+    sites: Size = eqx.field(static=True)
 
     def __init__(
         self,
         kernel: Kernel,
         optimiser: Optimiser,
-        dimension: Any,
+        dimension: AnyDimension,
         *,
-        mean: Any = 0.0,
-        radius: Any = 1.0,
+        mean: OneOrMoreReal | Callable = 0.0,
+        radius: NonNegative = 1.0,
         noise: Kernel | None = None,
-        sites: int = 100_000,
+        sites: Size = 100_000,
     ):
         check_kernels(kernel, noise)
         if not isinstance(optimiser, Optimiser):

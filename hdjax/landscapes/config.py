@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from hdjax import landscapes
-from hdjax.registry import In, NonNegatives, OneOf, Size, Slot, declare, register
+from hdjax.registry import In, NonNegatives, OneOf, OneOrMoreReal, Size, Slot, declare, register
 from hdjax.system import System
 
 declare("landscapes.method", Slot(default="previsible"))
@@ -55,6 +55,7 @@ def _system(  # noqa: D417 (the others are the constructor's)
     spectrum: Annotated[Any, In("spectrum")] = None,
     shares: NonNegatives | None = None,
     kind: Annotated[str, OneOf("trajectory", "next_observation")] = "trajectory",
+    mean: OneOrMoreReal = 0.0,
     **landscape: Any,
 ) -> System:
     """An algorithm on a random function, from a start.
@@ -64,7 +65,7 @@ def _system(  # noqa: D417 (the others are the constructor's)
         kind: the system: "trajectory" records the run, "next_observation" the conditional law of
             each observation before it is made.
     """
-    landscape["kernel"] = kernel
+    landscape |= {"kernel": kernel, "mean": mean}
     built = algorithm(**landscape)
     if isinstance(built, landscapes.optimisers.Optimiser):
         given = {"spectrum": spectrum, "shares": shares}

@@ -243,7 +243,7 @@ class Function(OnVectors):
     fn: Callable
     dtype: str = eqx.field(static=True)
 
-    def __init__(self, fn: Any, dtype: str = "float32"):
+    def __init__(self, fn: Callable, dtype: Precision = "float32"):
         check_dtype(dtype)
         self.fn, self.dtype = as_tree("fn", fn), dtype
 

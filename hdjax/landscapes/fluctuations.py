@@ -27,6 +27,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from hdjax import random
 from hdjax.arrays import whole_steps
+from hdjax.checks import checked
 from hdjax.landscapes import limit, sampler
 from hdjax.landscapes._arguments import numbers
 from hdjax.landscapes.landscape import CLOCK, Spanning
@@ -35,7 +36,9 @@ from hdjax.landscapes.order import OrderParameters, from_vectors
 from hdjax.landscapes.sampler import Draws
 from hdjax.landscapes.simulate import draw
 from hdjax.random import Stream
+from hdjax.registry import Positive, Real, Size
 from hdjax.system import NoFluctuationsError, NoMeanCorrectionError
+from hdjax.times import as_times
 
 __all__ = [
     "Expansion",
@@ -99,6 +102,7 @@ def source(evaluations: int) -> str:
     return "derivatives" if evaluations <= MOST_EXACT else f"{_RUNS} runs"
 
 
+@checked
 def expansion(
     system: Spanning, ts: Any, statistics: Statistics | Sequence[str] | None = None
 ) -> Expansion:
@@ -123,7 +127,7 @@ def expansion(
         >>> round(float(variance[1]), 4)
         1.1034
     """
-    ticks = CLOCK.ticks(np.asarray(ts, np.float64))
+    ticks = CLOCK.ticks(as_times(ts))
     names = ("value", "gradient_norm") if statistics is None else statistics
     if callable(names):
         function, names = names, _order(system, names)
@@ -315,10 +319,11 @@ def mean_corrections(
     return jax.tree.map(lambda b: b / system.dimension, found.bias)
 
 
+@checked
 def critical_dimension(
     system: Spanning,
     ts: Any,
-    tolerance: Any,
+    tolerance: Positive,
     confidence: float = 0.95,
     statistics: Statistics | Sequence[str] | None = None,
 ) -> Float[Array, ""]:
@@ -368,12 +373,13 @@ class HaltingLaw(eqx.Module):
     limit: Int[Array, ""]
 
 
+@checked
 def halting_law(
     system: Spanning,
-    threshold: Any,
-    steps: int,
+    threshold: Real,
+    steps: Size,
     key: Key[Array, ""],
-    draws: int = 100_000,
+    draws: Size = 100_000,
 ) -> HaltingLaw:
     """The law of the halting time tau = min{k: |g_k|^2 <= threshold}, in Gaussian approximation.
 

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from hdjax import precise
-from hdjax.arrays import takes_lists
+from hdjax.checks import checked
 from hdjax.landscapes.kernels.base import Jet, Kernel
 
 __all__ = [
@@ -37,7 +37,7 @@ def jet_at(kernel: Kernel, x: Float[Array, " d"], y: Float[Array, " d"]) -> Jet:
     return kernel.jet(a, b, t, precise.dot(x - y, x - y) / 2)
 
 
-@takes_lists
+@checked
 def block_covariance(
     kernel: Kernel, x: Float[Array, " d"], y: Float[Array, " d"]
 ) -> Float[Array, "d+1 d+1"]:
@@ -77,7 +77,7 @@ def jet_covariance(
     return outer
 
 
-@takes_lists
+@checked
 def previsible_frame(
     start: Float[Array, " d"], gradients: Float[Array, "n d"]
 ) -> Float[Array, "d d"]:
@@ -104,7 +104,7 @@ def previsible_frame(
     return (basis * signs[None]).T
 
 
-@takes_lists
+@checked
 def rotated_covariance(
     kernel: Kernel, points: Float[Array, "n d"], frame: Float[Array, "d d"]
 ) -> Float[Array, "d+1 n d+1 n"]:
@@ -144,7 +144,7 @@ class ConditionalLaw(eqx.Module):
     covariance: Float[Array, "c c"]
 
 
-@takes_lists
+@checked
 def conditional_law(
     kernel: Kernel,
     mean: Callable[[Array], Array],

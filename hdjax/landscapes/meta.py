@@ -17,9 +17,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PyTree
 
+from hdjax.checks import checked
 from hdjax.landscapes.algorithms import Algorithm, GradientDescent, HeavyBall, LowerTriangular
 from hdjax.landscapes.landscape import Landscape
 from hdjax.landscapes.rates import Steps
+from hdjax.registry import Size
 
 __all__ = [
     "Optimum",
@@ -49,8 +51,8 @@ class Optimum(eqx.Module):
 def optimise(
     make_system: Callable[[Any], Landscape],
     parameters: PyTree,
-    steps: int,
-    iterations: int = 200,
+    steps: Size,
+    iterations: Size = 200,
 ) -> Optimum:
     """The parameters that minimise the limit of f(x_n), by L-BFGS.
 
@@ -108,7 +110,8 @@ def optimise(
         return descend(parameters)
 
 
-def algorithm_family(name: str, steps: int) -> tuple[Callable[[Any], Algorithm], PyTree]:
+@checked
+def algorithm_family(name: str, steps: Size) -> tuple[Callable[[Any], Algorithm], PyTree]:
     """A family of algorithms for `optimise`, and parameters from which to start.
 
     Args:

@@ -35,7 +35,7 @@ from hdjax.landscapes.limit import Problem
 from hdjax.landscapes.order import OrderParameters
 from hdjax.landscapes.rates import RandomFunctionDescent
 from hdjax.landscapes.simulate import Previsible
-from hdjax.registry import In, NonNegative, NonNegatives, OneOrMoreReal
+from hdjax.registry import AnyDimension, In, NonNegative, NonNegatives, OneOrMoreReal
 from hdjax.spectra import Spectrum
 from hdjax.system import Method, NoFluctuationsError, NoMeanCorrectionError
 
@@ -90,9 +90,9 @@ class GradientSpan(Spanning):
         self,
         kernel: Kernel,
         algorithm: Algorithm,
-        dimension: Any,
+        dimension: AnyDimension,
         *,
-        mean: OneOrMoreReal = 0.0,
+        mean: OneOrMoreReal | Callable = 0.0,
         radius: NonNegative = 1.0,
         noise: Annotated[Kernel, In("landscapes.kernel")] | None = None,
         spectrum: Annotated[Spectrum, In("spectrum")] | None = None,

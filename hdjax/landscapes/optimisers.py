@@ -24,12 +24,11 @@ An optimiser that you write yourself is a module with two methods:
 import abc
 from typing import Any
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from hdjax.checks import is_concrete
+from hdjax.checks import Checked, is_concrete
 from hdjax.landscapes._arguments import numbers
 from hdjax.registry import NonNegative, register
 from hdjax.schedules import Schedule, ScheduleLike, as_schedule
@@ -45,7 +44,7 @@ Scalar = Float[Array, ""]
 Entries = Float[Array, " entries"]
 
 
-class Optimiser(eqx.Module):
+class Optimiser(Checked):
     """A component-wise optimiser, in coordinates that are O(1)."""
 
     @abc.abstractmethod

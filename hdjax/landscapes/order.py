@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from hdjax import precise
+from hdjax.checks import checked
 from hdjax.registry import Count, OneOf, register
 
 
@@ -72,6 +73,7 @@ def from_vectors(
 
 
 @register("landscapes.statistic", "overlap")
+@checked
 @dataclasses.dataclass(frozen=True)
 class OverlapWithStep:
     """A statistic: the overlap of x_k with the point of an earlier step, or of the gradients.

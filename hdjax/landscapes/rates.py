@@ -10,15 +10,15 @@ import abc
 from collections.abc import Callable
 from typing import Annotated, Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from hdjax.checks import Checked
 from hdjax.landscapes._arguments import numbers
 from hdjax.landscapes.kernels.base import Kernel
 from hdjax.landscapes.kernels.stationary import Stationary
-from hdjax.registry import In, Positive, Real, Slot, Values, declare, register
+from hdjax.registry import In, NonNegative, Positive, Real, Slot, Values, declare, register
 from hdjax.schedules import Schedule, as_schedule
 
 __all__ = [
@@ -37,11 +37,7 @@ Scalar = Float[Array, ""]
 declare("landscapes.rate", Slot(number="constant", given=("kernel",), includes=("schedule",)))
 
 
-# The type of the values that `as_rate` accepts; in a config a number or a table.
-RateLike = Annotated[Any, In("landscapes.rate")]
-
-
-class Rate(eqx.Module):
+class Rate(Checked):
     """A rule for the multiplier gamma_k of the direction of step k."""
 
     @abc.abstractmethod
@@ -54,6 +50,10 @@ class Rate(eqx.Module):
             slope: -<g_k, p>.
             norm: |p|.
         """
+
+
+# The type of the values that `as_rate` accepts; in a config a number or a table.
+RateLike = Annotated[NonNegative | Rate | Schedule | Callable, In("landscapes.rate")]
 
 
 class Scheduled(Rate):

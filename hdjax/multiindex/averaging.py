@@ -22,8 +22,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from hdjax.arrays import takes_lists
-from hdjax.checks import is_concrete
+from hdjax.checks import checked, is_concrete
 from hdjax.multiindex.links.link import Link
 from hdjax.multiindex.small import product
 from hdjax.multiindex.tensors import (
@@ -50,7 +49,7 @@ __all__ = [
 ]
 
 
-@takes_lists
+@checked
 def average(link: Link, matrix: Float[Array, "q r"]) -> Tensors:
     """Hermite tensors of A_M f*, the best link for directions of overlap M.
 
@@ -70,7 +69,7 @@ def average(link: Link, matrix: Float[Array, "q r"]) -> Tensors:
     return transform(link.tensors, matrix)
 
 
-@takes_lists
+@checked
 def energy(link: Link, matrix: Float[Array, "q r"]) -> Float[Array, ""]:
     """The energy E(M^T M) without the mean of f*, which is learnt at once.
 
@@ -91,7 +90,7 @@ def energy(link: Link, matrix: Float[Array, "q r"]) -> Float[Array, ""]:
     return squared_norm(average(link, matrix)[1:])
 
 
-@takes_lists
+@checked
 def energy_gradient(link: Link, matrix: Float[Array, "q r"]) -> Float[Array, "r r"]:
     """The gradient S(G) = dE/dG at G = M^T M, positive semidefinite by construction.
 
@@ -115,7 +114,7 @@ def energy_gradient(link: Link, matrix: Float[Array, "q r"]) -> Float[Array, "r 
     return result
 
 
-@takes_lists
+@checked
 def profiled_loss(
     link: Link, matrix: Float[Array, "q r"], gap: Float[Array, "r r"]
 ) -> Float[Array, ""]:
@@ -176,7 +175,7 @@ def correlation_gradient(
     return result
 
 
-@takes_lists
+@checked
 def planted_loss(
     link: Link,
     readout: Link | Tensors,

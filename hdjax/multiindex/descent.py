@@ -27,8 +27,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from hdjax import precise
-from hdjax.arrays import takes_lists, whole_steps
-from hdjax.checks import is_concrete
+from hdjax.arrays import whole_steps
+from hdjax.checks import Checked, checked, is_concrete
 from hdjax.clocks import Steps
 from hdjax.limits import Limit
 from hdjax.multiindex.averaging import gradient_covariance
@@ -44,7 +44,7 @@ from hdjax.multiindex.problem import (
 )
 from hdjax.multiindex.small import inverse_root, product
 from hdjax.multiindex.starts import lift
-from hdjax.registry import In, OneOf, Positive, Slot, declare, register
+from hdjax.registry import Dimension, In, OneOf, Positive, Size, Slot, Values, declare, register
 from hdjax.system import Method, PlainSystem, Simulator, WithoutFluctuations
 
 __all__ = [
@@ -59,7 +59,7 @@ declare("multiindex.step", Slot(default="adaptive", number="constant"))
 
 
 @register("multiindex.step", "adaptive")
-class Adaptive(eqx.Module):
+class Adaptive(Checked):
     """The step rule eta = c / lambda_max(E[grad F grad F^T]).
 
     Args:
@@ -85,7 +85,7 @@ class Adaptive(eqx.Module):
 
 
 @register("multiindex.step", "constant")
-class Constant(eqx.Module):
+class Constant(Checked):
     """The step rule with the same eta at every step.
 
     Args:
@@ -229,12 +229,12 @@ class StiefelDescent(Algorithm, PlainSystem, WithoutFluctuations):
     def __init__(
         self,
         link: Link,
-        dimension: Any,
-        step: Annotated[Any, In("multiindex.step")],
+        dimension: Dimension,
+        step: Annotated[Positive | Adaptive | Constant, In("multiindex.step")],
         student: Annotated[Student, In("multiindex.student")] | None = None,
         *,
-        directions: int | None = None,
-        start: Any = None,
+        directions: Size | None = None,
+        start: Values | None = None,
         retraction: Annotated[str, OneOf(*RETRACTIONS)] = "polar",
     ):
         self.problem = Problem(link, dimension, directions, start)
@@ -262,7 +262,7 @@ class StiefelDescent(Algorithm, PlainSystem, WithoutFluctuations):
     def statistics(self, summary: OverlapSummary) -> dict[str, Array]:
         return self.problem.statistics(summary, self.student.loss(self.problem.link, summary))
 
-    @takes_lists
+    @checked
     @eqx.filter_jit
     def limit(
         self,

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from hdjax.checks import check_arguments
+from hdjax.checks import checked
 from hdjax.registry import NonNegativeFloat, PositiveFloat, register
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
 
 
 @register("multiindex.path", "slow_growth")
+@checked
 @dataclasses.dataclass(frozen=True)
 class slow_growth:
     """The longest wait of a scalar statistic at a saddle, as a share of the path's duration.
@@ -42,9 +43,6 @@ class slow_growth:
     statistic: str = "loss"
     tolerance: PositiveFloat = 0.02
 
-    def __post_init__(self) -> None:
-        check_arguments(slow_growth, **vars(self))
-
     def __call__(
         self, times: Float[Array, " times"], values: Mapping[str, Array]
     ) -> Float[Array, ""]:
@@ -62,6 +60,7 @@ class slow_growth:
 
 
 @register("multiindex.path", "oscillation")
+@checked
 @dataclasses.dataclass(frozen=True)
 class oscillation:
     """The largest fall of a statistic that should grow; 0 certifies monotone principal angles.
@@ -83,6 +82,7 @@ class oscillation:
 
 
 @register("multiindex.path", "trapped")
+@checked
 @dataclasses.dataclass(frozen=True)
 class trapped:
     """1 where the loss is above `level` and stationary at the end of the path, 0 otherwise.
@@ -100,9 +100,6 @@ class trapped:
 
     level: NonNegativeFloat
     statistic: str = "loss"
-
-    def __post_init__(self) -> None:
-        check_arguments(trapped, **vars(self))
 
     def __call__(
         self, times: Float[Array, " times"], values: Mapping[str, Array]

@@ -20,8 +20,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from hdjax import precise, random
-from hdjax.arrays import takes_lists
-from hdjax.checks import is_concrete
+from hdjax.checks import checked, is_concrete
 from hdjax.clocks import Steps
 from hdjax.limits import Limit
 from hdjax.multiindex.descent import Adaptive, Constant, as_step, polar, recursion
@@ -31,7 +30,7 @@ from hdjax.multiindex.problem import LABELS, Algorithm, Direct, OverlapSummary, 
 from hdjax.multiindex.readouts import HermiteRidge, Readout
 from hdjax.multiindex.starts import lift
 from hdjax.random import Stream
-from hdjax.registry import In, NonNegative, OneOf, Size, register
+from hdjax.registry import In, NonNegative, OneOf, Positive, Size, Values, register
 from hdjax.system import Method, PlainSystem, Simulator, WithoutFluctuations
 
 INPUTS = ("gaussian", "rademacher", "student")
@@ -91,17 +90,17 @@ class FiniteSamples(Algorithm, PlainSystem, WithoutFluctuations):
     def __init__(
         self,
         link: Link,
-        dimension: int,
+        dimension: Size,
         samples: Size,
         readout: Annotated[Readout, In("multiindex.readout")] | None = None,
         *,
-        step: Annotated[Any, In("multiindex.step")] = None,
+        step: Annotated[Positive | Adaptive | Constant | None, In("multiindex.step")] = None,
         fresh: bool = False,
         noise: NonNegative = 0.0,
         inputs: Annotated[str, OneOf(*INPUTS)] = "gaussian",
         target: Annotated[str, OneOf(*TARGETS)] = "spread",
-        directions: int | None = None,
-        start: Any = None,
+        directions: Size | None = None,
+        start: Values | None = None,
     ):
         self.problem = Problem(link, dimension, directions, start)
         d, q = self.problem.coordinates(), self.problem.directions
@@ -144,7 +143,7 @@ class FiniteSamples(Algorithm, PlainSystem, WithoutFluctuations):
         loss = self.readout.student.loss(self.problem.link, summary)
         return self.problem.statistics(summary, loss)
 
-    @takes_lists
+    @checked
     @eqx.filter_jit
     def limit(
         self,

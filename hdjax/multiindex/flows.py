@@ -20,14 +20,11 @@ these flows.  Source: arXiv 2310.19793.
 import abc
 from typing import Any
 
-import equinox as eqx
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from hdjax import precise
-from hdjax.arrays import takes_lists
-from hdjax.checks import is_concrete
+from hdjax.checks import Checked, checked
 from hdjax.multiindex.averaging import (
     average,
     correlation_gradient,
@@ -39,7 +36,7 @@ from hdjax.multiindex.links.link import Link, LinkLike
 from hdjax.multiindex.problem import OverlapSummary
 from hdjax.multiindex.small import inverse_root, product
 from hdjax.multiindex.tensors import Tensors
-from hdjax.registry import NonNegative, Slot, declare, register
+from hdjax.registry import OneOrMoreNonNegative, Positive, Slot, declare, register
 
 __all__ = [
     "Joint",
@@ -58,7 +55,7 @@ State = tuple[Float[Array, "_ _"], Tensors | None]
 declare("multiindex.student", Slot(given=("target_link",)))
 
 
-class Student(eqx.Module):
+class Student(Checked):
     """The way in which the student's link F is chosen; every flow and its loss ask it for F."""
 
     @abc.abstractmethod
@@ -108,12 +105,8 @@ class Profiled(Student):
 
     ridge: Float[Array, "..."] | None
 
-    def __init__(self, ridge: NonNegative | None = None):
+    def __init__(self, ridge: OneOrMoreNonNegative | None = None):
         self.ridge = None if ridge is None else jnp.asarray(ridge, jnp.result_type(float))
-        if self.ridge is not None and is_concrete(self.ridge):
-            smallest = float(np.min(np.asarray(self.ridge)))
-            if not smallest >= 0:
-                raise ValueError(f"ridge: {smallest}; allowed: at least 0")
 
     def effective(self, link: Link) -> Link:
         """The link with tensors C_k / sqrt(1 + rho_k), whose flow without a ridge is this flow."""
@@ -195,11 +188,9 @@ class Joint(Student):
     ratio: Float[Array, ""]
     start: Link | None
 
-    def __init__(self, ratio: Any, start: Link | None = None):
+    def __init__(self, ratio: Positive, start: Link | None = None):
         self.ratio = jnp.asarray(ratio, jnp.result_type(float))
         self.start = start
-        if is_concrete(self.ratio) and not 0 < float(self.ratio) < np.inf:
-            raise ValueError(f"ratio: {float(self.ratio)}; allowed: positive and finite")
 
     def initial(self, link: Link, matrix: Float[Array, "q r"]) -> Tensors | None:
         if self.start is None:
@@ -268,7 +259,7 @@ def odds_velocity(link: Link, factor: Float[Array, "q r"]) -> Float[Array, "q r"
     return 2 * product(factor, energy_gradient(link, from_odds(factor).matrix))
 
 
-@takes_lists
+@checked
 def to_odds(matrix: Float[Array, "q r"]) -> Float[Array, "q r"]:
     """The odds factor R = (I - M M^T)^{-1/2} M of an overlap M.
 
@@ -285,7 +276,7 @@ def to_odds(matrix: Float[Array, "q r"]) -> Float[Array, "q r"]:
     return product(inverse_root(gap), matrix)
 
 
-@takes_lists
+@checked
 def from_odds(factor: Float[Array, "q r"]) -> OverlapSummary:
     """The summary with the overlap M = (I + R R^T)^{-1/2} R of an odds factor R (q, r).
 

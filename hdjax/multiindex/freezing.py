@@ -24,13 +24,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from hdjax.checks import is_concrete
+from hdjax.checks import checked, is_concrete
 from hdjax.multiindex.averaging import energy_gradient
 from hdjax.multiindex.leaps import learnable
 from hdjax.multiindex.links.link import Link
 from hdjax.multiindex.problem import check_overlap
 from hdjax.multiindex.small import jacobi_svd, orthonormalised, product, whitened
 from hdjax.multiindex.tensors import Tensors, transform
+from hdjax.registry import Positive, Values
 
 __all__ = [
     "escape_times",
@@ -84,12 +85,13 @@ class SaddleState(eqx.Module):
     most: int = eqx.field(static=True)
 
 
+@checked
 def escape_times(
     link: Link,
-    start: Any,
+    start: Values,
     *,
-    level: Any = 0.5,
-    step: Any = 0.02,
+    level: Positive = 0.5,
+    step: Positive = 0.02,
 ) -> Float[Array, " r"]:
     """log10 of the times at which the squared cosines pass `level`, in the order of learning.
 

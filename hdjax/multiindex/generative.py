@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from hdjax import precise
-from hdjax.checks import check_arguments
+from hdjax.checks import checked
 from hdjax.multiindex.hermite import hermite
 from hdjax.multiindex.links.link import Link
 from hdjax.registry import Size, register
@@ -38,8 +38,9 @@ _THRESHOLD = 1e-5
 _RANGE = 9.0
 
 
+@checked
 def generative_spectrum(
-    link: Link, degree: int = 4, *, bins: int = 400, nodes: int | None = None
+    link: Link, degree: Size = 4, *, bins: Size = 400, nodes: Size | None = None
 ) -> Float[Array, " k"]:
     """The numbers zeta_1, ..., zeta_degree of a link in one variable.
 
@@ -62,8 +63,6 @@ def generative_spectrum(
     """
     if link.variables != 1:
         raise ValueError(f"link: {link.variables} variables; allowed: 1")
-    if degree < 1 or bins < 1:
-        raise ValueError(f"degree, bins: {degree}, {bins}; allowed: at least 1")
     nodes = _PER_BIN * bins if nodes is None else nodes
     if nodes < _LEAST * bins:
         raise ValueError(
@@ -95,6 +94,7 @@ def generative_spectrum(
     return jnp.sum(jnp.where(mass > 0, moments**2 / jnp.where(mass > 0, mass, 1), 0), axis=0)
 
 
+@checked
 def generative_exponent(link: Link, degree: int = 6, **options: Any) -> int:
     """The generative exponent of a link: the smallest k <= degree with zeta_k > 1e-5, or 0 if none.
 
@@ -115,6 +115,7 @@ def generative_exponent(link: Link, degree: int = 6, **options: Any) -> int:
 
 
 @register("multiindex.statistic", "generative")
+@checked
 @dataclasses.dataclass(frozen=True)
 class generative:
     """The statistic `generative_spectrum` of the system's link.
@@ -127,9 +128,6 @@ class generative:
     """
 
     degree: Size = 4
-
-    def __post_init__(self) -> None:
-        check_arguments(generative, **vars(self))
 
     def __call__(self, system: Any, summary: Any) -> Float[Array, " k"]:
         return generative_spectrum(system.problem.link, self.degree)

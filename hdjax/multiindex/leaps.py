@@ -21,7 +21,9 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from hdjax.checks import checked
 from hdjax.multiindex.links.link import Link
+from hdjax.registry import PositiveFloat
 
 __all__ = [
     "Leap",
@@ -45,7 +47,8 @@ class Leap:
     strengths: Float[np.ndarray, " n"]
 
 
-def leaps(link: Link, threshold: float = 1e-8) -> list[Leap]:
+@checked
+def leaps(link: Link, threshold: PositiveFloat = 1e-8) -> list[Leap]:
     """The stages in which the profiled flow learns the directions of a link, in order.
 
     A direction that f* does not depend on is in no stage.
@@ -62,8 +65,6 @@ def leaps(link: Link, threshold: float = 1e-8) -> list[Leap]:
         >>> [leap.exponent for leap in leaps(link)]
         [1, 2]
     """
-    if not threshold > 0:
-        raise ValueError(f"threshold: {threshold}; allowed: positive")
     # The link is concrete: its leaps are known while a program is traced.
     with jax.ensure_compile_time_eval():
         return _stages(link, threshold * float(link.norm2))
@@ -90,7 +91,8 @@ def _stages(link: Link, small: float) -> list[Leap]:
     return found
 
 
-def exponents(link: Link, threshold: float = 1e-8) -> list[int]:
+@checked
+def exponents(link: Link, threshold: PositiveFloat = 1e-8) -> list[int]:
     """The exponent s - 1 of d in the learning time of each direction, in order; -1 if irrelevant.
 
     Args:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar
 import equinox as eqx
 from jaxtyping import Array, Float, PyTree
 
-from hdjax.arrays import takes_lists
+from hdjax.checks import checked
 from hdjax.integrate import Integrator
 from hdjax.limits import Limit
 from hdjax.multiindex.anisotropic import Anisotropic
@@ -30,7 +30,7 @@ from hdjax.multiindex.limit import flow_path
 from hdjax.multiindex.links.link import Link
 from hdjax.multiindex.problem import DETERMINISTIC, LABELS, OverlapSummary, Problem
 from hdjax.multiindex.simulate import FullFlow, Reduced
-from hdjax.registry import In, OneOf, register
+from hdjax.registry import Dimension, In, OneOf, Size, Values, register
 from hdjax.system import Method, PlainSystem, WithoutFluctuations
 
 FORMS = ("overlap", "odds")
@@ -79,12 +79,12 @@ class GradientFlow(PlainSystem, WithoutFluctuations):
     def __init__(
         self,
         link: Link,
-        dimension: Any,
+        dimension: Dimension,
         student: Annotated[Student, In("multiindex.student")] | None = None,
         *,
-        directions: int | None = None,
+        directions: Size | None = None,
         metric: Annotated[str, OneOf(*METRICS)] = "embedded",
-        start: Any = None,
+        start: Values | None = None,
         integrator: Annotated[Integrator, In("integrator")] | None = None,
         form: Annotated[str, OneOf(*FORMS)] = "overlap",
     ):
@@ -117,7 +117,7 @@ class GradientFlow(PlainSystem, WithoutFluctuations):
         """The velocity (dM/dt, dF/dt) of the reduced flow at a state (M, F)."""
         return reduced_velocity(self.problem.link, self.student, self.metric, state)
 
-    @takes_lists
+    @checked
     @eqx.filter_jit
     def limit(
         self,

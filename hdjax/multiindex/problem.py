@@ -9,19 +9,18 @@ The loss is E (F - F*)^2, without the factor 1/2.  Source: arXiv 2310.19793.
 import abc
 import warnings
 from collections.abc import Mapping
-from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from hdjax.arrays import takes_lists
-from hdjax.checks import is_concrete
+from hdjax.checks import Checked, checked, is_concrete
 from hdjax.multiindex.links.link import Link
 from hdjax.multiindex.small import product
 from hdjax.multiindex.starts import haar_overlap, small_overlap
 from hdjax.multiindex.tensors import Tensors, squared_norm
+from hdjax.registry import Dimension, Size, Values
 from hdjax.system import Method, Simulator, System
 
 LABELS: Mapping[str, str] = {
@@ -53,7 +52,7 @@ class OverlapSummary(eqx.Module):
     readout: Tensors | None = None
 
     @classmethod
-    @takes_lists
+    @checked
     def of(cls, matrix: Float[Array, "q r"], readout: Tensors | None = None) -> "OverlapSummary":
         """The summary of an overlap M, whose gap I - M^T M is computed from M."""
         gram = product(matrix.T, matrix)
@@ -99,7 +98,7 @@ def check_overlap(matrix: Float[Array, "q r"]) -> None:
         raise ValueError(f"start: largest squared cosine {cosine:.6g}; allowed: at most 1")
 
 
-class Problem(eqx.Module):
+class Problem(Checked):
     """A multi-index model in dimension d, and the law of its start.
 
     Args:
@@ -123,7 +122,11 @@ class Problem(eqx.Module):
     size: int | None = eqx.field(static=True)
 
     def __init__(
-        self, link: Link, dimension: Any, directions: int | None = None, start: Any = None
+        self,
+        link: Link,
+        dimension: Dimension,
+        directions: Size | None = None,
+        start: Values | None = None,
     ):
         if not isinstance(link, Link):
             raise TypeError(f"link: {link!r}; allowed: a Link of hdjax.multiindex")

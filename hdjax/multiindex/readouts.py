@@ -17,7 +17,7 @@ import optax
 from jaxtyping import Array, Float, Key, PyTree
 
 from hdjax import precise
-from hdjax.checks import check_arguments
+from hdjax.checks import Checked
 from hdjax.multiindex.flows import Planted, Profiled, Student
 from hdjax.multiindex.hermite import all_indices, hermite, products
 from hdjax.multiindex.links.link import Link, LinkLike
@@ -33,15 +33,12 @@ __all__ = [
 ]
 
 
-class Readout(eqx.Module):
+class Readout(Checked):
     """A way to fit the student's link to samples."""
 
     def initial(self, key: Key[Array, ""], directions: int) -> PyTree:
         """Parameters before the first fit, for one run."""
         return None
-
-    def __check_init__(self) -> None:
-        check_arguments(type(self), **vars(self))
 
     @abc.abstractmethod
     def fit(self, kept: PyTree, u: Float[Array, "n q"], y: Float[Array, " n"]) -> PyTree:

@@ -7,7 +7,7 @@ at chi^2_1/d, and its escape time has no mean.  Source: arXiv 2310.19793.
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -27,7 +27,7 @@ from hdjax.multiindex.leaps import exponents, learnable
 from hdjax.multiindex.links.link import Link
 from hdjax.multiindex.problem import Algorithm, Direct, Problem
 from hdjax.multiindex.starts import haar_odds
-from hdjax.registry import Positive, register
+from hdjax.registry import Dimension, Positive, Size, Values, register
 from hdjax.system import Method, PlainSystem, Simulator, WithoutFluctuations, WithoutLimit
 
 # A decade of time has 2^12 ticks.
@@ -99,10 +99,10 @@ class SaddleToSaddle(Algorithm, PlainSystem, WithoutLimit, WithoutFluctuations):
     def __init__(
         self,
         link: Link,
-        dimension: Any,
+        dimension: Dimension,
         *,
-        directions: int | None = None,
-        start: Any = None,
+        directions: Size | None = None,
+        start: Values | None = None,
         level: Positive = 0.5,
         step: Positive = 0.02,
     ):

@@ -18,10 +18,10 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from hdjax import precise, random
-from hdjax.arrays import takes_lists
-from hdjax.checks import is_concrete
+from hdjax.checks import checked, is_concrete
 from hdjax.multiindex.small import inverse_root
 from hdjax.random import Stream
+from hdjax.registry import Dimension, Size, Values
 
 __all__ = [
     "haar_odds",
@@ -34,8 +34,9 @@ __all__ = [
 _TOLERANCE = 1e-5
 
 
+@checked
 def haar_overlap(
-    key: Key[Array, ""], dimension: Any, directions: int, variables: int
+    key: Key[Array, ""], dimension: Dimension, directions: Size, variables: Size
 ) -> Float[Array, "q r"]:
     """Draw the overlap M = W^T W* (q, r) of a Haar start.
 
@@ -68,8 +69,9 @@ def haar_overlap(
     return precise.dot(inverse_root(gram), z.T)
 
 
+@checked
 def haar_odds(
-    key: Key[Array, ""], dimension: Any, directions: int, variables: int
+    key: Key[Array, ""], dimension: Dimension, directions: Size, variables: Size
 ) -> Float[Array, "q r"]:
     """Draw the odds factor R (q, r) of a Haar start, without cancellation at any d.
 
@@ -95,14 +97,14 @@ def haar_odds(
 
 
 def small_overlap(
-    key: Key[Array, ""], d: int, directions: int, variables: int
+    key: Key[Array, ""], d: int, directions: Size, variables: Size
 ) -> Float[Array, "q r"]:
     """Draw the overlap M of a Haar start with d < q + r, where some angles are exactly zero."""
     w = _orthonormal(jax.random.normal(random.stream(key, Stream.START), (d, directions)))
     return w[:variables].T
 
 
-@takes_lists
+@checked
 def lift(
     key: Key[Array, ""], matrix: Float[Array, "q r"], target: Float[Array, "d r"]
 ) -> Float[Array, "d q"]:
@@ -132,7 +134,8 @@ def lift(
     return parallel + precise.dot(_complement(normals, target), root)
 
 
-def overlap(student: Any, target: Any) -> Float[Array, "q r"]:
+@checked
+def overlap(student: Values, target: Values) -> Float[Array, "q r"]:
     """The overlap M = W^T W* of orthonormal columns W (d, q) and W* (d, r).
 
     Args:

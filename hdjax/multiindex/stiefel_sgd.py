@@ -24,7 +24,7 @@ Sources: arXiv 2310.19793 for the flow; Saad and Solla (1995) for the noise term
 """
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import equinox as eqx
 import jax
@@ -33,8 +33,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from hdjax import gaussian, precise, random
-from hdjax.arrays import takes_lists
-from hdjax.checks import is_concrete
+from hdjax.checks import checked, is_concrete
 from hdjax.clocks import Steps
 from hdjax.integrate import Integrator
 from hdjax.limits import Limit
@@ -47,7 +46,7 @@ from hdjax.multiindex.problem import LABELS, Algorithm, Direct, OverlapSummary, 
 from hdjax.multiindex.starts import lift
 from hdjax.multiindex.stiefel_steps import StiefelSteps
 from hdjax.random import Stream
-from hdjax.registry import In, NonNegative, OneOf, Positive, Real, register
+from hdjax.registry import Dimension, In, NonNegative, OneOf, Positive, Real, Size, Values, register
 from hdjax.system import Method, PlainSystem, Simulator, WithoutMeanCorrection
 
 PROJECTIONS = ("horizontal", "embedded")
@@ -102,15 +101,15 @@ class StiefelSGD(StiefelSteps, Algorithm, PlainSystem, WithoutMeanCorrection):
     def __init__(
         self,
         link: Link,
-        dimension: Any,
+        dimension: Dimension,
         learning_rate: Positive,
         student: Annotated[Student, In("multiindex.student")] | None = None,
         *,
         noise: NonNegative = 0.0,
         projection: Annotated[str, OneOf(*PROJECTIONS)] = "horizontal",
         reuse: Real | None = None,
-        directions: int | None = None,
-        start: Any = None,
+        directions: Size | None = None,
+        start: Values | None = None,
         rule: gaussian.Rule | None = None,
         integrator: Annotated[Integrator, In("integrator")] | None = None,
     ):
@@ -152,7 +151,7 @@ class StiefelSGD(StiefelSteps, Algorithm, PlainSystem, WithoutMeanCorrection):
     def statistics(self, summary: OverlapSummary) -> dict[str, Array]:
         return self.problem.statistics(summary, self.student.loss(self.problem.link, summary))
 
-    @takes_lists
+    @checked
     @eqx.filter_jit
     def limit(
         self,

@@ -13,7 +13,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from hdjax.checks import checked
 from hdjax.multiindex.links.link import Link, from_coefficients
+from hdjax.registry import PositiveFloat
 
 __all__ = [
     "basin_probability",
@@ -25,6 +27,7 @@ __all__ = [
 _GRID = 2**14
 
 
+@checked
 def radial_harmonics(weights: Mapping[int, float]) -> Link:
     """The link (h_2(z_1) + h_2(z_2))/sqrt 2 + sum_m a_m Re (z_1 + i z_2)^m / sqrt(2^{m-1} m!).
 
@@ -54,6 +57,7 @@ def radial_harmonics(weights: Mapping[int, float]) -> Link:
     return from_coefficients(coefficients)
 
 
+@checked
 def basin_probability(weights: Mapping[int, float]) -> float:
     """The trap probability of `radial_harmonics` for small weights, as d grows.
 
@@ -107,7 +111,8 @@ def cubics_probability() -> float:
     return trapped / 16
 
 
-def single_probability(link: Link, threshold: float = 1e-8) -> float:
+@checked
+def single_probability(link: Link, threshold: PositiveFloat = 1e-8) -> float:
     """The trap probability of a link in one variable as d grows, 0 or 1/2.
 
     With s the information exponent, the probability is 0 for s = 1 (the drift at m = 0 acts first)

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from hdjax.checks import checked
 from hdjax.multipass._roots import find_root
 from hdjax.multipass.laws import MarchenkoPastur, SpectralLaw
 from hdjax.multipass.modes import Modes
@@ -35,6 +36,7 @@ __all__ = [
 declare("multipass.rate", Slot(number="constant", includes=("schedule",)))
 
 
+@checked
 def max_learning_rate(spectrum: Any) -> float:
     """The largest stable learning rate gamma_max = 2 n/tr A^T A, from which on the loss grows.
 
@@ -62,6 +64,7 @@ class Stable(Multiple):
     """
 
 
+@checked
 def limit_loss(modes: Modes, learning_rate: float) -> float:
     """The loss per sample as t grows: floor/n/(1 - gamma/gamma_max), infinite from gamma_max on.
 
@@ -80,6 +83,7 @@ def limit_loss(modes: Modes, learning_rate: float) -> float:
     return loss / (1 - share) if share < 1 else np.inf
 
 
+@checked
 def transition_learning_rate(law: Any) -> float:
     """The learning rate gamma_* of the phase transition of the rate.
 
@@ -111,6 +115,7 @@ def transition_learning_rate(law: Any) -> float:
     return 2 / (law.ratio * law.second(law.edges[0]))
 
 
+@checked
 def malthusian_exponent(spectrum: Any, learning_rate: float) -> float:
     """The Malthusian exponent lambda*: L(t) - L(inf) falls like exp(-2 gamma lambda* t).
 
@@ -159,6 +164,7 @@ def malthusian_exponent(spectrum: Any, learning_rate: float) -> float:
     return least - find_root(scaled, 0.0, high)
 
 
+@checked
 def power_exponent(law: Any, learning_rate: float) -> float:
     """The power p of t in L(t) - L(inf) ~ t^p exp(-2 gamma lambda* t).
 

@@ -12,6 +12,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from hdjax import datasets
+from hdjax.checks import checked
+from hdjax.registry import Count, Size
 
 __all__ = [
     "Labelled",
@@ -117,7 +119,8 @@ def binary(data: Labelled, negative: Sequence[int], positive: Sequence[int]) -> 
     return Labelled(data.inputs[chosen], np.where(members[1][chosen], 1.0, -1.0))
 
 
-def split(data: Labelled, samples: int, test: int | None, seed: int) -> Split:
+@checked
+def split(data: Labelled, samples: Size, test: Size | None, seed: Count) -> Split:
     """A random split into samples to train on, and others to test with.
 
     Args:

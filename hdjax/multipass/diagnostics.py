@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from hdjax.checks import checked
 from hdjax.multipass.modes import Modes
 from hdjax.multipass.problem import Problem
 
@@ -34,6 +35,7 @@ _INEXACT = 0.2
 _NORMAL = 2.0
 
 
+@checked
 def row_norms(problem: Problem) -> Float[Array, " n"]:
     """The squared norms |a_i|^2 of the rows (n,).
 

@@ -6,7 +6,6 @@ features, sample covariance matrices, random features A = sigma(Z V)).
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,22 +13,24 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from hdjax import precise, random
+from hdjax.checks import checked
 from hdjax.multipass.data import Split
 from hdjax.multipass.problem import Problem
 from hdjax.multipass.quadratics import Quadratic, SampleRisk
-from hdjax.registry import NonNegativeFloat
+from hdjax.registry import NonNegativeFloat, NonNegatives, Size
 
 ACTIVATIONS: dict[str, Callable] = {"relu": jax.nn.relu, "tanh": jnp.tanh, "erf": jax.lax.erf}
 
 
+@checked
 def gaussian_problem(
-    samples: int,
-    dimension: int,
+    samples: Size,
+    dimension: Size,
     *,
     key: Key[Array, ""],
     signal: NonNegativeFloat = 1.0,
     noise: NonNegativeFloat = 0.0,
-    eigenvalues: Any = None,
+    eigenvalues: NonNegatives | None = None,
     normalise_rows: bool = False,
 ) -> Problem:
     """A planted signal, b = A X* + eta, in a Gaussian matrix A = d^-1/2 Z Sigma^1/2, from X_0 = 0.
@@ -56,16 +57,10 @@ def gaussian_problem(
         >>> problem.matrix.shape
         (100, 50)
     """
-    for name, size in (("samples", samples), ("dimension", dimension)):
-        if size < 1:
-            raise ValueError(f"{name}: {size}; allowed: at least 1")
-    for name, value in (("signal", signal), ("noise", noise)):
-        if not (np.isfinite(value) and value >= 0):
-            raise ValueError(f"{name}: {value}; allowed: finite, 0 or more")
     dtype = jnp.result_type(float)
     s = np.ones(dimension) if eigenvalues is None else np.asarray(eigenvalues, float)
-    if s.shape != (dimension,) or not (np.isfinite(s).all() and (s >= 0).all() and s.sum() > 0):
-        raise ValueError(f"eigenvalues: shape {s.shape}; allowed: {(dimension,)}, 0 or more")
+    if s.shape != (dimension,) or not s.sum() > 0:
+        raise ValueError(f"eigenvalues: shape {s.shape}; allowed: {(dimension,)}, not all 0")
     if normalise_rows:
         s = s / s.mean()
     keys = random.at(key, jnp.arange(3))
@@ -89,8 +84,9 @@ def gaussian_problem(
     return Problem(matrix, labels, None, {"risk": risk})
 
 
+@checked
 def random_features_problem(
-    data: Split, features: int, *, key: Key[Array, ""], activation: str = "relu"
+    data: Split, features: Size, *, key: Key[Array, ""], activation: str = "relu"
 ) -> Problem:
     """Least squares on random features A = sigma(Z V) of data, from X_0 = 0.
 
@@ -117,8 +113,6 @@ def random_features_problem(
     """
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation: {activation!r}; allowed: {', '.join(ACTIVATIONS)}")
-    if features < 1:
-        raise ValueError(f"features: {features}; allowed: at least 1")
     dtype = jnp.result_type(float)
     size = data.train.inputs.shape[1]
     weights = jax.random.normal(key, (size, features), dtype)

@@ -30,7 +30,9 @@ import numpy as np
 import scipy
 from jaxtyping import Float
 
+from hdjax.checks import checked
 from hdjax.multipass._roots import find_root
+from hdjax.registry import PositiveFloat, Positives
 from hdjax.spectra import marchenko_pastur
 
 __all__ = [
@@ -105,6 +107,7 @@ class SpectralLaw(abc.ABC):
         return float(np.sum(p * s**2 / (s - w)) - self.ratio * w * np.sum(p * s / (w - s)) ** 2)
 
 
+@checked
 class MarchenkoPastur(SpectralLaw):
     """The law of A^T A for a matrix A with independent entries of mean zero and variance v/n.
 
@@ -120,7 +123,7 @@ class MarchenkoPastur(SpectralLaw):
         [0.171573, 5.828427]
     """
 
-    def __init__(self, ratio: float, variance: float | None = None):
+    def __init__(self, ratio: PositiveFloat, variance: PositiveFloat | None = None):
         self.ratio = _positive("ratio", ratio)
         self.variance = 1 / self.ratio if variance is None else _positive("variance", variance)
         self.eigenvalues, self.weights = np.array([self.variance]), np.ones(1)
@@ -156,6 +159,7 @@ class MarchenkoPastur(SpectralLaw):
         return self.variance * wide * nodes, weights / wide
 
 
+@checked
 class SampleCovariance(SpectralLaw):
     """The law of A^T A for A = n^-1/2 Z Sigma^1/2, with a matrix Z of independent entries.
 
@@ -175,7 +179,9 @@ class SampleCovariance(SpectralLaw):
         [0.171573, 5.828427]
     """
 
-    def __init__(self, ratio: float, eigenvalues: Any, weights: Any = None):
+    def __init__(
+        self, ratio: PositiveFloat, eigenvalues: Positives, weights: Positives | None = None
+    ):
         self.ratio = _positive("ratio", ratio)
         self.eigenvalues = np.asarray(eigenvalues, float)
         g = self.eigenvalues.size

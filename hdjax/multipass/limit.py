@@ -34,7 +34,7 @@ from jaxtyping import Array, Float, PyTree
 
 from hdjax import precise, schedules
 from hdjax.arrays import decay_share
-from hdjax.checks import is_concrete
+from hdjax.checks import Checked, checked, is_concrete
 from hdjax.integrate import Integrator
 from hdjax.limits import Limit
 from hdjax.multipass.least_squares import MultiPass
@@ -43,7 +43,7 @@ from hdjax.registry import In, register
 Save = Callable[[dict[str, Array]], PyTree[Array]]
 
 
-class Solver(eqx.Module):
+class Solver(Checked):
     """A way to compute the limit of a `MultiPass` system.
 
     Attributes:
@@ -165,6 +165,7 @@ class Spectral(Solver):
         return Limit.whole(jax.vmap(at)(ts), ts)
 
 
+@checked
 def volterra(
     system: MultiPass, horizon: float, steps: int
 ) -> tuple[Float[Array, " times"], Float[Array, " times"]]:

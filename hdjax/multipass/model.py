@@ -14,14 +14,13 @@ arXiv 2102.04396 (Volterra equation), 2205.07069 (homogenised SGD, ridge, quadra
 """
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from hdjax.arrays import takes_lists
-from hdjax.checks import is_concrete
+from hdjax.checks import checked, is_concrete
 from hdjax.limits import Limit
 from hdjax.multipass.diagnostics import (
     linear_noise_error,
@@ -36,7 +35,7 @@ from hdjax.multipass.modes import Modes
 from hdjax.multipass.problem import Problem
 from hdjax.multipass.simulate import SAMPLINGS, Direct, Homogenised, SGDSimulator
 from hdjax.registry import NonNegative, OneOf
-from hdjax.schedules import Constant, Schedule, as_schedule
+from hdjax.schedules import Constant, Schedule, ScheduleLike, as_schedule
 from hdjax.system import (
     Method,
     NoFluctuationsError,
@@ -85,7 +84,7 @@ class MultiPassSGD(MultiPass, WithoutMeanCorrection):
     def __init__(
         self,
         problem: Problem | None,
-        learning_rate: Any,
+        learning_rate: ScheduleLike,
         *,
         modes: Modes | None = None,
         ridge: NonNegative | None = None,
@@ -147,7 +146,7 @@ class MultiPassSGD(MultiPass, WithoutMeanCorrection):
         """The simulator of SGD on iterates in R^d of precision `dtype`."""
         return SGDSimulator.of(self, dtype)
 
-    @takes_lists
+    @checked
     @eqx.filter_jit
     def limit(
         self,

@@ -16,17 +16,17 @@ spectrum of A^T A and delocalised eigenvectors of A A^T); arXiv 2102.04396, 2205
 from collections.abc import Mapping
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
 from hdjax import precise
-from hdjax.arrays import takes_lists
+from hdjax.checks import Checked, checked
 from hdjax.multipass.laws import MarchenkoPastur, SpectralLaw
 from hdjax.multipass.problem import Problem
 from hdjax.multipass.quadratics import Quadratic, QuadraticForm
+from hdjax.registry import Size
 
 __all__ = [
     "Modes",
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 
-class Modes(eqx.Module):
+class Modes(Checked):
     """A least-squares problem in the eigenbasis of A^T A, or a quadrature rule of one.
 
     Attributes:
@@ -108,7 +108,7 @@ class Modes(eqx.Module):
         return {"loss": loss / self.samples} | values
 
 
-@takes_lists
+@checked
 def delocalisation(
     eigenvalues: Float[np.ndarray, " p"], left: Float[np.ndarray, "n p"]
 ) -> Float[Array, ""]:
@@ -131,6 +131,7 @@ def delocalisation(
     return jnp.asarray(weights @ largest / total if total > 0 else 0.0, jnp.result_type(float))
 
 
+@checked
 def svd_modes(problem: Problem) -> tuple[Modes, Float[np.ndarray, "n p"]]:
     """The modes of a problem by a singular value decomposition, and the left singular vectors.
 
@@ -184,13 +185,14 @@ def _rounding_of(
     return np.maximum(computed, given)
 
 
+@checked
 def law_modes(
     law: SpectralLaw,
-    samples: int,
+    samples: Size,
     *,
     signal: float = 1.0,
     noise: float = 0.0,
-    points: int = 400,
+    points: Size = 400,
     risk: bool = False,
 ) -> Modes:
     """The modes of b = A X* + eta from X_0 = 0, as n and d grow at a fixed ratio d/n.
@@ -239,7 +241,8 @@ def law_modes(
     return _modes(nodes, counts, 0 * labels, labels, floor, samples, {"risk": form})
 
 
-def lanczos_modes(problem: Problem, points: int, key: Key[Array, ""], probes: int = 8) -> Modes:
+@checked
+def lanczos_modes(problem: Problem, points: Size, key: Key[Array, ""], probes: Size = 8) -> Modes:
     """The modes of a large problem without its decomposition, by Lanczos quadrature.
 
     There are two quadrature rules.  That of the residuals' measure comes from Lanczos iterations of
@@ -292,7 +295,7 @@ def lanczos_modes(problem: Problem, points: int, key: Key[Array, ""], probes: in
     return _modes(eigenvalues[kept], multiplicities[kept], nothing, amplitudes[kept], floor, n, {})
 
 
-def _lanczos_rule(apply: Any, vector: Array, points: int) -> tuple[np.ndarray, np.ndarray]:
+def _lanczos_rule(apply: Any, vector: Array, points: Size) -> tuple[np.ndarray, np.ndarray]:
     """Nodes and weights of |vector|^2 times the spectral measure of `apply` at `vector`."""
     from matfree import decomp
 
@@ -327,7 +330,7 @@ def _modes(
     start: Any,
     labels: Any,
     floor: Any,
-    samples: int,
+    samples: Size,
     quadratics: Mapping[str, QuadraticForm],
     delocalisation: Array | None = None,
 ) -> Modes:

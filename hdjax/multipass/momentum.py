@@ -18,8 +18,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from hdjax.arrays import takes_lists, whole_steps
-from hdjax.checks import is_concrete
+from hdjax.arrays import whole_steps
+from hdjax.checks import checked, is_concrete
 from hdjax.limits import Limit
 from hdjax.multipass.diagnostics import warn_of_growth, warn_of_localisation
 from hdjax.multipass.least_squares import Batched, modes_of
@@ -29,7 +29,7 @@ from hdjax.multipass.rates import is_stable
 from hdjax.multipass.recursion import Recursion, Squaring
 from hdjax.multipass.simulate import Direct, MomentumSimulator
 from hdjax.registry import NonNegative, Positive
-from hdjax.schedules import Constant, Schedule, as_schedule
+from hdjax.schedules import Constant, Schedule, ScheduleLike, as_schedule
 from hdjax.system import Method, Simulator, WithoutFluctuations
 
 
@@ -74,7 +74,7 @@ class MomentumSGD(Batched, WithoutFluctuations):
     def __init__(
         self,
         problem: Problem | None,
-        learning_rate: Any,
+        learning_rate: ScheduleLike,
         *,
         batch_fraction: Positive,
         momentum: NonNegative = 0.0,
@@ -142,7 +142,7 @@ class MomentumSGD(Batched, WithoutFluctuations):
         """No remarks: a result of this system needs no further explanation."""
         return {}
 
-    @takes_lists
+    @checked
     @eqx.filter_jit
     def limit(
         self,

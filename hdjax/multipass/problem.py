@@ -16,10 +16,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from hdjax import precise
+from hdjax.checks import Checked
 from hdjax.multipass.quadratics import Quadratic, QuadraticForm, finite
+from hdjax.registry import Values
 
 
-class Problem(eqx.Module):
+class Problem(Checked):
     """A least-squares problem, its start, and the quadratic statistics of its iterates.
 
     Args:
@@ -50,9 +52,9 @@ class Problem(eqx.Module):
 
     def __init__(
         self,
-        matrix: Any,
-        labels: Any,
-        start: Any = None,
+        matrix: Values,
+        labels: Values,
+        start: Values | None = None,
         quadratics: Mapping[str, QuadraticForm] | None = None,
     ):
         dtype = jnp.result_type(float)

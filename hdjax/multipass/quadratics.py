@@ -11,18 +11,17 @@ Sources: slides "Hitting the High-D(imensional) Notes", frame "Expected Risk"; a
 """
 
 import abc
-from typing import Any
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from hdjax import precise
-from hdjax.checks import is_concrete
+from hdjax.checks import Checked, is_concrete
+from hdjax.registry import Real, Values
 
 
-class QuadraticForm(eqx.Module):
+class QuadraticForm(Checked):
     """A quadratic function q of a vector x (d,), such as the iterate."""
 
     @abc.abstractmethod
@@ -63,7 +62,7 @@ class Quadratic(QuadraticForm):
     vector: Float[Array, " d"]
     constant: Float[Array, ""]
 
-    def __init__(self, matrix: Any, vector: Any = None, constant: Any = 0.0):
+    def __init__(self, matrix: Values, vector: Values | None = None, constant: Real = 0.0):
         dtype = jnp.result_type(float)
         self.matrix = finite("matrix", jnp.asarray(matrix, dtype), 2)
         d = self.matrix.shape[0]
@@ -118,7 +117,7 @@ class SampleRisk(QuadraticForm):
     rows: Float[Array, "n d"]
     labels: Float[Array, " n"]
 
-    def __init__(self, rows: Any, labels: Any):
+    def __init__(self, rows: Values, labels: Values):
         dtype = jnp.result_type(float)
         self.rows = finite("rows", jnp.asarray(rows, dtype), 2)
         self.labels = finite("labels", jnp.asarray(labels, dtype), 1)

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy
 
+from hdjax.checks import checked
 from hdjax.multipass._roots import find_root
 from hdjax.multipass.analysis import edges, positive_edges, second, trace
 from hdjax.multipass.modes import Modes
@@ -56,6 +57,7 @@ class Tuned(NamedTuple):
     rate: float
 
 
+@checked
 def condition_number(spectrum: Any) -> float:
     """The condition number kappa = lambda_max/lambda_min of a positive spectrum.
 
@@ -124,6 +126,7 @@ def saturating_fraction(spectrum: Any) -> float:
     return ratio / (1 + ratio)
 
 
+@checked
 def near_optimal(spectrum: Any, batch_fraction: float) -> Tuned:
     """The nearly optimal learning rate and momentum in closed form, with the rate that they give.
 
@@ -161,6 +164,7 @@ def near_optimal(spectrum: Any, batch_fraction: float) -> Tuned:
     return Tuned(float(gamma), float(delta), rate)
 
 
+@checked
 def kernel_norm(
     spectrum: Any, learning_rate: float, batch_fraction: float, momentum: float
 ) -> float:
@@ -193,6 +197,7 @@ def kernel_norm(
     return odds * (trace(spectrum) - second(spectrum, z)) / z
 
 
+@checked
 def limit_loss_with_batches(
     modes: Modes, learning_rate: float, batch_fraction: float, momentum: float = 0.0
 ) -> float:
@@ -226,6 +231,7 @@ def limit_loss_with_batches(
     return loss / (1 - norm) if norm < 1 else np.inf
 
 
+@checked
 def limit_rate(
     spectrum: Any, learning_rate: float, batch_fraction: float, momentum: float = 0.0
 ) -> float:
@@ -275,6 +281,7 @@ def root_rate(
     return float(np.where(discriminant > 0, real, momentum).max())
 
 
+@checked
 def is_stable(
     modes: Modes, learning_rate: float, batch_fraction: float, momentum: float = 0.0
 ) -> bool:
@@ -300,6 +307,7 @@ def is_stable(
     return kernel_norm(modes, learning_rate, batch_fraction, momentum) < 1
 
 
+@checked
 def best_momentum(spectrum: Any, batch_fraction: float) -> Tuned:
     """The learning rate and momentum that minimise the rate max(Lambda, 1/Xi) of `limit_rate`.
 
@@ -321,6 +329,7 @@ def best_momentum(spectrum: Any, batch_fraction: float) -> Tuned:
     return _minimise(spectrum, batch_fraction, momentum=True)
 
 
+@checked
 def best_plain(spectrum: Any, batch_fraction: float) -> Tuned:
     """The learning rate that minimises the rate of `limit_rate` without momentum.
 

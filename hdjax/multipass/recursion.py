@@ -24,7 +24,6 @@ Sources: slides "Hitting the High-D(imensional) Notes", frame "Large batch: SGD+
 
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.scipy.linalg
@@ -34,6 +33,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
 from hdjax import precise
+from hdjax.checks import Checked
 from hdjax.multipass.least_squares import Batched
 from hdjax.multipass.limit import Save
 from hdjax.registry import register
@@ -41,7 +41,7 @@ from hdjax.schedules import Constant
 
 
 @register("multipass.solver", "recursion")
-class Recursion(eqx.Module):
+class Recursion(Checked):
     """The limit step by step, at O(p) operations a step, for any schedule and ridge.
 
     Example:
@@ -75,7 +75,7 @@ class Recursion(eqx.Module):
 
 
 @register("multipass.solver", "squaring")
-class Squaring(eqx.Module):
+class Squaring(Checked):
     """The limit of long runs by powers of the recursion's matrix: log2(k) products of size 3 p + 1.
 
     For a constant learning rate without ridge, the second moments E rho_k^2, E rho_k rho_{k-1} and

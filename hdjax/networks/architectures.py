@@ -14,10 +14,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from hdjax.checks import Checked
+from hdjax.registry import PositiveFloat, Size
+
 _CHANNELS = 16, 32
 
 
-class Dense(eqx.Module):
+class Dense(Checked):
     """The layer x W + b, with W uniform of variance 2/(fan_in + fan_out) and b = 0 at the start.
 
     This is Glorot's law of the weights (Glorot and Bengio, 2010).
@@ -37,7 +40,7 @@ class Dense(eqx.Module):
     weight: Float[Array, "inputs outputs"]
     bias: Float[Array, " outputs"]
 
-    def __init__(self, inputs: int, outputs: int, *, copies: int = 1, key: Key[Array, ""]):
+    def __init__(self, inputs: Size, outputs: Size, *, copies: Size = 1, key: Key[Array, ""]):
         bound = jnp.sqrt(6 / jnp.asarray(inputs + copies * outputs, jnp.result_type(float)))
         uniform = jax.random.uniform(key, (inputs, outputs), bound.dtype, -1.0, 1.0)
         self.weight, self.bias = bound * uniform, jnp.zeros(outputs, bound.dtype)
@@ -48,7 +51,7 @@ class Dense(eqx.Module):
         return product + self.bias.reshape((1,) * (product.ndim - 1) + (-1,))
 
 
-class CNN(eqx.Module):
+class CNN(Checked):
     """Two 3 x 3 convolutions, each with ReLU and 2 x 2 max-pooling, and one dense layer.
 
     The convolutions have 16 and 32 channels times `width`.  They keep the size of the image (with
@@ -76,14 +79,18 @@ class CNN(eqx.Module):
     last: Dense
 
     def __init__(
-        self, shape: Sequence[int], classes: int = 10, width: float = 1.0, *, key: Key[Array, ""]
+        self,
+        shape: Sequence[Size],
+        classes: Size = 10,
+        width: PositiveFloat = 1.0,
+        *,
+        key: Key[Array, ""],
     ):
         if len(shape) not in (2, 3) or min(shape[:2]) < 4 or shape[-1] < 1:
             raise ValueError(
                 f"shape: {tuple(shape)}; allowed: (height, width) or (height, width, channels), "
                 "from 4 x 4 pixels on"
             )
-        _check_classes(classes)
         a, b = (round(channels * width) for channels in _CHANNELS)
         if a < 1:
             raise ValueError(f"width: {width}; allowed: at least 1/16, which is one channel")
@@ -101,7 +108,7 @@ class CNN(eqx.Module):
         return self.last(x.ravel())
 
 
-class MLP(eqx.Module):
+class MLP(Checked):
     """Dense layers with an activation between them, on inputs of any shape.
 
     Args:
@@ -125,16 +132,14 @@ class MLP(eqx.Module):
 
     def __init__(
         self,
-        inputs: int,
-        hidden: Sequence[int],
-        outputs: int = 10,
+        inputs: Size,
+        hidden: Sequence[Size],
+        outputs: Size = 10,
         activation: Callable = jax.nn.relu,
         *,
         key: Key[Array, ""],
     ):
         sizes = [inputs, *hidden, outputs]
-        if min(sizes) < 1:
-            raise ValueError(f"inputs, hidden, outputs: {sizes}; allowed: at least 1 each")
         keys = jax.random.split(key, len(sizes) - 1)
         self.layers = tuple(
             Dense(a, b, key=k) for a, b, k in zip(sizes, sizes[1:], keys, strict=False)
@@ -188,8 +193,3 @@ def _pool(x: Float[Array, "h w c"]) -> Float[Array, "h//2 w//2 c"]:
     """Maxima over 2 x 2 squares; an odd row or column at the end is left out."""
     h, w, c = x.shape[0] // 2, x.shape[1] // 2, x.shape[2]
     return x[: 2 * h, : 2 * w].reshape(h, 2, w, 2, c).max((1, 3))
-
-
-def _check_classes(classes: int) -> None:
-    if classes < 1:
-        raise ValueError(f"classes: {classes}; allowed: at least 1")

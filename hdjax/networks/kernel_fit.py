@@ -22,12 +22,13 @@ import optimistix
 from jaxtyping import Array, Float, Int, Key
 
 from hdjax import random
-from hdjax.checks import is_concrete
+from hdjax.checks import Checked, checked, is_concrete
 from hdjax.landscapes import GradientSpan
 from hdjax.landscapes.algorithms import Algorithm
 from hdjax.landscapes.kernels import Stationary
-from hdjax.networks.simulate import Direct, TrainingSummary
+from hdjax.networks.simulate import Direct, Trainable, TrainingSummary
 from hdjax.random import Stream
+from hdjax.registry import Size, Values
 
 # Length scales of the kernel from which the fit starts, in units of the distance that descent along
 # a straight line would take.
@@ -51,13 +52,14 @@ class KernelFit(eqx.Module):
     converged: Array
 
 
+@checked
 def fit_kernel(
-    kernel: Any,
+    kernel: Stationary,
     algorithm: Algorithm,
-    cost: Any,
-    gradient_norm: Any,
+    cost: Values,
+    gradient_norm: Values,
     *,
-    max_steps: int = 200,
+    max_steps: Size = 200,
 ) -> KernelFit:
     """Fit a stationary kernel and a constant mean to the curve of an algorithm.
 
@@ -84,7 +86,6 @@ def fit_kernel(
         >>> round(float(fit.theory.kernel.scale), 4)
         1.5
     """
-    _check_kernel(kernel)
     dtype = jnp.result_type(float)
     curves = jnp.asarray(cost, dtype), jnp.asarray(gradient_norm, dtype)
     n = curves[0].shape[0] if curves[0].ndim else 0
@@ -104,7 +105,7 @@ def fit_kernel(
     return _fit(kernel, algorithm, *curves, max_steps)
 
 
-class Fitted(eqx.Module):
+class Fitted(Checked):
     """The Gaussian random function fitted to the first steps of trainings, as a `theory`.
 
     The trainings are run, and the fit is made, where the limit is computed: in the same program.
@@ -143,23 +144,22 @@ class Fitted(eqx.Module):
     made_by: Algorithm
     algorithm: Algorithm
     key: Key[Array, ""]
-    steps: int = eqx.field(static=True)
-    runs: int = eqx.field(static=True)
+    steps: Size = eqx.field(static=True)
+    runs: Size = eqx.field(static=True)
 
     def __init__(
         self,
-        kernel: Any,
-        training: Any,
+        kernel: Stationary,
+        training: Trainable,
         made_by: Algorithm,
         algorithm: Algorithm,
         *,
-        steps: int,
-        runs: int,
+        steps: Size,
+        runs: Size,
         key: Key[Array, ""],
     ):
         self.kernel, self.training, self.key = kernel, training, key
         self.made_by, self.algorithm, self.steps, self.runs = made_by, algorithm, steps, runs
-        _check_kernel(kernel)
         if training.batch is not None:
             raise ValueError(
                 f"training: on batches of {training.batch}; allowed: on all samples (batch=None)"
@@ -196,19 +196,13 @@ def _observed(training: Any, steps: int, runs: int, key: Key[Array, ""]) -> Trai
     return jax.tree.map(lambda curve: curve.mean(0), curves)
 
 
-def _check_kernel(kernel: Any) -> None:
-    """Raise TypeError unless the kernel is stationary."""
-    if not isinstance(kernel, Stationary):
-        raise TypeError(f"kernel: {kernel!r}; allowed: a stationary one of hdjax.landscapes")
-
-
 @eqx.filter_jit
 def _fit(
     kernel: Stationary,
     algorithm: Algorithm,
     cost: Float[Array, " n"],
     gradient_norm: Float[Array, " n"],
-    max_steps: int,
+    max_steps: Size,
 ) -> KernelFit:
     n = cost.shape[0]
     horizon = GradientSpan(kernel, algorithm, jnp.inf).horizon(np.array([n - 1.0]))

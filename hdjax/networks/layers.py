@@ -36,6 +36,7 @@ from hdjax.curvature.solvers import TopSpace
 from hdjax.networks.model import Training
 from hdjax.networks.simulate import TrainingSimulator, TrainingSummary
 from hdjax.random import Stream
+from hdjax.registry import Size
 from hdjax.system import Method, Simulator, Watched, Watching, WithoutFluctuations, WithoutLimit
 
 # The tolerance of residuals, relative to the largest eigenvalue, gives shares and overlaps to about
@@ -85,16 +86,16 @@ class LayerAlignment(WithoutLimit, WithoutFluctuations):
 
     training: Training
     layers: tuple[tuple[str, Callable], ...] = eqx.field(static=True)
-    rank: int = eqx.field(static=True)
-    samples: int | None = eqx.field(static=True)
+    rank: Size = eqx.field(static=True)
+    samples: Size | None = eqx.field(static=True)
 
     def __init__(
         self,
         training: Training,
         layers: Mapping[str, Callable],
         *,
-        rank: int = 10,
-        samples: int | None = None,
+        rank: Size = 10,
+        samples: Size | None = None,
     ):
         self.training, self.layers = training, tuple(layers.items())
         self.rank, self.samples = rank, samples
@@ -216,7 +217,7 @@ class LayerSimulator(Watching):
 
 
 def _top(
-    matrix: NetworkMatrix, start: Float[Array, "n b"], rank: int, key: Key[Array, ""]
+    matrix: NetworkMatrix, start: Float[Array, "n b"], rank: Size, key: Key[Array, ""]
 ) -> TopSpace:
     """The top space of a layer's matrix, from a first guess."""
     return top_space(matrix.product, start, rank, key, tolerance=_TOLERANCE, cycles=_CYCLES)

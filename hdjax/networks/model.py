@@ -31,6 +31,7 @@ from hdjax.limits import Limit
 from hdjax.networks.architectures import cross_entropy
 from hdjax.networks.kernel_fit import Fitted
 from hdjax.networks.simulate import Direct, Trainable, TrainingSummary, leniently
+from hdjax.registry import Size
 from hdjax.system import Method, NoLimitError, Simulator, WithoutFluctuations
 
 
@@ -83,31 +84,24 @@ class Training(Trainable, WithoutFluctuations):
     optimiser: Callable
     theory: GradientSpan | Fitted | None
     loss: Callable = eqx.field(static=True)
-    batch: int | None = eqx.field(static=True)
+    batch: Size | None = eqx.field(static=True)
 
     def __init__(
         self,
-        network: Any,
-        loss: Any,
+        network: Callable | type[Any],
+        loss: Callable,
         inputs: Any,
         targets: Any,
-        optimiser: Any,
+        optimiser: Callable | optax.GradientTransformation,
         *,
-        batch: int | None = None,
+        batch: Size | None = None,
         theory: Any = None,
     ):
-        for name, value in (("network", network), ("loss", loss)):
-            if not callable(value):
-                raise TypeError(f"{name}: {value!r}; allowed: a function")
         self.network, self.loss = _as_tree(network), loss
         self.inputs = as_arrays("inputs", inputs)
         self.targets = as_arrays("targets", targets)
         if isinstance(optimiser, optax.GradientTransformation):
             optimiser = _Given(optimiser)
-        elif not callable(optimiser):
-            raise TypeError(
-                f"optimiser: {optimiser!r}; allowed: an Optax optimiser, or a Partial that makes it"
-            )
         # The optimiser's numbers become leaves: a Python float would be a constant of the program.
         self.optimiser = jax.tree.map(
             lambda x: jnp.asarray(x, jnp.result_type(float)) if isinstance(x, float) else x,

@@ -1,29 +1,30 @@
 """What schedules share: their base class, a constant rate, and the numbers that users give."""
 
 import abc
+from collections.abc import Callable
 from typing import Annotated, Any
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from hdjax.checks import is_concrete
+from hdjax.checks import Checked, is_concrete
 from hdjax.registry import In, NonNegative, Slot, declare, register
 
 declare("schedule", Slot(number="constant"))
 
-# The arguments of `as_schedule`; in a config a number or a table of the slot "schedule".
-ScheduleLike = Annotated[Any, In("schedule")]
 
-
-class Schedule(eqx.Module):
+class Schedule(Checked):
     """A learning rate gamma(t) = O(1) that is never negative (abstract)."""
 
     @abc.abstractmethod
     def __call__(self, t: ArrayLike) -> Float[Array, ""]:
         """The rate at time `t` (a scalar)."""
+
+
+# The arguments of `as_schedule`; in a config a number or a table of the slot "schedule".
+ScheduleLike = Annotated[NonNegative | Schedule | Callable, In("schedule")]
 
 
 @register("schedule", "constant")
@@ -51,7 +52,7 @@ class Constant(Schedule):
         return self.value
 
 
-class Multiple(eqx.Module):
+class Multiple(Checked):
     """A learning rate that a config gives as a multiple of a rate that depends on the system.
 
     A family registers a subclass for each such rate, and computes the rate when it makes a system.
@@ -87,14 +88,6 @@ def as_numbers(name: str, value: Any, ndim: int) -> Float[Array, "..."]:
             raise ValueError(
                 f"{name}: {np.asarray(array)[bad].ravel()[0]}; allowed: finite, 0 or more"
             )
-    return array
-
-
-def as_positive(name: str, value: Any) -> Float[Array, ""]:
-    """`value` as a positive floating-point scalar, which is checked if it is concrete."""
-    array = as_numbers(name, value, ndim=0)
-    if is_concrete(array) and float(array) == 0:
-        raise ValueError(f"{name}: {value}; allowed: positive")
     return array
 
 

@@ -13,7 +13,9 @@ from jax.tree_util import Partial
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from hdjax.schedules.base import Constant, Schedule, as_numbers, as_positive
+from hdjax.checks import checked
+from hdjax.registry import Positive
+from hdjax.schedules.base import Constant, Schedule, as_numbers
 
 
 class FunctionOfTime(Schedule):
@@ -65,9 +67,9 @@ class FunctionOfStep(Schedule):
     fn: Callable
     dimension: Float[Array, ""]
 
-    def __init__(self, fn: Callable, dimension: Any):
+    def __init__(self, fn: Callable, dimension: Positive):
         self.fn = _as_tree(fn, "schedule", "a function of the step, such as Optax's")
-        self.dimension = as_positive("dimension", dimension)
+        self.dimension = as_numbers("dimension", dimension, ndim=0)
 
     def __call__(self, t: ArrayLike) -> Float[Array, ""]:
         """The value of `fn` at the step t d, interpolated between integer steps."""
@@ -111,7 +113,8 @@ def _monotone(share: Array, *values: Array) -> Float[Array, ""]:
     return values[1] + share * (first + share * (bend + share * (first + last - 2 * inside)))
 
 
-def from_optax(schedule: Callable, dimension: Any) -> FunctionOfStep:
+@checked
+def from_optax(schedule: Callable, dimension: Positive) -> FunctionOfStep:
     """Convert an Optax schedule, a function of the step k, into a function of t = k/d.
 
     The schedule is called with integer steps, as in Optax, and may therefore look them up in a

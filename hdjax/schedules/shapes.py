@@ -5,7 +5,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from hdjax.registry import NonNegative, Positive, Values, register
-from hdjax.schedules.base import Schedule, ScheduleLike, as_increasing, as_numbers, as_positive
+from hdjax.schedules.base import Schedule, ScheduleLike, as_increasing, as_numbers
 from hdjax.schedules.functions import as_schedule
 
 
@@ -67,7 +67,7 @@ class PowerDecay(Schedule):
     def __init__(self, initial: NonNegative, exponent: NonNegative, timescale: Positive = 1.0):
         self.initial = as_numbers("initial", initial, ndim=0)
         self.exponent = as_numbers("exponent", exponent, ndim=0)
-        self.timescale = as_positive("timescale", timescale)
+        self.timescale = as_numbers("timescale", timescale, ndim=0)
 
     def __call__(self, t: ArrayLike) -> Float[Array, ""]:
         """The rate at time `t`."""
@@ -99,7 +99,7 @@ class Cosine(Schedule):
 
     def __init__(self, initial: NonNegative, horizon: Positive, final: NonNegative = 0.0):
         self.initial = as_numbers("initial", initial, ndim=0)
-        self.horizon = as_positive("horizon", horizon)
+        self.horizon = as_numbers("horizon", horizon, ndim=0)
         self.final = as_numbers("final", final, ndim=0)
 
     def __call__(self, t: ArrayLike) -> Float[Array, ""]:
@@ -162,7 +162,7 @@ class Warmup(Schedule):
 
     def __init__(self, schedule: ScheduleLike, duration: Positive):
         self.schedule = as_schedule(schedule)
-        self.duration = as_positive("duration", duration)
+        self.duration = as_numbers("duration", duration, ndim=0)
 
     def __call__(self, t: ArrayLike) -> Float[Array, ""]:
         """The rate at time `t`."""
@@ -195,7 +195,7 @@ class Joined(Schedule):
 
     def __init__(self, first: ScheduleLike, at: Positive, then: ScheduleLike):
         self.first, self.then = as_schedule(first), as_schedule(then)
-        self.at = as_positive("at", at)
+        self.at = as_numbers("at", at, ndim=0)
 
     def __call__(self, t: ArrayLike) -> Float[Array, ""]:
         """The rate at time `t`, from the part that contains `t`."""

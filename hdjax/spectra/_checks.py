@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from hdjax.checks import is_concrete
 from hdjax.registry import Bounds, FromFile
 
+Dimension = Annotated[ArrayLike, Bounds(least=1, whole=True)]
 Numbers = ArrayLike | Sequence[Any]  # values that NumPy converts to an array
 Exponent = Annotated[Numbers, Bounds()]
 NonNegative = Annotated[ArrayLike, Bounds(least=0)]

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from hdjax.arrays import takes_lists
-from hdjax.checks import is_concrete
+from hdjax.checks import checked, is_concrete
+from hdjax.registry import PositiveFloat, Size
 from hdjax.spectra._checks import as_float
 from hdjax.spectra.spectrum import Spectrum
 
@@ -85,12 +85,12 @@ class Reduction(eqx.Module):
         return jnp.tensordot(self.vectors[0][:, None] * self.vectors.T, moments, 1)
 
 
-@takes_lists
+@checked
 def reduced(
     spectrum: Spectrum,
-    tolerance: float,
+    tolerance: PositiveFloat,
     measures: Float[np.ndarray, "g r"] | None = None,
-    most: int = _MOST,
+    most: Size = _MOST,
 ) -> Reduction | None:
     """The `Reduction` of a spectrum to the smallest number of nodes with an error in `tolerance`.
 

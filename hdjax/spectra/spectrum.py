@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from hdjax.checks import is_concrete
+from hdjax.checks import Checked, is_concrete
 from hdjax.spectra._checks import as_float, check_dimension, check_eigenvalues
 from hdjax.spectra._gauss import golub_welsch, lanczos
 
 
-class Spectrum(eqx.Module):
+class Spectrum(Checked):
     """The groups of equal eigenvalues of a covariance K (made by functions of `hdjax.spectra`).
 
     Attributes:

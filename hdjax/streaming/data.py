@@ -21,7 +21,7 @@ import scipy
 from jaxtyping import Array, Float, Int, Key
 
 from hdjax import precise, random
-from hdjax.checks import is_concrete
+from hdjax.checks import Checked, is_concrete
 from hdjax.random import Stream
 from hdjax.registry import Bounds, Slot, Values, declare, register
 from hdjax.spectra import Spectrum
@@ -47,7 +47,7 @@ _REMEDY = (
 declare("streaming.data", Slot(array="array"))
 
 
-class Data(eqx.Module):
+class Data(Checked):
     """The base class of sources of samples that replace the Gaussian law of a system."""
 
     def order(self, key: Key[Array, ""]) -> Any:
@@ -256,15 +256,11 @@ class Rows(_Given):
     array: Float[Array, "n d"]
     shuffled: bool = eqx.field(static=True)
 
-    def __init__(self, rows: Any, shuffled: bool = True):
-        if not isinstance(shuffled, bool | np.bool_):
-            raise TypeError(f"shuffled: {shuffled!r}; allowed: True, False")
+    def __init__(self, rows: Values, shuffled: bool = True):
         self.shuffled = bool(shuffled)
         self.array = jnp.asarray(rows, jnp.result_type(float))
         if self.array.ndim != 2:
             raise ValueError(f"rows: shape {self.array.shape}; allowed: (n, d)")
-        if is_concrete(self.array) and not np.isfinite(np.asarray(self.array)).all():
-            raise ValueError("rows: NaN or infinite entries; allowed: finite numbers")
 
     def order(self, key: Key[Array, ""]) -> Int[Array, " n"]:
         n = self.array.shape[0]

@@ -75,9 +75,6 @@ class Homogenised(Method):
     exact: ClassVar[bool] = False
     dt: PositiveFloat = eqx.field(static=True, default=0.01)
 
-    def __check_init__(self) -> None:
-        _check_step(self.dt)
-
     def simulator(self, system: OnePass, horizon: None = None) -> "HomogenisedSimulator":
         """The simulator of homogenised SGD for `system`."""
         check_columns(self, system)
@@ -101,9 +98,6 @@ class CorrectedDiffusion(Method):
 
     exact: ClassVar[bool] = False
     dt: PositiveFloat = eqx.field(static=True, default=0.01)
-
-    def __check_init__(self) -> None:
-        _check_step(self.dt)
 
     def simulator(self, system: OnePass, horizon: None = None) -> "CorrectedSimulator":
         """The simulator of the corrected diffusion for `system`."""
@@ -209,8 +203,3 @@ class CorrectedSimulator(Stepper):
 
     def summary(self, state: BlockState) -> GramSummary:
         return GramSummary(*state, self.system.eigenvalues, self.system.layout)
-
-
-def _check_step(dt: float) -> None:
-    if not (np.isfinite(dt) and dt > 0):
-        raise ValueError(f"dt: {dt}; allowed: positive")

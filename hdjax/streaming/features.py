@@ -23,11 +23,10 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from hdjax import precise
-from hdjax.arrays import takes_lists
+from hdjax.checks import checked
 from hdjax.registry import Positive, Real, Size
 from hdjax.spectra import Spectrum
 from hdjax.streaming.losses import LeastSquares
-from hdjax.streaming.losses.base import check_positive
 from hdjax.streaming.model import OnePassSGD
 
 __all__ = [
@@ -36,9 +35,10 @@ __all__ = [
 ]
 
 
+@checked
 def power_law_features(
     key: Key[Array, ""],
-    features: int,
+    features: Size,
     inputs: Size,
     *,
     alpha: Real,
@@ -69,7 +69,6 @@ def power_law_features(
     """
     if not 1 <= features <= inputs:
         raise ValueError(f"features: {features}; allowed: 1 to {inputs}, the inputs")
-    check_positive("step", step, strict=True)
     dtype = jnp.result_type(float)
     j = jnp.arange(1, inputs + 1, dtype=dtype)
     deviation = j ** -jnp.asarray(alpha, dtype)
@@ -98,7 +97,7 @@ def power_law_features(
     )
 
 
-@takes_lists
+@checked
 def compute_optimal(
     dims: Any, ts: Any, risks: Float[np.ndarray, "dimension times"], points: int = 32
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:

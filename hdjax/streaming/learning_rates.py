@@ -22,13 +22,12 @@ import optimistix
 import scipy
 from jaxtyping import Array, Float
 
-from hdjax.arrays import takes_lists
-from hdjax.registry import register
+from hdjax.checks import checked
+from hdjax.registry import PositiveFloat, Size, register
 from hdjax.schedules import PiecewiseConstant, Schedule
 from hdjax.schedules.base import Multiple
 from hdjax.spectra import Spectrum
 from hdjax.streaming.field import GramSummary
-from hdjax.streaming.losses.base import check_positive
 from hdjax.streaming.onepass import OnePass
 from hdjax.streaming.optimisers.state_rates import StateRate, check_centred, distance_terms
 
@@ -53,6 +52,7 @@ class Critical(Multiple):
     """
 
 
+@checked
 def critical_learning_rate(system: OnePass, summary: GramSummary | None = None) -> Float[Array, ""]:
     """The learning rate 2 A / I, at which d/dt |X - X*|^2 = 0.
 
@@ -80,8 +80,9 @@ def critical_learning_rate(system: OnePass, summary: GramSummary | None = None) 
     return 2 * aligned / noise
 
 
+@checked
 def stability_threshold(
-    spectrum: Spectrum, *, batch_size: int = 1, exact: bool = False
+    spectrum: Spectrum, *, batch_size: Size = 1, exact: bool = False
 ) -> Float[Array, ""]:
     """The constant learning rate above which least squares (f = |x - x*|^2/2) is unstable.
 
@@ -124,6 +125,7 @@ def stability_threshold(
     return optimistix.root_find(excess, solver, upper / 2, options=options).value
 
 
+@checked
 def strongly_convex_rate(
     spectrum: Spectrum, convexity: float, smoothness: float, share: float = 0.5
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
@@ -166,16 +168,16 @@ def strongly_convex_rate(
     return gamma, 4 * share * (1 - share) * (convexity / smoothness) ** 2 * least / kappa
 
 
-@takes_lists
+@checked
 def optimal_schedule(
     system: OnePass,
-    horizon: float,
+    horizon: PositiveFloat,
     *,
     statistic: str = "risk",
-    pieces: int = 12,
+    pieces: Size = 12,
     family: Callable[[Float[Array, " n"]], Schedule] | None = None,
     parameters: Float[Array, " n"] | None = None,
-    iterations: int = 50,
+    iterations: Size = 50,
 ) -> Schedule:
     """A learning rate schedule that minimises a statistic of the limit at time `horizon`.
 
@@ -204,8 +206,6 @@ def optimal_schedule(
     Example:
         >>> best = optimal_schedule(system, 1.0, pieces=2, iterations=3)
     """
-    for name, value in (("horizon", horizon), ("pieces", pieces), ("iterations", iterations)):
-        check_positive(name, value, strict=True)
     dtype = jnp.result_type(float)
     edges = jnp.linspace(0, horizon, pieces + 1, dtype=dtype)
 
@@ -248,7 +248,7 @@ def optimal_schedule(
 
 
 def _minimise(
-    objective: Callable[[Array], Array], parameters: Float[Array, " n"], iterations: int
+    objective: Callable[[Array], Array], parameters: Float[Array, " n"], iterations: Size
 ) -> tuple[Float[Array, " n"], float]:
     """The parameters and the value at the minimum of `objective` that L-BFGS finds.
 

@@ -13,7 +13,7 @@ SGD" (arXiv 2206.04030); the equations are derived here.
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import equinox as eqx
 import jax
@@ -22,8 +22,10 @@ import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
 from hdjax import precise, spectra
-from hdjax.arrays import takes_lists
+from hdjax.checks import checked
 from hdjax.integrate import Integrator
+from hdjax.registry import Bounds, NonNegative, PositiveFloat, Size, Values
+from hdjax.schedules import ScheduleLike
 from hdjax.spectra import Spectrum
 from hdjax.streaming.field import GramSummary
 from hdjax.streaming.limit import block_path
@@ -44,11 +46,14 @@ __all__ = [
     "xor_start",
 ]
 
+SignalToNoise = Annotated[float, Bounds(above=0, infinite=True)]
+
 # Labels of the components +mu, -mu, +nu, -nu of XOR.
 XOR_LABELS = (1.0, 1.0, 0.0, 0.0)
 
 
-def noise_spectrum(d: int, snr: float) -> Spectrum:
+@checked
+def noise_spectrum(d: Size, snr: SignalToNoise) -> Spectrum:
     """The spectrum of the covariance I/snr of the noise; for snr = infinity the covariance is 0.
 
     Args:
@@ -62,12 +67,11 @@ def noise_spectrum(d: int, snr: float) -> Spectrum:
         >>> float(noise_spectrum(100, 4.0).eigenvalues[0])
         0.25
     """
-    if not snr > 0:
-        raise ValueError(f"snr: {snr}; allowed: positive, or infinity for data without noise")
     return spectra.explicit([1 / snr], [d])
 
 
-def orthonormal_means(d: int, classes: int) -> Float[Array, "d c"]:
+@checked
+def orthonormal_means(d: Size, classes: Size) -> Float[Array, "d c"]:
     """Orthonormal means (d, classes) that are spread over the coordinates.
 
     They are columns of the discrete cosine transform.
@@ -86,7 +90,8 @@ def orthonormal_means(d: int, classes: int) -> Float[Array, "d c"]:
     return jnp.asarray(np.sqrt(2 / d) * np.cos(angle), jnp.result_type(float))
 
 
-def simplex_means(d: int, classes: int) -> Float[Array, "d c"]:
+@checked
+def simplex_means(d: Size, classes: Size) -> Float[Array, "d c"]:
     """Unit means (d, classes) at the corners of a regular simplex, whose sum is zero.
 
     Example:
@@ -99,7 +104,8 @@ def simplex_means(d: int, classes: int) -> Float[Array, "d c"]:
     return precise.dot(orthonormal_means(d, classes), centred)
 
 
-def xor_means(d: int) -> Float[Array, "d c"]:
+@checked
+def xor_means(d: Size) -> Float[Array, "d c"]:
     """The means [mu, -mu, nu, -nu] (d, 4) of XOR, with mu and nu orthonormal.
 
     Example:
@@ -110,13 +116,14 @@ def xor_means(d: int) -> Float[Array, "d c"]:
     return precise.dot(orthonormal_means(d, 2), signs)
 
 
+@checked
 def mixture_softmax(
-    d: int,
-    classes: int,
+    d: Size,
+    classes: Size,
     *,
-    snr: float,
-    learning_rate: Any,
-    ridge: Any = 0.0,
+    snr: SignalToNoise,
+    learning_rate: ScheduleLike,
+    ridge: NonNegative = 0.0,
     means: Any = None,
     probabilities: Any = None,
     labels: Sequence[int] | None = None,
@@ -165,12 +172,12 @@ def mixture_softmax(
 
 
 def xor(
-    d: int,
+    d: Size,
     *,
     theta: PyTree,
-    snr: float,
-    learning_rate: Any,
-    ridge: Any = 0.0,
+    snr: SignalToNoise,
+    learning_rate: ScheduleLike,
+    ridge: NonNegative = 0.0,
     activation: str | Callable = "relu",
     means: Any = None,
     labels: Sequence[float] = XOR_LABELS,
@@ -226,7 +233,7 @@ def xor(
 
 
 def three_layers(
-    d: int, *, second: Any, third: Any, activation: str | Callable = "tanh", **options: Any
+    d: Size, *, second: Any, third: Any, activation: str | Callable = "tanh", **options: Any
 ) -> OnePassSGD:
     """One-pass SGD for XOR by a network of three layers, with logit v^T phi(W_2 phi(W a)).
 
@@ -245,12 +252,12 @@ def three_layers(
     return xor(d, theta=(jnp.asarray(second), jnp.asarray(third)), activation=activation, **options)
 
 
-@takes_lists
+@checked
 def xor_start(
     key: Key[Array, ""],
     means: Float[Array, "d c"],
     targets: Sequence[int],
-    overlap: float,
+    overlap: PositiveFloat,
     labels: Sequence[float] = XOR_LABELS,
 ) -> tuple[Float[Array, "d k"], Float[Array, " k"]]:
     """A start of both layers for `xor`, in which hidden unit i overlaps with the mean `targets[i]`.
@@ -280,8 +287,6 @@ def xor_start(
     count = means.shape[1]
     if not all(0 <= target < count for target in targets):
         raise ValueError(f"targets: {list(targets)}; allowed: components 0 to {count - 1}")
-    if not overlap > 0:
-        raise ValueError(f"overlap: {overlap}; allowed: positive")
     d, dtype = means.shape[0], means.dtype
     columns = jax.random.normal(key, (d, len(targets)), dtype) / np.sqrt(d)
     # The means may be linearly dependent and of different norms.
@@ -295,7 +300,8 @@ def xor_start(
     return columns, jnp.asarray([2 * labels[target] - 1 for target in targets], dtype)
 
 
-def columns_with_gram(d: int, gram: Any) -> Float[Array, "d k"]:
+@checked
+def columns_with_gram(d: Size, gram: Values) -> Float[Array, "d k"]:
     """Columns (d, k) with a given Gram matrix, spread over the coordinates.
 
     They serve as a start whose overlaps do not depend on d.
@@ -322,7 +328,7 @@ def columns_with_gram(d: int, gram: Any) -> Float[Array, "d k"]:
     return precise.dot(orthonormal_means(d, len(gram)), root)
 
 
-@takes_lists
+@checked
 @eqx.filter_jit
 def gradient_flow(
     system: OnePassSGD,

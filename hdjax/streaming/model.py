@@ -21,15 +21,15 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array, Float, PyTree
 
 from hdjax import spectra
-from hdjax.arrays import takes_lists
-from hdjax.checks import check_leaves, is_concrete
+from hdjax.checks import Checked, check_leaves, checked, is_concrete
 from hdjax.integrate import Integrator
 from hdjax.limits import Limit
 from hdjax.registry import Bounds, FromFile, In, NonNegative, Positives, Size, Values
-from hdjax.schedules import Schedule, as_schedule
+from hdjax.schedules import Schedule, ScheduleLike, as_schedule
 from hdjax.spectra import Reduction, Spectrum
 from hdjax.streaming import accuracy, symmetry
 from hdjax.streaming.columns import Columns, GramColumns, LinearColumns, group_gram, reduction_of
@@ -45,14 +45,14 @@ from hdjax.streaming.optimisers.state_rates import StateRate
 from hdjax.streaming.optimisers.transformed import as_optimiser
 from hdjax.streaming.sampler import GramSampler
 from hdjax.streaming.simulate import Direct
-from hdjax.streaming.starts import check_blocks, joint_columns
+from hdjax.streaming.starts import GaussianStart, GramStart, check_blocks, joint_columns
 from hdjax.system import Method, NoFluctuationsError, NoMeanCorrectionError, Simulator
 
 # The largest relative error that `compression` may leave in the limit's sums over the spectrum.
 _COARSEST = 5e-3
 
 
-class Mixture(eqx.Module):
+class Mixture(Checked):
     """Gaussian mixture data: a = mean_c + K_c^{1/2} z with probability p_c.
 
     Args:
@@ -78,7 +78,7 @@ class Mixture(eqx.Module):
     def __init__(
         self,
         probabilities: Positives,
-        means: Annotated[Any, In("streaming.means")] = None,
+        means: Annotated[GaussianStart | Values | None, In("streaming.means")] = None,
         eigenvalues: Values | None = None,
     ):
         dtype = jnp.result_type(float)
@@ -152,24 +152,22 @@ class OnePassSGD(OnePass):
 
     def __init__(
         self,
-        loss: Annotated[Any, In("streaming.loss")],
+        loss: Annotated[Loss | Callable, In("streaming.loss")],
         spectrum: Annotated[Spectrum, In("spectrum")],
-        learning_rate: Annotated[Any, In("streaming.rate")],
-        start: Annotated[Any, In("streaming.start")],
-        target: Annotated[Any, In("streaming.columns")] = None,
+        learning_rate: Annotated[ScheduleLike | StateRate, In("streaming.rate")],
+        start: Annotated[GaussianStart | GramStart | Values, In("streaming.start")],
+        target: Annotated[GaussianStart | Values | None, In("streaming.columns")] = None,
         *,
         mixture: Annotated[Mixture, In("streaming.mixture")] | None = None,
         ridge: NonNegative = 0.0,
         batch_size: Size = 1,
         theta: Annotated[PyTree, FromFile(array=True)] = None,
-        optimiser: Annotated[Any, In("streaming.optimiser")] = None,
+        optimiser: Annotated[
+            Optimiser | optax.GradientTransformation | None, In("streaming.optimiser")
+        ] = None,
         compression: Annotated[float | int, Bounds(above=0)] | None = None,
         integrator: Annotated[Integrator, In("integrator")] | None = None,
     ):
-        if not isinstance(spectrum, Spectrum):
-            raise TypeError(f"spectrum: {spectrum!r}; allowed: a Spectrum of hdjax.spectra")
-        if batch_size < 1:
-            raise ValueError(f"batch_size: {batch_size}; allowed: at least 1")
         if compression is not None and not 0 < compression <= _COARSEST:
             raise ValueError(
                 f"compression: {compression}; allowed: None, or a relative error above 0 and up to "
@@ -270,7 +268,7 @@ class OnePassSGD(OnePass):
         """Return None: a compiled program of this family serves any duration."""
         return None
 
-    @takes_lists
+    @checked
     @eqx.filter_jit
     def limit(
         self,
@@ -303,7 +301,7 @@ class OnePassSGD(OnePass):
             alive=lambda state: bounded(state, origin),
         )
 
-    @takes_lists
+    @checked
     @eqx.filter_jit
     def fluctuations(
         self,
@@ -319,7 +317,7 @@ class OnePassSGD(OnePass):
         """
         return fluctuations(self.expansion(start), ts, statistics)
 
-    @takes_lists
+    @checked
     @eqx.filter_jit
     def mean_correction(
         self,

@@ -26,7 +26,8 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from hdjax import gaussian, precise
-from hdjax.checks import is_concrete
+from hdjax.checks import checked, is_concrete
+from hdjax.registry import Count
 
 __all__ = [
     "Layout",
@@ -47,6 +48,7 @@ class Memory(NamedTuple):
     iterate: bool = False
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class Layout:
     """The kinds and numbers of the columns of W, in the order [memories | X | X* | means].
@@ -58,9 +60,9 @@ class Layout:
         memory: the memories of the optimiser, each with m columns.
     """
 
-    students: int
-    teachers: int
-    means: int = 0
+    students: Count
+    teachers: Count
+    means: Count = 0
     memory: tuple[Memory, ...] = ()
 
     @property

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Complex, Float
 
 from hdjax import precise
+from hdjax.checks import checked
 from hdjax.registry import Size, register
 
 __all__ = [
@@ -26,7 +27,8 @@ __all__ = [
 ]
 
 
-def contour(low: float, high: float, nodes: int = 64) -> Complex[np.ndarray, " nodes"]:
+@checked
+def contour(low: float, high: float, nodes: Size = 64) -> Complex[np.ndarray, " nodes"]:
     """Nodes of a contour round [low, high]: a circle of 1.25 times the half-width of the interval.
 
     With the weights `contour_weights` sums over the nodes are (1/2 pi i) times the contour
@@ -45,7 +47,8 @@ def contour(low: float, high: float, nodes: int = 64) -> Complex[np.ndarray, " n
     return centre + half * (np.cos(angle) + 1j * np.sin(angle))
 
 
-def contour_weights(low: float, high: float, nodes: int = 64) -> Complex[np.ndarray, " nodes"]:
+@checked
+def contour_weights(low: float, high: float, nodes: Size = 64) -> Complex[np.ndarray, " nodes"]:
     """The weights dz / (2 pi i) of the nodes that `contour` returns for the same arguments."""
     z = contour(low, high, nodes)
     return (z - (low + high) / 2) / nodes
@@ -63,6 +66,7 @@ def _resolvent(low: float = 0.0, *, high: float, nodes: Size = 16) -> "Resolvent
 
 
 @register("streaming.statistic", "resolvent", _resolvent)
+@checked
 @dataclasses.dataclass(frozen=True)
 class Resolvent:
     """The statistic S(t, z) at given points z outside the spectrum.

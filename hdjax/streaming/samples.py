@@ -5,7 +5,7 @@ a function of the run's key and of the tick alone, so samples need not be stored
 gives its training samples again, and any other key gives fresh samples of the same law.
 """
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,12 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Key
 
 from hdjax import random
+from hdjax.checks import checked
 from hdjax.random import Stream
+from hdjax.registry import Bounds, Size
 from hdjax.streaming import _kernel
 from hdjax.streaming.columns import coordinates
+from hdjax.streaming.onepass import OnePass
 
 __all__ = [
     "Samples",
@@ -37,11 +40,12 @@ class Samples(NamedTuple):
     noise: Float[Array, "n k"]
 
 
+@checked
 def draw_samples(
-    system: Any,
+    system: OnePass,
     key: Key[Array, ""],
-    first: int | Int[Array, ""],
-    count: int,
+    first: Annotated[Any, Bounds(least=0, whole=True)],
+    count: Size,
     means: Float[Array, "d c"] | None = None,
     dtype: DTypeLike = jnp.float32,
 ) -> Samples:

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from hdjax import precise
-from hdjax.checks import check_arguments, is_concrete
+from hdjax.checks import Checked, is_concrete
 from hdjax.registry import Count, OneOrMoreNonNegative, OneOrMoreReal, Size, Values, register
 from hdjax.spectra import Spectrum
 from hdjax.streaming.columns import Columns, GramColumns, LinearColumns
@@ -23,7 +23,7 @@ from hdjax.streaming.projections import Layout, Memory
 
 
 @register("streaming.columns", "gaussian")
-class GaussianStart(eqx.Module):
+class GaussianStart(Checked):
     """Independent Gaussian columns `scale` N(0, I/d), of squared norm scale^2 + O(d^-1/2).
 
     A student column with `overlap` rho is X = rho X* + sqrt(scale^2 - rho^2) N(0, I/d).  For a
@@ -53,13 +53,10 @@ class GaussianStart(eqx.Module):
         overlap: OneOrMoreReal = 0.0,
         columns: Size | None = None,
     ):
-        check_arguments(GaussianStart, columns=columns)
         scale, overlap = jnp.asarray(scale), jnp.asarray(overlap)
         count = max([1, *scale.shape, *overlap.shape]) if columns is None else columns
         if is_concrete(scale, overlap):
             s, o = np.asarray(scale), np.asarray(overlap)
-            if not np.all(np.isfinite(s) & (s >= 0)):
-                raise ValueError(f"scale: {s}; allowed: finite and at least 0")
             if not np.all(np.abs(o) <= s):
                 raise ValueError(f"overlap: {o}; allowed: at most scale = {s} in size")
         dtype = jnp.result_type(float)
@@ -68,7 +65,7 @@ class GaussianStart(eqx.Module):
         self.columns = count
 
 
-class GramStart(eqx.Module):
+class GramStart(Checked):
     """A start that prescribes only the Gram blocks of the columns [memories | X | X*].
 
     In simulations the orientation of the columns within each eigenspace is uniformly random.
@@ -97,7 +94,6 @@ class GramStart(eqx.Module):
     memories: int = eqx.field(static=True)
 
     def __init__(self, blocks: Values, students: Size | None = None, memories: Count = 0):
-        check_arguments(GramStart, students=students, memories=memories)
         for name, value in (("students", students), ("memories", memories)):
             if not (isinstance(value, int | np.integer) or (value is None and name == "students")):
                 raise TypeError(f"{name}: {value!r}; allowed: an integer")

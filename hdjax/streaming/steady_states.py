@@ -24,12 +24,11 @@ import optimistix
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Complex, Float
 
-from hdjax.checks import is_concrete
-from hdjax.registry import OneOf, register
+from hdjax.checks import checked, is_concrete
+from hdjax.registry import NonNegative, OneOf, register
 from hdjax.schedules import Constant, Schedule
 from hdjax.streaming.field import GramSummary
 from hdjax.streaming.limit import BlockState, velocity
-from hdjax.streaming.losses.base import check_positive
 from hdjax.streaming.onepass import OnePass
 
 __all__ = [
@@ -65,8 +64,9 @@ class SteadyState(eqx.Module):
         return jnp.max(jnp.real(self.eigenvalues))
 
 
+@checked
 def steady_state(
-    system: OnePass, start: GramSummary | None = None, *, horizon: Any = 100.0
+    system: OnePass, start: GramSummary | None = None, *, horizon: NonNegative = 100.0
 ) -> SteadyState:
     """The steady state near which the limit is at time `horizon`.
 
@@ -102,7 +102,6 @@ def steady_state(
             f"system: {unknowns} unknowns in its steady state; allowed: {_MOST} at most (with "
             "compression=1e-3 the limit has few groups)"
         )
-    check_positive("horizon", horizon, strict=False)
     t = jnp.asarray(horizon, origin.blocks.dtype)
     if not is_concrete(t) or t > 0:
         near = system.limit(jnp.stack([t]), start, save=lambda summary: summary.state)
@@ -117,6 +116,7 @@ def steady_state(
     return state
 
 
+@checked
 def stability(system: OnePass, summary: GramSummary) -> Complex[Array, " n"]:
     """The eigenvalues (n,) of the limit's Jacobian dF/dy at a state, in units of 1/t.
 
@@ -148,6 +148,7 @@ def _steady(
 
 
 @register("streaming.statistic", "steady", _steady)
+@checked
 @dataclasses.dataclass(frozen=True)
 class AtSteadyState:
     """A statistic of the steady state near the current state, for records along a run or the limit.

@@ -40,5 +40,5 @@ def test_paths_of_what_is_no_scalar_are_refused(path):
 
 
 def test_a_time_that_is_no_number_is_refused():
-    with pytest.raises(ValueError, match=r"t: \[0.3\]; allowed: a number"):
+    with pytest.raises(ValueError, match=r"t: \[0\.3\]; allowed: a finite number"):
         hd.paths.value_at("risk", [0.3])

@@ -78,7 +78,11 @@ GD, FOUR = GradientDescent(0.5), hd.spectra.explicit([0.5, 1.5], [2, 2])
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: GradientSpan(SE(), GD, 0), ValueError, r"dimension: 0\.0; allowed: positive"),
+        (
+            lambda: GradientSpan(SE(), GD, 0),
+            ValueError,
+            "dimension: 0; allowed: an integer or infinity, at least 1",
+        ),
         (lambda: GradientSpan(SE(), GD, np.nan), ValueError, "dimension: nan"),
         (lambda: GradientSpan(SE(), GD, 5, radius=-1.0), ValueError, r"radius: -1\.0"),
         (

@@ -41,7 +41,11 @@ def test_points_without_gradient_stay():
     ("make", "error", "message"),
     [
         (lambda: Adam(0.1, beta1=1.0), ValueError, r"beta1: 1\.0; allowed: at least 0 and below"),
-        (lambda: Adam(0.1, beta2=-0.1), ValueError, r"beta2: -0\.1; allowed: at least 0"),
+        (
+            lambda: Adam(0.1, beta2=-0.1),
+            ValueError,
+            r"beta2: -0\.1; allowed: a finite number, at least 0",
+        ),
         (lambda: Adam(-0.1), ValueError, "-0.1"),
         (lambda: RMSProp(0.1, epsilon=-1.0), ValueError, r"epsilon: -1\.0"),
         (lambda: SignDescent("fast"), TypeError, "fast"),

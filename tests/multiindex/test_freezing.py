@@ -131,12 +131,18 @@ LEAP = from_coefficients({(2,): 1.0})
     [
         (lambda: escape_times(NEURONS, jnp.eye(2)), "power sums"),
         (lambda: escape_times(links.sine(), jnp.ones((1, 1), jnp.float32)), "float64"),
-        (lambda: escape_times(LEAP, [[np.nan]]), "start: NaN"),
+        (
+            lambda: escape_times(LEAP, [[np.nan]]),
+            r"start: \[\[nan\]\]; allowed: an array of finite real numbers",
+        ),
         (lambda: escape_times(LEAP, [[2.0]]), r"start: largest squared cosine 4; allowed"),
         (lambda: escape_times(LEAP, [0.1]), r"start: shape \(1,\); allowed: \(q, 1\)"),
         (lambda: escape_times(LEAP, [[0.1, 0.2]]), r"start: shape \(1, 2\)"),
         (lambda: escape_times(LEAP, [[0.1]], level=2.0), r"level: 2\.0; allowed: above 0"),
-        (lambda: escape_times(LEAP, [[0.1]], step=-1.0), r"step: -1\.0; allowed: above 0"),
+        (
+            lambda: escape_times(LEAP, [[0.1]], step=-1.0),
+            r"step: -1\.0; allowed: a finite number, above 0",
+        ),
     ],
 )
 def test_wrong_arguments(make, message):

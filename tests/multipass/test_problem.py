@@ -40,7 +40,10 @@ def test_rounding_is_that_of_the_coarser_dtype():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Problem(np.full((2, 2), np.nan), np.ones(2)), "matrix: NaN"),
+        (
+            lambda: Problem(np.full((2, 2), np.nan), np.ones(2)),
+            r"matrix: an array of shape \(2, 2\) with the entry nan; allowed",
+        ),
         (lambda: Problem(np.eye(3), np.ones(2)), r"labels: shape \(2,\)"),
         (lambda: Problem(np.eye(3), np.ones(3), np.ones(2)), r"start: shape \(2,\)"),
         (lambda: Problem(np.ones(3), np.ones(3)), "matrix: shape"),

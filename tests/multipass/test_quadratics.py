@@ -36,7 +36,10 @@ def test_values_diagonals_and_restrictions(name):
     [
         (lambda: Quadratic(np.triu(np.ones((3, 3)))), "matrix: not symmetric"),
         (lambda: Quadratic(np.eye(3), np.ones(2)), r"matrix, vector: shapes \(3, 3\), \(2,\)"),
-        (lambda: Quadratic(np.eye(2), [1.0, np.nan]), "vector: NaN or infinite"),
+        (
+            lambda: Quadratic(np.eye(2), [1.0, np.nan]),
+            r"vector: \[1\.0, nan\]; allowed: an array of finite real numbers; or None",
+        ),
         (lambda: SampleRisk(np.eye(3), np.ones(2)), "rows, labels: shapes"),
         (lambda: SampleRisk(np.zeros((0, 3)), np.zeros(0)), "N at least 1"),
     ],

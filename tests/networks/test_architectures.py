@@ -71,7 +71,10 @@ def test_squared_error_of_other_shapes_is_refused():
         (lambda: networks.CNN((3, 8), key=jax.random.key(0)), r"shape: \(3, 8\)"),
         (lambda: networks.CNN((8, 8), 0, key=jax.random.key(0)), "classes: 0"),
         (lambda: networks.CNN((8, 8), width=0.01, key=jax.random.key(0)), "width: 0.01"),
-        (lambda: networks.MLP(4, [0], key=jax.random.key(0)), "allowed: at least 1 each"),
+        (
+            lambda: networks.MLP(4, [0], key=jax.random.key(0)),
+            r"hidden: \[0\]; allowed: a sequence of an integer, at least 1",
+        ),
     ],
 )
 def test_wrong_parts(make, message):

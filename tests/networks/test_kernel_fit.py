@@ -66,7 +66,12 @@ GOOD = np.array([2.0, 1.5, 1.2]), np.array([1.0, 0.8, 0.7])
 @pytest.mark.parametrize(
     ("kernel", "cost", "norm", "error", "message"),
     [
-        (SpinGlass([0.0, 1.0]), *GOOD, TypeError, "a stationary one"),
+        (
+            SpinGlass([0.0, 1.0]),
+            *GOOD,
+            TypeError,
+            r"kernel: SpinGlass\(coefficients=f64\[2\]\); allowed: an instance of Stationary",
+        ),
         (Matern32(), GOOD[0][:2], GOOD[1][:2], ValueError, "from 3 on"),
         (Matern32(), GOOD[0], GOOD[1][:2], ValueError, "shapes"),
         (Matern32(), GOOD[0], np.zeros(3), ValueError, "positive squared norms"),

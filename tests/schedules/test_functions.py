@@ -136,7 +136,7 @@ def test_values(schedule, expected):
             lambda: as_schedule([0.1, 0.2]),
             r"learning_rate: .*shape \(2,\); allowed: a scalar.*sweep",
         ),
-        (lambda: from_optax(step_rate, 0), "dimension: 0; allowed: positive"),
+        (lambda: from_optax(step_rate, 0), "dimension: 0; allowed: .*above 0"),
     ],
 )
 def test_invalid_rates_are_refused(make, message):

@@ -159,8 +159,8 @@ def test_from_covariance_reconstructs():
     ("make", "message"),
     [
         (lambda: spectra.uniform(10, 2.0, 1.0), "low, high: 2.0, 1.0; allowed"),
-        (lambda: spectra.uniform(10, -1.0, 1.0), "low, high: -1.0, 1.0; allowed"),
-        (lambda: spectra.marchenko_pastur(10, 0.0), "ratio: 0.0; allowed: positive"),
+        (lambda: spectra.uniform(10, -1.0, 1.0), "low: -1.0; allowed: .*at least 0"),
+        (lambda: spectra.marchenko_pastur(10, 0.0), "ratio: 0.0; allowed: .*above 0"),
         (lambda: spectra.marchenko_pastur(10, 0.5, points=0), "points: 0; allowed"),
         (
             lambda: spectra.explicit([0.0, 0.0], normalise=True),
@@ -171,7 +171,7 @@ def test_from_covariance_reconstructs():
         (lambda: spectra.from_covariance(np.ones((2, 3))), r"covariance: shape \(2, 3\)"),
         (lambda: spectra.from_covariance([[1.0, 0.5], [0.4, 1.0]]), "covariance: asymmetric by"),
         (lambda: spectra.from_covariance([[1.0, 2.0], [2.0, 1.0]]), "covariance: lowest eigenv"),
-        (lambda: spectra.from_covariance([[np.nan]]), "covariance: NaN or infinite"),
+        (lambda: spectra.from_covariance([[np.nan]]), "covariance: ..nan..; allowed: .*finite"),
     ],
 )
 def test_invalid_spectra_are_refused(make, message):

@@ -70,7 +70,7 @@ def test_compressed_spectrum_has_no_coordinates():
     ("make", "message"),
     [
         (lambda: Direct("float16"), "dtype"),
-        (lambda: Direct(block=0), "block: 0; allowed: None or at least 1"),
+        (lambda: Direct(block=0), "block: 0; allowed: an integer, at least 1; or None"),
         (
             lambda: Direct(block=8, data=hd.streaming.data.Rademacher()),
             "block: 8; allowed with data: None",

@@ -67,8 +67,12 @@ def test_blocks_of_an_overlap_with_a_given_target():
     ("change", "kind", "message"),
     [
         ({"start": np.ones(7)}, ValueError, r"start: shape \(7, 1\)"),
-        ({"start": np.full(20, np.nan)}, ValueError, "start: NaN"),
-        ({"start": None}, ValueError, "start: None; allowed: GaussianStart"),
+        (
+            {"start": np.full(20, np.nan)},
+            ValueError,
+            r"start: an array of shape \(20,\) with the entry nan; allowed",
+        ),
+        ({"start": None}, TypeError, "start: None; allowed: an instance of GaussianStart"),
         (
             {"mixture": Mixture([0.5, 0.5], np.ones((20, 3)))},
             ValueError,
@@ -85,7 +89,11 @@ def test_blocks_of_an_overlap_with_a_given_target():
             ValueError,
             "start: Gram blocks with 1 memories; allowed: 0, or the 0 memories",
         ),
-        ({"target": GramStart(np.eye(2)[None])}, TypeError, "target: GramStart; allowed"),
+        (
+            {"target": GramStart(np.eye(2)[None])},
+            TypeError,
+            r"target: GramStart\(blocks=f64\[1,2,2\], students=1, memories=0\); allowed",
+        ),
         (
             {"start": GaussianStart(overlap=0.5), "target": GaussianStart(columns=2)},
             ValueError,
@@ -110,7 +118,10 @@ def test_wrong_parts():
         GramStart(np.array([[[1.0, 2.0], [2.0, 1.0]]]))
     with pytest.raises(ValueError, match="not symmetric"):
         GramStart(np.array([[[1.0, 0.5], [0.2, 1.0]]]))
-    with pytest.raises(ValueError, match="NaN"):
+    with pytest.raises(
+        ValueError,
+        match=r"blocks: an array of shape \(1, 2, 2\) with the entry nan; allowed",
+    ):
         GramStart(np.full((1, 2, 2), np.nan))
     with pytest.raises(ValueError, match=r"students: None, with blocks of width 3"):
         GramStart(np.eye(3)[None])

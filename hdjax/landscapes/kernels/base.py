@@ -32,8 +32,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from hdjax.checks import Checked
 from hdjax.landscapes._arguments import as_tree, numbers
-from hdjax.registry import Bounds, Each, In, Reals, register
+from hdjax.registry import Bounds, Each, In, OneOrMoreReal, Reals, register
 
 Scalar = Float[Array, ""]
 
@@ -72,7 +73,7 @@ class Jet(eqx.Module):
         return h[0, 2] - h[0, 3] + h[3, 2] - h[3, 3]
 
 
-class Kernel(eqx.Module):
+class Kernel(Checked):
     """A covariance kappa(a, b, t, h), times d; kernels add and multiply with `+` and `*`."""
 
     @abc.abstractmethod
@@ -147,7 +148,7 @@ class Amplitude(Kernel):
 
     s: Callable
 
-    def __init__(self, s: Any):
+    def __init__(self, s: OneOrMoreReal | Callable):
         self.s = as_radial("s", s)
 
     def __call__(self, a: Scalar, b: Scalar, t: Scalar, h: Scalar) -> Scalar:
@@ -238,7 +239,7 @@ class Product(Kernel):
         )
 
 
-class Polynomial(eqx.Module):
+class Polynomial(Checked):
     """A polynomial sum_j c_j lambda^j in lambda = |x|^2/2; c_1 is the coefficient of a ridge.
 
     Args:
@@ -251,7 +252,7 @@ class Polynomial(eqx.Module):
 
     coefficients: Float[Array, " p"]
 
-    def __init__(self, coefficients: Any):
+    def __init__(self, coefficients: Reals):
         self.coefficients = numbers("coefficients", coefficients, "finite", ndim=1)
 
     def __call__(self, x: Scalar) -> Scalar:

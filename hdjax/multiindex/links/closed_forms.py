@@ -14,13 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from hdjax.checks import is_concrete
+from hdjax.checks import checked, is_concrete
 from hdjax.multiindex.links.link import Link
 from hdjax.multiindex.tensors import squared_norm
 from hdjax.registry import Real, Size, register
 
 
 @register("multiindex.link", "sine")
+@checked
 def sine(omega: Real = 1.0, degree: Size = 11) -> Link:
     """The link sin(omega z): alpha_k = (-1)^((k-1)/2) omega^k e^(-omega^2/2) / sqrt(k!) for odd k.
 
@@ -42,6 +43,7 @@ def sine(omega: Real = 1.0, degree: Size = 11) -> Link:
 
 
 @register("multiindex.link", "cosine")
+@checked
 def cosine(omega: Real = 1.0, degree: Size = 10) -> Link:
     """The link cos(omega z): alpha_k = (-1)^(k/2) omega^k e^(-omega^2/2) / sqrt(k!) for even k.
 
@@ -63,6 +65,7 @@ def cosine(omega: Real = 1.0, degree: Size = 10) -> Link:
 
 
 @register("multiindex.link", "exponential")
+@checked
 def exponential(omega: Real = 0.5, degree: Size = 10) -> Link:
     """The link e^(omega z): alpha_k = omega^k e^(omega^2/2) / sqrt(k!).
 
@@ -85,6 +88,7 @@ def exponential(omega: Real = 0.5, degree: Size = 10) -> Link:
 
 
 @register("multiindex.link", "relu")
+@checked
 def relu(degree: Size = 10) -> Link:
     """The link max(0, z): alpha_k = (-1)^(k/2+1) (k-3)!! / sqrt(2 pi k!) for even k >= 2.
 
@@ -113,6 +117,7 @@ def relu(degree: Size = 10) -> Link:
 
 
 @register("multiindex.link", "sign")
+@checked
 def sign(degree: Size = 11) -> Link:
     """The sign of z, as a link: alpha_k = 2/sqrt(2 pi) (-1)^((k-1)/2) (k-2)!! / sqrt(k!) for odd k.
 
@@ -137,6 +142,7 @@ def sign(degree: Size = 11) -> Link:
 
 
 @register("multiindex.link", "erf")
+@checked
 def erf(degree: Size = 11) -> Link:
     """The error function of z/sqrt 2, as a link.
 
@@ -163,6 +169,7 @@ def erf(degree: Size = 11) -> Link:
 
 
 @register("multiindex.link", "hermite")
+@checked
 def hermite_polynomial(degree: Size) -> Link:
     """The link h_k, the normalised Hermite polynomial of one degree.
 
@@ -207,8 +214,6 @@ def _alternating(k: int, parity: int, omega: Array, scale: Array) -> Array | Non
 
 def _link(alpha: Callable[[int], Any], degree: int, norm2: Any, function: Any) -> Link:
     dtype = jnp.result_type(float)
-    if degree < 1:
-        raise ValueError(f"degree: {degree}; allowed: at least 1")
     values = [alpha(k) for k in range(degree + 1)]
     tensors = tuple(
         None if value is None else jnp.asarray(value, dtype).reshape((1,) * k)

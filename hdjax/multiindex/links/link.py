@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from hdjax import gaussian, precise
-from hdjax.checks import is_concrete
+from hdjax.checks import Checked, checked, is_concrete
 from hdjax.multiindex.hermite import multi_indices, products
 from hdjax.multiindex.tensors import (
     PowerSum,
@@ -32,13 +32,13 @@ from hdjax.multiindex.tensors import (
     squared_norm,
     transform,
 )
-from hdjax.registry import In, Values, register
+from hdjax.registry import In, PositiveFloat, Real, Values, register
 
 # With more variables a tensor grid has too many nodes.
 _MOST_GRID_VARIABLES = 4
 
 
-class Link(eqx.Module):
+class Link(Checked):
     """A link f*: R^r -> R, truncated at a degree.
 
     Use `from_coefficients`, `from_function`, the closed forms (`sine`, `relu`, ...), `product` and
@@ -148,7 +148,8 @@ class Link(eqx.Module):
         return Link(self.tensors[: degree + 1], self.residual + dropped, function, self.variables)
 
 
-def from_coefficients(coefficients: Mapping[tuple[int, ...], Any]) -> Link:
+@checked
+def from_coefficients(coefficients: Mapping[tuple[int, ...], Real]) -> Link:
     """The polynomial link sum_beta alpha_beta H_beta.
 
     Args:
@@ -169,8 +170,6 @@ def from_coefficients(coefficients: Mapping[tuple[int, ...], Any]) -> Link:
         )
     if min(min(beta) for beta in betas) < 0:
         raise ValueError(f"coefficients: {betas}; allowed: degrees of at least 0")
-    if is_concrete(values) and not np.isfinite(np.asarray(jnp.stack(values))).all():
-        raise ValueError(f"coefficients: {dict(coefficients)}; allowed: finite numbers")
     r, tensors = len(betas[0]), []
     for k in range(max(map(sum, betas)) + 1):
         rows = multi_indices(r, k).tolist()
@@ -187,13 +186,14 @@ def from_coefficients(coefficients: Mapping[tuple[int, ...], Any]) -> Link:
     return Link(tuple(tensors), jnp.zeros((), jnp.result_type(float)), None, r)
 
 
+@checked
 def from_function(
     function: Callable[[Float[Array, " r"]], Array],
     variables: int,
     degree: int,
     *,
     rule: gaussian.Rule | None = None,
-    threshold: float = 1e-12,
+    threshold: PositiveFloat = 1e-12,
 ) -> Link:
     """The link of any function by quadrature; the energy that truncation misses is its residual.
 
@@ -283,6 +283,7 @@ LinkLike = Annotated[Link, In("multiindex.link")]
 
 
 @register("multiindex.link", "ridge")
+@checked
 def ridge(link: LinkLike, direction: Values) -> Link:
     """The link z -> phi(theta . z) of a unit vector theta: C_k = alpha_k theta^{(x) k}.
 
@@ -308,6 +309,7 @@ def ridge(link: LinkLike, direction: Values) -> Link:
 
 
 @register("multiindex.link", "ridge_sum")
+@checked
 def ridge_sum(link: LinkLike, directions: Values, weights: Values | None = None) -> Link:
     """The link z -> sum_j w_j phi(u_j . z) of unit vectors u_j, j <= J: a two-layer network.
 

@@ -22,8 +22,9 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, PyTree
 
-from hdjax.checks import is_concrete
+from hdjax.checks import Checked, is_concrete
 from hdjax.gaussian import Rule
+from hdjax.registry import NonNegative, NonNegatives, OneOrMoreNonNegative, Size, Values
 from hdjax.streaming.projections import Moments, Projections
 
 # A scalar leaf, which is a NumPy array until a system casts it to its precision; see `leaf`.
@@ -31,7 +32,7 @@ Number = Any
 _FORM = "f(x, teacher, component, noise, theta) -> scalar"
 
 
-class Noise(eqx.Module):
+class Noise(Checked):
     """A law of label noise, as a function of `dim` independent standard normals."""
 
     @property
@@ -62,8 +63,8 @@ class NoNoise(Noise):
 class GaussianNoise(Noise):
     """Independent Gaussian label noise N(0, sigma^2), sigma >= 0, in each of `entries` entries."""
 
-    sigma: Number
-    entries: int = eqx.field(static=True, default=1)
+    sigma: NonNegative
+    entries: Size = eqx.field(static=True, default=1)
 
     @property
     def dim(self) -> int:
@@ -90,7 +91,7 @@ class GaussianMixtureNoise(Noise):
     sigma: Number
     probabilities: Number
 
-    def __init__(self, sigma: Any, probabilities: Any):
+    def __init__(self, sigma: OneOrMoreNonNegative, probabilities: NonNegatives):
         self.sigma, self.probabilities = leaf(sigma), leaf(probabilities)
         self.sigma = self.sigma if self.sigma.ndim else self.sigma[None]
         if self.sigma.ndim != 1 or self.sigma.shape != self.probabilities.shape:
@@ -98,8 +99,6 @@ class GaussianMixtureNoise(Noise):
                 f"sigma, probabilities: shapes {self.sigma.shape} and {self.probabilities.shape}; "
                 "allowed: (c,) and (c,)"
             )
-        check_positive("sigma", self.sigma, strict=False)
-        check_positive("probabilities", self.probabilities, strict=True)
         _check_total(self.probabilities)
 
     @property
@@ -134,7 +133,7 @@ class DiscreteNoise(Noise):
     values: Number
     probabilities: Number
 
-    def __init__(self, values: Any, probabilities: Any):
+    def __init__(self, values: Values, probabilities: NonNegatives):
         values, self.probabilities = leaf(values), leaf(probabilities)
         shape, given = values.shape, self.probabilities.shape
         if len(shape) not in (1, 2) or len(given) != 1 or shape[:1] != given or not given[0]:
@@ -142,9 +141,6 @@ class DiscreteNoise(Noise):
                 f"values, probabilities: shapes {shape} and {given}; allowed: (c,) or (c, k), and "
                 "(c,), with c at least 1"
             )
-        if is_concrete(values) and not np.isfinite(np.asarray(values)).all():
-            raise ValueError(f"values: {values}; allowed: finite")
-        check_positive("probabilities", self.probabilities, strict=False)
         _check_total(self.probabilities)
         self.values = values.reshape(shape[0], -1)
 
@@ -184,7 +180,7 @@ class UniformNoise(Noise):
         return jax.scipy.special.ndtr(z)
 
 
-class Loss(eqx.Module):
+class Loss(Checked):
     """The loss of one sample, with the law of its label noise.
 
     Attributes:
@@ -382,17 +378,6 @@ def leaf(value: Any) -> Any:
     at that time.
     """
     return value if isinstance(value, jax.Array) else np.asarray(value, dtype=np.float64)
-
-
-def check_positive(name: str, value: Any, *, strict: bool) -> None:
-    """Raise ValueError if a concrete `value` is negative (or zero, if strict) or not finite."""
-    if not is_concrete(value):
-        return
-    array = np.asarray(value)
-    wrong = ~np.isfinite(array) | (array <= 0 if strict else array < 0)
-    if np.any(wrong):
-        rule = "positive" if strict else "at least 0"
-        raise ValueError(f"{name}: {value}; allowed: finite and {rule}")
 
 
 def probability(name: str, value: Any) -> Any:

@@ -26,8 +26,9 @@ import scipy
 from jaxtyping import Array, Float, Int, PyTree
 
 from hdjax import gaussian, precise
-from hdjax.checks import is_concrete
+from hdjax.checks import Checked, is_concrete
 from hdjax.gaussian import Rule
+from hdjax.registry import Size, Values
 from hdjax.streaming.losses.base import MomentsLoss, Noise, NoNoise, check_columns, leaf
 from hdjax.streaming.projections import Moments, Projections
 
@@ -55,7 +56,7 @@ class MixtureSoftmax(MomentsLoss):
     classes: int = eqx.field(static=True)
     rule: Rule | None = eqx.field(static=True)
 
-    def __init__(self, classes: int, labels: Any = None, rule: Rule | None = None):
+    def __init__(self, classes: Size, labels: Values | None = None, rule: Rule | None = None):
         if classes < 2:
             raise ValueError(f"classes: {classes}; allowed: at least 2")
         if labels is not None and not np.isin(np.asarray(labels), np.arange(classes)).all():
@@ -111,7 +112,7 @@ class MixtureSoftmax(MomentsLoss):
         return Moments(value, g, stein, noise, jax.tree.map(jnp.zeros_like, theta))
 
 
-class Perceptron(eqx.Module):
+class Perceptron(Checked):
     """The head h = v^T phi(W_L phi(... W_2 phi(x))) of a network whose first layer is X^T.
 
     Its side parameters theta are v (m,) for two layers, or the tuple (W_2, ..., W_L, v).
@@ -167,7 +168,12 @@ class MixtureLogistic(MomentsLoss):
     rule: Rule | None = eqx.field(static=True)
 
     def __init__(
-        self, labels: Any, head: Any, *, smooth: bool | None = None, rule: Rule | None = None
+        self,
+        labels: Values,
+        head: Callable,
+        *,
+        smooth: bool | None = None,
+        rule: Rule | None = None,
     ):
         self.labels = leaf(labels)
         if is_concrete(self.labels) and not np.isin(np.asarray(self.labels), (0, 1)).all():

@@ -27,7 +27,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from hdjax import precise
-from hdjax.checks import is_concrete
 from hdjax.gaussian import Rule
 from hdjax.registry import NonNegative, OneOf, Values, register
 from hdjax.streaming.losses.base import (
@@ -36,7 +35,6 @@ from hdjax.streaming.losses.base import (
     Loss,
     Noise,
     Number,
-    check_positive,
     leaf,
     zero_gradient,
 )
@@ -105,7 +103,6 @@ class Committee(Loss):
         is_module = isinstance(activation, eqx.Module)
         self.activation = activation if is_module else jax.tree_util.Partial(activation)
         self.teacher_weights, self.weights = _layers(teacher_weights, weights)
-        check_positive("sigma", sigma, strict=False)
         self.sigma, self.smooth, self.rule = leaf(sigma), smooth, rule
 
     @property
@@ -151,7 +148,6 @@ class ErfCommittee(ClosedFormLoss):
         self, teacher_weights: Values, weights: Values | None = None, sigma: NonNegative = 0.0
     ):
         self.teacher_weights, self.weights = _layers(teacher_weights, weights)
-        check_positive("sigma", sigma, strict=False)
         self.sigma = leaf(sigma)
         self.rule = None
 
@@ -207,8 +203,6 @@ def _layers(teacher_weights: Any, weights: Any) -> tuple[Any, Any]:
     for name, layer in layers.items():
         if layer.ndim != 1:
             raise ValueError(f"{name}: shape {layer.shape}; allowed: one number for each unit")
-        if is_concrete(layer) and not jnp.isfinite(jnp.asarray(layer)).all():
-            raise ValueError(f"{name}: {layer}; allowed: finite numbers")
     return layers["teacher_weights"], layers.get("weights")
 
 

@@ -15,7 +15,6 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from hdjax.checks import check_arguments
 from hdjax.gaussian import GaussHermite, Rule
 from hdjax.registry import OneOrMoreNonNegative, Positive, Positives, Size, register
 from hdjax.streaming.losses.base import (
@@ -24,7 +23,6 @@ from hdjax.streaming.losses.base import (
     GaussianNoise,
     Noise,
     Number,
-    check_positive,
     leaf,
     zero_gradient,
 )
@@ -65,9 +63,6 @@ class LeastSquares(ClosedFormLoss):
         columns: Size = 1,
         probabilities: Positives | None = None,
     ):
-        check_positive("sigma", sigma, strict=False)
-        check_positive("scale", scale, strict=True)
-        check_arguments(LeastSquares, columns=columns)
         self.sigma, self.scale, self.columns = leaf(sigma), leaf(scale), columns
         self.probabilities = None
         if probabilities is not None:

@@ -31,7 +31,6 @@ from hdjax.streaming.losses.base import (
     NoNoise,
     Number,
     check_columns,
-    check_positive,
     leaf,
     scalar_moments,
 )
@@ -56,7 +55,6 @@ class PhaseRetrieval(ClosedFormLoss):
     rule: Rule | None = eqx.field(static=True, default=None)
 
     def __init__(self, scale: Positive = 1.0):
-        check_positive("scale", scale, strict=True)
         self.scale = leaf(scale)
         self.rule = None
 
@@ -118,7 +116,6 @@ class LipschitzPhaseRetrieval(ClosedFormLoss):
     rule: Rule | None = eqx.field(static=True, default=None)
 
     def __init__(self, scale: Positive = 1.0):
-        check_positive("scale", scale, strict=True)
         self.scale = leaf(scale)
         self.rule = None
 

@@ -27,7 +27,6 @@ from hdjax.streaming.losses.base import (
     Noise,
     Number,
     check_columns,
-    check_positive,
     leaf,
     scalar_moments,
 )
@@ -52,7 +51,6 @@ class ReLUUnit(ClosedFormLoss):
     rule: Rule | None = eqx.field(static=True, default=None)
 
     def __init__(self, sigma: NonNegative = 0.0):
-        check_positive("sigma", sigma, strict=False)
         self.sigma = leaf(sigma)
         self.rule = None
 

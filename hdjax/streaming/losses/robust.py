@@ -37,7 +37,6 @@ from hdjax.streaming.losses.base import (
     NoNoise,
     Number,
     check_columns,
-    check_positive,
     leaf,
     scalar_moments,
 )
@@ -75,7 +74,6 @@ class Huber(ClosedFormLoss):
         sigma: OneOrMoreNonNegative = (0.0,),
         probabilities: Positives = (1.0,),
     ):
-        check_positive("delta", delta, strict=True)
         self.delta = leaf(delta)
         self.noise = GaussianMixtureNoise(sigma, probabilities)
         self.rule = None
@@ -180,8 +178,6 @@ class LogCosh(ClosedFormLoss):
     rule: Rule | None = eqx.field(static=True, default=None)
 
     def __init__(self, convexity: NonNegative = 0.0, smoothness: Positive = 1.0):
-        check_positive("convexity", convexity, strict=False)
-        check_positive("smoothness", smoothness, strict=True)
         if is_concrete(convexity, smoothness) and np.any(convexity > smoothness):
             raise ValueError(
                 f"convexity, smoothness: {convexity}, {smoothness}; allowed: convexity at most "

@@ -14,13 +14,11 @@ The equation extends that of arXiv 2308.08977 to momentum with 1 - beta of order
 
 from typing import Any, ClassVar
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from hdjax.checks import is_concrete
+from hdjax.checks import Checked
 from hdjax.registry import Share, register
 from hdjax.schedules import Schedule, ScheduleLike, as_schedule
 from hdjax.streaming.forces import Field, Forces
@@ -31,7 +29,7 @@ from hdjax.streaming.projections import Memory
 Rule = tuple[Float[Array, " k"], Float[Array, "k k"]]
 
 
-class Optimiser(eqx.Module):
+class Optimiser(Checked):
     """The base class of optimisers; its implementations of the methods are those of plain SGD."""
 
     memory: ClassVar[tuple[Memory, ...]] = ()
@@ -119,8 +117,6 @@ class Momentum(LinearMemory):
     beta: Number
 
     def __init__(self, beta: Share):
-        if is_concrete(beta) and not np.all((np.asarray(beta) >= 0) & (np.asarray(beta) < 1)):
-            raise ValueError(f"beta: {beta}; allowed: at least 0 and below 1")
         self.beta = leaf(beta)
 
     def flow(self, gamma: Float[Array, ""], t: Float[Array, ""]) -> Rule:

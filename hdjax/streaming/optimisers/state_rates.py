@@ -18,23 +18,23 @@ Threshold" (paper: arXiv 2308.08977); for the three rules arXiv 2405.19585.
 import abc
 from typing import ClassVar
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from hdjax import precise
+from hdjax.checks import Checked
 from hdjax.registry import Positive, Slot, declare, register
 from hdjax.streaming.forces import Field
 from hdjax.streaming.limit import BlockState
-from hdjax.streaming.losses.base import Number, check_positive, leaf
+from hdjax.streaming.losses.base import Number, leaf
 from hdjax.streaming.optimisers.linear import SGD, LinearMemory, Optimiser
 from hdjax.streaming.projections import Layout
 
 declare("streaming.rate", Slot(number="constant", includes=("schedule",)))
 
 
-class StateRate(eqx.Module):
+class StateRate(Checked):
     """A learning rate gamma = O(1) that is a function of the Gram blocks of the state.
 
     A simulation evaluates the function at the blocks of its current state, at each step; direct SGD
@@ -77,7 +77,6 @@ class Polyak(StateRate):
     factor: Number
 
     def __init__(self, factor: Positive = 1.0):
-        check_positive("factor", factor, strict=True)
         self.factor = leaf(factor)
 
     def rate(self, field: Field, state: BlockState) -> Float[Array, ""]:
@@ -111,7 +110,6 @@ class Greedy(StateRate):
     largest: Number
 
     def __init__(self, largest: Positive = 100.0):
-        check_positive("largest", largest, strict=True)
         self.largest = leaf(largest)
 
     def rate(self, field: Field, state: BlockState) -> Float[Array, ""]:
@@ -156,8 +154,6 @@ class AdaGradNorm(StateRate):
     offset: Number
 
     def __init__(self, scale: Positive = 1.0, offset: Positive = 1.0):
-        for name, value in (("scale", scale), ("offset", offset)):
-            check_positive(name, value, strict=True)
         self.scale, self.offset = leaf(scale), leaf(offset)
 
     def rate(self, field: Field, state: BlockState) -> Float[Array, ""]:

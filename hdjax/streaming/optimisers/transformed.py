@@ -36,7 +36,7 @@ from hdjax.streaming.forces import Field, Forces
 from hdjax.streaming.limit import BlockState
 from hdjax.streaming.losses import Loss
 from hdjax.streaming.losses.altered import clipped, signed
-from hdjax.streaming.losses.base import Number, check_positive, leaf
+from hdjax.streaming.losses.base import Number, leaf
 from hdjax.streaming.optimisers.linear import SGD, Optimiser
 from hdjax.streaming.projections import Moments, Projections
 from hdjax.system import NoLimitError
@@ -121,7 +121,6 @@ class Clipped(Transformed):
     level: Number
 
     def __init__(self, level: Positive):
-        check_positive("level", level, strict=True)
         self.level = leaf(level)
 
     def transformation(self, system: Any) -> optax.GradientTransformation:
@@ -199,12 +198,8 @@ class RMSProp(Transformed):
     draws: Size = eqx.field(static=True, default=4096)
 
     def __check_init__(self) -> None:
-        if not 0 <= self.beta2 < 1:
-            raise ValueError(f"beta2: {self.beta2}; allowed: at least 0 and below 1")
-        if not (self.beta1 == 0 or 0 <= self.beta1 < self.beta2**0.5):
+        if self.beta1 and self.beta1 >= self.beta2**0.5:
             raise ValueError(f"beta1: {self.beta1}; allowed: 0, or below the square root of beta2")
-        if self.draws < 1:
-            raise ValueError(f"draws: {self.draws}; allowed: at least 1")
 
     def transformation(self, system: Any) -> optax.GradientTransformation:
         return _moving_moments(self.beta1, self.beta2, 0.0)
@@ -299,10 +294,6 @@ class Adam(Transformed):
         initial: Positive = 1.0,
         beta1: Annotated[float, Bounds(least=0, below=1)] = 0.9,
     ):
-        check_positive("forgetting", forgetting, strict=True)
-        check_positive("initial", initial, strict=True)
-        if not 0 <= beta1 < 1:
-            raise ValueError(f"beta1: {beta1}; allowed: at least 0 and below 1")
         self.forgetting, self.initial, self.beta1 = leaf(forgetting), leaf(initial), beta1
 
     def transformation(self, system: Any) -> optax.GradientTransformation:

@@ -69,9 +69,21 @@ def test_lengths_keep_their_digits_far_from_the_mean():
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: SquaredExponential(var=0.0), ValueError, r"var: 0\.0; allowed: positive"),
-        (lambda: Matern32(scale=-1.0), ValueError, r"scale: -1\.0; allowed: positive"),
-        (lambda: RationalQuadratic(beta=np.nan), ValueError, "beta: nan; allowed: positive"),
+        (
+            lambda: SquaredExponential(var=0.0),
+            ValueError,
+            r"var: 0\.0; allowed: a finite number, above 0",
+        ),
+        (
+            lambda: Matern32(scale=-1.0),
+            ValueError,
+            r"scale: -1\.0; allowed: a finite number, above 0",
+        ),
+        (
+            lambda: RationalQuadratic(beta=np.nan),
+            ValueError,
+            "beta: nan; allowed: a finite number, above 0",
+        ),
     ],
 )
 def test_wrong_arguments(make, error, message):

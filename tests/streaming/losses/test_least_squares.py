@@ -42,7 +42,7 @@ def test_two_columns_against_the_covariance_of_the_errors():
     ("make", "message"),
     [
         (lambda: LeastSquares(sigma=-1.0), "sigma"),
-        (lambda: LeastSquares(scale=0.0), "scale: 0.0; allowed: finite and positive"),
+        (lambda: LeastSquares(scale=0.0), r"scale: 0\.0; allowed: a finite number, above 0"),
         (lambda: LeastSquares([0.1, 1.0], columns=2, probabilities=[0.5, 0.5]), "columns: 2"),
         (
             lambda: OnePassSGD(

@@ -80,8 +80,14 @@ def test_a_label_of_the_component():
     ("make", "message"),
     [
         (lambda: Logistic("fuzzy"), "labels"),
-        (lambda: Logistic(flip=[0.1, 0.2]), "flip: .*; allowed: 0 to 1"),
-        (lambda: Logistic(flip=-0.1), "flip: -0.1; allowed: 0 to 1"),
+        (
+            lambda: Logistic(flip=[0.1, 0.2]),
+            r"flip: \[0\.1, 0\.2\]; allowed: a finite number, at least 0, at most 1; or None",
+        ),
+        (
+            lambda: Logistic(flip=-0.1),
+            r"flip: -0\.1; allowed: a finite number, at least 0, at most 1; or None",
+        ),
         (lambda: ComponentLogistic([0.0, 0.5]), "labels: .* allowed: 0 or 1 for each component"),
         (lambda: isotropic(ComponentLogistic([0.0])), "allowed with ComponentLogistic: 1 and 0"),
     ],

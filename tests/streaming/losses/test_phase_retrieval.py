@@ -40,7 +40,7 @@ def test_the_sign_of_the_signal_does_not_matter(kind):
 
 @pytest.mark.parametrize("kind", [PhaseRetrieval, LipschitzPhaseRetrieval])
 def test_wrong_arguments(kind):
-    with pytest.raises(ValueError, match=r"scale: 0\.0; allowed: finite and positive"):
+    with pytest.raises(ValueError, match=r"scale: 0\.0; allowed: a finite number, above 0"):
         kind(0.0)
     with pytest.raises(ValueError, match=f"allowed with {kind.__name__}: 1 and 1"):
         isotropic(kind(), target=False)

@@ -28,7 +28,7 @@ def test_at_recovery_only_the_label_noise_is_left():
 
 
 def test_wrong_arguments():
-    with pytest.raises(ValueError, match=r"sigma: -0\.1; allowed: finite and at least 0"):
+    with pytest.raises(ValueError, match=r"sigma: -0\.1; allowed: a finite number, at least 0"):
         ReLUUnit(-0.1)
     with pytest.raises(ValueError, match="allowed with ReLUUnit: 1 and 1"):
         isotropic(ReLUUnit(), target=False)

@@ -62,7 +62,7 @@ def test_hubers_loss_of_a_large_delta_is_least_squares():
         (lambda: Huber(1.0, sigma=(1.0, 2.0)), "sigma, probabilities: shapes"),
         (lambda: AbsoluteError(sigma=-1.0), "sigma: "),
         (lambda: LogCosh(2.0, 1.0), "convexity, smoothness: 2.0, 1.0; allowed: convexity at most"),
-        (lambda: LogCosh(-1.0), "convexity: -1.0; allowed: finite and at least 0"),
+        (lambda: LogCosh(-1.0), r"convexity: -1\.0; allowed: a finite number, at least 0"),
     ],
 )
 def test_wrong_arguments(make, message):
