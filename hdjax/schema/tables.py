@@ -196,10 +196,16 @@ def _bare(key: str) -> str:
 def _path(error: Any, data: Any) -> list[str]:
     """The keys that lead to a mistake: the path of pydantic without the tags of unions."""
     path: list[str] = []
+    tag = None
     for part in error["loc"]:
         keys = (
             data if isinstance(data, dict) else range(len(data)) if isinstance(data, list) else ()
         )
+        # A kind comes before the keys of its table, one of which may have the same name.
+        tagged = isinstance(data, dict) and data is not tag and data.get("kind") == part
+        if tagged:
+            tag = data
+            continue
         if part in keys:
             data = data[part]
         elif not (error["type"] == "missing" and part == error["loc"][-1]):
