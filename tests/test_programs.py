@@ -8,7 +8,7 @@ import sys
 import jax
 import pytest
 
-from hdjax import programs
+from hdjax import cli, programs
 
 CONFIG = """
 family = "streaming"
@@ -55,9 +55,11 @@ def test_the_second_run_compiles_nothing_and_gives_the_same_bits(home):
     assert any("_advance" in file.name for file in written)
     assert written == after
     assert first == second
-    assert run(home, "cache", "clear").returncode == 0
+    # A process of its own would load JAX once more, which takes seconds.
+    assert cli.main(["cache", "clear"]) == 0
     assert not programs.directory().exists()
-    assert run(home, "run", "config.toml", "--out", "third", "--no-cache").returncode == 0
+    small = ("--no-cache", "--set", "run.fluctuations=false", "--set", "run.statistics=['risk']")
+    assert run(home, "run", "config.toml", "--out", "third", *small).returncode == 0
     assert not programs.directory().exists()
 
 
