@@ -143,13 +143,16 @@ def advance_one(
 ) -> Running:
     """Advance a single run; the arguments are those of `advance`."""
 
-    def begin(running: Running) -> Running:
-        state, none = simulator.init(run_key), jnp.zeros_like(running.tick)
-        start = _start(simulator, plan, state)
-        return Running(state, none, running.values, running.alive, running.probes, start)
+    def begin(old: tuple[Any, Any]) -> tuple[Any, Any]:
+        state = simulator.init(run_key)
+        return state, _start(simulator, plan, state)
 
+    # Only what changes goes through a condition, because the rest would be copied.
+    state, start = _if(first == 0, begin, (running.state, running.start))
+    tick = jnp.where(first == 0, 0, running.tick)
+    running = Running(state, tick, running.values, running.alive, running.probes, start)
     to_stop = partial(_to_stop, system, simulator, plan, run_key, stops)
-    return jax.lax.fori_loop(first, last, to_stop, _if(first == 0, begin, running))
+    return jax.lax.fori_loop(first, last, to_stop, running)
 
 
 def _to_stop(
@@ -164,15 +167,14 @@ def _to_stop(
     """Advance a run to a stop, and record there if the stop is a record."""
     tick, record = stops.ticks[position], stops.records[position]
     state = simulator.advance(running.state, running.tick, tick, run_key)
-    running = Running(state, tick, running.values, running.alive, running.probes, running.start)
 
-    def recorded(running: Running) -> Running:
-        new = _record(system, simulator, plan, running.state, tick, run_key)
-        old = running.values, running.alive, running.probes
-        values, alive, probes = jax.tree.map(lambda x, y: x.at[record].set(y), old, new)
-        return Running(running.state, tick, values, alive, probes, running.start)
+    def recorded(curves: Any) -> Any:
+        new = _record(system, simulator, plan, state, tick, run_key)
+        return jax.tree.map(lambda curve, value: curve.at[record].set(value), curves, new)
 
-    return _if(record >= 0, recorded, running)
+    curves = running.values, running.alive, running.probes
+    values, alive, probes = _if(record >= 0, recorded, curves)
+    return Running(state, tick, values, alive, probes, running.start)
 
 
 def _if(condition: Any, function: Callable[[T], T], value: T) -> T:
