@@ -24,8 +24,9 @@ help:
 demo: $(VENV)/.run
 	$(PY) -m hdjax run configs/phase_retrieval.toml --out $(DEMO) --force
 
-test: $(VENV)/.dev
-	$(PY) -m pytest -n auto --maxprocesses 4
+# The types of all calls are checked in the fast tests alone, because it takes a seventh of the time.
+test: fast
+	$(PY) -m pytest -n auto --maxprocesses 4 -m slow --jaxtyping-packages=
 
 fast: $(VENV)/.dev
 	$(PY) -m pytest -n auto --maxprocesses 4 -m "not slow"

@@ -353,6 +353,8 @@ def _report(
         mistake = error
     try:
         folder = _save(result, directory.path, directory.replaces)
+        if folder == directory.path:
+            directory.sign()
         lines += [folder / store.RESULT, folder / store.SUMMARY]
         try:
             lines.append(_save_figure(result.plot(), folder / store.FIGURE))

@@ -1,9 +1,11 @@
 """The directory of a run of the command line: what was asked, a log, checkpoints, and results.
 
-    run.json       the config with all its changes, the versions of packages, the device
-    log.txt        a line for each time that the run began, went on, was interrupted or ended
-    checkpoint/    finished chunks and the state of the one that is running, until the run has ended
     result.nc ...  the files of a result (`hdjax.store`)
+    run.json       what gave this result: the config with all its changes, the versions of packages,
+                   the device
+    log.txt        a line for each time that the run began, went on, was interrupted or ended
+    checkpoint/    until the run has ended: its own run.json, the finished chunks, and the state of
+                   the one that is running
 
 The same command again, or `hdjax resume`, goes on with a run that did not end.  One process at a
 time may write into the directory.
@@ -47,6 +49,10 @@ class RunDirectory:
         with contextlib.suppress(OSError), open(self.path / _LOG, "a") as file:
             file.write(f"{now} {event}\n")
 
+    def sign(self) -> None:
+        """Record what gave the result, which has been written."""
+        store.write(self.path / _RECORD, (self.path / _CHECKPOINT / _RECORD).read_bytes())
+
     def end(self) -> None:
         """Remove the checkpoints, because the results are written."""
         shutil.rmtree(self.path / _CHECKPOINT, ignore_errors=True)
@@ -71,26 +77,26 @@ def opened(path: str | Path, asked: dict[str, Any], force: bool = False) -> Iter
         >>> asked = {"config": {}, "directory": ".", "kind": "compare"}
         >>> with opened("results/mine", asked) as directory:
         ...     directory.log("begins")
-        >>> read("results/mine")["kind"]
+        ...     read("results/mine")["kind"]
         'compare'
     """
     path, asked = Path(path), json.loads(json.dumps(asked, default=str))
-    unfinished = (path / _CHECKPOINT).is_dir()
-    if unfinished and not force and _asked(path) != asked:
+    begun = _asked(path / _CHECKPOINT)
+    if begun is not None and begun != asked and not force:
         raise FileExistsError(
             f"directory: {str(path)!r} holds an unfinished run of another config; allowed: another "
             "directory, or force (--force)"
         )
-    store.prepare(path, force or unfinished)
+    goes_on = begun is not None and not force
+    store.prepare(path, force or goes_on)
     (path / _CHECKPOINT).mkdir(exist_ok=True)
     with locked(path / _CHECKPOINT):
-        directory = RunDirectory(path, force or unfinished)
-        if force:
+        directory = RunDirectory(path, force or goes_on)
+        if not goes_on:
             shutil.rmtree(directory.checkpoint, ignore_errors=True)
-        goes_on = unfinished and not force
         directory.log("goes on" if goes_on else "begins")
         record = json.dumps({**asked, **provenance()}, indent=1)
-        store.write(path / _RECORD, record.encode())
+        store.write(path / _CHECKPOINT / _RECORD, record.encode())
         try:
             yield directory
         finally:
@@ -106,12 +112,13 @@ def read(path: str | Path) -> dict[str, Any]:
         FileNotFoundError: the directory holds no run.
         ValueError: its record is damaged.
     """
-    file = Path(path) / _RECORD
+    folder = Path(path) / _CHECKPOINT if unfinished(path) else Path(path)
+    file = folder / _RECORD
     if not file.is_file():
         raise FileNotFoundError(
             f"directory: {str(path)!r} has no {_RECORD}; allowed: the directory of a hdjax run"
         )
-    asked = _asked(Path(path))
+    asked = _asked(folder)
     if asked is None:
         raise ValueError(f"directory: {str(file)!r} is damaged; allowed: what hdjax run wrote")
     return asked
@@ -119,13 +126,13 @@ def read(path: str | Path) -> dict[str, Any]:
 
 def unfinished(path: str | Path) -> bool:
     """Whether a directory holds a run that did not end."""
-    return (Path(path) / _CHECKPOINT).is_dir() or not (Path(path) / store.RESULT).exists()
+    return (Path(path) / _CHECKPOINT / _RECORD).is_file()
 
 
-def _asked(path: Path) -> dict[str, Any] | None:
-    """What the record of a directory says; None if there is none, or if it is damaged."""
+def _asked(folder: Path) -> dict[str, Any] | None:
+    """What the record in a folder says; None if there is none, or if it is damaged."""
     try:
-        found = json.loads((path / _RECORD).read_text())
+        found = json.loads((folder / _RECORD).read_text())
         return {name: found[name] for name in _ASKED}
     except (OSError, ValueError, KeyError, TypeError):
         return None

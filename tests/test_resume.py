@@ -97,7 +97,8 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_numbers(family,
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
-    resume = ["resume", str(out)] if (out / "run.json").exists() else run
+    begun = list(out.glob("**/run.json"))
+    resume = ["resume", str(out)] if begun else run
     ended(begin(*resume))
 
     assert sorted(path.name for path in out.iterdir()) == sorted(

@@ -30,7 +30,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from hdjax import random
-from hdjax.engine.chunks import Size
+from hdjax.engine.chunks import ChunkSize
 from hdjax.engine.collected import Chunk, Piece
 from hdjax.engine.ensemble import Curves
 from hdjax.engine.moments import Moments, Streamed
@@ -80,7 +80,7 @@ class Journal:
         size: the size of a chunk, as the first process of this experiment chose it.
     """
 
-    def __init__(self, checkpoint: Checkpoint, size: Size):
+    def __init__(self, checkpoint: Checkpoint, size: ChunkSize):
         self._directory, self._every = checkpoint.directory, checkpoint.every
         self._saved, self.size = time.monotonic(), size
         self._warned = False
@@ -95,22 +95,25 @@ class Journal:
 
     def save(self, point: int, run: int, chunk: Chunk, runs: int) -> None:
         """Save a finished chunk, in place of the state of the chunk that was running."""
-        self._write(_chunk_file(point, run), {"runs": np.array(runs), **_to_arrays(chunk)})
-        (self._directory / _RUNNING).unlink(missing_ok=True)
+        arrays = {"runs": np.array(runs), **_to_arrays(chunk)}
+        if self._write(_chunk_file(point, run), arrays):
+            with contextlib.suppress(OSError):
+                (self._directory / _RUNNING).unlink(missing_ok=True)
         self._saved = time.monotonic()
 
     def load_running(self, place: tuple[int, ...], blank: PyTree) -> tuple[PyTree, int] | None:
         """The state of the chunk that was running, and the position of its next stop.
 
         Args:
-            place: the first point, the first run and the number of runs of the chunk.
+            place: the first point, the first run, the number of runs of the chunk, and that of
+                runs side by side, which depends on the number of devices.
             blank: a state of the same structure.
 
         Returns:
             None if there is no such state.
         """
         arrays = self._read(_RUNNING)
-        if arrays is None or arrays["place"].tolist() != list(place):
+        if arrays is None or arrays.get("place", np.zeros(0)).tolist() != list(place):
             return None
         leaves, structure = jax.tree.flatten(blank)
         loaded = [_from_bytes(arrays[str(i)], leaf) for i, leaf in enumerate(leaves)]
@@ -133,28 +136,31 @@ class Journal:
                 return {unquote(key): archive[key] for key in archive.files}
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
             warnings.warn(
                 f"checkpoint: {str(file)!r} is damaged ({error}); it is computed again",
                 stacklevel=2,
             )
             return None
 
-    def _write(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+    def _write(self, name: str, arrays: Mapping[str, np.ndarray]) -> bool:
+        """Write an archive, and return whether there was room for it."""
         content = io.BytesIO()
         named: Any = {quote(key, safe=""): value for key, value in arrays.items()}
         np.savez(content, **named)
         try:
             write(self._directory / name, content.getbuffer())
+            return True
         except OSError as error:
             # The numbers are still in memory, and one word is enough.
             if not self._warned:
                 warnings.warn(f"checkpoint: not written ({error})", stacklevel=2)
             self._warned = True
+            return False
 
 
 @contextlib.contextmanager
-def opened(checkpoint: Checkpoint, names: Mapping[str, str], size: Size) -> Iterator[Journal]:
+def opened(checkpoint: Checkpoint, names: Mapping[str, str], size: ChunkSize) -> Iterator[Journal]:
     """Open the checkpoint of an experiment, or begin it.
 
     Args:
@@ -164,10 +170,12 @@ def opened(checkpoint: Checkpoint, names: Mapping[str, str], size: Size) -> Iter
 
     Raises:
         ValueError: the directory holds another experiment or other files, or the experiment of
-            other versions.
-        OSError: another process writes into the directory, or it cannot be written.
+            other versions; nothing in it is changed.
+        OSError: the path is no directory, another process writes into the directory, or it cannot
+            be written.
     """
     directory = checkpoint.directory
+    _refuse_others(directory)
     directory.mkdir(parents=True, exist_ok=True)
     with locked(directory):
         for left in directory.glob(".*.part"):
@@ -177,14 +185,23 @@ def opened(checkpoint: Checkpoint, names: Mapping[str, str], size: Size) -> Iter
         if file.exists():
             size = _same(directory, _found(file), own)
         else:
-            foreign = sorted(path.name for path in directory.iterdir() if path.name != _LOCK)
-            if foreign:
-                raise ValueError(
-                    f"checkpoint: {str(directory)!r} holds {foreign[0]!r} and no checkpoint; "
-                    "allowed: a new or empty directory, or that of the same experiment"
-                )
             write(file, json.dumps(own, indent=1).encode())
         yield Journal(checkpoint, size)
+
+
+def _refuse_others(directory: Path) -> None:
+    """Raise an error if a path is no directory, or has files and no checkpoint."""
+    if not directory.exists():
+        return
+    if not directory.is_dir():
+        raise NotADirectoryError(f"checkpoint: {str(directory)!r} is a file; allowed: a directory")
+    names = {path.name for path in directory.iterdir()}
+    foreign = sorted(name for name in names if name != _LOCK and not name.endswith(".part"))
+    if foreign and _EXPERIMENT not in names:
+        raise ValueError(
+            f"checkpoint: {str(directory)!r} holds {foreign[0]!r} and no checkpoint; allowed: a "
+            "new or empty directory, or that of the same experiment"
+        )
 
 
 def _found(file: Path) -> dict[str, Any]:
@@ -200,7 +217,7 @@ def _found(file: Path) -> dict[str, Any]:
     )
 
 
-def _same(directory: Path, found: dict[str, Any], own: dict[str, Any]) -> Size:
+def _same(directory: Path, found: dict[str, Any], own: dict[str, Any]) -> ChunkSize:
     """The size of the chunks of a checkpoint, which must be of this experiment.
 
     Raises:
@@ -219,7 +236,7 @@ def _same(directory: Path, found: dict[str, Any], own: dict[str, Any]) -> Size:
                 f"checkpoint: {str(directory)!r} was begun with another {told}; allowed: {rule}, "
                 "or a new directory"
             )
-    return Size(**found["chunk"])
+    return ChunkSize(**found["chunk"])
 
 
 def _versions() -> dict[str, str]:

@@ -21,7 +21,7 @@ _SHARE = 0.25
 _PAUSES, _CLOSEST = 256, 4096
 
 
-class Size(NamedTuple):
+class ChunkSize(NamedTuple):
     """The number of runs and of points of a sweep in a chunk."""
 
     runs: int
@@ -52,7 +52,7 @@ def chunk_size(
     points: int,
     chunk: int | None,
     keep: str,
-) -> Size:
+) -> ChunkSize:
     """The size of a chunk, as large as memory allows.
 
     Args:
@@ -76,7 +76,7 @@ def chunk_size(
             "(or keep='summary')"
         )
     if chunk is not None:
-        return Size(min(runs, chunk), points)
+        return ChunkSize(min(runs, chunk), points)
     need = system.simulator(plan.method, plan.horizon).bytes_per_run() + 3 * curves
     if plan.start == "realised":
         # The integration of a limit for each run holds some copies of the summary.
@@ -86,7 +86,7 @@ def chunk_size(
     lanes = max(1, min(most, int(_SHARE * device_memory(device) / need)))
     # Chunks have equal sizes, so that the last one does not need another compilation.
     width = -(-runs // -(-runs // min(runs, lanes)))
-    return Size(width, max(1, min(points, lanes // width)))
+    return ChunkSize(width, max(1, min(points, lanes // width)))
 
 
 def make_stops(

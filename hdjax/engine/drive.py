@@ -26,7 +26,7 @@ from jaxtyping import Array, Int, Key, PyTree
 from hdjax import random
 from hdjax.codes import Code
 from hdjax.engine.checkpoint import Checkpoint, Journal, opened
-from hdjax.engine.chunks import Size, check_memory, chunk_size, make_stops
+from hdjax.engine.chunks import ChunkSize, check_memory, chunk_size, make_stops
 from hdjax.engine.collected import Chunk, Collected, Piece, Row, collect
 from hdjax.engine.ensemble import (
     Curves,
@@ -87,7 +87,7 @@ def prepared(
         OSError: another process writes the checkpoint, or its directory cannot be written.
     """
     experiment = Experiment(systems, plans, key, runs, keep, shared_keys)
-    one, size = None, Size(1, len(systems))
+    one, size = None, ChunkSize(1, len(systems))
     if runs:
         check_memory(systems[0], plans[0])
         one = shapes(systems[0], plans[0], key)
@@ -178,8 +178,14 @@ class _Points(NamedTuple):
 
     def fetch(self, tree: PyTree) -> PyTree:
         """Results of a program as NumPy arrays with a leading axis of `count` points."""
-        arrays = jax.tree.map(np.asarray, tree)
-        return jax.tree.map(lambda x: (x if self.many else x[None])[: self.count], arrays)
+
+        def fetched(x: Any) -> np.ndarray:
+            array = np.asarray(x)
+            # Neither archives nor NetCDF files hold numbers of 16 bits such as bfloat16.
+            array = array.astype(np.float32) if array.dtype.kind == "V" else array
+            return (array if self.many else array[None])[: self.count]
+
+        return jax.tree.map(fetched, tree)
 
 
 class Loop:
@@ -189,7 +195,7 @@ class Loop:
         self,
         experiment: Experiment,
         one: Any,
-        size: Size,
+        size: ChunkSize,
         journal: Journal | None,
         progress: Progress,
     ):
@@ -199,6 +205,8 @@ class Loop:
         self.programs = Programs()
         # The number of stops of a segment, and of runs of a chunk; both may change on the way.
         self.stride, self.width = 1, size.runs
+        # The steps of the running chunk that the progress has counted.
+        self.counted = 0
         ticks = [np.asarray(plan.ticks) for plan in experiment.plans]
         self.ticks, records = make_stops(np.stack(ticks))
         self.records = jnp.asarray(records)
@@ -281,7 +289,7 @@ class Loop:
         plan = self.experiment.plans[points.first]
         runs = curves(plan, values, alive, np.full(alive.shape[:2], Code.FINE, np.int32))
         if plan.paths:
-            runs = jax.tree.map(np.asarray, self._call("simulate", _with_paths, plan, runs))
+            runs = jax.tree.map(np.asarray, _with_paths(plan, runs))
         own, error = None, {}
         if plan.start == "realised":
             own = points.fetch(self._call("limit", _own_limits, *self._starts(points, running)))
@@ -301,7 +309,7 @@ class Loop:
         With a checkpoint, the first interrupt waits for the segment that is being computed, and
         saves it.
         """
-        place = points.first, run, self.width
+        place = points.first, run, self.width, self._lanes
         running, position = self._blank(), 0
         saved = self.journal and self.journal.load_running(place, running)
         if saved:
@@ -309,6 +317,7 @@ class Loop:
             running = jax.device_put(running, self._spread(points.many))
         done = self._ticks(points, position)
         self.progress.advance(self._width(run) * done, computed=False)
+        self.counted = self._width(run) * done
         segment = None
         try:
             while position < len(self.records):
@@ -320,13 +329,15 @@ class Loop:
                 self._pace(time.perf_counter() - begin)
                 ticks = self._ticks(points, position)
                 self.progress.advance(self._width(run) * (ticks - done))
+                self.counted += self._width(run) * (ticks - done)
                 done = ticks
                 if self.journal is not None and position < len(self.records):
                     self.journal.save_running(place, running, position)
         except KeyboardInterrupt:
             if self.journal is not None:
                 if segment is not None:
-                    running, position = wait_for(segment), last
+                    with contextlib.suppress(jax.errors.JaxRuntimeError):
+                        running, position = wait_for(segment), last
                 if position:
                     self.journal.save_running(place, running, position, now=True)
             raise
@@ -389,6 +400,9 @@ class Loop:
         """Halve the chunk if memory ran out; otherwise raise the error again."""
         if _NO_MEMORY not in str(error) or self.width <= self.mesh.size:
             raise error
+        # The steps of this chunk are made again.
+        self.progress.advance(-self.counted)
+        self.counted = 0
         self.width = -(-self.width // 2)
         self.programs.forget()
         warnings.warn(

@@ -3,6 +3,7 @@
 The median over runs of sup_t |run - limit| at several d is fitted by a power d^p.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,8 +12,10 @@ from jaxtyping import Array, Float, Key
 
 from hdjax import random
 from hdjax.checks import checked
-from hdjax.engine.checkpoint import as_checkpoint
+from hdjax.engine.checkpoint import as_checkpoint, opened
+from hdjax.engine.chunks import ChunkSize
 from hdjax.engine.compare import Start, Statistics, compare
+from hdjax.engine.identity import identity
 from hdjax.engine.result import Result, total_seconds
 from hdjax.layout import Contents, tree
 from hdjax.random import Stream
@@ -72,26 +75,30 @@ def scaling(
     sizes = [int(d) for d in dims]
     if len(set(sizes)) < 2:
         raise ValueError(f"dims: {sizes}; allowed: at least two different ones")
-    kept = as_checkpoint(checkpoint)
-    parts = []
-    for index, d in enumerate(sizes):
-        try:
-            part = compare(
-                make_system(d),
-                ts,
-                key=random.at(random.stream(key, Stream.SIZES), index),
-                runs=runs,
-                start=start,
-                statistics=statistics,
-                fluctuations=False,
-                checkpoint=kept and kept.part(f"dimension-{index}"),
-                **options,
-            )
-        except KeyboardInterrupt:
-            break
-        if part.tree.attrs["interrupted"]:
-            break
-        parts.append(part)
+    kept, parts = as_checkpoint(checkpoint), []
+    with contextlib.ExitStack() as open_:
+        if kept is not None:
+            whole = {"dims": sizes, "times": ts, "key": key, "runs": runs, "start": start}
+            names = {name: identity(part) for name, part in whole.items()}
+            open_.enter_context(opened(kept, names, ChunkSize(runs, len(sizes))))
+        for index, d in enumerate(sizes):
+            try:
+                part = compare(
+                    make_system(d),
+                    ts,
+                    key=random.at(random.stream(key, Stream.SIZES), index),
+                    runs=runs,
+                    start=start,
+                    statistics=statistics,
+                    fluctuations=False,
+                    checkpoint=kept and kept.part(f"dimension-{index}"),
+                    **options,
+                )
+            except KeyboardInterrupt:
+                break
+            if part.tree.attrs["interrupted"]:
+                break
+            parts.append(part)
     # After an interrupt the finished dimensions are kept, if there are two of them for a slope.
     if len(parts) < 2:
         raise KeyboardInterrupt

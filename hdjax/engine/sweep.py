@@ -15,10 +15,11 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from hdjax.checks import checked
-from hdjax.engine.checkpoint import Checkpoint, as_checkpoint
+from hdjax.engine.checkpoint import Checkpoint, as_checkpoint, opened
+from hdjax.engine.chunks import ChunkSize
 from hdjax.engine.compare import Keep, Paths, Probes, Start, Statistics, prepare
 from hdjax.engine.contents import Records, contents
-from hdjax.engine.drive import Loop, prepared, steps_of
+from hdjax.engine.drive import Experiment, Loop, prepared, steps_of
 from hdjax.engine.plan import Plan
 from hdjax.engine.progress import Progress
 from hdjax.engine.result import QUANTILES, Result, total_seconds
@@ -105,7 +106,12 @@ def sweep(
     plans, records = [plan for plan, _ in prepared], [clock for _, clock in prepared]
     groups = _groups(systems, plans)
     steps, total = steps_of(plans, runs), runs * len(plans)
-    with contextlib.closing(Progress(progress, steps, total)) as counted:
+    kept = as_checkpoint(checkpoint)
+    with contextlib.ExitStack() as open_:
+        counted = open_.enter_context(contextlib.closing(Progress(progress, steps, total)))
+        if kept is not None:
+            whole = Experiment(systems, plans, key, runs, keep, shared_keys)
+            open_.enter_context(opened(kept, whole.names(), ChunkSize(runs, len(systems))))
         found = _collect(
             systems,
             plans,
@@ -117,7 +123,7 @@ def sweep(
             chunk=chunk,
             shared_keys=shared_keys,
             progress=counted,
-            checkpoint=as_checkpoint(checkpoint),
+            checkpoint=kept,
         )
     measured = stack(found, tuple(len(values) for values in labels.values()))
     measured.attributes.update(_about(systems, groups, found))
@@ -181,13 +187,13 @@ def _collect(
     While a program runs, the next one is compiled.
     """
     found: dict[int, Contents] = {}
-    with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as open_:
 
         def begun(number: int, members: list[int]) -> tuple[list[int], Loop]:
             part = checkpoint and checkpoint.part(f"program-{number}")
             chosen = [systems[i] for i in members], [plans[i] for i in members]
             loop = prepared(*chosen, key, runs=runs, keep=keep, checkpoint=part, **options)
-            return members, stack.enter_context(loop)
+            return members, open_.enter_context(loop)
 
         try:
             loops = itertools.starmap(begun, enumerate(groups.values()))

@@ -10,7 +10,7 @@ import pytest
 import hdjax as hd
 from hdjax.engine import checkpoint, drive
 from hdjax.engine.checkpoint import opened
-from hdjax.engine.chunks import Size
+from hdjax.engine.chunks import ChunkSize
 from hdjax.store import write
 from tests.engine.problems import compare, ctrl_c, interrupt, isotropic
 
@@ -113,9 +113,14 @@ def test_another_experiment_is_refused(tmp_path, change, what):
 def test_other_versions_and_damaged_or_foreign_files_are_refused(tmp_path):
     options = OPTIONS | {"checkpoint": tmp_path}
     (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / ".mine.part").write_text("mine")
     with pytest.raises(ValueError, match=r"holds 'mine.txt' and no checkpoint; allowed: a new"):
         compare(isotropic(), TIMES, **options)
-    assert (tmp_path / "mine.txt").read_text() == "mine"
+    assert names(tmp_path) == [".mine.part", "mine.txt"]
+    with pytest.raises(ValueError, match=r"holds 'mine.txt' and no checkpoint; allowed: a new"):
+        hd.sweep(isotropic, {"d": [8, 9]}, TIMES, **(options | {"paths": None}))
+    with pytest.raises(OSError, match=r"checkpoint: .*mine.txt' is a file; allowed: a directory"):
+        compare(isotropic(), TIMES, **(options | {"checkpoint": tmp_path / "mine.txt"}))
     (tmp_path / "mine.txt").unlink()
     compare(isotropic(), TIMES, **options)
     file = tmp_path / "experiment.json"
@@ -137,6 +142,7 @@ def test_a_damaged_chunk_is_computed_again(tmp_path):
     content[len(content) // 2] ^= 255
     file.write_bytes(content)
     (tmp_path / "chunk-0-4.npz").write_bytes(b"PK")
+    np.savez(tmp_path / "running.npz", a=1)
     with pytest.warns(UserWarning, match=r"chunk-0-.*is damaged .*; it is computed again"):
         same(compare(isotropic(), TIMES, checkpoint=tmp_path, **OPTIONS), whole)
 
@@ -144,12 +150,12 @@ def test_a_damaged_chunk_is_computed_again(tmp_path):
 def test_two_writers_are_refused_and_leftovers_are_removed(tmp_path):
     kept = hd.Checkpoint(tmp_path)
     (tmp_path / ".left.part").write_text("half a file")
-    with opened(kept, {"a": "b"}, Size(1, 1)):
+    with opened(kept, {"a": "b"}, ChunkSize(1, 1)):
         assert names(tmp_path) == ["experiment.json", "lock"]
         with pytest.raises(OSError, match=r"checkpoint: another process writes into"):
             compare(isotropic(), TIMES, checkpoint=tmp_path, **OPTIONS)
-    with opened(kept, {"a": "b"}, Size(2, 2)) as journal:
-        assert journal.size == Size(1, 1)
+    with opened(kept, {"a": "b"}, ChunkSize(2, 2)) as journal:
+        assert journal.size == ChunkSize(1, 1)
 
 
 def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
@@ -160,7 +166,7 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "write", full)
     with (
         pytest.raises(OSError, match="No space left"),
-        opened(hd.Checkpoint(tmp_path), {}, Size(1, 1)),
+        opened(hd.Checkpoint(tmp_path), {}, ChunkSize(1, 1)),
     ):
         pass
     monkeypatch.setattr(
@@ -180,10 +186,10 @@ def test_states_of_any_dtype_are_kept(tmp_path):
         "number": np.array(2.5),
         "flag": np.array([True, False]),
     }
-    with opened(hd.Checkpoint(tmp_path), {}, Size(1, 1)) as journal:
-        journal.save_running((0, 2, 3), state, 7, now=True)
-        found, position = journal.load_running((0, 2, 3), jax.tree.map(jnp.zeros_like, state))
-        assert journal.load_running((0, 3, 3), state) is None
+    with opened(hd.Checkpoint(tmp_path), {}, ChunkSize(1, 1)) as journal:
+        journal.save_running((0, 2, 3, 4), state, 7, now=True)
+        found, position = journal.load_running((0, 2, 3, 4), jax.tree.map(jnp.zeros_like, state))
+        assert journal.load_running((0, 2, 3, 6), state) is None
     assert position == 7
     for name, value in state.items():
         assert found[name].dtype == value.dtype
@@ -196,6 +202,37 @@ def test_wrong_arguments_are_refused(tmp_path, every):
         hd.Checkpoint(tmp_path, every)
     with pytest.raises(TypeError, match=r"checkpoint: 3; allowed: a directory"):
         compare(isotropic(), TIMES, checkpoint=3, **OPTIONS)
+
+
+def test_memory_that_runs_out_halves_a_chunk(tmp_path, monkeypatch):
+    """The numbers stay, and the steps that are made again are counted once."""
+    told, options = [], OPTIONS | {"chunk": 4}
+    whole = compare(isotropic(), TIMES, **options)
+    advanced, calls = drive.Loop._advanced, []
+
+    def exhausted(self, points, run):
+        found = advanced(self, points, run)
+        calls.append(self.width)
+        if len(calls) == 2:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+        return found
+
+    monkeypatch.setattr(drive.Loop, "_advanced", exhausted)
+    options |= {"progress": told.append, "checkpoint": tmp_path}
+    with pytest.warns(UserWarning, match=r"chunk: the memory .* from here on a chunk has 2 runs"):
+        halved = compare(isotropic(), TIMES, **options)
+    assert calls == [4, 4, 2]
+    np.testing.assert_allclose(halved.runs["risk"], whole.runs["risk"], rtol=2e-5)
+    assert told[-1]["steps_remaining"] == 0
+    same(compare(isotropic(), TIMES, **options), halved)
+
+
+@pytest.mark.parametrize("runs", [3, 5])
+def test_a_smaller_last_chunk_has_its_paths(runs):
+    options = OPTIONS | {"runs": runs}
+    found = compare(isotropic(), TIMES, **options)
+    np.testing.assert_array_equal(found.paths["end"], found.runs["risk"][:, -1])
+    assert found.paths.sizes["run"] == runs
 
 
 def test_probes_and_paths_of_a_chunk_are_kept(tmp_path):

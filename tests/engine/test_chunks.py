@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import hdjax as hd
-from hdjax.engine.chunks import Size, chunk_size, make_stops
+from hdjax.engine.chunks import ChunkSize, chunk_size, make_stops
 from hdjax.engine.runs import shapes
 from tests.engine.problems import least_squares
 
@@ -18,7 +18,7 @@ def size(runs, points=1, chunk=None, keep="runs"):
 
 
 def test_chunks_have_equal_sizes_and_cover_all_runs():
-    assert size(1) == Size(1, 1)
+    assert size(1) == ChunkSize(1, 1)
     for runs in (7, 1024, 1025, 5000):
         width = size(runs, keep="summary").runs
         assert width <= 1024
@@ -26,9 +26,9 @@ def test_chunks_have_equal_sizes_and_cover_all_runs():
 
 
 def test_small_chunks_hold_several_points():
-    assert size(8, points=5) == Size(8, 5)
-    assert size(512, points=5) == Size(512, 2)
-    assert size(8, points=5, chunk=3) == Size(3, 5)
+    assert size(8, points=5) == ChunkSize(8, 5)
+    assert size(512, points=5) == ChunkSize(512, 2)
+    assert size(8, points=5, chunk=3) == ChunkSize(3, 5)
 
 
 @pytest.mark.parametrize("ticks", [[[0, 10]], [[0, 10**9]], [[3, 50_000, 10**7], [3, 4, 5]]])
