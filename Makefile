@@ -26,10 +26,10 @@ demo: $(VENV)/.run
 
 # The types of all calls are checked in the fast tests alone, because it takes a seventh of the time.
 test: fast
-	$(PY) -m pytest -n auto --maxprocesses 4 -m slow --jaxtyping-packages=
+	$(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal -m slow --jaxtyping-packages=
 
 fast: $(VENV)/.dev
-	$(PY) -m pytest -n auto --maxprocesses 4 -m "not slow"
+	$(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal -m "not slow"
 
 lint: $(VENV)/.dev
 	$(PY) -m ruff check .

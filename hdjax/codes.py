@@ -42,7 +42,7 @@ class Code(enum.IntEnum):
 
 
 _ADVICE = {
-    Code.NOT_RUN: "it was not run; the sweep was interrupted before",
+    Code.NOT_RUN: "it was not run; the sweep was interrupted before, or its program failed",
     Code.FINE: "it is fine",
     Code.DIVERGED: "it diverges; try a smaller learning rate (is it above stability?)",
     Code.STEPS_EXHAUSTED: (

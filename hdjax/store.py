@@ -22,8 +22,9 @@ imaginary part.  A number that does not exist or is not finite is null.  With re
 "limit" is the mean over the finite limits of the runs (for a path statistic the median).
 
 A sweep has "axes": {NAME: [values]} in addition, and each number above becomes a list nested over
-the axes.  A scaling has "dimensions": [...] in place of "times", and statistics {"sup_error":
-[median over the runs at each dimension], "exponent": x, "exponent_interval": [low, high]}.
+the axes.  A scaling has "dimensions": [...] in place of "times", statistics {"sup_error": [median
+over the runs at each dimension], "exponent": x, "exponent_interval": [low, high]}, and "cost":
+{"compile", "simulate", "limit": [seconds at each dimension]}.
 
 A file appears under its name complete or not at all.  `save_result` replaces a result only with
 `force`, and never replaces it by an interrupted result of fewer runs.
@@ -334,6 +335,7 @@ def summary(result: xr.DataTree) -> dict[str, Any]:
     }
     if scaling:
         content["dimensions"] = axes["dimension"]
+        content["cost"] = attrs["cost"]
     else:
         content["times"] = _listed(reading.times(result))
         content["recorded_times"] = _listed(reading.recorded_times(result))

@@ -213,11 +213,13 @@ def scaled():
         "exponent": {"risk": -0.5},
         "exponent_interval": {"risk": [-0.6, np.nan]},
     }
-    return made(groups, [], {"dimension": [16, 64]}, kind="scaling")
+    cost = {"compile": [1.0, 1.0], "simulate": [0.5, 2.0], "limit": [0.1, 0.1]}
+    return made(groups, [], {"dimension": [16, 64]}, kind="scaling", cost=cost)
 
 
 def test_summary_of_a_scaling():
     summary = store.summary(scaled())
+    assert summary["cost"]["simulate"] == [0.5, 2.0]
     assert "times" not in summary
     assert "axes" not in summary
     assert summary["dimensions"] == [16, 64]

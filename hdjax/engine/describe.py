@@ -148,11 +148,14 @@ def _scaling_rows(result: xr.DataTree) -> tuple[list[list[str]], int]:
     medians = [reading.variable(result, "sup_error_median", name).values for name in names]
     slopes = [reading.variable(result, "exponent", name) for name in names]
     bounds = [reading.variable(result, "exponent_interval", name).values for name in names]
-    rows = [["d", *names]]
-    for i, d in enumerate(reading.labels(result, "dimension")):
-        rows.append([str(d), *[f"{median[i]:.4g}" for median in medians]])
-    rows.append(["exponent", *[f"{slope:.3f}" for slope in slopes]])
-    rows.append(["95 % interval", *[f"{low:.3f} to {high:.3f}" for low, high in bounds]])
+    dims, cost = reading.labels(result, "dimension"), result.attrs["cost"]
+    seconds = np.add(cost["simulate"], cost["limit"])
+    rows = [["d", *names, "seconds"]]
+    for i, d in enumerate(dims):
+        rows.append([str(d), *[f"{median[i]:.4g}" for median in medians], f"{seconds[i]:.3g}"])
+    power, _ = np.polyfit(np.log(dims), np.log(np.maximum(seconds, 1e-9)), 1)
+    rows.append(["exponent", *[f"{slope:.3f}" for slope in slopes], f"{power:.2f}"])
+    rows.append(["95 % interval", *[f"{low:.3f} to {high:.3f}" for low, high in bounds], ""])
     return rows, 1
 
 

@@ -13,8 +13,8 @@ from jaxtyping import Array, Float, Key
 from hdjax import random
 from hdjax.checks import checked
 from hdjax.engine.checkpoint import as_checkpoint, opened
-from hdjax.engine.chunks import ChunkSize
-from hdjax.engine.compare import Start, Statistics, compare
+from hdjax.engine.chunks import ChunkSize, check_memory
+from hdjax.engine.compare import Start, Statistics, compare, prepare
 from hdjax.engine.identity import identity
 from hdjax.engine.result import Result, total_seconds
 from hdjax.layout import Contents, tree
@@ -61,7 +61,8 @@ def scaling(
 
     Returns:
         A `Result` with the groups `sup_error`, `sup_error_count`, `sup_error_median`, `exponent`,
-        `exponent_interval` and `codes`.  After an interrupt it has the finished dimensions.
+        `exponent_interval` and `codes`, and the seconds of each dimension in the attribute `cost`
+        of its tree.  After an interrupt it has the finished dimensions.
 
     Raises:
         ValueError: fewer than two different dimensions, or a dimension that is no positive integer.
@@ -75,16 +76,19 @@ def scaling(
     sizes = [int(d) for d in dims]
     if len(set(sizes)) < 2:
         raise ValueError(f"dims: {sizes}; allowed: at least two different ones")
+    systems = [make_system(d) for d in sizes]
+    for system in systems:
+        check_memory(system, prepare(system, ts, method=options.get("method"), start=None)[0])
     kept, parts = as_checkpoint(checkpoint), []
     with contextlib.ExitStack() as open_:
         if kept is not None:
             whole = {"dims": sizes, "times": ts, "key": key, "runs": runs, "start": start}
             names = {name: identity(part) for name, part in whole.items()}
             open_.enter_context(opened(kept, names, ChunkSize(runs, len(sizes))))
-        for index, d in enumerate(sizes):
+        for index, system in enumerate(systems):
             try:
                 part = compare(
-                    make_system(d),
+                    system,
                     ts,
                     key=random.at(random.stream(key, Stream.SIZES), index),
                     runs=runs,
@@ -166,6 +170,10 @@ def _combine(parts: list[Result], dims: list[int], interrupted: bool) -> Result:
         "seconds": seconds,
         "points": len(dims),
         "interrupted": int(interrupted),
+        "cost": {
+            name: [part.tree.attrs["seconds"][name] for part in parts]
+            for name in ("compile", "simulate", "limit")
+        },
     }
     labels = {
         name: parts[0].sup_error[name].attrs["long_name"] for name in attributes["statistics"]

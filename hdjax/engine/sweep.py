@@ -5,6 +5,7 @@ Points whose systems have equal structure are stacked and run by one vmapped pro
 
 import contextlib
 import itertools
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from jaxtyping import Array, Key
 
 from hdjax.checks import checked
 from hdjax.engine.checkpoint import Checkpoint, as_checkpoint, opened
-from hdjax.engine.chunks import ChunkSize
+from hdjax.engine.chunks import ChunkSize, check_memory
 from hdjax.engine.compare import Keep, Paths, Probes, Start, Statistics, prepare
 from hdjax.engine.contents import Records, contents
 from hdjax.engine.drive import Experiment, Loop, prepared, steps_of
@@ -55,7 +56,8 @@ def sweep(
     Points whose systems differ in numbers only are stacked and run as one vmapped program.  A
     difference in a field that is not an array (another loss, another d, a Python callable as
     schedule) needs another program, and the attribute `reasons` of the result names these fields.
-    An interrupt (Ctrl-C) keeps the finished points; the numbers of the other points are NaN.
+    An interrupt (Ctrl-C) keeps the finished points; the numbers of the other points are NaN.  So
+    are those of points whose program fails, which a warning tells.
 
     Args:
         make_system: called with one value for each axis as keyword arguments; returns a system.
@@ -99,12 +101,14 @@ def sweep(
         system.validate(compared=start is not None, realised=start == "realised")
     asked: dict[str, Any] = {"statistics": statistics, "probes": probes, "paths": paths}
     asked |= {"start": start, "fluctuations": fluctuations, "mean_correction": mean_correction}
-    prepared = [
+    pairs = [
         prepare(system, ts, method=own, **asked)
         for system, own in zip(systems, methods, strict=True)
     ]
-    plans, records = [plan for plan, _ in prepared], [clock for _, clock in prepared]
+    plans, records = [plan for plan, _ in pairs], [clock for _, clock in pairs]
     groups = _groups(systems, plans)
+    for first, *_ in groups.values():
+        check_memory(systems[first], plans[first])
     steps, total = steps_of(plans, runs), runs * len(plans)
     kept = as_checkpoint(checkpoint)
     with contextlib.ExitStack() as open_:
@@ -112,7 +116,7 @@ def sweep(
         if kept is not None:
             whole = Experiment(systems, plans, key, runs, keep, shared_keys)
             open_.enter_context(opened(kept, whole.names(), ChunkSize(runs, len(systems))))
-        found = _collect(
+        found, interrupted = _collect(
             systems,
             plans,
             records,
@@ -127,8 +131,7 @@ def sweep(
         )
     measured = stack(found, tuple(len(values) for values in labels.values()))
     measured.attributes.update(_about(systems, groups, found))
-    if len(found) < len(systems):
-        measured.attributes["interrupted"] = 1
+    measured.attributes["interrupted"] = int(interrupted)
     return Result(tree(measured, labels, QUANTILES))
 
 
@@ -181,12 +184,13 @@ def _collect(
     keep: str,
     checkpoint: Checkpoint | None,
     **options: Any,
-) -> dict[int, Contents]:
-    """The contents of the finished points by position, from one program after the other.
+) -> tuple[dict[int, Contents], bool]:
+    """The contents of the finished points by position, and whether an interrupt came.
 
-    While a program runs, the next one is compiled.
+    While a program runs, the next one is compiled.  A program that fails costs its own points.
     """
     found: dict[int, Contents] = {}
+    failure: Exception | None = None
     with contextlib.ExitStack() as open_:
 
         def begun(number: int, members: list[int]) -> tuple[list[int], Loop]:
@@ -200,9 +204,19 @@ def _collect(
             # A pair is made of a program and the one after it, so that the latter has begun.
             pairs: Any = itertools.pairwise(itertools.chain(loops, [None]))
             for (members, loop), _ in pairs:
-                collected = loop.run()
+                try:
+                    collected = loop.run()
+                except (jax.errors.JaxRuntimeError, MemoryError) as error:
+                    failure = error
+                    told = " ".join(str(error).split())[:200]
+                    warnings.warn(
+                        f"sweep: {len(members)} of {len(systems)} points failed, and their numbers "
+                        f"are NaN: {told}",
+                        stacklevel=3,
+                    )
+                    continue
                 if collected.runs < runs and found:
-                    break
+                    return found, True
                 for position, i in enumerate(members[: collected.points]):
                     found[i] = contents(
                         systems[i],
@@ -215,11 +229,14 @@ def _collect(
                         point=position,
                     )
                 if collected.interrupted:
-                    break
+                    return found, True
         except KeyboardInterrupt:
             if not found:
                 raise
-    return found
+            return found, True
+    if failure is not None and not found:
+        raise failure
+    return found, False
 
 
 def _seconds(found: dict[int, Contents], groups: dict[Any, list[int]]) -> Any:

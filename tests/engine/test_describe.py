@@ -84,11 +84,16 @@ def test_a_scaling_has_a_row_for_each_dimension_and_the_exponent():
         "exponent_interval": {"risk": [-0.625, -0.375]},
         "codes": codes(np.full((2, 3), np.nan)),
     }
-    text = describe(made(groups, [], {"dimension": [16, 64]}, kind="scaling"))
+    cost = {"compile": [1.0, 1.0], "simulate": [0.125, 1.0], "limit": [0.125, 0.0]}
+    text = describe(made(groups, [], {"dimension": [16, 64]}, kind="scaling", cost=cost))
     assert text.splitlines()[0].endswith("3 runs at each d; medians of the sup error")
-    assert cells(text)[1:4] == [["d", "risk"], ["16", "0.5"], ["64", "0.25"]]
+    assert cells(text)[1:4] == [
+        ["d", "risk", "seconds"],
+        ["16", "0.5", "0.25"],
+        ["64", "0.25", "1"],
+    ]
     assert cells(text)[4:] == [
-        ["exponent", "-0.500"],
+        ["exponent", "-0.500", "1.00"],
         ["95", "%", "interval", "-0.625", "to", "-0.375"],
     ]
 

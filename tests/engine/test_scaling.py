@@ -22,6 +22,9 @@ def test_scaling_has_the_exponent_of_the_theory(key):
     low, high = result.exponent_interval["risk"].values
     assert low < slope < high
     assert abs(slope + 0.5) < 0.15
+    cost = result.tree.attrs["cost"]
+    assert all(len(cost[part]) == 2 for part in ("compile", "simulate", "limit"))
+    assert min(cost["simulate"]) > 0
 
 
 @pytest.mark.slow

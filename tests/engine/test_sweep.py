@@ -3,12 +3,14 @@
 import io
 import sys
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import hdjax as hd
 from hdjax.codes import Code
+from hdjax.engine import drive
 from hdjax.engine.sweep import _labels
 from tests.engine.problems import OPTIONS, compare, interrupt, isotropic, least_squares
 
@@ -138,3 +140,34 @@ def test_objects_are_labelled_by_name_or_number():
 def test_what_is_no_grid_is_refused(grid):
     with pytest.raises(ValueError, match=r"grid: .*; allowed: "):
         hd.sweep(isotropic, grid, **OPTIONS)
+
+
+@pytest.mark.slow
+def test_a_program_that_fails_costs_its_own_points(monkeypatch):
+    whole = hd.sweep(isotropic, {"d": [8, 9, 10]}, **OPTIONS)
+    run = drive.Loop.run
+
+    def failing(self):
+        if self.experiment.systems[0].spectrum.size == 9:
+            raise jax.errors.JaxRuntimeError("INTERNAL: a kernel failed")
+        return run(self)
+
+    monkeypatch.setattr(drive.Loop, "run", failing)
+    with pytest.warns(UserWarning, match=r"sweep: 1 of 3 points failed, .*: INTERNAL: a kernel"):
+        result = hd.sweep(isotropic, {"d": [8, 9, 10]}, **OPTIONS)
+    assert result.tree.attrs["interrupted"] == 0
+    assert np.isnan(result.mean["risk"][1]).all()
+    np.testing.assert_array_equal(result.mean["risk"][::2], whole.mean["risk"][::2])
+    with (
+        pytest.warns(UserWarning, match="sweep: 1 of 1 points failed"),
+        pytest.raises(jax.errors.JaxRuntimeError, match="a kernel failed"),
+    ):
+        hd.sweep(isotropic, {"d": [9]}, **OPTIONS)
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_run(monkeypatch):
+    monkeypatch.setattr(drive.Loop, "run", None)
+    with pytest.raises(ValueError, match=r"needs .* GiB for a run"):
+        hd.sweep(isotropic, {"d": [8, 10**12]}, **OPTIONS)
+    with pytest.raises(ValueError, match=r"needs .* GiB for a run"):
+        hd.scaling(lambda d: isotropic(d=d), [8, 10**12], **OPTIONS)
