@@ -89,8 +89,8 @@ def phase_row(name):
     figure: Any = result.plot()
     mark("draw")
     with tempfile.TemporaryDirectory() as folder:
-        figure.savefig(Path(folder) / "figure.png")
         result.save(folder)
+        figure.savefig(Path(folder) / "figure.png")
     mark("save")
     seconds = {phase: now - before for (_, before), (phase, now) in itertools.pairwise(marks)}
     return {"config": name, **seconds}

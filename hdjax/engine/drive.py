@@ -49,8 +49,8 @@ from hdjax.system import System
 # Seconds that a segment should take: the progress moves, and a signal need not wait longer.
 _SEGMENT = 1.0
 # Bytes of states times steps, from which on a simulation is spread over the cores of a CPU.  Below
-# it the program for several devices takes longer to compile than it saves.
-_SPREAD = 1e11
+# it the program for several devices, which compiles some tenths of a second longer, saves nothing.
+_SPREAD = 1e10
 # What XLA says when a device has not enough memory.
 _NO_MEMORY = "RESOURCE_EXHAUSTED"
 
