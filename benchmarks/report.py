@@ -4,25 +4,13 @@ A row is a dictionary.  Its floating-point numbers are measurements, and all oth
 was measured; `compare.py` pairs the rows of two files by the latter.
 """
 
-import importlib.metadata
 import json
 import os
 import platform
 
 import jax
 
-PACKAGES = ("hdjax", "jax", "jaxlib", "equinox", "diffrax", "numpy")
-
-
-def machine():
-    """Versions of packages, and the device."""
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {
-        "versions": {"python": platform.python_version(), **versions},
-        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "cores": os.cpu_count(),
-        "machine": platform.machine(),
-    }
+from hdjax.engine.result import provenance
 
 
 def head():
@@ -34,4 +22,6 @@ def write(path, benchmark, **tables):
     """Write the tables of a benchmark as JSON; no path, no file."""
     if path:
         with open(path, "w", encoding="utf-8") as file:
-            json.dump({"benchmark": benchmark, **machine(), "tables": tables}, file, indent=1)
+            machine = {"cores": os.cpu_count(), "machine": platform.machine()}
+            content = {"benchmark": benchmark, **provenance(), **machine, "tables": tables}
+            json.dump(content, file, indent=1)

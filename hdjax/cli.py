@@ -23,7 +23,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NamedTuple, NoReturn
 
 import jax
 import typer
@@ -64,9 +64,6 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a dotted key; may be repeated."),
 ]
-# The part of a command that runs the experiment, a function of the signals of the process and of
-# its standard output; it returns the exit code.
-Job = Callable[[Signals, Any], int]
 Force = Annotated[bool, typer.Option("--force", help="Replace the result in DIR.")]
 Cache = Annotated[bool, typer.Option(help="Keep compiled programs on disk; see hdjax cache.")]
 Every = Annotated[
@@ -139,32 +136,35 @@ def _run(words: list[str], signals: Signals) -> int:
     try:
         with contextlib.redirect_stdout(printed):
             program = typer.main.get_command(app)
+            # The outcome is an exit code, a `Job` that remains to be run, or None after --help.
             outcome = program.main(words, "hdjax", standalone_mode=False)
-            return _finished(outcome, signals, output)
+            return _execute(outcome, signals, output) if isinstance(outcome, Job) else outcome or 0
     finally:
         _print(printed.getvalue())
 
 
-def use_cores(cores: int | None) -> None:
-    """Make a device of each core that JAX may use on a CPU, before JAX finds its devices.
+class Job(NamedTuple):
+    """The part of a command that runs an experiment.
 
-    Args:
-        cores: their number; None: all cores of the process, unless a variable of JAX or XLA says
-            how many devices a CPU has.
+    Attributes:
+        load: reads the experiment.
+        kind: the kind of experiment that was asked for, if any.
+        folder: the directory of the run.
+        force: whether to begin anew.
+        cache: whether compiled programs are kept on disk.
+        every: the time between two saves of the chunk that is running.
+        cores: the number of cores, if it was given.
+        lines: whether lines of JSON are printed.
     """
-    if cores is None:
-        flags = os.environ.get("XLA_FLAGS", "")
-        if "xla_force_host_platform_device_count" in flags or "JAX_NUM_CPU_DEVICES" in os.environ:
-            return
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    # Where JAX has found its devices already, in a session of Python, there is nothing to choose.
-    with contextlib.suppress(RuntimeError):
-        jax.config.update("jax_num_cpu_devices", cores or 1)
 
-
-def _finished(outcome: Any, signals: Signals, output: Any) -> int:
-    """The exit code of a command: its outcome is this code, None, or a `Job` that remains."""
-    return (outcome(signals, output) if isinstance(outcome, functools.partial) else outcome) or 0
+    load: Callable[[], config.Experiment]
+    kind: str | None
+    folder: Path
+    force: bool
+    cache: bool
+    every: str
+    cores: int | None
+    lines: bool
 
 
 def _experiment(kind: str | None) -> Callable[..., Job]:
@@ -180,10 +180,9 @@ def _experiment(kind: str | None) -> Callable[..., Job]:
         cores: Cores = None,
         lines: Lines = False,
     ) -> Job:
-        use_cores(cores)
-        experiment = functools.partial(config.load, config_file, changes or [])
+        load_config = functools.partial(config.load, config_file, changes or [])
         folder = Path("results") / config_file.stem if out is None else out
-        return functools.partial(_execute, experiment, folder, kind, force, cache, every, lines)
+        return Job(load_config, kind, folder, force, cache, every, cores, lines)
 
     return command
 
@@ -205,14 +204,12 @@ def resume(
     lines: Lines = False,
 ) -> Job | int:
     """Go on with a run that was interrupted or killed; nothing to do if it has ended."""
-    use_cores(cores)
     asked = rundir.read(directory)
     if not rundir.unfinished(directory):
         typer.echo(f"{directory} has ended")
         return 0
-    experiment = functools.partial(config.Experiment.of, asked["config"], asked["directory"])
-    kind = asked["kind"]
-    return functools.partial(_execute, experiment, directory, kind, False, cache, every, lines)
+    load_config = functools.partial(config.Experiment.of, asked["config"], asked["directory"])
+    return Job(load_config, asked["kind"], directory, False, cache, every, cores, lines)
 
 
 @app.command()
@@ -259,29 +256,21 @@ def clear() -> int:
     return 0
 
 
-def _execute(
-    load_experiment: Callable[[], config.Experiment],
-    folder: Path,
-    kind: str | None,
-    force: bool,
-    cache: bool,
-    every: str,
-    lines: bool,
-    signals: Signals,
-    output: Any,
-) -> int:
-    if cache:
+def _execute(job: Job, signals: Signals, output: Any) -> int:
+    """Run an experiment, and return the exit code."""
+    if job.cache:
         programs.enable()
-    seconds = _seconds(every)
+    _use_cores(job.cores)
     _check_devices()
-    experiment = load_experiment()
-    kind = experiment.choose(kind)
+    seconds = _seconds(job.every)
+    experiment = job.load()
+    kind = experiment.choose(job.kind)
     rules = experiment.config.expect.rules
     expect.check(rules, experiment.empty(kind))
     asked = {"config": experiment.raw, "directory": experiment.directory.resolve(), "kind": kind}
-    progress = functools.partial(_tell, output) if lines else True
+    progress = functools.partial(_tell, output) if job.lines else True
 
-    with rundir.opened(folder, asked, force) as directory:
+    with rundir.opened(job.folder, asked, job.force) as directory:
         try:
             kept = Checkpoint(directory.checkpoint, seconds)
             result = experiment.run(kind, progress, kept)
@@ -290,7 +279,7 @@ def _execute(
             _say(f"interrupted: nothing was finished{_resumable(directory)}")
             return signals.exit_code
         with signals.held():
-            passed = _report(result, rules, directory, lines)
+            passed = _report(result, rules, directory, job.lines)
             if result.tree.attrs["interrupted"]:
                 runs = result.tree.attrs["runs"]
                 directory.log("interrupted")
@@ -299,6 +288,23 @@ def _execute(
             directory.log("ends")
             directory.end()
     return 0 if passed else _EXPECTATION_FAILED
+
+
+def _use_cores(cores: int | None) -> None:
+    """Make a device of each core that JAX may use on a CPU, before JAX finds its devices.
+
+    Args:
+        cores: their number; None: all cores of the process, unless a variable of JAX or XLA says
+            how many devices a CPU has.
+    """
+    if cores is None:
+        flags = os.environ.get("XLA_FLAGS", "")
+        if "xla_force_host_platform_device_count" in flags or "JAX_NUM_CPU_DEVICES" in os.environ:
+            return
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    # Where JAX has found its devices already, in a session of Python, there is nothing to choose.
+    with contextlib.suppress(RuntimeError):
+        jax.config.update("jax_num_cpu_devices", cores or 1)
 
 
 def _check_devices() -> None:

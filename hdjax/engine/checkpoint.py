@@ -11,7 +11,6 @@ nothing here: the arrays of a chunk are small, and belong to one process.
 """
 
 import contextlib
-import importlib.metadata
 import io
 import json
 import os
@@ -30,15 +29,20 @@ import numpy as np
 from jaxtyping import PyTree
 
 from hdjax import random
+from hdjax.checks import checked
 from hdjax.engine.chunks import ChunkSize
 from hdjax.engine.collected import Chunk, Piece
 from hdjax.engine.ensemble import Curves
+from hdjax.engine.identity import LIBRARIES
 from hdjax.engine.moments import Moments, Streamed
+from hdjax.engine.result import precision, versions
+from hdjax.registry import Positive
 from hdjax.store import write
 
 _EXPERIMENT, _RUNNING, _LOCK = "experiment.json", "running.npz", "lock"
 
 
+@checked
 class Checkpoint:
     """Where an experiment is kept while it runs, and how often a chunk that is running is saved.
 
@@ -49,18 +53,14 @@ class Checkpoint:
         every: seconds between two saves of the chunk that is running.
 
     Raises:
-        TypeError, ValueError: `directory` is no path, or `every` no positive number.
+        ValueError, TypeError: naming the argument, its value and what is allowed.
 
     Example:
         >>> Checkpoint("results/long", every=60).every
         60.0
     """
 
-    def __init__(self, directory: Any, every: Any = 300.0):
-        if not isinstance(directory, str | os.PathLike):
-            raise TypeError(f"checkpoint: {directory!r}; allowed: a directory, or a Checkpoint")
-        if isinstance(every, bool) or not isinstance(every, int | float) or not every > 0:
-            raise ValueError(f"every: {every!r}; allowed: a positive number of seconds")
+    def __init__(self, directory: str | os.PathLike, every: Positive = 300.0):
         self.directory, self.every = Path(directory), float(every)
 
     def part(self, name: str) -> "Checkpoint":
@@ -68,9 +68,13 @@ class Checkpoint:
         return Checkpoint(self.directory / name, self.every)
 
 
-def as_checkpoint(value: Any) -> Checkpoint | None:
-    """The argument `checkpoint` of a user: a directory, a `Checkpoint`, or None."""
-    return value if value is None or isinstance(value, Checkpoint) else Checkpoint(value)
+# The argument `checkpoint` of a user.
+Kept = str | os.PathLike | Checkpoint
+
+
+def as_checkpoint(kept: Kept | None) -> Checkpoint | None:
+    """The checkpoint that a user asks for; None for none."""
+    return kept if kept is None or isinstance(kept, Checkpoint) else Checkpoint(kept)
 
 
 class Journal:
@@ -90,8 +94,11 @@ class Journal:
         arrays = self._read(_chunk_file(point, run))
         if arrays is None:
             return None
-        runs = int(arrays.pop("runs"))
-        return _to_chunk(arrays), runs
+        try:
+            return _to_chunk(arrays), int(arrays["runs"])
+        except (KeyError, TypeError) as error:
+            self._warn_of_damage(_chunk_file(point, run), error)
+            return None
 
     def save(self, point: int, run: int, chunk: Chunk, runs: int) -> None:
         """Save a finished chunk, in place of the state of the chunk that was running."""
@@ -137,11 +144,14 @@ class Journal:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            warnings.warn(
-                f"checkpoint: {str(file)!r} is damaged ({error}); it is computed again",
-                stacklevel=2,
-            )
+            self._warn_of_damage(name, error)
             return None
+
+    def _warn_of_damage(self, name: str, error: Exception) -> None:
+        file = str(self._directory / name)
+        warnings.warn(
+            f"checkpoint: {file!r} is damaged ({error!r}); it is computed again", stacklevel=4
+        )
 
     def _write(self, name: str, arrays: Mapping[str, np.ndarray]) -> bool:
         """Write an archive, and return whether there was room for it."""
@@ -223,27 +233,22 @@ def _same(directory: Path, found: dict[str, Any], own: dict[str, Any]) -> ChunkS
     Raises:
         ValueError: it is of another experiment, or of other versions.
     """
-    for name, rule in (("experiment", "the same experiment"), ("versions", "the same versions")):
-        there, here = found[name], own[name]
+    for part, rule in (("experiment", "the same experiment"), ("versions", "the same versions")):
+        there, here = found[part], own[part]
         different = sorted(key for key in {*there, *here} if there.get(key) != here.get(key))
+        if part == "versions":
+            different = [f"{key} ({there.get(key)}, now {here.get(key)})" for key in different]
         if different:
-            told = ", ".join(different)
-            if name == "versions":
-                told = ", ".join(
-                    f"{key} {there.get(key)}, not {here.get(key)}" for key in different
-                )
             raise ValueError(
-                f"checkpoint: {str(directory)!r} was begun with another {told}; allowed: {rule}, "
-                "or a new directory"
+                f"checkpoint: {str(directory)!r} was begun by an experiment that differs in "
+                f"{', '.join(different)}; allowed: {rule}, or a new directory"
             )
     return ChunkSize(**found["chunk"])
 
 
 def _versions() -> dict[str, str]:
     """What decides on the numbers beside the experiment itself."""
-    packages = {name: importlib.metadata.version(name) for name in ("hdjax", "jax", "equinox")}
-    precision = "float64" if jax.config.read("jax_enable_x64") else "float32"
-    return packages | {"precision": precision}
+    return versions(sorted(LIBRARIES)) | {"precision": precision()}
 
 
 @contextlib.contextmanager

@@ -16,10 +16,10 @@ from jaxtyping import Array, Key
 
 from hdjax.checks import checked
 from hdjax.codes import Code
-from hdjax.engine.checkpoint import as_checkpoint
+from hdjax.engine.checkpoint import Kept, as_checkpoint
 from hdjax.engine.collected import Collected
 from hdjax.engine.contents import Records, contents
-from hdjax.engine.drive import drive, steps_of
+from hdjax.engine.drive import Experiment, prepared
 from hdjax.engine.plan import Named, Plan
 from hdjax.engine.progress import Progress
 from hdjax.engine.result import QUANTILES, Result
@@ -49,7 +49,7 @@ def simulate(
     keep: Keep = "runs",
     chunk: Size | None = None,
     progress: bool | Callable = True,
-    checkpoint: Any = None,
+    checkpoint: Kept | None = None,
 ) -> Result:
     """Simulate `runs` realisations of `system` at finite d.
 
@@ -89,7 +89,16 @@ def simulate(
     plan, records = prepare(
         system, ts, method=method, statistics=statistics, probes=probes, paths=paths, start=None
     )
-    collected = _driven(system, plan, key, runs, keep, chunk, progress, checkpoint)
+    collected = _driven(
+        system,
+        plan,
+        key,
+        runs,
+        keep=keep,
+        chunk=chunk,
+        progress=progress,
+        checkpoint=checkpoint,
+    )
     measured = contents(system, plan, records, collected, kind="simulate", key=key, keep=keep)
     return Result(tree(measured, levels=QUANTILES))
 
@@ -141,7 +150,7 @@ def limit(
         fluctuations=fluctuations,
         mean_correction=mean_correction,
     )
-    collected = _driven(system, plan, jax.random.key(0), 0, "runs", None, False, None)
+    collected = _driven(system, plan, jax.random.key(0), runs=0)
     measured = contents(system, plan, records, collected, kind="limit", key=None, keep="runs")
     _judge(measured)
     return Result(tree(measured))
@@ -164,7 +173,7 @@ def compare(
     keep: Keep = "runs",
     chunk: Size | None = None,
     progress: bool | Callable = True,
-    checkpoint: Any = None,
+    checkpoint: Kept | None = None,
 ) -> Result:
     """Simulate realisations, integrate the limit, and compare.
 
@@ -215,7 +224,16 @@ def compare(
         fluctuations=fluctuations,
         mean_correction=mean_correction,
     )
-    collected = _driven(system, plan, key, runs, keep, chunk, progress, checkpoint)
+    collected = _driven(
+        system,
+        plan,
+        key,
+        runs,
+        keep=keep,
+        chunk=chunk,
+        progress=progress,
+        checkpoint=checkpoint,
+    )
     measured = contents(system, plan, records, collected, kind="compare", key=key, keep=keep)
     return Result(tree(measured, levels=QUANTILES))
 
@@ -225,24 +243,24 @@ def _driven(
     plan: Plan,
     key: Key[Array, ""],
     runs: int,
-    keep: str,
-    chunk: int | None,
-    progress: Any,
-    checkpoint: Any,
+    *,
+    keep: str = "runs",
+    chunk: int | None = None,
+    progress: bool | Callable = False,
+    checkpoint: Kept | None = None,
 ) -> Collected:
     """The loop over chunks for a single system."""
-    kept = as_checkpoint(checkpoint)
-    with contextlib.closing(Progress(progress, steps_of([plan], runs), runs)) as counted:
-        return drive(
-            [system],
-            [plan],
-            key,
-            runs=runs,
-            keep=keep,
+    experiment = Experiment([system], [plan], key, runs, keep)
+    with (
+        contextlib.closing(Progress(progress, experiment.steps, runs)) as counted,
+        prepared(
+            experiment,
             chunk=chunk,
             progress=counted,
-            checkpoint=kept,
-        )
+            checkpoint=as_checkpoint(checkpoint),
+        ) as loop,
+    ):
+        return loop.run()
 
 
 @checked

@@ -13,14 +13,12 @@ import contextlib
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 from jaxtyping import Array, Int, Key, PyTree
 
 from hdjax import random
@@ -28,21 +26,21 @@ from hdjax.codes import Code
 from hdjax.engine.checkpoint import Checkpoint, Journal, opened
 from hdjax.engine.chunks import ChunkSize, check_memory, chunk_size, make_stops
 from hdjax.engine.collected import Chunk, Collected, Piece, Row, collect
-from hdjax.engine.ensemble import (
-    Curves,
-    Theory,
-    curves,
-    own_limits,
-    predict,
-    sup_errors,
-    with_paths,
-)
+from hdjax.engine.ensemble import curves, sup_errors
 from hdjax.engine.execution import Programs, wait_for
 from hdjax.engine.identity import identity
 from hdjax.engine.moments import moments_of
+from hdjax.engine.parallel import (
+    advance_points,
+    own_limits_of_points,
+    predict_points,
+    spread,
+    stacked,
+    with_paths_of_points,
+)
 from hdjax.engine.plan import Plan
 from hdjax.engine.progress import Progress
-from hdjax.engine.runs import Running, Stops, advance, blank, shapes
+from hdjax.engine.runs import Running, blank, shapes
 from hdjax.random import Stream
 from hdjax.system import System
 
@@ -55,29 +53,54 @@ _SPREAD = 1e10
 _NO_MEMORY = "RESOURCE_EXHAUSTED"
 
 
-@contextlib.contextmanager
-def prepared(
-    systems: Sequence[System],
-    plans: Sequence[Plan],
-    key: Key[Array, ""],
-    *,
-    runs: int,
-    keep: str = "runs",
-    chunk: int | None = None,
-    shared_keys: bool = True,
-    progress: Progress,
-    checkpoint: Checkpoint | None = None,
-) -> "Iterator[Loop]":
-    """Begin to compile the programs of systems of equal structure, which `Loop.run` then runs.
+class Experiment(NamedTuple):
+    """What is run: systems of equal structure, and how.
 
-    Args:
+    Attributes:
         systems: the systems at the points of a sweep, or a single one.
         plans: the plan of each system.
         key: the key of the experiment.
         runs: number of runs at each point; 0 for the limit alone.
         keep: as for `compare`.
-        chunk: as for `compare`.
         shared_keys: whether all points use the same keys, as for `sweep`.
+    """
+
+    systems: Sequence[System]
+    plans: Sequence[Plan]
+    key: Key[Array, ""]
+    runs: int
+    keep: str = "runs"
+    shared_keys: bool = True
+
+    @property
+    def steps(self) -> int:
+        """The number of steps of all runs at all points."""
+        return sum(self.runs * int(plan.ticks[-1]) for plan in self.plans)
+
+    def at(self, points: Sequence[int]) -> "Experiment":
+        """The same experiment at some of the points."""
+        systems, plans = self.systems, self.plans
+        chosen = [systems[i] for i in points], [plans[i] for i in points]
+        return self._replace(systems=chosen[0], plans=chosen[1])
+
+    def names(self) -> dict[str, str]:
+        """The names of the parts, by which a checkpoint knows its experiment."""
+        return {name: identity(part) for name, part in self._asdict().items()}
+
+
+@contextlib.contextmanager
+def prepared(
+    experiment: Experiment,
+    *,
+    chunk: int | None = None,
+    progress: Progress,
+    checkpoint: Checkpoint | None = None,
+) -> "Iterator[Loop]":
+    """Begin to compile the programs of an experiment, which `Loop.run` then runs.
+
+    Args:
+        experiment: what is run.
+        chunk: as for `compare`.
         progress: where the steps and runs are counted.
         checkpoint: where finished chunks are kept, and found again.
 
@@ -86,7 +109,7 @@ def prepared(
             not fit into the memory of the host; or the checkpoint is of another experiment.
         OSError: another process writes the checkpoint, or its directory cannot be written.
     """
-    experiment = Experiment(systems, plans, key, runs, keep, shared_keys)
+    systems, plans, key, runs, keep, _ = experiment
     one, size = None, ChunkSize(1, len(systems))
     if runs:
         check_memory(systems[0], plans[0])
@@ -94,8 +117,8 @@ def prepared(
         size = chunk_size(
             systems[0], plans[0], one, runs=runs, points=len(systems), chunk=chunk, keep=keep
         )
-    journal, stack = None, contextlib.ExitStack()
-    with stack:
+    with contextlib.ExitStack() as stack:
+        journal = None
         if checkpoint is not None and runs:
             journal = stack.enter_context(opened(checkpoint, experiment.names(), size))
             size = journal.size
@@ -104,53 +127,13 @@ def prepared(
         yield loop
 
 
-def drive(
-    systems: Sequence[System], plans: Sequence[Plan], key: Key[Array, ""], **options: Any
-) -> Collected:
-    """Run systems of equal structure, chunk by chunk, and collect the results.
-
-    Args:
-        systems: as for `prepared`.
-        plans: as for `prepared`.
-        key: as for `prepared`.
-        **options: as for `prepared`.
-
-    Raises:
-        ValueError, OSError: as for `prepared`.
-        KeyboardInterrupt: an interrupt came before the first chunk was finished.
-    """
-    with prepared(systems, plans, key, **options) as loop:
-        return loop.run()
-
-
-def steps_of(plans: Sequence[Plan], runs: int) -> int:
-    """The number of steps of all runs at all points."""
-    return sum(runs * int(plan.ticks[-1]) for plan in plans)
-
-
-class Experiment(NamedTuple):
-    """What is run; the fields are arguments of `prepared`."""
-
-    systems: Sequence[System]
-    plans: Sequence[Plan]
-    key: Key[Array, ""]
-    runs: int
-    keep: str
-    shared_keys: bool
-
-    def names(self) -> dict[str, str]:
-        """The names of the parts, by which a checkpoint knows its experiment."""
-        return {name: identity(part) for name, part in self._asdict().items()}
-
-
 def _mesh(experiment: Experiment) -> Mesh:
     """The devices over which the runs are spread."""
     devices = jax.local_devices()
     if experiment.runs and devices[0].platform == "cpu":
         plan = experiment.plans[0]
         simulator = experiment.systems[0].simulator(plan.method, plan.horizon)
-        steps = steps_of(experiment.plans, experiment.runs)
-        if steps * simulator.bytes_per_run() < _SPREAD:
+        if experiment.steps * simulator.bytes_per_run() < _SPREAD:
             devices = devices[:1]
     return Mesh(np.array(devices), ("runs",))
 
@@ -205,8 +188,6 @@ class Loop:
         self.programs = Programs()
         # The number of stops of a segment, and of runs of a chunk; both may change on the way.
         self.stride, self.width = 1, size.runs
-        # The steps of the running chunk that the progress has counted.
-        self.counted = 0
         ticks = [np.asarray(plan.ticks) for plan in experiment.plans]
         self.ticks, records = make_stops(np.stack(ticks))
         self.records = jnp.asarray(records)
@@ -251,19 +232,19 @@ class Loop:
 
     def start(self, points: _Points) -> None:
         """Begin to compile the programs, unless that was done for other points."""
-        self.programs.start(_predict, points.systems, points.plans, points.many)
+        self.programs.start(predict_points, points.systems, points.plans, points.many)
         if self.experiment.runs:
             running = self._blank()
-            self.programs.start(_advance, *self._segment(points, 0, running, 0, 0))
+            self.programs.start(advance_points, *self._segment(points, 0, running, 0, 0))
             if running.start is not None:
-                self.programs.start(_own_limits, *self._starts(points, running))
+                self.programs.start(own_limits_of_points, *self._starts(points, running))
 
     def _rows(self, points: _Points) -> Iterator[Row]:
         """The row of some points after each of its chunks."""
         runs, keep = self.experiment.runs, self.experiment.keep
         self.start(points)
         question = points.systems, points.plans, points.many
-        row = Row(points.fetch(self._call("limit", _predict, *question)), keep)
+        row = Row(points.fetch(self._call("limit", predict_points, *question)), keep)
         if not runs:
             yield row
         while row.runs < runs:
@@ -289,10 +270,11 @@ class Loop:
         plan = self.experiment.plans[points.first]
         runs = curves(plan, values, alive, np.full(alive.shape[:2], Code.FINE, np.int32))
         if plan.paths:
-            runs = jax.tree.map(np.asarray, _with_paths(plan, runs))
+            runs = jax.tree.map(np.asarray, with_paths_of_points(plan, runs))
         own, error = None, {}
         if plan.start == "realised":
-            own = points.fetch(self._call("limit", _own_limits, *self._starts(points, running)))
+            arguments = self._starts(points, running)
+            own = points.fetch(self._call("limit", own_limits_of_points, *arguments))
             own = jax.tree.map(lambda x: x[:, :width], own)
             error = sup_errors(runs, own)
         elif row.theory.limit is not None:
@@ -314,22 +296,20 @@ class Loop:
         saved = self.journal and self.journal.load_running(place, running)
         if saved:
             running, position = saved
-            running = jax.device_put(running, self._spread(points.many))
+            running = spread(running, self.mesh, points.many)
         done = self._ticks(points, position)
         self.progress.advance(self._width(run) * done, computed=False)
-        self.counted = self._width(run) * done
         segment = None
         try:
             while position < len(self.records):
                 last = min(position + self.stride, len(self.records))
                 arguments = self._segment(points, run, running, position, last)
-                segment = self.programs.run("simulate", _advance, *arguments)
+                segment = self.programs.run("simulate", advance_points, *arguments)
                 begin = time.perf_counter()
                 running, position, segment = wait_for(segment), last, None
                 self._pace(time.perf_counter() - begin)
                 ticks = self._ticks(points, position)
                 self.progress.advance(self._width(run) * (ticks - done))
-                self.counted += self._width(run) * (ticks - done)
                 done = ticks
                 if self.journal is not None and position < len(self.records):
                     self.journal.save_running(place, running, position)
@@ -363,14 +343,14 @@ class Loop:
     def _segment(
         self, points: _Points, run: int, running: Running, first: int, last: int
     ) -> tuple[Any, ...]:
-        """The arguments of `_advance`."""
+        """The arguments of `advance_points`."""
         ids = self._ids(run)
         bounds = jnp.asarray(first, jnp.int32), jnp.asarray(last, jnp.int32)
         known = points.systems, points.plans, points.keys, ids, running, points.ticks
         return *known, self.records, *bounds, self.mesh, points.many
 
     def _starts(self, points: _Points, running: Running) -> tuple[Any, ...]:
-        """The arguments of `_own_limits`."""
+        """The arguments of `own_limits_of_points`."""
         return points.systems, points.plans, running.start, self.mesh, points.many
 
     def _ids(self, run: int) -> Array:
@@ -379,7 +359,7 @@ class Loop:
         There are as many for each device; some beyond the last run are computed in vain.
         """
         ids = np.minimum(np.arange(run, run + self._lanes), self.experiment.runs - 1)
-        return jax.device_put(ids, self._spread(many=False))
+        return spread(ids, self.mesh, many=False)
 
     @property
     def _lanes(self) -> int:
@@ -390,94 +370,16 @@ class Loop:
         many = self.size.points > 1
         leading = (self.size.points, self._lanes) if many else (self._lanes,)
         zeros = blank(self.one, self.experiment.key, leading)
-        return jax.device_put(zeros, self._spread(many))
-
-    def _spread(self, many: bool) -> NamedSharding:
-        """Runs divided between the devices; their axis is the first, or follows that of points."""
-        return NamedSharding(self.mesh, PartitionSpec(*[None] * many, "runs"))
+        return spread(zeros, self.mesh, many)
 
     def _halve(self, error: Exception) -> None:
         """Halve the chunk if memory ran out; otherwise raise the error again."""
         if _NO_MEMORY not in str(error) or self.width <= self.mesh.size:
             raise error
-        # The steps of this chunk are made again.
-        self.progress.advance(-self.counted)
-        self.counted = 0
+        self.progress.take_back()
         self.width = -(-self.width // 2)
         self.programs.forget()
         warnings.warn(
             f"chunk: the memory of the device ran out; from here on a chunk has {self.width} runs",
             stacklevel=2,
         )
-
-
-@eqx.filter_jit
-def _predict(systems: System, plans: Plan, many: bool) -> Theory:
-    return eqx.filter_vmap(predict)(systems, plans) if many else predict(systems, plans)
-
-
-@eqx.filter_jit
-def _advance(
-    systems: System,
-    plans: Plan,
-    keys: Key[Array, "*points"],
-    run_ids: Int[Array, " runs"],
-    running: Running,
-    ticks: Int[Array, "*points stops"],
-    records: Int[Array, " stops"],
-    first: Int[Array, ""],
-    last: Int[Array, ""],
-    mesh: Mesh,
-    many: bool,
-) -> Running:
-    def point(system: System, plan: Plan, key: Key[Array, ""], running: Any, ticks: Any) -> Any:
-        stops = Stops(ticks, records)
-
-        def part(run_ids: Int[Array, " runs"], running: Running) -> Running:
-            return advance(system, plan, key, run_ids, running, stops, first, last)
-
-        if mesh.size > 1:
-            # Every device advances its share of the runs, by the program of a single device.
-            spec: Any = PartitionSpec("runs")
-            part = jax.shard_map(
-                part, mesh=mesh, in_specs=(spec, spec), out_specs=spec, check_vma=False
-            )
-        return part(run_ids, running)
-
-    arguments = systems, plans, keys, running, ticks
-    return eqx.filter_vmap(point)(*arguments) if many else point(*arguments)
-
-
-@eqx.filter_jit
-def _own_limits(systems: System, plans: Plan, starts: Any, mesh: Mesh, many: bool) -> Curves | None:
-    def point(system: System, plan: Plan, starts: Any) -> Curves | None:
-        part = partial(own_limits, system, plan)
-        if mesh.size > 1:
-            spec: Any = PartitionSpec("runs")
-            part = jax.shard_map(part, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
-        return part(starts)
-
-    arguments = systems, plans, starts
-    return eqx.filter_vmap(point)(*arguments) if many else point(*arguments)
-
-
-@eqx.filter_jit
-def _with_paths(plan: Plan, runs: Curves) -> Curves:
-    of_point = jax.vmap(partial(with_paths, plan))
-    return jax.vmap(of_point)(runs)
-
-
-def stacked(trees: Sequence[Any]) -> Any:
-    """The trees stacked along a leading axis.
-
-    A single tree gets no such axis: without it the program is twice as fast as a batch of one.
-    """
-
-    def stack(*leaves: Any) -> Any:
-        # A Python integer (the number of steps of a solver, say) is static, a part of the program.
-        if not isinstance(leaves[0], jax.Array | np.ndarray | np.generic | float):
-            return leaves[0]
-        arrays = [jnp.asarray(leaf) for leaf in leaves]
-        return jnp.stack(arrays) if len(arrays) > 1 else arrays[0]
-
-    return jax.tree.map(stack, *trees)

@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-_LIBRARIES = {
+# Packages whose versions are recorded with a checkpoint, so that their code need not be read.
+LIBRARIES = {
     "beartype",
     "diffrax",
     "equinox",
@@ -144,7 +145,7 @@ def _cell(cell: types.CellType) -> Any:
 def _is_library(value: Any) -> bool:
     """Whether a function or class belongs to Python or to a package whose version is recorded."""
     top = _module(value).partition(".")[0]
-    return top in _LIBRARIES or top in sys.stdlib_module_names
+    return top in LIBRARIES or top in sys.stdlib_module_names
 
 
 def _module(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from tqdm import tqdm
@@ -21,9 +22,6 @@ class Progress:
         steps: number of steps of all runs together.
         runs: number of runs, at all points together.
 
-    Raises:
-        TypeError: `show` is something else.
-
     Example:
         >>> progress = Progress(lambda report: print(report["done"], report["remaining"]), 10, 5)
         >>> progress.advance(4)
@@ -31,13 +29,12 @@ class Progress:
         2 3
     """
 
-    def __init__(self, show: Any, steps: int, runs: int):
-        if not isinstance(show, bool) and not callable(show):
-            raise TypeError(f"progress: {show!r}; allowed: True, False, or a function")
+    def __init__(self, show: bool | Callable[[dict[str, Any]], Any], steps: int, runs: int):
         self._report = None if isinstance(show, bool) else show
         self._totals, self._done = (steps, runs), [0, 0]
         self._computed, self._begin = [0, 0], time.monotonic()
-        self._last = self._begin
+        # The steps of the chunk that is running.
+        self._last, self._running = self._begin, 0
         hidden = None if show is True and steps else True
         self._bar = tqdm(
             total=steps, unit="step", unit_scale=True, disable=hidden, leave=False, file=sys.stderr
@@ -46,6 +43,7 @@ class Progress:
     def advance(self, steps: int, computed: bool = True) -> None:
         """Count steps; those that a checkpoint held do not count for the speed."""
         self._count(0, steps, computed)
+        self._running += steps
         self._bar.update(steps)
         if time.monotonic() - self._last > _REPORT:
             self._tell()
@@ -53,7 +51,12 @@ class Progress:
     def finish(self, runs: int, computed: bool = True) -> None:
         """Count the runs of a finished chunk."""
         self._count(1, runs, computed)
+        self._running = 0
         self._tell()
+
+    def take_back(self) -> None:
+        """Take back the steps of the chunk that is running, because they are made again."""
+        self.advance(-self._running, computed=False)
 
     def close(self) -> None:
         """Remove the bar."""

@@ -174,15 +174,25 @@ def total_seconds(parts: Iterable[dict[str, float | None]]) -> dict[str, float |
 def provenance() -> dict[str, Any]:
     """Versions of packages, device and precision, which become attributes of a result."""
     packages = ("hdjax", "jax", "jaxlib", "equinox", "diffrax", "numpy", "xarray")
-    versions = {"python": platform.python_version()}
-    for package in packages:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = "not installed"
     device = jax.devices()[0]
     return {
-        "versions": versions,
+        "versions": {"python": platform.python_version()} | versions(packages),
         "device": f"{len(jax.devices())} x {device.platform}: {device.device_kind}",
-        "precision": "float64" if jax.config.read("jax_enable_x64") else "float32",
+        "precision": precision(),
     }
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """The versions of packages, by name."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def precision() -> str:
+    """The precision of the limits: "float64" if JAX's 64-bit numbers are switched on."""
+    return "float64" if jax.config.read("jax_enable_x64") else "float32"

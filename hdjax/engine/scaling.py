@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Key
 
 from hdjax import random
 from hdjax.checks import checked
-from hdjax.engine.checkpoint import as_checkpoint, opened
+from hdjax.engine.checkpoint import Kept, as_checkpoint, opened
 from hdjax.engine.chunks import ChunkSize, check_memory
 from hdjax.engine.compare import Start, Statistics, compare, prepare
 from hdjax.engine.identity import identity
@@ -36,7 +36,7 @@ def scaling(
     runs: Runs,
     start: Start = "law",
     statistics: Statistics = None,
-    checkpoint: Any = None,
+    checkpoint: Kept | None = None,
     **options: Any,
 ) -> Result:
     """Measure the distance between runs and limit at several d, and fit it by a power of d.
@@ -82,7 +82,7 @@ def scaling(
     kept, parts = as_checkpoint(checkpoint), []
     with contextlib.ExitStack() as open_:
         if kept is not None:
-            whole = {"dims": sizes, "times": ts, "key": key, "runs": runs, "start": start}
+            whole = {"systems": systems, "times": ts, "key": key, "runs": runs, "start": start}
             names = {name: identity(part) for name, part in whole.items()}
             open_.enter_context(opened(kept, names, ChunkSize(runs, len(sizes))))
         for index, system in enumerate(systems):

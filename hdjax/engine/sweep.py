@@ -16,11 +16,11 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from hdjax.checks import checked
-from hdjax.engine.checkpoint import Checkpoint, as_checkpoint, opened
+from hdjax.engine.checkpoint import Checkpoint, Kept, as_checkpoint, opened
 from hdjax.engine.chunks import ChunkSize, check_memory
 from hdjax.engine.compare import Keep, Paths, Probes, Start, Statistics, prepare
 from hdjax.engine.contents import Records, contents
-from hdjax.engine.drive import Experiment, Loop, prepared, steps_of
+from hdjax.engine.drive import Experiment, Loop, prepared
 from hdjax.engine.plan import Plan
 from hdjax.engine.progress import Progress
 from hdjax.engine.result import QUANTILES, Result, total_seconds
@@ -49,7 +49,7 @@ def sweep(
     chunk: Size | None = None,
     shared_keys: bool = True,
     progress: bool | Callable = True,
-    checkpoint: Any = None,
+    checkpoint: Kept | None = None,
 ) -> Result:
     """Compare runs and limit at every point of a grid of parameters.
 
@@ -109,26 +109,14 @@ def sweep(
     groups = _groups(systems, plans)
     for first, *_ in groups.values():
         check_memory(systems[first], plans[first])
-    steps, total = steps_of(plans, runs), runs * len(plans)
+    whole = Experiment(systems, plans, key, runs, keep, shared_keys)
     kept = as_checkpoint(checkpoint)
     with contextlib.ExitStack() as open_:
-        counted = open_.enter_context(contextlib.closing(Progress(progress, steps, total)))
+        counting = Progress(progress, whole.steps, runs * len(plans))
+        counted = open_.enter_context(contextlib.closing(counting))
         if kept is not None:
-            whole = Experiment(systems, plans, key, runs, keep, shared_keys)
             open_.enter_context(opened(kept, whole.names(), ChunkSize(runs, len(systems))))
-        found, interrupted = _collect(
-            systems,
-            plans,
-            records,
-            groups,
-            key,
-            runs=runs,
-            keep=keep,
-            chunk=chunk,
-            shared_keys=shared_keys,
-            progress=counted,
-            checkpoint=kept,
-        )
+        found, interrupted = _collect(whole, records, groups, chunk, counted, kept)
     measured = stack(found, tuple(len(values) for values in labels.values()))
     measured.attributes.update(_about(systems, groups, found))
     measured.attributes["interrupted"] = int(interrupted)
@@ -174,16 +162,12 @@ def _systems(
 
 
 def _collect(
-    systems: list[System],
-    plans: list[Plan],
+    whole: Experiment,
     records: list[Records],
     groups: dict[Any, list[int]],
-    key: Key[Array, ""],
-    *,
-    runs: int,
-    keep: str,
+    chunk: int | None,
+    progress: Progress,
     checkpoint: Checkpoint | None,
-    **options: Any,
 ) -> tuple[dict[int, Contents], bool]:
     """The contents of the finished points by position, and whether an interrupt came.
 
@@ -195,8 +179,7 @@ def _collect(
 
         def begun(number: int, members: list[int]) -> tuple[list[int], Loop]:
             part = checkpoint and checkpoint.part(f"program-{number}")
-            chosen = [systems[i] for i in members], [plans[i] for i in members]
-            loop = prepared(*chosen, key, runs=runs, keep=keep, checkpoint=part, **options)
+            loop = prepared(whole.at(members), chunk=chunk, progress=progress, checkpoint=part)
             return members, open_.enter_context(loop)
 
         try:
@@ -210,22 +193,22 @@ def _collect(
                     failure = error
                     told = " ".join(str(error).split())[:200]
                     warnings.warn(
-                        f"sweep: {len(members)} of {len(systems)} points failed, and their numbers "
-                        f"are NaN: {told}",
+                        f"sweep: {len(members)} of {len(whole.systems)} points failed, and their "
+                        f"numbers are NaN: {told}",
                         stacklevel=3,
                     )
                     continue
-                if collected.runs < runs and found:
+                if collected.runs < whole.runs and found:
                     return found, True
                 for position, i in enumerate(members[: collected.points]):
                     found[i] = contents(
-                        systems[i],
-                        plans[i],
+                        whole.systems[i],
+                        whole.plans[i],
                         records[i],
                         collected,
                         kind="sweep",
-                        key=key,
-                        keep=keep,
+                        key=whole.key,
+                        keep=whole.keep,
                         point=position,
                     )
                 if collected.interrupted:

@@ -105,19 +105,9 @@ def test_little_work_stays_on_one_core():
     for t in (1.0, 1e5):
         system = hd.streaming.OnePassSGD(loss, hd.spectra.identity(1000), 0.5, law, law)
         plan = hd.make_plan(system, [t], start=None)
-        experiment = drive.Experiment([system], [plan], None, 16, "runs", True)
+        experiment = drive.Experiment([system], [plan], jax.random.key(0), 16)
         devices[t] = drive._mesh(experiment).size
     assert devices == {1.0: 1, 1e5: jax.local_device_count()}
-
-
-def test_points_are_stacked_by_their_numbers():
-    """A solver's number of steps is an integer of the program, a rate an array."""
-    points = [{"steps": 7, "rate": rate, "curve": np.ones(2) * rate} for rate in (0.5, 1.0)]
-    stacked = drive.stacked(points)
-    assert stacked["steps"] == 7
-    assert isinstance(stacked["steps"], int)
-    np.testing.assert_allclose(stacked["rate"], [0.5, 1.0])
-    assert stacked["curve"].shape == (2, 2)
 
 
 SCRIPT = """

@@ -39,5 +39,15 @@ def test_a_sweep_counts_all_its_points():
 
 
 def test_only_flags_and_functions_are_taken():
-    with pytest.raises(TypeError, match="progress: 3; allowed: True, False, or a function"):
-        Progress(3, 1, 1)
+    with pytest.raises(TypeError, match="progress: 3; allowed: True, False; or a function"):
+        hd.simulate(isotropic(), **OPTIONS, progress=3)
+
+
+def test_steps_that_are_made_again_are_counted_once():
+    told = []
+    progress = Progress(told.append, 10, 5)
+    progress.advance(6)
+    progress.take_back()
+    progress.advance(10)
+    progress.finish(5)
+    assert (told[-1]["steps"], told[-1]["steps_remaining"]) == (10, 0)
