@@ -1,7 +1,7 @@
 """hdjax: does a high-dimensional algorithm do what its deterministic equivalent says?
 
 The package runs many random trajectories of an algorithm at dimension d side by side, integrates
-the limit d -> infinity on the same device, and compares the two in one jitted program.
+the limit d -> infinity on the same device, and compares the two.
 
 The public names are listed in `__init__.pyi`.  A name is imported when it is first used, so that a
 program waits only for the families that it needs (Scientific Python SPEC 1).

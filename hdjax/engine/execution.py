@@ -31,7 +31,7 @@ class Programs:
         self.seconds = {"compile": 0.0, "simulate": 0.0, "limit": 0.0}
 
     def start(self, function: Any, *arguments: Any) -> None:
-        """Begin to compile a function for such arguments, in another thread."""
+        """Begin to compile a function for the shapes of these arguments, in another thread."""
         if function not in self._compiled:
             begin = time.perf_counter()
             # Tracing happens in this thread, because another one would not have its settings, such
@@ -40,7 +40,16 @@ class Programs:
             self.seconds["compile"] += time.perf_counter() - begin
 
     def run(self, kind: str, function: Any, *arguments: Any) -> Future[Any]:
-        """Run a function in another thread, after it is compiled; `kind` names its seconds."""
+        """Wait until a function is compiled, and begin to run it in another thread.
+
+        Args:
+            kind: the entry of `seconds` to which the time of the run is added.
+            function: the function.
+            *arguments: its arguments.
+
+        Returns:
+            A future of the value of the function.
+        """
         self.start(function, *arguments)
         begin = time.perf_counter()
         program = wait_for(self._compiled[function])
@@ -60,7 +69,7 @@ class Programs:
 
 
 def in_thread(work: Callable[[], T]) -> "Future[T]":
-    """The value of `work()`, which is computed in a thread of its own."""
+    """A future of the value of `work()`, which is computed in a thread of its own."""
     pool = concurrent.futures.ThreadPoolExecutor(1)
     future = pool.submit(work)
     pool.shutdown(wait=False)
