@@ -17,11 +17,13 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, ClassVar
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from hdjax.checks import checked, is_concrete
 from hdjax.limits import Limit
+from hdjax.multipass import means
 from hdjax.multipass.diagnostics import (
     linear_noise_error,
     warn_of_growth,
@@ -41,11 +43,10 @@ from hdjax.system import (
     NoFluctuationsError,
     NoLimitError,
     Simulator,
-    WithoutMeanCorrection,
 )
 
 
-class MultiPassSGD(MultiPass, WithoutMeanCorrection):
+class MultiPassSGD(MultiPass):
     """SGD on a fixed least-squares problem, and its deterministic equivalent.
 
     Args:
@@ -72,7 +73,6 @@ class MultiPassSGD(MultiPass, WithoutMeanCorrection):
 
     time_label: ClassVar[str] = "t = k/n (epochs)"
     methods: ClassVar[tuple[type[Method], ...]] = (Direct, Homogenised)
-    no_mean_correction: ClassVar[str] = "no correction of the limit at finite n and d is known here"
 
     problem: Problem | None
     modes: Modes
@@ -182,6 +182,31 @@ class MultiPassSGD(MultiPass, WithoutMeanCorrection):
         `horizon` are not used.
         """
         return fluctuations(self, ts, statistics)
+
+    def mean_correction(
+        self,
+        ts: Float[Array, " times"],
+        statistics: Callable[[dict[str, Array]], dict[str, Array]],
+        start: dict[str, Array] | None = None,
+        horizon: None = None,
+    ) -> dict[str, Array]:
+        """The exact mean over runs minus the limit, at `ts`, of statistics that are linear.
+
+        The exact means of the loss and of the quadratic statistics come from second moments of the
+        iterate (`hdjax.multipass.means`), and a statistic is evaluated at these means.  `start` and
+        `horizon` are not used.
+
+        Raises:
+            NoMeanCorrectionError: another sampling, no problem, or too large a problem.
+        """
+        means.check(self)
+        exact = means.exact_means(self, ts)
+
+        def shifted(summary: dict[str, Array]) -> dict[str, Array]:
+            return statistics(self.named(summary))
+
+        values = self.limit(ts).values
+        return jax.tree.map(jnp.subtract, jax.vmap(shifted)(exact), jax.vmap(shifted)(values))
 
     def about(self, horizon: None) -> Mapping[str, str]:
         """The name of the theory that predicts the spread, and the error of that theory."""

@@ -33,6 +33,10 @@ class QuadraticForm(Checked):
         """The diagonal of T."""
 
     @abc.abstractmethod
+    def trace(self, covariance: Float[Array, "d d"]) -> Float[Array, ""]:
+        """The trace tr T S, twice the mean increase of q by a covariance S of x."""
+
+    @abc.abstractmethod
     def restrict(self, basis: Float[Array, "d p"], origin: Float[Array, " d"]) -> "QuadraticForm":
         """The quadratic function y -> q(origin + basis y) of y (p,)."""
 
@@ -90,6 +94,9 @@ class Quadratic(QuadraticForm):
     def diagonal(self) -> Float[Array, " d"]:
         return jnp.diagonal(self.matrix)
 
+    def trace(self, covariance: Float[Array, "d d"]) -> Float[Array, ""]:
+        return jnp.sum(self.matrix * covariance)
+
     def restrict(self, basis: Float[Array, "d p"], origin: Float[Array, " d"]) -> "Quadratic":
         image = precise.dot(self.matrix, basis)
         slope = precise.dot(self.matrix, origin) + self.vector
@@ -137,6 +144,9 @@ class SampleRisk(QuadraticForm):
 
     def diagonal(self) -> Float[Array, " d"]:
         return jnp.mean(self.rows**2, axis=0)
+
+    def trace(self, covariance: Float[Array, "d d"]) -> Float[Array, ""]:
+        return jnp.mean(jnp.sum(precise.dot(self.rows, covariance) * self.rows, axis=1))
 
     def restrict(self, basis: Float[Array, "d p"], origin: Float[Array, " d"]) -> "SampleRisk":
         rows = precise.dot(self.rows, basis)
