@@ -81,13 +81,18 @@ class Journal:
     """An open checkpoint, which this process alone may write.
 
     Attributes:
-        size: the size of a chunk, as the first process of this experiment chose it.
+        size: the size of a chunk, as the first process of this experiment chose it; None before.
     """
 
-    def __init__(self, checkpoint: Checkpoint, size: ChunkSize):
+    def __init__(self, checkpoint: Checkpoint, own: dict[str, Any], size: ChunkSize | None):
         self._directory, self._every = checkpoint.directory, checkpoint.every
-        self._saved, self.size = time.monotonic(), size
+        self._own, self._saved, self.size = own, time.monotonic(), size
         self._warned = False
+
+    def choose(self, size: ChunkSize) -> None:
+        """Choose the size of a chunk, for this process and for those that go on from here."""
+        self.size = size
+        _write_experiment(self._directory, self._own, size)
 
     def load(self, point: int, run: int) -> tuple[Chunk, int] | None:
         """A finished chunk by its first point and run, and its number of runs; None if missing."""
@@ -170,13 +175,12 @@ class Journal:
 
 
 @contextlib.contextmanager
-def opened(checkpoint: Checkpoint, names: Mapping[str, str], size: ChunkSize) -> Iterator[Journal]:
+def opened(checkpoint: Checkpoint, names: Mapping[str, str]) -> Iterator[Journal]:
     """Open the checkpoint of an experiment, or begin it.
 
     Args:
         checkpoint: the checkpoint.
         names: the name (`hdjax.engine.identity`) of each part of the experiment.
-        size: the size of a chunk, if the experiment begins.
 
     Raises:
         ValueError: the directory holds another experiment or other files, or the experiment of
@@ -190,13 +194,18 @@ def opened(checkpoint: Checkpoint, names: Mapping[str, str], size: ChunkSize) ->
     with locked(directory):
         for left in directory.glob(".*.part"):
             left.unlink(missing_ok=True)
-        own = {"experiment": dict(names), "versions": _versions(), "chunk": size._asdict()}
-        file = directory / _EXPERIMENT
-        if file.exists():
+        own = {"experiment": dict(names), "versions": _versions()}
+        size = None
+        if (file := directory / _EXPERIMENT).exists():
             size = _same(directory, _found(file), own)
         else:
-            write(file, json.dumps(own, indent=1).encode())
-        yield Journal(checkpoint, size)
+            _write_experiment(directory, own, size)
+        yield Journal(checkpoint, own, size)
+
+
+def _write_experiment(directory: Path, own: dict[str, Any], size: ChunkSize | None) -> None:
+    content = own | {"chunk": size and size._asdict()}
+    write(directory / _EXPERIMENT, json.dumps(content, indent=1).encode())
 
 
 def _refuse_others(directory: Path) -> None:
@@ -227,8 +236,10 @@ def _found(file: Path) -> dict[str, Any]:
     )
 
 
-def _same(directory: Path, found: dict[str, Any], own: dict[str, Any]) -> ChunkSize:
-    """The size of the chunks of a checkpoint, which must be of this experiment.
+def _same(directory: Path, found: dict[str, Any], own: dict[str, Any]) -> ChunkSize | None:
+    """The size of the chunks of a checkpoint, if it was chosen.
+
+    The checkpoint must be of this experiment.
 
     Raises:
         ValueError: it is of another experiment, or of other versions.
@@ -243,7 +254,7 @@ def _same(directory: Path, found: dict[str, Any], own: dict[str, Any]) -> ChunkS
                 f"checkpoint: {str(directory)!r} was begun by an experiment that differs in "
                 f"{', '.join(different)}; allowed: {rule}, or a new directory"
             )
-    return ChunkSize(**found["chunk"])
+    return found["chunk"] and ChunkSize(**found["chunk"])
 
 
 def _versions() -> dict[str, str]:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, PyTree
 
 from hdjax.engine.collected import KEPT_RUNS
 from hdjax.engine.memory import device_memory, host_memory
@@ -17,6 +17,8 @@ from hdjax.system import System
 _MOST_RUNS = {"cpu": 1024, "other": 16384}
 # The share of the device's memory that a chunk may take.
 _SHARE = 0.25
+# How many times what a run holds the program of a chunk is guessed to take, until it is compiled.
+_COPIES = 8
 # A long run pauses at this many ticks or more, if they are not closer than `_CLOSEST`.
 _PAUSES, _CLOSEST = 256, 4096
 
@@ -28,38 +30,54 @@ class ChunkSize(NamedTuple):
     points: int
 
 
-def check_memory(system: System, plan: Plan) -> None:
-    """Check that a run fits into the memory of the device, if runs are simulated.
+def bytes_held(one: PyTree) -> int:
+    """The bytes of arrays of which the shapes are given, such as those of a `Running`.
+
+    Example:
+        >>> bytes_held({"a": jax.ShapeDtypeStruct((3, 2), "float32")})
+        24
+    """
+    return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(one))
+
+
+def check_memory(system: System, plan: Plan, one: Running) -> None:
+    """Check that the device has room for what a run holds before a segment and after it.
+
+    Nothing is allocated or compiled for this.  What the program needs beyond that is known when it
+    is compiled (`check_need`).
+
+    Args:
+        system: the system.
+        plan: its plan.
+        one: the shapes of a single run.
+
+    Raises:
+        ValueError: it has not.
+    """
+    check_need(system, plan, 2 * bytes_held(one), device_memory(jax.devices()[0]), "at least ")
+
+
+def check_need(system: System, plan: Plan, need: int, memory: int, about: str = "") -> None:
+    """Check that a run, which needs some bytes, fits into the memory.
 
     Raises:
         ValueError: it does not.
     """
-    if not plan.runs:
-        return
-    simulator = system.simulator(plan.method, plan.horizon)
-    need, memory = simulator.bytes_per_run(), device_memory(jax.devices()[0])
     if need > memory:
+        name = type(system.simulator(plan.method, plan.horizon)).__name__
         raise ValueError(
-            f"method: {type(simulator).__name__} needs {need / 2**30:.3g} GiB for a run; allowed: "
-            f"what the device has, {memory / 2**30:.3g} GiB"
+            f"method: {name} needs {about}{need / 2**30:.3g} GiB for a run; allowed: what the "
+            f"device has, {memory / 2**30:.3g} GiB"
         )
 
 
 def chunk_size(
-    system: System,
-    plan: Plan,
-    one: Running,
-    *,
-    runs: int,
-    points: int,
-    chunk: int | None,
-    keep: str,
+    plan: Plan, one: Running, *, runs: int, points: int, chunk: int | None, keep: str
 ) -> ChunkSize:
-    """The size of a chunk, as large as memory allows.
+    """The size of a chunk, as guessed from what a run holds; `fitted` corrects it.
 
     Args:
-        system: the system at one of the points.
-        plan: its plan.
+        plan: the plan at one of the points.
         one: the shapes of a single run.
         runs: number of runs at each point.
         points: number of points.
@@ -69,7 +87,7 @@ def chunk_size(
     Raises:
         ValueError: the kept curves do not fit into the memory of the host.
     """
-    curves = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(one.values))
+    curves = bytes_held(one.values)
     kept = points * (runs if keep == "runs" else min(runs, KEPT_RUNS))
     if kept * curves > (host := host_memory()):
         raise ValueError(
@@ -79,16 +97,45 @@ def chunk_size(
         )
     if chunk is not None:
         return ChunkSize(min(runs, chunk), points)
-    need = system.simulator(plan.method, plan.horizon).bytes_per_run() + 3 * curves
-    if plan.start == "realised":
-        # The integration of a limit for each run holds some copies of the summary.
-        need += 16 * sum(x.nbytes for x in jax.tree.leaves(system.start()))
-    device = jax.devices()[0]
-    most = _MOST_RUNS["cpu" if device.platform == "cpu" else "other"]
-    lanes = max(1, min(most, int(_SHARE * device_memory(device) / need)))
-    # Chunks have equal sizes, so that the last one does not need another compilation.
-    width = -(-runs // -(-runs // min(runs, lanes)))
-    return ChunkSize(width, max(1, min(points, lanes // width)))
+    memory = device_memory(jax.devices()[0])
+    lanes = min(float(_most()), _SHARE * memory / (_COPIES * bytes_held(one)))
+    width = _width(lanes, runs)
+    return ChunkSize(width, max(1, min(points, int(lanes / width))))
+
+
+def fitted(size: ChunkSize, need: int, memory: int, runs: int) -> ChunkSize:
+    """The size of a chunk, once the compiler has said what its program takes.
+
+    It is the given one, unless its program takes more than a chunk may take, or a chunk of twice
+    as many runs would take less.
+
+    Args:
+        size: the size for which the program was compiled.
+        need: the bytes that the program takes; 0 if that is not known.
+        memory: the bytes that there are.
+        runs: number of runs at each point.
+
+    Example:
+        >>> fitted(ChunkSize(8, 1), need=100, memory=200, runs=100)
+        ChunkSize(runs=4, points=1)
+    """
+    ratio = _SHARE * memory / need if need else 1
+    if 1 <= ratio < 2:
+        return size
+    return size._replace(runs=_width(min(ratio * size.runs, _most() / size.points), runs))
+
+
+def _width(lanes: float, runs: int) -> int:
+    """The largest number of runs, at most `lanes`, such that all chunks are of equal size.
+
+    With equal sizes the last chunk does not need another compilation.
+    """
+    width = max(1, int(min(runs, lanes)))
+    return -(-runs // -(-runs // width))
+
+
+def _most() -> int:
+    return _MOST_RUNS["cpu" if jax.default_backend() == "cpu" else "other"]
 
 
 def make_stops(

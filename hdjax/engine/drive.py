@@ -12,7 +12,7 @@ Two programs are compiled side by side: the theory (`predict`) and the runs (`ad
 import contextlib
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -24,11 +24,20 @@ from jaxtyping import Array, Int, Key, PyTree
 from hdjax import random
 from hdjax.codes import Code
 from hdjax.engine.checkpoint import Checkpoint, Journal, opened
-from hdjax.engine.chunks import ChunkSize, check_memory, chunk_size, make_stops
+from hdjax.engine.chunks import (
+    ChunkSize,
+    bytes_held,
+    check_memory,
+    check_need,
+    chunk_size,
+    fitted,
+    make_stops,
+)
 from hdjax.engine.collected import Chunk, Collected, Piece, Row, collect
 from hdjax.engine.ensemble import curves, sup_errors
 from hdjax.engine.execution import Programs, wait_for
-from hdjax.engine.identity import identity
+from hdjax.engine.experiment import Experiment
+from hdjax.engine.memory import device_memory
 from hdjax.engine.moments import moments_of
 from hdjax.engine.parallel import (
     advance_points,
@@ -48,44 +57,11 @@ from hdjax.system import System
 _SEGMENT = 1.0
 # Bytes of states times steps, from which on a simulation is spread over the cores of a CPU.  Below
 # it the program for several devices, which compiles some tenths of a second longer, saves nothing.
-_SPREAD = 1e10
+_SPREAD = 1e9
 # What XLA says when a device has not enough memory.
 _NO_MEMORY = "RESOURCE_EXHAUSTED"
-
-
-class Experiment(NamedTuple):
-    """What is run: systems of equal structure, and how.
-
-    Attributes:
-        systems: the systems at the points of a sweep, or a single one.
-        plans: the plan of each system.
-        key: the key of the experiment.
-        runs: number of runs at each point; 0 for the limit alone.
-        keep: as for `compare`.
-        shared_keys: whether all points use the same keys, as for `sweep`.
-    """
-
-    systems: Sequence[System]
-    plans: Sequence[Plan]
-    key: Key[Array, ""]
-    runs: int
-    keep: str = "runs"
-    shared_keys: bool = True
-
-    @property
-    def steps(self) -> int:
-        """The number of steps of all runs at all points."""
-        return sum(self.runs * int(plan.ticks[-1]) for plan in self.plans)
-
-    def at(self, points: Sequence[int]) -> "Experiment":
-        """The same experiment at some of the points."""
-        systems, plans = self.systems, self.plans
-        chosen = [systems[i] for i in points], [plans[i] for i in points]
-        return self._replace(systems=chosen[0], plans=chosen[1])
-
-    def names(self) -> dict[str, str]:
-        """The names of the parts, by which a checkpoint knows its experiment."""
-        return {name: identity(part) for name, part in self._asdict().items()}
+# The programs that are compiled for a number of runs.
+_OF_RUNS = (advance_points, own_limits_of_points)
 
 
 @contextlib.contextmanager
@@ -112,29 +88,25 @@ def prepared(
     systems, plans, key, runs, keep, _ = experiment
     one, size = None, ChunkSize(1, len(systems))
     if runs:
-        check_memory(systems[0], plans[0])
         one = shapes(systems[0], plans[0], key)
-        size = chunk_size(
-            systems[0], plans[0], one, runs=runs, points=len(systems), chunk=chunk, keep=keep
-        )
+        check_memory(systems[0], plans[0], one)
+        size = chunk_size(plans[0], one, runs=runs, points=len(systems), chunk=chunk, keep=keep)
     with contextlib.ExitStack() as stack:
         journal = None
         if checkpoint is not None and runs:
-            journal = stack.enter_context(opened(checkpoint, experiment.names(), size))
-            size = journal.size
-        loop = Loop(experiment, one, size, journal, progress)
+            journal = stack.enter_context(opened(checkpoint, experiment.names()))
+        found = journal and journal.size
+        chosen = chunk is not None or found is not None
+        loop = Loop(experiment, one, found or size, chosen, journal, progress)
         loop.start(loop.points(0))
         yield loop
 
 
-def _mesh(experiment: Experiment) -> Mesh:
+def _mesh(experiment: Experiment, one: Any) -> Mesh:
     """The devices over which the runs are spread."""
     devices = jax.local_devices()
-    if experiment.runs and devices[0].platform == "cpu":
-        plan = experiment.plans[0]
-        simulator = experiment.systems[0].simulator(plan.method, plan.horizon)
-        if experiment.steps * simulator.bytes_per_run() < _SPREAD:
-            devices = devices[:1]
+    if devices[0].platform == "cpu" and experiment.steps * bytes_held(one) < _SPREAD:
+        devices = devices[:1]
     return Mesh(np.array(devices), ("runs",))
 
 
@@ -179,12 +151,15 @@ class Loop:
         experiment: Experiment,
         one: Any,
         size: ChunkSize,
+        chosen: bool,
         journal: Journal | None,
         progress: Progress,
     ):
-        self.experiment, self.one, self.size = experiment, one, size
+        self.experiment, self.one = experiment, one
+        # The size of a chunk is a guess, unless the user or a checkpoint has chosen it.
+        self.size, self.chosen = size, chosen
         self.journal, self.progress = journal, progress
-        self.mesh = _mesh(experiment)
+        self.mesh = _mesh(experiment, one)
         self.programs = Programs()
         # The number of stops of a segment, and of runs of a chunk; both may change on the way.
         self.stride, self.width = 1, size.runs
@@ -198,6 +173,8 @@ class Loop:
         interrupted = False
         runs, points = self.experiment.runs, len(self.experiment.systems)
         try:
+            if runs:
+                self._fit()
             for first in range(0, points, self.size.points):
                 for row in self._rows(self.points(first)):
                     # One assignment adds a chunk: an interrupt keeps all of it or nothing.
@@ -252,7 +229,10 @@ class Loop:
             try:
                 chunk, width = found or self._chunk(points, row)
             except jax.errors.JaxRuntimeError as error:
-                self._halve(error)
+                if _NO_MEMORY not in str(error) or self.width <= self.mesh.size:
+                    raise
+                self.progress.take_back()
+                self._halve()
                 continue
             if found:
                 steps = width * self._ticks(points, len(self.records))
@@ -372,13 +352,37 @@ class Loop:
         zeros = blank(self.one, self.experiment.key, leading)
         return spread(zeros, self.mesh, many)
 
-    def _halve(self, error: Exception) -> None:
-        """Halve the chunk if memory ran out; otherwise raise the error again."""
-        if _NO_MEMORY not in str(error) or self.width <= self.mesh.size:
-            raise error
-        self.progress.take_back()
-        self.width = -(-self.width // 2)
-        self.programs.forget()
+    def _fit(self) -> None:
+        """Fit the runs of a chunk to the memory, once the compiler has said what a chunk takes.
+
+        Raises:
+            ValueError: a single run does not fit.
+        """
+        device = self.mesh.devices.flat[0]
+        # The devices of a CPU share its memory.
+        memory = device_memory(device) // (self.mesh.size if device.platform == "cpu" else 1)
+        if not self.chosen:
+            self._resize(fitted(self.size, self._need(), memory, self.experiment.runs).runs)
+        while self._need() > memory and self.width > self.mesh.size:
+            self._halve()
+        check_need(self.experiment.systems[0], self.experiment.plans[0], self._need(), memory)
+        if self.journal is not None and self.journal.size is None:
+            self.journal.choose(self.size._replace(runs=self.width))
+
+    def _need(self) -> int:
+        """The bytes that the programs of a chunk take on each device; nothing is run."""
+        self.start(self.points(0))
+        return max(map(self.programs.memory, _OF_RUNS))
+
+    def _resize(self, width: int) -> None:
+        """Change the number of runs of a chunk."""
+        if width != self.width:
+            self.width = width
+            self.programs.forget(*_OF_RUNS)
+
+    def _halve(self) -> None:
+        """Halve the number of runs of a chunk, with a warning."""
+        self._resize(-(-self.width // 2))
         warnings.warn(
             f"chunk: the memory of the device ran out; from here on a chunk has {self.width} runs",
             stacklevel=2,

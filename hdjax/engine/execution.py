@@ -51,21 +51,41 @@ class Programs:
             A future of the value of the function.
         """
         self.start(function, *arguments)
-        begin = time.perf_counter()
-        program = wait_for(self._compiled[function])
-        compiled = time.perf_counter()
-        self.seconds["compile"] += compiled - begin
+        program, begin = self._wait(function), time.perf_counter()
 
         def execute() -> Any:
             results = jax.block_until_ready(program(*arguments))
-            self.seconds[kind] += time.perf_counter() - compiled
+            self.seconds[kind] += time.perf_counter() - begin
             return results
 
         return in_thread(execute)
 
-    def forget(self) -> None:
-        """Forget all programs, because the shapes of their arguments change."""
-        self._compiled.clear()
+    def memory(self, function: Any) -> int:
+        """The bytes that a function takes on a device: arguments, results and what is between.
+
+        The compiler knows them, and nothing is run.  0 if it does not say, or if the compilation
+        of the function was not begun.
+        """
+        if function not in self._compiled:
+            return 0
+        found = self._wait(function).compiled.memory_analysis()
+        if found is None:
+            return 0
+        shared = found.alias_size_in_bytes
+        held = found.argument_size_in_bytes + found.output_size_in_bytes - shared
+        return held + found.temp_size_in_bytes
+
+    def _wait(self, function: Any) -> Any:
+        """The compiled function; the seconds of the wait are counted."""
+        begin = time.perf_counter()
+        program = wait_for(self._compiled[function])
+        self.seconds["compile"] += time.perf_counter() - begin
+        return program
+
+    def forget(self, *functions: Any) -> None:
+        """Forget the programs of some functions, because the shapes of their arguments change."""
+        for function in functions:
+            self._compiled.pop(function, None)
 
 
 def in_thread(work: Callable[[], T]) -> "Future[T]":

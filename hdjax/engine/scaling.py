@@ -13,10 +13,11 @@ from jaxtyping import Array, Float, Key
 from hdjax import random
 from hdjax.checks import checked
 from hdjax.engine.checkpoint import Kept, as_checkpoint, opened
-from hdjax.engine.chunks import ChunkSize, check_memory
+from hdjax.engine.chunks import check_memory
 from hdjax.engine.compare import Start, Statistics, compare, prepare
 from hdjax.engine.identity import identity
 from hdjax.engine.result import Result, total_seconds
+from hdjax.engine.runs import shapes
 from hdjax.layout import Contents, tree
 from hdjax.random import Stream
 from hdjax.reductions import skip_nan
@@ -78,13 +79,14 @@ def scaling(
         raise ValueError(f"dims: {sizes}; allowed: at least two different ones")
     systems = [make_system(d) for d in sizes]
     for system in systems:
-        check_memory(system, prepare(system, ts, method=options.get("method"), start=None)[0])
+        plan, _ = prepare(system, ts, method=options.get("method"), start=None)
+        check_memory(system, plan, shapes(system, plan, key))
     kept, parts = as_checkpoint(checkpoint), []
     with contextlib.ExitStack() as open_:
         if kept is not None:
             whole = {"systems": systems, "times": ts, "key": key, "runs": runs, "start": start}
             names = {name: identity(part) for name, part in whole.items()}
-            open_.enter_context(opened(kept, names, ChunkSize(runs, len(sizes))))
+            open_.enter_context(opened(kept, names))
         for index, system in enumerate(systems):
             try:
                 part = compare(

@@ -17,13 +17,14 @@ from jaxtyping import Array, Key
 
 from hdjax.checks import checked
 from hdjax.engine.checkpoint import Checkpoint, Kept, as_checkpoint, opened
-from hdjax.engine.chunks import ChunkSize, check_memory
+from hdjax.engine.chunks import check_memory
 from hdjax.engine.compare import Keep, Paths, Probes, Start, Statistics, prepare
 from hdjax.engine.contents import Records, contents
 from hdjax.engine.drive import Experiment, Loop, prepared
 from hdjax.engine.plan import Plan
 from hdjax.engine.progress import Progress
 from hdjax.engine.result import QUANTILES, Result, total_seconds
+from hdjax.engine.runs import shapes
 from hdjax.layout import Contents, check_names, stack, tree
 from hdjax.registry import Runs, Size
 from hdjax.system import System
@@ -108,14 +109,14 @@ def sweep(
     plans, records = [plan for plan, _ in pairs], [clock for _, clock in pairs]
     groups = _groups(systems, plans)
     for first, *_ in groups.values():
-        check_memory(systems[first], plans[first])
+        check_memory(systems[first], plans[first], shapes(systems[first], plans[first], key))
     whole = Experiment(systems, plans, key, runs, keep, shared_keys)
     kept = as_checkpoint(checkpoint)
     with contextlib.ExitStack() as open_:
         counting = Progress(progress, whole.steps, runs * len(plans))
         counted = open_.enter_context(contextlib.closing(counting))
         if kept is not None:
-            open_.enter_context(opened(kept, whole.names(), ChunkSize(runs, len(systems))))
+            open_.enter_context(opened(kept, whole.names()))
         found, interrupted = _collect(whole, records, groups, chunk, counted, kept)
     measured = stack(found, tuple(len(values) for values in labels.values()))
     measured.attributes.update(_about(systems, groups, found))

@@ -153,12 +153,14 @@ def test_a_damaged_chunk_is_computed_again(tmp_path):
 def test_two_writers_are_refused_and_leftovers_are_removed(tmp_path):
     kept = hd.Checkpoint(tmp_path)
     (tmp_path / ".left.part").write_text("half a file")
-    with opened(kept, {"a": "b"}, ChunkSize(1, 1)):
+    with opened(kept, {"a": "b"}) as journal:
+        assert journal.size is None
+        journal.choose(ChunkSize(3, 2))
         assert names(tmp_path) == ["experiment.json", "lock"]
         with pytest.raises(OSError, match=r"checkpoint: another process writes into"):
             compare(isotropic(), TIMES, checkpoint=tmp_path, **OPTIONS)
-    with opened(kept, {"a": "b"}, ChunkSize(2, 2)) as journal:
-        assert journal.size == ChunkSize(1, 1)
+    with opened(kept, {"a": "b"}) as journal:
+        assert journal.size == ChunkSize(3, 2)
 
 
 def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
@@ -169,7 +171,7 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "write", full)
     with (
         pytest.raises(OSError, match="No space left"),
-        opened(hd.Checkpoint(tmp_path), {}, ChunkSize(1, 1)),
+        opened(hd.Checkpoint(tmp_path), {}),
     ):
         pass
     monkeypatch.setattr(
@@ -189,7 +191,7 @@ def test_states_of_any_dtype_are_kept(tmp_path):
         "number": np.array(2.5),
         "flag": np.array([True, False]),
     }
-    with opened(hd.Checkpoint(tmp_path), {}, ChunkSize(1, 1)) as journal:
+    with opened(hd.Checkpoint(tmp_path), {}) as journal:
         journal.save_running((0, 2, 3, 4), state, 7, now=True)
         found, position = journal.load_running((0, 2, 3, 4), jax.tree.map(jnp.zeros_like, state))
         assert journal.load_running((0, 2, 3, 6), state) is None

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import hdjax as hd
-from hdjax.engine.chunks import ChunkSize, chunk_size, make_stops
+from hdjax.engine.chunks import ChunkSize, chunk_size, fitted, make_stops
 from hdjax.engine.runs import shapes
 from tests.engine.problems import least_squares
 
@@ -14,7 +14,7 @@ def size(runs, points=1, chunk=None, keep="runs"):
     system = least_squares()
     plan = hd.make_plan(system, [0.0, 1.0], start=None)
     one = shapes(system, plan, jax.random.key(0))
-    return chunk_size(system, plan, one, runs=runs, points=points, chunk=chunk, keep=keep)
+    return chunk_size(plan, one, runs=runs, points=points, chunk=chunk, keep=keep)
 
 
 def test_chunks_have_equal_sizes_and_cover_all_runs():
@@ -29,6 +29,14 @@ def test_small_chunks_hold_several_points():
     assert size(8, points=5) == ChunkSize(8, 5)
     assert size(512, points=5) == ChunkSize(512, 2)
     assert size(8, points=5, chunk=3) == ChunkSize(3, 5)
+
+
+def test_a_chunk_fits_what_its_program_takes():
+    """A quarter of the memory is for a chunk, and a guess within a factor of two stays."""
+    for need, width in ((100, 64), (60, 64), (50, 125), (1, 1000), (200, 32), (10**6, 1), (0, 64)):
+        found = fitted(ChunkSize(64, 1), need=need, memory=400, runs=1000)
+        assert found == ChunkSize(width, 1), need
+    assert fitted(ChunkSize(64, 4), need=1, memory=400, runs=1000) == ChunkSize(250, 4)
 
 
 @pytest.mark.parametrize("ticks", [[[0, 10]], [[0, 10**9]], [[3, 50_000, 10**7], [3, 4, 5]]])

@@ -10,6 +10,7 @@ import pytest
 
 import hdjax as hd
 from hdjax.engine import collected, drive
+from hdjax.engine.runs import shapes
 from tests.engine.problems import TIMES, compare, least_squares
 
 
@@ -106,7 +107,8 @@ def test_little_work_stays_on_one_core():
         system = hd.streaming.OnePassSGD(loss, hd.spectra.identity(1000), 0.5, law, law)
         plan = hd.make_plan(system, [t], start=None)
         experiment = drive.Experiment([system], [plan], jax.random.key(0), 16)
-        devices[t] = drive._mesh(experiment).size
+        one = shapes(system, plan, experiment.key)
+        devices[t] = drive._mesh(experiment, one).size
     assert devices == {1.0: 1, 1e5: jax.local_device_count()}
 
 

@@ -3,6 +3,7 @@
 import signal
 import threading
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,5 +47,14 @@ def test_other_shapes_need_the_programs_to_be_forgotten():
     wait_for(programs.run("simulate", double, jnp.ones(3)))
     with pytest.raises(TypeError):
         wait_for(programs.run("simulate", double, jnp.ones(4)))
-    programs.forget()
+    programs.forget(double)
     assert wait_for(programs.run("simulate", double, jnp.ones(4))).shape == (4,)
+
+
+def test_the_memory_of_a_program_is_known_before_it_is_run():
+    """Two matrices of 8 MB come and go, and their product is between."""
+    programs, a = Programs(), np.ones((1000, 1000))
+    product = eqx.filter_jit(lambda a: jnp.sort(a @ a))
+    assert programs.memory(product) == 0
+    programs.start(product, a)
+    assert 2 * a.nbytes <= programs.memory(product) <= 4 * a.nbytes
