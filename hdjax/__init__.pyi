@@ -2,6 +2,7 @@
 from . import (
     curvature,
     datasets,
+    forecast,
     gaussian,
     landscapes,
     multiindex,
@@ -27,6 +28,7 @@ from .engine import (
     simulate,
     sweep,
 )
+from .forecast import predict
 from .integrate import Integrator
 from .limits import Limit
 from .system import (
@@ -63,6 +65,7 @@ __all__ = [
     "curvature",
     "datasets",
     "ensemble",
+    "forecast",
     "gaussian",
     "landscapes",
     "limit",
@@ -72,6 +75,7 @@ __all__ = [
     "multipass",
     "networks",
     "paths",
+    "predict",
     "random",
     "scaling",
     "schedules",

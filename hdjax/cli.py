@@ -28,7 +28,7 @@ from typing import Annotated, Any, NamedTuple, NoReturn
 import jax
 import typer
 
-from hdjax import config, doctor, expect, programs, rundir, store
+from hdjax import commands, config, doctor, expect, programs, rundir, store
 from hdjax.config import reference
 from hdjax.engine import Checkpoint, Result, load
 from hdjax.signals import INTERRUPTED, STOPPED, Signals
@@ -55,6 +55,8 @@ app = typer.Typer(
 
 cache_app = typer.Typer(help="Compiled programs on disk, which a second run uses again.")
 app.add_typer(cache_app, name="cache")
+app.add_typer(commands.data_app, name="data")
+app.command("predict")(commands.predict_)
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file.")]
 Out = Annotated[

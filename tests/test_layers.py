@@ -14,6 +14,8 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     ("__init__", "__main__"),
     ("cli",),
+    ("commands",),  # those of the command line that need `forecast`
+    ("forecast",),  # predictions for a user's own data, on top of the families
     ("config", "expect", "doctor", "programs", "rundir"),
     ("schema",),  # tables of configs, from what the families register: they know nothing of it
     ("engine",),

@@ -1,0 +1,128 @@
+"""The commands `hdjax predict` and `hdjax data list`; `hdjax.cli` adds them to the command line.
+
+`hdjax.forecast` is imported when a command runs, so that other commands do not wait for it.
+"""
+
+import importlib.util
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hdjax import programs
+
+data_app = typer.Typer(help="The data sets that can be had without a file.")
+
+Data = Annotated[
+    str, typer.Argument(metavar="DATA", help="A file, or a name of `hdjax data list`.")
+]
+Target = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Column, array or file of labels; see docs/predict.md."),
+]
+Out = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Default: results/<name of the data>.")
+]
+Loss = Annotated[str, typer.Option(help="squared, logistic, softmax or huber.")]
+Algorithm = Annotated[str, typer.Option(help="sgd, momentum or one-pass.")]
+Rate = Annotated[
+    float | None,
+    typer.Option(help="gamma, for rows of mean squared norm 1. Default: half of the largest."),
+]
+Epochs = Annotated[float, typer.Option(help="How long SGD runs.")]
+Batch = Annotated[int, typer.Option(help="Samples of a batch, over which gradients are summed.")]
+Momentum = Annotated[float, typer.Option(help="Delta, at least 0 and below 1.")]
+Ridge = Annotated[float | None, typer.Option(help="delta of the penalty delta/2 |X|^2.")]
+Share = Annotated[float, typer.Option(help="Share of the samples for the test.")]
+Samples = Annotated[int | None, typer.Option(help="Samples to train on. Default: all others.")]
+Standardise = Annotated[str | None, typer.Option(help="columns, rows, centre or none.")]
+Features = Annotated[int | None, typer.Option(help="Number of ReLU random features.")]
+Classes = Annotated[
+    str | None,
+    typer.Option(metavar="A,B/C", help="Groups of classes, divided by '/': others are left out."),
+]
+Simulate = Annotated[bool, typer.Option(help="Check the prediction by some runs.")]
+Runs = Annotated[int, typer.Option(min=1, help="The number of these runs.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the split, the features and the runs.")]
+Cache = Annotated[bool, typer.Option(help="Keep compiled programs on disk; see hdjax cache.")]
+
+
+def predict_(
+    data: Data,
+    target: Target = None,
+    out: Out = None,
+    loss: Loss = "squared",
+    algorithm: Algorithm = "sgd",
+    learning_rate: Rate = None,
+    epochs: Epochs = 10.0,
+    batch: Batch = 1,
+    momentum: Momentum = 0.0,
+    ridge: Ridge = None,
+    test_share: Share = 0.2,
+    samples: Samples = None,
+    standardise: Standardise = None,
+    random_features: Features = None,
+    classes: Classes = None,
+    simulate: Simulate = True,
+    runs: Runs = 8,
+    seed: Seed = 0,
+    cache: Cache = True,
+) -> int:
+    """Predict the curves of SGD on DATA, diagnose the prediction, and write a report."""
+    from hdjax.forecast import predict
+
+    if cache:
+        programs.enable()
+    forecast = predict(
+        data,
+        target,
+        loss=loss,
+        algorithm=algorithm,
+        learning_rate=learning_rate,
+        epochs=epochs,
+        batch=batch,
+        momentum=momentum,
+        ridge=ridge,
+        test_share=test_share,
+        samples=samples,
+        standardise=standardise,
+        random_features=random_features,
+        classes=groups(classes),
+        runs=runs if simulate else 0,
+        seed=seed,
+    )
+    _write(forecast, Path("results") / Path(data).stem if out is None else out)
+    return 0
+
+
+@data_app.command("list")
+def list_() -> int:
+    """Say which data sets can be had, and what they need."""
+    from hdjax.forecast.tables import SHIPPED
+
+    installed = importlib.util.find_spec("sklearn") is not None
+    state = "installed" if installed else "pip install 'hdjax[data]'"
+    for name, told in SHIPPED.items():
+        typer.echo(f"{name:14} {told} (scikit-learn, {state})")
+    typer.echo("Nothing is downloaded. Files of your own are read where they are: " + _FORMATS)
+    return 0
+
+
+_FORMATS = ".npz, .npy pairs, .csv, IDX pairs (MNIST), CIFAR archives in the binary version."
+
+
+def groups(text: str | None) -> list[list[str]] | None:
+    """The groups of classes of an option.
+
+    Example:
+        >>> groups("0,2/1")
+        [['0', '2'], ['1']]
+    """
+    return None if text is None else [group.split(",") for group in text.split("/")]
+
+
+def _write(outcome: Any, folder: Path) -> None:
+    """Write the files of an outcome, and print it."""
+    report = outcome.save(folder)
+    typer.echo(outcome)
+    typer.echo(report)

@@ -1,0 +1,80 @@
+"""Least squares on prepared data, several passes: systems, one for each column of targets.
+
+With targets B (n, m) the loss is 1/2 |A X - B|^2, and each column of X is SGD on least squares with
+the labels of that column: all columns draw the same samples, but no column enters the steps of
+another.  Means over runs of losses and test risks are therefore sums over columns of their limits.
+Runs of all columns with the same key draw the same samples, and their sums are runs of the whole.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+
+from hdjax.forecast.preparation import Prepared
+from hdjax.multipass import MomentumSGD, MultiPassSGD, Problem, SampleRisk
+from hdjax.multipass.modes import Modes, svd_modes
+
+
+def problems(data: Prepared) -> tuple[list[Problem], list[Modes]]:
+    """A problem and its modes for each column of targets, by one singular value decomposition.
+
+    The statistics besides the loss are "test", the risk on the test samples.
+    """
+    test = SampleRisk(data.test, data.test_targets[:, 0])
+    first = Problem(data.train, data.train_targets[:, 0], None, {"test": test})
+    modes, left = svd_modes(first)
+    positive = np.asarray(modes.eigenvalues) > 0
+
+    def column(b: np.ndarray, other: np.ndarray) -> tuple[Problem, Modes]:
+        labels = np.where(positive, left.T @ b, 0)
+        floor = max(b @ b - labels @ labels, 0.0) / 2
+        risk: Any = modes.quadratics["test"]
+        own = eqx.tree_at(
+            lambda m: (m.labels, m.floor, m.quadratics["test"]),
+            modes,
+            (jnp.asarray(labels), jnp.asarray(floor), SampleRisk(risk.rows, other)),
+        )
+        problem = eqx.tree_at(
+            lambda p: (p.labels, p.quadratics["test"]),
+            first,
+            (jnp.asarray(b), SampleRisk(data.test, other)),
+        )
+        return problem, own
+
+    columns = zip(data.train_targets.T, data.test_targets.T, strict=True)
+    found = [column(b, other) for b, other in columns]
+    return [p for p, _ in found], [m for _, m in found]
+
+
+def system(
+    problem: Problem | None,
+    modes: Modes,
+    learning_rate: Any,
+    *,
+    batch: int = 1,
+    momentum: float = 0.0,
+    ridge: float | None = None,
+) -> MultiPassSGD | MomentumSGD:
+    """SGD on a problem: with single samples, or with batches and momentum.
+
+    Args:
+        problem: the data; None: the limit alone.
+        modes: its modes.
+        learning_rate: gamma, the step for the sum over the batch.
+        batch: the number of samples of a batch.
+        momentum: Delta.
+        ridge: delta, or None.
+    """
+    if batch == 1 and momentum == 0:
+        return MultiPassSGD(problem, learning_rate, modes=modes, ridge=ridge)
+    fraction = batch / float(modes.samples)
+    return MomentumSGD(
+        problem,
+        learning_rate,
+        batch_fraction=fraction,
+        momentum=momentum,
+        modes=modes,
+        ridge=ridge,
+    )
