@@ -80,10 +80,6 @@ class Simulator(eqx.Module):
     def summary(self, state: State) -> Summary:
         """The summary of a state: the numbers that the limit computes too, in the limit's dtype."""
 
-    @abc.abstractmethod
-    def bytes_per_run(self) -> int:
-        """Device memory in bytes that one realisation needs; it decides on the size of a chunk."""
-
     def side_by_side(self) -> int | None:
         """How many realisations of a chunk are advanced together by `vmap`; None: all of them.
 
@@ -109,7 +105,7 @@ class Watched(eqx.Module):
 class Watching(Simulator):
     """A simulator that runs an inner simulator and measures its states (abstract).
 
-    A subclass implements `clock`, `summary` and `bytes_per_run`.  The summary is a function of a
+    A subclass implements `clock` and `summary`.  The summary is a function of a
     `Watched` state: the state of the inner simulator, the key of the run and the tick.
 
     Attributes:

@@ -16,6 +16,3 @@ class Still(hd.Simulator):
 
     def summary(self, state):
         return state
-
-    def bytes_per_run(self):
-        return 8

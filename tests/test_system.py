@@ -28,9 +28,6 @@ class Counting(hd.Simulator):
     def summary(self, state):
         return state.astype(float)
 
-    def bytes_per_run(self):
-        return 8
-
 
 class Plainly(hd.Method):
     """Runs it."""
@@ -77,9 +74,6 @@ class Doubling(Watching):
 
     def summary(self, state):
         return 2 * self.inner.summary(state.run)
-
-    def bytes_per_run(self):
-        return self.inner.bytes_per_run()
 
 
 def test_a_method_is_one_of_the_systems_or_refused():

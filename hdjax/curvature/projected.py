@@ -144,10 +144,6 @@ class ProjectedSimulator(Simulator):
     def summary(self, state: ProjectedState) -> Any:
         return self.inner.summary(state.run)
 
-    def bytes_per_run(self) -> int:
-        d = float(self.system.spectrum.dimension)
-        return int(self.inner.bytes_per_run() + 8 * self.method.samples * d)
-
     def side_by_side(self) -> int | None:
         # Runs side by side would compute their spaces at every step (vmap of a conditional).
         return 1

@@ -318,9 +318,6 @@ class RandomTheta(Simulator):
     def summary(self, state: Any) -> GramSummary:
         return self.inner.summary(state)
 
-    def bytes_per_run(self) -> int:
-        return self.inner.bytes_per_run()
-
     def side_by_side(self) -> int | None:
         return self.inner.side_by_side()
 
@@ -362,12 +359,6 @@ class AlignmentSimulator(Watching):
             return state.key, jnp.maximum(state.tick - self.samples, 0)
         key = random.stream(state.key, Stream.SAMPLES)
         return random.at(key, state.tick), jnp.zeros((), int)
-
-    def bytes_per_run(self) -> int:
-        d = float(self.system.training.spectrum.dimension)
-        h = self.system.training.layout.students
-        # The samples, a copy of them in a product, their small matrices, and a Lanczos basis.
-        return int(self.inner.bytes_per_run() + 4 * (2 * self.samples * (d + h**2) + 100 * d))
 
     def side_by_side(self) -> int | None:
         # The matrices of one run occupy a CPU, and most of the memory is theirs.

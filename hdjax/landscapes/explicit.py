@@ -384,7 +384,8 @@ class VectorSimulator(Simulator):
         points, gradients = state.points.astype(dtype), state.gradients.astype(dtype)
         return from_vectors(k, state.values[k].astype(dtype), points, gradients)
 
-    def bytes_per_run(self) -> int:
+    def _bytes(self) -> int:
+        """The bytes on which a step of one run works."""
         n, d = self.evaluations, self.dimension
         held = self.method.numbers_held(self.system, d)
         past = (n * (d + 1)) ** 2 if isinstance(self.method, Ambient) else 0
@@ -392,7 +393,7 @@ class VectorSimulator(Simulator):
 
     def side_by_side(self) -> int | None:
         # On a CPU large functions are slower side by side than one by one.
-        large = self.bytes_per_run() > 2**20
+        large = self._bytes() > 2**20
         return 1 if large and jax.default_backend() == "cpu" else None
 
 

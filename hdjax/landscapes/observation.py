@@ -204,10 +204,6 @@ class ObservingSimulator(Watching):
         )
         return observation(self.system, points, values, gradients, seen - 1)
 
-    def bytes_per_run(self) -> int:
-        n = self.inner.evaluations
-        return self.inner.bytes_per_run() + 4 * 8 * (n * (n + 2)) ** 2
-
     def side_by_side(self) -> int | None:
         return self.inner.side_by_side()
 

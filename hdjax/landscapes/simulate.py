@@ -180,17 +180,18 @@ class PrevisibleSimulator(Simulator):
         run, k = state.run, state.seen - 1
         return from_vectors(k, run.values[k], run.points, run.gradients)
 
-    def bytes_per_run(self) -> int:
+    def _bytes(self) -> int:
+        """The bytes on which a step of one run works."""
         state = jax.eval_shape(lambda: sampler.start(self.system.problem, self.evaluations))
         n = self.evaluations
-        # Besides the state, a step holds covariances with the past and an updated state.
+        # Beside the state, a step holds covariances with the past and an updated state.
         held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
         return 2 * held + 8 * 6 * n * (n + 1) ** 2
 
     def side_by_side(self) -> int | None:
         if jax.default_backend() != "cpu":
             return None
-        return max(1, _CACHE // self.bytes_per_run())
+        return max(1, _CACHE // self._bytes())
 
 
 def draw(

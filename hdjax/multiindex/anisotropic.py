@@ -171,9 +171,6 @@ class AnisotropicSimulator(Simulator):
     def summary(self, state: Float[Array, "d q"]) -> OverlapSummary:
         return OverlapSummary.of(anisotropic_overlap(self.method.eigenvalues, state, self.target))
 
-    def bytes_per_run(self) -> int:
-        return 8 * 20 * self.method.eigenvalues.shape[0] * self.system.problem.directions
-
 
 def _roots(
     eigenvalues: Float[Array, " d"], w: Float[Array, "d q"], target: Float[Array, "d r"]

@@ -321,10 +321,6 @@ class DescentSimulator(Simulator):
     def summary(self, state: Float[Array, "d q"]) -> OverlapSummary:
         return full_summary(state, self.target, None)
 
-    def bytes_per_run(self) -> int:
-        problem = self.system.problem
-        return 8 * 4 * problem.coordinates() * (problem.directions + problem.link.variables)
-
 
 def polar(w: Float[Array, "d q"]) -> Float[Array, "d q"]:
     """The orthonormal columns nearest to W: W (W^T W)^{-1/2}."""

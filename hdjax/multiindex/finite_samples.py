@@ -242,12 +242,6 @@ class SampleSimulator(Simulator):
     def summary(self, state: SampleState) -> OverlapSummary:
         return full_summary(state.w, self.system.directions(), None)
 
-    def bytes_per_run(self) -> int:
-        system = self.system
-        n, d = system.samples, system.problem.coordinates()
-        # The data, and the matrices of a readout, which have one row for each sample.
-        return int(8 * (3 * n * d + 4 * n * min(n, 64)))
-
 
 def cosines(d: int, columns: int, dtype: Any) -> Float[Array, "d r"]:
     """The first columns of the discrete cosine basis, orthonormal and spread over coordinates."""

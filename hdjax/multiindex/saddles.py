@@ -179,7 +179,3 @@ class SaddleSimulator(Simulator):
         middle = jnp.where(inner, ends[0] + share * (ends[1] - ends[0]), state.log_odds)
         escapes = jnp.minimum(state.escapes, state.record) / math.log(10)
         return Escapes(jax.nn.sigmoid(middle), escapes)
-
-    def bytes_per_run(self) -> int:
-        link = self.system.problem.link
-        return 8 * 10 * sum(link.variables**k for k in range(link.degree + 1))

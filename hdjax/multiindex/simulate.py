@@ -119,10 +119,6 @@ class FullSimulator(Simulator):
     def summary(self, state: State) -> OverlapSummary:
         return cast(full_summary(state[0], self.target, state[1]), self.limit_dtype)
 
-    def bytes_per_run(self) -> int:
-        # A Runge-Kutta step of high order holds all its stages in memory.
-        return 8 * 20 * self.system.problem.coordinates() * self.system.problem.directions
-
 
 class ReducedSimulator(Simulator):
     """One realisation of the reduced flow of overlaps."""
@@ -151,9 +147,6 @@ class ReducedSimulator(Simulator):
 
     def summary(self, state: State) -> OverlapSummary:
         return cast(OverlapSummary.of(*state), self.limit_dtype)
-
-    def bytes_per_run(self) -> int:
-        return 8 * 20 * 4 * self.system.problem.directions * self.system.problem.link.variables
 
 
 def flow_time(tick: Int[Array, ""], dtype: Any) -> Float[Array, ""]:

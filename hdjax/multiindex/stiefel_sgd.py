@@ -238,6 +238,3 @@ class SGDSimulator(Simulator):
 
     def summary(self, state: Float[Array, "d q"]) -> OverlapSummary:
         return full_summary(state, self.target, None)
-
-    def bytes_per_run(self) -> int:
-        return 8 * 6 * self.system.problem.coordinates() * (self.system.problem.directions + 1)

@@ -170,10 +170,6 @@ class SGDSimulator(_Iterates):
         values = self.problem.values(state.astype(self.problem.start.dtype))
         return {name: values[name] for name in self.system.statistics_of}
 
-    def bytes_per_run(self) -> int:
-        n, d = self.problem.matrix.shape
-        return 8 * (4 * d + 3 * n)
-
     def side_by_side(self) -> int | None:
         # On a CPU a run's iterate stays in the cache while the next one waits.
         return 1 if jax.default_backend() == "cpu" else None
@@ -231,10 +227,6 @@ class MomentumSimulator(_Iterates):
     def summary(self, state: Float[Array, "2 d"]) -> dict[str, Array]:
         values = self.problem.values(state[0].astype(self.problem.start.dtype))
         return {name: values[name] for name in self.system.statistics_of}
-
-    def bytes_per_run(self) -> int:
-        n, d = self.problem.matrix.shape
-        return 8 * (6 * d + 6 * n)
 
 
 @register("multipass.method", "homogenised")
@@ -328,9 +320,6 @@ class HomogenisedSimulator(Simulator):
         residuals = modes.singular_values * state - modes.labels
         values = modes.values(residuals, state, jnp.zeros_like(state))
         return {name: values[name] for name in self.system.statistics_of}
-
-    def bytes_per_run(self) -> int:
-        return 8 * 8 * self.system.modes.eigenvalues.shape[-1]
 
 
 def _below(key: Key[Array, ""], tick: Int[Array, ""], n: int) -> Int[Array, ""]:

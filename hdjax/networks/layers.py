@@ -202,15 +202,6 @@ class LayerSimulator(Watching):
         found["overlap"] = overlap(spaces["hessian"], spaces["gradient"])
         return found
 
-    def bytes_per_run(self) -> int:
-        # A product takes all vectors of a block through the network at once, with about three
-        # copies of the intermediate results.
-        training = self.system.training
-        n = training.samples if self.system.samples is None else self.system.samples
-        return self.inner.bytes_per_run() + 3 * n * (self.system.rank + 3) * (
-            self.inner.bytes_per_sample()
-        )
-
     def side_by_side(self) -> int | None:
         # The matrices of one run occupy a CPU.
         return 1 if jax.default_backend() == "cpu" else None

@@ -193,13 +193,14 @@ class TrainingSimulator(Simulator):
         return self._combined(state.gradient, state.buffers)
 
     @leniently
-    def bytes_per_run(self) -> int:
+    def _bytes(self) -> int:
+        """The bytes on which a step of one run works."""
         state = jax.eval_shape(lambda: self.init(jax.random.key(0)))
         held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-        return 2 * held + 2 * min(_CHUNK, self.system.samples) * self.bytes_per_sample()
+        return 2 * held + 2 * min(_CHUNK, self.system.samples) * self._bytes_per_sample()
 
     def side_by_side(self) -> int | None:
-        large = self.bytes_per_run() > _SMALL
+        large = self._bytes() > _SMALL
         return 1 if large and jax.default_backend() == "cpu" else None
 
     @property
@@ -258,7 +259,7 @@ class TrainingSimulator(Simulator):
         return eqx.combine(parameters, buffers, rest)
 
     @leniently
-    def bytes_per_sample(self) -> int:
+    def _bytes_per_sample(self) -> int:
         """Bytes of all intermediate results of the loss of one sample."""
         own = self.own
         shapes = eqx.filter_eval_shape(own.network, jax.random.key(0))

@@ -131,9 +131,6 @@ class Stepper(Simulator):
             k0, k1, lambda k, state: self.step(state, k.astype(dtype) * self.dt, k, key), state
         )
 
-    def bytes_per_run(self) -> int:
-        return 16 * self.system.ridge.dtype.itemsize * self.system.start().blocks.size
-
     def middle(self, t: Float[Array, ""], state: BlockState) -> Coefficients:
         """The coefficients of the drift at t + dt/2, at a state predicted by a half step."""
         field = self.system.field_on(self.system.spectrum)

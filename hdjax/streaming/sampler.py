@@ -147,10 +147,6 @@ class GramSimulator(Simulator):
     def summary(self, state: GramState) -> GramSummary:
         return gram_summary(self.system, state)
 
-    def bytes_per_run(self) -> int:
-        numbers = 2 * self._steps * self._columns + 4 * self.system.start().blocks.size
-        return int(np.dtype(self.dtype).itemsize * numbers)
-
     @property
     def _outside(self) -> Float[Array, "g b"]:
         return outside(self.system, self.system.batch_size)

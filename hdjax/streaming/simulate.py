@@ -17,7 +17,6 @@ from typing import Annotated
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from hdjax import random
@@ -180,14 +179,6 @@ class DirectSimulator(Simulator):
     def iterate(self, state: DirectState) -> Float[Array, "d m"]:
         """The student columns X of a run, in the coordinates in which K is given."""
         return as_given(state.moving[:, self.system.layout.first :], self.system.spectrum)
-
-    def bytes_per_run(self) -> int:
-        layout, d = self.system.layout, coordinates(self.system.spectrum)
-        rows = self.block * self.system.batch_size
-        # The normals of two blocks and the samples of one block are in memory at a time.
-        samples = np.dtype(self.dtype).itemsize * d * (3 * layout.width + 3 * rows)
-        groups = self.system.spectrum.eigenvalues.shape[-1]
-        return int(samples + 8 * 4 * min(groups, d) * layout.width**2)
 
     def side_by_side(self) -> int | None:
         return _kernel.side_by_side(coordinates(self.system.spectrum))

@@ -12,7 +12,6 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
@@ -103,11 +102,6 @@ class StepwiseSimulator(Simulator):
     def iterate(self, state: StepwiseState) -> Float[Array, "d m"]:
         """The student columns X of a run, in the coordinates in which K is given."""
         return as_given(state.moving[:, self.system.layout.first :], self.system.spectrum)
-
-    def bytes_per_run(self) -> int:
-        layout, d = self.system.layout, coordinates(self.system.spectrum)
-        columns = 6 * layout.width + 3 * self.system.batch_size
-        return int(np.dtype(self.dtype).itemsize * d * columns)
 
     @property
     def _transformation(self) -> Any:
