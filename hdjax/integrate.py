@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, PyTree
 
 from hdjax.arrays import all_finite
 from hdjax.checks import Checked
+from hdjax.initial_value import InitialValueProblem, differentiable_path
 from hdjax.limits import Limit
 from hdjax.registry import In, PositiveFloat, Size, register
 
@@ -41,6 +42,7 @@ _FIRST = 1e-6
 # Tolerances that accept every step, for steps of a fixed length.
 _LOOSE = 1e9
 _TSIT5 = diffrax.Tsit5()
+_REVERSE = diffrax.RecursiveCheckpointAdjoint()
 
 
 @register("integrator", "")
@@ -98,6 +100,8 @@ class Integrator(Checked):
         state: PyTree[Array],
         ts: Float[Array, " times"],
         save: Callable[[Any], PyTree[Array]],
+        *,
+        reverse: bool = True,
         **options: Any,
     ) -> Limit:
         """Integrate dy/dt = rate(t, y, args) from y(begin) = `state`, and record save(y) at `ts`.
@@ -107,21 +111,27 @@ class Integrator(Checked):
             state: the initial value, a pytree of arrays.
             ts: (times,) increasing times.
             save: maps the state to the arrays that are recorded.
-            **options: further options of `solve`; `rtol` is required.
+            reverse: whether JAX can differentiate the result in reverse mode; otherwise it can in
+                forward mode.  An `adjoint` that the user has set decides instead of it.
+            **options: further options of `problem`; `rtol` is required.
 
         Returns:
             save(y) along a leading axis of times, NaN at times that were not reached, and a code.
         """
-        # Under jit the function is traced once, and not each time that diffrax traces its loop.
-        record = eqx.filter_jit(save)
-        saveat = diffrax.SaveAt(ts=ts, fn=lambda t, y, args: record(y))
-        return Limit.of(self.solve(rate, state, saveat, ts[-1], **options))
+        problem, save = self.problem(rate, state, ts[-1], **options), eqx.filter_jit(save)
+        implicit = isinstance(problem.solver, diffrax.AbstractImplicitSolver)
+        if implicit or self.adjoint is not None:
+            saveat = diffrax.SaveAt(ts=ts, fn=lambda t, y, args: save(y))
+            return Limit.of(problem.solve(saveat, self.adjoint or _REVERSE))
+        if not reverse:
+            return problem.path(ts, save)
+        save = eqx.filter_closure_convert(save, state)
+        return differentiable_path((problem.converted(), ts, save), _REVERSE)
 
-    def solve(
+    def problem(
         self,
         rate: Callable[[Any, Any, Any], Any],
         state: PyTree[Array],
-        saveat: diffrax.SaveAt,
         end: Float[Array, ""],
         *,
         rtol: float,
@@ -134,16 +144,12 @@ class Integrator(Checked):
         stops: Float[Array, " stops"] | None = None,
         most: int | None = None,
         only_solver: diffrax.AbstractSolver | None = None,
-        only_adjoint: diffrax.AbstractAdjoint | None = None,
-    ) -> diffrax.Solution:
-        """Integrate dy/dt = rate(t, y, args) from `begin` to `end`, and return diffrax's solution.
-
-        The solution is computed with `throw=False`: its `result` says how it ended.
+    ) -> InitialValueProblem:
+        """The initial value problem dy/dt = rate(t, y, args) with this integrator's choices.
 
         Args:
             rate: the right-hand side, a function of (t, y, args).
             state: the initial value, a pytree of arrays.
-            saveat: the `diffrax.SaveAt` that chooses what is recorded.
             end: the last time.
             rtol: the relative tolerance of this equation, where the user has set none.
             solver: the solver of this equation, where the user has set none.
@@ -157,43 +163,33 @@ class Integrator(Checked):
                 not interpolate.
             most: an upper bound on the number of steps, besides `max_steps`.
             only_solver: the only solver that can integrate this equation; it replaces the user's.
-            only_adjoint: the only adjoint that this equation allows; it replaces the user's.
         """
         begin = jnp.asarray(begin, end.dtype)
         span = end - begin
         rtol = rtol if self.rtol is None else self.rtol
         atol = _ABSOLUTE * rtol * size if self.atol is None else self.atol
-        # Diffrax would evaluate the right-hand side to find a first step; with `stops` a short one
-        # is good enough.
-        dt0 = None if stops is None else _FIRST * span
-        longest = None
+        first, longest = _FIRST * span, None
         if self.steps is not None:
             # Steps that must end at `stops` are shorter than the fixed length where they have to.
-            dt0 = longest = span / self.steps
+            first = longest = span / self.steps
             rtol = atol = _LOOSE
-        smallest = span * jnp.finfo(end.dtype).eps ** _LEAST
-        controller: Any = diffrax.PIDController(
-            rtol, atol, dtmin=smallest, dtmax=longest, force_dtmin=False, norm=norm
-        )
-        if stops is not None:
-            controller = diffrax.ClipStepSizeController(controller, step_ts=stops)
-        elif self.steps is not None:
-            controller = diffrax.ConstantStepSize()
         own = solver if self.solver is None else self.solver
-        adjoint = diffrax.RecursiveCheckpointAdjoint() if self.adjoint is None else self.adjoint
-        return diffrax.diffeqsolve(
-            # Under jit the function is traced once, and not each time that diffrax traces its loop.
-            diffrax.ODETerm(eqx.filter_jit(rate)),
-            own if only_solver is None else only_solver,
-            t0=begin,
-            t1=end,
-            dt0=dt0,
-            y0=state,
+        return InitialValueProblem(
+            # Under jit the function is traced once, and not each time that a loop is traced.
+            rate=eqx.filter_jit(rate),
+            state=state,
+            begin=begin,
+            end=end,
             args=args,
-            saveat=saveat,
-            stepsize_controller=controller,
-            max_steps=self.max_steps if most is None else min(most, self.max_steps),
-            adjoint=adjoint if only_adjoint is None else only_adjoint,
-            event=diffrax.Event(lambda t, y, args, **_: ~alive(y)),
-            throw=False,
+            solver=own if only_solver is None else only_solver,
+            alive=alive,
+            norm=norm,
+            rtol=rtol,
+            atol=atol,
+            first=first,
+            longest=longest,
+            smallest=span * jnp.finfo(end.dtype).eps ** _LEAST,
+            stops=stops,
+            equal=self.steps is not None and stops is None,
+            most=self.max_steps if most is None else min(most, self.max_steps),
         )

@@ -23,7 +23,7 @@ LAYERS = (
     ("curvature",),  # looks at the families' trajectories
     ("landscapes", "multiindex", "multipass", "streaming"),  # families, side by side
     ("gaussian", "spectra", "random", "schedules", "datasets", "integrate"),
-    ("system", "plots", "store", "signals"),
+    ("system", "plots", "store", "signals", "initial_value"),
     ("clocks", "limits", "checks", "reading"),
     ("layout", "annotations"),
     ("arrays", "codes", "precise", "reductions", "registry", "times"),

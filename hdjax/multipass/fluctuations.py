@@ -170,8 +170,7 @@ def linear_noise_variances(system: MultiPass, ts: Float[Array, " times"]) -> Flo
         lambda state: jnp.maximum(state[1].sum(), 0),
         solver=diffrax.Tsit5(),
         rtol=_RTOL,
-        # Reverse mode would double the time to compile.
-        only_adjoint=diffrax.ForwardMode(),
+        reverse=False,
     )
     return found.values / modes.samples
 

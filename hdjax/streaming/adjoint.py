@@ -91,19 +91,18 @@ def _limit(
     stops = ts[:, None] - jnp.where(short, 0, gaps)
     own = expansion.integrator
     saveat = diffrax.SaveAt(subs=[diffrax.SubSaveAt(ts=ts), diffrax.SubSaveAt(t0=True, steps=True)])
-    solution = own.solve(
+    problem = own.problem(
         unused,
         expansion.start,
-        saveat,
         ts[-1],
         only_solver=StepDoubling(eqx.filter_jit(lambda t, flat, h: step(expansion, t, flat, h))),
         rtol=RTOL,
         alive=expansion.alive,
-        only_adjoint=diffrax.ForwardMode(),
         stops=jnp.concatenate([ts, stops.ravel()]),
         most=most,
         norm=lambda error: expansion.norm((error,)),
     )
+    solution = problem.solve(saveat, diffrax.ForwardMode())
     saved: Any = solution.ts, solution.ys
     (reached, times), (records, states) = saved
     return times, states, jnp.where(jnp.isfinite(reached)[:, None], records, jnp.nan)

@@ -18,7 +18,6 @@ J P + P J^T + Sigma as linear in time.  It is therefore of order two for modes o
 from collections.abc import Callable
 from typing import Any
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -103,8 +102,7 @@ def integrate(
         only_solver=StepDoubling(eqx.filter_jit(advance)),
         rtol=RTOL,
         alive=lambda state: expansion.alive(state[0]),
-        # Support of reverse mode would double the time to compile.
-        only_adjoint=diffrax.ForwardMode(),
+        reverse=False,
         stops=ts,
         norm=expansion.norm,
     )

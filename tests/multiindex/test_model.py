@@ -113,7 +113,7 @@ def test_gradient_of_the_limit():
 def test_too_few_directions_have_bad_local_minima():
     """h_3 + .8 h_3 with q = 1: the profiled loss rests at .64 or 1.00, by the larger overlap."""
     link = links.from_coefficients({(3, 0): 1.0, (0, 3): 0.8})
-    flow = GradientFlow(link, 20, directions=1)
+    flow = GradientFlow(link, 20, directions=1, integrator=hd.Integrator(rtol=1e-10))
 
     @jax.jit
     def end(matrix):
