@@ -28,7 +28,7 @@ from .engine import (
     simulate,
     sweep,
 )
-from .forecast import predict
+from .forecast import predict, tune
 from .integrate import Integrator
 from .limits import Limit
 from .system import (
@@ -83,6 +83,7 @@ __all__ = [
     "spectra",
     "streaming",
     "sweep",
+    "tune",
 ]
 
 __version__: str

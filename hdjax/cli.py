@@ -57,6 +57,7 @@ cache_app = typer.Typer(help="Compiled programs on disk, which a second run uses
 app.add_typer(cache_app, name="cache")
 app.add_typer(commands.data_app, name="data")
 app.command("predict")(commands.predict_)
+app.command("tune")(commands.tune_)
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file.")]
 Out = Annotated[

@@ -1,4 +1,4 @@
-"""The commands `hdjax predict` and `hdjax data list`; `hdjax.cli` adds them to the command line.
+"""The commands `hdjax predict`, `hdjax tune` and `hdjax data list`, which `hdjax.cli` adds.
 
 `hdjax.forecast` is imported when a command runs, so that other commands do not wait for it.
 """
@@ -41,6 +41,8 @@ Classes = Annotated[
     str | None,
     typer.Option(metavar="A,B/C", help="Groups of classes, divided by '/': others are left out."),
 ]
+Objective = Annotated[str, typer.Option(help="The risk that is minimised: test or train.")]
+Pieces = Annotated[int, typer.Option(min=1, help="Intervals of the schedule.")]
 Simulate = Annotated[bool, typer.Option(help="Check the prediction by some runs.")]
 Runs = Annotated[int, typer.Option(min=1, help="The number of these runs.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the split, the features and the runs.")]
@@ -92,6 +94,46 @@ def predict_(
         seed=seed,
     )
     _write(forecast, Path("results") / Path(data).stem if out is None else out)
+    return 0
+
+
+def tune_(
+    data: Data,
+    target: Target = None,
+    out: Out = None,
+    objective: Objective = "test",
+    epochs: Epochs = 10.0,
+    pieces: Pieces = 6,
+    test_share: Share = 0.2,
+    samples: Samples = None,
+    standardise: Standardise = None,
+    random_features: Features = None,
+    classes: Classes = None,
+    simulate: Simulate = True,
+    runs: Runs = 100,
+    seed: Seed = 0,
+    cache: Cache = True,
+) -> int:
+    """Find the best rate, schedule, momentum and batch for DATA, and verify their gains."""
+    from hdjax.forecast import tune
+
+    if cache:
+        programs.enable()
+    tuning = tune(
+        data,
+        target,
+        objective=objective,
+        epochs=epochs,
+        pieces=pieces,
+        test_share=test_share,
+        samples=samples,
+        standardise=standardise,
+        random_features=random_features,
+        classes=groups(classes),
+        runs=runs if simulate else 0,
+        seed=seed,
+    )
+    _write(tuning, Path("results") / f"{Path(data).stem}_tuned" if out is None else out)
     return 0
 
 

@@ -21,7 +21,7 @@ def test_predict_writes_a_report(tmp_path, capsys):
     assert cli.main([*words, "--epochs", "1", "--out", str(tmp_path / "out")]) == 0
     assert written(tmp_path / "out") == ["figure.png", "report.html", "summary.json", "table.csv"]
     printed = capsys.readouterr().out
-    assert "doubtful  size" in printed
+    assert "holds     size" in printed
     assert "train predicted" in printed
 
 

@@ -93,7 +93,7 @@ def diagnose(
                 "row norms",
                 learning_rate * float(rows.max()),
                 1.5,
-                3.0,
+                2.6,
                 "gamma max |a_i|^2 is",
                 f"SGD overshoots on row {int(rows.argmax())} whenever it is drawn; rows of one "
                 "norm (standardise='rows') or a lower rate avoid it",
@@ -104,10 +104,10 @@ def diagnose(
         verdicts.append(
             judged(
                 "delocalisation",
-                float(found) / (2 * np.log(max(n, 2))),
-                2.0,
-                6.0,
-                "n max u_ij^2 over its usual value 2 log n is",
+                learning_rate * float(found) / (2 * np.log(max(n, 2))),
+                1.1,
+                2.2,
+                "gamma n max u_ij^2 over the usual value 2 log n is",
                 "singular vectors are concentrated on few samples",
             )
         )
@@ -115,10 +115,10 @@ def diagnose(
     verdicts.append(
         judged(
             "heavy tails",
-            kurtosis,
-            1.6,
-            4.0,
-            "the kurtosis of the row norms is",
+            learning_rate * (kurtosis - 1),
+            0.18,
+            0.5,
+            "gamma times the excess kurtosis of the rows is",
             "few long rows carry much of the gradient",
         )
     )
@@ -126,8 +126,8 @@ def diagnose(
         judged(
             "leading directions",
             learning_rate * top / n if batch_fraction is None else top / n,
-            0.15,
-            0.5,
+            0.3,
+            0.7,
             "the step times the leading eigenvalue over n is",
             "one direction holds much of the features, and runs differ widely in it",
         )
@@ -136,8 +136,8 @@ def diagnose(
         judged(
             "size",
             20 / min(n, d),
-            1.0,
-            10.0,
+            6.0,
+            20.0,
             "20 over min(n, d) is",
             f"the theory is for large n and d, and here min(n, d) = {min(n, d)}",
         )

@@ -67,3 +67,26 @@ def _spectrum(eigenvalues: np.ndarray, counts: np.ndarray, ax: Axes) -> None:
     ax.set_xscale("log")
     ax.set_title("spectrum of the features", fontsize=10)
     ax.set_xlabel("eigenvalue")
+
+
+def choices(tuning: Any) -> Figure:
+    """The rates of a `Tuning` against time, and its risks against the size of the batch."""
+    drawn = Figure(figsize=(2 * _PANEL[0], _PANEL[1]), layout="constrained")
+    left, right = drawn.subplots(1, 2)
+    plain = [choice for choice in tuning.choices if choice.momentum == 0]
+    batches = [choice for choice in tuning.choices if choice.momentum > 0]
+    for choice in plain:
+        left.plot(choice.knots, choice.rates, label=choice.name)
+    left.set_yscale("log")
+    left.set_title("learning rate", fontsize=10)
+    left.set_xlabel("epochs")
+    left.legend(fontsize=8, frameon=False)
+    sizes = [choice.batch for choice in batches]
+    right.plot(sizes, [choice.risk for choice in batches], "o-", color=_BLUE, label="with momentum")
+    for choice in plain:
+        right.axhline(choice.risk, color=_BLACK, lw=0.8, ls=":")
+        right.text(1, choice.risk, choice.name, fontsize=7, va="bottom")
+    right.set_xscale("log")
+    right.set_title("risk at the end against the batch", fontsize=10)
+    right.set_xlabel("samples of a batch")
+    return drawn

@@ -3,7 +3,10 @@
 import base64
 import html
 import json
+from collections.abc import Iterable
 from typing import Any
+
+from matplotlib.figure import Figure
 
 from hdjax.forecast import drawing
 
@@ -23,7 +26,6 @@ _MEANING = {
 
 def page(forecast: Any) -> str:
     """The HTML of a `Forecast`."""
-    image = base64.b64encode(drawing.picture(forecast.plot(), "png")).decode()
     verdict = forecast.verdict
     verdicts = [
         [f'<span class="{v.verdict}">{v.verdict}</span>', _text(v.name), _text(v.reason)]
@@ -35,7 +37,7 @@ def page(forecast: Any) -> str:
     parts = [
         f"<h1>{_text(forecast.title)}</h1>",
         f'<p class="{verdict}"><b>{_MEANING[verdict]}</b></p>',
-        f'<img alt="curves and spectrum" src="data:image/png;base64,{image}">',
+        _image(forecast.plot(), "curves and spectrum"),
         "<h2>Verdicts</h2>",
         _table(["verdict", "assumption", "why"], verdicts),
         "<h2>Numbers</h2>",
@@ -43,16 +45,44 @@ def page(forecast: Any) -> str:
         "<h2>Curves</h2>",
         _table([_text(x) for x in header], cells),
         "<h2>Data</h2>",
-        "<ul>" + "".join(f"<li>{_text(note)}</li>" for note in forecast.notes) + "</ul>",
+        _list(forecast.notes),
         "<h2>To repeat it</h2>",
         f"<pre>{_text(settings)}</pre>",
     ]
+    return _document(forecast.title, parts)
+
+
+def tuning_page(tuning: Any) -> str:
+    """The HTML of a `Tuning`."""
+    header, *cells = tuning.cells()
+    parts = [
+        f"<h1>{_text(tuning.title)}</h1>",
+        _image(tuning.plot(), "rates and risks"),
+        "<h2>Choices</h2>",
+        _table(header, [[_text(cell) for cell in row] for row in cells]),
+        "<h2>Gains</h2>",
+        _list(tuning.lines()),
+        "<h2>Data</h2>",
+        _list(tuning.notes),
+    ]
+    return _document(tuning.title, parts)
+
+
+def _document(title: str, parts: list[str]) -> str:
     body = "\n".join(parts)
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>'
-        f"{_text(forecast.title)}</title><style>{_STYLE}</style></head>\n<body>\n{body}\n"
-        "</body></html>\n"
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>'
+        f"{_text(title)}</title><style>{_STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
     )
+
+
+def _image(drawn: Figure, told: str) -> str:
+    data = base64.b64encode(drawing.picture(drawn, "png")).decode()
+    return f'<img alt="{told}" src="data:image/png;base64,{data}">'
+
+
+def _list(lines: Iterable[str]) -> str:
+    return "<ul>" + "".join(f"<li>{_text(line)}</li>" for line in lines) + "</ul>"
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:

@@ -12,8 +12,9 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
+from hdjax import precise
 from hdjax.forecast.preparation import Prepared
-from hdjax.multipass import MomentumSGD, MultiPassSGD, Problem, SampleRisk
+from hdjax.multipass import MomentumSGD, MultiPassSGD, Problem, Quadratic, SampleRisk
 from hdjax.multipass.modes import Modes, svd_modes
 
 
@@ -77,4 +78,34 @@ def system(
         momentum=momentum,
         modes=modes,
         ridge=ridge,
+    )
+
+
+def combined(modes: list[Modes]) -> Modes:
+    """Modes whose limit is the sum over columns of the limits of the given modes, from X = 0.
+
+    All columns have the same noise directions, and their mean paths in direction j are the same up
+    to the factor y_jc.  With y_j^2 = sum_c y_jc^2 the sum of the losses is the loss for labels y,
+    and sum_c q_c(x_c) is a quadratic form in the coordinates of y, whose diagonal is that of q_c.
+
+    Args:
+        modes: the modes of `problems`.
+    """
+    labels = jnp.stack([own.labels for own in modes])
+    total = jnp.sqrt(jnp.sum(labels**2, axis=0))
+    # Any shares with squares that sum to one serve directions without labels.
+    alike = jnp.full_like(labels, len(modes) ** -0.5)
+    nothing = (total == 0)[None]
+    shares = jnp.where(nothing, alike, labels / jnp.where(nothing, 1, total[None]))
+    forms: list[Any] = [own.quadratics["test"] for own in modes]
+    rows, count = forms[0].rows, forms[0].labels.size
+    gram = precise.dot(rows.T, rows) / count
+    matrix = gram * precise.dot(shares.T, shares)
+    pairs = zip(shares, forms, strict=True)
+    vectors = [-share * precise.dot(form.labels, rows) / count for share, form in pairs]
+    constant = sum(jnp.mean(form.labels**2) / 2 for form in forms)
+    form = Quadratic(matrix, sum(vectors), constant)
+    floor = sum(own.floor for own in modes)
+    return eqx.tree_at(
+        lambda m: (m.labels, m.floor, m.quadratics["test"]), modes[0], (total, floor, form)
     )

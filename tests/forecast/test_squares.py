@@ -31,3 +31,15 @@ def test_batches_and_momentum_make_another_system():
     other = squares.system(problem, modes, 0.5, batch=4, momentum=0.3)
     assert isinstance(other, hd.multipass.MomentumSGD)
     assert other.batch_size == 4
+
+
+def test_one_limit_is_the_sum_over_columns():
+    problems, modes = squares.problems(DATA)
+    ts = jnp.array([0.0, 1.0, 5.0])
+    parts = [
+        hd.multipass.MultiPassSGD(problem, 0.5, modes=own, ridge=0.5).limit(ts).values
+        for problem, own in zip(problems, modes, strict=True)
+    ]
+    whole = hd.multipass.MultiPassSGD(None, 0.5, modes=squares.combined(modes), ridge=0.5)
+    for name, found in whole.limit(ts).values.items():
+        np.testing.assert_allclose(found, sum(part[name] for part in parts), rtol=1e-5)
