@@ -81,7 +81,9 @@ Cores = Annotated[
         min=1, envvar="HDJAX_CORES", help="Cores of the CPU for long simulations. Default: all."
     ),
 ]
-Lines = Annotated[bool, typer.Option("--json", help="Print a line of JSON a chunk, and no table.")]
+Lines = Annotated[
+    bool, typer.Option("--json", help="Print lines of JSON: one a chunk, and the result.")
+]
 
 
 def command() -> NoReturn:
@@ -371,7 +373,8 @@ def _report(
             # An error in the figure must not lose the numbers.
             _say(f"warning: no figure: {error}")
     finally:
-        for line in [] if as_json else [result, *lines]:
+        content = json.dumps({"result": store.summary(result.tree)}, default=str)
+        for line in [content] if as_json else [result, *lines]:
             typer.echo(line)
     if mistake is not None:
         raise mistake

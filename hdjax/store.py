@@ -14,7 +14,7 @@ text, and the attribute `json_attributes` lists their names.
                            "sup_error": median over the runs}},
      "path": {NAME: {"median", "mean", "std": over the runs, "limit"}},
      "expect": [{"rule": str, "value": number, "passed": bool}],
-     "seconds": {"compile", "simulate", "limit"}}
+     "seconds": {"compile", "simulate", "limit"}, "memory": {"simulate", "limit": bytes}}
 
 "times" are the nominal times, and "recorded_times" the times of the algorithm's clock, such as k/d.
 A vector or matrix is a nested list at each time, and a complex number is a list of its real and
@@ -23,8 +23,9 @@ imaginary part.  A number that does not exist or is not finite is null.  With re
 
 A sweep has "axes": {NAME: [values]} in addition, and each number above becomes a list nested over
 the axes.  A scaling has "dimensions": [...] in place of "times", statistics {"sup_error": [median
-over the runs at each dimension], "exponent": x, "exponent_interval": [low, high]}, and "cost":
-{"compile", "simulate", "limit": [seconds at each dimension]}.
+over the runs at each dimension], "exponent": x, "exponent_interval": [low, high]}, "cost":
+{"compile", "simulate", "limit": [seconds at each dimension], "memory": [bytes]}, and
+"cost_exponent": {"compile", "simulate", "limit", "memory": [exponent, low, high]}.
 
 A file appears under its name complete or not at all.  `save_result` replaces a result only with
 `force`, and never replaces it by an interrupted result of fewer runs.
@@ -153,7 +154,8 @@ def _missing(result: xr.DataTree) -> str:
     if attrs["kind"] not in layout.KINDS:
         return f"kind of result: {attrs['kind']}"
     statistics = attrs["statistics"]
-    if not isinstance(statistics, list) or not statistics:
+    # A scaling of the limit alone has times and memory, and no statistics.
+    if not isinstance(statistics, list) or not (statistics or attrs["kind"] == "scaling"):
         return "list of statistics"
     if attrs["kind"] == "scaling" and "dimension" not in attrs["axes"]:
         return "axis 'dimension'"
@@ -336,6 +338,8 @@ def summary(result: xr.DataTree) -> dict[str, Any]:
     if scaling:
         content["dimensions"] = axes["dimension"]
         content["cost"] = attrs["cost"]
+        powers = attrs["cost_exponent"].items()
+        content["cost_exponent"] = {name: _listed(np.array(power)) for name, power in powers}
     else:
         content["times"] = _listed(reading.times(result))
         content["recorded_times"] = _listed(reading.recorded_times(result))
@@ -346,6 +350,8 @@ def summary(result: xr.DataTree) -> dict[str, Any]:
     content["expect"] = attrs.get("expect", [])
     seconds = attrs.get("seconds", {})
     content["seconds"] = {part: seconds.get(part) for part in ("compile", "simulate", "limit")}
+    memory = attrs.get("memory", {})
+    content["memory"] = {part: memory.get(part) for part in ("simulate", "limit")}
     return content
 
 

@@ -238,7 +238,8 @@ def test_an_interrupted_run_goes_on_with_the_same_numbers(
     capsys.readouterr()
     words = ["run", path, "--out", str(out)] if command == "run" else ["resume", str(out)]
     assert cli.main([*words, "--json"]) == 0
-    reports = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    *reports, last = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert last == {"result": json.loads((out / "summary.json").read_text())}
     assert [(report["done"], report["remaining"]) for report in reports if report["done"]] == [
         (2, 4),
         (4, 2),

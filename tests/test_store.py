@@ -171,6 +171,7 @@ def test_summary_has_the_documented_layout(tree, tmp_path):
         "path": {"half": {"median": 0.3, "mean": None, "std": None, "limit": 0.25}},
         "expect": rules,
         "seconds": {"compile": 1.5, "simulate": 0.25, "limit": None},
+        "memory": {"simulate": 4096, "limit": None},
     }
 
 
@@ -214,12 +215,17 @@ def scaled():
         "exponent_interval": {"risk": [-0.6, np.nan]},
     }
     cost = {"compile": [1.0, 1.0], "simulate": [0.5, 2.0], "limit": [0.1, 0.1]}
-    return made(groups, [], {"dimension": [16, 64]}, kind="scaling", cost=cost)
+    cost |= {"memory": [2**20, 2**22]}
+    power = dict.fromkeys(cost, (1.0, np.nan, np.nan))
+    axes = {"dimension": [16, 64]}
+    return made(groups, [], axes, kind="scaling", cost=cost, cost_exponent=power)
 
 
 def test_summary_of_a_scaling():
     summary = store.summary(scaled())
     assert summary["cost"]["simulate"] == [0.5, 2.0]
+    assert summary["cost_exponent"]["memory"] == [1.0, None, None]
+    assert summary["memory"] == {"simulate": 4096, "limit": None}
     assert "times" not in summary
     assert "axes" not in summary
     assert summary["dimensions"] == [16, 64]

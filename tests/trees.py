@@ -21,6 +21,7 @@ ATTRIBUTES = {
     "versions": {"jax": "0.10.1"},
     "device": "1 x cpu: cpu",
     "seconds": {"compile": 1.5, "simulate": 0.25, "limit": None},
+    "memory": {"simulate": 4096, "limit": None},
     "interrupted": 0,
     "note": "",
 }

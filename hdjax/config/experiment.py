@@ -212,7 +212,7 @@ class Experiment:
             kind = "simulate"
         return layout.empty(
             kind,
-            self.statistics(),
+            {} if kind == "scaling" and run.runs == 0 else self.statistics(),
             () if kind == "scaling" else nominal(self.times),
             paths=list(run.paths),
             axes=axes,
@@ -272,6 +272,8 @@ class Experiment:
         return result
 
     def _scaling(self, key: Any, options: dict[str, Any]) -> Result:
+        if options["runs"] == 0:
+            options = {name: options[name] for name in ("runs", "statistics")}
         return scaling(
             lambda d: self.system({"system.dimension": d}),
             self.config.scaling.dims,

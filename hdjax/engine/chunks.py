@@ -23,6 +23,10 @@ _COPIES = 8
 _PAUSES, _CLOSEST = 256, 4096
 
 
+class DoesNotFitError(ValueError):
+    """The memory of the device has no room for a single run."""
+
+
 class ChunkSize(NamedTuple):
     """The number of runs and of points of a sweep in a chunk."""
 
@@ -52,7 +56,7 @@ def check_memory(system: System, plan: Plan, one: Running) -> None:
         one: the shapes of a single run.
 
     Raises:
-        ValueError: it has not.
+        DoesNotFitError: it has not.
     """
     check_need(system, plan, 2 * bytes_held(one), device_memory(jax.devices()[0]), "at least ")
 
@@ -61,11 +65,11 @@ def check_need(system: System, plan: Plan, need: int, memory: int, about: str = 
     """Check that a run, which needs some bytes, fits into the memory.
 
     Raises:
-        ValueError: it does not.
+        DoesNotFitError: it does not.
     """
     if need > memory:
         name = type(system.simulator(plan.method, plan.horizon)).__name__
-        raise ValueError(
+        raise DoesNotFitError(
             f"method: {name} needs {about}{need / 2**30:.3g} GiB for a run; allowed: what the "
             f"device has, {memory / 2**30:.3g} GiB"
         )

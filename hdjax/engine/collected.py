@@ -114,8 +114,9 @@ class Collected(NamedTuple):
         points: number of finished points.
         runs: number of runs at each of these points.
         interrupted: whether an interrupt left fewer points or runs than were asked for.
-        seconds: {"compile", "simulate", "limit"}, the time of compilation, of the runs (with their
-            own limits, if each run has its own) and of the theory.
+        seconds: {"compile", "simulate", "limit"}, the time of compilation, of the runs and of the
+            theory, with the limits of the runs if each run has its own.
+        memory: {"simulate", "limit"}, the bytes that these programs take on each device.
     """
 
     kept: Any
@@ -124,9 +125,12 @@ class Collected(NamedTuple):
     runs: int
     interrupted: bool
     seconds: dict[str, float]
+    memory: dict[str, int]
 
 
-def collect(rows: list[Row], interrupted: bool, seconds: dict[str, float]) -> Collected:
+def collect(
+    rows: list[Row], interrupted: bool, seconds: dict[str, float], memory: dict[str, int]
+) -> Collected:
     """Join rows that have equally many runs."""
 
     def concatenate(trees: list[PyTree]) -> PyTree:
@@ -137,4 +141,4 @@ def collect(rows: list[Row], interrupted: bool, seconds: dict[str, float]) -> Co
     if rows[0].streamed is not None:
         streamed = concatenate([row.streamed for row in rows])
     points = sum(row.points for row in rows)
-    return Collected(kept, streamed, points, rows[0].runs, interrupted, seconds)
+    return Collected(kept, streamed, points, rows[0].runs, interrupted, seconds, memory)

@@ -84,8 +84,10 @@ def contents(
     seconds: dict[str, float | None] = {
         name: round(value, 4) for name, value in collected.seconds.items()
     }
+    memory: dict[str, int | None] = dict(collected.memory)
     if kind in ("limit", "simulate"):
-        seconds["simulate" if kind == "limit" else "limit"] = None
+        missing = "simulate" if kind == "limit" else "limit"
+        seconds[missing] = memory[missing] = None
     attributes = {
         "kind": kind,
         "family": system.family,
@@ -100,6 +102,7 @@ def contents(
         "expect": [],
         "seed": None if key is None else jax.random.key_data(key).tolist(),
         "seconds": seconds,
+        "memory": memory,
         "interrupted": int(collected.interrupted),
         "note": "\n".join(filter(None, _notes(system, plan, records, kept, keep, collected.runs))),
         **provenance(),

@@ -13,6 +13,8 @@ from hdjax import reading, reductions
 
 # The number of entries of a vector or matrix that are shown.
 _FEW = 9
+# The costs of a scaling that are shown, with the titles of their columns and their units.
+_COSTS = (("simulate", "runs (s)", 1), ("limit", "limit (s)", 1), ("memory", "MiB", 2**20))
 
 
 def describe(result: xr.DataTree) -> str:
@@ -30,7 +32,8 @@ def describe(result: xr.DataTree) -> str:
     """
     attrs = result.attrs
     width = shutil.get_terminal_size().columns
-    lines = [f"{attrs['kind']} of {attrs['family']}: {attrs['runs']} runs{_where(result)}"]
+    count = f"{attrs['runs']} runs" if attrs["runs"] else "the limit"
+    lines = [f"{attrs['kind']} of {attrs['family']}: {count}{_where(result)}"]
     ends = reading.ended(result)
     if (bad := int(np.isfinite(ends).sum())) > 0:
         first = reductions.skip_nan(np.nanmin, ends, axis=None)
@@ -95,7 +98,7 @@ def _where(result: xr.DataTree) -> str:
     """The end of the headline: at which times or points the numbers of the table are taken."""
     kind, times = result.attrs["kind"], reading.times(result)
     if kind == "scaling":
-        return " at each d; medians of the sup error"
+        return f" at each d{'; medians of the sup error' if result.attrs['runs'] else ''}"
     if kind == "sweep":
         return f" at each point; values at t = {times[-1]:.4g}"
     label = result.attrs["time_label"]
@@ -148,14 +151,20 @@ def _scaling_rows(result: xr.DataTree) -> tuple[list[list[str]], int]:
     medians = [reading.variable(result, "sup_error_median", name).values for name in names]
     slopes = [reading.variable(result, "exponent", name) for name in names]
     bounds = [reading.variable(result, "exponent_interval", name).values for name in names]
-    dims, cost = reading.labels(result, "dimension"), result.attrs["cost"]
-    seconds = np.add(cost["simulate"], cost["limit"])
-    rows = [["d", *names, "seconds"]]
-    for i, d in enumerate(dims):
-        rows.append([str(d), *[f"{median[i]:.4g}" for median in medians], f"{seconds[i]:.3g}"])
-    power, _ = np.polyfit(np.log(dims), np.log(np.maximum(seconds, 1e-9)), 1)
-    rows.append(["exponent", *[f"{slope:.3f}" for slope in slopes], f"{power:.2f}"])
-    rows.append(["95 % interval", *[f"{low:.3f} to {high:.3f}" for low, high in bounds], ""])
+    costs = {
+        title: np.array(result.attrs["cost"][part]) / unit
+        for part, title, unit in _COSTS
+        if any(result.attrs["cost"][part])
+    }
+    powers = [result.attrs["cost_exponent"][part] for part, title, _ in _COSTS if title in costs]
+    rows = [["d", *names, *costs]]
+    for i, d in enumerate(reading.labels(result, "dimension")):
+        measured = [f"{median[i]:.4g}" for median in medians]
+        rows.append([str(d), *measured, *[f"{values[i]:.3g}" for values in costs.values()]])
+    own = [f"{power[0]:.2f}" for power in powers]
+    rows.append(["exponent", *[f"{slope:.3f}" for slope in slopes], *own])
+    own = [f"{low:.2f} to {high:.2f}" if np.isfinite(low) else "-" for _, low, high in powers]
+    rows.append(["95 % interval", *[f"{low:.3f} to {high:.3f}" for low, high in bounds], *own])
     return rows, 1
 
 

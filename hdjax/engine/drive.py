@@ -186,7 +186,11 @@ class Loop:
             if not whole:
                 raise
             rows, interrupted = dict(enumerate(whole)), True
-        return collect(list(rows.values()), interrupted, self.programs.seconds)
+        memory = {
+            "simulate": self.programs.memory(advance_points),
+            "limit": max(map(self.programs.memory, (predict_points, own_limits_of_points))),
+        }
+        return collect(list(rows.values()), interrupted, self.programs.seconds, memory)
 
     def points(self, first: int) -> _Points:
         """The points of a chunk, from the first one on."""

@@ -171,6 +171,15 @@ def total_seconds(parts: Iterable[dict[str, float | None]]) -> dict[str, float |
     }
 
 
+def most_memory(parts: Iterable[dict[str, int | None]]) -> dict[str, int | None]:
+    """The most bytes that any of several programs takes, by part; None if it is not measured."""
+    found = list(parts)
+    return {
+        name: max((part[name] for part in found if part[name] is not None), default=None)
+        for name in found[0]
+    }
+
+
 def provenance() -> dict[str, Any]:
     """Versions of packages, device and precision, which become attributes of a result."""
     packages = ("hdjax", "jax", "jaxlib", "equinox", "diffrax", "numpy", "xarray")

@@ -1,27 +1,30 @@
-"""The function `scaling`: how the distance between runs and limit shrinks with the dimension d.
+"""The function `scaling`: how error, time and memory change with the dimension d.
 
-The median over runs of sup_t |run - limit| at several d is fitted by a power d^p.
+The error is the median over runs of sup_t |run - limit|.  Each quantity is fitted by a power d^p.
 """
 
 import contextlib
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import numpy as np
+import scipy.stats
 from jaxtyping import Array, Float, Key
 
 from hdjax import random
 from hdjax.checks import checked
 from hdjax.engine.checkpoint import Kept, as_checkpoint, opened
-from hdjax.engine.chunks import check_memory
-from hdjax.engine.compare import Start, Statistics, compare, prepare
+from hdjax.engine.chunks import DoesNotFitError, check_memory
+from hdjax.engine.compare import Start, Statistics, compare, limit, prepare
 from hdjax.engine.identity import identity
-from hdjax.engine.result import Result, total_seconds
+from hdjax.engine.result import Result, most_memory, total_seconds
 from hdjax.engine.runs import shapes
 from hdjax.layout import Contents, tree
 from hdjax.random import Stream
 from hdjax.reductions import skip_nan
-from hdjax.registry import Runs, Size
+from hdjax.registry import Count, Size
 from hdjax.system import System
 
 _RESAMPLES = 2000
@@ -34,13 +37,13 @@ def scaling(
     ts: Any,
     *,
     key: Key[Array, ""],
-    runs: Runs,
+    runs: Count,
     start: Start = "law",
     statistics: Statistics = None,
     checkpoint: Kept | None = None,
     **options: Any,
 ) -> Result:
-    """Measure the distance between runs and limit at several d, and fit it by a power of d.
+    """Measure error, time and memory at several d, and fit each of them by a power of d.
 
     At each d the error is the median over runs of sup_t |run - limit|, and its logarithm is fitted
     by a straight line in log d.  The interval of the exponent (2.5 % to 97.5 %) is a bootstrap over
@@ -48,67 +51,104 @@ def scaling(
     Records at which a statistic is not finite are left out of its supremum, and `sup_error_count`
     is the number of records that remain.
 
+    The seconds of runs, limit and compilation are measured apart.  The bytes are those that the
+    larger program, of a chunk of runs or of the limit, takes on each device.  The intervals of
+    these exponents are those of the regression (Student's t), and need three dimensions.
+
     Args:
         make_system: maps a dimension d to the system.
         dims: (dimension,) at least two different dimensions; a dimension that is given twice is run
             twice.
         ts: times of the records, as for `compare`.
         key: key of the experiment; each dimension has a key of its own.
-        runs: number of runs at each dimension.
+        runs: number of runs at each dimension; 0: time and memory of the limit alone.
         start: as for `compare`.
         statistics: as for `compare`.
         checkpoint: as for `compare`.
-        **options: further options of `compare`.
+        **options: further options of `compare`; none of them applies to the limit alone.
 
     Returns:
         A `Result` with the groups `sup_error`, `sup_error_count`, `sup_error_median`, `exponent`,
-        `exponent_interval` and `codes`, and the seconds of each dimension in the attribute `cost`
-        of its tree.  After an interrupt it has the finished dimensions.
+        `exponent_interval` and `codes`; for the limit alone with the last one.  The attribute
+        `cost` of its tree has a list over the dimensions for each of "compile", "simulate" and
+        "limit" (seconds) and for "memory" (bytes); `cost_exponent` has the exponent of each, and
+        the bounds of its interval.  After an interrupt they have the finished dimensions.  A
+        dimension that fails, or does not fit into the memory of the device, is left out with a
+        warning.
 
     Raises:
-        ValueError: fewer than two different dimensions, or a dimension that is no positive integer.
+        ValueError: fewer than two different dimensions, or a dimension that is no positive integer
+            or obviously does not fit into the memory.
         KeyboardInterrupt: an interrupt came before two dimensions were finished.
 
     Example:
         >>> result = scaling(make_system, [32, 128], [0.0, 1.0], key=jax.random.key(0), runs=16)
         >>> float(result.exponent["risk"]) < 0
         True
+        >>> len(result.tree.attrs["cost"]["memory"])
+        2
     """
     sizes = [int(d) for d in dims]
     if len(set(sizes)) < 2:
         raise ValueError(f"dims: {sizes}; allowed: at least two different ones")
+    if options and not runs:
+        raise ValueError(f"runs: 0 with {', '.join(options)}; allowed: none of these options")
     systems = [make_system(d) for d in sizes]
-    for system in systems:
+    for system in systems if runs else []:
         plan, _ = prepare(system, ts, method=options.get("method"), start=None)
         check_memory(system, plan, shapes(system, plan, key))
-    kept, parts = as_checkpoint(checkpoint), []
+    kept = as_checkpoint(checkpoint)
+
+    def measured(index: int) -> Result:
+        if not runs:
+            return limit(systems[index], ts, statistics=statistics)
+        return compare(
+            systems[index],
+            ts,
+            key=random.at(random.stream(key, Stream.SIZES), index),
+            runs=runs,
+            start=start,
+            statistics=statistics,
+            fluctuations=False,
+            checkpoint=kept and kept.part(f"dimension-{index}"),
+            **options,
+        )
+
     with contextlib.ExitStack() as open_:
         if kept is not None:
             whole = {"systems": systems, "times": ts, "key": key, "runs": runs, "start": start}
             names = {name: identity(part) for name, part in whole.items()}
             open_.enter_context(opened(kept, names))
-        for index, system in enumerate(systems):
-            try:
-                part = compare(
-                    system,
-                    ts,
-                    key=random.at(random.stream(key, Stream.SIZES), index),
-                    runs=runs,
-                    start=start,
-                    statistics=statistics,
-                    fluctuations=False,
-                    checkpoint=kept and kept.part(f"dimension-{index}"),
-                    **options,
-                )
-            except KeyboardInterrupt:
-                break
-            if part.tree.attrs["interrupted"]:
-                break
-            parts.append(part)
-    # After an interrupt the finished dimensions are kept, if there are two of them for a slope.
+        parts, interrupted = _finished(measured, sizes)
+    return _combine(list(parts.values()), [sizes[index] for index in parts], interrupted)
+
+
+def _finished(
+    measured: Callable[[int], Result], sizes: list[int]
+) -> tuple[dict[int, Result], bool]:
+    """The result at each dimension by position, and whether an interrupt came.
+
+    A dimension that fails is left out with a warning, as long as two others remain for a slope.
+    """
+    parts: dict[int, Result] = {}
+    interrupted, failure = False, None
+    for index, d in enumerate(sizes):
+        try:
+            part = measured(index)
+        except KeyboardInterrupt:
+            interrupted = True
+            break
+        except (jax.errors.JaxRuntimeError, MemoryError, DoesNotFitError) as error:
+            failure, told = error, " ".join(str(error).split())[:200]
+            warnings.warn(f"scaling: d = {d} is left out: {told}", stacklevel=3)
+            continue
+        if part.tree.attrs["interrupted"]:
+            interrupted = True
+            break
+        parts[index] = part
     if len(parts) < 2:
-        raise KeyboardInterrupt
-    return _combine(parts, sizes[: len(parts)], interrupted=len(parts) < len(sizes))
+        raise KeyboardInterrupt if interrupted or failure is None else failure
+    return parts, interrupted
 
 
 def fit_exponent(
@@ -142,6 +182,31 @@ def fit_exponent(
     return float(slope), (float(low), float(high))
 
 
+def fit_power(
+    dims: Sequence[int], values: Float[np.ndarray, " dimension"]
+) -> tuple[float, float, float]:
+    """The slope of the logarithm of positive values against log d, and its 95 % interval.
+
+    The interval is that of a linear regression, by Student's t; it is NaN with fewer than three
+    different dimensions, and all is NaN if a value is not positive.
+
+    Args:
+        dims: (dimension,) the dimensions.
+        values: (dimension,) a value at each of them.
+
+    Example:
+        >>> slope, low, high = fit_power([10, 100, 1000], np.array([1.0, 10.0, 100.0]))
+        >>> round(slope, 3)
+        1.0
+    """
+    if not (values > 0).all():
+        return np.nan, np.nan, np.nan
+    found: Any = scipy.stats.linregress(np.log(np.asarray(dims, float)), np.log(values))
+    free = len(dims) - 2
+    wide = scipy.stats.t.ppf(0.975, free) * found.stderr if free else np.nan
+    return float(found.slope), float(found.slope - wide), float(found.slope + wide)
+
+
 def _slope(x: np.ndarray, y: Any) -> np.ndarray:
     centred = x - x.mean()
     return centred @ (np.asarray(y) - np.mean(y, axis=0)) / (centred @ centred)
@@ -149,10 +214,43 @@ def _slope(x: np.ndarray, y: Any) -> np.ndarray:
 
 def _combine(parts: list[Result], dims: list[int], interrupted: bool) -> Result:
     attributes = {str(name): value for name, value in parts[0].tree.attrs.items()}
+    # The curves of the limit alone are not kept: their entries may depend on d.
+    names = attributes["statistics"] if attributes["runs"] else []
+    groups: dict[str, Any] = _errors(parts, dims, names) if names else {}
+    groups["codes"] = {
+        name: np.stack([part.codes[name].values for part in parts])
+        for name in (("code", "since") if names else ("limit_code", "limit_since"))
+    }
+    own = [part.tree.attrs for part in parts]
+    cost = {
+        part: [one["seconds"][part] or 0.0 for one in own]
+        for part in ("compile", "simulate", "limit")
+    }
+    cost["memory"] = [max(filter(None, one["memory"].values()), default=0) for one in own]
+    attributes |= {
+        "kind": "scaling",
+        "statistics": names,
+        "paths": [],
+        "seconds": total_seconds(one["seconds"] for one in own),
+        "memory": most_memory(one["memory"] for one in own),
+        "points": len(dims),
+        "interrupted": int(interrupted),
+        "cost": cost,
+        "cost_exponent": {
+            name: fit_power(dims, np.array(each, float)) for name, each in cost.items()
+        },
+    }
+    labels = {name: parts[0].sup_error[name].attrs["long_name"] for name in names}
+    none = np.zeros(0)
+    measured = Contents(groups, none, none, attributes, labels)
+    return Result(tree(measured, {"dimension": dims}))
+
+
+def _errors(parts: list[Result], dims: list[int], names: list[str]) -> dict[str, Any]:
+    """The groups of a scaling that say how far runs are from their limit."""
     groups: dict[str, Any] = {
         group: {
-            name: np.stack([getattr(part, group)[name].values for part in parts])
-            for name in attributes["statistics"]
+            name: np.stack([getattr(part, group)[name].values for part in parts]) for name in names
         }
         for group in ("sup_error", "sup_error_count")
     }
@@ -163,23 +261,4 @@ def _combine(parts: list[Result], dims: list[int], interrupted: bool) -> Result:
     fits = {name: fit_exponent(dims, rows) for name, rows in errors.items()}
     groups["exponent"] = {name: slope for name, (slope, _) in fits.items()}
     groups["exponent_interval"] = {name: interval for name, (_, interval) in fits.items()}
-    groups["codes"] = {
-        name: np.stack([part.codes[name].values for part in parts]) for name in ("code", "since")
-    }
-    seconds = total_seconds(part.tree.attrs["seconds"] for part in parts)
-    attributes = attributes | {
-        "kind": "scaling",
-        "seconds": seconds,
-        "points": len(dims),
-        "interrupted": int(interrupted),
-        "cost": {
-            name: [part.tree.attrs["seconds"][name] for part in parts]
-            for name in ("compile", "simulate", "limit")
-        },
-    }
-    labels = {
-        name: parts[0].sup_error[name].attrs["long_name"] for name in attributes["statistics"]
-    }
-    none = np.zeros(0)
-    measured = Contents(groups, none, none, attributes, labels)
-    return Result(tree(measured, {"dimension": dims}))
+    return groups

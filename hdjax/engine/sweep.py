@@ -17,13 +17,13 @@ from jaxtyping import Array, Key
 
 from hdjax.checks import checked
 from hdjax.engine.checkpoint import Checkpoint, Kept, as_checkpoint, opened
-from hdjax.engine.chunks import check_memory
+from hdjax.engine.chunks import DoesNotFitError, check_memory
 from hdjax.engine.compare import Keep, Paths, Probes, Start, Statistics, prepare
 from hdjax.engine.contents import Records, contents
 from hdjax.engine.drive import Experiment, Loop, prepared
 from hdjax.engine.plan import Plan
 from hdjax.engine.progress import Progress
-from hdjax.engine.result import QUANTILES, Result, total_seconds
+from hdjax.engine.result import QUANTILES, Result, most_memory, total_seconds
 from hdjax.engine.runs import shapes
 from hdjax.layout import Contents, check_names, stack, tree
 from hdjax.registry import Runs, Size
@@ -127,12 +127,13 @@ def sweep(
 def _about(
     systems: list[System], groups: dict[Any, list[int]], found: dict[int, Contents]
 ) -> dict[str, Any]:
-    """What a result says of a sweep: finished points, programs and why they differ, seconds."""
+    """What a result says of a sweep: finished points, programs and why they differ, the cost."""
     return {
         "points": len(found),
         "programs": len(groups),
         "reasons": _reasons(systems, groups),
         "seconds": _seconds(found, groups),
+        "memory": most_memory(part.attributes["memory"] for part in found.values()),
     }
 
 
@@ -190,7 +191,7 @@ def _collect(
             for (members, loop), _ in pairs:
                 try:
                     collected = loop.run()
-                except (jax.errors.JaxRuntimeError, MemoryError) as error:
+                except (jax.errors.JaxRuntimeError, MemoryError, DoesNotFitError) as error:
                     failure = error
                     told = " ".join(str(error).split())[:200]
                     warnings.warn(

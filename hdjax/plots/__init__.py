@@ -8,6 +8,8 @@ stayed finite.
 
 import difflib
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import xarray as xr
@@ -64,7 +66,8 @@ def plot(result: xr.DataTree, statistic: str, ax: Axes | None = None, **options:
 def plot_all(result: xr.DataTree, **options: Any) -> Figure:
     """Draw a figure with a panel for each scalar statistic, or for each one if none is scalar.
 
-    A sweep over one axis with labels "group: point" has a column of panels for each group.
+    A scaling has a panel of the seconds and a panel of the memory in addition.  A sweep over one
+    axis with labels "group: point" has a column of panels for each group.
 
     Args:
         result: the tree of a result.
@@ -78,14 +81,18 @@ def plot_all(result: xr.DataTree, **options: Any) -> Figure:
     groups = _sweep.groups(result)
     if groups:
         return _grouped(groups, chosen, options)
-    columns = min(len(chosen), 3 if len(chosen) != 4 else 2)
-    rows = math.ceil(len(chosen) / columns)
+    drawn: list[Callable[..., Any]] = [partial(plot, result, name, **options) for name in chosen]
+    if result.attrs["kind"] == "scaling":
+        costs = (_scaling.draw_seconds, _scaling.draw_memory)
+        drawn += [partial(draw, result) for draw in costs]
+    columns = min(len(drawn), 3 if len(drawn) != 4 else 2)
+    rows = math.ceil(len(drawn) / columns)
     size = (PANEL[0] * max(columns, 1.3), PANEL[1] * max(rows, 1.3 if columns == 1 else 1))
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for name, ax in zip(chosen, panels, strict=False):
-        plot(result, name, ax, **options)
-    for ax in panels[len(chosen) :]:
+    for draw, ax in zip(drawn, panels, strict=False):
+        draw(ax=ax)
+    for ax in panels[len(drawn) :]:
         ax.remove()
     _share_legend(list(panels[: len(chosen)]))
     return figure

@@ -1,11 +1,20 @@
-"""Figures of a scaling: the distance between runs and limit against d, with the fitted power."""
+"""Figures of scalings: error, time and memory against d, with the fitted powers."""
+
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
 from hdjax import reading, reductions
-from hdjax.plots._style import BLACK, BLUE, dress, label_few_ticks, legend
+from hdjax.plots._style import BLACK, BLUE, VERMILLION, dress, label_few_ticks, legend
+
+# The kinds of seconds, as the legend names them; those of compilation follow no power.
+_SECONDS = {
+    "simulate": ("runs", BLUE),
+    "limit": ("limit", BLACK),
+    "compile": ("compilation", "0.6"),
+}
 
 
 def draw(result: xr.DataTree, statistic: str, ax: Axes) -> None:
@@ -32,14 +41,59 @@ def draw(result: xr.DataTree, statistic: str, ax: Axes) -> None:
         centre, height = np.log(dims[good]).mean(), np.log(median[good]).mean()
         bounds = reading.variable(result, "exponent_interval", statistic).values
         label = f"$d^{{\\,{slope:.2f}}}$, exponent in [{bounds[0]:.2f}, {bounds[1]:.2f}]"
-        fit = np.exp(height + slope * (np.log(dims) - centre))
-        ax.plot(dims, fit, color=BLACK, linestyle="--", linewidth=1.3, label=label)
-    ax.set_xscale("log")
-    if good.any():
-        ax.set_yscale("log")
-    label_few_ticks(ax.xaxis, dims, logarithmic=True)
+        lines = ((slope, BLACK, "--", label), (-0.5, "0.55", ":", "$d^{\\,-1/2}$"))
+        for power, color, style, label in lines:
+            line = np.exp(height + power * (np.log(dims) - centre))
+            ax.plot(dims, line, color=color, linestyle=style, linewidth=1.3, label=label)
+    _logarithmic(ax, dims, bool(good.any()))
     name = error.attrs.get("long_name", statistic)
     dress(ax, "dimension d", f"sup over t of |run − limit|,\n{name}")
     bad = int(np.isfinite(reading.ended(result)).sum())
     notes = [f"{bad} of {errors.size} runs diverged (left out)"] if bad else []
     legend(ax, notes)
+
+
+def draw_seconds(result: xr.DataTree, ax: Axes) -> None:
+    """Draw the seconds of runs, limit and compilation against d, with their fitted powers."""
+    cost, slopes = result.attrs["cost"], result.attrs["cost_exponent"]
+    for part, (name, color) in _SECONDS.items():
+        if any(cost[part]):
+            fitted = None if part == "compile" else slopes[part]
+            _draw_power(ax, result, cost[part], fitted, name, color)
+    dress(ax, "dimension d", "seconds")
+    legend(ax, [])
+
+
+def draw_memory(result: xr.DataTree, ax: Axes) -> None:
+    """Draw the memory that the larger program takes on a device against d, with its power."""
+    memory = np.array(result.attrs["cost"]["memory"]) / 2**20
+    slope = result.attrs["cost_exponent"]["memory"]
+    _draw_power(ax, result, memory, slope, "larger program", VERMILLION)
+    dress(ax, "dimension d", "memory of a device, MiB")
+    legend(ax, [])
+
+
+def _draw_power(
+    ax: Axes, result: xr.DataTree, values: Any, fitted: Any, name: str, color: str
+) -> None:
+    """Draw values against d, on logarithmic axes, and the power of d that was fitted to them."""
+    dims, values = reading.labels(result, "dimension").astype(float), np.asarray(values, float)
+    label = name
+    if fitted is not None and np.isfinite(fitted[0]):
+        slope, low, high = fitted
+        centre, height = np.log(dims).mean(), np.log(values).mean()
+        line = np.exp(height + slope * (np.log(dims) - centre))
+        ax.plot(dims, line, color=color, linestyle="--", linewidth=1.3)
+        interval = f" [{low:.2f}, {high:.2f}]" if np.isfinite(low) else ""
+        label = f"{name}: $d^{{\\,{slope:.2f}}}${interval}"
+    style = "o-" if fitted is None else "o"
+    ax.plot(dims, values, style, color=color, markersize=5, linewidth=1.0, label=label)
+    _logarithmic(ax, dims, bool((values > 0).any()))
+
+
+def _logarithmic(ax: Axes, dims: np.ndarray, positive: bool) -> None:
+    """Make the axes logarithmic, the vertical one if there is a positive value."""
+    ax.set_xscale("log")
+    if positive:
+        ax.set_yscale("log")
+    label_few_ticks(ax.xaxis, dims, logarithmic=True)

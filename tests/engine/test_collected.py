@@ -45,10 +45,10 @@ def test_points_are_joined_and_a_limit_alone_has_no_runs():
     values = np.random.default_rng(0).normal(size=(3, 2, 4))
     rows = [Row(theory(2), "runs").add(chunk(values[:2]), 2)]
     rows.append(Row(theory(1), "runs").add(chunk(values[2:]), 2))
-    found = collect(rows, False, {})
+    found = collect(rows, False, {}, {})
     assert (found.points, found.runs, found.interrupted) == (3, 2, False)
     np.testing.assert_array_equal(found.kept.runs["a"], values)
-    alone = collect([Row(theory(2), "runs")], False, {})
+    alone = collect([Row(theory(2), "runs")], False, {}, {})
     assert alone.kept.runs is None
     assert alone.streamed is None
     assert jax.tree.leaves(alone.kept.predicted_std)[0].shape == (2, 4)

@@ -58,7 +58,8 @@ def collected(runs, limit, ends):
         ),
     )
     seconds = {"compile": 0.0, "simulate": 0.0, "limit": 0.0}
-    return Collected(kept, streamed, 1, len(runs), False, seconds)
+    memory = {"simulate": 1, "limit": 2}
+    return Collected(kept, streamed, 1, len(runs), False, seconds, memory)
 
 
 def test_groups_are_over_what_is_finite():

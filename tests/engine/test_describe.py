@@ -84,17 +84,20 @@ def test_a_scaling_has_a_row_for_each_dimension_and_the_exponent():
         "exponent_interval": {"risk": [-0.625, -0.375]},
         "codes": codes(np.full((2, 3), np.nan)),
     }
-    cost = {"compile": [1.0, 1.0], "simulate": [0.125, 1.0], "limit": [0.125, 0.0]}
-    text = describe(made(groups, [], {"dimension": [16, 64]}, kind="scaling", cost=cost))
+    cost = {"compile": [1.0, 1.0], "simulate": [0.25, 1.0], "limit": [0.0, 0.0]}
+    cost |= {"memory": [2**20, 2**21]}
+    power = dict.fromkeys(cost, (1.0, np.nan, np.nan)) | {"memory": (0.5, 0.25, 0.75)}
+    own = {"kind": "scaling", "cost": cost, "cost_exponent": power}
+    text = describe(made(groups, [], {"dimension": [16, 64]}, **own))
     assert text.splitlines()[0].endswith("3 runs at each d; medians of the sup error")
     assert cells(text)[1:4] == [
-        ["d", "risk", "seconds"],
-        ["16", "0.5", "0.25"],
-        ["64", "0.25", "1"],
+        ["d", "risk", "runs", "(s)", "MiB"],
+        ["16", "0.5", "0.25", "1"],
+        ["64", "0.25", "1", "2"],
     ]
     assert cells(text)[4:] == [
-        ["exponent", "-0.500", "1.00"],
-        ["95", "%", "interval", "-0.625", "to", "-0.375"],
+        ["exponent", "-0.500", "1.00", "0.50"],
+        ["95", "%", "interval", "-0.625", "to", "-0.375", "-", "0.25", "to", "0.75"],
     ]
 
 

@@ -18,7 +18,12 @@ def scaled():
         "exponent_interval": {"risk": [-0.55, -0.45]},
         "codes": codes(np.full(errors.shape, np.nan)),
     }
-    return made(groups, [], {"dimension": dims.tolist()}, kind="scaling", runs=RUNS)
+    cost = {"compile": [2.0, 2.5, 2.0], "simulate": [0.1, 0.4, 1.6], "limit": [0.1] * 3}
+    cost["memory"] = [2**20, 2**22, 2**24]
+    power = {"simulate": (1.0, 0.9, 1.1), "limit": (0.0, 0.0, 0.0), "compile": (np.nan,) * 3}
+    power["memory"] = (1.0, np.nan, np.nan)
+    own = {"kind": "scaling", "runs": RUNS, "cost": cost, "cost_exponent": power}
+    return made(groups, [], {"dimension": dims.tolist()}, **own)
 
 
 def test_scaling_has_the_fitted_power():
@@ -29,6 +34,31 @@ def test_scaling_has_the_fitted_power():
     np.testing.assert_allclose(np.diff(y) / np.diff(x), -0.5)
     np.testing.assert_allclose(fit.get_ydata(), scaled()["sup_error_median/risk"])
     assert "exponent in [-0.55, -0.45]" in fit.get_label()
+    (guide,) = [one for one in ax.get_lines() if one.get_linestyle() == ":"]
+    x, y = np.log(guide.get_xdata()), np.log(guide.get_ydata())
+    np.testing.assert_allclose(np.diff(y) / np.diff(x), -0.5)
+
+
+def test_time_and_memory_have_panels_of_their_own():
+    error, seconds, memory = rendered(plots.plot_all(scaled())).axes
+    assert error.get_ylabel().startswith("sup over t")
+    told = [text.get_text() for text in seconds.get_legend().get_texts()]
+    assert told[0].startswith("runs: ")
+    assert told[0].endswith("[0.90, 1.10]")
+    assert told[2] == "compilation"
+    points = {line.get_linestyle(): line.get_ydata() for line in memory.get_lines()}
+    np.testing.assert_allclose(points["None"], [1, 4, 16])
+    np.testing.assert_allclose(points["--"], [1, 4, 16])
+
+
+def test_a_scaling_of_the_limit_alone_has_two_panels():
+    tree = scaled()
+    bare = made({"codes": codes(limit=np.full(3, np.nan))}, [], {"dimension": [64, 256, 1024]})
+    bare.attrs = {**tree.attrs, "statistics": [], "runs": 0}
+    bare.attrs["cost"] = tree.attrs["cost"] | {"simulate": [0.0] * 3}
+    seconds, _ = rendered(plots.plot_all(bare)).axes
+    told = [text.get_text() for text in seconds.get_legend().get_texts()]
+    assert [text.split(":")[0] for text in told] == ["limit", "compilation"]
 
 
 def test_scaling_without_a_finite_error_still_draws():
