@@ -24,12 +24,14 @@ Out = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Default: results/<name of the data>.")
 ]
 Loss = Annotated[str, typer.Option(help="squared, logistic, softmax or huber.")]
-Algorithm = Annotated[str, typer.Option(help="sgd, momentum or one-pass.")]
+Algorithm = Annotated[str | None, typer.Option(help="sgd, momentum or one-pass.")]
 Rate = Annotated[
     float | None,
-    typer.Option(help="gamma, for rows of mean squared norm 1. Default: half of the largest."),
+    typer.Option(help="gamma; see docs/predict.md. Default: safely stable."),
 ]
 Epochs = Annotated[float, typer.Option(help="How long SGD runs.")]
+Passes = Annotated[float | None, typer.Option("--epochs", help="How long SGD runs. Default: 10.")]
+Measured = Annotated[float, typer.Option(help="One pass: share of samples to measure the model.")]
 Batch = Annotated[int, typer.Option(help="Samples of a batch, over which gradients are summed.")]
 Momentum = Annotated[float, typer.Option(help="Delta, at least 0 and below 1.")]
 Ridge = Annotated[float | None, typer.Option(help="delta of the penalty delta/2 |X|^2.")]
@@ -54,12 +56,13 @@ def predict_(
     target: Target = None,
     out: Out = None,
     loss: Loss = "squared",
-    algorithm: Algorithm = "sgd",
+    algorithm: Algorithm = None,
     learning_rate: Rate = None,
-    epochs: Epochs = 10.0,
+    epochs: Passes = None,
     batch: Batch = 1,
     momentum: Momentum = 0.0,
     ridge: Ridge = None,
+    measure_share: Measured = 0.5,
     test_share: Share = 0.2,
     samples: Samples = None,
     standardise: Standardise = None,
@@ -85,6 +88,7 @@ def predict_(
         batch=batch,
         momentum=momentum,
         ridge=ridge,
+        measure_share=measure_share,
         test_share=test_share,
         samples=samples,
         standardise=standardise,

@@ -67,7 +67,7 @@ class Forecast:
     Attributes:
         title: what was predicted.
         time_label: what time is.
-        curves: the curves by name; "train" and "test" are always there.
+        curves: the curves by name: "test", and for several passes "train".
         verdicts: the verdicts on the assumptions of the theory.
         numbers: numbers for the user by name, such as the largest stable learning rate.
         notes: sentences on the data and the theory.

@@ -10,6 +10,7 @@ import numpy as np
 from hdjax.checks import checked
 from hdjax.engine import Result, limit, sweep
 from hdjax.forecast import diagnosis, squares
+from hdjax.forecast.onepass import one_pass
 from hdjax.forecast.outcome import Curve, Forecast
 from hdjax.forecast.preparation import Prepared, prepare
 from hdjax.forecast.tables import as_table
@@ -30,12 +31,13 @@ def predict(
     labels: Any = None,
     *,
     loss: Annotated[str, OneOf(*LOSSES)] = "squared",
-    algorithm: Annotated[str, OneOf(*ALGORITHMS)] = "sgd",
+    algorithm: Annotated[str, OneOf(*ALGORITHMS)] | None = None,
     learning_rate: Any = None,
-    epochs: float = 10.0,
+    epochs: float | None = None,
     batch: int = 1,
     momentum: float = 0.0,
     ridge: float | None = None,
+    measure_share: float = 0.5,
     test_share: float = 0.2,
     samples: int | None = None,
     standardise: str | None = None,
@@ -49,14 +51,18 @@ def predict(
     Args:
         features: an array (n, ...), a data frame, a path, or the name of a shipped data set.
         labels: an array (n,), or where the labels are: see `hdjax.forecast.tables.as_table`.
-        loss: "squared" for several passes.
-        algorithm: "sgd", or "momentum" with batches.
-        learning_rate: gamma, for rows of mean squared norm 1, a number or a schedule; None: half of
-            the largest stable rate, and at most 1 over the largest |a_i|^2.
-        epochs: how long SGD runs.
+        loss: "squared"; for one pass also "softmax", "logistic" (two classes) and "huber".
+        algorithm: "sgd" (several passes), "momentum" (several passes, with momentum), "one-pass";
+            None: "sgd" for the squared loss, "one-pass" for others.
+        learning_rate: gamma, a number or a schedule.  Several passes: for rows of mean squared norm
+            1; None: half of the largest stable rate, at most 1 over the largest |a_i|^2.  One pass:
+            the step is gamma/d for rows of mean squared norm d; None: d/4 over the largest.
+        epochs: how long several passes last; None: 10.
         batch: the number of samples of a batch, over which gradients are summed.
         momentum: Delta in [0, 1).
         ridge: delta of the penalty delta/2 |X|^2 on the sum of losses; None: none.
+        measure_share: for one pass, the share of the training samples on which the Gaussian model
+            is measured; the others are streamed.
         test_share: the share of the samples that SGD does not train on.
         samples: as for `hdjax.forecast.preparation.prepare`.
         standardise: likewise.
@@ -83,6 +89,15 @@ def predict(
         classes=classes,
         seed=seed,
     )
+    algorithm = algorithm or ("sgd" if loss == "squared" else "one-pass")
+    if loss != "squared" and algorithm != "one-pass":
+        raise ValueError(f"algorithm: {algorithm!r} with loss={loss!r}; allowed: 'one-pass'")
+    if algorithm == "one-pass":
+        several = {"epochs": epochs, "batch": batch - 1, "momentum": momentum, "ridge": ridge}
+        given = [name for name, value in several.items() if value]
+        if given:
+            raise ValueError(f"{given[0]}: given; allowed with several passes, not with 'one-pass'")
+    epochs = 10.0 if epochs is None else epochs
     if not (np.isfinite(epochs) and epochs > 0):
         raise ValueError(f"epochs: {epochs}; allowed: finite and positive")
     settings = {
@@ -94,6 +109,7 @@ def predict(
         "batch": batch,
         "momentum": momentum,
         "ridge": ridge,
+        "measure_share": measure_share,
         "test_share": test_share,
         "samples": samples,
         "standardise": standardise,
@@ -102,10 +118,8 @@ def predict(
         "runs": runs,
         "seed": seed,
     }
-    if loss != "squared" or algorithm == "one-pass":
-        raise ValueError(
-            f"loss, algorithm: {loss!r}, {algorithm!r}; allowed: squared, several passes"
-        )
+    if algorithm == "one-pass":
+        return one_pass(data, settings, learning_rate)
     return squared(data, settings, learning_rate)
 
 
