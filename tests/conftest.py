@@ -3,11 +3,14 @@
 import gc
 import os
 import signal
+from contextlib import nullcontext
 from pathlib import Path
 
 import jax
 import matplotlib as mpl
 import pytest
+
+from tests.optimised import optimised
 
 if jax.__version_info__ < (0, 11):
     # XLA has two ways to make kernels there, and users get the one that compiles twice as long.
@@ -19,6 +22,8 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_enable_compilation_cache", False)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+# Most tests compile longer than they run, and so does the collection of tests.
+jax.config.update("jax_disable_most_optimizations", True)
 # One device in every process of tests: the command line, run within one, would make several.
 jax.devices()
 mpl.use("Agg")
@@ -45,5 +50,6 @@ def forget_programs():
 @pytest.fixture(autouse=True)
 def compile_quickly(request):
     """Most tests compile for longer than they run; those that simulate much are optimised."""
-    optimised = request.node.get_closest_marker("optimised")
-    jax.config.update("jax_disable_most_optimizations", optimised is None)
+    marked = request.node.get_closest_marker("optimised")
+    with optimised() if marked else nullcontext():
+        yield

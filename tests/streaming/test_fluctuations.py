@@ -17,6 +17,7 @@ from hdjax.streaming import (
     covariance,
     losses,
 )
+from tests.optimised import optimised
 from tests.streaming.models import (
     HALF,
     exact_mean_risk,
@@ -137,7 +138,6 @@ def test_spread_from_a_given_start_is_that_of_its_blocks():
     np.testing.assert_allclose(found, spread, rtol=2e-3)
 
 
-@pytest.mark.optimised
 @pytest.mark.slow
 def test_spread_of_many_groups_on_nodes_and_without_any():
     spectrum = hd.spectra.power_law(300, exponent=0.4)
@@ -272,7 +272,6 @@ def test_predicted_means_are_right_to_the_next_order():
         hd.compare(model, [1.0], key=jax.random.key(0), runs=2, start="realised", **plan)
 
 
-@pytest.mark.optimised
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["logistic", "mixture"])
 def test_bias_is_that_of_many_runs(name):
@@ -289,7 +288,8 @@ def test_bias_is_that_of_many_runs(name):
         model = two_covariances(d, 0.7 * means[:, :1], means, ridge=0.2, batch_size=2)
     ts = jnp.array([0.0, 1.0])
     plan = {"statistics": ["risk", "overlaps"], "method": GramSampler("float64")}
-    result = hd.simulate(model, ts, key=jax.random.key(0), runs=runs, keep="summary", **plan)
+    with optimised():
+        result = hd.simulate(model, ts, key=jax.random.key(0), runs=runs, keep="summary", **plan)
 
     def chosen(summary):
         values = model.statistics(summary)

@@ -26,7 +26,6 @@ def test_flipped_labels_in_closed_form():
 
 
 @pytest.mark.slow
-@pytest.mark.optimised
 def test_flipped_labels_against_sgd_in_numpy():
     d, rate, runs, t = 100, 0.4, 60, 4
     eigenvalues = np.repeat([4.0, 2.0, 1.0, 0.5, 0.25], d // 5)

@@ -92,7 +92,6 @@ def softmax(x, teacher, component, noise, theta):
 
 
 @pytest.mark.slow
-@pytest.mark.optimised
 def test_adam_on_a_mixture():
     """Overlaps and second moments (of the limit and of the transformation's state) at d = 200."""
     d = 200
