@@ -196,7 +196,7 @@ def normal_pairs(
     key: Key[Array, ""],
     tick: int | Int[Array, ""],
     rows: int,
-    pairs: int,
+    pairs: int | UInt32[Array, " pairs"],
     dtype: DTypeLike = jnp.float32,
 ) -> Complex[Array, "rows pairs"]:
     """Standard normals in the form in which they are computed: pairs, in one complex array.
@@ -205,7 +205,8 @@ def normal_pairs(
         key: As in `normals`.
         tick: As in `normals`.
         rows: As in `normals`.
-        pairs: Half the number of normals per tick (static), below 2^31.
+        pairs: Half the number of normals per tick (static), below 2^31; or the numbers of some of
+            these pairs, for a device that needs no others.
         dtype: float32 or float64, the type of the real and of the imaginary part.
 
     Returns:
@@ -313,7 +314,10 @@ def _planes(key, tick, rows, pairs, dtype):
     if jnp.dtype(dtype) not in (jnp.float32, jnp.float64):
         raise ValueError(f"dtype: {jnp.dtype(dtype)}; allowed: float32 or float64")
     tick_key = threefry2x32(_key_words(key), _rows(tick, rows))
-    pair = lax.broadcasted_iota(jnp.uint32, (rows, pairs), 1)
+    if isinstance(pairs, int):
+        pair = lax.broadcasted_iota(jnp.uint32, (rows, pairs), 1)
+    else:
+        pair = jnp.broadcast_to(pairs, (rows, *pairs.shape))
     high = threefry2x32(tick_key, (jnp.uint32(_PLANE), pair))
     if jnp.dtype(dtype) == jnp.float32:
         return high, None

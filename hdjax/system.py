@@ -20,8 +20,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from hdjax.arrays import all_finite
@@ -87,6 +89,17 @@ class Simulator(eqx.Module):
         """
         return None
 
+    def sharding(self, state: PyTree) -> PyTree[NamedSharding] | None:
+        """How one realisation is divided between devices, for each array of its state.
+
+        Args:
+            state: the state of one realisation, or its shapes.
+
+        Returns:
+            None if a realisation is on a single device, as most are.
+        """
+        return None
+
 
 class Watched(eqx.Module):
     """The state of a `Watching` simulator.
@@ -123,6 +136,15 @@ class Watching(Simulator):
     ) -> Watched:
         """Evolve the inner simulator from tick `k0` to tick `k1`."""
         return Watched(self.inner.advance(state.run, k0, k1, key), key, k1.astype(int))
+
+    def sharding(self, state: PyTree) -> PyTree[NamedSharding] | None:
+        """How the state of the inner simulator is divided; key and tick are on all devices."""
+        run = self.inner.sharding(state.run)
+        if run is None:
+            return None
+        everywhere = NamedSharding(jax.tree.leaves(run)[0].mesh, PartitionSpec())
+        each = jax.tree.map(lambda _: everywhere, state)
+        return eqx.tree_at(lambda state: state.run, each, run)
 
 
 class Method(Checked):

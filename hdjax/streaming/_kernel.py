@@ -18,18 +18,22 @@ The sequential loop runs on S (n b rows) alone, and a block needs only a few mat
 arrays of size d.  The result equals step-by-step SGD up to rounding.  Samples are drawn for several
 blocks at a time.
 
+Several devices may divide the coordinates of a run (`Share`).  Each then holds its rows of X and
+its columns of A, and the projections A X and the Gram matrix A A^T of a block are summed over the
+devices.
+
 Source: the slides "Hitting the High-D(imensional) Notes", slide "One-pass SGD", for the algorithm
 and its scaling (paper: arXiv 2308.08977); the blocks are derived here.
 """
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Complex, Float, Int, Key
+from jaxtyping import Array, Complex, Float, Int, Key, UInt32
 
 from hdjax import precise, random
 from hdjax.random import Stream
@@ -41,7 +45,33 @@ _DRAWN = 2**17
 _ROWS = (((1,), (1,)), ((), ()))  # dimension numbers of A B^T
 _COLUMNS = (((0,), (0,)), ((), ()))  # dimension numbers of A^T B
 
+T = TypeVar("T")
+
 _dot = partial(lax.dot_general, precision=lax.Precision.HIGHEST)
+
+
+class Share(NamedTuple):
+    """The coordinates that a device has, of a run that several devices divide.
+
+    The normals of a pair belong to the coordinates i and ceil(d/2) + i.  A device has the pairs
+    from `first` on: their first coordinates, then their second ones.  Coordinates beyond the last
+    one of the run have scale zero.
+
+    Attributes:
+        first: the number of the first pair.
+        dimension: the number d of coordinates of all devices together.
+        axis: the axis of the mesh over which sums are taken.
+    """
+
+    first: Int[Array, ""]
+    dimension: int
+    axis: str
+
+    def numbers(self, count: int, batch_size: int) -> UInt32[Array, " numbers"]:
+        """The numbers of the pairs of this device, `count` of each sample of a step."""
+        sample, pair = (lax.broadcasted_iota(jnp.uint32, (batch_size, count), i) for i in (0, 1))
+        pairs = -(-self.dimension // 2)
+        return (sample * pairs + pair + self.first.astype(jnp.uint32)).reshape(-1)
 
 
 class _Data(NamedTuple):
@@ -53,6 +83,16 @@ class _Data(NamedTuple):
     fixed: Float[Array, "s d"]
     noise: Any
     batch: int
+    share: Share | None = None
+
+    @property
+    def dimension(self) -> int:
+        """The number d of coordinates of a sample."""
+        return self.scale.shape[1] if self.share is None else self.share.dimension
+
+    def total(self, sums: T) -> T:
+        """Sums over the coordinates of all devices, from those over the coordinates of this one."""
+        return sums if self.share is None else lax.psum(sums, self.share.axis)
 
     @property
     def extras(self) -> int:
@@ -114,6 +154,7 @@ def advance(
     rules: Callable,
     steps: int,
     batch_size: int,
+    share: Share | None = None,
 ) -> tuple[Float[Array, "d p"], Side]:
     """The columns and side parameters after SGD from tick k0 to tick k1, both traced.
 
@@ -133,11 +174,12 @@ def advance(
         rules: `(moving^T, side) -> (tick -> (w, M))`, called at the start of each block.
         steps: number of steps in a block (static); the result depends on it by rounding only.
         batch_size: number of samples averaged in each step (static).
+        share: which coordinates the columns and the scale have; None: all of them.
 
     Returns:
         The columns and `side` at tick k1.
     """
-    data = _Data(scale, means, probabilities, fixed.T, noise, batch_size)
+    data = _Data(scale, means, probabilities, fixed.T, noise, batch_size, share)
     descent = _Descent(gradient, rules, k0, k1)
     dtype, half = moving.dtype, -(-moving.shape[0] // 2)
     labels = random.stream(key, Stream.LABELS)
@@ -147,12 +189,13 @@ def advance(
     # in each use of the draws, which is ten times slower.
     drawn = min(_DRAWN // (2 * half * batch_size), moving.shape[0] // 32)
     drawn = max(drawn // steps, 2) * steps
+    numbers = batch_size * half if share is None else share.numbers(half, batch_size)
 
     def draw(i, state):
         # Because of the inner loop XLA stores the draws once; without a loop it would repeat the
         # generator in each of their uses.  The loop's bounds skip blocks outside [k0, k1).
         tick = i * drawn
-        pairs = random.normal_pairs(key, tick, drawn, batch_size * half, dtype)
+        pairs = random.normal_pairs(key, tick, drawn, numbers, dtype)
         extras = random.normals(labels, tick, drawn, batch_size * data.extras, dtype)
         first = jnp.maximum(k0 - tick, 0) // steps
         last = -(-jnp.minimum(k1 - tick, drawn) // steps)
@@ -216,9 +259,11 @@ def _block(
     rule = jax.vmap(descent.rules(moving, side))(ticks)
     weights, mixing = (jnp.where(active.reshape(-1, *[1] * (x.ndim - 1)), x, 0) for x in rule)
     blocks = weights.shape[1]
-    projections = _dot(rows, moving, _ROWS).reshape(*shape, blocks, -1)
-    teachers = _dot(rows, data.fixed, _ROWS).reshape(*shape, -1)
-    gram = _gram(rows, batch).reshape(steps, batch, steps, batch)
+    products = _dot(rows, moving, _ROWS), _dot(rows, data.fixed, _ROWS), _gram(rows, batch)
+    projections, teachers, gram = data.total(products)
+    projections = projections.reshape(*shape, blocks, -1)
+    teachers = teachers.reshape(*shape, -1)
+    gram = gram.reshape(steps, batch, steps, batch)
 
     def step(carry, inputs):
         projections, parameters = carry
@@ -252,14 +297,19 @@ def _block(
     moving = (moving[:, None] * kept[:, :, None, None]).sum(0).reshape(-1, d)
     accumulated = side.accumulated
     if accumulated is not None:
-        accumulated = accumulated + _squares(rows.reshape(steps, batch, d), g) / d**2
+        inner = data.total(_inner(rows.reshape(steps, batch, d)))
+        accumulated = accumulated + _squares(inner, g) / data.dimension**2
     side = Side.of(parameters, accumulated)
     return moving - _combine(coefficients, rows), side
 
 
-def _squares(rows: Float[Array, "n b d"], g: Float[Array, "n b m"]) -> Float[Array, ""]:
+def _inner(rows: Float[Array, "n b d"]) -> Float[Array, "n b b"]:
+    """The inner products of the samples of each step."""
+    return precise.einsum("nbd,ncd->nbc", rows, rows)
+
+
+def _squares(inner: Float[Array, "n b b"], g: Float[Array, "n b m"]) -> Float[Array, ""]:
     """The sum over steps of |sum_i a_i g_i^T|^2, the squared norms of the gradients."""
-    inner = precise.einsum("nbd,ncd->nbc", rows, rows)
     return precise.einsum("nbc,nbm,ncm->", inner, g, g)
 
 

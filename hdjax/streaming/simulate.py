@@ -28,6 +28,7 @@ from hdjax.registry import In, Precision, Size, register
 from hdjax.streaming import _kernel
 from hdjax.streaming.columns import as_given, coordinates, group_gram
 from hdjax.streaming.data import Data
+from hdjax.streaming.divided import DividedSimulator
 from hdjax.streaming.field import GramSummary
 from hdjax.streaming.limit import Side
 from hdjax.streaming.onepass import OnePass
@@ -48,10 +49,13 @@ class Direct(Method):
         block: number of steps processed together; None: a number chosen for the device.
         data: the source of samples that replaces the system's Gaussian law (`Rademacher`, `Rows`,
             ...); steps are then taken one at a time.
+        devices: number of devices between which the coordinates of a run are divided, for a run
+            that is too large or too slow for one; the runs of an experiment follow one another.
 
     Raises:
-        ValueError: another dtype, float64 without 64-bit numbers, a block below 1, a block given
-            together with data or with an optimiser that has no linear memory.
+        ValueError: another dtype, float64 without 64-bit numbers, a block below 1, a block or
+            several devices given together with data or with an optimiser that has no linear memory,
+            more devices than there are.
 
     Example:
         >>> method = Direct(block=8)
@@ -60,6 +64,7 @@ class Direct(Method):
     dtype: Precision = eqx.field(static=True, default="float32")
     block: Size | None = eqx.field(static=True, default=None)
     data: Annotated[Data, In("streaming.data")] | None = None
+    devices: Size = eqx.field(static=True, default=1)
 
     def __check_init__(self) -> None:
         check_dtype(self.dtype)
@@ -84,9 +89,15 @@ class Direct(Method):
                     f"block: {self.block}; allowed with {type(system.optimiser).__name__}: None "
                     "(steps are taken one at a time)"
                 )
+            if self.devices > 1:
+                raise ValueError(
+                    f"devices: {self.devices}; allowed with data, and with an optimiser without a "
+                    "linear memory: 1"
+                )
             return StepwiseSimulator(system, self.dtype, self.data)
-        block = self.block if self.block is not None else _kernel.block_size(d)
-        return DirectSimulator(system, self.dtype, block)
+        block = self.block if self.block is not None else _kernel.block_size(d // self.devices)
+        simulator = DirectSimulator(system, self.dtype, block)
+        return simulator if self.devices == 1 else DividedSimulator(simulator, self.devices)
 
 
 class DirectState(eqx.Module):
@@ -128,11 +139,27 @@ class DirectSimulator(Simulator):
         k1: Int[Array, ""],
         key: Key[Array, ""],
     ) -> DirectState:
+        return self.descend(state, k0, k1, key, self.scale())
+
+    def scale(self) -> Float[Array, "c d"]:
+        """The square roots of the eigenvalues at each coordinate, for each component."""
+        eigenvalues = cast(self.system, self.dtype).eigenvalues
+        if eigenvalues.shape[-1] != coordinates(self.system.spectrum):
+            eigenvalues = eigenvalues[:, self.system.spectrum.groups]
+        return jnp.sqrt(eigenvalues)
+
+    def descend(
+        self,
+        state: DirectState,
+        k0: Int[Array, ""],
+        k1: Int[Array, ""],
+        key: Key[Array, ""],
+        scale: Float[Array, "c d"],
+        share: _kernel.Share | None = None,
+    ) -> DirectState:
+        """Advance the coordinates that a device has; the arguments are those of the kernel."""
         system, layout = cast(self.system, self.dtype), self.system.layout
         s, d = layout.teachers, system.spectrum.dimension
-        scale = jnp.sqrt(system.eigenvalues)
-        if scale.shape[-1] != state.moving.shape[0]:
-            scale = scale[:, self.system.spectrum.groups]
 
         def rules(moving: Float[Array, "p d"], side: Side) -> Callable[[Array], Rule]:
             gamma = None
@@ -162,6 +189,7 @@ class DirectSimulator(Simulator):
             rules=rules,
             steps=self.block,
             batch_size=system.batch_size,
+            share=share,
         )
         return DirectState(moving, state.frozen, side)
 
