@@ -29,6 +29,7 @@ from .engine import (
     sweep,
 )
 from .forecast import predict, tune
+from .hosts import connect
 from .integrate import Integrator
 from .limits import Limit
 from .system import (
@@ -62,6 +63,7 @@ __all__ = [
     "WithoutLimit",
     "WithoutMeanCorrection",
     "compare",
+    "connect",
     "curvature",
     "datasets",
     "ensemble",

@@ -6,7 +6,10 @@ traceback); 75 after SIGTERM, SIGUSR1, SIGHUP or SIGXCPU and 130 after Ctrl-C (s
 A fault of the package itself gives 70.
 
 A run that was interrupted, or killed in any other way, goes on with the same command or with
-`hdjax resume DIR` (see `hdjax.rundir`).
+`hdjax resume DIR` (see `hdjax.rundir`).  If another process of the run has ended, the code is 75.
+
+The same command in several processes runs one experiment (see `hdjax.hosts`), and the first of them
+alone writes and prints.
 
 Files are written before the table is printed, so that a closed standard output loses no result.
 """
@@ -28,9 +31,10 @@ from typing import Annotated, Any, NamedTuple, NoReturn
 import jax
 import typer
 
-from hdjax import commands, config, doctor, expect, programs, rundir, store
+from hdjax import commands, config, doctor, expect, hosts, programs, rundir, store
 from hdjax.config import reference
 from hdjax.engine import Checkpoint, Result, load
+from hdjax.placement import Coordinator, Cores, Devices, MeshText, Processes, ProcessId
 from hdjax.signals import INTERRUPTED, STOPPED, Signals
 
 _EXPECTATION_FAILED, _MISTAKE, _FAULT = 1, 2, 70
@@ -75,12 +79,6 @@ Every = Annotated[
         "--checkpoint-every", metavar="TIME", help="Save a chunk that is running so often."
     ),
 ]
-Cores = Annotated[
-    int | None,
-    typer.Option(
-        min=1, envvar="HDJAX_CORES", help="Cores of the CPU for long simulations. Default: all."
-    ),
-]
 Lines = Annotated[
     bool, typer.Option("--json", help="Print lines of JSON: one a chunk, and the result.")
 ]
@@ -98,6 +96,7 @@ def command() -> NoReturn:
         traceback.print_exc()
         code = _FAULT
     if code in (INTERRUPTED, STOPPED):
+        hosts.disconnect()
         # Python would wait for the thread in which a chunk may still be computed.
         os._exit(code)
     sys.exit(code)
@@ -120,6 +119,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warnings.showwarning = _show_warning
         try:
             return _run(words, signals)
+        except hosts.ProcessLost as error:
+            _say(f"error: {error}")
+            # The others cannot be waited for.
+            os._exit(STOPPED)
         except (KeyboardInterrupt, typer.Abort):
             _say("interrupted: what was not written is lost")
             return signals.exit_code
@@ -158,7 +161,7 @@ class Job(NamedTuple):
         force: whether to begin anew.
         cache: whether compiled programs are kept on disk.
         every: the time between two saves of the chunk that is running.
-        cores: the number of cores, if it was given.
+        devices: the devices and processes.
         lines: whether lines of JSON are printed.
     """
 
@@ -168,7 +171,7 @@ class Job(NamedTuple):
     force: bool
     cache: bool
     every: str
-    cores: int | None
+    devices: Devices
     lines: bool
 
 
@@ -183,11 +186,16 @@ def _experiment(kind: str | None) -> Callable[..., Job]:
         cache: Cache = True,
         every: Every = "5min",
         cores: Cores = None,
+        mesh: MeshText = None,
+        coordinator: Coordinator = None,
+        processes: Processes = None,
+        process_id: ProcessId = None,
         lines: Lines = False,
     ) -> Job:
         load_config = functools.partial(config.load, config_file, changes or [])
         folder = Path("results") / config_file.stem if out is None else out
-        return Job(load_config, kind, folder, force, cache, every, cores, lines)
+        devices = Devices(cores, mesh, coordinator, processes, process_id)
+        return Job(load_config, kind, folder, force, cache, every, devices, lines)
 
     return command
 
@@ -206,6 +214,10 @@ def resume(
     cache: Cache = True,
     every: Every = "5min",
     cores: Cores = None,
+    mesh: MeshText = None,
+    coordinator: Coordinator = None,
+    processes: Processes = None,
+    process_id: ProcessId = None,
     lines: Lines = False,
 ) -> Job | int:
     """Go on with a run that was interrupted or killed; nothing to do if it has ended."""
@@ -214,7 +226,8 @@ def resume(
         typer.echo(f"{directory} has ended")
         return 0
     load_config = functools.partial(config.Experiment.of, asked["config"], asked["directory"])
-    return Job(load_config, asked["kind"], directory, False, cache, every, cores, lines)
+    devices = Devices(cores, mesh, coordinator, processes, process_id)
+    return Job(load_config, asked["kind"], directory, False, cache, every, devices, lines)
 
 
 @app.command()
@@ -265,8 +278,7 @@ def _execute(job: Job, signals: Signals, output: Any) -> int:
     """Run an experiment, and return the exit code."""
     if job.cache:
         programs.enable()
-    _use_cores(job.cores)
-    _check_devices()
+    mesh = job.devices.connect()
     seconds = _seconds(job.every)
     experiment = job.load()
     kind = experiment.choose(job.kind)
@@ -275,16 +287,16 @@ def _execute(job: Job, signals: Signals, output: Any) -> int:
     asked = {"config": experiment.raw, "directory": experiment.directory.resolve(), "kind": kind}
     progress = functools.partial(_tell, output) if job.lines else True
 
-    with rundir.opened(job.folder, asked, job.force) as directory:
+    with hosts.held(), rundir.opened(job.folder, asked, job.force) as directory:
         try:
             kept = Checkpoint(directory.checkpoint, seconds)
-            result = experiment.run(kind, progress, kept)
+            result = experiment.run(kind, progress, kept, mesh)
         except KeyboardInterrupt:
             directory.log("interrupted")
             _say(f"interrupted: nothing was finished{_resumable(directory)}")
             return signals.exit_code
         with signals.held():
-            passed = _report(result, rules, directory, job.lines)
+            passed = hosts.by_first(lambda: _report(result, rules, directory, job.lines))
             if result.tree.attrs["interrupted"]:
                 runs = result.tree.attrs["runs"]
                 directory.log("interrupted")
@@ -293,32 +305,6 @@ def _execute(job: Job, signals: Signals, output: Any) -> int:
             directory.log("ends")
             directory.end()
     return 0 if passed else _EXPECTATION_FAILED
-
-
-def _use_cores(cores: int | None) -> None:
-    """Make a device of each core that JAX may use on a CPU, before JAX finds its devices.
-
-    Args:
-        cores: their number; None: all cores of the process, unless a variable of JAX or XLA says
-            how many devices a CPU has.
-    """
-    if cores is None:
-        flags = os.environ.get("XLA_FLAGS", "")
-        if "xla_force_host_platform_device_count" in flags or "JAX_NUM_CPU_DEVICES" in os.environ:
-            return
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    # Where JAX has found its devices already, in a session of Python, there is nothing to choose.
-    with contextlib.suppress(RuntimeError):
-        jax.config.update("jax_num_cpu_devices", cores or 1)
-
-
-def _check_devices() -> None:
-    """Raise ValueError if JAX finds no device of the kind that was asked for."""
-    try:
-        jax.devices()
-    except RuntimeError as error:
-        asked = os.environ.get("JAX_PLATFORMS", "")
-        raise ValueError(f"JAX_PLATFORMS: {asked!r}: {error}") from None
 
 
 def _resumable(directory: rundir.RunDirectory) -> str:
@@ -424,6 +410,14 @@ def _one_line(text: str) -> str:
 
 
 def _say(line: str) -> None:
+    """Print a line on standard error; of several processes, the first one alone does.
+
+    Errors are printed by all of them.
+    """
+    if not hosts.is_first():
+        if not line.startswith("error"):
+            return
+        line = f"process {jax.process_index()}: {line}"
     with contextlib.suppress(OSError):
         typer.echo(line, err=True)
 

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hdjax import store
+from hdjax import hosts, store
 from hdjax.engine.checkpoint import locked
 from hdjax.engine.result import provenance
 
@@ -28,7 +28,7 @@ _ASKED = ("config", "directory", "kind")
 
 
 class RunDirectory:
-    """An open directory of a run.
+    """An open directory of a run; of several processes, the first one alone writes into it.
 
     Attributes:
         path: the directory.
@@ -45,6 +45,8 @@ class RunDirectory:
 
     def log(self, event: str) -> None:
         """Add a line to the log; a log that cannot be written is no error."""
+        if not hosts.is_first():
+            return
         now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
         with contextlib.suppress(OSError), open(self.path / _LOG, "a") as file:
             file.write(f"{now} {event}\n")
@@ -55,7 +57,8 @@ class RunDirectory:
 
     def end(self) -> None:
         """Remove the checkpoints, because the results are written."""
-        shutil.rmtree(self.path / _CHECKPOINT, ignore_errors=True)
+        if hosts.is_first():
+            shutil.rmtree(self.path / _CHECKPOINT, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -80,7 +83,21 @@ def opened(path: str | Path, asked: dict[str, Any], force: bool = False) -> Iter
         ...     read("results/mine")["kind"]
         'compare'
     """
-    path, asked = Path(path), json.loads(json.dumps(asked, default=str))
+    with contextlib.ExitStack() as lock:
+        directory = hosts.by_first(lambda: _begin(Path(path), asked, force, lock))
+        try:
+            yield directory
+        finally:
+            if not directory.checkpoint.exists():
+                # Nothing was computed that could be gone on with.
+                directory.end()
+
+
+def _begin(
+    path: Path, asked: dict[str, Any], force: bool, lock: contextlib.ExitStack
+) -> RunDirectory:
+    """Lock the directory of a run, and record what is run."""
+    asked = json.loads(json.dumps(asked, default=str))
     begun = _asked(path / _CHECKPOINT)
     if begun is not None and begun != asked and not force:
         raise FileExistsError(
@@ -90,19 +107,14 @@ def opened(path: str | Path, asked: dict[str, Any], force: bool = False) -> Iter
     goes_on = begun is not None and not force
     store.prepare(path, force or goes_on)
     (path / _CHECKPOINT).mkdir(exist_ok=True)
-    with locked(path / _CHECKPOINT):
-        directory = RunDirectory(path, force or goes_on)
-        if not goes_on:
-            shutil.rmtree(directory.checkpoint, ignore_errors=True)
-        directory.log("goes on" if goes_on else "begins")
-        record = json.dumps({**asked, **provenance()}, indent=1)
-        store.write(path / _CHECKPOINT / _RECORD, record.encode())
-        try:
-            yield directory
-        finally:
-            if not directory.checkpoint.exists():
-                # Nothing was computed that could be gone on with.
-                directory.end()
+    lock.enter_context(locked(path / _CHECKPOINT))
+    directory = RunDirectory(path, force or goes_on)
+    if not goes_on:
+        shutil.rmtree(directory.checkpoint, ignore_errors=True)
+    directory.log("goes on" if goes_on else "begins")
+    record = json.dumps({**asked, **provenance()}, indent=1)
+    store.write(path / _CHECKPOINT / _RECORD, record.encode())
+    return directory
 
 
 def read(path: str | Path) -> dict[str, Any]:

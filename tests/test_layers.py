@@ -16,14 +16,14 @@ LAYERS = (
     ("cli",),
     ("commands",),  # those of the command line that need `forecast`
     ("forecast",),  # predictions for a user's own data, on top of the families
-    ("config", "expect", "doctor", "programs", "rundir"),
+    ("config", "expect", "doctor", "placement", "programs", "rundir"),
     ("schema",),  # tables of configs, from what the families register: they know nothing of it
     ("engine",),
     ("networks",),  # their trajectories, their curvature, theory of landscapes against them
     ("curvature",),  # looks at the families' trajectories
     ("landscapes", "multiindex", "multipass", "streaming"),  # families, side by side
     ("gaussian", "spectra", "random", "schedules", "datasets", "integrate"),
-    ("system", "plots", "store", "signals", "initial_value"),
+    ("system", "plots", "store", "signals", "hosts", "initial_value"),
     ("clocks", "limits", "checks", "reading"),
     ("layout", "annotations"),
     ("arrays", "codes", "precise", "reductions", "registry", "times"),
@@ -32,7 +32,9 @@ LAYERS = (
 # and files know datasets alone.
 DATASETS = {"codes", "layout", "reading", "reductions", "times"}
 ONLY = {
-    "engine": {"system", "arrays", "checks", "random", "registry", "plots", "store"} | DATASETS,
+    "engine": {"system", "arrays", "checks", "random", "registry", "plots", "store"}
+    | {"hosts"}
+    | DATASETS,
     "plots": DATASETS,
     "store": DATASETS,
 }

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from jax.sharding import Mesh
 
 from hdjax import layout
 from hdjax.config.tables import MOST, Range, families, load_family, model_of, slot
@@ -226,6 +227,7 @@ class Experiment:
         kind: str | None = None,
         progress: bool | Callable = True,
         checkpoint: Any = None,
+        mesh: Mesh | None = None,
     ) -> Result:
         """Run the experiment; the config becomes an attribute of the result.
 
@@ -233,6 +235,7 @@ class Experiment:
             kind: "compare", "sweep" or "scaling"; None: the kind that `choose` returns.
             progress: as for `hdjax.compare`.
             checkpoint: as for `hdjax.compare`.
+            mesh: as for `hdjax.compare`.
 
         Raises:
             ConfigError: as for `choose`, or a constructor refuses a value.
@@ -240,7 +243,7 @@ class Experiment:
         """
         kind = self.choose(kind)
         run, key = self.config.run, jax.random.key(self.config.run.seed)
-        options = self._options(progress) | {"checkpoint": checkpoint}
+        options = self._options(progress) | {"checkpoint": checkpoint, "mesh": mesh}
         named = {name: built(path, f"run.paths.{name}") for name, path in run.paths.items()}
         if kind == "scaling":
             result = self._scaling(key, options)

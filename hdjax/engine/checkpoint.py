@@ -7,7 +7,7 @@ directory of its own experiment goes on from there.  Every file appears complete
 NumPy's archives carry checksums: a damaged chunk is computed again.
 
 The files are plain NumPy archives.  A library for checkpoints of sharded training states would add
-nothing here: the arrays of a chunk are small, and belong to one process.
+nothing here: the arrays of a chunk are small, and one process writes them.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from hdjax import random
+from hdjax import hosts, random
 from hdjax.checks import checked
 from hdjax.engine.chunks import ChunkSize
 from hdjax.engine.collected import Chunk, Piece
@@ -78,7 +78,9 @@ def as_checkpoint(kept: Kept | None) -> Checkpoint | None:
 
 
 class Journal:
-    """An open checkpoint, which this process alone may write.
+    """An open checkpoint, which this experiment alone may write.
+
+    Of several processes the first one reads and writes, and the others know what it has read.
 
     Attributes:
         size: the size of a chunk, as the first process of this experiment chose it; None before.
@@ -92,7 +94,7 @@ class Journal:
     def choose(self, size: ChunkSize) -> None:
         """Choose the size of a chunk, for this process and for those that go on from here."""
         self.size = size
-        _write_experiment(self._directory, self._own, size)
+        hosts.by_first(lambda: _write_experiment(self._directory, self._own, size))
 
     def load(self, point: int, run: int) -> tuple[Chunk, int] | None:
         """A finished chunk by its first point and run, and its number of runs; None if missing."""
@@ -108,7 +110,7 @@ class Journal:
     def save(self, point: int, run: int, chunk: Chunk, runs: int) -> None:
         """Save a finished chunk, in place of the state of the chunk that was running."""
         arrays = {"runs": np.array(runs), **_to_arrays(chunk)}
-        if self._write(_chunk_file(point, run), arrays):
+        if hosts.is_first() and self._write(_chunk_file(point, run), arrays):
             with contextlib.suppress(OSError):
                 (self._directory / _RUNNING).unlink(missing_ok=True)
         self._saved = time.monotonic()
@@ -135,13 +137,17 @@ class Journal:
         self, place: tuple[int, ...], running: PyTree, position: int, now: bool = False
     ) -> None:
         """Save the state of the chunk that is running, if it is time to, or `now`."""
-        if now or time.monotonic() - self._saved >= self._every:
+        if now or hosts.shared(time.monotonic() - self._saved >= self._every):
             leaves = {str(i): _to_bytes(leaf) for i, leaf in enumerate(jax.tree.leaves(running))}
             meta = {"place": np.array(place), "position": np.array(position)}
-            self._write(_RUNNING, leaves | meta)
+            if hosts.is_first():
+                self._write(_RUNNING, leaves | meta)
             self._saved = time.monotonic()
 
     def _read(self, name: str) -> dict[str, np.ndarray] | None:
+        return hosts.by_first(lambda: self._read_file(name))
+
+    def _read_file(self, name: str) -> dict[str, np.ndarray] | None:
         file = self._directory / name
         try:
             with np.load(file, allow_pickle=False) as archive:
@@ -188,19 +194,23 @@ def opened(checkpoint: Checkpoint, names: Mapping[str, str]) -> Iterator[Journal
         OSError: the path is no directory, another process writes into the directory, or it cannot
             be written.
     """
-    directory = checkpoint.directory
+    own = {"experiment": dict(names), "versions": _versions()}
+    with contextlib.ExitStack() as lock:
+        size = hosts.by_first(lambda: _begin(checkpoint.directory, own, lock))
+        yield Journal(checkpoint, own, size)
+
+
+def _begin(directory: Path, own: dict[str, Any], lock: contextlib.ExitStack) -> ChunkSize | None:
+    """Lock the directory of a checkpoint, and read or write what experiment it is of."""
     _refuse_others(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    with locked(directory):
-        for left in directory.glob(".*.part"):
-            left.unlink(missing_ok=True)
-        own = {"experiment": dict(names), "versions": _versions()}
-        size = None
-        if (file := directory / _EXPERIMENT).exists():
-            size = _same(directory, _found(file), own)
-        else:
-            _write_experiment(directory, own, size)
-        yield Journal(checkpoint, own, size)
+    lock.enter_context(locked(directory))
+    for left in directory.glob(".*.part"):
+        left.unlink(missing_ok=True)
+    if (file := directory / _EXPERIMENT).exists():
+        return _same(directory, _found(file), own)
+    _write_experiment(directory, own, None)
+    return None
 
 
 def _write_experiment(directory: Path, own: dict[str, Any], size: ChunkSize | None) -> None:
@@ -289,7 +299,7 @@ def _to_bytes(leaf: Any) -> np.ndarray:
     """A leaf of any dtype, a random key included, as bytes."""
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaf = jax.random.key_data(leaf)
-    return np.frombuffer(np.asarray(leaf).tobytes(), np.uint8)
+    return np.frombuffer(hosts.gather(leaf).tobytes(), np.uint8)
 
 
 def _from_bytes(content: np.ndarray, like: Any) -> Any:

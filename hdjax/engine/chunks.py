@@ -1,7 +1,7 @@
 """How an experiment is divided: the size of its chunks, and the stops of its runs."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -35,13 +35,17 @@ class ChunkSize(NamedTuple):
 
 
 def bytes_held(one: PyTree) -> int:
-    """The bytes of arrays of which the shapes are given, such as those of a `Running`.
+    """The bytes of arrays on a device, of which the shapes are given, such as those of a `Running`.
 
     Example:
         >>> bytes_held({"a": jax.ShapeDtypeStruct((3, 2), "float32")})
         24
     """
-    return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(one))
+
+    def share(leaf: Any) -> tuple[int, ...]:
+        return leaf.shape if leaf.sharding is None else leaf.sharding.shard_shape(leaf.shape)
+
+    return sum(math.prod(share(x)) * x.dtype.itemsize for x in jax.tree.leaves(one))
 
 
 def check_memory(system: System, plan: Plan, one: Running) -> None:
@@ -58,7 +62,9 @@ def check_memory(system: System, plan: Plan, one: Running) -> None:
     Raises:
         DoesNotFitError: it has not.
     """
-    check_need(system, plan, 2 * bytes_held(one), device_memory(jax.devices()[0]), "at least ")
+    check_need(
+        system, plan, 2 * bytes_held(one), device_memory(jax.local_devices()[0]), "at least "
+    )
 
 
 def check_need(system: System, plan: Plan, need: int, memory: int, about: str = "") -> None:
@@ -101,7 +107,7 @@ def chunk_size(
         )
     if chunk is not None:
         return ChunkSize(min(runs, chunk), points)
-    memory = device_memory(jax.devices()[0])
+    memory = device_memory(jax.local_devices()[0])
     lanes = min(float(_most()), _SHARE * memory / (_COPIES * bytes_held(one)))
     width = _width(lanes, runs)
     return ChunkSize(width, max(1, min(points, int(lanes / width))))

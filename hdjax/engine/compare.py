@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Key
 
 from hdjax.checks import checked
@@ -50,6 +51,7 @@ def simulate(
     chunk: Size | None = None,
     progress: bool | Callable = True,
     checkpoint: Kept | None = None,
+    mesh: Mesh | None = None,
 ) -> Result:
     """Simulate `runs` realisations of `system` at finite d.
 
@@ -73,6 +75,9 @@ def simulate(
             function, which is called with what is done and left, as `hdjax.engine.progress` says.
         checkpoint: a directory, or a `Checkpoint`, in which finished chunks are kept while the
             experiment runs; the same call in another process goes on from there.
+        mesh: the devices, a `jax.sharding.Mesh` with the axis "runs", over which the runs of a
+            chunk are divided, and for a sweep the axis "points"; None: all devices of all
+            processes, or on a CPU a single one if there is little to compute.
 
     Returns:
         A `Result` with the groups of runs (see `Result`).
@@ -98,6 +103,7 @@ def simulate(
         chunk=chunk,
         progress=progress,
         checkpoint=checkpoint,
+        mesh=mesh,
     )
     measured = contents(system, plan, records, collected, kind="simulate", key=key, keep=keep)
     return Result(tree(measured, levels=QUANTILES))
@@ -174,6 +180,7 @@ def compare(
     chunk: Size | None = None,
     progress: bool | Callable = True,
     checkpoint: Kept | None = None,
+    mesh: Mesh | None = None,
 ) -> Result:
     """Simulate realisations, integrate the limit, and compare.
 
@@ -197,6 +204,7 @@ def compare(
         chunk: as for `simulate`.
         progress: as for `simulate`.
         checkpoint: as for `simulate`.
+        mesh: as for `simulate`.
 
     Returns:
         A `Result` with the groups of runs, of the limit and of their distance (see `Result`).
@@ -233,6 +241,7 @@ def compare(
         chunk=chunk,
         progress=progress,
         checkpoint=checkpoint,
+        mesh=mesh,
     )
     measured = contents(system, plan, records, collected, kind="compare", key=key, keep=keep)
     return Result(tree(measured, levels=QUANTILES))
@@ -248,6 +257,7 @@ def _driven(
     chunk: int | None = None,
     progress: bool | Callable = False,
     checkpoint: Kept | None = None,
+    mesh: Mesh | None = None,
 ) -> Collected:
     """The loop over chunks for a single system."""
     experiment = Experiment([system], [plan], key, runs, keep)
@@ -258,6 +268,7 @@ def _driven(
             chunk=chunk,
             progress=counted,
             checkpoint=as_checkpoint(checkpoint),
+            mesh=mesh,
         ) as loop,
     ):
         return loop.run()

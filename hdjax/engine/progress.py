@@ -7,12 +7,16 @@ from typing import Any
 
 from tqdm import tqdm
 
+from hdjax import hosts
+
 # Seconds between two reports of a chunk that is running.
 _REPORT = 1.0
 
 
 class Progress:
     """The steps and runs that are done, of all that there are.
+
+    Of several processes, the first one alone shows them.
 
     Args:
         show: True: a bar, if standard error is a terminal; False: nothing; or a function, which is
@@ -30,6 +34,7 @@ class Progress:
     """
 
     def __init__(self, show: bool | Callable[[dict[str, Any]], Any], steps: int, runs: int):
+        show = show if hosts.is_first() else False
         self._report = None if isinstance(show, bool) else show
         self._totals, self._done = (steps, runs), [0, 0]
         self._computed, self._begin = [0, 0], time.monotonic()

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 
 from hdjax import plots, reading, store
 from hdjax.engine.describe import describe
+from hdjax.hosts import is_first
 from hdjax.times import record_at
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -132,6 +133,8 @@ class Result:
     def save(self, directory: str | Path, force: bool = False) -> Path:
         """Write `result.nc` and `summary.json` into `directory`, and return the directory.
 
+        Of several processes, the first one alone writes.
+
         Args:
             directory: the directory, which is made if necessary.
             force: whether a result in the directory may be replaced.
@@ -140,7 +143,7 @@ class Result:
             FileExistsError: the directory holds a result, and `force` is False, or this result was
                 interrupted and has fewer runs than that one.
         """
-        return store.save_result(self.tree, directory, force)
+        return store.save_result(self.tree, directory, force) if is_first() else Path(directory)
 
     def __repr__(self) -> str:
         return describe(self.tree)

@@ -58,7 +58,7 @@ class Stops(eqx.Module):
 
 
 def shapes(system: System, plan: Plan, key: Key[Array, ""]) -> Running:
-    """The shapes and dtypes of a single run.
+    """The shapes and dtypes of a single run, and how it is divided between devices, if it is.
 
     Args:
         system: the system.
@@ -76,7 +76,15 @@ def shapes(system: System, plan: Plan, key: Key[Array, ""]) -> Running:
         )
         return Running(state, tick, values, alive, probes, _start(simulator, plan, state))
 
-    return jax.eval_shape(first, key)
+    one = jax.eval_shape(first, key)
+    if (shardings := simulator.sharding(one.state)) is None:
+        return one
+    state = jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        one.state,
+        shardings,
+    )
+    return eqx.tree_at(lambda one: one.state, one, state)
 
 
 def blank(one: Running, key: Key[Array, ""], leading: tuple[int, ...]) -> Running:

@@ -13,6 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Key
 
 from hdjax.checks import checked
@@ -51,6 +52,7 @@ def sweep(
     shared_keys: bool = True,
     progress: bool | Callable = True,
     checkpoint: Kept | None = None,
+    mesh: Mesh | None = None,
 ) -> Result:
     """Compare runs and limit at every point of a grid of parameters.
 
@@ -81,6 +83,7 @@ def sweep(
             points have less noise than the values themselves; False: independent numbers.
         progress: as for `compare`.
         checkpoint: as for `compare`.
+        mesh: as for `compare`.
 
     Returns:
         A `Result` whose groups have the axes of the grid as leading dimensions.
@@ -117,7 +120,8 @@ def sweep(
         counted = open_.enter_context(contextlib.closing(counting))
         if kept is not None:
             open_.enter_context(opened(kept, whole.names()))
-        found, interrupted = _collect(whole, records, groups, chunk, counted, kept)
+        options = {"chunk": chunk, "progress": counted, "mesh": mesh}
+        found, interrupted = _collect(whole, records, groups, kept, options)
     measured = stack(found, tuple(len(values) for values in labels.values()))
     measured.attributes.update(_about(systems, groups, found))
     measured.attributes["interrupted"] = int(interrupted)
@@ -167,12 +171,12 @@ def _collect(
     whole: Experiment,
     records: list[Records],
     groups: dict[Any, list[int]],
-    chunk: int | None,
-    progress: Progress,
     checkpoint: Checkpoint | None,
+    options: dict[str, Any],
 ) -> tuple[dict[int, Contents], bool]:
     """The contents of the finished points by position, and whether an interrupt came.
 
+    `options` are those of `prepared`.
     While a program runs, the next one is compiled.  A program that fails costs its own points.
     """
     found: dict[int, Contents] = {}
@@ -181,7 +185,7 @@ def _collect(
 
         def begun(number: int, members: list[int]) -> tuple[list[int], Loop]:
             part = checkpoint and checkpoint.part(f"program-{number}")
-            loop = prepared(whole.at(members), chunk=chunk, progress=progress, checkpoint=part)
+            loop = prepared(whole.at(members), checkpoint=part, **options)
             return members, open_.enter_context(loop)
 
         try:

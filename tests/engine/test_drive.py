@@ -4,13 +4,11 @@ import os
 import subprocess
 import sys
 
-import jax
 import numpy as np
 import pytest
 
 import hdjax as hd
-from hdjax.engine import collected, drive
-from hdjax.engine.runs import shapes
+from hdjax.engine import collected
 from tests.engine.problems import TIMES, compare, least_squares
 
 
@@ -100,26 +98,14 @@ def test_a_run_that_does_not_fit(key):
         hd.simulate(system, [1e-11], key=key, runs=1)
 
 
-def test_little_work_stays_on_one_core():
-    law, loss = hd.streaming.GaussianStart(), hd.streaming.losses.LeastSquares()
-    devices = {}
-    for t in (1.0, 1e5):
-        system = hd.streaming.OnePassSGD(loss, hd.spectra.identity(1000), 0.5, law, law)
-        plan = hd.make_plan(system, [t], start=None)
-        experiment = drive.Experiment([system], [plan], jax.random.key(0), 16)
-        one = shapes(system, plan, experiment.key)
-        devices[t] = drive._mesh(experiment, one).size
-    assert devices == {1.0: 1, 1e5: jax.local_device_count()}
-
-
 SCRIPT = """
 import sys
 import jax
 import numpy as np
 import hdjax as hd
-from hdjax.engine import drive
+from hdjax.engine import devices
 
-drive._SPREAD = 0
+devices._SPREAD = 0
 jax.config.update("jax_enable_x64", True)
 system = hd.streaming.OnePassSGD(
     hd.streaming.losses.LeastSquares(sigma=0.5),

@@ -8,6 +8,7 @@ from jax.sharding import Mesh
 
 import hdjax as hd
 from hdjax.engine import parallel
+from hdjax.engine.devices import Layout, place
 from hdjax.engine.runs import blank, shapes
 from tests.engine.problems import isotropic
 
@@ -36,10 +37,11 @@ def test_stacked_points_are_those_of_one_point():
         plan = parallel.stacked([plans[i] for i in points])
         runs = (len(points), 3) if many else (3,)
         running = blank(shapes(systems[0], plans[0], key), key, runs)
-        running = parallel.spread(running, mesh, many)
-        known = system, plan, parallel.stacked([key] * len(points)), ids, running, plan.ticks
-        runs = parallel.advance_points(*known, jnp.arange(2), first, last, mesh, many)
-        return parallel.predict_points(system, plan, many).limit["risk"], runs.values["risk"]
+        layout = Layout(mesh, many)
+        running = place(running, layout.runs(running))
+        known = system, plan, parallel.stacked([key] * len(points)), plan.ticks, jnp.arange(2)
+        runs = parallel.advance_points(*known, ids, running, first, last, layout)
+        return parallel.predict_points(system, plan, layout).limit["risk"], runs.values["risk"]
 
     limits, runs = found([0, 1])
     for point in range(2):
