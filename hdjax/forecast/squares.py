@@ -9,22 +9,34 @@ Runs of all columns with the same key draw the same samples, and their sums are 
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from hdjax import precise
 from hdjax.forecast.preparation import Prepared
 from hdjax.multipass import MomentumSGD, MultiPassSGD, Problem, Quadratic, SampleRisk
+from hdjax.multipass.krylov import krylov_modes
 from hdjax.multipass.modes import Modes, svd_modes
+
+# The largest number n d min(n, d) of operations of a singular value decomposition: some seconds.
+_MOST = 4 * 10**9
+# The steps of Lanczos' iteration, and the vectors of random signs, for larger problems.
+_POINTS, _PROBES = 64, 2
 
 
 def problems(data: Prepared) -> tuple[list[Problem], list[Modes]]:
-    """A problem and its modes for each column of targets, by one singular value decomposition.
+    """A problem and its modes for each column of targets.
+
+    One singular value decomposition serves all columns; large problems take Lanczos' iteration.
 
     The statistics besides the loss are "test", the risk on the test samples.
     """
     test = SampleRisk(data.test, data.test_targets[:, 0])
     first = Problem(data.train, data.train_targets[:, 0], None, {"test": test})
+    n, d = data.train.shape
+    if n * d * min(n, d) > _MOST:
+        return _large(data, first)
     modes, left = svd_modes(first)
     positive = np.asarray(modes.eigenvalues) > 0
 
@@ -47,6 +59,26 @@ def problems(data: Prepared) -> tuple[list[Problem], list[Modes]]:
     columns = zip(data.train_targets.T, data.test_targets.T, strict=True)
     found = [column(b, other) for b, other in columns]
     return [p for p, _ in found], [m for _, m in found]
+
+
+def _large(data: Prepared, first: Problem) -> tuple[list[Problem], list[Modes]]:
+    """Problems and modes of a matrix that is too large for a singular value decomposition."""
+    test: Any = first.quadratics["test"]
+    targets, others = jnp.asarray(data.train_targets), jnp.asarray(data.test_targets)
+    modes = krylov_modes(
+        first.matrix,
+        targets,
+        test.rows,
+        others,
+        points=_POINTS,
+        probes=_PROBES,
+        key=jax.random.key(0),
+    )
+    found = [
+        eqx.tree_at(lambda p: (p.labels, p.quadratics["test"].labels), first, (own, other))
+        for own, other in zip(targets.T, others.T, strict=True)
+    ]
+    return found, modes
 
 
 def system(
@@ -90,7 +122,16 @@ def combined(modes: list[Modes]) -> Modes:
 
     Args:
         modes: the modes of `problems`.
+
+    Raises:
+        ValueError: several columns of a problem that is too large for a decomposition.
     """
+    if len(modes) == 1:
+        return modes[0]
+    if not isinstance(modes[0].quadratics["test"], SampleRisk):
+        raise ValueError(
+            f"labels: {len(modes)} columns at this size; allowed: one (two groups of classes)"
+        )
     labels = jnp.stack([own.labels for own in modes])
     total = jnp.sqrt(jnp.sum(labels**2, axis=0))
     # Any shares with squares that sum to one serve directions without labels.

@@ -308,15 +308,30 @@ def _lanczos_rule(apply: Any, vector: Array, points: Size) -> tuple[np.ndarray, 
     with jax.debug_nans(False):
         lanczos = decomp.tridiag_sym(points, materialize=False, custom_vjp=False)
         diagonal, off_diagonal = (np.asarray(part) for part in lanczos(apply, vector).J_small)
+    nodes, vectors = jacobi_eigenpairs(diagonal, off_diagonal)
+    return nodes, square * vectors[0] ** 2
+
+
+def jacobi_eigenpairs(
+    diagonal: Float[np.ndarray, " k"], off_diagonal: Float[np.ndarray, " k-1"]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The eigenvalues and eigenvectors of Lanczos' matrix up to the step at which it breaks down.
+
+    Args:
+        diagonal: (k,) the diagonal, NaN after a breakdown.
+        off_diagonal: (k - 1,) the entries beside it, which are rounding at a breakdown.
+
+    Example:
+        >>> jacobi_eigenpairs(np.array([2.0, np.nan]), np.array([np.nan]))[0].tolist()
+        [2.0]
+    """
     eps = np.finfo(diagonal.dtype).eps
     largest = np.nanmax(np.abs(diagonal))
     good = np.isfinite(off_diagonal) & (off_diagonal > 100 * eps * largest)
     good &= np.isfinite(diagonal[1:])
     length = int(np.cumprod(good).sum()) + 1
     off = off_diagonal[: length - 1]
-    jacobi = np.diag(diagonal[:length]) + np.diag(off, 1) + np.diag(off, -1)
-    nodes, vectors = np.linalg.eigh(jacobi)
-    return nodes, square * vectors[0] ** 2
+    return np.linalg.eigh(np.diag(diagonal[:length]) + np.diag(off, 1) + np.diag(off, -1))
 
 
 def as_float(values: Any) -> Array:

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import hdjax as hd
 from hdjax.forecast import squares
@@ -9,6 +10,7 @@ from hdjax.forecast.preparation import prepare
 from hdjax.forecast.tables import as_table
 
 RNG = np.random.default_rng(0)
+ROWS = RNG.standard_normal((200, 30))
 DATA = prepare(as_table(RNG.standard_normal((50, 8)), np.arange(50) % 3))
 
 
@@ -43,3 +45,20 @@ def test_one_limit_is_the_sum_over_columns():
     whole = hd.multipass.MultiPassSGD(None, 0.5, modes=squares.combined(modes), ridge=0.5)
     for name, found in whole.limit(ts).values.items():
         np.testing.assert_allclose(found, sum(part[name] for part in parts), rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_large_problem_takes_no_decomposition(monkeypatch):
+    labels = ROWS @ np.linspace(-1, 1, 30)
+    data = prepare(as_table(ROWS, labels))
+    exact = squares.problems(data)[1][0]
+    monkeypatch.setattr(squares, "_MOST", 0)
+    (problem,), (large,) = squares.problems(data)
+    assert large.delocalisation is None
+    ts = jnp.array([0.0, 1.0, 5.0])
+    expected = hd.multipass.MultiPassSGD(problem, 0.5, modes=exact).limit(ts).values
+    found = hd.multipass.MultiPassSGD(problem, 0.5, modes=large).limit(ts).values
+    np.testing.assert_allclose(found["loss"], expected["loss"], rtol=0.05)
+    np.testing.assert_allclose(found["test"], expected["test"], rtol=0.2)
+    with pytest.raises(ValueError, match="labels: 2 columns at this size"):
+        squares.combined([large, large])
