@@ -7,10 +7,10 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --quiet --disable-pip-version-check install
 DEMO := results/phase_retrieval
 BENCHMARKS := first_answer limit one_pass samplers multipass multipass_spread landscapes \
-	multiindex curvature
+	multiindex curvature forecast
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fast lint docs bench clean
+.PHONY: help demo test fast lint docs bench bench-gpu clean
 
 help:
 	@echo "make demo    run configs/phase_retrieval.toml: prints a table, leaves $(DEMO)/"
@@ -19,6 +19,7 @@ help:
 	@echo "make lint    ruff and pyright"
 	@echo "make docs    build the documentation into site/, and check its links"
 	@echo "make bench   run the benchmarks: tables, and results/benchmarks/*.json"
+	@echo "make bench-gpu  measure what an accelerator is for, on the device that JAX finds"
 	@echo "make clean   remove .venv, results/, site/ and caches"
 
 demo: $(VENV)/.run
@@ -44,6 +45,10 @@ bench: $(VENV)/.run
 	for name in $(BENCHMARKS); do \
 		$(PY) benchmarks/$$name.py --json results/benchmarks/$$name.json || exit 1; \
 	done
+
+bench-gpu: $(VENV)/.run
+	@mkdir -p results/benchmarks
+	$(PY) benchmarks/accelerator.py --json results/benchmarks/accelerator.json
 
 clean:
 	rm -rf $(VENV) results site .pytest_cache .ruff_cache

@@ -41,12 +41,25 @@ def test_other_files_are_refused(scripts, tmp_path, content):
 
 
 def test_every_script_is_run_and_described():
-    scripts = {path.stem for path in FOLDER.glob("*.py")} - {"report", "compare"}
+    # That of accelerators has a target of its own.
+    scripts = {path.stem for path in FOLDER.glob("*.py")} - {"report", "compare", "accelerator"}
     makefile = (FOLDER.parent / "Makefile").read_text()
+    assert "bench-gpu:" in makefile
     listed = makefile.split("BENCHMARKS := ")[1].split("\n\n")[0].replace("\\", " ").split()
     assert set(listed[: len(scripts)]) == scripts
     readme = (FOLDER / "README.md").read_text()
     assert all(f"`{name}.py`" in readme for name in scripts)
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_accelerators_runs_anywhere(tmp_path):
+    file = tmp_path / "accelerator.json"
+    words = ["--small", "--repeats", "1", "--tables", "sgd", "rounding", "--json", str(file)]
+    script = FOLDER / "accelerator.py"
+    subprocess.run([sys.executable, script, *words], check=True, capture_output=True)
+    (sgd,), (rounding,) = json.loads(file.read_text())["tables"].values()
+    assert sgd["rate"] > 0
+    assert 0 < rounding["difference"] < 1e-4
 
 
 @pytest.mark.slow
