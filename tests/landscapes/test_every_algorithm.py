@@ -187,7 +187,6 @@ def noiseless(table):
 
 
 @pytest.mark.slow
-@pytest.mark.optimised
 def test_without_noise_it_is_the_limit(noiseless, references):
     """Two independent derivations, and the reference values."""
     for name in filter(lambda name: isinstance(name, str), noiseless):
@@ -204,7 +203,6 @@ def test_without_noise_it_is_the_limit(noiseless, references):
 
 
 @pytest.mark.slow
-@pytest.mark.optimised
 def test_every_algorithm_on_every_kernel(noiseless, table):
     """Four observations, whatever the rates do there; HS divides by what is nearly 0."""
     kernels, algorithms, _ = table
@@ -219,7 +217,6 @@ def test_every_algorithm_on_every_kernel(noiseless, table):
 
 
 @pytest.mark.slow
-@pytest.mark.optimised
 def test_errors_shrink_like_the_root_of_d_by_the_predicted_amount(noiseless, table):
     """Root mean squares of 200 runs are known to 5 %, their ratio at two dimensions to d^-1/2."""
     kernels, algorithms, rows = table

@@ -37,7 +37,6 @@ def test_reference_values(first_order):
 
 
 @pytest.mark.slow
-@pytest.mark.optimised
 def test_error_bars_and_bias_of_runs(first_order):
     """At d = 100: standard deviations to 5 %, means at limit + b/d."""
     times, runs, d = np.arange(5.0), 20_000, 100
@@ -55,7 +54,6 @@ def test_error_bars_and_bias_of_runs(first_order):
 
 
 @pytest.mark.slow
-@pytest.mark.optimised
 def test_longer_expansions_come_from_runs(monkeypatch):
     monkeypatch.setattr("hdjax.landscapes.fluctuations.MOST_EXACT", 4)
     times = np.arange(6.0)

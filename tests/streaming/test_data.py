@@ -98,7 +98,6 @@ def test_rows_as_given_are_used_in_their_order():
 
 
 @pytest.mark.slow
-@pytest.mark.optimised
 def test_universality_and_where_it_ends():
     """Logistic regression on signs follows the Gaussian limit unless columns are on the axes."""
     d, spread = 400, GaussianStart(scale=2.0)

@@ -11,6 +11,7 @@ import pytest
 import hdjax as hd
 from hdjax import gaussian, streaming
 from hdjax.streaming import losses, mixtures
+from tests.optimised import optimised
 from tests.streaming.models import G, Q, S
 
 FINE = hd.Integrator(diffrax.Dopri8(), rtol=1e-9, atol=1e-11)
@@ -225,7 +226,6 @@ LOOSE = hd.Integrator(rtol=1e-3, atol=1e-5)
 # The bounds hold with a rule of few nodes too, which is fast.
 @pytest.mark.filterwarnings("ignore:rule. QMC:UserWarning")
 @pytest.mark.slow
-@pytest.mark.optimised
 @pytest.mark.parametrize("model", ["relu", "softmax"])
 def test_sgd_follows_the_limit_closer_like_root_d(model):
     """Each run against the limit from its own start, d = 150 and 600."""
@@ -270,7 +270,8 @@ def test_sgd_follows_the_limit_closer_like_root_d(model):
             return start, jnp.stack(found)
 
         keys = jax.vmap(jax.random.key)(d + jnp.arange(24))
-        starts, found = jax.jit(jax.vmap(run))(keys)
+        with optimised():
+            starts, found = jax.jit(jax.vmap(run))(keys)
         errors.append(float(np.median(np.abs(found - limits(starts)).max((1, 2, 3)))))
     assert 1.5 < errors[0] / errors[1] < 2.7
 
