@@ -1,10 +1,11 @@
 """`predict`: the training and test curves of SGD on a user's data, before training."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from hdjax.checks import checked
@@ -14,8 +15,9 @@ from hdjax.forecast.onepass import one_pass
 from hdjax.forecast.outcome import Curve, Forecast
 from hdjax.forecast.preparation import Prepared, prepare
 from hdjax.forecast.tables import as_table
+from hdjax.forecast.tangent import of_network
 from hdjax.multipass import analysis, rates
-from hdjax.registry import Count, OneOf
+from hdjax.registry import Count, NonNegativeFloat, OneOf, PositiveFloat, Size
 from hdjax.system import NoFluctuationsError
 
 __all__ = ["ALGORITHMS", "LOSSES", "predict"]
@@ -27,21 +29,24 @@ _LABELS = {"train": "training loss per sample", "test": "test risk"}
 
 @checked
 def predict(
-    features: Any,
+    features: Any = None,
     labels: Any = None,
     *,
+    network: Any = None,
+    inputs: Any = None,
+    layer: Callable | None = None,
     loss: Annotated[str, OneOf(*LOSSES)] = "squared",
     algorithm: Annotated[str, OneOf(*ALGORITHMS)] | None = None,
     learning_rate: Any = None,
-    epochs: float | None = None,
-    batch: int = 1,
-    momentum: float = 0.0,
-    ridge: float | None = None,
+    epochs: PositiveFloat | None = None,
+    batch: Size = 1,
+    momentum: NonNegativeFloat = 0.0,
+    ridge: NonNegativeFloat | None = None,
     measure_share: float = 0.5,
     test_share: float = 0.2,
-    samples: int | None = None,
+    samples: Size | None = None,
     standardise: str | None = None,
-    random_features: int | None = None,
+    random_features: Size | None = None,
     classes: Sequence[Any] | None = None,
     runs: Count = 8,
     seed: Count = 0,
@@ -51,6 +56,11 @@ def predict(
     Args:
         features: an array (n, ...), a data frame, a path, or the name of a shipped data set.
         labels: an array (n,), or where the labels are: see `hdjax.forecast.tables.as_table`.
+        network: instead of `features`, a function of one input, such as an Equinox module.
+        inputs: the inputs (n, ...) of the network.
+        layer: `layer(network, x)` gives the features of an input, such as the activations of the
+            last hidden layer, which are frozen; None: the whole network is trained, its output is a
+            scalar, and the prediction is that of its linearisation at the start.
         loss: "squared"; for one pass also "softmax", "logistic" (two classes) and "huber".
         algorithm: "sgd" (several passes), "momentum" (several passes, with momentum), "one-pass";
             None: "sgd" for the squared loss, "one-pass" for others.
@@ -79,12 +89,22 @@ def predict(
         >>> sorted(forecast.curves)
         ['test', 'train']
     """
+    whole = network is not None and layer is None
+    if network is not None:
+        if features is not None or inputs is None:
+            raise ValueError("inputs: None, or features given too; allowed with a network: inputs")
+        inputs = jnp.asarray(inputs)
+        features = inputs if layer is None else jax.vmap(lambda x: layer(network, x))(inputs)
+    elif features is None:
+        raise ValueError("features: None; allowed without a network: an array, a table or a path")
+    if whole and standardise not in (None, "none"):
+        raise ValueError(f"standardise: {standardise!r}; allowed with a whole network: 'none'")
     table = as_table(features, labels)
     data = prepare(
         table,
         test_share=test_share,
         samples=samples,
-        standardise=standardise,
+        standardise="none" if whole else standardise,
         random_features=random_features,
         classes=classes,
         seed=seed,
@@ -98,8 +118,6 @@ def predict(
         if given:
             raise ValueError(f"{given[0]}: given; allowed with several passes, not with 'one-pass'")
     epochs = 10.0 if epochs is None else epochs
-    if not (np.isfinite(epochs) and epochs > 0):
-        raise ValueError(f"epochs: {epochs}; allowed: finite and positive")
     settings = {
         "data": data.source,
         "target": labels if isinstance(labels, str) else None,
@@ -118,6 +136,11 @@ def predict(
         "runs": runs,
         "seed": seed,
     }
+    if whole:
+        if algorithm != "sgd" or batch != 1 or ridge is not None:
+            raise ValueError("algorithm, batch, ridge: allowed with a whole network: plain SGD")
+        settings["learning_rate"] = learning_rate
+        return of_network(network, inputs.shape[1:], data, settings, records(epochs))
     if algorithm == "one-pass":
         return one_pass(data, settings, learning_rate)
     return squared(data, settings, learning_rate)

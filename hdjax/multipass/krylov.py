@@ -108,6 +108,9 @@ def krylov_modes(
         values.append(theta)
         counts.append(first**2 / probes)
         noise.append(np.divide(along, first, out=np.zeros_like(along), where=first != 0))
+    # The trace of H is known: the counts are scaled to it, which removes most of their error.
+    trace = sum(theta @ count for theta, count in zip(values, counts, strict=True))
+    counts = [count * float(jnp.sum(matrix**2)) / trace for count in counts]
     found = []
     for c, (theta, first, vectors) in enumerate(rules[:columns]):
         rows = precise.dot(test, vectors)

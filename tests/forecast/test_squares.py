@@ -49,7 +49,7 @@ def test_one_limit_is_the_sum_over_columns():
 
 @pytest.mark.slow
 def test_a_large_problem_takes_no_decomposition(monkeypatch):
-    labels = ROWS @ np.linspace(-1, 1, 30)
+    labels = ROWS @ np.linspace(-1, 1, 30) + 2 * RNG.standard_normal(200)
     data = prepare(as_table(ROWS, labels))
     exact = squares.problems(data)[1][0]
     monkeypatch.setattr(squares, "_MOST", 0)
@@ -58,7 +58,7 @@ def test_a_large_problem_takes_no_decomposition(monkeypatch):
     ts = jnp.array([0.0, 1.0, 5.0])
     expected = hd.multipass.MultiPassSGD(problem, 0.5, modes=exact).limit(ts).values
     found = hd.multipass.MultiPassSGD(problem, 0.5, modes=large).limit(ts).values
-    np.testing.assert_allclose(found["loss"], expected["loss"], rtol=0.05)
-    np.testing.assert_allclose(found["test"], expected["test"], rtol=0.2)
+    np.testing.assert_allclose(found["loss"], expected["loss"], rtol=0.03)
+    np.testing.assert_allclose(found["test"], expected["test"], rtol=0.1)
     with pytest.raises(ValueError, match="labels: 2 columns at this size"):
         squares.combined([large, large])
