@@ -258,10 +258,17 @@ def _forwards(perturbed: Any, question: Any, adjoint: diffrax.AbstractAdjoint) -
         saveat = diffrax.SaveAt(ts=ts, fn=lambda t, y, args: save(y))
         return Limit.of(problem.solve(saveat, adjoint))
 
-    return eqx.filter_vjp(solved, question)
+    found, pullback = eqx.filter_vjp(solved, question)
+    return found, (pullback, eqx.filter(found, eqx.is_inexact_array))
 
 
 @differentiable_path.def_bwd
-def _backwards(pullback: Any, grads: Any, perturbed: Any, question: Any, adjoint: Any) -> Any:
+def _backwards(residuals: Any, grads: Any, perturbed: Any, question: Any, adjoint: Any) -> Any:
     del perturbed, question, adjoint
-    return pullback(grads)[0]
+    pullback, found = residuals
+
+    def whole(value: Array, grad: Array | None) -> Array:
+        # Equinox passes no derivative with respect to values that are not used.
+        return jnp.zeros_like(value) if grad is None else grad
+
+    return pullback(jax.tree.map(whole, found, grads))[0]
