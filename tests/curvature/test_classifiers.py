@@ -83,7 +83,6 @@ def test_rank_and_spectrum_of_the_fixed_point():
 # A rule of so few nodes compiles and runs fast; what it gives is compared with the same rule.
 @pytest.mark.filterwarnings("ignore:rule. QMC:UserWarning")
 @pytest.mark.slow
-@pytest.mark.optimised
 def test_limits_and_runs_agree_on_what_is_learned():
     system = curvature.Alignment(
         mixtures.xor(
@@ -106,6 +105,7 @@ def test_limits_and_runs_agree_on_what_is_learned():
         start="realised",
         method=streaming.GramSampler(),
         statistics=["learned"],
+        fluctuations=False,
     )
     runs, limits = (group["learned"].values[:, -1] for group in (result.runs, result.limit))
     assert runs.min() >= 1

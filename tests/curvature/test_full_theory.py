@@ -11,7 +11,6 @@ from hdjax.streaming import mixtures
 
 
 @pytest.mark.slow
-@pytest.mark.optimised
 def test_outliers_of_both_layers():
     """Softplus network, n = 4 d, d = 150: within three standard errors and 1 % (shares 2/d)."""
     d, alpha, draws = 150, 4, 12
