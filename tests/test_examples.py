@@ -58,6 +58,8 @@ SLOW = {
     f"hdjax.{name}"
     for name in (
         "engine.compare.compare",
+        "forecast.prediction.predict",
+        "forecast.tuning.tune",
         "engine.ensemble.ensemble",
         "engine.scaling.scaling",
         "engine.sweep.sweep",

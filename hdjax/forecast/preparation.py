@@ -76,7 +76,7 @@ def prepare(
         ValueError: an option out of range, or data that do not allow it.
 
     Example:
-        >>> data = prepare(as_table("wine"), test_share=0.25)
+        >>> data = prepare(hd.forecast.as_table("wine"), test_share=0.25)
         >>> data.train.shape, data.classes
         ((134, 13), ('class_0', 'class_1', 'class_2'))
     """
