@@ -9,7 +9,6 @@ import pytest
 import hdjax as hd
 from hdjax.multipass import means
 
-
 exact_means = eqx.filter_jit(means.exact_means)
 
 
