@@ -10,6 +10,9 @@ BENCHMARKS := first_answer limit one_pass samplers multipass multipass_spread la
 	multiindex curvature forecast
 
 .DEFAULT_GOAL := help
+# Test modules are rewritten once, and not by each process.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test fast lint docs bench bench-gpu clean
 
 help:
