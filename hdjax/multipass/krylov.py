@@ -14,8 +14,6 @@ read once for each step.  Source: G. H. Golub, G. Meurant, "Matrices, Moments an
 Applications", Princeton 2010.
 """
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +21,8 @@ from jaxtyping import Array, Float, Key
 
 from hdjax import precise
 from hdjax.checks import checked
-from hdjax.multipass.modes import Modes, as_float, jacobi_eigenpairs
+from hdjax.multipass.lanczos import jacobi_eigenpairs, lanczos
+from hdjax.multipass.modes import Modes, as_float
 from hdjax.multipass.quadratics import QuadraticForm
 from hdjax.registry import Size
 
@@ -94,7 +93,7 @@ def krylov_modes(
     points = min(points, d, n)
     signs = jax.random.rademacher(key, (probes, d), matrix.dtype)
     starts = jnp.concatenate([precise.dot(labels.T, matrix), signs])
-    basis, diagonals, off_diagonals = _lanczos(matrix, starts, points)
+    basis, diagonals, off_diagonals = lanczos(matrix, starts, points)
     images = precise.dot(precise.dot(signs, test.T), test) / test.shape[0]
     rules = [
         _ritz(*parts)
@@ -135,39 +134,6 @@ def krylov_modes(
             )
         )
     return found
-
-
-@partial(jax.jit, static_argnames="points")
-def _lanczos(
-    matrix: Float[Array, "n d"], starts: Float[Array, "v d"], points: int
-) -> tuple[Float[Array, "v k d"], Float[Array, "v k"], Float[Array, "v k-1"]]:
-    """Orthonormal bases from all starts, with the diagonals and off-diagonals of their matrices.
-
-    Each new vector is orthogonalised twice against all before it.  Where nothing is left of it but
-    rounding, the off-diagonal is 0 and so are all later vectors.
-    """
-    count, d = starts.shape
-    unit = jnp.linalg.norm(starts, axis=1, keepdims=True)
-    first = starts / jnp.where(unit == 0, 1, unit)
-    basis = jnp.zeros((count, points, d), starts.dtype).at[:, 0].set(first)
-
-    def step(basis: Array, k: Array) -> tuple[Array, tuple[Array, Array]]:
-        image = precise.dot(precise.dot(basis[:, k], matrix.T), matrix)
-        diagonal = jnp.sum(image * basis[:, k], axis=1)
-        size = jnp.linalg.norm(image, axis=1, keepdims=True)
-        for _ in range(2):
-            inside = precise.einsum("vkd,vd->vk", basis, image)
-            image = image - precise.einsum("vkd,vk->vd", basis, inside)
-        left = jnp.linalg.norm(image, axis=1, keepdims=True)
-        broken = left <= 100 * jnp.finfo(left.dtype).eps * size
-        image = jnp.where(broken, 0, image / jnp.where(broken, 1, left))
-        basis = jax.lax.dynamic_update_index_in_dim(basis, image, k + 1, 1)
-        return basis, (diagonal, jnp.where(broken, 0, left)[:, 0])
-
-    basis, (diagonals, off_diagonals) = jax.lax.scan(step, basis, jnp.arange(points - 1))
-    image = precise.dot(basis[:, -1], matrix.T)
-    last = jnp.sum(image**2, axis=1)
-    return basis, jnp.concatenate([diagonals.T, last[:, None]], axis=1), off_diagonals.T
 
 
 def _ritz(

@@ -23,6 +23,7 @@ from jaxtyping import Array, Float, Key
 
 from hdjax import precise
 from hdjax.checks import Checked, checked
+from hdjax.multipass.lanczos import jacobi_eigenpairs, lanczos
 from hdjax.multipass.laws import MarchenkoPastur, SpectralLaw
 from hdjax.multipass.problem import Problem
 from hdjax.multipass.quadratics import Quadratic, QuadraticForm
@@ -274,15 +275,10 @@ def lanczos_modes(problem: Problem, points: Size, key: Key[Array, ""], probes: S
             "eigenvectors)"
         )
     matrix, n = problem.matrix, problem.samples
-
-    def apply(vector: Array) -> Array:
-        back = precise.dot(matrix.T, vector)
-        return precise.dot(matrix, back)
-
     residual = precise.dot(matrix, problem.start) - problem.labels
     signs = jax.random.rademacher(key, (probes, n), residual.dtype)
-    nodes, weights = _lanczos_rule(apply, residual, points)
-    parts = [_lanczos_rule(apply, sign, points) for sign in signs]
+    nodes, weights = _lanczos_rule(matrix, residual, points)
+    parts = [_lanczos_rule(matrix, sign, points) for sign in signs]
     traces = np.concatenate([part[0] for part in parts])
     counts = np.concatenate([part[1] for part in parts]) / probes
     eigenvalues = np.maximum(np.concatenate([nodes, traces]), 0)
@@ -295,43 +291,17 @@ def lanczos_modes(problem: Problem, points: Size, key: Key[Array, ""], probes: S
     return _modes(eigenvalues[kept], multiplicities[kept], nothing, amplitudes[kept], floor, n, {})
 
 
-def _lanczos_rule(apply: Any, vector: Array, points: Size) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights of |vector|^2 times the spectral measure of `apply` at `vector`."""
-    from matfree import decomp
-
+def _lanczos_rule(
+    matrix: Float[Array, "n d"], vector: Float[Array, " n"], points: Size
+) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights of |vector|^2 times the spectral measure of A A^T at `vector`."""
     square = float(precise.dot(vector, vector))
-    points = min(points, vector.shape[0])
     if square == 0:
         return np.zeros(1), np.zeros(1)
-    # After as many steps as there are distinct eigenvalues, the iteration breaks down and divides
-    # by zero; the coefficients before that step are the exact rule.
-    with jax.debug_nans(False):
-        lanczos = decomp.tridiag_sym(points, materialize=False, custom_vjp=False)
-        diagonal, off_diagonal = (np.asarray(part) for part in lanczos(apply, vector).J_small)
-    nodes, vectors = jacobi_eigenpairs(diagonal, off_diagonal)
+    points = min(points, vector.shape[0])
+    _, diagonals, off_diagonals = lanczos(matrix.T, vector[None], points)
+    nodes, vectors = jacobi_eigenpairs(np.asarray(diagonals[0]), np.asarray(off_diagonals[0]))
     return nodes, square * vectors[0] ** 2
-
-
-def jacobi_eigenpairs(
-    diagonal: Float[np.ndarray, " k"], off_diagonal: Float[np.ndarray, " k-1"]
-) -> tuple[np.ndarray, np.ndarray]:
-    """The eigenvalues and eigenvectors of Lanczos' matrix up to the step at which it breaks down.
-
-    Args:
-        diagonal: (k,) the diagonal, NaN after a breakdown.
-        off_diagonal: (k - 1,) the entries beside it, which are rounding at a breakdown.
-
-    Example:
-        >>> jacobi_eigenpairs(np.array([2.0, np.nan]), np.array([np.nan]))[0].tolist()
-        [2.0]
-    """
-    eps = np.finfo(diagonal.dtype).eps
-    largest = np.nanmax(np.abs(diagonal))
-    good = np.isfinite(off_diagonal) & (off_diagonal > 100 * eps * largest)
-    good &= np.isfinite(diagonal[1:])
-    length = int(np.cumprod(good).sum()) + 1
-    off = off_diagonal[: length - 1]
-    return np.linalg.eigh(np.diag(diagonal[:length]) + np.diag(off, 1) + np.diag(off, -1))
 
 
 def as_float(values: Any) -> Array:
