@@ -296,7 +296,8 @@ class Loop:
     def _pace(self, seconds: float) -> None:
         """Choose the number of stops of the next segment, from the seconds of the last one."""
         factor = min(4.0, _SEGMENT / max(seconds, 1e-9))
-        self.stride = max(1, int(self.stride * factor))
+        # There are no more stops than these, however many chunks are fast.
+        self.stride = max(1, int(min(self.stride * factor, len(self.records))))
 
     def _ticks(self, points: Points, stops: int) -> int:
         """The ticks of a number of stops, summed over the points."""

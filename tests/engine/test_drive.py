@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import hdjax as hd
-from hdjax.engine import collected
+from hdjax.engine import collected, drive
+from hdjax.engine.progress import Progress
 from tests.engine.problems import TIMES, compare, least_squares
 
 
@@ -87,6 +88,19 @@ def test_an_interrupt_while_a_chunk_is_added_leaves_it_out(key, monkeypatch):
 def test_curves_that_the_host_cannot_keep_are_refused(key):
     with pytest.raises(ValueError, match=r"runs: the curves of 10{9} at 1000 times need .*summary"):
         hd.simulate(least_squares(), np.arange(1000.0), key=key, runs=10**9)
+
+
+def test_segments_stay_finite_however_many_chunks_are_fast(key):
+    """10^6 short runs are thousands of chunks, each of which asks for a longer segment."""
+    system = least_squares()
+    plan = hd.make_plan(system, [0.0, 1.0], start=None)
+    experiment = drive.Experiment([system], [plan], key, 1)
+    with drive.prepared(experiment, progress=Progress(False, 1, 1)) as loop:
+        for _ in range(2000):
+            loop._pace(1e-6)
+        assert loop.stride == len(loop.records)
+        loop._pace(1e6)
+        assert loop.stride == 1
 
 
 def test_a_run_that_does_not_fit(key):

@@ -1,6 +1,10 @@
 """The memory that chunks are made for: the least of all limits that a process has."""
 
+import os
+import subprocess
+import sys
 import types
+from pathlib import Path
 
 import psutil
 import pytest
@@ -92,3 +96,48 @@ def test_an_accelerator_says_itself_what_it_has():
     assert device_memory(device) == 7
     host = types.SimpleNamespace(memory_stats=lambda: None)
     assert 0 < device_memory(host) <= 2**50
+
+
+SCRIPT = """
+import gc, re
+import jax
+jax.config.update("jax_enable_x64", True)
+import hdjax as hd
+from hdjax.engine import drive
+from hdjax import multiindex, streaming
+
+def held(kind):
+    return 1024 * int(re.search(kind + r":\\s+(\\d+)", open("/proc/self/status").read())[1])
+
+def told(self, need=drive.Loop._need):
+    global estimate, before
+    estimate = need(self)
+    gc.collect()
+    open("/proc/self/clear_refs", "w").write("5")  # the peak begins anew
+    before = held("VmRSS")
+    return estimate
+
+drive.Loop._need = told
+law, loss = streaming.GaussianStart(), streaming.losses.LeastSquares()
+link = multiindex.links.from_coefficients({(1,): 0.8, (2,): 0.6})
+for system, t in (
+    (streaming.OnePassSGD(loss, hd.spectra.identity(10**6), 0.3, law, law), 2e-6),
+    (multiindex.FiniteSamples(link, 2000, 1000, noise=0.1), 0.01),
+):
+    hd.simulate(system, [0.0, t], key=jax.random.key(0), runs=4)
+    print(estimate, held("VmHWM") - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="the peak is Linux's")
+def test_the_compiler_says_what_a_chunk_takes():
+    """The estimate before a run is within a factor of two of the peak that the process reaches."""
+    command = [sys.executable, "-c", SCRIPT]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    rows = [[int(word) for word in line.split()] for line in done.stdout.splitlines()]
+    assert len(rows) == 2
+    for estimate, measured in rows:
+        assert estimate > 100 * 2**20
+        assert 0.5 < measured / estimate < 2

@@ -165,6 +165,20 @@ def test_a_program_that_fails_costs_its_own_points(monkeypatch):
         hd.sweep(isotropic, {"d": [9]}, **OPTIONS)
 
 
+@pytest.mark.slow
+def test_a_point_that_diverges_changes_no_bit_of_its_neighbours():
+    """Both sweeps run one program; the steps at rate 50 blow up, and end in NaN."""
+    options = OPTIONS | {"ts": [0.0, 1.0, 4.0], "statistics": ["risk"]}
+    whole = hd.sweep(isotropic, {"rate": [0.5, 0.6, 0.7]}, **options)
+    mixed = hd.sweep(isotropic, {"rate": [0.5, 50.0, 0.7]}, **options)
+    assert np.isnan(mixed.runs["risk"][1, :, -1]).all()
+    assert (mixed.codes["code"][1] == hd.Code.DIVERGED).all()
+    for group in ("runs", "mean", "std", "limit", "sup_error"):
+        found, kept = (getattr(one, group)["risk"][::2] for one in (mixed, whole))
+        np.testing.assert_array_equal(found, kept)
+        assert np.isfinite(found).all()
+
+
 def test_what_does_not_fit_is_refused_before_anything_is_run(monkeypatch):
     monkeypatch.setattr(drive.Loop, "run", None)
     with pytest.raises(ValueError, match=r"needs .* GiB for a run"):
