@@ -25,7 +25,8 @@ A sweep has "axes": {NAME: [values]} in addition, and each number above becomes 
 the axes.  A scaling has "dimensions": [...] in place of "times", statistics {"sup_error": [median
 over the runs at each dimension], "exponent": x, "exponent_interval": [low, high]}, "cost":
 {"compile", "simulate", "limit": [seconds at each dimension], "memory": [bytes]}, and
-"cost_exponent": {"compile", "simulate", "limit", "memory": [exponent, low, high]}.
+"cost_exponent": {"compile", "simulate", "limit", "memory": [exponent, low, high]}, and
+"efficiency": {"devices", "seconds", "efficiency": [a number for each number of devices]} or null.
 
 A file appears under its name complete or not at all.  `save_result` replaces a result only with
 `force`, and never replaces it by an interrupted result of fewer runs.
@@ -340,6 +341,7 @@ def summary(result: xr.DataTree) -> dict[str, Any]:
         content["cost"] = attrs["cost"]
         powers = attrs["cost_exponent"].items()
         content["cost_exponent"] = {name: _listed(np.array(power)) for name, power in powers}
+        content["efficiency"] = attrs.get("efficiency")
     else:
         content["times"] = _listed(reading.times(result))
         content["recorded_times"] = _listed(reading.recorded_times(result))

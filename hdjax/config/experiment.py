@@ -283,6 +283,7 @@ class Experiment:
             self.times,
             key=key,
             start=self.config.run.start,
+            devices=self.config.scaling.devices,
             **options,
         )
 

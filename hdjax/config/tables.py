@@ -110,9 +110,13 @@ class Run(Strict):
 
 
 class Scaling(Strict):
-    """The table `[scaling]`: the dimensions at which the distance to the limit is measured."""
+    """The table `[scaling]`: the dimensions at which the distance to the limit is measured.
+
+    With `devices`, the runs at the last dimension are repeated on each of these numbers of devices.
+    """
 
     dims: Annotated[list[PositiveInteger], Field(min_length=2)]
+    devices: list[PositiveInteger] = Field(default=[])
 
 
 class Expect(Strict):

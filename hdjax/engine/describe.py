@@ -39,6 +39,10 @@ def describe(result: xr.DataTree) -> str:
         first = reductions.skip_nan(np.nanmin, ends, axis=None)
         lines.append(f"{bad} of {ends.size} kept runs diverged, the first at t = {first:.4g}")
     lines += _gaps(result)
+    if found := attrs.get("efficiency"):
+        pairs = zip(found["devices"], found["efficiency"], strict=True)
+        shown = [f"{x:.2f} on {count}" for count, x in pairs]
+        lines.append(f"efficiency at the last d, by number of devices: {', '.join(shown)}")
     rows, fixed = {"scaling": _scaling_rows, "sweep": _sweep_rows}.get(attrs["kind"], _curve_rows)(
         result
     )

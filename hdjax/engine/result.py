@@ -177,10 +177,8 @@ def total_seconds(parts: Iterable[dict[str, float | None]]) -> dict[str, float |
 def most_memory(parts: Iterable[dict[str, int | None]]) -> dict[str, int | None]:
     """The most bytes that any of several programs takes, by part; None if it is not measured."""
     found = list(parts)
-    return {
-        name: max((part[name] for part in found if part[name] is not None), default=None)
-        for name in found[0]
-    }
+    measured = {name: [each for part in found if (each := part[name])] for name in found[0]}
+    return {name: max(each, default=None) for name, each in measured.items()}
 
 
 def provenance() -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 import scipy.stats
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Key
 
 from hdjax import random
@@ -41,6 +42,7 @@ def scaling(
     start: Start = "law",
     statistics: Statistics = None,
     checkpoint: Kept | None = None,
+    devices: Sequence[Size] = (),
     **options: Any,
 ) -> Result:
     """Measure error, time and memory at several d, and fit each of them by a power of d.
@@ -65,6 +67,7 @@ def scaling(
         start: as for `compare`.
         statistics: as for `compare`.
         checkpoint: as for `compare`.
+        devices: numbers of devices; the runs at the last dimension are repeated on each of them.
         **options: further options of `compare`; none of them applies to the limit alone.
 
     Returns:
@@ -72,13 +75,15 @@ def scaling(
         `exponent_interval` and `codes`; for the limit alone with the last one.  The attribute
         `cost` of its tree has a list over the dimensions for each of "compile", "simulate" and
         "limit" (seconds) and for "memory" (bytes); `cost_exponent` has the exponent of each, and
-        the bounds of its interval.  After an interrupt they have the finished dimensions.  A
-        dimension that fails, or does not fit into the memory of the device, is left out with a
-        warning.
+        the bounds of its interval.  With `devices` the attribute `efficiency` has lists of
+        "devices", "seconds" of the runs, and "efficiency": the seconds times the devices in the
+        first case over those in each case.  After an interrupt they have the finished
+        dimensions.  A dimension that fails, or does not fit into the memory of the device, is left
+        out with a warning.
 
     Raises:
-        ValueError: fewer than two different dimensions, or a dimension that is no positive integer
-            or obviously does not fit into the memory.
+        ValueError: fewer than two different dimensions; a dimension that is no positive integer or
+            obviously does not fit into the memory; more devices than there are.
         KeyboardInterrupt: an interrupt came before two dimensions were finished.
 
     Example:
@@ -93,15 +98,17 @@ def scaling(
         raise ValueError(f"dims: {sizes}; allowed: at least two different ones")
     if options and not runs:
         raise ValueError(f"runs: 0 with {', '.join(options)}; allowed: none of these options")
+    _check_devices(devices, runs, options)
     systems = [make_system(d) for d in sizes]
     for system in systems if runs else []:
         plan, _ = prepare(system, ts, method=options.get("method"), start=None)
         check_memory(system, plan, shapes(system, plan, key))
     kept = as_checkpoint(checkpoint)
 
-    def measured(index: int) -> Result:
+    def measured(index: int, **more: Any) -> Result:
         if not runs:
             return limit(systems[index], ts, statistics=statistics)
+        own: dict[str, Any] = {"checkpoint": kept and kept.part(f"dimension-{index}")}
         return compare(
             systems[index],
             ts,
@@ -110,8 +117,7 @@ def scaling(
             start=start,
             statistics=statistics,
             fluctuations=False,
-            checkpoint=kept and kept.part(f"dimension-{index}"),
-            **options,
+            **(own | options | more),
         )
 
     with contextlib.ExitStack() as open_:
@@ -120,7 +126,33 @@ def scaling(
             names = {name: identity(part) for name, part in whole.items()}
             open_.enter_context(opened(kept, names))
         parts, interrupted = _finished(measured, sizes)
-    return _combine(list(parts.values()), [sizes[index] for index in parts], interrupted)
+        last, seconds = max(parts), []
+        for count in devices if not interrupted else ():
+            mesh = Mesh(np.array(jax.devices()[:count]), ("runs",))
+            part = measured(last, mesh=mesh, checkpoint=None)
+            seconds.append(part.tree.attrs["seconds"]["simulate"])
+    result = _combine(list(parts.values()), [sizes[index] for index in parts], interrupted)
+    if seconds:
+        work = np.array(seconds) * np.array(devices)
+        efficiency = (work[0] / work).tolist()
+        result.tree.attrs["efficiency"] = {
+            "devices": [int(count) for count in devices],
+            "seconds": seconds,
+            "efficiency": efficiency,
+        }
+    return result
+
+
+def _check_devices(devices: Sequence[Size], runs: int, options: dict[str, Any]) -> None:
+    if not devices:
+        return
+    count = jax.device_count()
+    if max(devices) > count:
+        raise ValueError(
+            f"devices: {list(devices)}; allowed: at most {count}, those that there are"
+        )
+    if not runs or options.get("mesh") is not None:
+        raise ValueError(f"devices: {list(devices)}; allowed with runs and without a mesh")
 
 
 def _finished(

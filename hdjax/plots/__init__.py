@@ -66,8 +66,8 @@ def plot(result: xr.DataTree, statistic: str, ax: Axes | None = None, **options:
 def plot_all(result: xr.DataTree, **options: Any) -> Figure:
     """Draw a figure with a panel for each scalar statistic, or for each one if none is scalar.
 
-    A scaling has a panel of the seconds and a panel of the memory in addition.  A sweep over one
-    axis with labels "group: point" has a column of panels for each group.
+    A scaling has panels of the seconds, the memory and the efficiency in addition.  A sweep over
+    one axis with labels "group: point" has a column of panels for each group.
 
     Args:
         result: the tree of a result.
@@ -83,7 +83,8 @@ def plot_all(result: xr.DataTree, **options: Any) -> Figure:
         return _grouped(groups, chosen, options)
     drawn: list[Callable[..., Any]] = [partial(plot, result, name, **options) for name in chosen]
     if result.attrs["kind"] == "scaling":
-        costs = (_scaling.draw_seconds, _scaling.draw_memory)
+        costs = [_scaling.draw_seconds, _scaling.draw_memory]
+        costs += [_scaling.draw_efficiency] * ("efficiency" in result.attrs)
         drawn += [partial(draw, result) for draw in costs]
     columns = min(len(drawn), 3 if len(drawn) != 4 else 2)
     rows = math.ceil(len(drawn) / columns)

@@ -1,4 +1,4 @@
-"""Figures of scalings: error, time and memory against d, with the fitted powers."""
+"""Figures of scalings: error, time and memory against d with their powers, and the efficiency."""
 
 from typing import Any
 
@@ -70,6 +70,21 @@ def draw_memory(result: xr.DataTree, ax: Axes) -> None:
     slope = result.attrs["cost_exponent"]["memory"]
     _draw_power(ax, result, memory, slope, "larger program", VERMILLION)
     dress(ax, "dimension d", "memory of a device, MiB")
+    legend(ax, [])
+
+
+def draw_efficiency(result: xr.DataTree, ax: Axes) -> None:
+    """Draw the efficiency at the largest d against the number of devices, beside the ideal of 1."""
+    found = result.attrs["efficiency"]
+    devices, dims = found["devices"], reading.labels(result, "dimension")
+    ax.axhline(1, color="0.55", linestyle=":", linewidth=1.3, label="ideal")
+    label = f"runs at d = {dims[-1]}"
+    ax.plot(devices, found["efficiency"], "o-", color=BLUE, markersize=5, label=label)
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(devices, [str(count) for count in devices])
+    ax.minorticks_off()
+    ax.set_ylim(0, 1.1 * max(1.0, *found["efficiency"]))
+    dress(ax, "devices", "efficiency")
     legend(ax, [])
 
 

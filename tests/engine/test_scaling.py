@@ -34,6 +34,32 @@ def test_scaling_has_the_exponent_of_the_theory(key):
 
 
 @pytest.mark.slow
+def test_the_last_dimension_is_repeated_on_each_number_of_devices(tmp_path, key):
+    result = hd.scaling(
+        lambda d: least_squares(d=d),
+        [8, 16],
+        [0.0, 1.0],
+        key=key,
+        runs=4,
+        statistics=["risk"],
+        devices=[1, 1],
+    )
+    found = result.tree.attrs["efficiency"]
+    seconds = np.array(found["seconds"])
+    np.testing.assert_allclose(found["efficiency"], seconds[0] / seconds)
+    assert "efficiency at the last d, by number of devices: 1.00 on 1" in repr(result)
+    result.save(tmp_path / "result.nc")
+    assert hd.load(tmp_path / "result.nc").tree.attrs["efficiency"] == found
+
+
+@pytest.mark.parametrize("changes", [{"devices": [99]}, {"runs": 0}, {"devices": [0]}], ids=str)
+def test_devices_that_cannot_be_compared_are_refused(changes, key):
+    given = {"runs": 2, "devices": [1]} | changes
+    with pytest.raises(ValueError, match=r"devices: .*; allowed"):
+        hd.scaling(lambda d: least_squares(d=d), [8, 16], [0.0, 1.0], key=key, **given)
+
+
+@pytest.mark.slow
 def test_an_interrupted_scaling_keeps_its_finished_dimensions(key, monkeypatch):
     interrupt(monkeypatch, call=3)
     result = hd.scaling(

@@ -51,6 +51,16 @@ def test_time_and_memory_have_panels_of_their_own():
     np.testing.assert_allclose(points["--"], [1, 4, 16])
 
 
+def test_efficiency_has_a_panel_where_it_was_measured():
+    tree = scaled()
+    tree.attrs["efficiency"] = {"devices": [1, 4], "seconds": [4.0, 1.25], "efficiency": [1, 0.8]}
+    *_, panel = rendered(plots.plot_all(tree)).axes
+    ideal, measured = panel.get_lines()
+    assert set(ideal.get_ydata()) == {1}
+    np.testing.assert_allclose(measured.get_ydata(), [1, 0.8])
+    assert panel.get_ylim()[0] == 0
+
+
 def test_a_scaling_of_the_limit_alone_has_two_panels():
     tree = scaled()
     bare = made({"codes": codes(limit=np.full(3, np.nan))}, [], {"dimension": [64, 256, 1024]})
