@@ -7,7 +7,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --quiet --disable-pip-version-check install
 DEMO := results/phase_retrieval
 BENCHMARKS := first_answer limit one_pass samplers multipass multipass_spread landscapes \
-	multiindex curvature forecast
+	multiindex curvature devices forecast
 
 .DEFAULT_GOAL := help
 # Test modules are rewritten once, and not by each process.
