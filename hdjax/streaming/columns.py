@@ -12,6 +12,7 @@ W^T P_i W converge to this mean.
 """
 
 import abc
+import math
 
 import equinox as eqx
 import jax
@@ -165,14 +166,24 @@ def group_gram(columns: Float[Array, "d q"], spectrum: Spectrum) -> Float[Array,
 
     Products no larger than their rounding are zero (`gaussian.without_rounding`).
     """
-    g = spectrum.eigenvalues.shape[-1]
-    if g == columns.shape[0]:
+    d, g = columns.shape[0], spectrum.eigenvalues.shape[-1]
+    if g == d:
         return columns[:, :, None] * columns[:, None, :]
+    # Sums have two levels of some d^1/2 terms: 10^7 float32 numbers that are added one after the
+    # other lose 1 %.
+    piece = math.isqrt(d)
     if g == 1:
-        gram = precise.einsum("da,db->ab", columns, columns)[None]
+        pieces = jnp.pad(columns, ((0, -d % piece), (0, 0))).reshape(-1, piece, columns.shape[1])
+        gram = precise.einsum("nda,ndb->nab", pieces, pieces).sum(0)[None]
     else:
         outer = columns[:, :, None] * columns[:, None, :]
-        gram = jax.ops.segment_sum(outer, spectrum.groups, g, indices_are_sorted=True)
+        # Groups lie side by side, so that this number increases with each new group or piece.
+        groups = spectrum.groups
+        part = groups + jnp.arange(d, dtype=groups.dtype) // piece
+        count = g + d // piece + 1
+        sums = jax.ops.segment_sum(outer, part, count, indices_are_sorted=True)
+        owner = jnp.zeros(count, groups.dtype).at[part].set(groups)
+        gram = jax.ops.segment_sum(sums, owner, g)
     norms = jnp.sqrt(jnp.diagonal(gram, axis1=1, axis2=2))
     return gaussian.without_rounding(gram, norms[:, :, None] * norms[:, None, :])
 

@@ -80,3 +80,15 @@ def test_draws_of_factors_and_of_columns_have_the_mean_of_the_law():
     for draws in map(np.asarray, both(keys)):
         error = draws.std(0) / np.sqrt(len(draws))
         assert np.all(np.abs(draws.mean(0) - model.start().natural) <= 4.5 * error + 1e-12)
+
+
+@pytest.mark.parametrize("counts", [[2_000_003], [1_500_000, 3, 500_000]], ids=["one", "three"])
+def test_gram_blocks_of_many_float32_coordinates_are_right(counts):
+    columns = np.random.default_rng(0).standard_normal((sum(counts), 2), np.float32)
+    spectrum = hd.spectra.explicit(np.arange(1.0, 1 + len(counts)), counts)
+    found = np.asarray(group_gram(jnp.asarray(columns), spectrum), np.float64)
+    ends = np.cumsum(counts)
+    parts = np.split(columns.astype(np.float64), ends[:-1])
+    exact = np.stack([part.T @ part for part in parts])
+    sizes = np.sqrt(np.einsum("gaa,gbb->gab", exact, exact))
+    assert np.abs((found - exact) / sizes).max() < 2e-6
