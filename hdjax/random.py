@@ -143,7 +143,7 @@ def at(key: Key[Array, ""], tick: int | Int[Array, "*shape"]) -> Key[Array, "*sh
     return jax.random.wrap_key_data(jnp.stack(words, axis=-1), impl="threefry2x32")
 
 
-def restored(data: np.ndarray, like: Key[Array, "*shape"]) -> Key[Array, "*shape"]:
+def restored(data: np.ndarray | Array, like: Key[Array, "*shape"]) -> Key[Array, "*shape"]:
     """The keys whose words, `jax.random.key_data`, were kept.
 
     Args:

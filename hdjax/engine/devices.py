@@ -16,6 +16,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
+from hdjax import random
+
 _POINTS, _RUNS = AXES = ("points", "runs")
 # Bytes of states times steps, from which on a simulation is spread over the cores of a CPU.  Below
 # it the program for several devices, which compiles some tenths of a second longer, saves nothing.
@@ -119,8 +121,7 @@ def place(tree: PyTree, shardings: PyTree) -> PyTree:
             return jax.device_put(leaf, sharding)
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             keys: Any = leaf
-            data = placed(jax.random.key_data(keys), sharding)
-            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(keys))
+            return random.restored(placed(jax.random.key_data(keys), sharding), keys)
         values = np.asarray(leaf)
         return jax.make_array_from_callback(values.shape, sharding, lambda i: values[i])
 

@@ -21,9 +21,10 @@ import numpy as np
 import scipy
 from jaxtyping import Array, Float, Int, Key
 
-from hdjax import gaussian, precise, spectra
+from hdjax import gaussian, precise, random, spectra
 from hdjax.forecast.preparation import Prepared
 from hdjax.integrate import Integrator
+from hdjax.random import Stream
 from hdjax.schedules import as_schedule
 from hdjax.spectra import Spectrum
 from hdjax.streaming import Mixture, OnePassSGD
@@ -261,7 +262,7 @@ def orders(
         return own(*projected, test.component, test.noise).mean()
 
     def run(own: Key[Array, ""]) -> Float[Array, " times"]:
-        order = jax.random.permutation(own, n)
+        order = jax.random.permutation(random.stream(own, Stream.ORDER), n)
 
         def step(k: Int[Array, ""], x: Float[Array, "d m"]) -> Float[Array, "d m"]:
             row, c, e = jax.tree.map(lambda leaf: leaf[order[k]], tuple(streamed))
@@ -276,5 +277,4 @@ def orders(
 
         return jax.lax.scan(record, (start, jnp.zeros_like(ticks[0])), ticks)[1]
 
-    keys = jax.vmap(lambda r: jax.random.fold_in(key, r))(jnp.arange(runs))
-    return jax.lax.map(run, keys)
+    return jax.lax.map(run, random.at(key, jnp.arange(runs)))

@@ -21,11 +21,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from hdjax import random
 from hdjax.forecast.diagnosis import FAILS, HOLDS, Verdict, judged
 from hdjax.forecast.outcome import Curve, Forecast
 from hdjax.forecast.preparation import Prepared
 from hdjax.multipass import MultiPassSGD, SampleRisk
 from hdjax.multipass.modes import Modes, delocalisation
+from hdjax.random import Stream
 
 # The relative deviation up to which the prediction is said to hold.
 _HOLDS = 0.1
@@ -144,8 +146,10 @@ def trained(
         return jax.vmap(lambda row, label: loss(parameters, row, label))(*data).mean()
 
     def run(own: Key[Array, ""]) -> tuple[Array, Array]:
+        draws = random.stream(own, Stream.STEPS)
+
         def step(k: Array, parameters: PyTree) -> PyTree:
-            i = jax.random.randint(jax.random.fold_in(own, k), (), 0, len(samples[1]))
+            i = jax.random.randint(random.at(draws, k), (), 0, len(samples[1]))
             slope = jax.grad(loss)(parameters, samples[0][i], samples[1][i])
             return jax.tree.map(lambda p, g: p - rate * g, parameters, slope)
 
@@ -156,7 +160,7 @@ def trained(
 
         return jax.lax.scan(record, (tangent.parameters, jnp.zeros_like(steps[0])), steps)[1]
 
-    return jax.lax.map(run, jax.vmap(lambda r: jax.random.fold_in(key, r))(jnp.arange(runs)))
+    return jax.lax.map(run, random.at(key, jnp.arange(runs)))
 
 
 def of_network(

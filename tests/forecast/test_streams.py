@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from hdjax import random
 from hdjax.forecast import streams
 from hdjax.forecast.preparation import prepare
 from hdjax.forecast.tables import as_table
@@ -57,7 +58,9 @@ def test_orders_are_sgd_on_the_rows():
     ticks = jnp.array([0, 5, n])
     key = jax.random.key(3)
     risks = streams.orders(found, ticks, key, 2)
-    order = np.asarray(jax.random.permutation(jax.random.fold_in(key, 1), n))
+    order = np.asarray(
+        jax.random.permutation(random.stream(random.at(key, 1), random.Stream.ORDER), n)
+    )
     x = np.zeros(d)
     for k, i in enumerate(order):
         if k == 5:
