@@ -13,11 +13,12 @@ BENCHMARKS := first_answer limit one_pass samplers multipass multipass_spread la
 # Test modules are rewritten once, and not by each process.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test fast lint docs bench bench-gpu clean
+.PHONY: help demo test fast long lint docs bench bench-gpu clean
 
 help:
 	@echo "make demo    run configs/phase_retrieval.toml: prints a table, leaves $(DEMO)/"
-	@echo "make test    run all tests"
+	@echo "make test    run all tests but the longest"
+	@echo "make long    run the longest tests"
 	@echo "make fast    run the tests that take seconds"
 	@echo "make lint    ruff and pyright"
 	@echo "make docs    build the documentation into site/, and check its links"
@@ -30,7 +31,10 @@ demo: $(VENV)/.run
 
 # The types of all calls are checked in the fast tests alone, because it takes a seventh of the time.
 test: fast
-	$(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal -m slow --jaxtyping-packages=
+	$(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal -m "slow and not long" --jaxtyping-packages=
+
+long: $(VENV)/.dev
+	$(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal -m long --jaxtyping-packages=
 
 fast: $(VENV)/.dev
 	$(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal -m "not slow"

@@ -31,6 +31,7 @@ def test_success_probabilities():
 # A rule of so few nodes compiles and runs fast; what it gives is compared with the same rule.
 @pytest.mark.filterwarnings("ignore:rule. QMC:UserWarning")
 @pytest.mark.slow
+@pytest.mark.long
 def test_rank_and_spectrum_of_the_fixed_point():
     """At infinite signal-to-noise, units on +mu, +mu, -mu: two means learned, rank two."""
     d, beta = 40, 0.04

@@ -41,6 +41,7 @@ def test_commuting_covariances():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_outliers_of_commuting_covariances():
     """Two outliers and their angles with a mean, d = 200: three standard errors and 1 %."""
     d, alpha, draws = 200, 4, 6

@@ -11,6 +11,7 @@ from hdjax.streaming import mixtures
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_outliers_of_both_layers():
     """Softplus network, n = 4 d, d = 150: within three standard errors and 1 % (shares 2/d)."""
     d, alpha, draws = 150, 4, 12

@@ -24,6 +24,7 @@ def outer(network):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_products_of_a_network():
     with jax.numpy_dtype_promotion("standard"):
         network = eqx.nn.MLP(4, 3, 5, 1, activation=jnp.tanh, key=jax.random.key(0))

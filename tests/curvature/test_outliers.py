@@ -13,6 +13,7 @@ from hdjax.streaming import mixtures
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_edges_of_constant_weights():
     """X = 0, weights 1/4: Marchenko-Pastur, and Silverstein's edge with two groups."""
     d, snr, alpha = 40, 4.0, 0.7

@@ -12,6 +12,7 @@ from hdjax.streaming import mixtures
 
 @pytest.mark.slow
 @pytest.mark.optimised
+@pytest.mark.long
 def test_training_in_the_top_space_alone():
     """Keeps most of the progress, the complement loses most; records do not change a run."""
     d = 80

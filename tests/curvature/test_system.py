@@ -16,6 +16,7 @@ from tests.curvature.problems import fixed
 @pytest.mark.filterwarnings("ignore:rule. QMC:UserWarning")
 @pytest.mark.slow
 @pytest.mark.optimised
+@pytest.mark.long
 def test_alignment_along_xor_training():
     """Share of a unit in its block's top space within 0.02 of theory, t = 0 to 12, d = 300.
 

@@ -12,6 +12,7 @@ from hdjax.streaming import mixtures
 
 @pytest.mark.slow
 @pytest.mark.optimised
+@pytest.mark.long
 def test_training_samples_are_remembered():
     """Loss and edges on training data, d = 300, from the limit alone."""
     d, t = 300, 3.0

@@ -217,6 +217,7 @@ def test_every_algorithm_on_every_kernel(noiseless, table):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_errors_shrink_like_the_root_of_d_by_the_predicted_amount(noiseless, table):
     """Root mean squares of 200 runs are known to 5 %, their ratio at two dimensions to d^-1/2."""
     kernels, algorithms, rows = table

@@ -69,6 +69,7 @@ def test_stiff_steps_are_of_order_two_at_late_times():
 
 @pytest.mark.optimised
 @pytest.mark.slow
+@pytest.mark.long
 def test_tight_tolerances_are_met_on_a_broad_spectrum():
     ts = jnp.array([0.01, 1.0, 100.0, 1000.0])
     loose, tight = (risk_std(broad(rtol=rtol), ts) for rtol in (1e-3, 1e-4))

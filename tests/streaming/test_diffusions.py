@@ -39,6 +39,7 @@ def test_spread_of_least_squares(method, std):
 @pytest.mark.slow
 @pytest.mark.optimised
 @pytest.mark.parametrize(("d", "end"), [(1000, 1.0), (100_000, 0.1)])
+@pytest.mark.long
 def test_corrected_diffusion_against_the_exact_sampler(d, end):
     """Mean and standard deviation of the distance, of 1500 runs of each."""
     block = np.array([[0.6, 0.15], [0.15, 0.9]])

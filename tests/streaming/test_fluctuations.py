@@ -139,6 +139,7 @@ def test_spread_from_a_given_start_is_that_of_its_blocks():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_spread_of_many_groups_on_nodes_and_without_any():
     spectrum = hd.spectra.power_law(300, exponent=0.4)
     start, target = GaussianStart(overlap=0.3), GaussianStart()
@@ -216,9 +217,7 @@ def system(spectrum, compression):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("d", "exponent"), [(1000, 0.0), (1000, 1.5), (100_000, 1.2), (1_000_000, 2.0)]
-)
+@pytest.mark.parametrize(("d", "exponent"), [(1000, 0.0), (1000, 1.5), (1_000_000, 1.2)])
 def test_risk_and_spread_are_right_to_half_a_percent(d, exponent):
     """At the default tolerances and a cost free of d; by logarithmic cells where d is large."""
     spectrum = hd.spectra.power_law(d, exponent) if exponent else hd.spectra.identity(d)
@@ -274,6 +273,7 @@ def test_predicted_means_are_right_to_the_next_order():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["logistic", "mixture"])
+@pytest.mark.long
 def test_bias_is_that_of_many_runs(name):
     """Mean of 40 000 runs at d = 20 minus the limit; next order allowed 15 %."""
     d, runs = 20, 40_000

@@ -144,6 +144,7 @@ def test_side_parameters_have_memories_too(optimiser):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_error_bars_and_bias():
     check_error_bars(least_squares(40, OPTIMISERS["averaging"], ridge=0.1), "average_risk")
 
