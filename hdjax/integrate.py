@@ -1,4 +1,4 @@
-"""The integration of ordinary differential equations: one call of diffrax, with one set of rules.
+"""The integration of ordinary differential equations, with one set of rules for all of them.
 
 Every ODE of the package is integrated by an `Integrator`: the limit of a system, its predicted
 spread and its bias.  The options that a user sets hold for all three.  Each equation has its own
