@@ -3,8 +3,8 @@
 Both loops take the steps of a solver of diffrax, of the sizes that a controller of diffrax chooses,
 and interpolate as this solver does.  They differ in what surrounds the steps:
 
-* `path` records the solution at given times.  Its loop is written here, and it is traced in less than
-  half the time of `diffrax.diffeqsolve`, which serves many more purposes.  It has no implicit
+* `path` records the solution at given times.  Its loop is written here, and it is traced in less
+  than half the time of `diffrax.diffeqsolve`, which serves many more purposes.  It has no implicit
   solvers, and JAX differentiates it in forward mode.
 * `solve` is `diffrax.diffeqsolve`, with its choice of what is saved and of how it is
   differentiated.
