@@ -41,6 +41,9 @@ _LEAST = 1.5
 _FIRST = 1e-6
 # Tolerances that accept every step, for steps of a fixed length.
 _LOOSE = 1e9
+# Solvers that err by up to a hundred tolerances between the ends of their long steps.  Their steps
+# end at the times that are recorded.
+_COARSE = (diffrax.Dopri8, diffrax.AbstractImplicitSolver)
 _TSIT5 = diffrax.Tsit5()
 _REVERSE = diffrax.RecursiveCheckpointAdjoint()
 
@@ -119,6 +122,8 @@ class Integrator(Checked):
             save(y) along a leading axis of times, NaN at times that were not reached, and a code.
         """
         problem, save = self.problem(rate, state, ts[-1], **options), eqx.filter_jit(save)
+        if problem.stops is None and not problem.equal and isinstance(problem.solver, _COARSE):
+            problem = eqx.tree_at(lambda p: p.stops, problem, ts, is_leaf=lambda leaf: leaf is None)
         implicit = isinstance(problem.solver, diffrax.AbstractImplicitSolver)
         if implicit or self.adjoint is not None:
             saveat = diffrax.SaveAt(ts=ts, fn=lambda t, y, args: save(y))

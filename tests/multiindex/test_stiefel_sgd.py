@@ -15,9 +15,8 @@ from tests.multiindex.problems import B
 
 @pytest.mark.slow
 def test_sgd_reference_values():
-    own = {"start": [[0.2]], "integrator": hd.Integrator(rtol=1e-10)}
-    planted = StiefelSGD(B, 100, 0.15, **own)
-    profiled = StiefelSGD(B, 100, 0.15, Profiled(), **own)
+    planted = StiefelSGD(B, 100, 0.15, start=[[0.2]])
+    profiled = StiefelSGD(B, 100, 0.15, Profiled(), start=[[0.2]])
     m = jnp.array([[0.2]])
     noise = eqx.filter_jit(lambda system: system.noise_matrix(m)[0, 0])
     assert float(noise(planted)) == pytest.approx(22.749184, abs=1e-8)
